@@ -1,0 +1,257 @@
+"""The command line: options and their help. What a command does lies in the module it calls."""
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.exceptions import TyperException
+
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, ServeConfig, Start, read_settings
+from deploy.console import say
+from model.registry import RegistryError, RegistryUnavailable, UnknownModel
+from pipeline.checkpoint import StateMismatch
+from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
+
+BEGAN = time.monotonic()
+TRAINING_ONLY = ("matplotlib", "onnx", "onnxscript", "plotext", "polars", "safetensors", "torch")
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (LogUnavailable, os.EX_TEMPFAIL),
+    (MembershipLost, os.EX_TEMPFAIL),
+    (RegistryUnavailable, os.EX_TEMPFAIL),
+    (NotPermitted, os.EX_NOPERM),
+    (UnknownTopic, os.EX_CONFIG),
+    (UnknownModel, os.EX_CONFIG),
+    (StateMismatch, os.EX_CONFIG),
+    (ConfigError, os.EX_CONFIG),
+    (RegistryError, os.EX_DATAERR),
+    (LogError, os.EX_UNAVAILABLE),
+    (ValueError, os.EX_DATAERR),
+)
+"""What each failure ends with, after sysexits; the first that fits."""
+
+app = typer.Typer(
+    name="tidecast",
+    help="Forecasts on every event: measurements in from Kafka, a forecast out for each, from an LSTM of your own.",
+    epilog="Every option can be set as TIDECAST_<OPTION> and in tidecast.toml too. To see it all: tidecast demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _option(flag: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, envvar=f"TIDECAST_{flag.lstrip('-').replace('-', '_').upper()}", help=text, **more)
+
+
+def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a TOML file's values this command's defaults; a name that no command knows is an error."""
+    names = {flag.lstrip("-"): option.name for option in context.command.params for flag in option.opts}
+    known = {flag.lstrip("-") for command in _commands(context) for option in command.params for flag in option.opts}
+    settings = read_settings(path)
+    if unknown := sorted(set(settings) - known):
+        raise ConfigError(f"{path or 'tidecast.toml'}: no option is called {unknown[0]!r}")
+    context.default_map = {names[flag]: value for flag, value in settings.items() if flag in names}
+    return path
+
+
+def _commands(context: typer.Context) -> list[Any]:
+    group: Any = context.find_root().command
+    return list(group.commands.values())
+
+
+Bootstrap = Annotated[str, _option("--bootstrap", "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH.")]
+Topic = Annotated[str, _option("--topic", "The topic the events are on.")]
+Tracking = Annotated[str, _option("--tracking-uri", "MLflow's server or store.")]
+Json = Annotated[bool, _option("--json", "Print one JSON object as the last line on stdout.")]
+Settings = Annotated[
+    Path | None,
+    _option(
+        "--config", "Settings by option name; tidecast.toml if there is one.", is_eager=True, callback=_apply_settings
+    ),
+]
+SeriesColumn = Annotated[str | None, _option("--series-column", "The column with the series' name.")]
+TimeColumn = Annotated[str | None, _option("--time-column", "The column with the time.")]
+ValueColumn = Annotated[str | None, _option("--value-column", "The column with the value.")]
+Features = Annotated[str, _option("--features", "The values of an event, with commas; the first is forecast.")]
+Freq = Annotated[str | None, _option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.")]
+DeviceOption = Annotated[Device, _option("--device", "auto takes the GPU if there is one, and says which and why.")]
+
+
+@app.command()
+def ingest(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, Parquet or JSON lines; - reads stdin.")],
+    topic: Topic,
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    partitions: Annotated[int, _option("--partitions", "Partitions, if the topic is made.", min=1)] = 1,
+    speed: Annotated[float | None, _option("--speed", "Real time x this; as fast as possible if left out.")] = None,
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    features: Features = "value",
+    freq: Freq = None,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Publish a file's measurements to a topic, one event each, in the order of their times.
+
+    Columns are found by name (series or unique_id, ts or ds, value or y). A table with a time and several numeric
+    columns is wide: each becomes a series.
+    """
+    from deploy.ingest import ingest as run
+    from pipeline.sources import Columns
+
+    columns = Columns(series=series_column, ts=time_column, value=value_column, features=_names(features))
+    _finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
+
+
+@app.command()
+def tail(
+    topic: Annotated[str, typer.Argument(help="The topic to show.")],
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    last: Annotated[int, _option("--last", "How many records to begin with, a partition.", min=0)] = 10,
+    follow: Annotated[bool, _option("--follow", "Go on with what arrives, until Ctrl-C.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Show a topic's newest records: events, forecasts, dead letters."""
+    from deploy.tail import show
+
+    show(bootstrap, topic, last, follow)
+
+
+@app.command()
+def train(
+    name: Annotated[str, _option("--name", "The registered model's name.")],
+    topic: Annotated[str | None, _option("--topic", "Learn from this topic's history.")] = None,
+    data: Annotated[str | None, _option("--data", "Or from a file: CSV, Parquet, JSON lines.")] = None,
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    horizon: Annotated[int | None, _option("--horizon", "Steps to forecast; a day of them if left out.", min=1)] = None,
+    seq_len: Annotated[int | None, _option("--seq-len", "Steps to look back; a week if left out.", min=2)] = None,
+    freq: Freq = None,
+    arch: Annotated[
+        Literal["lstm", "segment"], _option("--arch", "segment reads a window in segments; lstm step by step.")
+    ] = "segment",
+    hidden: Annotated[int, _option("--hidden", "Width of the LSTM.", min=1)] = 64,
+    epochs: Annotated[int, _option("--epochs", "Most passes over the data.", min=1)] = 30,
+    seed: Annotated[int, _option("--seed", "The same seed trains the same model.")] = 0,
+    features: Features = "value",
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    device: DeviceOption = "auto",
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Train a model on a topic or a file, log it to MLflow and register it; the first version becomes champion."""
+    from deploy.training import TrainJob, learn
+    from model.train import TrainConfig
+    from pipeline.sources import Columns
+
+    job = TrainJob(
+        name=name,
+        features=_names(features),
+        freq=freq,
+        horizon=horizon,
+        seq_len=seq_len,
+        config=TrainConfig(arch=arch, hidden=hidden, epochs=epochs, seed=seed, device=device),
+    )
+    columns = Columns(series=series_column, ts=time_column, value=value_column, features=_names(features))
+    _finish(learn(job, topic, data, columns, bootstrap, tracking_uri), as_json)
+
+
+@app.command()
+def serve(
+    topic: Topic,
+    model: Annotated[str, _option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
+    output: Annotated[str | None, _option("--output", "The forecasts' topic; TOPIC-forecasts if left out.")] = None,
+    group: Annotated[str | None, _option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
+    instance: Annotated[str | None, _option("--instance", "This member's name, the same after a restart.")] = None,
+    start: Annotated[Start, _option("--from", "Where a new group begins.")] = "earliest",
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Serve a model on a topic: a forecast for every event that fills its series' window.
+
+    Forecasts are written at least once, each keyed by its series into its event's partition, and a restart goes on
+    where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM finishes the batch in hand.
+    """
+    from deploy.service import serve as run
+
+    name = Path(model).stem if model.endswith(".onnx") else model.partition("@")[0].partition("/")[0]
+    settled = ServeConfig(
+        topic=topic,
+        output=output or f"{topic}-forecasts",
+        group=group or f"tidecast-{topic}-{name}",
+        instance=instance or f"{socket.gethostname()}-{os.getpid()}",
+        start=start,
+    )
+    _finish(run(settled, model, device, bootstrap, tracking_uri), as_json)
+
+
+@app.command()
+def demo(
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    once: Annotated[bool, typer.Option("--once", help="End after the replay instead of waiting for Ctrl-C.")] = False,
+    settings: Settings = None,
+) -> None:
+    """See the whole life of a forecast in about a minute: publish, train, register, serve, score.
+
+    Seven months of New York taxi rides, carried in the package: the first 70 % are published and learned from, the
+    rest is replayed into the running service.
+    """
+    from deploy.demo import demo as run
+
+    run(bootstrap, tracking_uri, stay=not once, began=BEGAN)
+
+
+def _names(features: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in features.split(","))
+
+
+def _finish(summary: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and an exit code from sysexits."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except TyperException as error:
+        return _fail(error.format_message(), os.EX_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        return 0
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_ONLY:
+            raise
+        return _fail(f"this needs {error.name}: pip install 'tidecast[train]'", os.EX_UNAVAILABLE)
+    except Exception as error:
+        code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
+        if code is None:
+            raise
+        return _fail(str(error), code)
+
+
+def _fail(message: str, code: int) -> int:
+    say(f"tidecast: {message}")
+    return code
+
+
+if __name__ == "__main__":
+    main()

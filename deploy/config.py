@@ -1,0 +1,86 @@
+"""Configuration: what serving needs to know, the one place for defaults, and tidecast.toml.
+
+A value on the command line comes before its TIDECAST_* variable, and that before tidecast.toml.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deploy.console import say
+from model.spec import InputSpec
+from pipeline.log import EventLog, connect
+from pipeline.windows import WindowConfig
+
+HOME = Path(".tidecast")
+DEFAULT_LOG = f"sqlite:{HOME / 'log.db'}"
+DEFAULT_TRACKING = f"sqlite:///{HOME / 'mlflow.db'}"
+MODELS = HOME / "models"
+"""Where downloaded models are kept."""
+CONFIG_FILE = Path("tidecast.toml")
+
+Device = Literal["auto", "cpu", "cuda"]
+Start = Literal["earliest", "latest"]
+
+
+class ConfigError(Exception):
+    """A setting that cannot be; the message names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """What one service reads, writes, and calls itself."""
+
+    topic: str
+    """Events come from here."""
+    output: str
+    """Forecasts go here; created with the input's partition count if missing."""
+    group: str
+    """The consumer group; its state and dead letters lie in `<group>-state` and `<group>-dead-letters`."""
+    instance: str
+    """This member's name, stable over restarts: it fences whatever its predecessor left open."""
+    start: Start = "earliest"
+    """Where a new group begins."""
+    checkpoint_s: float = 30.0
+    """Seconds between two passes that write changed windows to the state topic."""
+    max_batch: int = 2048
+    """Most records taken from one poll, and so most windows in one inference."""
+
+    @property
+    def state_topic(self) -> str:
+        """Where the windows' checkpoint lies."""
+        return f"{self.group}-state"
+
+    @property
+    def dead_letters(self) -> str:
+        """Where records that are no events go."""
+        return f"{self.group}-dead-letters"
+
+
+def read_settings(path: Path | None) -> dict[str, object]:
+    """The settings in a TOML file, by option name; an absent default file has none. Raises ConfigError."""
+    if path is None and not CONFIG_FILE.exists():
+        return {}
+    path = path or CONFIG_FILE
+    try:
+        settings = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return {name.replace("_", "-"): value for name, value in settings.items()}
+
+
+def window_config(spec: InputSpec) -> WindowConfig:
+    """The windows that a model takes: the one translation between what it declares and what the store builds."""
+    return WindowConfig(seq_len=spec.seq_len, features=spec.features, freq=spec.freq, max_gap=spec.max_gap)
+
+
+def open_log(address: str) -> EventLog:
+    """Connect, and say where to if it was nobody's choice."""
+    try:
+        log = connect(address)
+    except ValueError as error:
+        raise ConfigError(f"bootstrap: {error}") from None
+    if address == DEFAULT_LOG:
+        say(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")
+    return log

@@ -1,0 +1,53 @@
+"""What people read while work goes on: lines, and a progress bar on a terminal. All of it on stderr."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+
+
+class Report(Protocol):
+    """How far the work is."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """So much of the total is done; `note` says how it goes."""
+        ...
+
+
+def say(line: str) -> None:
+    """One plain line."""
+    console.print(escape(line), soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Report]:
+    """A bar on a terminal, a line at every fifth elsewhere."""
+    if not console.is_terminal:
+        yield _in_fifths(what, total)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
+        task = bar.add_task(escape(what), total=total, note="")
+
+        def report(done: int, note: str = "") -> None:
+            bar.update(task, completed=done, note=escape(note))
+
+        yield report
+
+
+def _in_fifths(what: str, total: int) -> Report:
+    said = 0
+
+    def report(done: int, note: str = "") -> None:
+        nonlocal said
+        fifth = 5 * done // max(total, 1)
+        if fifth > said:
+            said = fifth
+            say(f"{what}: {done:,} of {total:,}{note and f', {note}'}")
+
+    return report

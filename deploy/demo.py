@@ -1,0 +1,280 @@
+"""The whole life of a forecast on one screen: publish, train, register, serve, replay, score."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import plotext
+import polars as pl
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from deploy.config import DEFAULT_LOG, HOME, ConfigError
+from deploy.console import console, progress, say
+from deploy.forecasts import Forecast
+from deploy.predictor import Predictor, fetch
+from deploy.training import TrainJob, train
+from model.backtest import mse, seasonal_lags, seasonal_naive
+from model.registry import Registry
+from pipeline.events import Event, encode
+from pipeline.history import read_topic
+from pipeline.log import EventLog, UnknownTopic, connect
+from pipeline.sources import publish, read_file
+
+NAME = "nyc-taxi"
+SERIES = "nyc_taxi"
+"""What a file of this name is called as a series."""
+FREQ = "30m"
+HORIZON = 48
+SEQ_LEN = 336
+TRAINING_SHARE = 0.7
+EVENTS_A_TICK = 40
+TICK_S = 0.1
+PATIENCE_S = 60.0
+"""How long a missing forecast is waited for before it counts as lost."""
+SERVICE_LOG = HOME / "demo-service.log"
+PAGE_LOG = HOME / "demo-mlflow.log"
+SHOWN_STEPS = 192
+"""How much of the past the plot shows: four days."""
+
+
+@dataclass(slots=True)
+class Scoreboard:
+    """The replayed part of a series, the forecasts for it so far, and both errors on the same windows.
+
+    `values` (T,) is the whole series, `times` (T,) its epoch milliseconds; the replay begins at row `cut`. Errors are
+    z-scored by what lies before.
+    """
+
+    values: npt.NDArray[np.float64]
+    times: npt.NDArray[np.int64]
+    cut: int
+    forecasts: npt.NDArray[np.float32] = field(init=False)
+    sent: int = 0
+
+    def __post_init__(self) -> None:
+        self.forecasts = np.full((len(self.values) - self.cut, HORIZON), np.nan, np.float32)
+
+    def note(self, forecast: Forecast) -> None:
+        """Keep a forecast, if it is for a replayed event; a repeated one changes nothing."""
+        row = int(np.searchsorted(self.times, forecast.ts)) - self.cut
+        if row >= 0 and isinstance(forecast.forecast, list):
+            self.forecasts[row] = forecast.forecast
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(N,): which replayed events have a forecast."""
+        return ~np.isnan(self.forecasts[:, 0])
+
+    def errors(self) -> tuple[float, float]:
+        """The forecasts' error, and the better seasonal naive's, where all targets have been sent; nan before."""
+        rows = np.flatnonzero(self.known[: max(self.sent - HORIZON, 0)])
+        ends, scale = rows + self.cut, float(self.values[: self.cut].std())
+        actual = self.values[ends[:, None] + np.arange(1, HORIZON + 1)]
+        first = np.zeros_like(ends)
+        naives = [
+            seasonal_naive(self.values[:, None], ends, first, HORIZON, lag)[..., 0]
+            for lag in seasonal_lags(FREQ).values()
+        ]
+        return mse(self.forecasts[rows], actual, scale), min(mse(naive, actual, scale) for naive in naives)
+
+    def picture(self, width: int) -> Group:
+        """The newest stretch: what happened, and the last forecast over what is to come."""
+        now, first = self.cut + self.sent, max(self.cut + self.sent - SHOWN_STEPS, 0)
+        plotext.clf()
+        plotext.theme("clear")
+        plotext.plotsize(width, 16)
+        past = list(range(first - now + 1, 1))
+        plotext.plot(past, self.values[first:now].tolist(), label="actual", marker="braille", color="default")
+        if self.known.any():
+            newest = int(np.flatnonzero(self.known)[-1])
+            ahead = np.arange(1, HORIZON + 1) + self.cut + newest + 1 - now
+            row = self.forecasts[newest].tolist()
+            plotext.plot(ahead.tolist(), row, label="forecast", marker="braille", color="cyan+")
+        plotext.xlim(-SHOWN_STEPS, HORIZON)
+        plotext.ylim(0, float(self.values.max()))
+        plotext.xlabel("half hours from now")
+        return Group(Text.from_ansi(plotext.build()), Text(self.line()))
+
+    def line(self) -> str:
+        """The running score in words."""
+        ours, naive = self.errors()
+        total = len(self.forecasts)
+        score = f"error {ours:.3f}, seasonal naive {naive:.3f}" if ours == ours else "no forecast is a day old yet"
+        return f"{self.sent:,} of {total:,} events sent, {int(self.known.sum()):,} forecasts back; {score}"
+
+
+class Forecasts:
+    """Follows a forecast topic of one partition from its start."""
+
+    def __init__(self, log: EventLog, topic: str) -> None:
+        self._log, self.topic, self._position = log, topic, 0
+        self._decoder = msgspec.json.Decoder(Forecast)
+
+    def new(self) -> list[Forecast]:
+        """What has arrived since the last call; nothing before the topic is made."""
+        try:
+            end = self._log.bounds(self.topic)[0].end
+        except UnknownTopic:
+            return []
+        batches = self._log.read(self.topic, 0, self._position, end)
+        found = [self._decoder.decode(record.value or b"") for records in batches for record in records]
+        self._position = end
+        return found
+
+
+def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None:
+    """Run the demo and print the JSON object it ends with. `began` is the command's start, monotonic seconds.
+
+    With `stay` the service goes on, beside MLflow's page, until interrupted.
+    """
+    log, registry = connect(bootstrap), Registry(tracking_uri)
+    say(f"Tidecast: New York taxi rides by half hours, on {log.label}")
+    taxi = _taxi()
+    cut = round(TRAINING_SHARE * len(taxi))
+    topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with progress("publish the past", cut) as report:
+        publish(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
+    job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN)
+    model = train(read_topic(log, topic), job, registry).version
+    predictor = fetch(model.label, tracking_uri)
+    board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
+    forecasts = Forecasts(log, f"{topic}-forecasts")
+    options = ["--bootstrap", bootstrap, "--tracking-uri", tracking_uri, "--topic", topic, "--model", model.label]
+    with _service(options) as running:
+        _wait_for_past(forecasts, running)
+        first = _replay(log, topic, board, forecasts, running)
+        print(json.dumps(_result(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
+        _explain(bootstrap, tracking_uri, topic)
+        if stay:
+            _stay(tracking_uri)
+
+
+def _taxi() -> pl.DataFrame:
+    with as_file(files("deploy") / "data" / f"{SERIES}.csv") as path:
+        return read_file(str(path)).frame
+
+
+@contextmanager
+def _service(options: list[str]) -> Iterator[Callable[[], None]]:
+    """The real service, as a process of its own; yields a check that raises if it has ended."""
+    HOME.mkdir(exist_ok=True)
+    with SERVICE_LOG.open("w") as output:
+        command = [sys.executable, "-m", "deploy.cli", "serve", *options]
+        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
+
+    def check() -> None:
+        if process.poll() is not None:
+            raise ConfigError(f"the service ended with {process.returncode}: {SERVICE_LOG.read_text().strip()[-500:]}")
+
+    try:
+        yield check
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for_past(forecasts: Forecasts, check: Callable[[], None]) -> None:
+    """Wait until the service has forecast what is past."""
+    with console.status("the service starts, and catches up with the past"):
+        while not forecasts.new():
+            check()
+            time.sleep(TICK_S)
+
+
+def _replay(log: EventLog, topic: str, board: Scoreboard, forecasts: Forecasts, check: Callable[[], None]) -> float:
+    """Send what comes after the past, and collect its forecasts; when the first one was back, monotonic seconds."""
+    writer, first, total = log.writer(), 0.0, len(board.forecasts)
+    latest = time.monotonic()
+    with _view(board) as show:
+        while not board.known.all() and time.monotonic() < latest + PATIENCE_S:
+            check()
+            begun = time.monotonic()
+            for row in range(board.sent, min(board.sent + EVENTS_A_TICK, total)):
+                ts, value = int(board.times[board.cut + row]), float(board.values[board.cut + row])
+                writer.send(topic, 0, SERIES.encode(), encode(Event(SERIES, ts, (value,))))
+                board.sent, latest = row + 1, time.monotonic()
+            writer.flush()
+            for forecast in forecasts.new():
+                board.note(forecast)
+            first = first or (time.monotonic() if board.known.any() else 0.0)
+            show()
+            time.sleep(max(0.0, begun + TICK_S - time.monotonic()))
+    writer.close()
+    return first
+
+
+@contextmanager
+def _view(board: Scoreboard) -> Iterator[Callable[[], None]]:
+    if not console.is_terminal:
+        with progress("replay", len(board.forecasts)) as report:
+            yield lambda: report(board.sent, board.line())
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda: live.update(board.picture(min(console.width, 120)), refresh=True)
+
+
+def _result(board: Scoreboard, predictor: Predictor, output: str, first_forecast_s: float) -> dict[str, object]:
+    ours, naive = board.errors()
+    windows, forecasts = len(board.forecasts), int(board.known.sum())
+    return {
+        "events": board.sent,
+        "windows": windows,
+        "forecasts": forecasts,
+        "lost": windows - forecasts,
+        "first_forecast_s": round(first_forecast_s, 2),
+        "mse": round(ours, 4),
+        "naive_mse": round(naive, 4),
+        "model": predictor.label,
+        "device": predictor.device,
+        "output_topic": output,
+    }
+
+
+def _explain(bootstrap: str, tracking_uri: str, topic: str) -> None:
+    log = "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
+    page = tracking_uri if "://" in tracking_uri and not tracking_uri.startswith("sqlite") else None
+    say("")
+    say(f"The forecasts:  tidecast tail {topic}-forecasts{log}")
+    say(f"MLflow's page:  {page or f'mlflow ui --backend-store-uri {tracking_uri}'}")
+    say("Your own data:  tidecast ingest FILE.csv --topic mine" + log)
+    say("                tidecast train --topic mine --name my-model" + log)
+    say("                tidecast serve --topic mine --model my-model@champion" + log)
+
+
+def _stay(tracking_uri: str) -> None:
+    """Keep the service running, and show MLflow's page if its store is a file, until Ctrl-C."""
+    with _mlflow_page(tracking_uri) if tracking_uri.startswith("sqlite") else nullcontext():
+        say("The service goes on with what arrives on its topic. Ctrl-C ends it.")
+        with suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+@contextmanager
+def _mlflow_page(tracking_uri: str) -> Iterator[None]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with PAGE_LOG.open("w") as output:
+        command += ["--backend-store-uri", tracking_uri]
+        page = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603
+    say(f"MLflow's page opens at http://127.0.0.1:{port} in a few seconds")
+    try:
+        yield
+    finally:
+        page.terminate()
+        page.wait()

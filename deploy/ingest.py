@@ -1,0 +1,25 @@
+"""Files onto topics."""
+
+from deploy.config import open_log
+from deploy.console import progress, say
+from pipeline.sources import Columns, publish, read_file
+
+
+def ingest(
+    bootstrap: str, source: str, topic: str, columns: Columns, freq: str | None, partitions: int, speed: float | None
+) -> dict[str, object]:
+    """Publish a file to a topic; what was sent. Raises SourceError before anything is."""
+    found = read_file(source, columns, freq=freq)
+    for note in found.notes:
+        say(note)
+    log = open_log(bootstrap)
+    try:
+        with progress(f"{source} -> {topic}", len(found.frame)) as report:
+            sent = publish(
+                found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
+            )
+    finally:
+        log.close()
+    series = found.frame["series"].n_unique()
+    say(f"{sent.events:,} events of {series:,} series on {topic}")
+    return {"topic": topic, "partitions": sent.partitions, "events": sent.events, "series": series}

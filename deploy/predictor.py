@@ -1,0 +1,116 @@
+"""Inference: one ONNX file in an onnxruntime session, on GPU or CPU, checked against the shapes it declares."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from deploy.config import MODELS, ConfigError, Device
+from model.registry import Registry
+from model.spec import Card, InputSpec, OutputSpec, ShapeError
+from pipeline.windows import Windows
+
+MIN_BATCH = 4
+"""Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A model ready to forecast. `label` names it in its forecasts; `device` is where it runs, `because` why there."""
+
+    session: ort.InferenceSession
+    label: str
+    device: str
+    because: str
+    inputs: InputSpec
+    outputs: OutputSpec
+
+    def predict(self, windows: Windows) -> npt.NDArray[np.float32]:
+        """Forecasts (B,K,O) for B windows, in raw units."""
+        count = len(windows)
+        given = {"x": windows.x, "observed": windows.observed, "step": windows.step}
+        feed = {
+            node.name: _padded(given[name])
+            for name, node in zip(self.inputs.inputs, self.session.get_inputs(), strict=True)
+        }
+        (forecast,) = self.session.run(None, feed)
+        return np.asarray(forecast[:count]).reshape(count, self.outputs.horizon, len(self.outputs.targets))
+
+
+def _padded(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    missing = MIN_BATCH - len(array)
+    return array if missing <= 0 else np.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
+
+
+def load(path: Path, label: str, device: Device = "auto") -> Predictor:
+    """A predictor for the model in an ONNX file, ours or a foreign one (B,S,1) -> (B,K).
+
+    Raises ShapeError if the file does not fit its own specification, ConfigError if it is no model or the device
+    asked for is not to be had.
+    """
+    try:
+        session, because = _session(path, device)
+    except ConfigError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no class of their own above them
+        raise ConfigError(f"{path}: not a model that onnxruntime can load: {str(error).splitlines()[0]}") from None
+    text = session.get_modelmeta().custom_metadata_map.get("tidecast")
+    inputs, outputs = _foreign(session) if text is None else _declared(session, Card.from_json(text))
+    on_gpu = session.get_providers()[0] == "CUDAExecutionProvider"
+    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, inputs, outputs)
+
+
+def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    why_not = _no_cuda() if device != "cpu" else "asked for"
+    if device == "cuda" and why_not:
+        raise ConfigError(f"device cuda: {why_not}")
+    if not why_not:
+        session = ort.InferenceSession(path, options, providers=[("CUDAExecutionProvider", {"use_tf32": "0"})])
+        if session.get_providers()[0] == "CUDAExecutionProvider":
+            return session, "the CUDA provider loads"
+        why_not = "the CUDA provider does not load here"
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]), why_not
+
+
+def _no_cuda() -> str:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        return ""
+    return "this onnxruntime has no CUDA provider (onnxruntime-gpu does)"
+
+
+def _declared(session: ort.InferenceSession, card: Card) -> tuple[InputSpec, OutputSpec]:
+    expected = (card.input.seq_len, len(card.input.features))
+    x, out = session.get_inputs()[0], session.get_outputs()[0]
+    if tuple(x.shape[1:]) != expected:
+        raise ShapeError(f"input {x.name!r} is (batch, {x.shape[1:]}), its specification says (batch, {expected})")
+    if tuple(out.shape[1:]) != (card.output.horizon, len(card.output.targets)):
+        raise ShapeError(f"output {out.name!r} is (batch, {out.shape[1:]}), its specification says {card.output}")
+    return card.input, card.output
+
+
+def _foreign(session: ort.InferenceSession) -> tuple[InputSpec, OutputSpec]:
+    nodes, outs = session.get_inputs(), session.get_outputs()
+    shape, out = nodes[0].shape, outs[0].shape
+    fits = len(nodes) == len(outs) == 1 and len(shape) == 3 and shape[2] == 1 and len(out) == 2
+    if not fits or not isinstance(shape[1], int) or not isinstance(out[1], int):
+        raise ShapeError(
+            f"a model without Tidecast's metadata must be (batch, seq, 1) -> (batch, horizon), not {shape}"
+        )
+    return InputSpec(seq_len=shape[1]), OutputSpec(horizon=out[1])
+
+
+def fetch(model: str, tracking_uri: str, device: Device = "auto") -> Predictor:
+    """A predictor for NAME@ALIAS or NAME/VERSION in a registry, or for a file whose name ends in .onnx.
+
+    A version is downloaded once, checked against its registered sha256, and kept. Raises RegistryError too.
+    """
+    if model.endswith(".onnx"):
+        return load(Path(model), Path(model).name, device)
+    registry = Registry(tracking_uri)
+    version = registry.resolve(model)
+    return load(registry.download(version, MODELS), version.label, device)

@@ -1,0 +1,167 @@
+"""A training job: history -> windows -> fit -> one ONNX file -> a registered version."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from deploy.config import ConfigError, open_log, window_config
+from deploy.console import progress, say
+from model.backtest import seasonal_lags
+from model.export import save
+from model.plot import plot_forecasts
+from model.registry import Registry, Version
+from model.spec import InputSpec, OutputSpec
+from model.train import Epoch, Fitted, TrainConfig, fit
+from pipeline.history import History, from_frame, infer_freq, read_topic, windows
+from pipeline.sources import Columns, read_file
+from pipeline.windows import SlidingWindows
+
+DEFAULT_HORIZON = 12
+MAX_HORIZON = 96
+MAX_SEQ_LEN = 720
+"""The longest horizon and look-back taken by themselves, in steps; longer ones can be asked for."""
+EXAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """What to train; None is found from the data."""
+
+    name: str
+    """The registered model's name."""
+    features: tuple[str, ...] = ("value",)
+    """The values of an event; the first one is forecast."""
+    freq: str | None = None
+    """The grid, such as 30m; None is the spacing that most of the data has."""
+    horizon: int | None = None
+    """Steps to forecast; None is a day of them."""
+    seq_len: int | None = None
+    """Steps to look back; None is a week of them."""
+    config: TrainConfig = field(default_factory=TrainConfig)
+    """The network and its training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A registered version and how it came about."""
+
+    version: Version
+    fitted: Fitted
+
+    def summary(self) -> dict[str, object]:
+        """What `tidecast train --json` prints."""
+        card, history = self.fitted.card, self.fitted.history
+        shape = {"freq": card.input.freq, "seq_len": card.input.seq_len, "horizon": card.output.horizon}
+        return {
+            "model": self.version.label,
+            "arch": card.arch,
+            **shape,
+            "epochs": len(history),
+            "seconds": round(sum(epoch.seconds for epoch in history), 2),
+            **card.metrics,
+            "sha256": self.version.sha256,
+        }
+
+
+def train(history: History, job: TrainJob, registry: Registry) -> Trained:
+    """Fit a model to a history, log it, register it, and make it champion if the name has none.
+
+    Raises ValueError for a history that is too short or an impossible setting, naming it.
+    """
+    inputs, outputs = shapes(history, job)
+    step = f"{inputs.freq} each" if inputs.freq else "one an event"
+    say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
+    data = windows(history, window_config(inputs))
+    with progress("train", job.config.epochs) as report:
+        fitted = fit(data, inputs, outputs, job.config, job.name, lambda epoch: report(epoch.number, _in_words(epoch)))
+    best = min(fitted.history, key=lambda epoch: epoch.validation_mse)
+    say(f"best: {_in_words(best)}, after {len(fitted.history)} epochs")
+    with TemporaryDirectory() as folder:
+        version = _register(fitted, data, history, job, Path(folder), registry)
+    say(f"registered {version.label}")
+    return Trained(version, fitted)
+
+
+def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
+    """What the model will take and give: what the job says, and for the rest what suits the history's spacing."""
+    freq = job.freq or infer_freq(history.frame)
+    lags = seasonal_lags(freq)
+    horizon = job.horizon or _day(lags)
+    longest = max(history.frame["series"].value_counts()["count"].to_list(), default=0)
+    room = min(MAX_SEQ_LEN, longest // 4) // horizon * horizon
+    seq_len = job.seq_len or max(min(lags.get("week", 7 * horizon) // horizon * horizon, room), horizon, 2)
+    inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq)
+    return inputs, OutputSpec(horizon=horizon, targets=job.features[:1])
+
+
+def _day(lags: dict[str, int]) -> int:
+    steps = lags.get("day", lags.get("year", 1))
+    return min(steps, MAX_HORIZON) if steps > 1 else DEFAULT_HORIZON
+
+
+def _in_words(epoch: Epoch) -> str:
+    return f"validation error {epoch.validation_mse:.3f}, seasonal naive {epoch.naive_mse:.3f}"
+
+
+def _register(
+    fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob, folder: Path, registry: Registry
+) -> Version:
+    card = fitted.card
+    save(fitted.model, card, folder, data.x(fitted.split.validation[-EXAMPLES:]))
+    plot_forecasts(fitted, data, folder / "forecasts.png")
+    ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
+    tags = {
+        "offsets": json.dumps(dict(history.offsets)),
+        "trained_until": str(card.trained_until),
+        **{name: f"{value:.6g}" for name, value in card.metrics.items()},
+    }
+    epochs = [{"train_loss": e.train_loss, "validation_mse": e.validation_mse} for e in fitted.history]
+    return registry.record(
+        job.name,
+        folder,
+        params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges,
+        history=epochs,
+        metrics=card.metrics,
+        tags=tags,
+    )
+
+
+def _shape_params(inputs: InputSpec, outputs: OutputSpec) -> dict[str, object]:
+    return {
+        "freq": inputs.freq,
+        "seq_len": inputs.seq_len,
+        "features": ",".join(inputs.features),
+        "horizon": outputs.horizon,
+        "targets": ",".join(outputs.targets),
+    }
+
+
+def learn(
+    job: TrainJob, topic: str | None, data: str | None, columns: Columns, bootstrap: str, tracking_uri: str
+) -> dict[str, object]:
+    """`tidecast train`: a job on a topic's history or a file's. Raises ConfigError unless exactly one is given."""
+    if (topic is None) == (data is None):
+        raise ConfigError("give the history as either --topic or --data")
+    history = _of_file(str(data), columns, job.freq) if topic is None else _of_topic(bootstrap, topic, job.features)
+    return train(history, job, Registry(tracking_uri)).summary()
+
+
+def _of_file(path: str, columns: Columns, freq: str | None) -> History:
+    source = read_file(path, columns, freq=freq)
+    for note in source.notes:
+        say(note)
+    return from_frame(source.frame)
+
+
+def _of_topic(bootstrap: str, topic: str, features: tuple[str, ...]) -> History:
+    log = open_log(bootstrap)
+    try:
+        total = sum(end - start for start, end in log.bounds(topic).values())
+        with progress(f"read {topic}", total) as report:
+            history = read_topic(log, topic, features, on_progress=lambda done, _: report(done))
+    finally:
+        log.close()
+    for reason, count in history.invalid.items():
+        say(f"{count:,} records are no events: {reason}")
+    return history

@@ -1,0 +1,64 @@
+"""Pictures of forecasts against what happened, for people to judge a model by."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from model.backtest import Floats, Rows, baselines
+from model.shapes import WindowData
+from model.train import Fitted, forecast
+
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+FORECAST, NAIVE = "#0b69c7", "#e07a1f"
+PANELS = 4
+
+
+def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
+    """Draws the first target of four validation windows: what happened, the forecast, the naive forecast. A PNG."""
+    card = fitted.card
+    horizon, columns = card.output.horizon, card.target_columns[:1]
+    ends = fitted.split.validation
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS).astype(int))]
+    naive = baselines(data, ends, horizon, columns, card.input.freq)
+    season = min(naive, key=lambda name: card.metrics[f"naive_{name}_mse"])
+    made = forecast(fitted.model, data, ends)[:, :, 0]
+    figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
+    panels = figure.subplots(2, 2, squeeze=False).ravel()
+    for panel, end, ours, theirs in zip(panels[: len(ends)], ends, made, naive[season][:, :, 0], strict=True):
+        _draw(panel, data, end, columns[0], ours, theirs, f"naive ({season})")
+    for panel in panels[len(ends) :]:
+        panel.set_axis_off()
+    errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {card.metrics[f'naive_{season}_mse']:.3f}"
+    figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead   ·   {errors}", color=INK)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def _draw(
+    panel: Axes, data: WindowData, end: np.int64, column: int, ours: Floats, theirs: Floats, naive_label: str
+) -> None:
+    horizon = len(ours)
+    before: Rows = np.arange(end - min(data.seq_len, 2 * horizon) + 1, end + 1)
+    after: Rows = np.arange(end + 1, end + horizon + 1)
+    known = np.concatenate([before, after])
+    times = np.array([datetime.fromtimestamp(ms / 1000, UTC) for ms in data.ts[known].tolist()])
+    ahead = times[len(before) :]
+    panel.axvspan(times[len(before) - 1], times[-1], color=GRID, alpha=0.5, linewidth=0)
+    panel.plot(times, data.values[known, column], color=INK, linewidth=1.6, label="what happened")
+    panel.plot(ahead, theirs, color=NAIVE, linewidth=1.4, linestyle=(0, (4, 2)), label=naive_label)
+    panel.plot(ahead, ours, color=FORECAST, linewidth=2.2, label="forecast")
+    title = f"{data.names[data.series[end]]}, from {times[len(before) - 1]:%Y-%m-%d %H:%M} UTC"
+    panel.set_title(title, loc="left", fontsize=10, color=INK)
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    panel.grid(axis="y", color=GRID)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.spines["bottom"].set_color(MUTED)
+    panel.tick_params(colors=MUTED, length=0, labelsize=9)
+    panel.margins(x=0)

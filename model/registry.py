@@ -1,0 +1,259 @@
+"""Where models are kept: runs, versions and aliases in MLflow. The only importer of mlflow, and lazily so.
+
+    RegistryError
+      RegistryUnavailable   no server or store there, or it does not answer as one
+      UnknownModel          no such name, version or alias
+      CorruptModel          a version whose file is missing, or is not the one that was registered
+
+Look-ups work with mlflow-skinny against a server; a local SQLite store needs the full mlflow.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from model.spec import MODEL_FILE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+_SQLITE = "sqlite:///"
+_NAME = r"[^/@:]+"
+_METRICS_A_CALL = 1000
+
+
+class RegistryError(Exception):
+    """Anything that keeps a model from being recorded or had; the message is one line for people."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry can't be reached, or is none."""
+
+
+class UnknownModel(RegistryError):
+    """The registry has no such name, version or alias."""
+
+
+class CorruptModel(RegistryError):
+    """The version's file is not what was registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One registered version of a model."""
+
+    name: str
+    number: str
+    run_id: str
+    sha256: str
+    """Of the ONNX file, in hex."""
+    tags: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """`name/number`, as forecasts carry it."""
+        return f"{self.name}/{self.number}"
+
+
+class Registry:
+    """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it.
+
+    `timeout_s` bounds each of the two tries of an HTTP request. MLflow knows it for a whole process only: the user's
+    MLFLOW_HTTP_REQUEST_TIMEOUT decides, else the first registry in use.
+    """
+
+    def __init__(self, tracking_uri: str, timeout_s: int = 3) -> None:
+        self.tracking_uri = tracking_uri
+        self._timeout_s = timeout_s
+
+    def record(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        params: Mapping[str, object],
+        history: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+    ) -> Version:
+        """Logs a training run and registers its model as a new version, the champion if there is none.
+
+        `folder` holds model.onnx and whatever else belongs to the run (weights, card, plot); `history` has the metrics
+        of each epoch, from 1. The version has all its tags, and the file's sha256 among them, from its creation on.
+        """
+        if not re.fullmatch(_NAME, name):
+            raise ValueError(f"name: {name!r} is empty or has one of / @ :")
+        tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
+        with self._mapped_errors():
+            with _unless_it_exists():
+                self._client.create_registered_model(name)
+            run = self._client.create_run(self._experiment(name))
+            self._log(run.info.run_id, params, history, metrics)
+            self._client.log_artifacts(run.info.run_id, str(folder))
+            self._client.set_terminated(run.info.run_id)
+            source = f"{run.info.artifact_uri}/{MODEL_FILE}"
+            made = self._client.create_model_version(name, source, run.info.run_id, tags, await_creation_for=0)
+            if CHAMPION not in self._client.get_registered_model(name).aliases:
+                self._client.set_registered_model_alias(name, CHAMPION, str(made.version))
+            return Version(name, str(made.version), run.info.run_id, tags["sha256"], tags)
+
+    def resolve(self, reference: str) -> Version:
+        """The version that `name`, `name@alias` or `name/7` means now; a bare name means its champion."""
+        name, number, alias = _parse(reference)
+        with self._mapped_errors():
+            if number:
+                return self._version(self._client.get_model_version(name, number))
+            aliases = self._client.get_registered_model(name).aliases
+            if alias not in aliases:
+                raise UnknownModel(f"{self._shown}: the model {name!r} has no {alias!r}")
+            return self._version(self._client.get_model_version(name, str(aliases[alias])))
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """The version's ONNX file, in a folder that keeps it for the next time; its digest is checked either way."""
+        path = folder / f"{version.name}-{version.number}.onnx"
+        if path.exists() and sha256(path) == version.sha256:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as temporary:
+            try:
+                with self._mapped_errors():
+                    fetched = Path(self._client.download_artifacts(version.run_id, MODEL_FILE, temporary))
+            except UnknownModel:
+                raise CorruptModel(f"{version.label}: its run holds no {MODEL_FILE}") from None
+            if sha256(fetched) != version.sha256:
+                raise CorruptModel(f"{version.label}: its file's sha256 is not the one it was registered with")
+            fetched.replace(path)
+        return path
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        for variable, value in {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(self._timeout_s),
+            "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        }.items():
+            os.environ.setdefault(variable, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at its import: about its own dependencies
+            from mlflow import MlflowClient
+        for logger in ("mlflow", "alembic"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        if not self._database:
+            return MlflowClient(self.tracking_uri, self.tracking_uri)
+        # Processes that make the tables of a fresh file at once destroy each other's work.
+        with FileLock(f"{self._database}.lock"):
+            client = MlflowClient(self.tracking_uri, self.tracking_uri)
+            client.search_registered_models(max_results=1)
+        return client
+
+    @cached_property
+    def _database(self) -> Path | None:
+        if not self.tracking_uri.startswith(_SQLITE):
+            return None
+        path = Path(self.tracking_uri.removeprefix(_SQLITE)).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def _shown(self) -> str:
+        return self.tracking_uri.replace(f"{urlsplit(self.tracking_uri).netloc.rpartition('@')[0]}@", "")
+
+    def _experiment(self, name: str) -> str:
+        location = (self._database.parent / "artifacts").as_uri() if self._database else None
+        with _unless_it_exists():
+            return self._client.create_experiment(name, location)
+        return str(self._client.get_experiment_by_name(name).experiment_id)
+
+    def _log(
+        self,
+        run_id: str,
+        params: Mapping[str, object],
+        history: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        points = [
+            Metric(key, value, now, step) for step, epoch in enumerate(history, 1) for key, value in epoch.items()
+        ]
+        points += [Metric(key, value, now, 0) for key, value in metrics.items()]
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        for start in range(0, len(points), _METRICS_A_CALL):
+            self._client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
+
+    def _version(self, found: "ModelVersion") -> Version:
+        label = f"{found.name}/{found.version}"
+        if not found.run_id or "sha256" not in found.tags:
+            raise CorruptModel(f"{label}: it has no run or no sha256, so it was not registered by tidecast")
+        return Version(found.name, str(found.version), found.run_id, found.tags["sha256"], dict(found.tags))
+
+    @contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except _library_errors() as error:
+            unknown = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+            raise (UnknownModel if unknown else RegistryUnavailable)(f"{self._shown}: {self._line(error)}") from error
+
+    def _line(self, error: Exception) -> str:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        if self._database and "unsupported URI" in line:
+            return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
+        if "failed with exception HTTP" in line:
+            return "no MLflow server answers there"
+        return line.replace(self.tracking_uri, self._shown).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:  # mlflow-skinny does without
+        return MlflowException, OSError
+    return MlflowException, SQLAlchemyError, OSError
+
+
+@contextmanager
+def _unless_it_exists() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(reference: str) -> tuple[str, str, str]:
+    """Name, number and alias; one of the last two is empty."""
+    parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>\d+)|@(?P<alias>{_NAME}))?", reference)
+    if parts is None:
+        raise UnknownModel(f"{reference!r} is not like name, name@champion or name/7")
+    number = parts["number"] or ""
+    return parts["name"], number, "" if number else parts["alias"] or CHAMPION

@@ -1,0 +1,125 @@
+"""The data-shaping protocol: which shapes data has on its way through a network. Names carry them as suffixes.
+
+B batch   S steps of a window   F features   K horizon steps   O targets   H hidden   L layers
+T rows of all series, one after another   N windows   M horizon segments
+
+forecast   x (B,S,F) float32, raw units
+   encode  normalise, then steps or segments (B,S',E)
+   core    LSTM over S', and its state (L,B,H) at the last one
+   decode  none, or one LSTM step a horizon segment, all M at once
+   head    Linear on (B,H) or (B*M,H)
+   loss    squared error against y (B,K,O), equal shapes enforced, never broadcast
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.spec import ShapeError
+
+
+class WindowData(Protocol):
+    """Windows as training takes them: rows of one array, series after series, and where each window ends."""
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """(T,F), raw units; filled where not observed."""
+
+    @property
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """(T,F): False where a hole was filled."""
+
+    @property
+    def step(self) -> npt.NDArray[np.int64]:
+        """(T,): index on the grid."""
+
+    @property
+    def ts(self) -> npt.NDArray[np.int64]:
+        """(T,): event time, epoch milliseconds."""
+
+    @property
+    def series(self) -> npt.NDArray[np.int32]:
+        """(T,): index into names."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The series."""
+
+    @property
+    def run(self) -> npt.NDArray[np.int32]:
+        """(T,): rows that follow each other without a break share a number."""
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """(N,): the row of each window's last step."""
+
+    @property
+    def seq_len(self) -> int:
+        """S."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B windows with what came after them, in raw units."""
+
+    x: Tensor
+    """(B,S,F) float32."""
+    y: Tensor
+    """(B,K,O) float32."""
+    observed: Tensor
+    """(B,K,O) bool: the targets that really happened; the others don't count."""
+    scale: Tensor
+    """(B,1,O) float32: each series' standard deviation in training; it only weighs the loss."""
+
+
+class Windows:
+    """Batches gathered from views over one array: memory is that of the data, not S+K times it.
+
+    `scale` is (series, O), `columns` says where the targets lie among the features.
+    """
+
+    def __init__(
+        self,
+        data: WindowData,
+        horizon: int,
+        columns: Sequence[int],
+        scale: npt.NDArray[np.float64],
+        device: torch.device,
+    ) -> None:
+        self.seq_len = data.seq_len
+        self._columns = torch.tensor(columns, device=device)
+        self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
+        self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
+        self._series = torch.from_numpy(data.series).to(device)
+        self._scale = torch.from_numpy(scale.astype(np.float32)).to(device)
+
+    def batch(self, ends: Tensor) -> Batch:
+        """The windows that end in these rows, (B,) int64; each has its whole horizon in its run."""
+        starts = ends - self.seq_len + 1
+        rows, observed = self._windows[starts], self._observed[starts][:, self.seq_len :]
+        y = rows[:, self.seq_len :].index_select(2, self._columns)
+        scale = self._scale[self._series[ends]].unsqueeze(1)
+        return Batch(rows[:, : self.seq_len], y, observed.index_select(2, self._columns), scale)
+
+
+def _views(rows_TF: Tensor, length: int) -> Tensor:
+    return rows_TF.unfold(0, length, 1).transpose(1, 2)
+
+
+def squared_error(forecast: Tensor, batch: Batch) -> Tensor:
+    """The summed squared error, in each series' training variances, of the targets that were observed: a scalar.
+
+    Raises ShapeError unless the forecast has exactly the targets' shape (B,K,O): nothing is broadcast.
+    """
+    if forecast.shape != batch.y.shape or batch.observed.shape != batch.y.shape:
+        raise ShapeError(
+            f"forecast {tuple(forecast.shape)}, targets {tuple(batch.y.shape)} and observed "
+            f"{tuple(batch.observed.shape)} must have one shape"
+        )
+    error = torch.where(batch.observed, forecast - batch.y, 0.0) / batch.scale
+    return error.square().sum()

@@ -1,0 +1,248 @@
+"""Checkpoints: a partition's windows in a compacted topic, so that a restart goes on with the windows it had.
+
+The state topic has as many partitions as the input. A partition holds, for each series, its whole state (key ``s:``
+and the name), and one record about itself (key ``partition``). Every value is a format byte, a MessagePack array and
+the CRC-32 of both.
+
+A pass is one transaction: the series that changed, the partition's record with the position P up to which they have
+seen the input, and P as the group's offset with R = P in the commit's metadata. So a pass is whole or absent, and a
+fenced member's is absent. Commits between passes carry their own offset X, and the R of the last pass.
+
+After a restart: `recover`, then read [R, X) of the input into the store and emit nothing, then go on at X.
+"""
+
+import contextlib
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from pipeline.log import Commit, EventLog, LogError, Member, Writer
+from pipeline.windows import SeriesState, WindowConfig, WindowStore
+
+FORMAT = 1
+PARTITION_KEY = b"partition"
+SERIES_PREFIX = b"s:"
+METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
+
+
+class CorruptState(Exception):
+    """A state record whose bytes are not those that were written."""
+
+
+class StateMismatch(Exception):
+    """State and group, topic or windows do not belong together; the message says what to do."""
+
+
+class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a partition's state is the state of."""
+
+    position: int
+    """P: the offset up to which the input has been seen."""
+    partitions: int
+    """How many partitions the input topic has."""
+    topic_id: str
+    """The input topic's identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A partition's windows as they were at R."""
+
+    store: WindowStore
+    replay_from: int | None
+    """R, also for the metadata of commits; read [R, position) into the store. None for a new group."""
+    position: int | None
+    """X, where to go on reading; None for a new group, which should write a pass as soon as it knows its start."""
+    corrupt: int
+    """Series that start empty because their records were corrupt."""
+    notes: tuple[str, ...]
+    """What a person should know, a line each."""
+
+
+class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
+    config: bytes
+    step: int
+    ts: int
+    steps: int
+    values: bytes
+    observed: bytes
+
+
+Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
+
+
+def config_hash(config: WindowConfig) -> bytes:
+    """8 bytes that differ between configs with different windows."""
+    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
+    return sha256(msgspec.json.encode((config.seq_len, config.features, grid))).digest()[:8]
+
+
+def encode_series(config: bytes, state: SeriesState) -> bytes:
+    """A series' state as bytes; `config` is the hash of its windows' config."""
+    values, observed = state.values.astype("<f4").tobytes(), np.packbits(state.observed).tobytes()
+    return _seal(_SeriesRecord(config, state.step, state.ts, len(state.values), values, observed))
+
+
+def decode_series(config: bytes, data: bytes) -> SeriesState:
+    """The state that was encoded. Raises CorruptState, or StateMismatch if that was with another config."""
+    record = _unseal(data, _SeriesRecord)
+    if record.config != config:
+        raise StateMismatch("it was made with another seq_len, freq, max_gap or other features")
+    values = np.frombuffer(record.values, "<f4").astype(np.float32).reshape(record.steps, -1)
+    observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
+    return SeriesState(values, observed.astype(np.bool_).reshape(values.shape), record.step, record.ts)
+
+
+def encode_partition(record: PartitionRecord) -> bytes:
+    """A partition's record as bytes."""
+    return _seal(record)
+
+
+def decode_partition(data: bytes) -> PartitionRecord:
+    """The record that was encoded. Raises CorruptState, StateMismatch."""
+    return _unseal(data, PartitionRecord)
+
+
+def encode_metadata(replay_from: int) -> str:
+    """R as a commit's metadata: short ASCII."""
+    text = f"tidecast:{FORMAT}:{replay_from}"
+    return f"{text}:{zlib.crc32(text.encode()):08x}"
+
+
+def decode_metadata(metadata: str) -> int | None:
+    """The R in a commit's metadata; None if it is not ours."""
+    parsed = METADATA.fullmatch(metadata)
+    if parsed is None or zlib.crc32(parsed[1].encode()) != int(parsed[3], 16):
+        return None
+    return int(parsed[2])
+
+
+def write_pass(
+    writer: Writer, member: Member, state_topic: str, partition: int, store: WindowStore, record: PartitionRecord
+) -> None:
+    """Write what changed since the last pass and commit `record.position`, as one transaction of `writer`.
+
+    Right after a commit and before the next poll. Whatever fails is raised, after the transaction is aborted.
+    """
+    config = config_hash(store.config)
+    writer.begin()
+    try:
+        for series in store.dirty():
+            key = SERIES_PREFIX + series.encode()
+            writer.send(state_topic, partition, key, encode_series(config, store.state(series)))
+        writer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
+        writer.commit({partition: Commit(record.position, encode_metadata(record.position))}, member)
+    except BaseException:
+        with contextlib.suppress(LogError):  # the first failure tells more; the next writer of this id aborts it
+            writer.abort()
+        raise
+    store.clean()
+
+
+def recover(
+    log: EventLog, topic: str, state_topic: str, partition: int, committed: Commit | None, config: WindowConfig
+) -> Recovered:
+    """A partition's windows as its last pass left them; `committed` is the group's commit, asked for before this.
+
+    Raises StateMismatch where going on would give other windows than before.
+    """
+    bounds = log.bounds(topic)[partition]
+    try:
+        held = _newest(log, topic, state_topic, partition)
+        if committed is None and not held:
+            return Recovered(WindowStore(config), None, None, 0, ())
+        record = _checked_record(log, topic, committed, held)
+        position = record.position if committed is None else committed.offset
+        if position > bounds.end:
+            raise StateMismatch(f"the group was at {position} and {topic}/{partition} ends at {bounds.end}")
+        store, corrupt = _filled_store(held, config)
+    except StateMismatch as mismatch:
+        raise StateMismatch(
+            f"state {state_topic}/{partition} does not fit: {mismatch}. Use another group; or let this one start anew: "
+            f"stop its members, then delete the topic {state_topic} and the group's offsets on {topic}"
+        ) from None
+    notes = _notes(record.position, position, bounds.start, committed is None, corrupt)
+    return Recovered(store, record.position, max(position, bounds.start), corrupt, notes)
+
+
+def _newest(log: EventLog, topic: str, state_topic: str, partition: int) -> dict[bytes, bytes]:
+    """The newest value of each key; bounds count what an open transaction wrote, and reading waits for its end."""
+    bounds, partitions = log.bounds(state_topic), log.partitions(topic)
+    if len(bounds) != partitions:
+        raise StateMismatch(f"it has {len(bounds)} partitions, and {topic} has {partitions}")
+    held: dict[bytes, bytes] = {}
+    for records in log.read(state_topic, partition, *bounds[partition]):
+        for record in records:
+            key = record.key or b""
+            if record.value is None:
+                held.pop(key, None)
+            else:
+                held[key] = record.value
+    return held
+
+
+def _checked_record(
+    log: EventLog, topic: str, committed: Commit | None, held: Mapping[bytes, bytes]
+) -> PartitionRecord:
+    """The partition's record, if it and the commit belong together. Raises StateMismatch."""
+    if PARTITION_KEY not in held:
+        raise StateMismatch("the group has committed offsets, or states of series, without the partition's record")
+    try:
+        record = decode_partition(held[PARTITION_KEY])
+    except CorruptState as error:
+        raise StateMismatch(f"the partition's record is corrupt ({error})") from None
+    if (record.partitions, record.topic_id) != (log.partitions(topic), log.topic_id(topic)):
+        raise StateMismatch(f"it belongs to another topic named {topic}, deleted since, or to fewer partitions of it")
+    if committed is not None and decode_metadata(committed.metadata) != record.position:
+        raise StateMismatch(f"the group's offset {committed.offset} was set by something else than its service")
+    return record
+
+
+def _filled_store(held: Mapping[bytes, bytes], config: WindowConfig) -> tuple[WindowStore, int]:
+    """A store with all series, and how many were corrupt. Raises StateMismatch."""
+    store, hashed, corrupt = WindowStore(config), config_hash(config), 0
+    for key, value in held.items():
+        if not key.startswith(SERIES_PREFIX):
+            continue
+        try:
+            store.restore(key.removeprefix(SERIES_PREFIX).decode(), decode_series(hashed, value))
+        except CorruptState:
+            corrupt += 1
+    return store, corrupt
+
+
+def _notes(replay_from: int, position: int, start: int, expired: bool, corrupt: int) -> tuple[str, ...]:
+    notes = []
+    if expired:
+        notes.append(f"the group's offset is gone (expired?): going on from the last checkpoint, at {position}")
+    if replay_from < min(start, position):
+        lost = f"offsets {replay_from} to {min(start, position) - 1}"
+        notes.append(f"{lost} are no longer in the log: the windows go on without those events")
+    if position < start:
+        notes.append(f"offsets {position} to {start - 1} were deleted before they were read: no forecasts for them")
+    if corrupt:
+        notes.append(f"{corrupt} series start with empty windows: their states are corrupt")
+    return tuple(notes)
+
+
+def _seal(body: msgspec.Struct) -> bytes:
+    data = bytes((FORMAT,)) + msgspec.msgpack.encode(body)
+    return data + zlib.crc32(data).to_bytes(4, "big")
+
+
+def _unseal(data: bytes, body: type[Body]) -> Body:
+    content, crc = data[:-4], data[-4:]
+    if not content or zlib.crc32(content).to_bytes(4, "big") != crc:
+        raise CorruptState(f"{len(data)} bytes with a wrong checksum")
+    if content[0] != FORMAT:
+        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads {FORMAT}")
+    try:
+        return msgspec.msgpack.decode(content[1:], type=body)
+    except msgspec.DecodeError as error:
+        raise CorruptState(str(error)) from None

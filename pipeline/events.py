@@ -1,0 +1,170 @@
+"""Events on a topic: JSON bytes to Event, or InvalidEvent with one of the reasons a dead letter carries.
+
+    {"series": "pump-7", "ts": 1700000000000, "value": 21.5}
+    {"series": "pump-7", "ts": "2026-11-23T10:30:00Z", "values": {"flow": 3.1, "pressure": 4.0}}
+
+`series` may be left out where the record's key names it, `ts` where the record's own timestamp is meant.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from pipeline.log import Record
+
+MIN_TIME = 946_684_800_000
+"""2000-01-01, in epoch milliseconds: what lies before it on a topic is seconds, or a broken clock."""
+MAX_TIME = 253_402_300_799_999
+"""The end of the year 9999, in epoch milliseconds: no calendar goes further."""
+MAX_AHEAD = 300_000
+"""How far, in milliseconds, an event may lie ahead of its record's own timestamp."""
+MAX_FLOAT32 = 3.4028234663852886e38
+MAX_SERIES_BYTES = 128
+MAX_VALUE_BYTES = 65_536
+MAX_HEADERS = 100
+
+
+class InvalidEvent(Exception):
+    """A record that is no event. `reason` is one word for machines, `detail` one line for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Event(NamedTuple):
+    """One measurement: `ts` epoch milliseconds, `values` finite as float32, in the order of the features."""
+
+    series: str
+    ts: int
+    values: tuple[float, ...]
+
+
+class _Wire(msgspec.Struct, gc=False):
+    series: str | None = None
+    ts: int | str | None = None
+    value: float | msgspec.UnsetType = msgspec.UNSET
+    values: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Decodes records into events with the given features, in their order.
+
+    `min_time` is the earliest time allowed, epoch milliseconds.
+    """
+
+    features: tuple[str, ...] = ("value",)
+    min_time: int = MIN_TIME
+    _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
+    _names: dict[bytes, str] = field(default_factory=dict)
+
+    def decode(self, record: Record) -> Event:
+        """The record's event. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
+        payload = record.value or b""
+        if len(payload) > MAX_VALUE_BYTES or len(record.headers) > MAX_HEADERS:
+            raise InvalidEvent("too_large", f"{len(payload)} bytes, {len(record.headers)} headers")
+        wire = self._parse(payload)
+        series = self._series(wire.series, record.key)
+        ts = self._time(wire.ts, record.timestamp)
+        if len(self.features) == 1 and type(wire.value) is float:
+            value = wire.value
+            if not -MAX_FLOAT32 <= value <= MAX_FLOAT32:
+                raise InvalidEvent("out_of_range", f"{value!r} does not fit in a float32")
+            return Event(series, ts, (value,))
+        return Event(series, ts, self._values(wire))
+
+    def _parse(self, payload: bytes) -> _Wire:
+        try:
+            return self._json.decode(payload)
+        except msgspec.ValidationError as error:
+            reason = "out_of_range" if "out of range" in str(error) else "schema"
+            raise InvalidEvent(reason, str(error)) from None
+        except UnicodeDecodeError as error:
+            raise InvalidEvent("bad_encoding", str(error)) from None
+        except msgspec.DecodeError as error:
+            reason = "bad_encoding" if "surrogate" in str(error) else "malformed_json"
+            raise InvalidEvent(reason, str(error)) from None
+        except RecursionError:
+            raise InvalidEvent("too_deep", "nested deeper than a thousand levels") from None
+
+    def _values(self, wire: _Wire) -> tuple[float, ...]:
+        given = {} if isinstance(wire.values, msgspec.UnsetType) else wire.values
+        if not isinstance(wire.value, msgspec.UnsetType):
+            given = {"value": wire.value, **given}
+        try:
+            values = tuple(given[name] for name in self.features)
+        except KeyError as missing:
+            raise InvalidEvent("schema", f"no {missing.args[0]!r} among {sorted(given)}") from None
+        if not all(-MAX_FLOAT32 <= value <= MAX_FLOAT32 for value in values):
+            raise InvalidEvent("out_of_range", f"{values!r} does not fit in float32")
+        return values
+
+    def _series(self, name: str | None, key: bytes | None) -> str:
+        keyed = None if key is None else self._names.get(key) or self._remember(key)
+        if name is None:
+            if keyed is None:
+                raise InvalidEvent("bad_key", "neither a series in the body nor a key")
+            return keyed
+        if name == keyed:
+            return keyed
+        if keyed is not None:
+            raise InvalidEvent("bad_key", f"the key says {keyed!r}, the body {name!r}")
+        return check_series(name)
+
+    def _remember(self, key: bytes) -> str:
+        try:
+            name = check_series(key.decode())
+        except UnicodeDecodeError as error:
+            raise InvalidEvent("bad_encoding", f"key: {error}") from None
+        if len(self._names) >= 65_536:
+            self._names.clear()
+        self._names[key] = name
+        return name
+
+    def _time(self, given: int | str | None, recorded: int) -> int:
+        ts = recorded if given is None else parse_time(given) if isinstance(given, str) else given
+        if ts < self.min_time:
+            raise InvalidEvent("bad_time", f"{ts} is before {self.min_time}; times are epoch milliseconds")
+        if ts > MAX_TIME:
+            raise InvalidEvent("bad_time", f"{ts} lies after the year 9999")
+        if recorded >= 0 and ts > recorded + MAX_AHEAD:
+            raise InvalidEvent("bad_time", f"{ts} lies more than 5 minutes ahead of its record's time {recorded}")
+        return ts
+
+
+def check_series(name: str) -> str:
+    """The name itself, if a series may have it; raises InvalidEvent otherwise."""
+    if not name:
+        raise InvalidEvent("schema", "the series' name is empty")
+    if len(name) > MAX_SERIES_BYTES or len(name.encode()) > MAX_SERIES_BYTES:
+        raise InvalidEvent("bad_key", f"the series' name is longer than {MAX_SERIES_BYTES} bytes")
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise InvalidEvent("bad_key", f"the series' name {name!r} has control characters")
+    return name
+
+
+def parse_time(text: str) -> int:
+    """ISO 8601 to epoch milliseconds; without a zone it is UTC. Raises InvalidEvent."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidEvent("schema", f"{text[:40]!r} is no ISO 8601 time") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def encode(event: Event, features: Sequence[str] = ("value",)) -> bytes:
+    """The event as JSON bytes, with `value` for a single unnamed feature and `values` otherwise."""
+    body: dict[str, object] = {"series": event.series, "ts": event.ts}
+    if tuple(features) == ("value",):
+        body["value"] = event.values[0]
+    else:
+        body["values"] = dict(zip(features, event.values, strict=True))
+    return msgspec.json.encode(body)

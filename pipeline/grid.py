@@ -1,0 +1,111 @@
+"""What a window is, for the stream and for batches alike: its steps, the grid they lie on, and how holes are filled."""
+
+import re
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+MONTHS = {"mo": 1, "y": 12}
+FREQ = re.compile(rf"([1-9]\d{{0,7}})({'|'.join([*MILLISECONDS, *MONTHS])})")
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Value = TypeVar("Value", bound=np.generic)
+Whole = TypeVar("Whole", int, Ints)
+"""One whole number, or an array of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Steps of one length, counted from 1970 in UTC. One of the two lengths is zero.
+
+    A fixed step is the nearest one, half up, so that a clock that is a little off does not move an event; a calendar
+    step holds the times from its start to the next one's.
+    """
+
+    milliseconds: int
+    """Length of a fixed step."""
+    months: int
+    """Length of a calendar step."""
+
+    @classmethod
+    def parse(cls, freq: str) -> Self:
+        """The grid of a freq such as 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y. Raises ValueError."""
+        parsed = FREQ.fullmatch(freq)
+        if parsed is None:
+            raise ValueError(f"freq: {freq!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
+        count, unit = int(parsed[1]), parsed[2]
+        return cls(count * MILLISECONDS.get(unit, 0), count * MONTHS.get(unit, 0))
+
+    def index(self, ts: Whole) -> Whole:
+        """The number of the step that a time (epoch milliseconds) belongs to."""
+        if self.months:
+            return _converted(ts, "datetime64[ms]", "datetime64[M]") // self.months
+        return (2 * ts + self.milliseconds) // (2 * self.milliseconds)
+
+    def time(self, index: Whole) -> Whole:
+        """A step's time in epoch milliseconds: its point on a fixed grid, its start on a calendar's."""
+        if self.months:
+            return _converted(index * self.months, "datetime64[M]", "datetime64[ms]")
+        return index * self.milliseconds
+
+
+def _converted(count: Whole, unit: str, to: str) -> Whole:
+    converted = np.asarray(count, np.int64).astype(unit).astype(to).astype(np.int64)
+    return int(converted) if isinstance(count, int) else converted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowConfig:
+    """What a window is."""
+
+    seq_len: int
+    """S, steps in a window, at least 2."""
+    features: tuple[str, ...] = ("value",)
+    """The names of a step's F values, in order."""
+    freq: str | None = None
+    """The grid's spacing, such as 30m, 1h, 1mo (see Grid.parse); None: each event is a step."""
+    max_gap: int = 3
+    """The longest hole, in missing steps, that is filled; without meaning where freq is None."""
+
+    def __post_init__(self) -> None:
+        if self.seq_len < 2:
+            raise ValueError(f"seq_len: {self.seq_len} is less than 2")
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise ValueError(f"features: {self.features} must be one or more different names")
+        if self.max_gap < 0:
+            raise ValueError(f"max_gap: {self.max_gap} is negative")
+        if self.freq is not None:
+            Grid.parse(self.freq)
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of `freq`; None where each event is a step."""
+        return None if self.freq is None else Grid.parse(self.freq)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of events: `accepted`, or `late` or `duplicate` and not used; `filled` steps; `reset` windows."""
+
+    accepted: int = 0
+    late: int = 0
+    duplicate: int = 0
+    filled: int = 0
+    reset: int = 0
+
+
+def interpolate(before: Floats, after: Floats, number: Ints, count: Ints | int) -> Floats:
+    """The `number`th of the count - 1 steps between `before` and `after`, on a straight line; shapes broadcast."""
+    first = before.astype(np.float64)
+    return (first + (after - first) * (number / count)).astype(np.float32)
+
+
+def view(steps: npt.NDArray[Value], length: int) -> npt.NDArray[Value]:
+    """(T-length+1, length*F): row t shows the steps (T,F) from t on, without a copy."""
+    width = steps.shape[1]
+    return np.lib.stride_tricks.sliding_window_view(steps.reshape(-1), length * width)[::width]

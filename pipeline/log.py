@@ -1,0 +1,203 @@
+"""EventLog: what Tidecast needs of a partitioned log, and the words it uses for it.
+
+`connect(address)` opens one: Kafka at ``host:port[,host:port]``, or one SQLite file at ``sqlite:PATH``.
+Both pass the same list of checks (tests/pipeline/test_log.py). Times are epoch milliseconds, keys and values bytes.
+
+    LogError
+      LogUnavailable      no answer in time, or a retriable failure: try again
+      UnknownTopic        the topic does not exist
+      MembershipLost      another member owns the partitions now: stop, send nothing
+      NotPermitted        authentication or authorisation failed
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class LogError(Exception):
+    """The log refused or could not do what was asked."""
+
+
+class LogUnavailable(LogError):
+    """The log did not answer in time; the same call may work later."""
+
+
+class UnknownTopic(LogError):
+    """The topic does not exist."""
+
+
+class MembershipLost(LogError):
+    """This member, or this transactional id, has been replaced by another."""
+
+
+class NotPermitted(LogError):
+    """Authentication or authorisation failed."""
+
+
+class Record(Protocol):
+    """One record as read. `offset` is its position in the partition, `timestamp` the log's own."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Bounds(NamedTuple):
+    """Offsets held by a partition: `start` the oldest kept, `end` one past the newest."""
+
+    start: int
+    end: int
+
+
+class Commit(NamedTuple):
+    """A group's position in a partition: the next offset to read, and up to 4,096 bytes of its own."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Poll(NamedTuple):
+    """What one poll brought.
+
+    `assigned` are partitions that must be `seek`ed before any of their records arrive; `revoked` ones belong to
+    somebody else now; one in both was lost and came back. Records come in offset order in a partition.
+    """
+
+    assigned: tuple[int, ...]
+    revoked: tuple[int, ...]
+    records: Mapping[int, Sequence[Record]]
+
+
+class Member(Protocol):
+    """One consumer in a group on one topic."""
+
+    def poll(self, timeout: float, max_records: int) -> Poll:
+        """Wait up to `timeout` seconds for records or a changed assignment."""
+        ...
+
+    def committed(self, partition: int) -> Commit | None:
+        """The group's committed position, or None if there is none."""
+        ...
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Start (or go on) reading an assigned partition at `offset`."""
+        ...
+
+    def commit(self, offsets: Mapping[int, Commit]) -> None:
+        """Commit outside a transaction, and wait for the answer. Raises MembershipLost, LogUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group at once, so that its partitions move on."""
+        ...
+
+
+class Writer(Protocol):
+    """A producer. With a transactional id, records are sent between `begin` and `commit`."""
+
+    def send(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        timestamp: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Queue one record, to be written at the latest by `flush`; partition None places it by its key.
+
+        Blocks when too much is in flight.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Return when all that was sent is acknowledged; raise the first failure of any record."""
+        ...
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        ...
+
+    def commit(self, offsets: Mapping[int, Commit], member: Member) -> None:
+        """Flush, then commit records and the member's offsets as one, under the generation of its last poll."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the open transaction."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is not acknowledged and close."""
+        ...
+
+
+class EventLog(Protocol):
+    """A connection to a partitioned log."""
+
+    label: str
+    """The log in words, for people, without secrets."""
+
+    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
+        """Create the topic if it is missing; return how many partitions it has, new or old."""
+        ...
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises UnknownTopic."""
+        ...
+
+    def topic_id(self, topic: str) -> str:
+        """An identity that changes when a topic is deleted and made again. Raises UnknownTopic."""
+        ...
+
+    def bounds(self, topic: str) -> dict[int, Bounds]:
+        """Each partition's oldest and next offset, open transactions included. Raises UnknownTopic."""
+        ...
+
+    def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
+        """Each partition's first offset whose record is at `timestamp` or later, else its end."""
+        ...
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
+        """The committed records with start <= offset < stop, in order, in batches; then end.
+
+        Raises LogUnavailable if an open transaction or an unreachable log keeps it from passing `stop`.
+        """
+        ...
+
+    def writer(self, transactional_id: str | None = None) -> Writer:
+        """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
+        ...
+
+    def join(self, group: str, topic: str, *, instance: str | None = None) -> Member:
+        """Become a member of `group` on `topic`. `instance` names the member in the broker's lists and logs."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection and everything it opened that is still open."""
+        ...
+
+
+def connect(address: str) -> EventLog:
+    """Open the log at `address`: ``sqlite:PATH`` or Kafka's ``host:port[,host:port...]``.
+
+    Raises ValueError for an address of neither form, LogUnavailable if nothing answers there.
+    """
+    if address.startswith("sqlite:"):
+        from pipeline.local import LocalLog
+
+        return LocalLog(address.removeprefix("sqlite:"))
+    from pipeline.kafka import KafkaLog
+
+    return KafkaLog(address)

@@ -1,0 +1,302 @@
+"""The life of a forecast through the command line, on SQLite and on a real Kafka, processes killed and all."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import MemberToRemove
+
+from deploy.forecasts import Forecast
+from deploy.predictor import load
+from model.export import export
+from model.lstm import build
+from model.spec import Card, InputSpec, OutputSpec
+from pipeline.events import Event, encode
+from pipeline.history import read_topic, windows
+from pipeline.log import EventLog, Record, UnknownTopic, connect
+from pipeline.windows import WindowConfig
+
+Fresh = Callable[[str], str]
+Forecasts = dict[tuple[int, str, int], list[float]]
+
+MINUTE = 60_000
+START = 1_700_000_040_000
+SEQ_LEN, HORIZON = 12, 4
+
+
+class Log:
+    """A log with the few things that tests do to it again and again."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.log: EventLog = connect(address)
+
+    def send(self, topic: str, rows: list[tuple[str, int, float]], partitions: int = 1) -> None:
+        """Events (series, step, value); series `s3` goes to partition 3 modulo `partitions`."""
+        self.log.create_topic(topic, partitions)
+        with closing(self.log.writer()) as writer:
+            for series, step, value in rows:
+                event = Event(series, START + step * MINUTE, (value,))
+                writer.send(topic, int(series[1:]) % partitions, series.encode(), encode(event))
+            writer.flush()
+
+    def count(self, topic: str) -> int:
+        """How many offsets a topic has used; none while it does not exist."""
+        try:
+            return sum(bounds.end for bounds in self.log.bounds(topic).values())
+        except UnknownTopic:
+            return 0
+
+    def records(self, topic: str) -> Iterator[Record]:
+        """All that a topic holds."""
+        for partition, (start, end) in self.log.bounds(topic).items():
+            for records in self.log.read(topic, partition, start, end):
+                yield from records
+
+    def forecasts(self, topic: str) -> list[tuple[int, Forecast]]:
+        """All forecasts on a topic, each with its partition."""
+        decode = msgspec.json.Decoder(Forecast).decode
+        return [(record.partition, decode(record.value or b"")) for record in self.records(topic)]
+
+
+@pytest.fixture
+def log(log_address: str) -> Iterator[Log]:
+    log = Log(log_address)
+    yield log
+    log.log.close()
+
+
+def until(condition: Callable[[], bool], service: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+    """Wait for a condition, as long as the service lives."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert service is None or service.poll() is None, "the service ended"
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(*arguments: object, blocked: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """`tidecast ARGUMENTS` as a process, without the `blocked` modules; killed at the end if it still runs."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); from deploy.cli import main; main()"
+    command = [sys.executable, "-c", block, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stop(process: subprocess.Popen[str]) -> dict[str, object]:
+    """SIGTERM a service; the JSON object it ends with."""
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    summary: dict[str, object] = json.loads(out.splitlines()[-1])
+    return summary
+
+
+def tidecast(*arguments: object) -> dict[str, object]:
+    """Run `tidecast ARGUMENTS --json` to its end; the JSON object it ends with."""
+    with running(*arguments, "--json") as process:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        summary: dict[str, object] = json.loads(out.splitlines()[-1])
+        return summary
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of one-minute steps: 12 back, 4 ahead."""
+    inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
+    settings = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
+    card = Card(
+        name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=START
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    export(build(inputs, outputs, "segment", settings), card, path)
+    return path
+
+
+def waves(series: int, steps: int, first: int = 0) -> list[tuple[str, int, float]]:
+    """So many series of so many steps each, one step of all series after another."""
+    rng = np.random.default_rng(first)
+    return [
+        (f"s{number}", step, float(np.sin(step / 5 + number) + rng.normal(0, 0.1)))
+        for step in range(first, first + steps)
+        for number in range(series)
+    ]
+
+
+def expected(log: Log, topic: str, model_file: Path) -> Forecasts:
+    """What an offline pass over the whole topic forecasts, by the identity of each forecast."""
+    predictor = load(model_file, "tiny.onnx", "cpu")
+    history = read_topic(log.log, topic)
+    data = windows(history, WindowConfig(seq_len=SEQ_LEN, freq="1m"))
+    (values,) = predictor.session.run(None, {"x": data.x(data.ends)})
+    homes = dict(history.frame.select("series", "partition").unique().iter_rows())
+    return {
+        (homes[data.names[data.series[end]]], data.names[data.series[end]], int(data.ts[end])): row[:, 0].tolist()
+        for end, row in zip(data.ends, values, strict=True)
+    }
+
+
+def given(log: Log, output: str) -> Forecasts:
+    """The forecasts on a topic by identity; those made twice must be the same."""
+    found: Forecasts = {}
+    for partition, forecast in log.forecasts(output):
+        assert isinstance(forecast.forecast, list)
+        assert found.setdefault((partition, forecast.series, forecast.ts), forecast.forecast) == forecast.forecast
+    return found
+
+
+def until_count(log: Log, output: str, count: int, service: subprocess.Popen[str]) -> None:
+    until(lambda: log.count(output) >= count, service)
+
+
+def until_all(log: Log, output: str, wanted: Forecasts, service: subprocess.Popen[str]) -> None:
+    until(lambda: given(log, output).keys() >= wanted.keys(), service)
+
+
+def test_from_a_file_to_forecasts(log: Log, fresh: Fresh, tmp_path: Path) -> None:
+    topic, name, store = fresh("life"), fresh("model"), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    rows = [f"{series},{(START + step * MINUTE) // 1000},{value}" for series, step, value in waves(6, 300)]
+    (tmp_path / "waves.csv").write_text("unique_id,ds,y\n" + "\n".join(rows))
+    on = ("--bootstrap", log.address)
+    sent = tidecast("ingest", tmp_path / "waves.csv", "--topic", topic, "--partitions", 3, *on)
+    assert sent == {"topic": topic, "partitions": 3, "events": 1800, "series": 6}
+    shape = ("--seq-len", 24, "--horizon", 8, "--epochs", 2)
+    made = tidecast("train", "--topic", topic, "--name", name, *shape, *on, "--tracking-uri", store)
+    assert (made["model"], made["freq"]) == (f"{name}/1", "1m")
+    options = ("--topic", topic, "--output", f"{topic}-out", "--model", f"{name}@champion", "--tracking-uri", store)
+    with running("serve", *options, *on, "--json") as service:
+        until(lambda: log.count(f"{topic}-out") >= 6 * (300 - 23), service)
+        summary = stop(service)
+    forecasts = log.forecasts(f"{topic}-out")
+    assert summary["forecasts"] == len(forecasts) == 6 * (300 - 23)
+    assert Counter(forecast.series for _, forecast in forecasts) == {f"s{n}": 277 for n in range(6)}
+    assert len({(partition, forecast.series) for partition, forecast in forecasts}) == 6
+    one = forecasts[0][1]
+    assert (one.start - one.ts, one.step, one.source, one.model) == (MINUTE, MINUTE, "model", f"{name}/1")
+
+
+def test_invalid_events_become_dead_letters(log: Log, fresh: Fresh, model_file: Path) -> None:
+    topic, group = fresh("dirty"), fresh("group")
+    rows = waves(2, 40)
+    log.send(topic, rows[:40])
+    with closing(log.log.writer()) as writer:
+        for value in (b"{", b'{"value": null}', b'{"ts": 5, "value": 1}', b""):
+            writer.send(topic, 0, b"s0", value)
+        writer.send(topic, 0, None, b'{"value": 1}')
+        writer.send(topic, 0, b"s0", None)
+        writer.flush()
+    log.send(topic, rows[40:])
+    options = ("--topic", topic, "--output", f"{topic}-out", "--model", model_file, "--group", group)
+    with running("serve", *options, "--bootstrap", log.address, "--json") as service:
+        until(lambda: log.count(f"{topic}-out") >= 2 * (40 - SEQ_LEN + 1), service)
+        summary = stop(service)
+    assert (summary["records"], summary["dead_letters"]) == (86, 5)
+    assert given(log, f"{topic}-out") == expected(log, topic, model_file)
+    letters = list(log.records(f"{group}-dead-letters"))
+    reasons = [dict(letter.headers)["tidecast.reason"].decode() for letter in letters]
+    assert reasons == ["malformed_json", "schema", "bad_time", "malformed_json", "bad_key"]
+    assert [letter.value for letter in letters][:2] == [b"{", b'{"value": null}']
+    assert dict(letters[0].headers)["tidecast.offset"] == b"40"
+
+
+def forget(log: Log, topic: str, keep: int) -> None:
+    """Delete all but the newest `keep` offsets of each partition, as retention does."""
+    before = {p: max(bounds.end - keep, 0) for p, bounds in log.log.bounds(topic).items()}
+    if not log.address.startswith("sqlite:"):
+        with KafkaAdminClient(bootstrap_servers=log.address) as admin:
+            admin.delete_records({TopicPartition(topic, partition): offset for partition, offset in before.items()})
+        return
+    with closing(sqlite3.connect(log.address.removeprefix("sqlite:"))) as database, database:
+        home = "(SELECT id FROM partitions WHERE topic = ? AND number = ?)"
+        delete = f"DELETE FROM records WHERE offset < ? AND partition_id = {home}"
+        database.executemany(delete, [(offset, topic, partition) for partition, offset in before.items()])
+
+
+def evict(log: Log, group: str) -> None:
+    """Take killed members out of a Kafka group, instead of waiting for their sessions to time out."""
+    if log.address.startswith("sqlite:"):
+        return
+    with KafkaAdminClient(bootstrap_servers=log.address) as admin:
+        members = admin.describe_groups([group])[group]["members"]
+        admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"]) for member in members])
+
+
+def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, model_file: Path) -> None:
+    """Every full window has a forecast, equal to an uninterrupted run's, although half way the older points go."""
+    topic, group, kept = fresh("kills"), fresh("group"), fresh("kept")
+    output, random = f"{topic}-out", np.random.default_rng(7)
+    options = ("serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group)
+    options += ("--instance", "a", "--bootstrap", log.address, "--json")
+    for number in range(10):
+        rows = waves(40, 100, number * 100)
+        log.send(topic, rows, partitions=2)
+        log.send(kept, rows, partitions=2)
+        enough = log.count(output) + int(random.integers(1, 3000))
+        with running(*options) as service:
+            until_count(log, output, enough, service)
+            service.kill()
+        evict(log, group)
+        if number == 4:
+            with running(*options) as service:
+                until_all(log, output, expected(log, kept, model_file), service)
+                stop(service)
+            forget(log, topic, keep=0)
+    everything = expected(log, kept, model_file)
+    with running(*options) as service:
+        until_all(log, output, everything, service)
+        stop(service)
+    assert given(log, output) == everything
+
+
+def test_two_members_share_and_hand_over(kafka_bootstrap: str, fresh: Fresh, model_file: Path) -> None:
+    log, topic, group = Log(kafka_bootstrap), fresh("shared"), fresh("group")
+    output = f"{topic}-out"
+    options = ("serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group)
+    options += ("--bootstrap", kafka_bootstrap, "--json")
+    log.send(topic, waves(8, 30), partitions=4)
+    with closing(log.log), running(*options, "--instance", "a") as one, running(*options, "--instance", "b") as other:
+        until(lambda: owners(log, group) == [2, 2])
+        log.send(topic, waves(8, 30, 30), partitions=4)
+        everything = expected(log, topic, model_file)
+        until_all(log, output, everything, one)
+        first = stop(one)
+        log.send(topic, waves(8, 30, 60), partitions=4)
+        everything = expected(log, topic, model_file)
+        until_all(log, output, everything, other)
+        second = stop(other)
+        assert given(log, output) == everything
+        assert len(log.forecasts(output)) == len(everything), "a graceful hand-over repeats nothing"
+        assert int(str(first["records"])) + int(str(second["records"])) == 8 * 90
+
+
+def owners(log: Log, group: str) -> list[int]:
+    """How many partitions each member of a Kafka group has."""
+    with KafkaAdminClient(bootstrap_servers=log.address) as admin:
+        members = admin.describe_groups([group])[group]["members"]
+    assigned = [member["member_assignment"] for member in members if member["member_assignment"]]
+    return [sum(len(topic["partitions"]) for topic in found["assigned_partitions"]) for found in assigned]
+
+
+def test_serving_needs_neither_torch_nor_polars(log: Log, fresh: Fresh, model_file: Path) -> None:
+    topic = fresh("slim")
+    log.send(topic, waves(1, 20))
+    options = ("--topic", topic, "--output", f"{topic}-out", "--model", model_file, "--bootstrap", log.address)
+    with running("serve", *options, "--json", blocked=("torch", "polars", "onnx", "matplotlib")) as service:
+        until(lambda: log.count(f"{topic}-out") == 20 - SEQ_LEN + 1, service)
+        stop(service)

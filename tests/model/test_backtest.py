@@ -1,0 +1,122 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.backtest import (
+    baselines,
+    mse,
+    naive_scores,
+    seasonal_lags,
+    seasonal_naive,
+    series_scale,
+    split,
+    steps_needed,
+    targets,
+)
+from model.shapes import WindowData
+from model.spec import ShapeError
+
+MakeData = Callable[..., WindowData]
+
+
+@pytest.mark.parametrize(
+    ("freq", "lags"),
+    [
+        ("30m", {"day": 48, "week": 336}),
+        ("1h", {"day": 24, "week": 168}),
+        ("1d", {"day": 1, "week": 7}),
+        ("250ms", {"day": 345_600, "week": 2_419_200}),
+        ("7h", {"week": 24}),
+        ("1w", {"week": 1}),
+        ("1mo", {"year": 12}),
+        ("5mo", {}),
+        ("1y", {}),
+        (None, {}),
+    ],
+)
+def test_seasons_are_whole_numbers_of_steps(freq: str | None, lags: dict[str, int]) -> None:
+    assert seasonal_lags(freq) == lags
+
+
+@given(end=st.integers(0, 60), first=st.integers(0, 60), horizon=st.integers(1, 30), lag=st.integers(1, 40))
+def test_the_seasonal_naive_knows_nothing_after_the_origin(end: int, first: int, horizon: int, lag: int) -> None:
+    first = min(first, end)
+    rows = np.arange(100.0)[:, None]
+    used = seasonal_naive(rows, np.array([end]), np.array([first]), horizon, lag)[0, :, 0]
+    assert used.max() <= end
+    assert used.min() >= first
+    ahead = end + np.arange(1, horizon + 1)
+    seasonal = used != end
+    assert ((ahead - used)[seasonal] % lag == 0).all()
+    assert ((ahead - used)[seasonal] < lag + horizon).all()
+
+
+def test_a_naive_forecast_never_reaches_over_a_break_or_into_another_series(make_data: MakeData) -> None:
+    data = make_data(np.arange(100.0), np.arange(1000.0, 1100.0), seq_len=5, breaks=[50])
+    made = baselines(data, np.array([49, 54, 99, 130]), 3, [0], "1h")
+    assert made["last"][:, 0, 0].tolist() == [49, 54, 99, 1030]
+    assert made["day"][:, :, 0].tolist() == [[26, 27, 28], [54, 54, 54], [76, 77, 78], [1007, 1008, 1009]]
+    assert made["week"][:, 0, 0].tolist() == [49, 54, 99, 1030]
+
+
+def test_errors_are_in_z_scores_over_what_was_observed() -> None:
+    made, actual = np.array([[1.0, 2.0], [3.0, 9.0]]), np.array([[1.0, 4.0], [7.0, np.nan]])
+    assert mse(made, actual, 2.0, np.array([[True, True], [True, False]])) == pytest.approx((0 + 1 + 4) / 3)
+    assert np.isnan(mse(made[:0], actual[:0], 2.0))
+    with pytest.raises(ShapeError):
+        mse(made, actual[:, :1], 2.0)
+
+
+def test_scores_do_not_depend_on_chunks_and_weigh_series_alike(make_data: MakeData) -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 6000)
+    data = make_data(noise, 1e6 * noise, seq_len=5, holes=[70, 71])
+    ends = split(data, 4, 0.2).train
+    scale = series_scale(data, [0], 2**62)
+    assert scale[1] == pytest.approx(1e6 * scale[0], rel=1e-3)
+    actual, observed = targets(data, ends, 4, [0])
+    whole = baselines(data, ends, 4, [0], "1h")["day"]
+    expected = mse(whole, actual, scale[data.series[ends]][:, None], observed)
+    assert naive_scores(data, ends, 4, [0], "1h", scale)["day"] == pytest.approx(expected)
+    assert expected == pytest.approx(2, rel=0.1)
+
+
+def test_a_scale_is_the_training_part_s_and_never_zero(make_data: MakeData) -> None:
+    wave = np.tile([1.0, 3.0], 50)
+    data = make_data(np.r_[wave, 1e6 * wave], np.full(200, 0.1), 5 * wave, seq_len=5)
+    assert series_scale(data, [0], 100 * 3_600_000)[:, 0].tolist() == [1.0, 3.0, 5.0]
+    assert series_scale(make_data(np.full(50, 7.0), seq_len=5), [0], 2**62).tolist() == [[1.0]]
+
+
+lengths = st.lists(st.integers(1, 120), min_size=1, max_size=4)
+
+
+@given(lengths=lengths, horizon=st.integers(1, 8), fraction=st.floats(0.05, 0.6), breaks=st.sets(st.integers(1, 100)))
+def test_no_target_of_a_training_window_lies_after_the_cut(
+    make_data: MakeData, lengths: list[int], horizon: int, fraction: float, breaks: set[int]
+) -> None:
+    rows = sum(lengths)
+    data = make_data(*[np.zeros(n) for n in lengths], seq_len=4, breaks=[row for row in breaks if row < rows])
+    try:
+        parts = split(data, horizon, fraction)
+    except ValueError as error:
+        assert "too few windows" in str(error)  # noqa: PT017
+        return
+    ahead = np.arange(1, horizon + 1)
+    assert (data.ts[parts.train[:, None] + ahead] < parts.cut).all()
+    assert (data.ts[parts.validation[:, None] + ahead] >= parts.cut).all()
+    for ends in (parts.train, parts.validation):
+        assert (data.run[ends[:, None] + ahead] == data.run[ends][:, None]).all()
+
+
+@given(seq_len=st.integers(2, 30), horizon=st.integers(1, 30), fraction=st.floats(0.05, 0.9))
+def test_too_few_events_are_told_how_many_are_needed(
+    make_data: MakeData, seq_len: int, horizon: int, fraction: float
+) -> None:
+    needed = steps_needed(seq_len, horizon, fraction)
+    parts = split(make_data(np.zeros(needed), seq_len=seq_len), horizon, fraction)
+    assert len(parts.train) >= 1 <= len(parts.validation)
+    with pytest.raises(ValueError, match=rf"at least {needed} events"):
+        split(make_data(np.zeros(needed - 1), seq_len=seq_len), horizon, fraction)

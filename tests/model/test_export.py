@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.export import ParityError, export, parity
+from model.lstm import build
+from model.plot import plot_forecasts
+from model.spec import Card
+from model.train import Fitted
+
+Exported = tuple[Fitted, Path]
+
+
+def test_one_file_tells_all_about_itself(exported: Exported) -> None:
+    session = ort.InferenceSession(exported[1])
+    assert Card.from_json(session.get_modelmeta().custom_metadata_map["tidecast"]) == exported[0].card
+    assert [(node.name, node.shape) for node in session.get_inputs()] == [("x", ["batch", 24, 1])]
+    assert [(node.name, node.shape) for node in session.get_outputs()] == [("forecast", ["batch", 6, 1])]
+    assert sorted(path.name for path in exported[1].parent.iterdir()) == [
+        "card.json",
+        "model.onnx",
+        "weights.safetensors",
+    ]
+
+
+def test_the_file_says_nothing_about_where_it_was_made(exported: Exported) -> None:
+    assert b".py" not in exported[1].read_bytes()
+
+
+def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, wave_data: Any) -> None:
+    folder = exported[1].parent
+    card = Card.from_json((folder / "card.json").read_text())
+    model = build(card.input, card.output, card.arch, card.hyperparameters).eval()
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    x = torch.from_numpy(wave_data.values[:24][None])
+    assert torch.equal(model(x), exported[0].model(x))
+
+
+def test_torch_and_onnxruntime_agree(exported: Exported) -> None:
+    x = np.random.default_rng(0).normal(0, 1e4, (64, 24, 1)).astype(np.float32)
+    assert parity(exported[0].model, exported[1], x) <= 1e-4
+
+
+def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> None:
+    changed = onnx.load(exported[1])
+    for tensor in changed.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name)
+            )
+    onnx.save(changed, tmp_path / "changed.onnx")
+    with pytest.raises(ParityError, match="batch 1 "):
+        parity(exported[0].model, tmp_path / "changed.onnx", np.ones((1, 24, 1), np.float32).cumsum(axis=1))
+
+
+def test_a_window_s_forecast_has_the_same_bytes_in_every_batch(exported: Exported) -> None:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(exported[1], options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).normal(0, 1e3, (512, 24, 1)).astype(np.float32)
+    (whole,) = session.run(None, {"x": x})
+    for size in range(4, 512):
+        (part,) = session.run(None, {"x": x[-size:]})
+        assert part.tobytes() == whole[-size:].tobytes(), size
+
+
+def test_an_export_says_nothing(exported: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    export(exported[0].model, exported[0].card, tmp_path / "again.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert (tmp_path / "again.onnx").read_bytes() == exported[1].read_bytes()
+
+
+def test_the_plot_is_a_picture(exported: Exported, wave_data: Any, tmp_path: Path) -> None:
+    plot_forecasts(exported[0], wave_data, tmp_path / "forecasts.png")
+    assert (tmp_path / "forecasts.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,151 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from model.backtest import baselines, mse, series_scale, targets
+from model.shapes import WindowData
+from model.spec import InputSpec, OutputSpec
+from model.train import Epoch, Fitted, TrainConfig, choose_device, fit, forecast
+from pipeline.windows import WindowConfig, sliding_windows
+
+MakeData = Callable[..., WindowData]
+Arch = Literal["lstm", "segment"]
+
+INPUTS, OUTPUTS = InputSpec(seq_len=24, freq="1h"), OutputSpec(horizon=6)
+QUICK = TrainConfig(hidden=8, epochs=3, seed=5)
+
+
+def train(data: WindowData, config: TrainConfig = QUICK, **given: Any) -> Fitted:
+    return fit(data, INPUTS, OUTPUTS, config, "waves", **given)
+
+
+def weights(fitted: Fitted) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in fitted.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("arch", ["lstm", "segment"])
+def test_the_same_seed_gives_the_same_weights(arch: Arch, wave_data: Any) -> None:
+    config = replace(QUICK, arch=arch, layers=2)
+    state = torch.get_rng_state()
+    first = train(wave_data, config)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(3)
+    assert weights(train(wave_data, config)) == weights(first)
+    assert weights(train(wave_data, replace(config, seed=6))) != weights(first)
+
+
+def test_a_daily_wave_is_learnt_better_than_the_naive(wave_data: Any) -> None:
+    seen: list[Epoch] = []
+    fitted = train(wave_data, TrainConfig(hidden=32, epochs=20), on_epoch=seen.append)
+    assert fitted.history == seen
+    assert [epoch.number for epoch in seen] == list(range(1, len(seen) + 1))
+    assert fitted.card.metrics["validation_mse"] < seen[-1].naive_mse
+
+
+def test_the_best_weights_are_kept_and_scored_as_the_forecasts_are(wave_data: Any) -> None:
+    fitted = train(wave_data, replace(QUICK, learning_rate=0.3, epochs=8, patience=2))
+    best = min(fitted.history, key=lambda epoch: epoch.validation_mse)
+    assert len(fitted.history) - best.number <= 2
+    ends = fitted.split.validation
+    actual, observed = targets(wave_data, ends, 6, [0])
+    scale = series_scale(wave_data, [0], fitted.split.cut)[wave_data.series[ends]][:, None]
+    again = mse(forecast(fitted.model, wave_data, ends), actual, scale, observed)
+    assert again == pytest.approx(best.validation_mse, rel=1e-4)
+    naive = mse(baselines(wave_data, ends, 6, [0], "1h")["day"], actual, scale, observed)
+    assert fitted.card.metrics["naive_day_mse"] == pytest.approx(naive)
+    assert fitted.history[0].naive_mse <= naive
+
+
+def test_the_card_tells_what_was_seen(wave_data: Any) -> None:
+    card = train(wave_data).card
+    assert (card.input, card.output, card.arch) == (INPUTS, OUTPUTS, "segment")
+    assert card.trained_until == wave_data.ts.max()
+    assert card.ranges["value"] == (float(wave_data.values.min()), float(wave_data.values.max()))
+    assert card.hyperparameters["segment"] == 6
+
+
+def test_nothing_after_the_cut_reaches_the_weights(make_data: MakeData, wave_data: Any) -> None:
+    first = train(wave_data, replace(QUICK, epochs=1))
+    values = wave_data.values.copy()
+    values[wave_data.ts >= first.split.cut] *= -3
+    assert weights(train(replace(wave_data, values=values), replace(QUICK, epochs=1))) == weights(first)
+
+
+def test_filled_targets_do_not_train(wave_data: Any) -> None:
+    # No window looks at the last rows before the cut: they are only targets, of windows that end before them.
+    cut = train(wave_data).split.cut
+    filled = np.flatnonzero((wave_data.ts < cut) & (wave_data.ts >= cut - 6 * 3_600_000))
+    observed = wave_data.observed.copy()
+    observed[filled] = False
+    values = wave_data.values.copy()
+    values[filled] += 55
+    with_holes = replace(wave_data, observed=observed)
+    config = replace(QUICK, epochs=1)
+    assert weights(train(replace(with_holes, values=values), config)) == weights(train(with_holes, config))
+
+
+def test_several_features_forecast_some_of_them(make_data: MakeData) -> None:
+    wave = np.sin(np.arange(300) / 4)
+    data = make_data(np.stack([wave, 1e6 * np.roll(wave, 3), np.full(300, 5.0)], axis=1))
+    inputs = InputSpec(seq_len=24, features=("a", "b", "c"))
+    fitted = fit(data, inputs, OutputSpec(horizon=6, targets=("c", "b")), QUICK, "three")
+    assert forecast(fitted.model, data, fitted.split.validation[:9]).shape == (9, 6, 2)
+    assert set(fitted.card.ranges) == {"a", "b", "c"}
+    assert fitted.history[0].naive_mse == fitted.card.metrics["naive_last_mse"]
+    assert np.isfinite(fitted.card.metrics["validation_mse"])
+
+
+def test_a_constant_history_trains(make_data: MakeData) -> None:
+    fitted = train(make_data(np.full(200, 0.1)))
+    made = forecast(fitted.model, make_data(np.full(200, 0.1)), np.array([30]))
+    assert made.flatten().tolist() == pytest.approx([0.1] * 6, abs=0.05)
+
+
+def test_real_windows_with_a_hole_train(wave_data: Any) -> None:
+    ts = np.delete(np.arange(300, dtype=np.int64) * 3_600_000, [150, 151])
+    values = np.delete(wave_data.values[:300], [150, 151], axis=0)
+    data: WindowData = sliding_windows(["pump"] * 298, ts, values, WindowConfig(seq_len=24, freq="1h"))
+    assert train(data).card.trained_until == ts[-1]
+
+
+def test_a_training_that_diverges_is_said(make_data: MakeData, wave_data: Any) -> None:
+    with pytest.raises(ValueError, match=r"^learning_rate: the error is (nan|inf)"):
+        train(wave_data, replace(QUICK, learning_rate=1e38))
+
+
+def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
+    with pytest.raises(ValueError, match=r"too few windows.*at least 39 events"):
+        train(make_data(np.zeros(37)))
+
+
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(ValueError, match=r"^device: "):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("arch", "gru"),
+        ("location", "median"),
+        ("hidden", 0),
+        ("layers", -1),
+        ("epochs", 0),
+        ("patience", 0),
+        ("batch", 0),
+        ("learning_rate", float("nan")),
+        ("clip", 0.0),
+        ("dropout", 1.0),
+        ("validation", 0.0),
+    ],
+)
+def test_a_wrong_setting_is_named(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        TrainConfig(**{field: value})  # type: ignore[arg-type]
