@@ -2,13 +2,14 @@
 # make test            the test suite; with KAFKA_HOME set, on a real Kafka too
 # make check           style, types, import rules
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
+# make lock            write requirements.lock anew, from a fresh environment
 # make clean           forget the environment and everything the demo wrote
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
@@ -24,6 +25,14 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)
+
+# torch is pinned by hand: another version brings gigabytes of CUDA on Linux.
+lock:
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,dev]'
+	@(echo "# What the environment of development and CI holds: made by 'make lock', used as constraints."; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//; s/ @ .*//') > requirements.lock
+	@touch $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

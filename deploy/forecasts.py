@@ -1,7 +1,7 @@
 """The messages a service writes: forecasts, and dead letters for records that are no events."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -32,17 +32,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_forecasts(
-    windows: Windows, values: npt.NDArray[np.float32], targets: Sequence[str], model: str
+    windows: Windows, parts: Iterable[npt.NDArray[np.float32]], targets: Sequence[str], model: str
 ) -> Iterator[bytes]:
-    """Each window's forecast as JSON bytes, in the windows' order; `values` is (B,K,O)."""
-    rows = values[:, :, 0].tolist() if len(targets) == 1 else [_by_target(row, targets) for row in values]
-    spacing, times = windows.spacing.tolist(), windows.ts.tolist()
+    """Each window's forecast as JSON bytes, in the windows' order; `parts` are (b,K,O), together as many as windows."""
+    rows = (row for part in parts for row in _rows(part, targets))
+    times, spacing = windows.ts.tolist(), windows.spacing.tolist()
     for series, ts, step, row in zip(windows.series, times, spacing, rows, strict=True):
         yield _encode(Forecast(series, ts, ts + step, step, row, "model", model))
 
 
-def _by_target(row: npt.NDArray[np.float32], targets: Sequence[str]) -> dict[str, list[float]]:
-    return dict(zip(targets, row.T.tolist(), strict=True))
+def _rows(values: npt.NDArray[np.float32], targets: Sequence[str]) -> Sequence[list[float] | dict[str, list[float]]]:
+    if len(targets) == 1:
+        rows: list[list[float]] = values[:, :, 0].tolist()
+        return rows
+    return [dict(zip(targets, row.T.tolist(), strict=True)) for row in values]
 
 
 def dead_letter(record: Record, error: InvalidEvent) -> tuple[bytes, list[tuple[str, bytes]]]:

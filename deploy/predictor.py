@@ -1,5 +1,7 @@
 """Inference: one ONNX file in an onnxruntime session, on GPU or CPU, checked against the shapes it declares."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from pipeline.windows import Windows
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""
+CHUNK = 256
+"""Windows in one call of onnxruntime."""
+Forecasts = npt.NDArray[np.float32]
+# One thread, so that parts come one after another; onnxruntime works without the interpreter's lock meanwhile.
+_AHEAD = ThreadPoolExecutor(1, "inference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +34,19 @@ class Predictor:
     inputs: InputSpec
     outputs: OutputSpec
 
-    def predict(self, windows: Windows) -> npt.NDArray[np.float32]:
-        """Forecasts (B,K,O) for B windows, in raw units."""
-        count = len(windows)
+    def predict(self, windows: Windows) -> Iterator[Forecasts]:
+        """Forecasts (b,K,O) for B windows in their order, raw units, in parts of up to CHUNK.
+
+        A part is computed while the caller uses the one before; B up to CHUNK are one call.
+        """
         given = {"x": windows.x, "observed": windows.observed, "step": windows.step}
-        feed = {
-            node.name: _padded(given[name])
-            for name, node in zip(self.inputs.inputs, self.session.get_inputs(), strict=True)
-        }
+        arrays = [given[name] for name in self.inputs.inputs]
+        parts = [[array[start : start + CHUNK] for array in arrays] for start in range(0, len(windows), CHUNK)]
+        yield from map(self._run, parts) if len(parts) == 1 else _AHEAD.map(self._run, parts)
+
+    def _run(self, arrays: list[npt.NDArray[np.generic]]) -> Forecasts:
+        nodes, count = self.session.get_inputs(), len(arrays[0])
+        feed = {node.name: _padded(array) for node, array in zip(nodes, arrays, strict=True)}
         (forecast,) = self.session.run(None, feed)
         return np.asarray(forecast[:count]).reshape(count, self.outputs.horizon, len(self.outputs.targets))
 

@@ -12,11 +12,6 @@ import pytest
 names = itertools.count()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let kafka-python be imported: on Python 3.11 and 3.12 it reads its own files by deprecated functions."""
-    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
-
-
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a broker with one node, started from $KAFKA_HOME for this session."""

@@ -20,7 +20,7 @@ from deploy.forecasts import Forecast
 from deploy.predictor import load
 from model.export import export
 from model.lstm import build
-from model.spec import Card, InputSpec, OutputSpec
+from model.spec import Card, InputSpec, OutputSpec, Setting
 from pipeline.events import Event, encode
 from pipeline.history import read_topic, windows
 from pipeline.log import EventLog, Record, UnknownTopic, connect
@@ -120,7 +120,7 @@ def tidecast(*arguments: object) -> dict[str, object]:
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of one-minute steps: 12 back, 4 ahead."""
     inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
-    settings = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
+    settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(
         name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=START
     )
@@ -241,8 +241,8 @@ def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, model_file: Path) -> No
     """Every full window has a forecast, equal to an uninterrupted run's, although half way the older points go."""
     topic, group, kept = fresh("kills"), fresh("group"), fresh("kept")
     output, random = f"{topic}-out", np.random.default_rng(7)
-    options = ("serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group)
-    options += ("--instance", "a", "--bootstrap", log.address, "--json")
+    options = ["serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group]
+    options += ["--instance", "a", "--bootstrap", log.address, "--json"]
     for number in range(10):
         rows = waves(40, 100, number * 100)
         log.send(topic, rows, partitions=2)
@@ -267,11 +267,12 @@ def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, model_file: Path) -> No
 def test_two_members_share_and_hand_over(kafka_bootstrap: str, fresh: Fresh, model_file: Path) -> None:
     log, topic, group = Log(kafka_bootstrap), fresh("shared"), fresh("group")
     output = f"{topic}-out"
-    options = ("serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group)
-    options += ("--bootstrap", kafka_bootstrap, "--json")
+    options = ["serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group]
+    options += ["--bootstrap", kafka_bootstrap, "--json"]
     log.send(topic, waves(8, 30), partitions=4)
     with closing(log.log), running(*options, "--instance", "a") as one, running(*options, "--instance", "b") as other:
-        until(lambda: owners(log, group) == [2, 2])
+        until(lambda: log.count(f"{group}-state") > 0, one)
+        until(lambda: owners(log, group) == [2, 2], other)
         log.send(topic, waves(8, 30, 30), partitions=4)
         everything = expected(log, topic, model_file)
         until_all(log, output, everything, one)

@@ -14,7 +14,8 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 
-from pipeline import kafka_client, kafka_member
+from pipeline.kafka import client as kafka_client
+from pipeline.kafka import member as kafka_member
 from pipeline.log import (
     Bounds,
     Commit,

@@ -1,6 +1,6 @@
 """EventLog on Apache Kafka: the one for production.
 
-Only the modules pipeline.kafka* import kafka. Its consumers and producers create a topic that is missing just by
+Nothing outside this folder imports kafka. Its consumers and producers create a topic that is missing just by
 asking for it, so every topic is looked up with the admin client first.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 
-from pipeline.kafka_client import CLIENT, READER, REQUEST, STALL, meaning, translated
-from pipeline.kafka_member import KafkaMember
-from pipeline.kafka_writer import KafkaWriter
+from pipeline.kafka.client import CLIENT, READER, REQUEST, STALL, meaning, translated
+from pipeline.kafka.member import KafkaMember
+from pipeline.kafka.writer import KafkaWriter
 from pipeline.log import Bounds, LogUnavailable, Member, Record, UnknownTopic, Writer
 
 CONNECT = 3.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.local_member import LocalMember
-from pipeline.local_store import Store
+from pipeline.local.member import LocalMember
+from pipeline.local.store import Store
 from pipeline.log import Commit, LogError, Member, MembershipLost, UnknownTopic
 
 MAX_RECORDS = 10_000

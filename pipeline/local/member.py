@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from pipeline.local_store import Store, translated
+from pipeline.local.store import Store, translated
 from pipeline.log import Commit, LogError, MembershipLost, Poll, Record
 
 TICK = 0.005

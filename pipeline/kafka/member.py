@@ -9,7 +9,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
-from pipeline.kafka_client import CONSUMER, DELIVERY, REQUEST, STALL, translated
+from pipeline.kafka.client import CONSUMER, DELIVERY, REQUEST, STALL, translated
 from pipeline.log import Commit, LogUnavailable, MembershipLost, Poll, Record
 
 SLICE = 0.1

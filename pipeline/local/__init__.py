@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.local_member import LocalMember
-from pipeline.local_store import BUSY, Store, translated
-from pipeline.local_writer import LocalWriter
+from pipeline.local.member import LocalMember
+from pipeline.local.store import BUSY, Store, translated
+from pipeline.local.writer import LocalWriter
 from pipeline.log import Bounds, LogError, LogUnavailable, Member, Record, UnknownTopic, Writer
 
 PAGE = 5_000

@@ -8,8 +8,8 @@ from typing import Any
 
 from kafka import KafkaProducer, errors
 
-from pipeline.kafka_client import DELIVERY, PRODUCER, REQUEST, meaning, translated
-from pipeline.kafka_member import KafkaMember
+from pipeline.kafka.client import DELIVERY, PRODUCER, REQUEST, meaning, translated
+from pipeline.kafka.member import KafkaMember
 from pipeline.log import Commit, LogError, Member
 
 MAX_RECORDS_IN_FLIGHT = 20_000
