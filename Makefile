@@ -38,7 +38,7 @@ clean:
 	rm -rf $(VENV) .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml requirements.lock
-	@echo "installing into $(VENV) (once)"
+	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
 	@touch $@

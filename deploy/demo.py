@@ -2,15 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -21,7 +23,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from deploy.config import DEFAULT_LOG, HOME, ConfigError
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError
 from deploy.console import console, progress, say
 from deploy.forecasts import Forecast
 from deploy.predictor import Predictor, fetch
@@ -98,13 +100,14 @@ class Scoreboard:
         plotext.plotsize(width, 16)
         past = list(range(first - now + 1, 1))
         plotext.plot(past, self.values[first:now].tolist(), label="actual", marker="braille", color="default")
-        if self.known.any():
-            newest = int(np.flatnonzero(self.known)[-1])
-            ahead = np.arange(1, HORIZON + 1) + self.cut + newest + 1 - now
-            row = self.forecasts[newest].tolist()
-            plotext.plot(ahead.tolist(), row, label="forecast", marker="braille", color="cyan+")
+        newest = int(np.flatnonzero(self.known)[-1]) if self.known.any() else -1
+        for label, made, color in (("a day ago", newest - HORIZON, "orange"), ("forecast", newest, "cyan+")):
+            if made >= 0 and self.known[made]:
+                ahead = np.arange(1, HORIZON + 1) + self.cut + made + 1 - now
+                row = self.forecasts[made].tolist()
+                plotext.plot(ahead.tolist(), row, label=label, marker="braille", color=color)
         plotext.xlim(-SHOWN_STEPS, HORIZON)
-        plotext.ylim(0, float(self.values.max()))
+        plotext.ylim(0, 1.1 * float(self.values[: self.cut].max()))
         plotext.xlabel("half hours from now")
         return Group(Text.from_ansi(plotext.build()), Text(self.line()))
 
@@ -157,9 +160,10 @@ def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None
         _wait_for_past(forecasts, running)
         first = _replay(log, topic, board, forecasts, running)
         print(json.dumps(_result(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
-        _explain(bootstrap, tracking_uri, topic)
-        if stay:
-            _stay(tracking_uri)
+        with _page(tracking_uri, stay) as page:
+            _explain(bootstrap, tracking_uri, topic, page)
+            if stay:
+                _stay()
 
 
 def _taxi() -> pl.DataFrame:
@@ -243,27 +247,40 @@ def _result(board: Scoreboard, predictor: Predictor, output: str, first_forecast
     }
 
 
-def _explain(bootstrap: str, tracking_uri: str, topic: str) -> None:
-    log = "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
-    page = tracking_uri if "://" in tracking_uri and not tracking_uri.startswith("sqlite") else None
+def _explain(bootstrap: str, tracking_uri: str, topic: str, page: str) -> None:
+    tidecast, log = _program("tidecast"), "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
+    models = log if tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {tracking_uri}"
     say("")
-    say(f"The forecasts:  tidecast tail {topic}-forecasts{log}")
-    say(f"MLflow's page:  {page or f'mlflow ui --backend-store-uri {tracking_uri}'}")
-    say("Your own data:  tidecast ingest FILE.csv --topic mine" + log)
-    say("                tidecast train --topic mine --name my-model" + log)
-    say("                tidecast serve --topic mine --model my-model@champion" + log)
+    say(f"The forecasts:  {tidecast} tail {topic}-forecasts{log}")
+    say(f"MLflow's page:  {page}")
+    say(f"Your own data:  {tidecast} ingest FILE.csv --topic mine{log}")
+    say(f"                {tidecast} train --topic mine --name my-model{models}")
+    say(f"                {tidecast} serve --topic mine --model my-model@champion{models}")
 
 
-def _stay(tracking_uri: str) -> None:
-    """Keep the service running, and show MLflow's page if its store is a file, until Ctrl-C."""
-    with _mlflow_page(tracking_uri) if tracking_uri.startswith("sqlite") else nullcontext():
-        say("The service goes on with what arrives on its topic. Ctrl-C ends it.")
-        with suppress(KeyboardInterrupt):
-            signal.pause()
+def _page(tracking_uri: str, stay: bool) -> AbstractContextManager[str]:
+    """Where MLflow's page is: a server's address, one of our own while we stay, or the command that shows it."""
+    if not tracking_uri.startswith("sqlite"):
+        return nullcontext(tracking_uri)
+    if stay:
+        return _mlflow_page(tracking_uri)
+    return nullcontext(f"{_program('mlflow')} ui --backend-store-uri {tracking_uri}")
+
+
+def _program(name: str) -> str:
+    """What to type to run a program of this environment."""
+    return name if shutil.which(name) else os.path.relpath(Path(sys.executable).parent / name)
+
+
+def _stay() -> None:
+    say("The service goes on with what arrives on its topic. Ctrl-C ends it.")
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 @contextmanager
-def _mlflow_page(tracking_uri: str) -> Iterator[None]:
+def _mlflow_page(tracking_uri: str) -> Iterator[str]:
+    """MLflow's own page on a local store, as a process of its own; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -272,9 +289,8 @@ def _mlflow_page(tracking_uri: str) -> Iterator[None]:
     with PAGE_LOG.open("w") as output:
         command += ["--backend-store-uri", tracking_uri]
         page = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603
-    say(f"MLflow's page opens at http://127.0.0.1:{port} in a few seconds")
     try:
-        yield
+        yield f"http://127.0.0.1:{port} (in a few seconds)"
     finally:
         page.terminate()
         page.wait()
