@@ -28,7 +28,8 @@ from statistics import median
 
 import onnxruntime as ort
 
-from pipeline.log import EventLog, connect
+from pipeline.connect import connect
+from pipeline.log import EventLog
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = 100

@@ -1,4 +1,4 @@
-"""The command line: options and their help. What a command does lies in the module it calls."""
+"""The command line: commands and their help. What a command does lies in the module it calls."""
 
 import json
 import os
@@ -11,8 +11,23 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, ServeConfig, Start, read_settings
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start
 from deploy.console import say
+from deploy.options import (
+    Bootstrap,
+    DeviceOption,
+    Features,
+    Freq,
+    Json,
+    SeriesColumn,
+    Settings,
+    TimeColumn,
+    Topic,
+    Tracking,
+    ValueColumn,
+    nearer,
+    option,
+)
 from model.registry import RegistryError, RegistryUnavailable, UnknownModel
 from pipeline.checkpoint import StateMismatch
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
@@ -37,50 +52,13 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
 app = typer.Typer(
     name="tidecast",
     help="Forecasts on every event: measurements in from Kafka, a forecast out for each, from an LSTM of your own.",
-    epilog="Every option can be set as TIDECAST_<OPTION> and in tidecast.toml too. To see it all: tidecast demo",
-    no_args_is_help=True,
+    epilog="Every option can be set as TIDECAST_<OPTION> and in tidecast.toml too; a flag comes before its variable, "
+    "and that before the file. To see it all: tidecast demo",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _option(flag: str, text: str, **more: Any) -> Any:
-    return typer.Option(flag, envvar=f"TIDECAST_{flag.lstrip('-').replace('-', '_').upper()}", help=text, **more)
-
-
-def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a TOML file's values this command's defaults; a name that no command knows is an error."""
-    names = {flag.lstrip("-"): option.name for option in context.command.params for flag in option.opts}
-    known = {flag.lstrip("-") for command in _commands(context) for option in command.params for flag in option.opts}
-    settings = read_settings(path)
-    if unknown := sorted(set(settings) - known):
-        raise ConfigError(f"{path or 'tidecast.toml'}: no option is called {unknown[0]!r}")
-    context.default_map = {names[flag]: value for flag, value in settings.items() if flag in names}
-    return path
-
-
-def _commands(context: typer.Context) -> list[Any]:
-    group: Any = context.find_root().command
-    return list(group.commands.values())
-
-
-Bootstrap = Annotated[str, _option("--bootstrap", "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH.")]
-Topic = Annotated[str, _option("--topic", "The topic the events are on.")]
-Tracking = Annotated[str, _option("--tracking-uri", "MLflow's server or store.")]
-Json = Annotated[bool, _option("--json", "Print one JSON object as the last line on stdout.")]
-Settings = Annotated[
-    Path | None,
-    _option(
-        "--config", "Settings by option name; tidecast.toml if there is one.", is_eager=True, callback=_apply_settings
-    ),
-]
-SeriesColumn = Annotated[str | None, _option("--series-column", "The column with the series' name.")]
-TimeColumn = Annotated[str | None, _option("--time-column", "The column with the time.")]
-ValueColumn = Annotated[str | None, _option("--value-column", "The column with the value.")]
-Features = Annotated[str, _option("--features", "The values of an event, with commas; the first is forecast.")]
-Freq = Annotated[str | None, _option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.")]
-DeviceOption = Annotated[Device, _option("--device", "auto takes the GPU if there is one, and says which and why.")]
 
 
 @app.command()
@@ -88,8 +66,8 @@ def ingest(
     source: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, Parquet or JSON lines; - reads stdin.")],
     topic: Topic,
     bootstrap: Bootstrap = DEFAULT_LOG,
-    partitions: Annotated[int, _option("--partitions", "Partitions, if the topic is made.", min=1)] = 1,
-    speed: Annotated[float | None, _option("--speed", "Real time x this; as fast as possible if left out.")] = None,
+    partitions: Annotated[int, option("--partitions", "Partitions, if the topic is made.", min=1)] = 1,
+    speed: Annotated[float | None, option("--speed", "Real time x this; as fast as possible if left out.")] = None,
     series_column: SeriesColumn = None,
     time_column: TimeColumn = None,
     value_column: ValueColumn = None,
@@ -98,10 +76,10 @@ def ingest(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Publish a file's measurements to a topic, one event each, in the order of their times.
+    """Publish a file's measurements to a topic.
 
-    Columns are found by name (series or unique_id, ts or ds, value or y). A table with a time and several numeric
-    columns is wide: each becomes a series.
+    Each becomes an event, in the order of their times. Columns are found by name (series or unique_id, ts or ds,
+    value or y). A table with a time and several numeric columns is wide: each becomes a series.
     """
     from deploy.ingest import ingest as run
     from pipeline.sources import Columns
@@ -112,10 +90,10 @@ def ingest(
 
 @app.command()
 def tail(
-    topic: Annotated[str, typer.Argument(help="The topic to show.")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic to show.")],
     bootstrap: Bootstrap = DEFAULT_LOG,
-    last: Annotated[int, _option("--last", "How many records to begin with, a partition.", min=0)] = 10,
-    follow: Annotated[bool, _option("--follow", "Go on with what arrives, until Ctrl-C.")] = False,
+    last: Annotated[int, option("--last", "How many records to begin with, a partition.", min=0)] = 10,
+    follow: Annotated[bool, option("--follow", "Go on with what arrives, until Ctrl-C.")] = False,
     settings: Settings = None,
 ) -> None:
     """Show a topic's newest records: events, forecasts, dead letters."""
@@ -126,19 +104,25 @@ def tail(
 
 @app.command()
 def train(
-    name: Annotated[str, _option("--name", "The registered model's name.")],
-    topic: Annotated[str | None, _option("--topic", "Learn from this topic's history.")] = None,
-    data: Annotated[str | None, _option("--data", "Or from a file: CSV, Parquet, JSON lines.")] = None,
+    context: typer.Context,
+    name: Annotated[str, option("--name", "The registered model's name.")],
+    topic: Annotated[str | None, option("--topic", "Learn from this topic's history.")] = None,
+    data: Annotated[str | None, option("--data", "Or from a file: CSV, Parquet, JSON lines.")] = None,
     bootstrap: Bootstrap = DEFAULT_LOG,
-    horizon: Annotated[int | None, _option("--horizon", "Steps to forecast; a day of them if left out.", min=1)] = None,
-    seq_len: Annotated[int | None, _option("--seq-len", "Steps to look back; a week if left out.", min=2)] = None,
+    horizon: Annotated[
+        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
+    ] = None,
+    seq_len: Annotated[
+        int | None, option("--seq-len", "Steps to look back; a week or more if left out.", min=2)
+    ] = None,
     freq: Freq = None,
     arch: Annotated[
-        Literal["lstm", "segment"], _option("--arch", "segment reads a window in segments; lstm step by step.")
-    ] = "segment",
-    hidden: Annotated[int, _option("--hidden", "Width of the LSTM.", min=1)] = 64,
-    epochs: Annotated[int, _option("--epochs", "Most passes over the data.", min=1)] = 30,
-    seed: Annotated[int, _option("--seed", "The same seed trains the same model.")] = 0,
+        Literal["lstm", "segment"] | None,
+        option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
+    ] = None,
+    hidden: Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64")] = None,
+    epochs: Annotated[int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30")] = None,
+    seed: Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")] = None,
     features: Features = "value",
     series_column: SeriesColumn = None,
     time_column: TimeColumn = None,
@@ -148,18 +132,23 @@ def train(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Train a model on a topic or a file, log it to MLflow and register it; the first version becomes champion."""
+    """Train a model on a topic or a file, and register it.
+
+    The run is logged to MLflow, and the first version of a name becomes its champion.
+    """
+    topic, data = nearer(context, topic=topic, data=data)
     from deploy.training import TrainJob, learn
     from model.train import TrainConfig
     from pipeline.sources import Columns
 
+    chosen: dict[str, Any] = {"arch": arch, "hidden": hidden, "epochs": epochs, "seed": seed, "device": device}
     job = TrainJob(
         name=name,
         features=_names(features),
         freq=freq,
         horizon=horizon,
         seq_len=seq_len,
-        config=TrainConfig(arch=arch, hidden=hidden, epochs=epochs, seed=seed, device=device),
+        config=TrainConfig(**{setting: value for setting, value in chosen.items() if value is not None}),
     )
     columns = Columns(series=series_column, ts=time_column, value=value_column, features=_names(features))
     _finish(learn(job, topic, data, columns, bootstrap, tracking_uri), as_json)
@@ -168,18 +157,18 @@ def train(
 @app.command()
 def serve(
     topic: Topic,
-    model: Annotated[str, _option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
-    output: Annotated[str | None, _option("--output", "The forecasts' topic; TOPIC-forecasts if left out.")] = None,
-    group: Annotated[str | None, _option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
-    instance: Annotated[str | None, _option("--instance", "This member's name, the same after a restart.")] = None,
-    start: Annotated[Start, _option("--from", "Where a new group begins.")] = "earliest",
+    model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
+    output: Annotated[str | None, option("--output", "The forecasts' topic; TOPIC-forecasts if left out.")] = None,
+    group: Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
+    instance: Annotated[str | None, option("--instance", "This member's name, the same after a restart.")] = None,
+    start: Annotated[Start, option("--from", "Where a new group begins.")] = "earliest",
     device: DeviceOption = "auto",
     bootstrap: Bootstrap = DEFAULT_LOG,
     tracking_uri: Tracking = DEFAULT_TRACKING,
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Serve a model on a topic: a forecast for every event that fills its series' window.
+    """Serve a model: a forecast for every event that fills a window.
 
     Forecasts are written at least once, each keyed by its series into its event's partition, and a restart goes on
     where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM finishes the batch in hand.
@@ -201,13 +190,13 @@ def serve(
 def demo(
     bootstrap: Bootstrap = DEFAULT_LOG,
     tracking_uri: Tracking = DEFAULT_TRACKING,
-    once: Annotated[bool, typer.Option("--once", help="End after the replay instead of waiting for Ctrl-C.")] = False,
+    once: Annotated[bool, option("--once", "End after the replay instead of waiting for Ctrl-C.")] = False,
     settings: Settings = None,
 ) -> None:
-    """See the whole life of a forecast in about a minute: publish, train, register, serve, score.
+    """See the whole life of a forecast in about a minute.
 
-    Seven months of New York taxi rides, carried in the package: the first 70 % are published and learned from, the
-    rest is replayed into the running service.
+    Publish, train, register, serve, score, on seven months of New York taxi rides, carried in the package: the first
+    70 % are published and learned from, the rest is replayed into the running service.
     """
     from deploy.demo import demo as run
 
@@ -230,7 +219,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        return app(standalone_mode=False) or 0
+        return app(sys.argv[1:] or ["--help"], prog_name="tidecast", standalone_mode=False) or 0
     except TyperException as error:
         return _fail(error.format_message(), os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):

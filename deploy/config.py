@@ -10,7 +10,8 @@ from typing import Literal
 
 from deploy.console import say
 from model.spec import InputSpec
-from pipeline.log import EventLog, connect
+from pipeline.connect import connect
+from pipeline.log import EventLog
 from pipeline.windows import WindowConfig
 
 HOME = Path(".tidecast")
@@ -40,7 +41,7 @@ class ServeConfig:
     """The consumer group; its state and dead letters lie in `<group>-state` and `<group>-dead-letters`."""
     instance: str
     """This member's name, stable over restarts: it fences whatever its predecessor left open."""
-    start: Start = "earliest"
+    start: Start
     """Where a new group begins."""
     checkpoint_s: float = 30.0
     """Seconds between two passes that write changed windows to the state topic."""
@@ -58,16 +59,26 @@ class ServeConfig:
         return f"{self.group}-dead-letters"
 
 
-def read_settings(path: Path | None) -> dict[str, object]:
-    """The settings in a TOML file, by option name; an absent default file has none. Raises ConfigError."""
-    if path is None and not CONFIG_FILE.exists():
+def read_settings(path: Path) -> dict[str, str]:
+    """The settings in a TOML file, by option name, as they would be typed; an absent default file has none.
+
+    Raises ConfigError.
+    """
+    if path == CONFIG_FILE and not path.exists():
         return {}
-    path = path or CONFIG_FILE
     try:
         settings = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # no UTF-8, or no TOML
         raise ConfigError(f"{path}: {error}") from None
-    return {name.replace("_", "-"): value for name, value in settings.items()}
+    if tables := [name for name, value in settings.items() if isinstance(value, dict)]:
+        raise ConfigError(f"{path}: {tables[0]!r} is a table; a setting is a line such as topic = 'power'")
+    return {name.replace("_", "-"): _as_typed(value) for name, value in settings.items()}
+
+
+def _as_typed(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def window_config(spec: InputSpec) -> WindowConfig:

@@ -30,9 +30,10 @@ from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
 from model.backtest import mse, seasonal_lags, seasonal_naive
 from model.registry import Registry
+from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import read_topic
-from pipeline.log import EventLog, UnknownTopic, connect
+from pipeline.log import EventLog, UnknownTopic
 from pipeline.sources import publish, read_file
 
 NAME = "nyc-taxi"

@@ -1,16 +1,17 @@
 """A training job: history -> windows -> fit -> one ONNX file -> a registered version."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deploy.config import ConfigError, open_log, window_config
+from deploy.config import open_log, window_config
 from deploy.console import progress, say
 from model.backtest import seasonal_lags
 from model.export import save
 from model.plot import plot_forecasts
-from model.registry import Registry, Version
+from model.registry import CorruptModel, Registry, UnknownModel, Version
 from model.spec import InputSpec, OutputSpec
 from model.train import Epoch, Fitted, TrainConfig, fit
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
@@ -35,9 +36,9 @@ class TrainJob:
     freq: str | None = None
     """The grid, such as 30m; None is the spacing that most of the data has."""
     horizon: int | None = None
-    """Steps to forecast; None is a day of them."""
+    """Steps to forecast; None is a day of them, or where a step is longer the next season (a week, a year)."""
     seq_len: int | None = None
-    """Steps to look back; None is a week of them."""
+    """Steps to look back; None is a week of them, or seven horizons where that is no longer than one."""
     config: TrainConfig = field(default_factory=TrainConfig)
     """The network and its training."""
 
@@ -67,8 +68,10 @@ class Trained:
 def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     """Fit a model to a history, log it, register it, and make it champion if the name has none.
 
-    Raises ValueError for a history that is too short or an impossible setting, naming it.
+    Raises ValueError for a history that is too short or an impossible setting, naming it; RegistryError.
     """
+    with suppress(UnknownModel, CorruptModel):  # a registry out of reach is better known before the training
+        registry.resolve(job.name)
     inputs, outputs = shapes(history, job)
     step = f"{inputs.freq} each" if inputs.freq else "one an event"
     say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
@@ -87,17 +90,14 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     """What the model will take and give: what the job says, and for the rest what suits the history's spacing."""
     freq = job.freq or infer_freq(history.frame)
     lags = seasonal_lags(freq)
-    horizon = job.horizon or _day(lags)
+    seasons = [lag for lag in lags.values() if lag > 1] or [DEFAULT_HORIZON]
+    horizon = job.horizon or min(*seasons, MAX_HORIZON)
     longest = max(history.frame["series"].value_counts()["count"].to_list(), default=0)
     room = min(MAX_SEQ_LEN, longest // 4) // horizon * horizon
-    seq_len = job.seq_len or max(min(lags.get("week", 7 * horizon) // horizon * horizon, room), horizon, 2)
+    week = lags.get("week", 0) // horizon * horizon
+    seq_len = job.seq_len or max(min(week if week > horizon else 7 * horizon, room), horizon, 2)
     inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq)
     return inputs, OutputSpec(horizon=horizon, targets=job.features[:1])
-
-
-def _day(lags: dict[str, int]) -> int:
-    steps = lags.get("day", lags.get("year", 1))
-    return min(steps, MAX_HORIZON) if steps > 1 else DEFAULT_HORIZON
 
 
 def _in_words(epoch: Epoch) -> str:
@@ -140,9 +140,7 @@ def _shape_params(inputs: InputSpec, outputs: OutputSpec) -> dict[str, object]:
 def learn(
     job: TrainJob, topic: str | None, data: str | None, columns: Columns, bootstrap: str, tracking_uri: str
 ) -> dict[str, object]:
-    """`tidecast train`: a job on a topic's history or a file's. Raises ConfigError unless exactly one is given."""
-    if (topic is None) == (data is None):
-        raise ConfigError("give the history as either --topic or --data")
+    """`tidecast train`: a job on a topic's history, or where there is no topic on a file's."""
     history = _of_file(str(data), columns, job.freq) if topic is None else _of_topic(bootstrap, topic, job.features)
     return train(history, job, Registry(tracking_uri)).summary()
 

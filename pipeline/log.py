@@ -1,6 +1,6 @@
 """EventLog: what Tidecast needs of a partitioned log, and the words it uses for it.
 
-`connect(address)` opens one: Kafka at ``host:port[,host:port]``, or one SQLite file at ``sqlite:PATH``.
+`pipeline.connect` opens one: Kafka at ``host:port[,host:port]``, or one SQLite file at ``sqlite:PATH``.
 Both pass the same list of checks (tests/pipeline/test_log.py). Times are epoch milliseconds, keys and values bytes.
 
     LogError
@@ -187,17 +187,3 @@ class EventLog(Protocol):
     def close(self) -> None:
         """Close the connection and everything it opened that is still open."""
         ...
-
-
-def connect(address: str) -> EventLog:
-    """Open the log at `address`: ``sqlite:PATH`` or Kafka's ``host:port[,host:port...]``.
-
-    Raises ValueError for an address of neither form, LogUnavailable if nothing answers there.
-    """
-    if address.startswith("sqlite:"):
-        from pipeline.local import LocalLog
-
-        return LocalLog(address.removeprefix("sqlite:"))
-    from pipeline.kafka import KafkaLog
-
-    return KafkaLog(address)

@@ -3,11 +3,10 @@
 import json
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -21,12 +20,15 @@ from deploy.predictor import load
 from model.export import export
 from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
+from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import read_topic, windows
-from pipeline.log import EventLog, Record, UnknownTopic, connect
+from pipeline.log import EventLog, Record, UnknownTopic
 from pipeline.windows import WindowConfig
 
 Fresh = Callable[[str], str]
+Tidecast = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 Forecasts = dict[tuple[int, str, int], list[float]]
 
 MINUTE = 60_000
@@ -85,19 +87,6 @@ def until(condition: Callable[[], bool], service: subprocess.Popen[str] | None =
         time.sleep(0.02)
 
 
-@contextmanager
-def running(*arguments: object, blocked: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    """`tidecast ARGUMENTS` as a process, without the `blocked` modules; killed at the end if it still runs."""
-    block = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); from deploy.cli import main; main()"
-    command = [sys.executable, "-c", block, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def stop(process: subprocess.Popen[str]) -> dict[str, object]:
     """SIGTERM a service; the JSON object it ends with."""
     process.terminate()
@@ -105,15 +94,6 @@ def stop(process: subprocess.Popen[str]) -> dict[str, object]:
     assert process.returncode == 0, err
     summary: dict[str, object] = json.loads(out.splitlines()[-1])
     return summary
-
-
-def tidecast(*arguments: object) -> dict[str, object]:
-    """Run `tidecast ARGUMENTS --json` to its end; the JSON object it ends with."""
-    with running(*arguments, "--json") as process:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        summary: dict[str, object] = json.loads(out.splitlines()[-1])
-        return summary
 
 
 @pytest.fixture(scope="session")
@@ -169,20 +149,23 @@ def until_all(log: Log, output: str, wanted: Forecasts, service: subprocess.Pope
     until(lambda: given(log, output).keys() >= wanted.keys(), service)
 
 
-def test_from_a_file_to_forecasts(log: Log, fresh: Fresh, tmp_path: Path) -> None:
+def test_from_a_file_to_forecasts(
+    log: Log, fresh: Fresh, tidecast: Tidecast, start_tidecast: Start, tmp_path: Path
+) -> None:
     topic, name, store = fresh("life"), fresh("model"), f"sqlite:///{tmp_path / 'mlflow.db'}"
     rows = [f"{series},{(START + step * MINUTE) // 1000},{value}" for series, step, value in waves(6, 300)]
     (tmp_path / "waves.csv").write_text("unique_id,ds,y\n" + "\n".join(rows))
     on = ("--bootstrap", log.address)
-    sent = tidecast("ingest", tmp_path / "waves.csv", "--topic", topic, "--partitions", 3, *on)
-    assert sent == {"topic": topic, "partitions": 3, "events": 1800, "series": 6}
+    sent = tidecast("ingest", tmp_path / "waves.csv", "--topic", topic, "--partitions", 3, *on, "--json")
+    assert json.loads(sent.stdout) == {"topic": topic, "partitions": 3, "events": 1800, "series": 6}
     shape = ("--seq-len", 24, "--horizon", 8, "--epochs", 2)
-    made = tidecast("train", "--topic", topic, "--name", name, *shape, *on, "--tracking-uri", store)
+    trained = tidecast("train", "--topic", topic, "--name", name, *shape, *on, "--tracking-uri", store, "--json")
+    made = json.loads(trained.stdout)
     assert (made["model"], made["freq"]) == (f"{name}/1", "1m")
     options = ("--topic", topic, "--output", f"{topic}-out", "--model", f"{name}@champion", "--tracking-uri", store)
-    with running("serve", *options, *on, "--json") as service:
-        until(lambda: log.count(f"{topic}-out") >= 6 * (300 - 23), service)
-        summary = stop(service)
+    service = start_tidecast("serve", *options, *on, "--json")
+    until(lambda: log.count(f"{topic}-out") >= 6 * (300 - 23), service)
+    summary = stop(service)
     forecasts = log.forecasts(f"{topic}-out")
     assert summary["forecasts"] == len(forecasts) == 6 * (300 - 23)
     assert Counter(forecast.series for _, forecast in forecasts) == {f"s{n}": 277 for n in range(6)}
@@ -191,7 +174,7 @@ def test_from_a_file_to_forecasts(log: Log, fresh: Fresh, tmp_path: Path) -> Non
     assert (one.start - one.ts, one.step, one.source, one.model) == (MINUTE, MINUTE, "model", f"{name}/1")
 
 
-def test_invalid_events_become_dead_letters(log: Log, fresh: Fresh, model_file: Path) -> None:
+def test_invalid_events_become_dead_letters(log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path) -> None:
     topic, group = fresh("dirty"), fresh("group")
     rows = waves(2, 40)
     log.send(topic, rows[:40])
@@ -203,9 +186,9 @@ def test_invalid_events_become_dead_letters(log: Log, fresh: Fresh, model_file: 
         writer.flush()
     log.send(topic, rows[40:])
     options = ("--topic", topic, "--output", f"{topic}-out", "--model", model_file, "--group", group)
-    with running("serve", *options, "--bootstrap", log.address, "--json") as service:
-        until(lambda: log.count(f"{topic}-out") >= 2 * (40 - SEQ_LEN + 1), service)
-        summary = stop(service)
+    service = start_tidecast("serve", *options, "--bootstrap", log.address, "--json")
+    until(lambda: log.count(f"{topic}-out") >= 2 * (40 - SEQ_LEN + 1), service)
+    summary = stop(service)
     assert (summary["records"], summary["dead_letters"]) == (86, 5)
     assert given(log, f"{topic}-out") == expected(log, topic, model_file)
     letters = list(log.records(f"{group}-dead-letters"))
@@ -237,7 +220,7 @@ def evict(log: Log, group: str) -> None:
         admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"]) for member in members])
 
 
-def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, model_file: Path) -> None:
+def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path) -> None:
     """Every full window has a forecast, equal to an uninterrupted run's, although half way the older points go."""
     topic, group, kept = fresh("kills"), fresh("group"), fresh("kept")
     output, random = f"{topic}-out", np.random.default_rng(7)
@@ -248,29 +231,32 @@ def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, model_file: Path) -> No
         log.send(topic, rows, partitions=2)
         log.send(kept, rows, partitions=2)
         enough = log.count(output) + int(random.integers(1, 3000))
-        with running(*options) as service:
-            until_count(log, output, enough, service)
-            service.kill()
+        service = start_tidecast(*options)
+        until_count(log, output, enough, service)
+        service.kill()
         evict(log, group)
         if number == 4:
-            with running(*options) as service:
-                until_all(log, output, expected(log, kept, model_file), service)
-                stop(service)
+            service = start_tidecast(*options)
+            until_all(log, output, expected(log, kept, model_file), service)
+            stop(service)
             forget(log, topic, keep=0)
     everything = expected(log, kept, model_file)
-    with running(*options) as service:
-        until_all(log, output, everything, service)
-        stop(service)
+    service = start_tidecast(*options)
+    until_all(log, output, everything, service)
+    stop(service)
     assert given(log, output) == everything
 
 
-def test_two_members_share_and_hand_over(kafka_bootstrap: str, fresh: Fresh, model_file: Path) -> None:
+def test_two_members_share_and_hand_over(
+    kafka_bootstrap: str, fresh: Fresh, start_tidecast: Start, model_file: Path
+) -> None:
     log, topic, group = Log(kafka_bootstrap), fresh("shared"), fresh("group")
     output = f"{topic}-out"
     options = ["serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group]
     options += ["--bootstrap", kafka_bootstrap, "--json"]
     log.send(topic, waves(8, 30), partitions=4)
-    with closing(log.log), running(*options, "--instance", "a") as one, running(*options, "--instance", "b") as other:
+    with closing(log.log):
+        one, other = (start_tidecast(*options, "--instance", name) for name in "ab")
         until(lambda: log.count(f"{group}-state") > 0, one)
         until(lambda: owners(log, group) == [2, 2], other)
         log.send(topic, waves(8, 30, 30), partitions=4)
@@ -294,10 +280,12 @@ def owners(log: Log, group: str) -> list[int]:
     return [sum(len(topic["partitions"]) for topic in found["assigned_partitions"]) for found in assigned]
 
 
-def test_serving_needs_neither_torch_nor_polars(log: Log, fresh: Fresh, model_file: Path) -> None:
+def test_serving_needs_neither_torch_nor_polars(
+    log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
+) -> None:
     topic = fresh("slim")
     log.send(topic, waves(1, 20))
     options = ("--topic", topic, "--output", f"{topic}-out", "--model", model_file, "--bootstrap", log.address)
-    with running("serve", *options, "--json", blocked=("torch", "polars", "onnx", "matplotlib")) as service:
-        until(lambda: log.count(f"{topic}-out") == 20 - SEQ_LEN + 1, service)
-        stop(service)
+    service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "onnx", "matplotlib"))
+    until(lambda: log.count(f"{topic}-out") == 20 - SEQ_LEN + 1, service)
+    stop(service)

@@ -1,15 +1,10 @@
 import hashlib
-import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -28,38 +23,9 @@ class Store:
     artifacts: Path
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    backend, artifacts = f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--backend-store-uri", backend, "--serve-artifacts", "--artifacts-destination", artifacts],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_until_ready(process, f"http://127.0.0.1:{port}/health")
-        yield Store(f"http://127.0.0.1:{port}", folder / "artifacts")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            with urlopen(url):
-                return
-        except (URLError, ConnectionError):
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.1)
-    pytest.fail("mlflow server does not start")
+@pytest.fixture
+def server(mlflow_server: tuple[str, Path]) -> Store:
+    return Store(*mlflow_server)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline import checkpoint
 from pipeline.checkpoint import CorruptState, PartitionRecord, Recovered, StateMismatch
+from pipeline.connect import connect
 from pipeline.events import Event
-from pipeline.log import Commit, EventLog, LogError, Member, MembershipLost, Record, Writer, connect
+from pipeline.log import Commit, EventLog, LogError, Member, MembershipLost, Record, Writer
 from pipeline.windows import SeriesState, WindowConfig, Windows, WindowStore
 
 Fresh = Callable[[str], str]

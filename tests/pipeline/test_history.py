@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
-from pipeline.log import EventLog, UnknownTopic, connect
+from pipeline.log import EventLog, UnknownTopic
 from pipeline.sources import Columns, publish, read_file
 from pipeline.windows import WindowConfig
 

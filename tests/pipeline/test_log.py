@@ -14,6 +14,7 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 
+from pipeline.connect import connect
 from pipeline.kafka import client as kafka_client
 from pipeline.kafka import member as kafka_member
 from pipeline.log import (
@@ -27,7 +28,6 @@ from pipeline.log import (
     Record,
     UnknownTopic,
     Writer,
-    connect,
 )
 
 Fresh = Callable[[str], str]
@@ -493,7 +493,7 @@ def test_bounds_count_open_transactions(kafka_bootstrap: str, fresh: Fresh) -> N
 
 CLAIM = """
 import sys
-from pipeline.log import connect
+from pipeline.connect import connect
 member = connect(sys.argv[1]).join("g", "orders")
 print(member.poll(5, 1).assigned, flush=True)
 sys.stdin.read()

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.connect import connect
 from pipeline.events import Decoder, Event
-from pipeline.log import connect
 from pipeline.sources import Columns, events, publish, read_file
 from pipeline.tables import SourceError
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.log import EventLog, UnknownTopic, connect
+from pipeline.connect import connect
+from pipeline.log import EventLog, UnknownTopic
 from pipeline.tail import describe, tail
 
 START = 1_600_000_000_000

@@ -1,0 +1,85 @@
+"""The options that several commands have, and where a value comes from: flag, TIDECAST_* variable, tidecast.toml."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from deploy.config import CONFIG_FILE, ConfigError, Device, read_settings
+from pipeline.grid import Grid
+
+
+def option(flag: str, text: str, **more: Any) -> Any:
+    """An option that its TIDECAST_* variable sets too."""
+    return typer.Option(flag, envvar=f"TIDECAST_{flag.lstrip('-').replace('-', '_').upper()}", help=text, **more)
+
+
+def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a TOML file's values this command's defaults. Raises ConfigError for one that no command takes."""
+    path = path or CONFIG_FILE
+    group: Any = context.find_root().command
+    known = {name for command in group.commands.values() for name in _settable(command)}
+    settings, options = read_settings(path), _settable(context.command)
+    if unknown := sorted(settings.keys() - known):
+        raise ConfigError(f"{path}: no option is called {unknown[0]!r}")
+    settings = {name: value for name, value in settings.items() if name in options}
+    for name, value in settings.items():
+        try:
+            options[name].process_value(context, value)
+        except TyperException as error:
+            raise ConfigError(f"{path}: {name} = {value!r}: {error}") from None
+    context.default_map = {options[name].name: value for name, value in settings.items()}
+    return path
+
+
+def _settable(command: Any) -> dict[str, Any]:
+    """What a settings file may name of a command: all its options but the one that names the file."""
+    options = {flag.lstrip("-"): option for option in command.params for flag in option.opts}
+    return {name: option for name, option in options.items() if name != "config"}
+
+
+def _check_freq(freq: str | None) -> str | None:
+    try:
+        if freq is not None:
+            Grid.parse(freq)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return freq
+
+
+def nearer(context: typer.Context, **given: str | None) -> tuple[str | None, ...]:
+    """Of options that exclude each other the one given nearest: a flag before a variable, that before a file.
+
+    Raises ConfigError unless there is exactly one.
+    """
+    distance = {
+        name: source.value
+        for name, value in given.items()
+        if value is not None and (source := context.get_parameter_source(name))
+    }
+    nearest = [name for name, far in distance.items() if far == min(distance.values())]
+    if len(nearest) != 1:
+        raise ConfigError(f"give one of {' and '.join(f'--{name}' for name in given)}")
+    return tuple(value if name in nearest else None for name, value in given.items())
+
+
+Bootstrap = Annotated[str, option("--bootstrap", "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH.")]
+Topic = Annotated[str, option("--topic", "The topic the events are on.")]
+Tracking = Annotated[str, option("--tracking-uri", "MLflow's server or store.")]
+Json = Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")]
+Settings = Annotated[
+    Path | None,
+    option(
+        "--config", "Settings by option name; tidecast.toml if there is one.", is_eager=True, callback=_apply_settings
+    ),
+]
+SeriesColumn = Annotated[str | None, option("--series-column", "The column with the series' name.")]
+TimeColumn = Annotated[str | None, option("--time-column", "The column with the time.")]
+ValueColumn = Annotated[str | None, option("--value-column", "The column with the value.")]
+Features = Annotated[str, option("--features", "The values of an event, with commas; the first is forecast.")]
+Freq = Annotated[
+    str | None,
+    option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=_check_freq),
+]
+DeviceOption = Annotated[Device, option("--device", "auto takes the GPU if there is one, and says which and why.")]

@@ -1,0 +1,91 @@
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.forecasts import Forecast, dead_letter, encode_forecasts
+from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
+from pipeline.windows import Windows
+
+HALF_HOUR = 1_800_000
+
+
+class Record(NamedTuple):
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    topic: str = "power"
+    partition: int = 3
+    offset: int = 41
+    timestamp: int = 1_700_000_000_000
+    key: bytes | None = b"pump"
+
+
+def windows(count: int) -> Windows:
+    numbers = np.arange(count)
+    return Windows(
+        x=np.zeros((count, 2, 1), np.float32),
+        observed=np.ones((count, 2, 1), np.bool_),
+        step=numbers,
+        ts=1_700_000_000_000 + numbers * HALF_HOUR,
+        spacing=np.full(count, HALF_HOUR),
+        series=[f"pump-{number}" for number in numbers],
+        tag=numbers,
+    )
+
+
+def test_a_forecast_is_this_json() -> None:
+    values = np.array([[[21.5], [-3.0]]], np.float32)
+    assert list(encode_forecasts(windows(1), [values], ("value",), "taxi/7")) == [
+        b'{"series":"pump-0","ts":1700000000000,"start":1700001800000,"step":1800000,"forecast":[21.5,-3.0],'
+        b'"source":"model","model":"taxi/7"}'
+    ]
+
+
+def test_several_targets_have_their_names() -> None:
+    values = np.array([[[1, 10], [2, 20], [3, 30]]], np.float32)
+    (payload,) = encode_forecasts(windows(1), [values], ("flow", "pressure"), "taxi/7")
+    assert b'"forecast":{"flow":[1.0,2.0,3.0],"pressure":[10.0,20.0,30.0]}' in payload
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.data())
+def test_parts_do_not_show_and_values_keep_their_bits(sizes: list[int], data: st.DataObject) -> None:
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    drawn = data.draw(st.lists(finite, min_size=2 * sum(sizes), max_size=2 * sum(sizes)))
+    values = np.array(drawn, np.float32).reshape(-1, 2, 1)
+    parts = np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
+    payloads = list(encode_forecasts(windows(sum(sizes)), parts, ("value",), "m/1"))
+    found = [msgspec.json.decode(payload, type=Forecast) for payload in payloads]
+    assert [forecast.series for forecast in found] == [f"pump-{number}" for number in range(sum(sizes))]
+    assert np.array([forecast.forecast for forecast in found], np.float32).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_window_has_one_forecast(count: int) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        list(encode_forecasts(windows(2), [np.zeros((count, 2, 1), np.float32)], ("value",), "m/1"))
+
+
+def test_a_dead_letter_says_where_it_was_and_why() -> None:
+    value, headers = dead_letter(Record(b"{", (("trace", b"x"),)), InvalidEvent("malformed_json", "it ends early"))
+    assert value == b"{"
+    assert headers == [
+        ("tidecast.reason", b"malformed_json"),
+        ("tidecast.detail", b"it ends early"),
+        ("tidecast.topic", b"power"),
+        ("tidecast.partition", b"3"),
+        ("tidecast.offset", b"41"),
+        ("tidecast.timestamp", b"1700000000000"),
+        ("tidecast.sha256", hashlib.sha256(b"{").hexdigest().encode()),
+        ("trace", b"x"),
+    ]
+
+
+def test_a_long_one_is_cut_but_its_digest_is_of_all() -> None:
+    sent = bytes(range(256)) * 300
+    value, headers = dead_letter(Record(sent), InvalidEvent("too_large", "76800 bytes"))
+    assert (len(value), value) == (65_536, sent[:MAX_VALUE_BYTES])
+    assert dict(headers)["tidecast.sha256"] == hashlib.sha256(sent).hexdigest().encode()

@@ -1,0 +1,74 @@
+from collections.abc import Sequence
+
+import polars as pl
+import pytest
+
+from deploy.training import TrainJob, shapes
+from pipeline.grid import Grid
+from pipeline.history import History, from_frame
+
+START = 1_700_000_000_000
+
+
+def history(times: Sequence[int], series: int = 1, **values: float) -> History:
+    rows = [(f"s{number}", ts) for number in range(series) for ts in times]
+    frame = pl.DataFrame(rows, ["series", "ts"], orient="row")
+    return from_frame(frame.with_columns(**{name: pl.lit(value) for name, value in (values or {"value": 1.0}).items()}))
+
+
+def steps(freq: str, count: int) -> list[int]:
+    grid = Grid.parse(freq)
+    return [grid.time(grid.index(START) + number) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("freq", "count", "seq_len", "horizon"),
+    [
+        ("30m", 10_000, 336, 48),
+        ("1h", 10_000, 168, 24),
+        ("6h", 10_000, 28, 4),
+        ("1d", 10_000, 49, 7),
+        ("1w", 10_000, 84, 12),
+        ("1mo", 10_000, 84, 12),
+        ("1y", 400, 84, 12),
+        ("1m", 10_000, 672, 96),
+        ("15s", 10_000, 672, 96),
+        ("11m", 10_000, 84, 12),
+        ("1h", 400, 96, 24),
+        ("1mo", 144, 36, 12),
+        ("1h", 30, 24, 24),
+    ],
+)
+def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int, seq_len: int, horizon: int) -> None:
+    inputs, outputs = shapes(history(steps(freq, count)), TrainJob(name="m"))
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (freq, seq_len, horizon)
+
+
+def test_irregular_data_has_no_grid() -> None:
+    times = [START + 1000 * number**2 for number in range(1000)]
+    inputs, outputs = shapes(history(times), TrainJob(name="m"))
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 84, 12)
+
+
+def test_holes_and_a_second_series_do_not_change_the_grid() -> None:
+    times = [ts for number, ts in enumerate(steps("30m", 2000)) if number % 5]
+    assert shapes(history(times, series=2), TrainJob(name="m"))[0].freq == "30m"
+
+
+def test_what_the_job_says_counts() -> None:
+    job = TrainJob(name="m", freq="2h", horizon=5, seq_len=11)
+    inputs, outputs = shapes(history(steps("1h", 1000)), job)
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == ("2h", 11, 5)
+    inputs, outputs = shapes(history(steps("1h", 1000)), TrainJob(name="m", horizon=10))
+    assert (inputs.seq_len, outputs.horizon) == (160, 10), "a week, in whole horizons"
+
+
+def test_the_first_feature_is_forecast() -> None:
+    job = TrainJob(name="m", features=("flow", "pressure"))
+    inputs, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0), job)
+    assert (inputs.features, outputs.targets) == (("flow", "pressure"), ("flow",))
+
+
+def test_a_history_without_events_still_has_shapes() -> None:
+    inputs, outputs = shapes(history([]), TrainJob(name="m"))
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 12, 12)
