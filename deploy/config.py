@@ -3,6 +3,7 @@
 A value on the command line comes before its TIDECAST_* variable, and that before tidecast.toml.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,14 @@ class ServeConfig:
     checkpoint_s: float = 30.0
     """Seconds between two passes that write changed windows to the state topic."""
     max_batch: int = 2048
-    """Most records taken from one poll, and so most windows in one inference."""
+    """Most records taken from one poll."""
+
+    def __post_init__(self) -> None:
+        topics = (self.topic, self.output, self.state_topic, self.dead_letters)
+        if len(set(topics)) < len(topics):
+            raise ConfigError(f"output: {self.output} can't be the topic, nor the group's state or dead letters")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
+            raise ConfigError(f"group: {self.group!r} names topics, so it takes letters, digits and . _ - only")
 
     @property
     def state_topic(self) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +15,8 @@ from pipeline.windows import Windows
 
 class Forecast(msgspec.Struct, gc=False):
     """One forecast. Times are epoch milliseconds; `forecast[i]` is for the time `start + i * step`.
+
+    On a calendar's grid it is for the i-th month (or year) from `start`, and `step` is the first one's length.
 
     `ts` is the window's last point, `forecast` K values in raw units (a mapping target -> K values if there are
     several targets), `source` what made it, and `model` which version of that.
@@ -36,9 +39,9 @@ def encode_forecasts(
 ) -> Iterator[bytes]:
     """Each window's forecast as JSON bytes, in the windows' order; `parts` are (b,K,O), together as many as windows."""
     rows = (row for part in parts for row in _rows(part, targets))
-    times, spacing = windows.ts.tolist(), windows.spacing.tolist()
-    for series, ts, step, row in zip(windows.series, times, spacing, rows, strict=True):
-        yield _encode(Forecast(series, ts, ts + step, step, row, "model", model))
+    times = (windows.ts.tolist(), windows.start.tolist(), windows.spacing.tolist())
+    for series, ts, start, step, row in zip(windows.series, *times, rows, strict=True):
+        yield _encode(Forecast(series, ts, start, step, row, "model", model))
 
 
 def _rows(values: npt.NDArray[np.float32], targets: Sequence[str]) -> Sequence[list[float] | dict[str, list[float]]]:
@@ -48,9 +51,20 @@ def _rows(values: npt.NDArray[np.float32], targets: Sequence[str]) -> Sequence[l
     return [dict(zip(targets, row.T.tolist(), strict=True)) for row in values]
 
 
-def dead_letter(record: Record, error: InvalidEvent) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """What is kept of a record that is no event: its first 64 KiB, and headers that say where it was and why."""
-    value = record.value or b""
+class DeadLetter(NamedTuple):
+    """What is kept of a record that is no event."""
+
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
+    """The first 64 KiB of a record's key and of its value, its headers, and others that say where it was and why.
+
+    Headers longer than that together are left out, so that a letter always fits where its record did.
+    """
+    value, size = record.value or b"", sum(len(name) + len(content) for name, content in record.headers)
     about = {
         "reason": error.reason,
         "detail": error.detail,
@@ -61,4 +75,5 @@ def dead_letter(record: Record, error: InvalidEvent) -> tuple[bytes, list[tuple[
         "sha256": hashlib.sha256(value).hexdigest(),
     }
     headers = [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]
-    return value[:MAX_VALUE_BYTES], [*headers, *record.headers]
+    headers += record.headers if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
+    return DeadLetter(record.key and record.key[:MAX_VALUE_BYTES], value[:MAX_VALUE_BYTES], headers)

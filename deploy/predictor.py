@@ -1,6 +1,6 @@
 """Inference: one ONNX file in an onnxruntime session, on GPU or CPU, checked against the shapes it declares."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,13 @@ from pipeline.windows import Windows
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""
+CUDA = "CUDAExecutionProvider"
+TYPES = {"x": "tensor(float)", "observed": "tensor(bool)", "step": "tensor(int64)"}
+FOREIGN = "a model without Tidecast's metadata must be (batch, seq, 1) -> (batch, horizon)"
 CHUNK = 256
 """Windows in one call of onnxruntime."""
 Forecasts = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
 # One thread, so that parts come one after another; onnxruntime works without the interpreter's lock meanwhile.
 _AHEAD = ThreadPoolExecutor(1, "inference")
 
@@ -70,7 +74,7 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
         raise ConfigError(f"{path}: not a model that onnxruntime can load: {str(error).splitlines()[0]}") from None
     text = session.get_modelmeta().custom_metadata_map.get("tidecast")
     inputs, outputs = _foreign(session) if text is None else _declared(session, Card.from_json(text))
-    on_gpu = session.get_providers()[0] == "CUDAExecutionProvider"
+    on_gpu = session.get_providers()[0] == CUDA
     return Predictor(session, label, "cuda" if on_gpu else "cpu", because, inputs, outputs)
 
 
@@ -78,42 +82,46 @@ def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    why_not = _no_cuda() if device != "cpu" else "asked for"
-    if device == "cuda" and why_not:
-        raise ConfigError(f"device cuda: {why_not}")
-    if not why_not:
-        session = ort.InferenceSession(path, options, providers=[("CUDAExecutionProvider", {"use_tf32": "0"})])
-        if session.get_providers()[0] == "CUDAExecutionProvider":
+    why_not = "asked for" if device == "cpu" else "this onnxruntime has no CUDA provider (onnxruntime-gpu does)"
+    if device != "cpu" and CUDA in ort.get_available_providers():
+        session = ort.InferenceSession(path, options, providers=[(CUDA, {"use_tf32": "0"})])
+        if session.get_providers()[0] == CUDA:
             return session, "the CUDA provider loads"
         why_not = "the CUDA provider does not load here"
+    if device == "cuda":
+        raise ConfigError(f"device cuda: {why_not}")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]), why_not
 
 
-def _no_cuda() -> str:
-    if "CUDAExecutionProvider" in ort.get_available_providers():
-        return ""
-    return "this onnxruntime has no CUDA provider (onnxruntime-gpu does)"
-
-
 def _declared(session: ort.InferenceSession, card: Card) -> tuple[InputSpec, OutputSpec]:
-    expected = (card.input.seq_len, len(card.input.features))
-    x, out = session.get_inputs()[0], session.get_outputs()[0]
-    if tuple(x.shape[1:]) != expected:
-        raise ShapeError(f"input {x.name!r} is (batch, {x.shape[1:]}), its specification says (batch, {expected})")
-    if tuple(out.shape[1:]) != (card.output.horizon, len(card.output.targets)):
-        raise ShapeError(f"output {out.name!r} is (batch, {out.shape[1:]}), its specification says {card.output}")
-    return card.input, card.output
+    window, outputs = (card.input.seq_len, len(card.input.features)), card.output
+    shapes = {"x": window, "observed": window, "step": ()}
+    wanted = [(TYPES[name], shapes[name]) for name in card.input.inputs]
+    if wrong := _misfit(session, wanted, (outputs.horizon, len(outputs.targets))):
+        raise ShapeError(f"{wrong} by its specification")
+    return card.input, outputs
 
 
 def _foreign(session: ort.InferenceSession) -> tuple[InputSpec, OutputSpec]:
-    nodes, outs = session.get_inputs(), session.get_outputs()
-    shape, out = nodes[0].shape, outs[0].shape
-    fits = len(nodes) == len(outs) == 1 and len(shape) == 3 and shape[2] == 1 and len(out) == 2
-    if not fits or not isinstance(shape[1], int) or not isinstance(out[1], int):
-        raise ShapeError(
-            f"a model without Tidecast's metadata must be (batch, seq, 1) -> (batch, horizon), not {shape}"
-        )
+    shape, out = session.get_inputs()[0].shape, session.get_outputs()[0].shape
+    if len(shape) != 3 or len(out) != 2 or not isinstance(shape[1], int) or not isinstance(out[1], int):
+        raise ShapeError(f"{FOREIGN}: it has {shape} -> {out}")
+    if wrong := _misfit(session, [(TYPES["x"], (shape[1], 1))], (out[1],)):
+        raise ShapeError(f"{FOREIGN}: {wrong}")
     return InputSpec(seq_len=shape[1]), OutputSpec(horizon=out[1])
+
+
+def _misfit(session: ort.InferenceSession, inputs: Sequence[tuple[str, Shape]], output: Shape) -> str:
+    """What keeps a file from taking inputs of these types and shapes, and giving such floats, for any batch."""
+    taken, given = session.get_inputs(), session.get_outputs()
+    if (len(taken), len(given)) != (len(inputs), 1):
+        return f"it has {len(taken)} inputs and {len(given)} outputs, and must have {len(inputs)} and 1"
+    for node, (kind, rest) in zip((*taken, *given), (*inputs, (TYPES["x"], output)), strict=True):
+        if node.type != kind or tuple(node.shape[1:]) != rest:
+            return f"{node.name!r} is {node.type} {node.shape}, and must be {kind} {['batch', *rest]}"
+        if isinstance(node.shape[0], int):
+            return f"{node.name!r} takes batches of {node.shape[0]} only, and must take any"
+    return ""
 
 
 def fetch(model: str, tracking_uri: str, device: Device = "auto") -> Predictor:

@@ -3,7 +3,7 @@
 1. poll
 2. decode; a record that is no event becomes a dead letter
 3. extend the windows
-4. predict the micro-batch, in one call
+4. predict the micro-batch
 5. produce forecasts and dead letters, each into its record's partition
 6. flush, and look at every acknowledgement
 7. commit the offsets X, with R, the position of the last checkpoint, in their metadata
@@ -16,19 +16,19 @@ was not committed is read, and forecast, again.
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from threading import Event as Flag
 from typing import NamedTuple
 
-from deploy.config import Device, ServeConfig, open_log, window_config
+from deploy.config import ConfigError, Device, ServeConfig, open_log, window_config
 from deploy.console import say
 from deploy.forecasts import dead_letter, encode_forecasts
 from deploy.predictor import Predictor, fetch
 from pipeline import checkpoint
 from pipeline.events import Decoder, InvalidEvent
-from pipeline.log import Commit, EventLog, Record
+from pipeline.log import Commit, EventLog, Poll, Record
 from pipeline.windows import Counts, Windows, WindowStore
 
 POLL_S = 0.2
@@ -52,10 +52,15 @@ class Partition:
     """An input partition that this member owns."""
 
     store: WindowStore
-    checkpoint: int
-    """R: where its last checkpoint stands."""
+    checkpoint: int | None
+    """R: where its last checkpoint stands; None before a new group's first."""
     position: int
     """X: the next offset to read."""
+
+    def commit(self) -> Commit:
+        """X, and R beside it. The first checkpoint comes before the first record, so there is one."""
+        assert self.checkpoint is not None
+        return Commit(self.position, checkpoint.encode_metadata(self.checkpoint))
 
 
 class Extended(NamedTuple):
@@ -67,6 +72,19 @@ class Extended(NamedTuple):
     invalid: list[tuple[Record, InvalidEvent]]
 
 
+class _Every:
+    """True once in so many seconds, and not at first."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        due = time.monotonic() - self._last >= self._seconds
+        if due:
+            self._last = time.monotonic()
+        return due
+
+
 class Service:
     """One member of a group, serving one model on one topic."""
 
@@ -76,37 +94,48 @@ class Service:
         self._log, self._predictor, self._config, self._say = log, predictor, config, say
         self._decode = Decoder(predictor.inputs.features).decode
         self._owned: dict[int, Partition] = {}
+        self._began = 0.0
         self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
-        for topic in (config.output, config.dead_letters):
-            log.create_topic(topic, self._count)
-        log.create_topic(config.state_topic, self._count, compacted=True)
+        self._make_topics()
         self._writer = log.writer()
         self._passes = log.writer(f"{config.group}-{config.instance}")
         self._member = log.join(config.group, config.topic, instance=config.instance)
 
+    def _make_topics(self) -> None:
+        config = self._config
+        for topic in (config.output, config.dead_letters, config.state_topic):
+            count = self._log.create_topic(topic, self._count, compacted=topic == config.state_topic)
+            if count < self._count:
+                raise ConfigError(f"{topic} has {count} partitions, and {config.topic} {self._count}")
+
     def run(self, stop: Flag) -> Totals:
         """Serve until `stop` is set; then the batch in hand is finished, and a last checkpoint written."""
-        began = passed = reported = time.monotonic()
+        settled, checkpoint_due, report_due = False, _Every(self._config.checkpoint_s), _Every(REPORT_S)
         while not stop.is_set():
             poll = self._member.poll(POLL_S, self._config.max_batch)
-            for partition in poll.revoked:
-                self._drop(partition)
-            for partition in poll.assigned:
-                self._take_over(partition)
+            settled = poll.settled
+            self._rebalance(poll, stop)
             if poll.records:
-                began = began if self.totals.records else time.monotonic()
                 self._process(poll.records)
-                self.totals.seconds = time.monotonic() - began
-            if time.monotonic() - passed >= self._config.checkpoint_s:
-                self._checkpoint()
-                passed = time.monotonic()
-            if time.monotonic() - reported >= REPORT_S and poll.records:
+            if settled and checkpoint_due():
+                self._checkpoint(self._owned)
+            if poll.records and report_due():
                 self._say(f"{self.totals.records:,} records, {self.totals.forecasts:,} forecasts")
-                reported = time.monotonic()
-        self._checkpoint()
+        if settled:
+            self._checkpoint(self._owned)
         for partition in list(self._owned):
             self._drop(partition)
         return self.totals
+
+    def _rebalance(self, poll: Poll, stop: Flag) -> None:
+        """Give up what was revoked, take over what was assigned. A first checkpoint comes before any record."""
+        for partition in poll.revoked:
+            self._drop(partition)
+        for partition in poll.assigned:
+            if not stop.is_set():
+                self._take_over(partition)
+        if poll.settled:
+            self._checkpoint([number for number, owned in self._owned.items() if owned.checkpoint is None])
 
     def _take_over(self, partition: int) -> None:
         """Rebuild a partition's windows as they were at its committed offset, and read on from there."""
@@ -119,7 +148,7 @@ class Service:
         if found.position is None or found.replay_from is None:
             bounds = log.bounds(config.topic)[partition]
             start = bounds.start if config.start == "earliest" else bounds.end
-            owned = Partition(found.store, start, start)
+            owned = Partition(found.store, None, start)
         else:
             owned = Partition(found.store, found.replay_from, found.position)
             for records in log.read(config.topic, partition, found.replay_from, found.position):
@@ -127,8 +156,6 @@ class Service:
             owned.store.counts = Counts()
         self._owned[partition] = owned
         self._member.seek(partition, owned.position)
-        if found.position is None:
-            self._pass(partition)
 
     def _drop(self, partition: int) -> None:
         counts = self._owned.pop(partition).store.counts
@@ -137,6 +164,7 @@ class Service:
 
     def _process(self, polled: Mapping[int, Sequence[Record]]) -> None:
         """Steps 2 to 7 for one poll's records."""
+        self._began = self._began or time.monotonic()
         batch = [
             Extended(partition, records, *self._extend(self._owned[partition].store, records))
             for partition, records in polled.items()
@@ -146,10 +174,8 @@ class Service:
         for partition, records in polled.items():
             self._owned[partition].position = records[-1].offset + 1
             self.totals.records += len(records)
-        owned = self._owned
-        self._member.commit(
-            {p: Commit(owned[p].position, checkpoint.encode_metadata(owned[p].checkpoint)) for p in polled}
-        )
+        self._member.commit({partition: self._owned[partition].commit() for partition in polled})
+        self.totals.seconds = time.monotonic() - self._began
 
     def _extend(
         self, store: WindowStore, records: Sequence[Record]
@@ -166,7 +192,7 @@ class Service:
         return store.take(), invalid
 
     def _produce(self, batch: Sequence[Extended]) -> None:
-        """Predict all partitions' windows in one call, and send what came of the batch."""
+        """Predict all partitions' windows together, and send what came of the batch."""
         windows = Windows.concat([extended.windows for extended in batch])
         outputs, label = self._predictor.outputs, self._predictor.label
         payloads = encode_forecasts(windows, self._predictor.predict(windows), outputs.targets, label)
@@ -174,8 +200,8 @@ class Service:
             for series, place in zip(ready.series, ready.tag.tolist(), strict=True):
                 self._send(self._config.output, partition, series.encode(), next(payloads), records[place])
             for record, error in invalid:
-                value, headers = dead_letter(record, error)
-                self._send(self._config.dead_letters, partition, record.key, value, record, headers)
+                key, value, headers = dead_letter(record, error)
+                self._send(self._config.dead_letters, partition, key, value, record, headers)
             self.totals.dead_letters += len(invalid)
         self.totals.forecasts += len(windows)
 
@@ -192,22 +218,22 @@ class Service:
         timestamp = cause.timestamp if cause.timestamp >= 0 else None
         self._writer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
 
-    def _checkpoint(self) -> None:
-        for partition in self._owned:
-            self._pass(partition)
-
-    def _pass(self, partition: int) -> None:
-        owned = self._owned[partition]
-        record = checkpoint.PartitionRecord(position=owned.position, partitions=self._count, topic_id=self._topic_id)
-        checkpoint.write_pass(self._passes, self._member, self._config.state_topic, partition, owned.store, record)
-        owned.checkpoint = owned.position
+    def _checkpoint(self, partitions: Iterable[int]) -> None:
+        """Write a pass for each of these partitions that has moved since its last one."""
+        for partition in partitions:
+            owned = self._owned[partition]
+            if owned.position == owned.checkpoint:
+                continue
+            record = checkpoint.PartitionRecord(
+                position=owned.position, partitions=self._count, topic_id=self._topic_id
+            )
+            checkpoint.write_pass(self._passes, self._member, self._config.state_topic, partition, owned.store, record)
+            owned.checkpoint = owned.position
 
 
 def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, tracking_uri: str) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
-    stop = Flag()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_on_signals()
     predictor = fetch(model, tracking_uri, device)
     with closing(open_log(bootstrap)) as log:
         service = Service(log, predictor, config, say)
@@ -216,3 +242,16 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
         totals = service.run(stop)
     say(f"stopped: {totals.records:,} records, {totals.forecasts:,} forecasts, {totals.dead_letters:,} dead letters")
     return {"model": predictor.label, "device": predictor.device, "output": config.output, **asdict(totals)}
+
+
+def _stop_on_signals() -> Flag:
+    """A flag that SIGTERM and Ctrl-C set; a second one ends the process at once."""
+    stop = Flag()
+
+    def ask(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    return stop

@@ -17,6 +17,7 @@ Ints = npt.NDArray[np.int64]
 Value = TypeVar("Value", bound=np.generic)
 Whole = TypeVar("Whole", int, Ints)
 """One whole number, or an array of them."""
+Following = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,16 @@ class Grid:
         if self.months:
             return _converted(index * self.months, "datetime64[M]", "datetime64[ms]")
         return index * self.milliseconds
+
+    def after(self, step: npt.NDArray[np.int64], ts: npt.NDArray[np.int64]) -> Following:
+        """When the step after a step begins whose event was at `ts`, and how long it is, in milliseconds.
+
+        On a fixed grid it is one length later, wherever beside the grid's point the event was.
+        """
+        if self.months:
+            start = self.time(step + 1)
+            return start, self.time(step + 2) - start
+        return ts + self.milliseconds, np.full_like(ts, self.milliseconds)
 
 
 def _converted(count: Whole, unit: str, to: str) -> Whole:

@@ -71,12 +71,14 @@ class Poll(NamedTuple):
     """What one poll brought.
 
     `assigned` are partitions that must be `seek`ed before any of their records arrive; `revoked` ones belong to
-    somebody else now; one in both was lost and came back. Records come in offset order in a partition.
+    somebody else now; one in both was lost and came back. Records come in offset order in a partition. While the group
+    is not `settled`, a rebalance goes on: no records come, and nothing can be committed.
     """
 
     assigned: tuple[int, ...]
     revoked: tuple[int, ...]
     records: Mapping[int, Sequence[Record]]
+    settled: bool = True
 
 
 class Member(Protocol):

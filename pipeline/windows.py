@@ -62,8 +62,10 @@ class Windows:
     """(B,): the number of the last step: on the grid, or counted from 0."""
     ts: Ints
     """(B,): the time of the last step's event, epoch milliseconds."""
+    start: Ints
+    """(B,): the time of the first step after the window, epoch milliseconds."""
     spacing: Ints
-    """(B,): milliseconds from `ts` to the next step: by the grid, or as long as from the event before."""
+    """(B,): how long that step is, milliseconds: by the grid, or as long as from the event before."""
     series: list[str]
     """(B,)."""
     tag: Ints
@@ -80,6 +82,7 @@ class Windows:
             observed=np.concatenate([part.observed for part in parts]),
             step=np.concatenate([part.step for part in parts]),
             ts=np.concatenate([part.ts for part in parts]),
+            start=np.concatenate([part.start for part in parts]),
             spacing=np.concatenate([part.spacing for part in parts]),
             series=[series for part in parts for series in part.series],
             tag=np.concatenate([part.tag for part in parts]),
@@ -162,10 +165,14 @@ class WindowStore:
         self._gather()
         x, observed = (np.concatenate(parts) for parts in zip(self._nothing, *self._gathered, strict=True))
         _, step, ts, elapsed, tag, series = zip(*self._pending, strict=True) if self._pending else ((),) * 6
-        steps = np.array(step, np.int64)
-        spacing = np.array(elapsed, np.int64) if self._grid is None else _spacing(self._grid, steps)
+        steps, times, tags = (np.array(numbers, np.int64) for numbers in (step, ts, tag))
+        if self._grid is None:
+            spacing = np.array(elapsed, np.int64)
+            start = times + spacing
+        else:
+            start, spacing = self._grid.after(steps, times)
         self._pending, self._gathered, self._in_gathered = [], [], 0
-        return Windows(x, observed, steps, np.array(ts, np.int64), spacing, list(series), np.array(tag, np.int64))
+        return Windows(x, observed, steps, times, start, spacing, list(series), tags)
 
     def state(self, series: str) -> SeriesState:
         """A copy of a series' state. Raises KeyError for one that is not here."""
@@ -254,7 +261,3 @@ class WindowStore:
         self._values_memory = values.data.cast("B").cast("f")
         self._observed_memory = observed.data.cast("B").cast("?")
         self._values_view, self._observed_view = view(values, self._seq_len), view(observed, self._seq_len)
-
-
-def _spacing(grid: Grid, steps: Ints) -> Ints:
-    return grid.time(steps + 1) - grid.time(steps)

@@ -21,6 +21,9 @@ from pipeline.log import Bounds, LogUnavailable, Member, Record, UnknownTopic, W
 CONNECT = 3.0
 """Seconds that a broker may take to accept the first connection."""
 
+# Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
+COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(32 << 20), "min.cleanable.dirty.ratio": "0.1"}
+
 
 class KafkaLog:
     """EventLog on the Kafka at ``host:port[,host:port...]``. Raises ValueError, LogUnavailable."""
@@ -43,7 +46,7 @@ class KafkaLog:
         """Create the topic if it is missing; return how many partitions it has, once they have leaders."""
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
-        wanted = {"num_partitions": partitions, "configs": {"cleanup.policy": "compact"} if compacted else {}}
+        wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
         # Somebody else may have made it in between.
         with translated(f"{self.label}, creating topic {topic}"), contextlib.suppress(errors.TopicAlreadyExistsError):
             self._admin.create_topics({topic: wanted})

@@ -51,7 +51,8 @@ class KafkaMember:
             if time.monotonic() >= until:
                 break
         assigned, revoked = self._rebalanced()
-        return Poll(assigned, revoked, {where.partition: batch for where, batch in records.items()})
+        by_partition = {where.partition: batch for where, batch in records.items()}
+        return Poll(assigned, revoked, by_partition, self._generation.state != MemberState.REBALANCING)
 
     def _rebalanced(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         before, kept = set(self._owned), set(self._owned)

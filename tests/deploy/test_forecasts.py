@@ -31,6 +31,7 @@ def windows(count: int) -> Windows:
         observed=np.ones((count, 2, 1), np.bool_),
         step=numbers,
         ts=1_700_000_000_000 + numbers * HALF_HOUR,
+        start=1_700_000_000_000 + (numbers + 1) * HALF_HOUR,
         spacing=np.full(count, HALF_HOUR),
         series=[f"pump-{number}" for number in numbers],
         tag=numbers,
@@ -70,7 +71,7 @@ def test_every_window_has_one_forecast(count: int) -> None:
 
 
 def test_a_dead_letter_says_where_it_was_and_why() -> None:
-    value, headers = dead_letter(Record(b"{", (("trace", b"x"),)), InvalidEvent("malformed_json", "it ends early"))
+    _, value, headers = dead_letter(Record(b"{", (("trace", b"x"),)), InvalidEvent("malformed_json", "it ends early"))
     assert value == b"{"
     assert headers == [
         ("tidecast.reason", b"malformed_json"),
@@ -86,6 +87,13 @@ def test_a_dead_letter_says_where_it_was_and_why() -> None:
 
 def test_a_long_one_is_cut_but_its_digest_is_of_all() -> None:
     sent = bytes(range(256)) * 300
-    value, headers = dead_letter(Record(sent), InvalidEvent("too_large", "76800 bytes"))
+    _, value, headers = dead_letter(Record(sent), InvalidEvent("too_large", "76800 bytes"))
     assert (len(value), value) == (65_536, sent[:MAX_VALUE_BYTES])
     assert dict(headers)["tidecast.sha256"] == hashlib.sha256(sent).hexdigest().encode()
+
+
+def test_it_fits_where_its_record_did_however_long_key_and_headers_are() -> None:
+    record = Record(b"{", (("trace", b"x" * MAX_VALUE_BYTES),), key=b"k" * 2_000_000)
+    key, _, headers = dead_letter(record, InvalidEvent("bad_key", "too long"))
+    assert key == b"k" * MAX_VALUE_BYTES
+    assert headers[-1] == ("tidecast.headers", b"left out")

@@ -115,7 +115,7 @@ def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowC
     whole, _ = stream(events, config)
     pieces, _ = stream(events, config, data.draw(st.integers(1, 50)), data.draw(st.integers(1, 100)))
     assert whole.series == pieces.series
-    for name in ("x", "observed", "step", "ts", "spacing", "tag"):
+    for name in ("x", "observed", "step", "ts", "start", "spacing", "tag"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), name)
 
 
@@ -137,6 +137,7 @@ def test_every_event_is_a_step_without_a_freq() -> None:
     assert streamed.x.tolist() == [[[0], [1], [7]], [[1], [7], [7.5]]]
     assert streamed.step.tolist() == [2, 3]
     assert streamed.spacing.tolist() == [6 * MINUTE, MINUTE // 2]
+    assert (streamed.start - streamed.ts).tolist() == streamed.spacing.tolist()
     assert streamed.observed.all()
     assert counts == Counts(accepted=4)
 
@@ -207,12 +208,13 @@ def test_late_and_duplicate_steps_are_counted_and_not_used() -> None:
     assert counts == Counts(accepted=3, late=1, duplicate=1, filled=1)
 
 
-def test_calendar_steps_are_as_long_as_their_months() -> None:
+def test_a_calendar_step_begins_with_its_month_and_is_as_long() -> None:
     config = WindowConfig(seq_len=2, freq="1mo")
     days = [(2023, 12, 5), (2024, 1, 31), (2024, 2, 1)]
     events = [Event("a", round(datetime(*day, tzinfo=UTC).timestamp() * 1000), (1.0,)) for day in days]
     streamed, counts = stream(events, config)
-    assert (streamed.spacing / 86_400_000).tolist() == [31, 29]
+    assert [datetime.fromtimestamp(start / 1000, UTC).day for start in streamed.start.tolist()] == [1, 1]
+    assert (streamed.spacing / 86_400_000).tolist() == [29, 31]
     assert counts == Counts(accepted=3)
 
 
