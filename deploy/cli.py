@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -28,7 +29,7 @@ from deploy.options import (
     nearer,
     option,
 )
-from model.registry import RegistryError, RegistryUnavailable, UnknownModel
+from model.registry import CorruptModel, RegistryError, RegistryUnavailable, UnknownModel
 from pipeline.checkpoint import StateMismatch
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
 
@@ -43,7 +44,8 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (UnknownModel, os.EX_CONFIG),
     (StateMismatch, os.EX_CONFIG),
     (ConfigError, os.EX_CONFIG),
-    (RegistryError, os.EX_DATAERR),
+    (CorruptModel, os.EX_DATAERR),
+    (RegistryError, os.EX_CONFIG),
     (LogError, os.EX_UNAVAILABLE),
     (ValueError, os.EX_DATAERR),
 )
@@ -116,6 +118,7 @@ def train(
         int | None, option("--seq-len", "Steps to look back; a week or more if left out.", min=2)
     ] = None,
     freq: Freq = None,
+    max_gap: Annotated[int, option("--max-gap", "The longest hole, in steps, that is filled.", min=0)] = 3,
     arch: Annotated[
         Literal["lstm", "segment"] | None,
         option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
@@ -146,6 +149,7 @@ def train(
         name=name,
         features=_names(features),
         freq=freq,
+        max_gap=max_gap,
         horizon=horizon,
         seq_len=seq_len,
         config=TrainConfig(**{setting: value for setting, value in chosen.items() if value is not None}),
@@ -179,7 +183,7 @@ def serve(
     settled = ServeConfig(
         topic=topic,
         output=output or f"{topic}-forecasts",
-        group=group or f"tidecast-{topic}-{name}",
+        group=group or re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}"),
         instance=instance or f"{socket.gethostname()}-{os.getpid()}",
         start=start,
     )
@@ -204,7 +208,10 @@ def demo(
 
 
 def _names(features: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in features.split(","))
+    names = tuple(name.strip() for name in features.split(","))
+    if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
+        raise ConfigError(f"features: {features!r} must be different names, none of them series or ts")
+    return names
 
 
 def _finish(summary: dict[str, object], as_json: bool) -> None:
@@ -227,9 +234,8 @@ def _run() -> int:
     except BrokenPipeError:
         return 0
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_ONLY:
-            raise
-        return _fail(f"this needs {error.name}: pip install 'tidecast[train]'", os.EX_UNAVAILABLE)
+        extra = ": install tidecast with its extra [train]" if error.name in TRAINING_ONLY else ""
+        return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
     except Exception as error:
         code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
         if code is None:

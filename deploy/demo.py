@@ -23,14 +23,13 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError, open_log
 from deploy.console import console, progress, say
 from deploy.forecasts import Forecast
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
 from model.backtest import mse, seasonal_lags, seasonal_naive
 from model.registry import Registry
-from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import read_topic
 from pipeline.log import EventLog, UnknownTopic
@@ -102,14 +101,15 @@ class Scoreboard:
         past = list(range(first - now + 1, 1))
         plotext.plot(past, self.values[first:now].tolist(), label="actual", marker="braille", color="default")
         newest = int(np.flatnonzero(self.known)[-1]) if self.known.any() else -1
-        for label, made, color in (("a day ago", newest - HORIZON, "orange"), ("forecast", newest, "cyan+")):
+        for label, made, color in (("forecast a day ago", newest - HORIZON, "orange"), ("forecast", newest, "cyan+")):
             if made >= 0 and self.known[made]:
                 ahead = np.arange(1, HORIZON + 1) + self.cut + made + 1 - now
                 row = self.forecasts[made].tolist()
                 plotext.plot(ahead.tolist(), row, label=label, marker="braille", color=color)
         plotext.xlim(-SHOWN_STEPS, HORIZON)
         plotext.ylim(0, 1.1 * float(self.values[: self.cut].max()))
-        plotext.xlabel("half hours from now")
+        days = range(-SHOWN_STEPS, HORIZON + 1, HORIZON)
+        plotext.xticks(list(days), [f"{step // HORIZON:+} d" if step else "now" for step in days])
         return Group(Text.from_ansi(plotext.build()), Text(self.line()))
 
     def line(self) -> str:
@@ -144,7 +144,7 @@ def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None
 
     With `stay` the service goes on, beside MLflow's page, until interrupted.
     """
-    log, registry = connect(bootstrap), Registry(tracking_uri)
+    log, registry = open_log(bootstrap), Registry(tracking_uri)
     say(f"Tidecast: New York taxi rides by half hours, on {log.label}")
     taxi = _taxi()
     cut = round(TRAINING_SHARE * len(taxi))
@@ -157,6 +157,7 @@ def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
     forecasts = Forecasts(log, f"{topic}-forecasts")
     options = ["--bootstrap", bootstrap, "--tracking-uri", tracking_uri, "--topic", topic, "--model", model.label]
+    options += ["--output", forecasts.topic, "--group", f"tidecast-{topic}", "--from", "earliest", "--device", "auto"]
     with _service(options) as running:
         _wait_for_past(forecasts, running)
         first = _replay(log, topic, board, forecasts, running)

@@ -66,6 +66,8 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
     Raises ShapeError if the file does not fit its own specification, ConfigError if it is no model or the device
     asked for is not to be had.
     """
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
     try:
         session, because = _session(path, device)
     except ConfigError:
@@ -103,6 +105,8 @@ def _declared(session: ort.InferenceSession, card: Card) -> tuple[InputSpec, Out
 
 
 def _foreign(session: ort.InferenceSession) -> tuple[InputSpec, OutputSpec]:
+    if not session.get_inputs():
+        raise ShapeError(f"{FOREIGN}: it has no input")
     shape, out = session.get_inputs()[0].shape, session.get_outputs()[0].shape
     if len(shape) != 3 or len(out) != 2 or not isinstance(shape[1], int) or not isinstance(out[1], int):
         raise ShapeError(f"{FOREIGN}: it has {shape} -> {out}")

@@ -46,6 +46,10 @@ class Totals:
     duplicate: int = 0
     seconds: float = 0.0
 
+    def in_words(self) -> str:
+        """The numbers as a line."""
+        return f"{self.records:,} records, {self.forecasts:,} forecasts, {self.dead_letters:,} dead letters"
+
 
 @dataclass(slots=True)
 class Partition:
@@ -95,6 +99,8 @@ class Service:
         self._decode = Decoder(predictor.inputs.features).decode
         self._owned: dict[int, Partition] = {}
         self._began = 0.0
+        self._reported = 0
+        self._reasons: set[str] = set()
         self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
         self._make_topics()
         self._writer = log.writer()
@@ -119,13 +125,18 @@ class Service:
                 self._process(poll.records)
             if settled and checkpoint_due():
                 self._checkpoint(self._owned)
-            if poll.records and report_due():
-                self._say(f"{self.totals.records:,} records, {self.totals.forecasts:,} forecasts")
+            self._report(caught_up=not poll.records, due=report_due())
         if settled:
             self._checkpoint(self._owned)
         for partition in list(self._owned):
             self._drop(partition)
         return self.totals
+
+    def _report(self, caught_up: bool, due: bool) -> None:
+        """Say how it goes: the first time that nothing waits, and every REPORT_S in which records came."""
+        if self.totals.records > self._reported and (due or (caught_up and not self._reported)):
+            self._say(f"{'caught up: ' if caught_up else ''}{self.totals.in_words()}")
+            self._reported = self.totals.records
 
     def _rebalance(self, poll: Poll, stop: Flag) -> None:
         """Give up what was revoked, take over what was assigned. A first checkpoint comes before any record."""
@@ -202,8 +213,16 @@ class Service:
             for record, error in invalid:
                 key, value, headers = dead_letter(record, error)
                 self._send(self._config.dead_letters, partition, key, value, record, headers)
+                self._warn(record, error)
             self.totals.dead_letters += len(invalid)
         self.totals.forecasts += len(windows)
+
+    def _warn(self, record: Record, error: InvalidEvent) -> None:
+        """The first of each kind of dead letter is worth a line."""
+        if error.reason not in self._reasons:
+            self._reasons.add(error.reason)
+            self._say(f"{record.topic}/{record.partition} at {record.offset} is no event: {error}")
+            self._say(f"it is kept on {self._config.dead_letters}, as all of that kind will be")
 
     def _send(
         self,
@@ -240,7 +259,7 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
         say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
         say(f"{predictor.label} on {predictor.device}: {predictor.because}")
         totals = service.run(stop)
-    say(f"stopped: {totals.records:,} records, {totals.forecasts:,} forecasts, {totals.dead_letters:,} dead letters")
+    say(f"stopped: {totals.in_words()}, {totals.late:,} late and {totals.duplicate:,} duplicate events not used")
     return {"model": predictor.label, "device": predictor.device, "output": config.output, **asdict(totals)}
 
 

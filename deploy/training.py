@@ -11,7 +11,7 @@ from deploy.console import progress, say
 from model.backtest import seasonal_lags
 from model.export import save
 from model.plot import plot_forecasts
-from model.registry import CorruptModel, Registry, UnknownModel, Version
+from model.registry import CorruptModel, Registry, UnknownModel, Version, check_name
 from model.spec import InputSpec, OutputSpec
 from model.train import Epoch, Fitted, TrainConfig, fit
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
@@ -37,10 +37,15 @@ class TrainJob:
     """The grid, such as 30m; None is the spacing that most of the data has."""
     horizon: int | None = None
     """Steps to forecast; None is a day of them, or where a step is longer the next season (a week, a year)."""
+    max_gap: int = 3
+    """The longest hole in the grid, in steps, that is filled."""
     seq_len: int | None = None
     """Steps to look back; None is a week of them, or seven horizons where that is no longer than one."""
     config: TrainConfig = field(default_factory=TrainConfig)
     """The network and its training."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +77,23 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     """
     with suppress(UnknownModel, CorruptModel):  # a registry out of reach is better known before the training
         registry.resolve(job.name)
+    if history.frame.is_empty():
+        hint = "; events with several values need --features" if "schema" in history.invalid else ""
+        raise ValueError(f"there are no events to learn from: {dict(history.invalid) or 'the history is empty'}{hint}")
     inputs, outputs = shapes(history, job)
     step = f"{inputs.freq} each" if inputs.freq else "one an event"
     say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
     data = windows(history, window_config(inputs))
+    say(f"{data.counts.in_words()}: {len(data):,} windows")
     with progress("train", job.config.epochs) as report:
         fitted = fit(data, inputs, outputs, job.config, job.name, lambda epoch: report(epoch.number, _in_words(epoch)))
     best = min(fitted.history, key=lambda epoch: epoch.validation_mse)
     say(f"best: {_in_words(best)}, after {len(fitted.history)} epochs")
     with TemporaryDirectory() as folder:
         version = _register(fitted, data, history, job, Path(folder), registry)
-    say(f"registered {version.label}")
+    champion = registry.resolve(job.name).label
+    served = "the champion" if champion == version.label else f"the champion is still {champion}"
+    say(f"registered {version.label}: {served}")
     return Trained(version, fitted)
 
 
@@ -90,13 +101,13 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     """What the model will take and give: what the job says, and for the rest what suits the history's spacing."""
     freq = job.freq or infer_freq(history.frame)
     lags = seasonal_lags(freq)
-    seasons = [lag for lag in lags.values() if lag > 1] or [DEFAULT_HORIZON]
-    horizon = job.horizon or min(*seasons, MAX_HORIZON)
-    longest = max(history.frame["series"].value_counts()["count"].to_list(), default=0)
+    season = min(lags.values(), default=DEFAULT_HORIZON)
+    longest = max(history.frame["series"].value_counts()["count"].to_list())
+    horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
     room = min(MAX_SEQ_LEN, longest // 4) // horizon * horizon
     week = lags.get("week", 0) // horizon * horizon
     seq_len = job.seq_len or max(min(week if week > horizon else 7 * horizon, room), horizon, 2)
-    inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq)
+    inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq, max_gap=job.max_gap)
     return inputs, OutputSpec(horizon=horizon, targets=job.features[:1])
 
 

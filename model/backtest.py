@@ -82,7 +82,7 @@ def series_scale(data: WindowData, columns: Sequence[int], before: int) -> npt.N
 
 
 def seasonal_lags(freq: str | None) -> dict[str, int]:
-    """The seasons of a series, in steps, where they are whole numbers of steps: a day and a week, or a year of months.
+    """The seasons of a series that are two or more whole steps: a day and a week, or a year of months.
 
     None, for events without a grid, has no seasons.
     """
@@ -91,9 +91,9 @@ def seasonal_lags(freq: str | None) -> dict[str, int]:
         return {}
     number, unit = int(parsed[1]), parsed[2]
     if unit == "mo":
-        return {"year": 12 // number} if 12 % number == 0 else {}
+        return {"year": 12 // number} if 12 % number == 0 and number < 12 else {}
     step = number * _UNITS.get(unit, 0)
-    return {name: length // step for name, length in SEASONS.items() if step and length % step == 0}
+    return {name: length // step for name, length in SEASONS.items() if 0 < step < length and length % step == 0}
 
 
 def targets(data: WindowData, ends: Rows, horizon: int, columns: Sequence[int]) -> tuple[Floats, Flags]:

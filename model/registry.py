@@ -96,8 +96,7 @@ class Registry:
         `folder` holds model.onnx and whatever else belongs to the run (weights, card, plot); `history` has the metrics
         of each epoch, from 1. The version has all its tags, and the file's sha256 among them, from its creation on.
         """
-        if not re.fullmatch(_NAME, name):
-            raise ValueError(f"name: {name!r} is empty or has one of / @ :")
+        check_name(name)
         tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
         with self._mapped_errors():
             with _unless_it_exists():
@@ -156,8 +155,11 @@ class Registry:
             from mlflow import MlflowClient
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
+        if "://" not in self.tracking_uri:
+            raise RegistryError(f"tracking-uri: {self.tracking_uri!r} is no URL: http://HOST:PORT or sqlite:///PATH")
         if not self._database:
             return MlflowClient(self.tracking_uri, self.tracking_uri)
+        self._database.parent.mkdir(parents=True, exist_ok=True)
         # Processes that make the tables of a fresh file at once destroy each other's work.
         with FileLock(f"{self._database}.lock"):
             client = MlflowClient(self.tracking_uri, self.tracking_uri)
@@ -168,9 +170,7 @@ class Registry:
     def _database(self) -> Path | None:
         if not self.tracking_uri.startswith(_SQLITE):
             return None
-        path = Path(self.tracking_uri.removeprefix(_SQLITE)).resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return Path(self.tracking_uri.removeprefix(_SQLITE)).resolve()
 
     @property
     def _shown(self) -> str:
@@ -242,6 +242,12 @@ def _unless_it_exists() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that no model can have."""
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(f"name: {name!r} is empty or has one of / @ :")
 
 
 def sha256(path: Path) -> str:

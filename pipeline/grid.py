@@ -109,6 +109,11 @@ class Counts:
     filled: int = 0
     reset: int = 0
 
+    def in_words(self) -> str:
+        """The numbers as a line."""
+        unused = f"{self.late:,} late and {self.duplicate:,} duplicate not used"
+        return f"{self.accepted:,} events ({unused}), {self.filled:,} steps filled, {self.reset:,} longer holes"
+
 
 def interpolate(before: Floats, after: Floats, number: Ints, count: Ints | int) -> Floats:
     """The `number`th of the count - 1 steps between `before` and `after`, on a straight line; shapes broadcast."""

@@ -152,8 +152,9 @@ def _servers(address: str) -> list[tuple[str, int]]:
     servers = []
     for part in address.split(","):
         host, _, port = part.strip().rpartition(":")
-        if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"{address!r} is no log's address: host:port[,host:port...] or sqlite:PATH")
+        if not host or {"/", "@"} & set(host) or not port.isdecimal() or not 0 < int(port) < 65536:
+            shown = "with @" if "@" in address else repr(address)  # it may hold a password
+            raise ValueError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
         servers.append((host, int(port)))
     return servers
 

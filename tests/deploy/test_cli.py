@@ -61,7 +61,7 @@ WRONG = [
     (78, ["train", "--name", "m", "--topic", "power"], "topic power does not exist"),
     (78, ["tail", "power", "--bootstrap", "nonsense"], "bootstrap: 'nonsense' is no log's address: host:port"),
     (78, ["serve", "--topic", "power", "--model", "junk.onnx"], "junk.onnx: not a model that onnxruntime can load"),
-    (78, ["serve", "--topic", "power", "--model", "none.onnx"], "none.onnx: not a model that onnxruntime can load"),
+    (78, ["serve", "--topic", "power", "--model", "none.onnx"], "none.onnx: there is no such file"),
     (75, ["tail", "power", "--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer .*Connection refused"),
     (75, ["train", "--name", "m", "--topic", "power", "--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer"),
     (65, ["ingest", "none.csv", "--topic", "power"], "none.csv: No such file or directory"),
@@ -128,11 +128,12 @@ def test_help_comes_before_anything_heavy_is_loaded() -> None:
 def test_training_without_its_extra_says_what_to_install() -> None:
     program = "import sys; sys.modules['torch'] = None; from deploy.cli import main; main()"
     command = [sys.executable, "-c", program, "train", "--name", "m", "--data", "hours.csv"]
-    failed(subprocess.run(command, capture_output=True, text=True), 69, r"this needs torch: pip install 'tidecast\[tr")
+    failed(subprocess.run(command, capture_output=True, text=True), 69, r"this needs torch, .* its extra \[tr")
 
 
 def test_too_little_data_says_how_much_is_needed(tidecast: Tidecast, mlflow_server: tuple[str, Path]) -> None:
-    ended = tidecast("train", "--name", "m", "--data", "hours.csv", "--tracking-uri", mlflow_server[0])
+    train = ("train", "--name", "m", "--data", "hours.csv", "--horizon", 24)
+    ended = tidecast(*train, "--tracking-uri", mlflow_server[0])
     failed(ended, 65, r"too few windows: .* need a series of at least \d+ events")
 
 

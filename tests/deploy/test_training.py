@@ -1,9 +1,11 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from deploy.training import TrainJob, shapes
+from deploy.training import TrainJob, shapes, train
+from model.registry import Registry
 from pipeline.grid import Grid
 from pipeline.history import History, from_frame
 
@@ -36,7 +38,7 @@ def steps(freq: str, count: int) -> list[int]:
         ("11m", 10_000, 84, 12),
         ("1h", 400, 96, 24),
         ("1mo", 144, 36, 12),
-        ("1h", 30, 24, 24),
+        ("1h", 60, 8, 8),
     ],
 )
 def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int, seq_len: int, horizon: int) -> None:
@@ -69,6 +71,11 @@ def test_the_first_feature_is_forecast() -> None:
     assert (inputs.features, outputs.targets) == (("flow", "pressure"), ("flow",))
 
 
-def test_a_history_without_events_still_has_shapes() -> None:
-    inputs, outputs = shapes(history([]), TrainJob(name="m"))
-    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 12, 12)
+def test_a_history_without_events_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no events to learn from: the history is empty"):
+        train(history([]), TrainJob(name="m"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_a_name_that_no_model_can_have_is_refused_before_the_work() -> None:
+    with pytest.raises(ValueError, match="name: 'a/b'"):
+        TrainJob(name="a/b")

@@ -59,7 +59,7 @@ def test_versions_over_http(
     first = last_line(ended)
     assert {"model": "tides/1", "freq": "1h", "seq_len": SEQ_LEN, "epochs": EPOCHS}.items() <= first.items()
     assert "train: 2 of 2, validation error" in ended.stderr
-    assert ended.stderr.endswith("registered tides/1\n")
+    assert ended.stderr.endswith("registered tides/1: the champion\n")
     the_run_holds_all_there_is(uri, first)
     second = last_line(tidecast(*train, *SHAPE, "--seed", 1))
     assert second["model"] == "tides/2"
