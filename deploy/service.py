@@ -264,12 +264,13 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
 
 
 def _stop_on_signals() -> Flag:
-    """A flag that SIGTERM and Ctrl-C set; a second one ends the process at once."""
+    """A flag that SIGTERM and Ctrl-C set; a second Ctrl-C ends the process at once."""
     stop = Flag()
 
     def ask(number: int, _: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:  # a supervisor may well send SIGTERM twice
+            signal.signal(number, signal.default_int_handler)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
