@@ -1,6 +1,7 @@
 # make demo            the whole life of a forecast, on data the package carries   (ARGS=--once ends by itself)
 # make test            the test suite; with KAFKA_HOME set, on a real Kafka too
 # make check           style, types, import rules
+# make test-serving    serving from an environment without torch and polars, from a file and from an MLflow server
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
 # make lock            write requirements.lock anew, from a fresh environment
 # make clean           forget the environment and everything the demo wrote
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check test-serving bench lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
@@ -23,6 +24,14 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+test-serving: $(VENV)/.installed
+	@rm -rf $(VENV)-serving && $(PYTHON) -m venv $(VENV)-serving
+	@$(VENV)-serving/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock .
+	! $(VENV)-serving/bin/python -c "import torch"
+	! $(VENV)-serving/bin/python -c "import polars"
+	TIDECAST_SERVING_PYTHON=$(CURDIR)/$(VENV)-serving/bin/python \
+	  $(BIN)/python -m pytest tests/integration -k "needs_no_torch or registry_server" $(ARGS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
@@ -35,7 +44,7 @@ lock:
 	@touch $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-serving .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2
