@@ -125,10 +125,10 @@ def publish(
     """
     _check_times(frame)
     features = frame.drop("series", "ts").columns
+    pace = _Pace(speed, frame["ts"].min())  # type: ignore[arg-type]  # an Int64 column's minimum
     count = log.create_topic(topic, partitions)
     writer = log.writer()
     try:
-        pace = _Pace(speed, frame["ts"].min())  # type: ignore[arg-type]  # an Int64 column's minimum
         for done, event in enumerate(events(frame, features), start=1):
             if (wait := pace.wait(event.ts)) > 0:
                 writer.flush()

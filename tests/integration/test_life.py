@@ -88,7 +88,9 @@ def until(condition: Callable[[], bool], service: subprocess.Popen[str] | None =
 
 
 def stop(process: subprocess.Popen[str]) -> dict[str, object]:
-    """SIGTERM a service; the JSON object it ends with."""
+    """SIGTERM a service once it has said what it does, as it listens from then on; the JSON object it ends with."""
+    assert process.stderr
+    next((line for line in process.stderr if " -> " in line), None)
     process.terminate()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
