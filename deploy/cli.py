@@ -118,7 +118,9 @@ def train(
         int | None, option("--seq-len", "Steps to look back; a week or more if left out.", min=2)
     ] = None,
     freq: Freq = None,
-    max_gap: Annotated[int, option("--max-gap", "The longest hole, in steps, that is filled.", min=0)] = 3,
+    max_gap: Annotated[
+        int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")
+    ] = None,
     arch: Annotated[
         Literal["lstm", "segment"] | None,
         option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
@@ -145,16 +147,17 @@ def train(
     from pipeline.sources import Columns
 
     chosen: dict[str, Any] = {"arch": arch, "hidden": hidden, "epochs": epochs, "seed": seed, "device": device}
+    names = _names(features)
     job = TrainJob(
         name=name,
-        features=_names(features),
+        features=names,
         freq=freq,
         max_gap=max_gap,
         horizon=horizon,
         seq_len=seq_len,
         config=TrainConfig(**{setting: value for setting, value in chosen.items() if value is not None}),
     )
-    columns = Columns(series=series_column, ts=time_column, value=value_column, features=_names(features))
+    columns = Columns(series=series_column, ts=time_column, value=value_column, features=names)
     _finish(learn(job, topic, data, columns, bootstrap, tracking_uri), as_json)
 
 

@@ -162,8 +162,8 @@ def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None
         _wait_for_past(forecasts, running)
         first = _replay(log, topic, board, forecasts, running)
         print(json.dumps(_result(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
-        with _page(tracking_uri, stay) as page:
-            _explain(bootstrap, tracking_uri, topic, page)
+        with _page(registry, stay) as page:
+            _explain(bootstrap, registry, topic, page)
             if stay:
                 _stay()
 
@@ -249,9 +249,9 @@ def _result(board: Scoreboard, predictor: Predictor, output: str, first_forecast
     }
 
 
-def _explain(bootstrap: str, tracking_uri: str, topic: str, page: str) -> None:
+def _explain(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
     tidecast, log = _program("tidecast"), "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
-    models = log if tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {tracking_uri}"
+    models = log if registry.tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {registry.shown}"
     say("")
     say(f"The forecasts:  {tidecast} tail {topic}-forecasts{log}")
     say(f"MLflow's page:  {page}")
@@ -260,13 +260,13 @@ def _explain(bootstrap: str, tracking_uri: str, topic: str, page: str) -> None:
     say(f"                {tidecast} serve --topic mine --model my-model@champion{models}")
 
 
-def _page(tracking_uri: str, stay: bool) -> AbstractContextManager[str]:
+def _page(registry: Registry, stay: bool) -> AbstractContextManager[str]:
     """Where MLflow's page is: a server's address, one of our own while we stay, or the command that shows it."""
-    if not tracking_uri.startswith("sqlite"):
-        return nullcontext(tracking_uri)
+    if not registry.tracking_uri.startswith("sqlite"):
+        return nullcontext(registry.shown)
     if stay:
-        return _mlflow_page(tracking_uri)
-    return nullcontext(f"{_program('mlflow')} ui --backend-store-uri {tracking_uri}")
+        return _mlflow_page(registry.tracking_uri)
+    return nullcontext(f"{_program('mlflow')} ui --backend-store-uri {registry.tracking_uri}")
 
 
 def _program(name: str) -> str:

@@ -1,5 +1,7 @@
 """Files onto topics."""
 
+from contextlib import closing
+
 from deploy.config import open_log
 from deploy.console import progress, say
 from pipeline.sources import Columns, publish, read_file
@@ -12,14 +14,10 @@ def ingest(
     found = read_file(source, columns, freq=freq)
     for note in found.notes:
         say(note)
-    log = open_log(bootstrap)
-    try:
-        with progress(f"{source} -> {topic}", len(found.frame)) as report:
-            sent = publish(
-                found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
-            )
-    finally:
-        log.close()
+    with closing(open_log(bootstrap)) as log, progress(f"{source} -> {topic}", len(found.frame)) as report:
+        sent = publish(
+            found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
+        )
     series = found.frame["series"].n_unique()
     say(f"{sent.events:,} events of {series:,} series on {topic}")
     return {"topic": topic, "partitions": sent.partitions, "events": sent.events, "series": series}

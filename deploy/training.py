@@ -1,10 +1,12 @@
 """A training job: history -> windows -> fit -> one ONNX file -> a registered version."""
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import msgspec
 
 from deploy.config import open_log, window_config
 from deploy.console import progress, say
@@ -37,8 +39,8 @@ class TrainJob:
     """The grid, such as 30m; None is the spacing that most of the data has."""
     horizon: int | None = None
     """Steps to forecast; None is a day of them, or where a step is longer the next season (a week, a year)."""
-    max_gap: int = 3
-    """The longest hole in the grid, in steps, that is filled."""
+    max_gap: int | None = None
+    """The longest hole in the grid, in steps, that is filled; None is the specification's own."""
     seq_len: int | None = None
     """Steps to look back; None is a week of them, or seven horizons where that is no longer than one."""
     config: TrainConfig = field(default_factory=TrainConfig)
@@ -107,7 +109,9 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     room = min(MAX_SEQ_LEN, longest // 4) // horizon * horizon
     week = lags.get("week", 0) // horizon * horizon
     seq_len = job.seq_len or max(min(week if week > horizon else 7 * horizon, room), horizon, 2)
-    inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq, max_gap=job.max_gap)
+    inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq)
+    if job.max_gap is not None:
+        inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
     return inputs, OutputSpec(horizon=horizon, targets=job.features[:1])
 
 
@@ -164,13 +168,10 @@ def _of_file(path: str, columns: Columns, freq: str | None) -> History:
 
 
 def _of_topic(bootstrap: str, topic: str, features: tuple[str, ...]) -> History:
-    log = open_log(bootstrap)
-    try:
+    with closing(open_log(bootstrap)) as log:
         total = sum(end - start for start, end in log.bounds(topic).values())
         with progress(f"read {topic}", total) as report:
             history = read_topic(log, topic, features, on_progress=lambda done, _: report(done))
-    finally:
-        log.close()
     for reason, count in history.invalid.items():
         say(f"{count:,} records are no events: {reason}")
     return history

@@ -119,7 +119,7 @@ class Registry:
                 return self._version(self._client.get_model_version(name, number))
             aliases = self._client.get_registered_model(name).aliases
             if alias not in aliases:
-                raise UnknownModel(f"{self._shown}: the model {name!r} has no {alias!r}")
+                raise UnknownModel(f"{self.shown}: the model {name!r} has no {alias!r}")
             return self._version(self._client.get_model_version(name, str(aliases[alias])))
 
     def download(self, version: Version, folder: Path) -> Path:
@@ -173,8 +173,10 @@ class Registry:
         return Path(self.tracking_uri.removeprefix(_SQLITE)).resolve()
 
     @property
-    def _shown(self) -> str:
-        return self.tracking_uri.replace(f"{urlsplit(self.tracking_uri).netloc.rpartition('@')[0]}@", "")
+    def shown(self) -> str:
+        """The tracking URI for people: without a user's name and password."""
+        user, at, _ = urlsplit(self.tracking_uri).netloc.rpartition("@")
+        return self.tracking_uri.replace(f"{user}{at}", "", 1) if at else self.tracking_uri
 
     def _experiment(self, name: str) -> str:
         location = (self._database.parent / "artifacts").as_uri() if self._database else None
@@ -212,7 +214,7 @@ class Registry:
             yield
         except _library_errors() as error:
             unknown = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
-            raise (UnknownModel if unknown else RegistryUnavailable)(f"{self._shown}: {self._line(error)}") from error
+            raise (UnknownModel if unknown else RegistryUnavailable)(f"{self.shown}: {self._line(error)}") from error
 
     def _line(self, error: Exception) -> str:
         line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -220,7 +222,7 @@ class Registry:
             return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
         if "failed with exception HTTP" in line:
             return "no MLflow server answers there"
-        return line.replace(self.tracking_uri, self._shown).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+        return line.replace(self.tracking_uri, self.shown).removeprefix(f"{getattr(error, 'error_code', '')}: ")
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from model.spec import InputSpec
 from model.train import TrainConfig
 from pipeline.connect import connect
 from pipeline.log import Record
@@ -117,6 +118,7 @@ def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) ->
     text = " ".join(tidecast("train", "--help").stdout.split())
     for name in ("arch", "hidden", "epochs", "seed"):
         assert re.search(rf"TIDECAST_{name.upper()}; default: \({getattr(TrainConfig(), name)}\)", text)
+    assert re.search(rf"TIDECAST_MAX_GAP; default: \({InputSpec(seq_len=2).max_gap}\)", text)
 
 
 def test_help_comes_before_anything_heavy_is_loaded() -> None:

@@ -10,9 +10,6 @@ import pytest
 
 from model.registry import CorruptModel, Registry, RegistryUnavailable, UnknownModel, Version
 
-# MLflow's own, about its use of SQLAlchemy.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
 
@@ -171,3 +168,15 @@ print(Registry(uri).record("taxi", Path(folder), params={}, history=[], metrics=
     command = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/store/mlflow.db", f"{tmp_path}/run"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert sorted(process.communicate()[0].strip() for process in running) == ["taxi/1", "taxi/2"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://anna:secret@mlflow:5000", "http://mlflow:5000"),
+        ("http://mlflow:5000", "http://mlflow:5000"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
+    assert Registry(uri).shown == shown
