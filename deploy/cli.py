@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -26,6 +26,7 @@ from deploy.options import (
     Topic,
     Tracking,
     ValueColumn,
+    keep_to_task,
     nearer,
     option,
 )
@@ -108,8 +109,12 @@ def tail(
 def train(
     context: typer.Context,
     name: Annotated[str, option("--name", "The registered model's name.")],
+    task: Annotated[
+        Literal["forecast", "classify", "next-token"],
+        option("--task", "forecast series, classify texts, or continue a text."),
+    ] = "forecast",
     topic: Annotated[str | None, option("--topic", "Learn from this topic's history.")] = None,
-    data: Annotated[str | None, option("--data", "Or from a file: CSV, Parquet, JSON lines.")] = None,
+    data: Annotated[str | None, option("--data", "Or from a file: CSV, Parquet, JSON lines; or a plain text.")] = None,
     bootstrap: Bootstrap = DEFAULT_LOG,
     horizon: Annotated[
         int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
@@ -125,13 +130,31 @@ def train(
         Literal["lstm", "segment"] | None,
         option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
     ] = None,
-    hidden: Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64")] = None,
-    epochs: Annotated[int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30")] = None,
+    hidden: Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1)] = None,
+    epochs: Annotated[int | None, option("--epochs", "Most passes over the data.", min=1)] = None,
     seed: Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")] = None,
     features: Features = "value",
     series_column: SeriesColumn = None,
     time_column: TimeColumn = None,
     value_column: ValueColumn = None,
+    text_column: Annotated[
+        str | None, option("--text-column", "The column with the text; a number counts, where there is no header.")
+    ] = None,
+    label_column: Annotated[str | None, option("--label-column", "The column with the label.")] = None,
+    group_column: Annotated[
+        str | None, option("--group-column", "Rows alike in it are not shared out to training and test.")
+    ] = None,
+    tokeniser: Annotated[
+        Literal["word", "char"] | None,
+        option("--tokeniser", "What a token is.", show_default="word; for next-token char"),
+    ] = None,
+    max_len: Annotated[
+        int | None, option("--max-len", "The longest text in tokens; what 99 % have if left out.", min=1)
+    ] = None,
+    cut: Annotated[
+        Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
+    ] = None,
+    balance: Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")] = False,
     device: DeviceOption = "auto",
     tracking_uri: Tracking = DEFAULT_TRACKING,
     as_json: Json = False,
@@ -139,33 +162,26 @@ def train(
 ) -> None:
     """Train a model on a topic or a file, and register it.
 
-    The run is logged to MLflow, and the first version of a name becomes its champion.
+    The run is logged to MLflow, and the first version of a name becomes its champion. Series are forecast, from events
+    or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
+    from a plain text file.
     """
-    topic, data = nearer(context, topic=topic, data=data)
-    from deploy.training import TrainJob, learn
-    from model.train import TrainConfig
-    from pipeline.sources import Columns
+    keep_to_task(context, task)
+    if task == "forecast":
+        topic, data = nearer(context, topic=topic, data=data)
+    from deploy.learn import Asked, learn
 
-    chosen: dict[str, Any] = {"arch": arch, "hidden": hidden, "epochs": epochs, "seed": seed, "device": device}
-    names = _names(features)
-    job = TrainJob(
-        name=name,
-        features=names,
-        freq=freq,
-        max_gap=max_gap,
-        horizon=horizon,
-        seq_len=seq_len,
-        config=TrainConfig(**{setting: value for setting, value in chosen.items() if value is not None}),
-    )
-    columns = Columns(series=series_column, ts=time_column, value=value_column, features=names)
-    _finish(learn(job, topic, data, columns, bootstrap, tracking_uri), as_json)
+    given = {field: value for field, value in context.params.items() if field in Asked.__struct_fields__}
+    _finish(learn(Asked(**given | {"topic": topic, "data": data, "features": _names(features)})), as_json)
 
 
 @app.command()
 def serve(
     topic: Topic,
     model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
-    output: Annotated[str | None, option("--output", "The forecasts' topic; TOPIC-forecasts if left out.")] = None,
+    output: Annotated[
+        str | None, option("--output", "Where to; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")
+    ] = None,
     group: Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
     instance: Annotated[str | None, option("--instance", "This member's name, the same after a restart.")] = None,
     start: Annotated[Start, option("--from", "Where a new group begins.")] = "earliest",
@@ -175,22 +191,67 @@ def serve(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Serve a model: a forecast for every event that fills a window.
+    """Serve a model: a forecast for every event that fills a window, or a label for every text.
 
-    Forecasts are written at least once, each keyed by its series into its event's partition, and a restart goes on
-    where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM finishes the batch in hand.
+    Answers are written at least once, each into its event's partition, forecasts keyed by their series, and a restart
+    goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM finishes the batch in
+    hand.
     """
     from deploy.service import serve as run
 
     name = Path(model).stem if model.endswith(".onnx") else model.partition("@")[0].partition("/")[0]
     settled = ServeConfig(
         topic=topic,
-        output=output or f"{topic}-forecasts",
+        output=output or "",
         group=group or re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}"),
         instance=instance or f"{socket.gethostname()}-{os.getpid()}",
         start=start,
     )
     _finish(run(settled, model, device, bootstrap, tracking_uri), as_json)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
+    prompt: Annotated[str, option("--prompt", "What the text begins with.")] = "",
+    length: Annotated[int, option("--length", "How many tokens to add: characters, or words.", min=1)] = 500,
+    temperature: Annotated[
+        float, option("--temperature", "0: always the likeliest token; 1: as the model says; above: wilder.")
+    ] = 0.7,
+    top_k: Annotated[int, option("--top-k", "Draw from so many of the likeliest only; 0: from all.")] = 0,
+    seed: Annotated[int | None, option("--seed", "The same seed draws the same text; another each time.")] = None,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    settings: Settings = None,
+) -> None:
+    """Continue a text, with a model trained with --task next-token."""
+    from deploy.generate import Sampling, continued
+
+    sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
+    for piece in continued(model, prompt, length, sampling, tracking_uri):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+@app.command()
+def trace(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|CONFIG", help="NAME@ALIAS, NAME/VERSION, a file.onnx; or a file.toml of train's options."
+        ),
+    ],
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+) -> None:
+    """Show the shape of a real batch at every layer of a model, as a table.
+
+    A registered model is shown with rows it was checked with; a settings file with the first rows of the data that
+    `train` would learn from, through the network that it would begin with.
+    """
+    from deploy.trace import show as run
+
+    _finish(run(target, tracking_uri), as_json)
 
 
 @app.command()

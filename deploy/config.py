@@ -7,12 +7,15 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from deploy.console import say
 from model.spec import InputSpec
 from pipeline.connect import connect
 from pipeline.log import EventLog
+from pipeline.text import Vocabulary
 from pipeline.windows import WindowConfig
 
 HOME = Path(".tidecast")
@@ -36,8 +39,9 @@ class ServeConfig:
 
     topic: str
     """Events come from here."""
-    output: str
-    """Forecasts go here; created with the input's partition count if missing."""
+    output: str = ""
+    """What is said goes here, created with the input's partition count if missing; empty: TOPIC-forecasts, or
+    TOPIC-labels."""
     group: str
     """The consumer group; its state and dead letters lie in `<group>-state` and `<group>-dead-letters`."""
     instance: str
@@ -92,6 +96,14 @@ def _as_typed(value: object) -> str:
 def window_config(spec: InputSpec) -> WindowConfig:
     """The windows that a model takes: the one translation between what it declares and what the store builds."""
     return WindowConfig(seq_len=spec.seq_len, features=spec.features, freq=spec.freq, max_gap=spec.max_gap)
+
+
+def vocabulary(written: dict[str, Any]) -> Vocabulary:
+    """The vocabulary that a model's card holds. Raises ConfigError."""
+    try:
+        return msgspec.convert(written, Vocabulary)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the model's vocabulary: {error}") from None
 
 
 def open_log(address: str) -> EventLog:

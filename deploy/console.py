@@ -14,8 +14,8 @@ console = Console(stderr=True, highlight=False, emoji=False)
 class Report(Protocol):
     """How far the work is."""
 
-    def __call__(self, done: int, note: str = "") -> None:
-        """So much of the total is done; `note` says how it goes."""
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+        """So much of the total is done; `note` says how it goes, `total` corrects what was expected."""
         ...
 
 
@@ -34,20 +34,21 @@ def progress(what: str, total: int) -> Iterator[Report]:
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
         task = bar.add_task(escape(what), total=total, note="")
 
-        def report(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, note=escape(note))
+        def report(done: int, note: str = "", total: int | None = None) -> None:
+            bar.update(task, completed=done, note=escape(note), total=total)
 
         yield report
 
 
-def _in_fifths(what: str, total: int) -> Report:
+def _in_fifths(what: str, expected: int) -> Report:
     said = 0
 
-    def report(done: int, note: str = "") -> None:
+    def report(done: int, note: str = "", total: int | None = None) -> None:
         nonlocal said
-        fifth = 5 * done // max(total, 1)
+        whole = expected if total is None else total
+        fifth = 5 * done // max(whole, 1)
         if fifth > said:
             said = fifth
-            say(f"{what}: {done:,} of {total:,}{note and f', {note}'}")
+            say(f"{what}: {done:,} of {whole:,}{note and f', {note}'}")
 
     return report

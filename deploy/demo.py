@@ -25,7 +25,7 @@ from rich.text import Text
 
 from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError, open_log
 from deploy.console import console, progress, say
-from deploy.forecasts import Forecast
+from deploy.messages import Forecast
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
 from model.backtest import mse, seasonal_lags, seasonal_naive

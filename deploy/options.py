@@ -48,6 +48,23 @@ def _check_freq(freq: str | None) -> str | None:
     return freq
 
 
+TASKS = {
+    **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
+    **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
+    **dict.fromkeys(("text_column", "label_column", "group_column", "max_len", "cut", "balance"), ("classify",)),
+    "tokeniser": ("classify", "next-token"),
+}
+"""The tasks that an option of `train` belongs to, where it is not for all."""
+
+
+def keep_to_task(context: typer.Context, task: str) -> None:
+    """Raises ConfigError for an option on the command line that the task has no use for."""
+    for name, tasks in TASKS.items():
+        source = context.get_parameter_source(name)
+        if task not in tasks and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')} is for --task {' and '.join(tasks)}")
+
+
 def nearer(context: typer.Context, **given: str | None) -> tuple[str | None, ...]:
     """Of options that exclude each other the one given nearest: a flag before a variable, that before a file.
 

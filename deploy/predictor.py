@@ -1,9 +1,10 @@
 """Inference: one ONNX file in an onnxruntime session, on GPU or CPU, checked against the shapes it declares."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,53 +12,60 @@ import onnxruntime as ort
 
 from deploy.config import MODELS, ConfigError, Device
 from model.registry import Registry
-from model.spec import Card, InputSpec, OutputSpec, ShapeError
-from pipeline.windows import Windows
+from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""
 CUDA = "CUDAExecutionProvider"
-TYPES = {"x": "tensor(float)", "observed": "tensor(bool)", "step": "tensor(int64)"}
+TYPES = {"float32": "tensor(float)", "bool": "tensor(bool)", "int64": "tensor(int64)"}
+MANY = {"batch": "batches", "steps": "texts"}
 FOREIGN = "a model without Tidecast's metadata must be (batch, seq, 1) -> (batch, horizon)"
 CHUNK = 256
-"""Windows in one call of onnxruntime."""
-Forecasts = npt.NDArray[np.float32]
-Shape = tuple[int, ...]
+"""Windows or texts in one call of onnxruntime."""
+Outputs = npt.NDArray[np.float32]
 # One thread, so that parts come one after another; onnxruntime works without the interpreter's lock meanwhile.
 _AHEAD = ThreadPoolExecutor(1, "inference")
 
 
+class Ready(Protocol):
+    """What waits to be predicted: windows, or texts."""
+
+    def __len__(self) -> int: ...
+
+    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """A model's named inputs for some of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A model ready to forecast. `label` names it in its forecasts; `device` is where it runs, `because` why there."""
+    """A model ready to predict. `label` names it in what it says; `device` is where it runs, `because` why there."""
 
     session: ort.InferenceSession
     label: str
     device: str
     because: str
-    inputs: InputSpec
-    outputs: OutputSpec
+    card: AnyCard
 
-    def predict(self, windows: Windows) -> Iterator[Forecasts]:
-        """Forecasts (b,K,O) for B windows in their order, raw units, in parts of up to CHUNK.
+    def predict(self, ready: Ready) -> Iterator[Outputs]:
+        """The model's output (b,...) for B windows or texts in their order, in parts of up to CHUNK.
 
         A part is computed while the caller uses the one before; B up to CHUNK are one call.
         """
-        given = {"x": windows.x, "observed": windows.observed, "step": windows.step}
-        arrays = [given[name] for name in self.inputs.inputs]
-        parts = [[array[start : start + CHUNK] for array in arrays] for start in range(0, len(windows), CHUNK)]
-        yield from map(self._run, parts) if len(parts) == 1 else _AHEAD.map(self._run, parts)
+        parts = (ready.arrays(start, start + CHUNK) for start in range(0, len(ready), CHUNK))
+        yield from map(self._run, parts) if len(ready) <= CHUNK else _AHEAD.map(self._run, parts)
 
-    def _run(self, arrays: list[npt.NDArray[np.generic]]) -> Forecasts:
-        nodes, count = self.session.get_inputs(), len(arrays[0])
-        feed = {node.name: _padded(array) for node, array in zip(nodes, arrays, strict=True)}
-        (forecast,) = self.session.run(None, feed)
-        return np.asarray(forecast[:count]).reshape(count, self.outputs.horizon, len(self.outputs.targets))
+    def _run(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+        nodes, names, (output,) = self.session.get_inputs(), list(self.card.inputs), self.card.outputs.values()
+        feed = {node.name: _padded(arrays[name]) for node, name in zip(nodes, names, strict=True)}
+        count = len(arrays[names[0]])
+        (given,) = self.session.run(None, feed)
+        return np.asarray(given[:count]).reshape(count, *output.shape[1:])
 
 
-def _padded(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _padded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """At least MIN_BATCH rows: the last one again where they are missing, as zeros may be no input (a length)."""
     missing = MIN_BATCH - len(array)
-    return array if missing <= 0 else np.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
 def load(path: Path, label: str, device: Device = "auto") -> Predictor:
@@ -75,9 +83,9 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
     except Exception as error:  # onnxruntime's errors have no class of their own above them
         raise ConfigError(f"{path}: not a model that onnxruntime can load: {str(error).splitlines()[0]}") from None
     text = session.get_modelmeta().custom_metadata_map.get("tidecast")
-    inputs, outputs = _foreign(session) if text is None else _declared(session, Card.from_json(text))
+    card = _foreign(session, label) if text is None else _declared(session, read_card(text))
     on_gpu = session.get_providers()[0] == CUDA
-    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, inputs, outputs)
+    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, card)
 
 
 def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
@@ -95,36 +103,37 @@ def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]), why_not
 
 
-def _declared(session: ort.InferenceSession, card: Card) -> tuple[InputSpec, OutputSpec]:
-    window, outputs = (card.input.seq_len, len(card.input.features)), card.output
-    shapes = {"x": window, "observed": window, "step": ()}
-    wanted = [(TYPES[name], shapes[name]) for name in card.input.inputs]
-    if wrong := _misfit(session, wanted, (outputs.horizon, len(outputs.targets))):
+def _declared(session: ort.InferenceSession, card: AnyCard) -> AnyCard:
+    if wrong := _misfit(session, card.inputs, card.outputs):
         raise ShapeError(f"{wrong} by its specification")
-    return card.input, outputs
+    return card
 
 
-def _foreign(session: ort.InferenceSession) -> tuple[InputSpec, OutputSpec]:
+def _foreign(session: ort.InferenceSession, label: str) -> Card:
     if not session.get_inputs():
         raise ShapeError(f"{FOREIGN}: it has no input")
     shape, out = session.get_inputs()[0].shape, session.get_outputs()[0].shape
     if len(shape) != 3 or len(out) != 2 or not isinstance(shape[1], int) or not isinstance(out[1], int):
         raise ShapeError(f"{FOREIGN}: it has {shape} -> {out}")
-    if wrong := _misfit(session, [(TYPES["x"], (shape[1], 1))], (out[1],)):
+    inputs, outputs = InputSpec(seq_len=shape[1]), OutputSpec(horizon=out[1])
+    if wrong := _misfit(session, inputs.arrays, {"forecast": Array("float32", ("batch", out[1]))}):
         raise ShapeError(f"{FOREIGN}: {wrong}")
-    return InputSpec(seq_len=shape[1]), OutputSpec(horizon=out[1])
+    return Card(name=label, input=inputs, output=outputs, arch="foreign", trained_until=0)
 
 
-def _misfit(session: ort.InferenceSession, inputs: Sequence[tuple[str, Shape]], output: Shape) -> str:
-    """What keeps a file from taking inputs of these types and shapes, and giving such floats, for any batch."""
+def _misfit(session: ort.InferenceSession, inputs: Arrays, outputs: Arrays) -> str:
+    """What keeps a file from taking and giving arrays of these types and shapes."""
     taken, given = session.get_inputs(), session.get_outputs()
-    if (len(taken), len(given)) != (len(inputs), 1):
-        return f"it has {len(taken)} inputs and {len(given)} outputs, and must have {len(inputs)} and 1"
-    for node, (kind, rest) in zip((*taken, *given), (*inputs, (TYPES["x"], output)), strict=True):
-        if node.type != kind or tuple(node.shape[1:]) != rest:
-            return f"{node.name!r} is {node.type} {node.shape}, and must be {kind} {['batch', *rest]}"
-        if isinstance(node.shape[0], int):
-            return f"{node.name!r} takes batches of {node.shape[0]} only, and must take any"
+    if (len(taken), len(given)) != (len(inputs), len(outputs)):
+        wanted = f"{len(inputs)} and {len(outputs)}"
+        return f"it has {len(taken)} inputs and {len(given)} outputs, and must have {wanted}"
+    for node, array in zip((*taken, *given), (*inputs.values(), *outputs.values()), strict=True):
+        fixed = [size if isinstance(wanted, int) else wanted for size, wanted in zip(node.shape, array.shape)]  # noqa: B905
+        if node.type != TYPES[array.dtype] or len(node.shape) != len(array.shape) or fixed != list(array.shape):
+            return f"{node.name!r} is {node.type} {node.shape}, and must be {TYPES[array.dtype]} {list(array.shape)}"
+        for size, free in zip(node.shape, array.shape, strict=True):
+            if isinstance(size, int) and isinstance(free, str):
+                return f"{node.name!r} takes {MANY[free]} of {size} only, and must take any"
     return ""
 
 

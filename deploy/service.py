@@ -18,18 +18,19 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event as Flag
 from typing import NamedTuple
 
-from deploy.config import ConfigError, Device, ServeConfig, open_log, window_config
+from deploy.config import ConfigError, Device, ServeConfig, open_log
 from deploy.console import say
-from deploy.forecasts import dead_letter, encode_forecasts
+from deploy.messages import dead_letter
 from deploy.predictor import Predictor, fetch
+from deploy.tasks import Answerable, Task, Windower, task_of
 from pipeline import checkpoint
-from pipeline.events import Decoder, InvalidEvent
+from pipeline.events import InvalidEvent
+from pipeline.grid import Counts
 from pipeline.log import Commit, EventLog, Poll, Record
-from pipeline.windows import Counts, Windows, WindowStore
 
 POLL_S = 0.2
 REPORT_S = 10.0
@@ -37,7 +38,10 @@ REPORT_S = 10.0
 
 @dataclass(slots=True)
 class Totals:
-    """What a service has done since it started; `seconds` from its first record to its last commit."""
+    """What a service has done since it started; `seconds` from its first record to its last commit.
+
+    `forecasts` counts what the model said of records, labels of texts too.
+    """
 
     records: int = 0
     forecasts: int = 0
@@ -46,16 +50,16 @@ class Totals:
     duplicate: int = 0
     seconds: float = 0.0
 
-    def in_words(self) -> str:
-        """The numbers as a line."""
-        return f"{self.records:,} records, {self.forecasts:,} forecasts, {self.dead_letters:,} dead letters"
+    def in_words(self, called: str) -> str:
+        """The numbers as a line; `called` is what was written for a record."""
+        return f"{self.records:,} records, {self.forecasts:,} {called}, {self.dead_letters:,} dead letters"
 
 
 @dataclass(slots=True)
 class Partition:
     """An input partition that this member owns."""
 
-    store: WindowStore
+    windower: Windower
     checkpoint: int | None
     """R: where its last checkpoint stands; None before a new group's first."""
     position: int
@@ -68,11 +72,11 @@ class Partition:
 
 
 class Extended(NamedTuple):
-    """What a partition's polled records came to: `windows` tagged by a record's place, and those that are no events."""
+    """What a partition's polled records came to: `ready` tagged by a record's place, and those that are no events."""
 
     partition: int
     records: Sequence[Record]
-    windows: Windows
+    ready: Answerable
     invalid: list[tuple[Record, InvalidEvent]]
 
 
@@ -92,11 +96,12 @@ class _Every:
 class Service:
     """One member of a group, serving one model on one topic."""
 
-    def __init__(self, log: EventLog, predictor: Predictor, config: ServeConfig, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, log: EventLog, predictor: Predictor, task: Task, config: ServeConfig, say: Callable[[str], None]
+    ) -> None:
         """Make the topics that are missing, fence a predecessor of the same instance, then join the group."""
         self.totals = Totals()
-        self._log, self._predictor, self._config, self._say = log, predictor, config, say
-        self._decode = Decoder(predictor.inputs.features).decode
+        self._log, self._predictor, self._task, self._config, self._say = log, predictor, task, config, say
         self._owned: dict[int, Partition] = {}
         self._began = 0.0
         self._reported = 0
@@ -135,7 +140,7 @@ class Service:
     def _report(self, caught_up: bool, due: bool) -> None:
         """Say how it goes: the first time that nothing waits, and every REPORT_S in which records came."""
         if self.totals.records > self._reported and (due or (caught_up and not self._reported)):
-            self._say(f"{'caught up: ' if caught_up else ''}{self.totals.in_words()}")
+            self._say(f"{'caught up: ' if caught_up else ''}{self.totals.in_words(self._task.called)}")
             self._reported = self.totals.records
 
     def _rebalance(self, poll: Poll, stop: Flag) -> None:
@@ -152,24 +157,24 @@ class Service:
         """Rebuild a partition's windows as they were at its committed offset, and read on from there."""
         log, config = self._log, self._config
         committed = self._member.committed(partition)
-        windows = window_config(self._predictor.inputs)
-        found = checkpoint.recover(log, config.topic, config.state_topic, partition, committed, windows)
+        windower = self._task.windower()
+        found = checkpoint.recover(log, config.topic, config.state_topic, partition, committed, windower)
         for note in found.notes:
             self._say(f"{config.topic}/{partition}: {note}")
         if found.position is None or found.replay_from is None:
             bounds = log.bounds(config.topic)[partition]
             start = bounds.start if config.start == "earliest" else bounds.end
-            owned = Partition(found.store, None, start)
+            owned = Partition(windower, None, start)
         else:
-            owned = Partition(found.store, found.replay_from, found.position)
+            owned = Partition(windower, found.replay_from, found.position)
             for records in log.read(config.topic, partition, found.replay_from, found.position):
-                self._extend(owned.store, records)
-            owned.store.counts = Counts()
+                self._extend(windower, records)
+            windower.counts = Counts()
         self._owned[partition] = owned
         self._member.seek(partition, owned.position)
 
     def _drop(self, partition: int) -> None:
-        counts = self._owned.pop(partition).store.counts
+        counts = self._owned.pop(partition).windower.counts
         self.totals.late += counts.late
         self.totals.duplicate += counts.duplicate
 
@@ -177,7 +182,7 @@ class Service:
         """Steps 2 to 7 for one poll's records."""
         self._began = self._began or time.monotonic()
         batch = [
-            Extended(partition, records, *self._extend(self._owned[partition].store, records))
+            Extended(partition, records, *self._extend(self._owned[partition].windower, records))
             for partition, records in polled.items()
         ]
         self._produce(batch)
@@ -189,9 +194,9 @@ class Service:
         self.totals.seconds = time.monotonic() - self._began
 
     def _extend(
-        self, store: WindowStore, records: Sequence[Record]
-    ) -> tuple[Windows, list[tuple[Record, InvalidEvent]]]:
-        decode, push = self._decode, store.push
+        self, windower: Windower, records: Sequence[Record]
+    ) -> tuple[Answerable, list[tuple[Record, InvalidEvent]]]:
+        decode, push = self._task.decode, windower.push
         invalid: list[tuple[Record, InvalidEvent]] = []
         for place, record in enumerate(records):
             if record.value is None:
@@ -200,22 +205,21 @@ class Service:
                 push(decode(record), place)
             except InvalidEvent as error:
                 invalid.append((record, error))
-        return store.take(), invalid
+        return windower.take(), invalid
 
     def _produce(self, batch: Sequence[Extended]) -> None:
-        """Predict all partitions' windows together, and send what came of the batch."""
-        windows = Windows.concat([extended.windows for extended in batch])
-        outputs, label = self._predictor.outputs, self._predictor.label
-        payloads = encode_forecasts(windows, self._predictor.predict(windows), outputs.targets, label)
+        """Predict what all partitions have ready together, and send what came of the batch."""
+        together = batch[0].ready.concat([extended.ready for extended in batch])
+        payloads = self._task.encode(together, self._predictor.predict(together))
         for partition, records, ready, invalid in batch:
-            for series, place in zip(ready.series, ready.tag.tolist(), strict=True):
-                self._send(self._config.output, partition, series.encode(), next(payloads), records[place])
+            for key, place in zip(ready.keys, ready.tag.tolist(), strict=True):
+                self._send(self._config.output, partition, key, next(payloads), records[place])
             for record, error in invalid:
-                key, value, headers = dead_letter(record, error)
-                self._send(self._config.dead_letters, partition, key, value, record, headers)
+                letter = dead_letter(record, error)
+                self._send(self._config.dead_letters, partition, letter.key, letter.value, record, letter.headers)
                 self._warn(record, error)
             self.totals.dead_letters += len(invalid)
-        self.totals.forecasts += len(windows)
+        self.totals.forecasts += len(together)
 
     def _warn(self, record: Record, error: InvalidEvent) -> None:
         """The first of each kind of dead letter is worth a line."""
@@ -246,7 +250,9 @@ class Service:
             record = checkpoint.PartitionRecord(
                 position=owned.position, partitions=self._count, topic_id=self._topic_id
             )
-            checkpoint.write_pass(self._passes, self._member, self._config.state_topic, partition, owned.store, record)
+            checkpoint.write_pass(
+                self._passes, self._member, self._config.state_topic, partition, owned.windower, record
+            )
             owned.checkpoint = owned.position
 
 
@@ -254,12 +260,15 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
     stop = _stop_on_signals()
     predictor = fetch(model, tracking_uri, device)
+    task = task_of(predictor)
+    config = replace(config, output=config.output or f"{config.topic}-{task.called}")
     with closing(open_log(bootstrap)) as log:
-        service = Service(log, predictor, config, say)
+        service = Service(log, predictor, task, config, say)
         say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
         say(f"{predictor.label} on {predictor.device}: {predictor.because}")
         totals = service.run(stop)
-    say(f"stopped: {totals.in_words()}, {totals.late:,} late and {totals.duplicate:,} duplicate events not used")
+    unused = f", {totals.late:,} late and {totals.duplicate:,} duplicate events not used"
+    say(f"stopped: {totals.in_words(task.called)}{unused if task.called == 'forecasts' else ''}")
     return {"model": predictor.label, "device": predictor.device, "output": config.output, **asdict(totals)}
 
 

@@ -1,21 +1,20 @@
-"""A training job: history -> windows -> fit -> one ONNX file -> a registered version."""
+"""Training a forecaster: history -> windows -> fit -> a candidate for the registry."""
 
 import json
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
-from deploy.config import open_log, window_config
+from deploy.config import ConfigError, open_log, window_config
 from deploy.console import progress, say
+from deploy.registration import EXAMPLES, Candidate, Trained, check_registry, register, watched
 from model.backtest import seasonal_lags
-from model.export import save
+from model.forecasting import Fitted, ForecastConfig, fit
 from model.plot import plot_forecasts
-from model.registry import CorruptModel, Registry, UnknownModel, Version, check_name
-from model.spec import InputSpec, OutputSpec
-from model.train import Epoch, Fitted, TrainConfig, fit
+from model.registry import Registry, check_name
+from model.spec import Card, InputSpec, OutputSpec
+from model.train import Epoch
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
 from pipeline.sources import Columns, read_file
 from pipeline.windows import SlidingWindows
@@ -24,7 +23,6 @@ DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
 MAX_SEQ_LEN = 720
 """The longest horizon and look-back taken by themselves, in steps; longer ones can be asked for."""
-EXAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,33 +41,11 @@ class TrainJob:
     """The longest hole in the grid, in steps, that is filled; None is the specification's own."""
     seq_len: int | None = None
     """Steps to look back; None is a week of them, or seven horizons where that is no longer than one."""
-    config: TrainConfig = field(default_factory=TrainConfig)
+    config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A registered version and how it came about."""
-
-    version: Version
-    fitted: Fitted
-
-    def summary(self) -> dict[str, object]:
-        """What `tidecast train --json` prints."""
-        card, history = self.fitted.card, self.fitted.history
-        shape = {"freq": card.input.freq, "seq_len": card.input.seq_len, "horizon": card.output.horizon}
-        return {
-            "model": self.version.label,
-            "arch": card.arch,
-            **shape,
-            "epochs": len(history),
-            "seconds": round(sum(epoch.seconds for epoch in history), 2),
-            **card.metrics,
-            "sha256": self.version.sha256,
-        }
 
 
 def train(history: History, job: TrainJob, registry: Registry) -> Trained:
@@ -77,8 +53,7 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
 
     Raises ValueError for a history that is too short or an impossible setting, naming it; RegistryError.
     """
-    with suppress(UnknownModel, CorruptModel):  # a registry out of reach is better known before the training
-        registry.resolve(job.name)
+    check_registry(registry, job.name)
     if history.frame.is_empty():
         hint = "; events with several values need --features" if "schema" in history.invalid else ""
         raise ValueError(f"there are no events to learn from: {dict(history.invalid) or 'the history is empty'}{hint}")
@@ -87,16 +62,12 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
     data = windows(history, window_config(inputs))
     say(f"{data.counts.in_words()}: {len(data):,} windows")
-    with progress("train", job.config.epochs) as report:
-        fitted = fit(data, inputs, outputs, job.config, job.name, lambda epoch: report(epoch.number, _in_words(epoch)))
-    best = min(fitted.history, key=lambda epoch: epoch.validation_mse)
-    say(f"best: {_in_words(best)}, after {len(fitted.history)} epochs")
-    with TemporaryDirectory() as folder:
-        version = _register(fitted, data, history, job, Path(folder), registry)
-    champion = registry.resolve(job.name).label
-    served = "the champion" if champion == version.label else f"the champion is still {champion}"
-    say(f"registered {version.label}: {served}")
-    return Trained(version, fitted)
+    with watched(_in_words) as on_step:
+        fitted = fit(data, inputs, outputs, job.config, job.name, on_step)
+    candidate = _candidate(fitted, data, history, job)
+    best, naive = candidate.best(), fitted.naive_mse
+    say(f"best: {_in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
+    return register(candidate, registry)
 
 
 def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
@@ -116,29 +87,21 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
 
 
 def _in_words(epoch: Epoch) -> str:
-    return f"validation error {epoch.validation_mse:.3f}, seasonal naive {epoch.naive_mse:.3f}"
+    return f"validation error {epoch.validation_loss:.3f}"
 
 
-def _register(
-    fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob, folder: Path, registry: Registry
-) -> Version:
+def _candidate(fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob) -> Candidate:
     card = fitted.card
-    save(fitted.model, card, folder, data.x(fitted.split.validation[-EXAMPLES:]))
-    plot_forecasts(fitted, data, folder / "forecasts.png")
     ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
-    tags = {
-        "offsets": json.dumps(dict(history.offsets)),
-        "trained_until": str(card.trained_until),
-        **{name: f"{value:.6g}" for name, value in card.metrics.items()},
-    }
-    epochs = [{"train_loss": e.train_loss, "validation_mse": e.validation_mse} for e in fitted.history]
-    return registry.record(
-        job.name,
-        folder,
+    return Candidate(
+        model=fitted.model,
+        card=card,
+        history=fitted.history,
+        loss="validation_mse",
+        examples={"x": data.x(fitted.split.validation[-EXAMPLES:])},
         params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges,
-        history=epochs,
-        metrics=card.metrics,
-        tags=tags,
+        tags={"offsets": json.dumps(dict(history.offsets)), "trained_until": str(card.trained_until)},
+        draw=lambda folder: plot_forecasts(fitted, data, folder / "forecasts.png"),
     )
 
 
@@ -156,8 +119,23 @@ def learn(
     job: TrainJob, topic: str | None, data: str | None, columns: Columns, bootstrap: str, tracking_uri: str
 ) -> dict[str, object]:
     """`tidecast train`: a job on a topic's history, or where there is no topic on a file's."""
-    history = _of_file(str(data), columns, job.freq) if topic is None else _of_topic(bootstrap, topic, job.features)
-    return train(history, job, Registry(tracking_uri)).summary()
+    trained = train(read_history(bootstrap, topic, data, columns, job.freq), job, Registry(tracking_uri))
+    return trained.summary(**_lengths(trained))
+
+
+def read_history(bootstrap: str, topic: str | None, data: str | None, columns: Columns, freq: str | None) -> History:
+    """A topic's history, or where there is no topic a file's. Raises SourceError, LogError, ConfigError."""
+    if topic is not None:
+        return _of_topic(bootstrap, topic, columns.features)
+    if data is None:
+        raise ConfigError("data: give a file, or the topic to learn from")
+    return _of_file(data, columns, freq)
+
+
+def _lengths(trained: Trained) -> dict[str, object]:
+    card = trained.candidate.card
+    assert isinstance(card, Card)
+    return {"freq": card.input.freq, "seq_len": card.input.seq_len, "horizon": card.output.horizon}
 
 
 def _of_file(path: str, columns: Columns, freq: str | None) -> History:

@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from model.shapes import WindowData
+from model.series import WindowData
 from model.spec import ShapeError
 
 Floats = npt.NDArray[np.floating]

@@ -1,13 +1,14 @@
-"""torch to one self-describing ONNX file, and the proof that both forecast the same.
+"""torch to one self-describing ONNX file, and the proof that both give the same.
 
 The file holds network, weights, normalisation and card: it is all that serving needs.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,55 +17,90 @@ import onnxruntime as ort
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from model.lstm import Forecaster
-from model.spec import MODEL_FILE, Card, ShapeError
+from model.spec import MODEL_FILE, AnyCard, Array, ShapeError
 
 OPSET = 20
 TOLERANCE = 1e-4
-"""The greatest difference between torch and onnxruntime, relative to the greatest forecast."""
+"""The greatest difference between torch and onnxruntime, relative to the greatest value of an output."""
 PARITY_BATCHES = (1, 7, 64)
+WEIGHTS_FILE, CARD_FILE, EXAMPLE_FILE = "weights.safetensors", "card.json", "example.safetensors"
+"""What lies beside the model file: the network again, and a batch to look at it with."""
+_KEPT = 8
+_ANY = {"batch": 2, "steps": 3}
+"""Lengths in the exporter's example. One of 1 would be taken for a constant."""
+_DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
+
+Examples = Mapping[str, npt.NDArray[Any]]
+"""A model's named inputs for some rows."""
 
 
 class ParityError(Exception):
-    """The ONNX file forecasts something else than the network it was made from."""
+    """The ONNX file gives something else than the network it was made from."""
 
 
-def save(model: Forecaster, card: Card, folder: Path, example: npt.NDArray[np.float32]) -> Path:
-    """Writes model.onnx, weights.safetensors and card.json into a folder, and checks the ONNX file.
+def save(model: nn.Module, card: AnyCard, folder: Path, examples: Examples) -> Path:
+    """Writes model.onnx, weights.safetensors, card.json and a few examples into a folder, and checks the ONNX file.
 
-    `example` (N,S,F) are windows to compare on, raw units. The weights and the card make the network again (for a warm
-    start), the ONNX file alone serves it: its path is returned. Raises ParityError.
+    `examples` are rows to compare on. The weights and the card make the network again (for a warm start, or a look at
+    it), the ONNX file alone serves it: its path is returned. Raises ParityError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
     export(model, card, path)
-    parity(model, path, example)
-    save_file(model.state_dict(), folder / "weights.safetensors")
-    (folder / "card.json").write_bytes(msgspec.json.format(card.to_json().encode(), indent=2))
+    parity(model, card, path, examples)
+    save_file(model.state_dict(), folder / WEIGHTS_FILE)
+    (folder / CARD_FILE).write_bytes(msgspec.json.format(card.to_json().encode(), indent=2))
+    save_file(_tensors(_rows(card, examples, _KEPT)), folder / EXAMPLE_FILE)
     return path
 
 
-def export(model: Forecaster, card: Card, path: Path) -> None:
-    """Writes the model, in evaluation mode, as one ONNX file with its card: x (B,S,F) -> forecast (B,K,O), any B."""
-    # A batch of two in the example: one would be taken for a constant.
-    example = torch.zeros(2, card.input.seq_len, len(card.input.features))
+def export(model: nn.Module, card: AnyCard, path: Path) -> None:
+    """Writes the model, in evaluation mode, as one ONNX file with its card: the card's inputs to its outputs."""
+    # torch 2.13 resolves aten.lstm once a process for any length, and unrolls it ever after; forgetting that helps.
+    torch.ops.aten.lstm.input._dispatch_cache.clear()
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
-            (example,),
+            tuple(example(card).values()),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            input_names=["x"],
-            output_names=["forecast"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=list(card.inputs),
+            output_names=list(card.outputs),
+            dynamic_shapes=tuple(_dynamic(array) for array in card.inputs.values()),
         )
     assert program is not None
     ClearMetadataAndDocStringPass()(program.model)  # it holds source lines and paths of the machine that exports
     program.model.metadata_props["tidecast"] = card.to_json()
     program.save(path, external_data=False)
     _check(session(path), card)
+
+
+def example(card: AnyCard) -> dict[str, Tensor]:
+    """The card's inputs, made up: ones, two rows of three steps where any number will do."""
+    return {name: _ones(array) for name, array in card.inputs.items()}
+
+
+def _ones(array: Array) -> Tensor:
+    shape = [_ANY[size] if isinstance(size, str) else size for size in array.shape]
+    return torch.ones(shape, dtype=_DTYPES[array.dtype])
+
+
+def _dynamic(array: Array) -> dict[int, torch.export.Dim]:
+    return {place: torch.export.Dim(size) for place, size in enumerate(array.shape) if isinstance(size, str)}
+
+
+def _rows(card: AnyCard, examples: Examples, count: int) -> Examples:
+    """So many of the examples, repeated where there are fewer."""
+    axes = {name: array.shape.index("batch") for name, array in card.inputs.items()}
+    some = np.arange(count) % examples["x"].shape[axes["x"]]
+    return {name: np.take(examples[name], some, axis) for name, axis in axes.items()}
+
+
+def _tensors(arrays: Examples) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
 def session(path: Path) -> ort.InferenceSession:
@@ -74,32 +110,34 @@ def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def parity(model: Forecaster, path: Path, windows: npt.NDArray[np.float32]) -> float:
-    """Compares torch with the file on windows (N,S,F), repeated to batches of 1, 7 and 64; the greatest difference.
+def parity(model: nn.Module, card: AnyCard, path: Path, examples: Examples) -> float:
+    """Compares torch with the file on examples, repeated to batches of 1, 7 and 64; the greatest difference.
 
-    The difference is relative to the greatest forecast of its batch. Raises ParityError where it passes 1e-4.
+    The difference is relative to the greatest value of an output in its batch. Raises ParityError past 1e-4.
     """
     run, worst = session(path), 0.0
     for size in PARITY_BATCHES:
-        x = windows[np.arange(size) % len(windows)]
+        given = _rows(card, examples, size)
         with torch.inference_mode():
-            expected = model.eval()(torch.from_numpy(x)).numpy()
-        (given,) = run.run(None, {"x": x})
-        difference = float(np.abs(given - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
-        if not difference <= TOLERANCE:
-            raise ParityError(f"{path}: at batch {size} torch and onnxruntime differ by {difference:.1e}, relative")
-        worst = max(worst, difference)
+            expected = model.eval()(*_tensors(given).values())
+        wanted = expected if isinstance(expected, tuple) else (expected,)
+        for theirs, ours in zip(run.run(None, dict(given)), wanted, strict=True):
+            difference = float(
+                np.abs(theirs - ours.numpy()).max() / max(float(ours.abs().max()), np.finfo(np.float32).tiny)
+            )
+            if not difference <= TOLERANCE:
+                raise ParityError(f"{path}: at batch {size} torch and onnxruntime differ by {difference:.1e}, relative")
+            worst = max(worst, difference)
     return worst
 
 
-def _check(run: ort.InferenceSession, card: Card) -> None:
-    expected = {
-        "x": [card.input.seq_len, len(card.input.features)],
-        "forecast": [card.output.horizon, len(card.output.targets)],
-    }
-    given = {node.name: node.shape for node in (*run.get_inputs(), *run.get_outputs())}
-    if {name: shape[1:] for name, shape in given.items()} != expected or isinstance(given["x"][0], int):
-        raise ShapeError(f"the exported file has {given}, its card says {expected} for any batch")
+def _check(run: ort.InferenceSession, card: AnyCard) -> None:
+    """Every dimension that is fixed, or free, must have stayed so."""
+    expected = [list(array.shape) for array in (*card.inputs.values(), *card.outputs.values())]
+    given = [node.shape for node in (*run.get_inputs(), *run.get_outputs())]
+    free = [[size if isinstance(size, int) else "any" for size in shape] for shape in given]
+    if free != [[size if isinstance(size, int) else "any" for size in shape] for shape in expected]:
+        raise ShapeError(f"the exported file has {given}, its card says {expected}")
 
 
 @contextmanager

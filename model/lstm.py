@@ -1,4 +1,4 @@
-"""The networks: raw windows (B,S,F) in, raw forecasts (B,K,O) out, the normalisation inside. Shapes: model/shapes.py.
+"""The networks of series: raw windows (B,S,F) in, raw forecasts (B,K,O) out, the normalisation inside.
 
 `lstm` reads a window step by step. `segment` reads it in non-overlapping segments and decodes all segments of the
 horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell.
@@ -10,6 +10,7 @@ from math import gcd
 import torch
 from torch import Tensor, nn
 
+from model.shapes import Batch, Core, Head, Select, State
 from model.spec import InputSpec, OutputSpec, Setting
 
 ARCHITECTURES = ("lstm", "segment")
@@ -51,15 +52,16 @@ class StepNetwork(nn.Module):
     def __init__(self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.horizon, self.targets = horizon, targets
-        self.core = nn.LSTM(features, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.core = Core(features, hidden, layers, dropout)
+        self.select = Select("last")
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden, horizon * targets)
+        self.head = Head(hidden, horizon * targets)
 
     def forward(self, z_BSF: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O)."""
-        _, (h_LBH, _) = self.core(z_BSF)
-        out: Tensor = self.head(self.dropout(h_LBH[-1]))
-        return out.view(-1, self.horizon, self.targets)
+        out_BSH, _ = self.core(z_BSF)
+        rows: Tensor = self.head(self.dropout(self.select(out_BSH)))
+        return rows.view(-1, self.horizon, self.targets)
 
 
 class SegmentNetwork(nn.Module):
@@ -71,10 +73,11 @@ class SegmentNetwork(nn.Module):
         super().__init__()
         self.width, self.horizon, self.targets = segment * features, horizon, targets
         self.embed = nn.Linear(self.width, hidden)
-        self.core = nn.LSTM(hidden, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.core = Core(hidden, hidden, layers, dropout)
         self.position_MH = nn.Parameter(torch.randn(horizon // segment, hidden))
+        self.select = Select("all")
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden, segment * targets)
+        self.head = Head(hidden, segment * targets)
 
     def forward(self, z_BSF: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O)."""
@@ -82,7 +85,7 @@ class SegmentNetwork(nn.Module):
         _, (h_LBH, c_LBH) = self.core(torch.relu(self.embed(segments)))
         query = self.position_MH.repeat(z_BSF.shape[0], 1).unsqueeze(1)
         out, _ = self.core(query, (self._per_segment(h_LBH), self._per_segment(c_LBH)))
-        forecast: Tensor = self.head(self.dropout(out[:, 0]))
+        forecast: Tensor = self.head(self.dropout(self.select(out)))
         return forecast.view(-1, self.horizon, self.targets)
 
     def _per_segment(self, state_LBH: Tensor) -> Tensor:
@@ -107,6 +110,10 @@ class Forecaster(nn.Module):
         z_BKO = self.network(z_BSF)
         forecast: Tensor = z_BKO * scale_B1F.index_select(2, self.columns) + loc_B1F.index_select(2, self.columns)
         return forecast
+
+    def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
+        """The forecasts (B,K,O); no state goes from window to window."""
+        return self(batch.x), state
 
 
 def default_segment(seq_len: int, horizon: int) -> int:

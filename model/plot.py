@@ -1,20 +1,25 @@
-"""Pictures of forecasts against what happened, for people to judge a model by."""
+"""Pictures for people to judge a model by: forecasts against what happened, labels given against true ones, losses."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from model.backtest import Floats, Rows, baselines
-from model.shapes import WindowData
-from model.train import Fitted, forecast
+from model.forecasting import Fitted, forecast
+from model.series import WindowData
+from model.train import Epoch
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 FORECAST, NAIVE = "#0b69c7", "#e07a1f"
 PANELS = 4
+LONGEST_LABEL, MOST_NUMBERS = 20, 20
 
 
 def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
@@ -38,6 +43,43 @@ def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
     figure.savefig(path)
 
 
+def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
+    """Draws how often each true label (rows) was given each label (columns), of C labels. A PNG."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    size = 3.2 + 0.6 * min(len(labels), 30)
+    figure = Figure(figsize=(size + 0.6, size), dpi=110, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 2]}.." for label in labels]
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    panel.set_yticks(range(len(names)), names)
+    panel.set_xlabel("label given", color=INK)
+    panel.set_ylabel("true label", color=INK)
+    if len(labels) <= MOST_NUMBERS:
+        for row, column in np.ndindex(*confusion.shape):
+            color = "white" if shares[row, column] > 0.5 else INK
+            panel.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=color, fontsize=9)
+    right = np.trace(confusion) / max(confusion.sum(), 1)
+    panel.set_title(f"{right:.1%} of {confusion.sum():,} texts not seen are right", loc="left", fontsize=10, color=INK)
+    panel.tick_params(colors=MUTED, length=0, labelsize=9)
+    figure.savefig(path)
+
+
+def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
+    """Draws training and validation loss over the epochs. A PNG."""
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    numbers = [epoch.number for epoch in history]
+    panel.plot(numbers, [epoch.train_loss for epoch in history], color=MUTED, marker="o", label="training")
+    panel.plot(numbers, [epoch.validation_loss for epoch in history], color=FORECAST, marker="o", label="validation")
+    panel.set_xlabel("epoch", color=INK)
+    panel.set_ylabel(unit, color=INK)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.legend(frameon=False)
+    _plain(panel)
+    figure.savefig(path)
+
+
 def _draw(
     panel: Axes, data: WindowData, end: np.int64, column: int, ours: Floats, theirs: Floats, naive_label: str
 ) -> None:
@@ -56,9 +98,13 @@ def _draw(
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     panel.xaxis.set_major_locator(locator)
     panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    _plain(panel)
+    panel.margins(x=0)
+
+
+def _plain(panel: Axes) -> None:
     panel.grid(axis="y", color=GRID)
     panel.set_axisbelow(True)
     panel.spines[["top", "right", "left"]].set_visible(False)
     panel.spines["bottom"].set_color(MUTED)
     panel.tick_params(colors=MUTED, length=0, labelsize=9)
-    panel.margins(x=0)

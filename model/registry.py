@@ -139,6 +139,11 @@ class Registry:
             fetched.replace(path)
         return path
 
+    def artifacts(self, version: Version, folder: Path) -> Path:
+        """All that the version's run has kept, as files in a folder. Nothing of it is checked, nor executed."""
+        with self._mapped_errors():
+            return Path(self._client.download_artifacts(version.run_id, "", str(folder)))
+
     @cached_property
     def _client(self) -> "MlflowClient":
         for variable, value in {

@@ -1,125 +1,181 @@
 """The data-shaping protocol: which shapes data has on its way through a network. Names carry them as suffixes.
 
-B batch   S steps of a window   F features   K horizon steps   O targets   H hidden   L layers
-T rows of all series, one after another   N windows   M horizon segments
+B batch   S steps of a window, or tokens of a text   F features   K horizon steps   O targets, outputs of the head
+E width of an encoded step   H hidden   L layers   V tokens   C labels   M horizon segments   N rows the head sees
 
-forecast   x (B,S,F) float32, raw units
-   encode  normalise, then steps or segments (B,S',E)
-   core    LSTM over S', and its state (L,B,H) at the last one
-   decode  none, or one LSTM step a horizon segment, all M at once
-   head    Linear on (B,H) or (B*M,H)
-   loss    squared error against y (B,K,O), equal shapes enforced, never broadcast
+             forecast                                    classify                      next_token
+   x         (B,S,F) float32, raw units                  (B,S) int64, padded right     (B,S) int64
+   encode    normalise, then steps or segments (B,S',E)  embedding or one-hot (B,S,E)  the same
+   core      LSTM (B,S',H), and its state (L,B,H) at     the same                      the same, from the state
+             the last real step                                                        where the last batch ended
+   decode    none, or one LSTM step a horizon segment    none                          none
+   select    last (B,H), or all (B*M,H)                  last | mean_max (B,2H)        all (B*S,H)
+   head      Linear (N,H) -> (N,O), never a third dimension
+   loss      squared error against y (B,K,O)             BCE with logits (B,), or      cross-entropy on (B*S,V)
+                                                         cross-entropy on (B,C)
+Equal shapes are enforced, never broadcast.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from model.spec import ShapeError
+from model.spec import ShapeError, Task
 
-
-class WindowData(Protocol):
-    """Windows as training takes them: rows of one array, series after series, and where each window ends."""
-
-    @property
-    def values(self) -> npt.NDArray[np.float32]:
-        """(T,F), raw units; filled where not observed."""
-
-    @property
-    def observed(self) -> npt.NDArray[np.bool_]:
-        """(T,F): False where a hole was filled."""
-
-    @property
-    def step(self) -> npt.NDArray[np.int64]:
-        """(T,): index on the grid."""
-
-    @property
-    def ts(self) -> npt.NDArray[np.int64]:
-        """(T,): event time, epoch milliseconds."""
-
-    @property
-    def series(self) -> npt.NDArray[np.int32]:
-        """(T,): index into names."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The series."""
-
-    @property
-    def run(self) -> npt.NDArray[np.int32]:
-        """(T,): rows that follow each other without a break share a number."""
-
-    @property
-    def ends(self) -> npt.NDArray[np.int64]:
-        """(N,): the row of each window's last step."""
-
-    @property
-    def seq_len(self) -> int:
-        """S."""
+Selection = Literal["all", "last", "mean_max", "last_padded"]
+SELECTIONS: tuple[Selection, ...] = ("all", "last", "mean_max", "last_padded")
+IGNORED = -100
+"""A target that does not count, in y of next_token."""
+State = tuple[Tensor, Tensor]
+"""An LSTM's h and c, (L,B,H) each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """B windows with what came after them, in raw units."""
+    """B windows or texts with what is to be found out about them; one contract for every task."""
 
+    task: Task
     x: Tensor
-    """(B,S,F) float32."""
+    """forecast: (B,S,F) float32, raw units; else (B,S) int64 tokens, 0 padding on the right, 1 unknown."""
     y: Tensor
-    """(B,K,O) float32."""
-    observed: Tensor
-    """(B,K,O) bool: the targets that really happened; the others don't count."""
-    scale: Tensor
-    """(B,1,O) float32: each series' standard deviation in training; it only weighs the loss."""
+    """forecast: (B,K,O) float32. classify: (B,) int64 labels, or of two labels (B,) float32. next_token: (B,S) int64,
+    IGNORED where there is none."""
+    lengths: Tensor | None = None
+    """(B,) int64, 1 to S: each row's real steps; None: all are."""
+    observed: Tensor | None = None
+    """forecast: (B,K,O) bool, the targets that really happened; the others don't count."""
+    scale: Tensor | None = None
+    """forecast: (B,1,O) float32, each series' standard deviation in training; it only weighs the loss."""
+    weight: Tensor | None = None
+    """classify: (B,) float32, how much each row counts."""
+    carried: bool = False
+    """next_token: each row goes on where the same row of the batch before ended."""
 
 
-class Windows:
-    """Batches gathered from views over one array: memory is that of the data, not S+K times it.
+class Model(Protocol):
+    """What can be trained: `forward` takes the file's named inputs in order and gives its outputs."""
 
-    `scale` is (series, O), `columns` says where the targets lie among the features.
+    def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
+        """What `loss` takes, and the state after the batch where there is one."""
+
+
+class Core(nn.LSTM):
+    """The LSTM, batch first: (B,S,E) -> (B,S,H)."""
+
+    def __init__(self, width: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
+        super().__init__(width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+
+    def forward(  # type: ignore[override]
+        self, x_BSE: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """The output at every step, and the state after the last one.
+
+        With `lengths` (B,) the state is that at each row's last real step, and the output after it is zero; without,
+        a quarter of the time. The output at real steps is the same.
+        """
+        if lengths is None:
+            out_BSH, after = super().forward(x_BSE, state)
+        else:
+            packed = pack_padded_sequence(x_BSE, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            out, after = super().forward(packed, state)
+            out_BSH, _ = pad_packed_sequence(out, batch_first=True, total_length=x_BSE.shape[1])
+        return out_BSH, after
+
+
+class Select(nn.Module):
+    """Which of the core's outputs the head sees, (B,S,H) -> (N,H) or (N,2H); steps past `lengths` (B,) are no part.
+
+    `all`: every real step, row after row. `last`: each row's last real step. `mean_max`: the mean and the maximum of
+    its real steps, side by side. `last_padded`: the last step, padding or not, as the project's first documents had it.
     """
 
-    def __init__(
-        self,
-        data: WindowData,
-        horizon: int,
-        columns: Sequence[int],
-        scale: npt.NDArray[np.float64],
-        device: torch.device,
-    ) -> None:
-        self.seq_len = data.seq_len
-        self._columns = torch.tensor(columns, device=device)
-        self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
-        self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
-        self._series = torch.from_numpy(data.series).to(device)
-        self._scale = torch.from_numpy(scale.astype(np.float32)).to(device)
+    def __init__(self, mode: Selection) -> None:
+        super().__init__()
+        if mode not in SELECTIONS:
+            raise ValueError(f"select: {mode!r} is none of {SELECTIONS}")
+        self.mode = mode
 
-    def batch(self, ends: Tensor) -> Batch:
-        """The windows that end in these rows, (B,) int64; each has its whole horizon in its run."""
-        starts = ends - self.seq_len + 1
-        rows, observed = self._windows[starts], self._observed[starts][:, self.seq_len :]
-        y = rows[:, self.seq_len :].index_select(2, self._columns)
-        scale = self._scale[self._series[ends]].unsqueeze(1)
-        return Batch(rows[:, : self.seq_len], y, observed.index_select(2, self._columns), scale)
-
-
-def _views(rows_TF: Tensor, length: int) -> Tensor:
-    return rows_TF.unfold(0, length, 1).transpose(1, 2)
+    def forward(self, out_BSH: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The rows for the head."""
+        if self.mode == "last_padded" or (self.mode == "last" and lengths is None):
+            return out_BSH[:, -1]
+        if self.mode == "last":
+            assert lengths is not None
+            return out_BSH[torch.arange(len(out_BSH), device=out_BSH.device), lengths - 1]
+        real_BS = None if lengths is None else _real(lengths, out_BSH)
+        if self.mode == "all":
+            return out_BSH.reshape(-1, out_BSH.shape[2]) if real_BS is None else out_BSH[real_BS]
+        if real_BS is None:
+            return torch.cat([out_BSH.mean(1), out_BSH.amax(1)], dim=1)
+        assert lengths is not None
+        real_BS1 = real_BS.unsqueeze(2)
+        mean_BH = torch.where(real_BS1, out_BSH, 0.0).sum(1) / lengths.unsqueeze(1)
+        return torch.cat([mean_BH, torch.where(real_BS1, out_BSH, -torch.inf).amax(1)], dim=1)
 
 
-def squared_error(forecast: Tensor, batch: Batch) -> Tensor:
-    """The summed squared error, in each series' training variances, of the targets that were observed: a scalar.
+def _real(lengths: Tensor, out_BSH: Tensor) -> Tensor:
+    return torch.arange(out_BSH.shape[1], device=out_BSH.device) < lengths.unsqueeze(1)
 
-    Raises ShapeError unless the forecast has exactly the targets' shape (B,K,O): nothing is broadcast.
+
+class Head(nn.Linear):
+    """The linear layer at the end, (N,H) -> (N,O). Raises ShapeError for a third dimension."""
+
+    def forward(self, rows_NH: Tensor) -> Tensor:
+        """(N,H) -> (N,O)."""
+        if rows_NH.dim() != 2:
+            raise ShapeError(f"the head takes (N,H), not {tuple(rows_NH.shape)}")
+        return super().forward(rows_NH)
+
+
+def loss(output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The summed loss of a batch, and how much was summed: scalars. Raises ShapeError where shapes are not equal."""
+    if batch.task == "forecast":
+        assert batch.observed is not None
+        assert batch.scale is not None
+        return squared_error(output, batch.y, batch.observed, batch.scale), batch.observed.sum()
+    if batch.task == "next_token":
+        logits_NV, y_N = output.reshape(-1, output.shape[-1]), batch.y.reshape(-1)
+        return cross_entropy(logits_NV, y_N, None), (y_N != IGNORED).sum()
+    weight = torch.ones(len(batch.y), device=output.device) if batch.weight is None else batch.weight
+    entropy = binary_cross_entropy if batch.y.is_floating_point() else cross_entropy
+    return entropy(output, batch.y, weight), weight.sum()
+
+
+def squared_error(forecast: Tensor, y: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
+    """The summed squared error of (B,K,O), in each series' training variances, of what was observed: a scalar.
+
+    Raises ShapeError unless forecast, y and observed have one shape.
     """
-    if forecast.shape != batch.y.shape or batch.observed.shape != batch.y.shape:
-        raise ShapeError(
-            f"forecast {tuple(forecast.shape)}, targets {tuple(batch.y.shape)} and observed "
-            f"{tuple(batch.observed.shape)} must have one shape"
-        )
-    error = torch.where(batch.observed, forecast - batch.y, 0.0) / batch.scale
+    _check_equal(forecast=forecast, targets=y, observed=observed)
+    error = torch.where(observed, forecast - y, 0.0) / scale
     return error.square().sum()
+
+
+def cross_entropy(logits_NC: Tensor, y_N: Tensor, weight_N: Tensor | None = None) -> Tensor:
+    """The summed cross-entropy, nats, of the rows' labels (int64); IGNORED ones add nothing. Raises ShapeError."""
+    if logits_NC.dim() != 2:
+        raise ShapeError(f"logits must be (N,C), not {tuple(logits_NC.shape)}")
+    _check_equal(logits=logits_NC[:, 0], targets=y_N)
+    if weight_N is None:
+        return functional.cross_entropy(logits_NC, y_N, ignore_index=IGNORED, reduction="sum")
+    _check_equal(targets=y_N, weight=weight_N)
+    return (functional.cross_entropy(logits_NC, y_N, ignore_index=IGNORED, reduction="none") * weight_N).sum()
+
+
+def binary_cross_entropy(logits_N: Tensor, y_N: Tensor, weight_N: Tensor | None = None) -> Tensor:
+    """The summed cross-entropy, nats, of yes or no (y float32, 1 or 0), from logits. Raises ShapeError."""
+    weight_N = torch.ones_like(logits_N) if weight_N is None else weight_N
+    if logits_N.dim() != 1:
+        raise ShapeError(f"logits must be (N,), not {tuple(logits_N.shape)}")
+    _check_equal(logits=logits_N, targets=y_N, weight=weight_N)
+    return functional.binary_cross_entropy_with_logits(logits_N, y_N, weight_N, reduction="sum")
+
+
+def _check_equal(**tensors: Tensor) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        raise ShapeError(", ".join(f"{name} {shape}" for name, shape in shapes.items()) + " must have one shape")

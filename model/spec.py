@@ -4,7 +4,8 @@ Without torch and onnxruntime, so that serving can read a model's needs before i
 """
 
 import re
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -18,10 +19,23 @@ _FREQ = re.compile(r"[1-9]\d*(ms|s|m|h|d|w|mo|y)")
 
 Setting = int | float | str
 """A hyperparameter's value."""
+Task = Literal["forecast", "classify", "next_token"]
+"""What a model is for."""
 
 
 class ShapeError(ValueError):
     """Arrays, or a file and its card, whose shapes do not fit each other."""
+
+
+class Array(NamedTuple):
+    """One of a model's inputs or outputs: its type, and its dimensions, by name where any length will do."""
+
+    dtype: Literal["float32", "int64", "bool"]
+    shape: tuple[int | str, ...]
+
+
+Arrays = Mapping[str, Array]
+"""A model's inputs or outputs in order."""
 
 
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +64,13 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
         if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):
             raise ValueError(f"inputs: {self.inputs} are not x and some of {INPUTS[1:]}")
 
+    @property
+    def arrays(self) -> Arrays:
+        """The file's inputs."""
+        window = ("batch", self.seq_len, len(self.features))
+        known = {"x": Array("float32", window), "observed": Array("bool", window), "step": Array("int64", ("batch",))}
+        return {name: known[name] for name in self.inputs}
+
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a model gives: the `horizon` steps after the window, (B,K,O) float32 in raw units."""
@@ -64,30 +85,48 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"horizon: {self.horizon} is less than 1")
         _check_names("targets", self.targets)
 
+    @property
+    def arrays(self) -> Arrays:
+        """The file's output."""
+        return {"forecast": Array("float32", ("batch", self.horizon, len(self.targets)))}
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
+
+class _Card(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
     """What a model file says about itself, as JSON under the key `tidecast` of its metadata."""
 
     format: int = FORMAT
     """The layout of this card."""
     name: str
     """The model's name."""
-    input: InputSpec
-    output: OutputSpec
     arch: str
     """The network: `lstm` or `segment`."""
     hyperparameters: dict[str, Setting] = {}
-    """What `model.lstm.build` needs to make the same network again."""
-    ranges: dict[str, tuple[float, float]] = {}
-    """Each feature's least and greatest value in the data it was trained and chosen on, raw units."""
-    trained_until: int
-    """The time of the last target seen, by training or validation; epoch milliseconds."""
+    """What `model.lstm` needs to make the same network again."""
     metrics: dict[str, float] = {}
     """The scores at the end of training."""
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ValueError(f"format: {self.format}, this version reads {FORMAT}")
+
+    def to_json(self) -> str:
+        """The card as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
+    """The card of a model that forecasts."""
+
+    task: ClassVar[Task] = "forecast"
+    input: InputSpec
+    output: OutputSpec
+    ranges: dict[str, tuple[float, float]] = {}
+    """Each feature's least and greatest value in the data it was trained and chosen on, raw units."""
+    trained_until: int
+    """The time of the last target seen, by training or validation; epoch milliseconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         missing = set(self.output.targets) - set(self.input.features)
         if missing:
             raise ValueError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
@@ -97,17 +136,88 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         """Where each target lies among the features."""
         return [self.input.features.index(name) for name in self.output.targets]
 
-    def to_json(self) -> str:
-        """The card as one line of JSON."""
-        return msgspec.json.encode(self).decode()
+    @property
+    def inputs(self) -> Arrays:
+        """The file's inputs."""
+        return self.input.arrays
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The card in a file's metadata. Raises ValueError naming the field that is wrong."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"the model's card: {error}") from None
+    @property
+    def outputs(self) -> Arrays:
+        """The file's output."""
+        return self.output.arrays
+
+
+class _TextCard(_Card, frozen=True, kw_only=True, tag_field="task"):
+    vocabulary: dict[str, Any]
+    """How a text becomes tokens, in the words of the windower that makes them."""
+    tokens: int
+    """V, how many different tokens there are, padding and the unknown one among them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < 3:
+            raise ValueError(f"tokens: {self.tokens}, and padding and the unknown one are two of them")
+
+
+class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
+    """The card of a model that labels texts: tokens, padded on the right to any length, to a probability a label."""
+
+    task: ClassVar[Task] = "classify"
+    labels: tuple[str, ...]
+    """C labels, in the order of the output's columns."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_names("labels", self.labels)
+        if len(self.labels) < 2:
+            raise ValueError(f"labels: {self.labels} leave nothing to tell apart")
+
+    @property
+    def inputs(self) -> Arrays:
+        """The file's inputs."""
+        return {"x": Array("int64", ("batch", "steps")), "lengths": Array("int64", ("batch",))}
+
+    @property
+    def outputs(self) -> Arrays:
+        """The file's output."""
+        return {"probability": Array("float32", ("batch", len(self.labels)))}
+
+
+class NextTokenCard(_TextCard, frozen=True, kw_only=True, tag="next_token"):
+    """The card of a model that continues texts: tokens and a state to each next token's logits, and the state then."""
+
+    task: ClassVar[Task] = "next_token"
+
+    @property
+    def inputs(self) -> Arrays:
+        """The file's inputs."""
+        return {"x": Array("int64", ("batch", "steps")), "h": self._state, "c": self._state}
+
+    @property
+    def outputs(self) -> Arrays:
+        """The file's outputs."""
+        logits = Array("float32", ("batch", "steps", self.tokens))
+        return {"logits": logits, "h_out": self._state, "c_out": self._state}
+
+    @property
+    def _state(self) -> Array:
+        return Array("float32", (int(self.hyperparameters["layers"]), "batch", int(self.hyperparameters["hidden"])))
+
+
+AnyCard = Card | ClassifierCard | NextTokenCard
+
+
+class _Head(msgspec.Struct):
+    task: Task = "forecast"
+
+
+def read_card(text: str) -> AnyCard:
+    """The card in a file's metadata. Raises ValueError naming the field that is wrong."""
+    kinds: dict[Task, type[AnyCard]] = {kind.task: kind for kind in (Card, ClassifierCard, NextTokenCard)}
+    try:
+        return msgspec.json.decode(text, type=kinds[msgspec.json.decode(text, type=_Head).task])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the model's card: {error}") from None
 
 
 def _check_names(field: str, names: tuple[str, ...]) -> None:

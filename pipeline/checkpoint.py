@@ -17,13 +17,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
 from pipeline.log import Commit, EventLog, LogError, Member, Writer
-from pipeline.windows import SeriesState, WindowConfig, WindowStore
+from pipeline.windows import SeriesState, WindowConfig
 
 FORMAT = 1
 PARTITION_KEY = b"partition"
@@ -39,6 +39,26 @@ class StateMismatch(Exception):
     """State and group, topic or windows do not belong together; the message says what to do."""
 
 
+class Stateful(Protocol):
+    """A windower's state, series by series."""
+
+    @property
+    def config(self) -> WindowConfig | None:
+        """What its states depend on; None for a windower that has none."""
+
+    def dirty(self) -> list[str]:
+        """The series that changed since the last `clean`."""
+
+    def clean(self) -> None:
+        """Count every series as unchanged."""
+
+    def state(self, series: str) -> SeriesState:
+        """A copy of a series' state."""
+
+    def restore(self, series: str, state: SeriesState) -> None:
+        """Put a series into a state."""
+
+
 class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a partition's state is the state of."""
 
@@ -52,9 +72,8 @@ class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A partition's windows as they were at R."""
+    """Where a partition's windows, as they were at R, go on."""
 
-    store: WindowStore
     replay_from: int | None
     """R, also for the metadata of commits; read [R, position) into the store. None for a new group."""
     position: int | None
@@ -77,8 +96,10 @@ class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
 Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
 
 
-def config_hash(config: WindowConfig) -> bytes:
+def config_hash(config: WindowConfig | None) -> bytes:
     """8 bytes that differ between configs with different windows."""
+    if config is None:
+        return bytes(8)
     grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
     return sha256(msgspec.json.encode((config.seq_len, config.features, grid))).digest()[:8]
 
@@ -124,7 +145,7 @@ def decode_metadata(metadata: str) -> int | None:
 
 
 def write_pass(
-    writer: Writer, member: Member, state_topic: str, partition: int, store: WindowStore, record: PartitionRecord
+    writer: Writer, member: Member, state_topic: str, partition: int, store: Stateful, record: PartitionRecord
 ) -> None:
     """Write what changed since the last pass and commit `record.position`, as one transaction of `writer`.
 
@@ -146,9 +167,11 @@ def write_pass(
 
 
 def recover(
-    log: EventLog, topic: str, state_topic: str, partition: int, committed: Commit | None, config: WindowConfig
+    log: EventLog, topic: str, state_topic: str, partition: int, committed: Commit | None, store: Stateful
 ) -> Recovered:
-    """A partition's windows as its last pass left them; `committed` is the group's commit, asked for before this.
+    """Fills an empty store with a partition's windows as its last pass left them.
+
+    `committed` is the group's commit, asked for before this.
 
     Raises StateMismatch where going on would give other windows than before.
     """
@@ -156,19 +179,19 @@ def recover(
     try:
         held = _newest(log, topic, state_topic, partition)
         if committed is None and not held:
-            return Recovered(WindowStore(config), None, None, 0, ())
+            return Recovered(None, None, 0, ())
         record = _checked_record(log, topic, committed, held)
         position = record.position if committed is None else committed.offset
         if position > bounds.end:
             raise StateMismatch(f"the group was at {position} and {topic}/{partition} ends at {bounds.end}")
-        store, corrupt = _filled_store(held, config)
+        corrupt = _fill(store, held)
     except StateMismatch as mismatch:
         raise StateMismatch(
             f"state {state_topic}/{partition} does not fit: {mismatch}. Use another group; or let this one start anew: "
             f"stop its members, then delete the topic {state_topic} and the group's offsets on {topic}"
         ) from None
     notes = _notes(record.position, position, bounds.start, committed is None, corrupt)
-    return Recovered(store, record.position, max(position, bounds.start), corrupt, notes)
+    return Recovered(record.position, max(position, bounds.start), corrupt, notes)
 
 
 def _newest(log: EventLog, topic: str, state_topic: str, partition: int) -> dict[bytes, bytes]:
@@ -204,9 +227,9 @@ def _checked_record(
     return record
 
 
-def _filled_store(held: Mapping[bytes, bytes], config: WindowConfig) -> tuple[WindowStore, int]:
-    """A store with all series, and how many were corrupt. Raises StateMismatch."""
-    store, hashed, corrupt = WindowStore(config), config_hash(config), 0
+def _fill(store: Stateful, held: Mapping[bytes, bytes]) -> int:
+    """Restore all series; how many were corrupt. Raises StateMismatch."""
+    hashed, corrupt = config_hash(store.config), 0
     for key, value in held.items():
         if not key.startswith(SERIES_PREFIX):
             continue
@@ -214,7 +237,7 @@ def _filled_store(held: Mapping[bytes, bytes], config: WindowConfig) -> tuple[Wi
             store.restore(key.removeprefix(SERIES_PREFIX).decode(), decode_series(hashed, value))
         except CorruptState:
             corrupt += 1
-    return store, corrupt
+    return corrupt
 
 
 def _notes(replay_from: int, position: int, start: int, expired: bool, corrupt: int) -> tuple[str, ...]:

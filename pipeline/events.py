@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,6 +26,7 @@ MAX_FLOAT32 = 3.4028234663852886e38
 MAX_SERIES_BYTES = 128
 MAX_VALUE_BYTES = 65_536
 MAX_HEADERS = 100
+Wire = TypeVar("Wire")
 
 
 class InvalidEvent(Exception):
@@ -66,10 +67,7 @@ class Decoder:
 
     def decode(self, record: Record) -> Event:
         """The record's event. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
-        payload = record.value or b""
-        if len(payload) > MAX_VALUE_BYTES or len(record.headers) > MAX_HEADERS:
-            raise InvalidEvent("too_large", f"{len(payload)} bytes, {len(record.headers)} headers")
-        wire = self._parse(payload)
+        wire = parse(self._json, record)
         series = self._series(wire.series, record.key)
         ts = self._time(wire.ts, record.timestamp)
         if len(self.features) == 1 and type(wire.value) is float:
@@ -78,20 +76,6 @@ class Decoder:
                 raise InvalidEvent("out_of_range", f"{value!r} does not fit in a float32")
             return Event(series, ts, (value,))
         return Event(series, ts, self._values(wire))
-
-    def _parse(self, payload: bytes) -> _Wire:
-        try:
-            return self._json.decode(payload)
-        except msgspec.ValidationError as error:
-            reason = "out_of_range" if "out of range" in str(error) else "schema"
-            raise InvalidEvent(reason, str(error)) from None
-        except UnicodeDecodeError as error:
-            raise InvalidEvent("bad_encoding", str(error)) from None
-        except msgspec.DecodeError as error:
-            reason = "bad_encoding" if "surrogate" in str(error) else "malformed_json"
-            raise InvalidEvent(reason, str(error)) from None
-        except RecursionError:
-            raise InvalidEvent("too_deep", "nested deeper than a thousand levels") from None
 
     def _values(self, wire: _Wire) -> tuple[float, ...]:
         given = {} if isinstance(wire.values, msgspec.UnsetType) else wire.values
@@ -136,6 +120,25 @@ class Decoder:
         if recorded >= 0 and ts > recorded + MAX_AHEAD:
             raise InvalidEvent("bad_time", f"{ts} lies more than 5 minutes ahead of its record's time {recorded}")
         return ts
+
+
+def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
+    """A record's value as JSON of the decoder's type. Raises InvalidEvent."""
+    payload = record.value or b""
+    if len(payload) > MAX_VALUE_BYTES or len(record.headers) > MAX_HEADERS:
+        raise InvalidEvent("too_large", f"{len(payload)} bytes, {len(record.headers)} headers")
+    try:
+        return decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        reason = "out_of_range" if "out of range" in str(error) else "schema"
+        raise InvalidEvent(reason, str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InvalidEvent("bad_encoding", str(error)) from None
+    except msgspec.DecodeError as error:
+        reason = "bad_encoding" if "surrogate" in str(error) else "malformed_json"
+        raise InvalidEvent(reason, str(error)) from None
+    except RecursionError:
+        raise InvalidEvent("too_deep", "nested deeper than a thousand levels") from None
 
 
 def check_series(name: str) -> str:

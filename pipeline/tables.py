@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import polars as pl
@@ -119,22 +120,27 @@ class Table:
             raise self.fault(at, column, what.format(self.columns[column][at]))
 
 
-def read_table(path: str) -> Table:
-    """Read a file, or standard input for ``-``: by its ending, else by its first bytes. Raises SourceError."""
-    name = "standard input" if path == "-" else path
-    data = _content(path, name)
+def read_table(path: str, *, header: bool = True) -> Table:
+    """Read a file, or standard input for ``-``: by its ending, else by its first bytes. Raises SourceError.
+
+    Without a `header` line a CSV's columns are called 1, 2 and so on.
+    """
+    name, data = _content(path)
     ending = Path(path.removesuffix(".gz")).suffix.lower()
-    if not data.strip():
-        raise SourceError(f"{name}: the file is empty")
     if ending in {".parquet", ".pq"} or data.startswith(b"PAR1"):
         table = _parquet(name, data)
     elif ending in {".jsonl", ".ndjson", ".json"} or data.lstrip().startswith(b"{"):
         table = _json_lines(name, _text(name, data))
     else:
-        table = _csv(name, _text(name, data))
+        table = _csv(name, _text(name, data), header)
     if table.columns.is_empty():
         raise SourceError(f"{name}: no rows below the header")
     return table
+
+
+def read_text(path: str) -> str:
+    """A file, or standard input for ``-``, as one UTF-8 text. Raises SourceError."""
+    return _text(*_content(path))
 
 
 def listed(names: Sequence[str]) -> str:
@@ -150,17 +156,20 @@ def _missing(text: pl.Series) -> pl.Series:
     return text.is_null() | text.str.strip_chars().str.to_lowercase().is_in(MISSING)
 
 
-def _content(path: str, name: str) -> bytes:
+def _content(path: str) -> tuple[str, bytes]:
+    """What the file is called, and its bytes, unpacked; not none."""
+    name = "standard input" if path == "-" else path
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{name}: {error.strerror}") from None
-    if not data.startswith(b"\x1f\x8b"):
-        return data
     try:
-        return gzip.decompress(data)
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (EOFError, OSError, zlib.error) as error:
         raise SourceError(f"{name}: the gzip file is cut short or damaged ({error})") from None
+    if not data.strip():
+        raise SourceError(f"{name}: the file is empty")
+    return name, data
 
 
 def _text(name: str, data: bytes) -> str:
@@ -171,23 +180,33 @@ def _text(name: str, data: bytes) -> str:
         raise SourceError(f"{name}: row {row}: not UTF-8 text (byte {data[error.start]:#x})") from None
 
 
-def _csv(name: str, text: str) -> Table:
+def _csv(name: str, text: str, header: bool) -> Table:
     first = text.lstrip().partition("\n")[0]
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count), strict=True)
+    if "\t" not in first:
+        return _separated(name, text, max(DELIMITERS, key=first.count), csv.QUOTE_MINIMAL, header)
+    try:
+        return _separated(name, text, "\t", csv.QUOTE_MINIMAL, header)
+    except SourceError:  # between tabs a quote is often just a quote
+        return _separated(name, text, "\t", csv.QUOTE_NONE, header)
+
+
+def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], header: bool) -> Table:
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     rows: list[int] = []
     cells: list[list[str]] = []
     chunks: list[pl.DataFrame] = []
     try:
-        header = [column.strip() for column in next(filter(None, lines), [])]
-        if len(set(header)) < len(header):
-            raise SourceError(f"{name}: row {lines.line_num}: two columns of one name among {listed(header)}")
-        schema = dict.fromkeys(header, pl.String)
-        for row in lines:
-            if len(row) == len(header):
+        first = next(filter(None, lines), [])
+        names = [column.strip() for column in first] if header else [str(place + 1) for place in range(len(first))]
+        if len(set(names)) < len(names):
+            raise SourceError(f"{name}: row {lines.line_num}: two columns of one name among {listed(names)}")
+        schema = dict.fromkeys(names, pl.String)
+        for row in lines if header else chain([first], lines):
+            if len(row) == len(names):
                 rows.append(lines.line_num)
                 cells.append(row)
             elif row:
-                raise SourceError(f"{name}: row {lines.line_num}: {_ragged(header, row)}")
+                raise SourceError(f"{name}: row {lines.line_num}: {_ragged(names, row)}")
             if len(cells) == CHUNK:
                 chunks.append(pl.DataFrame(cells, schema, orient="row"))
                 cells = []

@@ -11,10 +11,12 @@ Without a freq each event is a step, if it is later than the series' last one. W
     B windows   S steps of a window   F features
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.events import Event
 from pipeline.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate, view
@@ -73,6 +75,16 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.series)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """(B,): what their forecasts are keyed by."""
+        return [series.encode() for series in self.series]
+
+    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """A model's named inputs for some of the windows."""
+        part = slice(start, stop)
+        return {"x": self.x[part], "observed": self.observed[part], "step": self.step[part]}
 
     @staticmethod
     def concat(parts: Sequence["Windows"]) -> "Windows":

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from model.forecasting import ForecastConfig
 from model.spec import InputSpec
-from model.train import TrainConfig
 from pipeline.connect import connect
 from pipeline.log import Record
 
@@ -117,7 +117,7 @@ def test_help_tells_every_variable_and_default(tidecast: Tidecast, command: str)
 def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) -> None:
     text = " ".join(tidecast("train", "--help").stdout.split())
     for name in ("arch", "hidden", "epochs", "seed"):
-        assert re.search(rf"TIDECAST_{name.upper()}; default: \({getattr(TrainConfig(), name)}\)", text)
+        assert re.search(rf"TIDECAST_{name.upper()}; default: \({getattr(ForecastConfig(), name)}\)", text)
     assert re.search(rf"TIDECAST_MAX_GAP; default: \({InputSpec(seq_len=2).max_gap}\)", text)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploy.demo import HORIZON, Scoreboard
-from deploy.forecasts import Forecast
+from deploy.messages import Forecast
 
 HALF_HOUR = 1_800_000
 CUT, STEPS = 700, 1000

@@ -58,16 +58,18 @@ def forecasts(predictor: Predictor, windows: Windows) -> bytes:
 def test_our_own_model_says_what_it_takes(own_model: Path) -> None:
     predictor = load(own_model, "tiny/7", "cpu")
     assert (predictor.label, predictor.device, predictor.because) == ("tiny/7", "cpu", "asked for")
-    assert predictor.inputs == InputSpec(seq_len=12, freq="1h")
-    assert predictor.outputs == OutputSpec(horizon=4)
+    assert isinstance(predictor.card, Card)
+    assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
+    assert predictor.card.output == OutputSpec(horizon=4)
     (given,) = predictor.session.run(None, {"x": some(9).x})
     assert forecasts(predictor, some(9)) == given.tobytes()
 
 
 def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None:
     predictor = load(foreign_model, "foreign.onnx", "cpu")
-    assert predictor.inputs == InputSpec(seq_len=12)
-    assert predictor.outputs == OutputSpec(horizon=4)
+    assert isinstance(predictor.card, Card)
+    assert predictor.card.input == InputSpec(seq_len=12)
+    assert predictor.card.output == OutputSpec(horizon=4)
     (given,) = predictor.session.run(None, {"x": some(9).x})
     assert forecasts(predictor, some(9)) == given.tobytes()
 

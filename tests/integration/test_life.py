@@ -15,7 +15,7 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 
-from deploy.forecasts import Forecast
+from deploy.messages import Forecast
 from deploy.predictor import load
 from model.export import export
 from model.lstm import build

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from mlflow import MlflowClient
 
-from deploy.forecasts import Forecast
+from deploy.messages import Forecast
 from model.registry import Registry, sha256
 from pipeline.connect import connect
 from pipeline.log import Record
@@ -58,7 +58,7 @@ def test_versions_over_http(
     ended = tidecast(*train, *SHAPE)
     first = last_line(ended)
     assert {"model": "tides/1", "freq": "1h", "seq_len": SEQ_LEN, "epochs": EPOCHS}.items() <= first.items()
-    assert "train: 2 of 2, validation error" in ended.stderr
+    assert "epoch 2: validation error" in ended.stderr
     assert ended.stderr.endswith("registered tides/1: the champion\n")
     the_run_holds_all_there_is(uri, first)
     second = last_line(tidecast(*train, *SHAPE, "--seed", 1))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from model.export import save
+from model.forecasting import Fitted, ForecastConfig, fit
 from model.spec import InputSpec, OutputSpec
-from model.train import Fitted, TrainConfig, fit
 
 HOUR = 3_600_000
 SEQ_LEN, HORIZON = 24, 6
@@ -87,7 +87,7 @@ def wave_data() -> Data:
 def exported(
     request: pytest.FixtureRequest, wave_data: Data, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Fitted, Path]:
-    config = TrainConfig(arch=request.param, hidden=16, epochs=2)
+    config = ForecastConfig(arch=request.param, hidden=16, epochs=2)
     fitted = fit(wave_data, InputSpec(seq_len=SEQ_LEN, freq="1h"), OutputSpec(horizon=HORIZON), config, "waves")
     x = wave_data.values[fitted.split.validation[:, None] + np.arange(1 - SEQ_LEN, 1)]
-    return fitted, save(fitted.model, fitted.card, tmp_path_factory.mktemp("model"), x)
+    return fitted, save(fitted.model, fitted.card, tmp_path_factory.mktemp("model"), {"x": x})

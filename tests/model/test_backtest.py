@@ -16,7 +16,7 @@ from model.backtest import (
     steps_needed,
     targets,
 )
-from model.shapes import WindowData
+from model.series import WindowData
 from model.spec import ShapeError
 
 MakeData = Callable[..., WindowData]

@@ -9,21 +9,22 @@ import torch
 from safetensors.torch import load_file
 
 from model.export import ParityError, export, parity
+from model.forecasting import Fitted
 from model.lstm import build
 from model.plot import plot_forecasts
-from model.spec import Card
-from model.train import Fitted
+from model.spec import Card, read_card
 
 Exported = tuple[Fitted, Path]
 
 
 def test_one_file_tells_all_about_itself(exported: Exported) -> None:
     session = ort.InferenceSession(exported[1])
-    assert Card.from_json(session.get_modelmeta().custom_metadata_map["tidecast"]) == exported[0].card
+    assert read_card(session.get_modelmeta().custom_metadata_map["tidecast"]) == exported[0].card
     assert [(node.name, node.shape) for node in session.get_inputs()] == [("x", ["batch", 24, 1])]
     assert [(node.name, node.shape) for node in session.get_outputs()] == [("forecast", ["batch", 6, 1])]
     assert sorted(path.name for path in exported[1].parent.iterdir()) == [
         "card.json",
+        "example.safetensors",
         "model.onnx",
         "weights.safetensors",
     ]
@@ -35,7 +36,8 @@ def test_the_file_says_nothing_about_where_it_was_made(exported: Exported) -> No
 
 def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, wave_data: Any) -> None:
     folder = exported[1].parent
-    card = Card.from_json((folder / "card.json").read_text())
+    card = read_card((folder / "card.json").read_text())
+    assert isinstance(card, Card)
     model = build(card.input, card.output, card.arch, card.hyperparameters).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     x = torch.from_numpy(wave_data.values[:24][None])
@@ -44,7 +46,7 @@ def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, w
 
 def test_torch_and_onnxruntime_agree(exported: Exported) -> None:
     x = np.random.default_rng(0).normal(0, 1e4, (64, 24, 1)).astype(np.float32)
-    assert parity(exported[0].model, exported[1], x) <= 1e-4
+    assert parity(exported[0].model, exported[0].card, exported[1], {"x": x}) <= 1e-4
 
 
 def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> None:
@@ -55,8 +57,9 @@ def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> No
                 onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name)
             )
     onnx.save(changed, tmp_path / "changed.onnx")
+    rising = {"x": np.ones((1, 24, 1), np.float32).cumsum(axis=1)}
     with pytest.raises(ParityError, match="batch 1 "):
-        parity(exported[0].model, tmp_path / "changed.onnx", np.ones((1, 24, 1), np.float32).cumsum(axis=1))
+        parity(exported[0].model, exported[0].card, tmp_path / "changed.onnx", rising)
 
 
 def test_a_window_s_forecast_has_the_same_bytes_in_every_batch(exported: Exported) -> None:

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.forecasting import ForecastConfig
 from model.lstm import Forecaster, build, default_segment
 from model.spec import InputSpec, OutputSpec
-from model.train import TrainConfig
 
 Arch = Literal["lstm", "segment"]
 Location = Literal["last", "mean"]
@@ -19,7 +19,7 @@ both_locations = pytest.mark.parametrize("location", ["last", "mean"])
 def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: float = 1e-3) -> Forecaster:
     torch.manual_seed(1)
     inputs, outputs = InputSpec(seq_len=24, features=FEATURES), OutputSpec(horizon=6, targets=TARGETS)
-    config = TrainConfig(arch=arch, hidden=8, layers=layers, location=location)
+    config = ForecastConfig(arch=arch, hidden=8, layers=layers, location=location)
     return build(inputs, outputs, arch, config.settings(inputs, outputs), torch.full((3,), floor)).eval()
 
 

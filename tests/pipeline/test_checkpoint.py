@@ -45,9 +45,9 @@ class Group:
         deadline = time.monotonic() + 20
         while 0 not in self.member.poll(0.5, 100).assigned:
             assert time.monotonic() < deadline
-        committed = self.member.committed(0)
-        recovered = checkpoint.recover(self.log, self.topic, self.state_topic, 0, committed, self.config)
-        self.store, self.position = recovered.store, recovered.position or 0
+        committed, store = self.member.committed(0), WindowStore(self.config)
+        recovered = checkpoint.recover(self.log, self.topic, self.state_topic, 0, committed, store)
+        self.store, self.position = store, recovered.position or 0
         self.passed = recovered.replay_from or 0
         for records in self.log.read(self.topic, 0, self.passed, self.position):
             self._push(records)
@@ -303,10 +303,11 @@ def test_a_series_may_be_called_anything(local: EventLog, stopped: Group) -> Non
 
 
 def test_state_without_a_commit_goes_on_from_its_own_position(local: EventLog, stopped: Group) -> None:
-    recovered = checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, CONFIG)
+    store = WindowStore(CONFIG)
+    recovered = checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store)
     assert (recovered.replay_from, recovered.position) == (4, 4)
     assert "expired" in recovered.notes[0]
-    assert contents(recovered.store) == contents(uninterrupted(STEPS[:4], CONFIG))
+    assert contents(store) == contents(uninterrupted(STEPS[:4], CONFIG))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_a_commit_that_does_not_belong_to_the_state(
 
 def refused(log: EventLog, group: Group, reason: str, committed: Commit | None, config: WindowConfig = CONFIG) -> None:
     with pytest.raises(StateMismatch, match=reason) as failure:
-        checkpoint.recover(log, group.topic, group.state_topic, 0, committed, config)
+        checkpoint.recover(log, group.topic, group.state_topic, 0, committed, WindowStore(config))
     assert f"state {group.state_topic}/0" in str(failure.value)
     assert "Use another group; or" in str(failure.value)
 
@@ -347,7 +348,7 @@ def test_other_windows(local: EventLog, stopped: Group, config: WindowConfig) ->
 
 def test_the_same_windows_in_other_words(local: EventLog, stopped: Group) -> None:
     config = WindowConfig(seq_len=4, freq="60s")
-    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, config).position == 4
+    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, WindowStore(config)).position == 4
     assert checkpoint.config_hash(WindowConfig(seq_len=4, max_gap=1)) == checkpoint.config_hash(WindowConfig(seq_len=4))
 
 
@@ -374,7 +375,7 @@ def test_a_state_topic_with_other_partitions(local: EventLog, stopped: Group) ->
     topic = f"input-{next(names)}"
     local.create_topic(topic, 2)
     with pytest.raises(StateMismatch, match=r"1 partitions, and .* has 2"):
-        checkpoint.recover(local, topic, stopped.state_topic, 0, None, CONFIG)
+        checkpoint.recover(local, topic, stopped.state_topic, 0, None, WindowStore(CONFIG))
 
 
 def test_a_newer_format(local: EventLog, stopped: Group) -> None:

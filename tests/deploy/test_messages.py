@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.forecasts import Forecast, dead_letter, encode_forecasts
+from deploy.messages import Forecast, dead_letter, encode_forecasts
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
 from pipeline.windows import Windows
 

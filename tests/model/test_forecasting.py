@@ -7,19 +7,20 @@ import pytest
 import torch
 
 from model.backtest import baselines, mse, series_scale, targets
-from model.shapes import WindowData
+from model.forecasting import Fitted, ForecastConfig, fit, forecast
+from model.series import WindowData
 from model.spec import InputSpec, OutputSpec
-from model.train import Epoch, Fitted, TrainConfig, choose_device, fit, forecast
+from model.train import choose_device
 from pipeline.windows import WindowConfig, sliding_windows
 
 MakeData = Callable[..., WindowData]
 Arch = Literal["lstm", "segment"]
 
 INPUTS, OUTPUTS = InputSpec(seq_len=24, freq="1h"), OutputSpec(horizon=6)
-QUICK = TrainConfig(hidden=8, epochs=3, seed=5)
+QUICK = ForecastConfig(hidden=8, epochs=3, seed=5)
 
 
-def train(data: WindowData, config: TrainConfig = QUICK, **given: Any) -> Fitted:
+def train(data: WindowData, config: ForecastConfig = QUICK, **given: Any) -> Fitted:
     return fit(data, INPUTS, OUTPUTS, config, "waves", **given)
 
 
@@ -39,25 +40,30 @@ def test_the_same_seed_gives_the_same_weights(arch: Arch, wave_data: Any) -> Non
 
 
 def test_a_daily_wave_is_learnt_better_than_the_naive(wave_data: Any) -> None:
-    seen: list[Epoch] = []
-    fitted = train(wave_data, TrainConfig(hidden=32, epochs=20), on_epoch=seen.append)
-    assert fitted.history == seen
-    assert [epoch.number for epoch in seen] == list(range(1, len(seen) + 1))
-    assert fitted.card.metrics["validation_mse"] < seen[-1].naive_mse
+    seen: list[tuple[int, int, int]] = []
+    fitted = train(
+        wave_data,
+        ForecastConfig(hidden=32, epochs=20),
+        on_step=lambda done, total, history: seen.append((done, total, len(history))),
+    )
+    assert [epoch.number for epoch in fitted.history] == list(range(1, len(fitted.history) + 1))
+    steps = seen[-1][1] // 20
+    assert seen[-1] == (steps * len(fitted.history), steps * 20, len(fitted.history))
+    assert fitted.card.metrics["validation_mse"] < fitted.naive_mse
 
 
 def test_the_best_weights_are_kept_and_scored_as_the_forecasts_are(wave_data: Any) -> None:
     fitted = train(wave_data, replace(QUICK, learning_rate=0.3, epochs=8, patience=2))
-    best = min(fitted.history, key=lambda epoch: epoch.validation_mse)
+    best = min(fitted.history, key=lambda epoch: epoch.validation_loss)
     assert len(fitted.history) - best.number <= 2
     ends = fitted.split.validation
     actual, observed = targets(wave_data, ends, 6, [0])
     scale = series_scale(wave_data, [0], fitted.split.cut)[wave_data.series[ends]][:, None]
     again = mse(forecast(fitted.model, wave_data, ends), actual, scale, observed)
-    assert again == pytest.approx(best.validation_mse, rel=1e-4)
+    assert again == pytest.approx(best.validation_loss, rel=1e-4)
     naive = mse(baselines(wave_data, ends, 6, [0], "1h")["day"], actual, scale, observed)
     assert fitted.card.metrics["naive_day_mse"] == pytest.approx(naive)
-    assert fitted.history[0].naive_mse <= naive
+    assert fitted.naive_mse <= naive
 
 
 def test_the_card_tells_what_was_seen(wave_data: Any) -> None:
@@ -95,7 +101,7 @@ def test_several_features_forecast_some_of_them(make_data: MakeData) -> None:
     fitted = fit(data, inputs, OutputSpec(horizon=6, targets=("c", "b")), QUICK, "three")
     assert forecast(fitted.model, data, fitted.split.validation[:9]).shape == (9, 6, 2)
     assert set(fitted.card.ranges) == {"a", "b", "c"}
-    assert fitted.history[0].naive_mse == fitted.card.metrics["naive_last_mse"]
+    assert fitted.naive_mse == fitted.card.metrics["naive_last_mse"]
     assert np.isfinite(fitted.card.metrics["validation_mse"])
 
 
@@ -148,4 +154,4 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
 )
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
-        TrainConfig(**{field: value})  # type: ignore[arg-type]
+        ForecastConfig(**{field: value})  # type: ignore[arg-type]

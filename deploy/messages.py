@@ -1,4 +1,4 @@
-"""The messages a service writes: forecasts, and dead letters for records that are no events."""
+"""The messages a service writes: forecasts, labels, and dead letters for records that are neither events nor texts."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
 from pipeline.log import Record
+from pipeline.text import Texts
 from pipeline.windows import Windows
 
 
@@ -49,6 +50,24 @@ def _rows(values: npt.NDArray[np.float32], targets: Sequence[str]) -> Sequence[l
         rows: list[list[float]] = values[:, :, 0].tolist()
         return rows
     return [dict(zip(targets, row.T.tolist(), strict=True)) for row in values]
+
+
+class Label(msgspec.Struct, gc=False):
+    """One text's likeliest label and its probability; `id` as the text's own, `model` which version said so."""
+
+    id: str | int
+    label: str
+    probability: float
+    model: str
+
+
+def encode_labels(
+    texts: Texts, parts: Iterable[npt.NDArray[np.float32]], labels: Sequence[str], model: str
+) -> Iterator[bytes]:
+    """Each text's label as JSON bytes, in the texts' order; `parts` are (b,C), together as many as texts."""
+    best = ((labels[row.argmax()], float(row.max())) for part in parts for row in part)
+    for name, (label, probability) in zip(texts.ids, best, strict=True):
+        yield _encode(Label(name, label, probability, model))
 
 
 class DeadLetter(NamedTuple):

@@ -1,0 +1,93 @@
+"""What a training was asked for, and whose job it is."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from deploy.config import ConfigError, Device
+from deploy.texts import CHARACTERS, ClassifyJob, NextTokenJob, learn_labels, learn_text
+from deploy.training import TrainJob
+from deploy.training import learn as learn_series
+from model.forecasting import ForecastConfig
+from model.texts import ClassifyConfig, NextTokenConfig
+from pipeline.sources import Columns
+from pipeline.text import Vocabulary
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `tidecast train`; None is each task's own default."""
+
+    name: str
+    task: Literal["forecast", "classify", "next-token"] = "forecast"
+    topic: str | None = None
+    data: str | None = None
+    bootstrap: str
+    horizon: int | None = None
+    seq_len: int | None = None
+    freq: str | None = None
+    max_gap: int | None = None
+    arch: Literal["lstm", "segment"] | None = None
+    hidden: int | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    features: tuple[str, ...] = ("value",)
+    series_column: str | None = None
+    time_column: str | None = None
+    value_column: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    tokeniser: Literal["word", "char"] | None = None
+    max_len: int | None = None
+    cut: Literal["head", "tail"] | None = None
+    balance: bool | None = None
+    device: Device = "auto"
+    tracking_uri: str
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of the options that were given."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def learn(asked: Asked) -> dict[str, object]:
+    """`tidecast train`: train, register, and say what came of it. Raises ConfigError where there is no data."""
+    if asked.task == "forecast":
+        columns = source_columns(asked)
+        return learn_series(forecast_job(asked), asked.topic, asked.data, columns, asked.bootstrap, asked.tracking_uri)
+    if asked.data is None:
+        raise ConfigError(f"data: --task {asked.task} learns from a file, --data FILE")
+    if asked.task == "classify":
+        text_columns = (asked.text_column, asked.label_column, asked.group_column)
+        return learn_labels(classify_job(asked), asked.data, text_columns, asked.tracking_uri)
+    return learn_text(next_token_job(asked), asked.data, asked.tracking_uri)
+
+
+def source_columns(asked: Asked) -> Columns:
+    """Where a file of measurements has what."""
+    return Columns(series=asked.series_column, ts=asked.time_column, value=asked.value_column, features=asked.features)
+
+
+def forecast_job(asked: Asked) -> TrainJob:
+    """A forecaster's training. Raises ValueError naming the field that is wrong."""
+    return TrainJob(
+        config=ForecastConfig(**asked.given("arch", "hidden", "epochs", "seed", "device")),
+        **asked.given("name", "features", "freq", "max_gap", "horizon", "seq_len"),
+    )
+
+
+def classify_job(asked: Asked) -> ClassifyJob:
+    """A classifier's training."""
+    return ClassifyJob(
+        vocabulary=Vocabulary(**asked.given("tokeniser", "cut")),
+        config=ClassifyConfig(**asked.given("hidden", "epochs", "seed", "device", "balance")),
+        **asked.given("name", "max_len"),
+    )
+
+
+def next_token_job(asked: Asked) -> NextTokenJob:
+    """The training of a model that continues texts."""
+    return NextTokenJob(
+        vocabulary=msgspec.structs.replace(CHARACTERS, **asked.given("tokeniser")),
+        config=NextTokenConfig(**asked.given("hidden", "epochs", "seed", "device")),
+        **asked.given("name"),
+    )

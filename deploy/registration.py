@@ -1,0 +1,99 @@
+"""From a fitted model, whatever its task, to a registered version."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import nn
+
+from deploy.console import progress, say
+from model.export import Examples, save
+from model.registry import CorruptModel, Registry, UnknownModel, Version
+from model.spec import AnyCard
+from model.train import Epoch, OnStep
+
+EXAMPLES = 64
+"""Rows that torch and onnxruntime are compared on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A fitted model with all that is kept of how it came about."""
+
+    model: nn.Module
+    card: AnyCard
+    history: Sequence[Epoch]
+    loss: str
+    """What the validation loss is called among the run's metrics."""
+    examples: Examples
+    """Its named inputs for some real rows, to compare torch and onnxruntime on."""
+    params: Mapping[str, object]
+    tags: Mapping[str, str]
+    draw: Callable[[Path], None]
+    """Puts pictures into a folder."""
+
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return min(self.history, key=lambda epoch: epoch.validation_loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A registered version and how it came about."""
+
+    version: Version
+    candidate: Candidate
+
+    def summary(self, **shape: object) -> dict[str, object]:
+        """What `tidecast train --json` prints; `shape` is the task's own."""
+        card, history = self.candidate.card, self.candidate.history
+        return {
+            "model": self.version.label,
+            "task": card.task,
+            "arch": card.arch,
+            **shape,
+            "epochs": len(history),
+            "seconds": round(sum(epoch.seconds for epoch in history), 2),
+            **card.metrics,
+            "sha256": self.version.sha256,
+        }
+
+
+def check_registry(registry: Registry, name: str) -> None:
+    """A registry out of reach is better known before the training. Raises RegistryError."""
+    with suppress(UnknownModel, CorruptModel):
+        registry.resolve(name)
+
+
+@contextmanager
+def watched(in_words: Callable[[Epoch], str]) -> Iterator[OnStep]:
+    """Shows how far a training is, by its steps, with the newest epoch in words."""
+    with progress("train", 1) as report:
+        yield lambda done, total, history: report(
+            done, f"epoch {len(history)}: {in_words(history[-1])}" if history else "", total
+        )
+
+
+def register(candidate: Candidate, registry: Registry) -> Trained:
+    """Export a candidate, check the file, log its run and register it; the first of a name becomes champion."""
+    card = candidate.card
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save(candidate.model, card, folder, candidate.examples)
+        candidate.draw(folder)
+        version = registry.record(
+            card.name,
+            folder,
+            params={"task": card.task, **candidate.params},
+            history=[
+                {"train_loss": epoch.train_loss, candidate.loss: epoch.validation_loss} for epoch in candidate.history
+            ],
+            metrics=card.metrics,
+            tags={**candidate.tags, **{name: f"{value:.6g}" for name, value in card.metrics.items()}},
+        )
+    champion = registry.resolve(card.name).label
+    served = "the champion" if champion == version.label else f"the champion is still {champion}"
+    say(f"registered {version.label}: {served}")
+    return Trained(version, candidate)

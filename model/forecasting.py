@@ -1,0 +1,141 @@
+"""Forecasting: one LSTM over the windows of all series, judged in time on what came later."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.backtest import Rows, Split, naive_scores, series_scale, split
+from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, build, default_segment
+from model.series import WindowData, Windows
+from model.shapes import Batch
+from model.spec import Card, InputSpec, OutputSpec, Setting
+from model.train import Epoch, OnStep, TrainConfig, optimise, repeatable
+
+FLOOR = 0.01
+"""The least scale of a window, in standard deviations of the calmest series."""
+_EVALUATION_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastConfig(TrainConfig):
+    """How a forecasting model is made. The only place for these defaults."""
+
+    arch: Literal["lstm", "segment"] = "segment"
+    """The network."""
+    segment: int | None = None
+    """Steps in a segment, a divisor of seq_len and horizon; None: the longest sensible one. Only for arch segment."""
+    location: Literal["last", "mean"] = "last"
+    """What is taken off a window before the network and put back after it."""
+    validation: float = 1 / 7
+    """The share of the data, last in time, that validates."""
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        if self.arch not in ARCHITECTURES:
+            raise ValueError(f"arch: {self.arch!r} is none of {ARCHITECTURES}")
+        if self.location not in LOCATIONS:
+            raise ValueError(f"location: {self.location!r} is none of {LOCATIONS}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation: {self.validation} is not in (0, 1)")
+
+    def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
+        """The hyperparameters that `model.lstm.build` takes."""
+        settings = self.network() | {"location": self.location}
+        if self.arch == "segment":
+            settings["segment"] = self.segment or default_segment(inputs.seq_len, outputs.horizon)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained model, on the CPU, and how it came about; losses are mse in z-scores of each series' training part."""
+
+    model: Forecaster
+    card: Card
+    history: list[Epoch]
+    split: Split
+
+    @property
+    def naive_mse(self) -> float:
+        """The best seasonal naive's error, or without seasons the last value's, on the same validation windows."""
+        scores = {name: score for name, score in self.card.metrics.items() if name.startswith("naive_")}
+        return min(
+            (score for name, score in scores.items() if name != "naive_last_mse"), default=scores["naive_last_mse"]
+        )
+
+
+def forecast_card(inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str) -> Card:
+    """The card of a model that has not been trained yet."""
+    settings = config.settings(inputs, outputs)
+    return Card(name=name, input=inputs, output=outputs, arch=config.arch, hyperparameters=settings, trained_until=0)
+
+
+def fit(
+    data: WindowData,
+    inputs: InputSpec,
+    outputs: OutputSpec,
+    config: ForecastConfig,
+    name: str,
+    on_step: OnStep | None = None,
+) -> Fitted:
+    """Trains one model on the windows of all series, and keeps the weights that were best on validation.
+
+    On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
+    wrong, or saying how many events are needed where there are too few windows.
+    """
+    card = forecast_card(inputs, outputs, config, name)
+    parts = split(data, outputs.horizon, config.validation)
+    scale = series_scale(data, card.target_columns, parts.cut)
+    with repeatable(config) as device:
+        model = build(inputs, outputs, card.arch, card.hyperparameters, _floor(data, parts.cut)).to(device)
+        windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
+        history = optimise(model, _Source(windows, parts, config.batch), config, on_step)
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    metrics = {"validation_mse": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
+    naive = naive_scores(data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, scale)
+    metrics |= {f"naive_{season}_mse": score for season, score in naive.items()}
+    trained_until = int(data.ts[np.concatenate([parts.train, parts.validation]) + outputs.horizon].max())
+    seen = {"trained_until": trained_until, "ranges": _ranges(data, inputs.features), "metrics": metrics}
+    return Fitted(model.cpu().eval(), msgspec.structs.replace(card, **seen), history, parts)
+
+
+@torch.no_grad()
+def forecast(model: Forecaster, data: WindowData, ends: Rows) -> npt.NDArray[np.float32]:
+    """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one."""
+    back = np.arange(1 - data.seq_len, 1)
+    parts = np.array_split(ends, -(-len(ends) // _EVALUATION_BATCH))
+    return torch.cat([model(torch.from_numpy(data.values[part[:, None] + back])) for part in parts]).numpy()
+
+
+class _Source:
+    """Batches of windows, in a new order for each training pass."""
+
+    def __init__(self, windows: Windows, parts: Split, size: int) -> None:
+        self._windows, self._size = windows, size
+        self._train, self._validation = torch.from_numpy(parts.train), torch.from_numpy(parts.validation)
+        self.steps = -(-len(self._train) // size)
+
+    def train(self) -> Iterator[Batch]:
+        return self._batches(self._train[torch.randperm(len(self._train))], self._size)
+
+    def validation(self) -> Iterator[Batch]:
+        return self._batches(self._validation, _EVALUATION_BATCH)
+
+    def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:
+        return (self._windows.batch(part) for part in torch.split(ends, size))
+
+
+def _floor(data: WindowData, before: int) -> Tensor:
+    scale = series_scale(data, range(data.values.shape[1]), before)
+    return torch.from_numpy(FLOOR * scale.min(axis=0)).float()
+
+
+def _ranges(data: WindowData, features: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    pairs = zip(features, data.values.min(axis=0), data.values.max(axis=0), strict=True)
+    return {name: (float(least), float(greatest)) for name, least, greatest in pairs}

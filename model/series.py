@@ -1,0 +1,95 @@
+"""Windows of series as training takes them: batches gathered from views. Shapes: model/shapes.py.
+
+T rows of all series, one after another   N windows   B batch   S steps   F features   K horizon steps   O targets
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.shapes import Batch
+
+
+class WindowData(Protocol):
+    """Windows as training takes them: rows of one array, series after series, and where each window ends."""
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """(T,F), raw units; filled where not observed."""
+
+    @property
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """(T,F): False where a hole was filled."""
+
+    @property
+    def step(self) -> npt.NDArray[np.int64]:
+        """(T,): index on the grid."""
+
+    @property
+    def ts(self) -> npt.NDArray[np.int64]:
+        """(T,): event time, epoch milliseconds."""
+
+    @property
+    def series(self) -> npt.NDArray[np.int32]:
+        """(T,): index into names."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The series."""
+
+    @property
+    def run(self) -> npt.NDArray[np.int32]:
+        """(T,): rows that follow each other without a break share a number."""
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """(N,): the row of each window's last step."""
+
+    @property
+    def seq_len(self) -> int:
+        """S."""
+
+
+class Windows:
+    """Batches gathered from views over one array: memory is that of the data, not S+K times it.
+
+    `scale` is (series, O), `columns` says where the targets lie among the features.
+    """
+
+    def __init__(
+        self,
+        data: WindowData,
+        horizon: int,
+        columns: Sequence[int],
+        scale: npt.NDArray[np.float64],
+        device: torch.device,
+    ) -> None:
+        self.seq_len = data.seq_len
+        self._columns = torch.tensor(columns, device=device)
+        self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
+        self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
+        self._series = torch.from_numpy(data.series).to(device)
+        self._scale = torch.from_numpy(scale.astype(np.float32)).to(device)
+
+    def batch(self, ends: Tensor) -> Batch:
+        """The windows that end in these rows, (B,) int64; each has its whole horizon in its run."""
+        ends = ends.to(self._series.device)
+        starts = ends - self.seq_len + 1
+        rows, observed = self._windows[starts], self._observed[starts][:, self.seq_len :]
+        y = rows[:, self.seq_len :].index_select(2, self._columns)
+        scale = self._scale[self._series[ends]].unsqueeze(1)
+        return Batch(
+            task="forecast",
+            x=rows[:, : self.seq_len],
+            y=y,
+            observed=observed.index_select(2, self._columns),
+            scale=scale,
+        )
+
+
+def _views(rows_TF: Tensor, length: int) -> Tensor:
+    return rows_TF.unfold(0, length, 1).transpose(1, 2)

@@ -1,0 +1,317 @@
+"""Labelling texts and continuing them: what the classification path adds to the loop in model/train.py.
+
+N texts   S tokens of the longest   B batch   C labels
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from torch import Tensor
+
+from model.shapes import IGNORED, Batch
+from model.spec import ClassifierCard, NextTokenCard, Setting
+from model.tokens import Classifier, NextToken, build_classifier, build_next_token
+from model.train import Epoch, OnStep, TrainConfig, optimise, repeatable
+
+Ints = npt.NDArray[np.int64]
+_BUCKET = 50
+"""Batches that are sorted by length together."""
+_EVALUATION_BATCH = 256
+TextModel = TypeVar("TextModel", Classifier, NextToken)
+TextCard = TypeVar("TextCard", ClassifierCard, NextTokenCard)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifyConfig(TrainConfig):
+    """How a classifier is made. The only place for these defaults."""
+
+    dropout: float = 0.5
+    epochs: int = 10
+    patience: int = 3
+    embedding: int = 64
+    """E, width of a token; 0: one-hot."""
+    select: Literal["last", "mean_max", "last_padded"] = "mean_max"
+    """Which of the LSTM's outputs the head sees."""
+    token_dropout: float = 0.1
+    """Share of the tokens made unknown in training."""
+    balance: bool = False
+    """Whether each label counts the same in the loss, however many texts it has."""
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        if self.embedding < 0:
+            raise ValueError(f"embedding: {self.embedding} is negative")
+        if not 0 <= self.token_dropout < 1:
+            raise ValueError(f"token_dropout: {self.token_dropout} is not in [0, 1)")
+
+    def settings(self) -> dict[str, Setting]:
+        """The hyperparameters that `model.tokens` takes."""
+        own = {"embedding": self.embedding, "select": self.select, "token_dropout": self.token_dropout}
+        return self.network() | own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextTokenConfig(TrainConfig):
+    """How a model that continues texts is made. The only place for these defaults."""
+
+    hidden: int = 512
+    epochs: int = 3
+    batch: int = 32
+    """Streams that the text is read in, side by side."""
+    embedding: int = 64
+    """E, width of a token; 0: one-hot."""
+    steps: int = 128
+    """S, tokens between two steps of the optimiser; the state goes on, its gradient ends."""
+
+    def settings(self) -> dict[str, Setting]:
+        """The hyperparameters that `model.tokens` takes."""
+        return self.network() | {"embedding": self.embedding}
+
+
+class TextData(Protocol):
+    """Texts as training takes them."""
+
+    @property
+    def x(self) -> Ints:
+        """(N,S) tokens, 0 padding on the right."""
+
+    @property
+    def lengths(self) -> Ints:
+        """(N,), 1 to S."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Rows to train on, to choose by and to judge on; no group lies in two of them."""
+
+    train: Ints
+    validation: Ints
+    test: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class FittedText(Generic[TextModel, TextCard]):
+    """A trained model, on the CPU, and how it came about; losses are nats a label or token."""
+
+    model: TextModel
+    card: TextCard
+    history: list[Epoch]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How labels given compare with the true ones."""
+
+    accuracy: float
+    mcc: float
+    """Matthews' correlation coefficient."""
+    f1: float
+    """Of the second label if there are two, else the labels' mean."""
+    majority: float
+    """The accuracy of always saying the most frequent label."""
+    confusion: Ints
+    """(C,C): rows true, columns given."""
+
+
+def partition(y: Ints, groups: Sequence[str] | None, share: float, seed: int) -> Parts:
+    """Cuts rows at random into three; `share` of them validates and as many are for the test.
+
+    Without groups each part has the labels in the same shares; with them all rows of a group stay together. Raises
+    ValueError where there is too little to cut.
+    """
+    rows = np.arange(len(y))
+    smallest = int(np.bincount(y).min())
+    if smallest < 3:
+        raise ValueError(f"labels: each needs at least 3 texts, and one has {smallest}")
+    rest, test = _cut(rows, y, groups, share, seed)
+    train, validation = _cut(rest, y, groups, share / (1 - share), seed)
+    return Parts(train, validation, test)
+
+
+def _cut(rows: Ints, y: Ints, groups: Sequence[str] | None, share: float, seed: int) -> tuple[Ints, Ints]:
+    if groups is None:
+        kept, cut = train_test_split(
+            rows, test_size=max(round(share * len(rows)), len(set(y.tolist()))), random_state=seed, stratify=y[rows]
+        )
+    else:
+        split = GroupShuffleSplit(1, test_size=share, random_state=seed)
+        kept, cut = (rows[part] for part in next(split.split(rows, groups=np.asarray(groups)[rows])))
+    return np.sort(kept), np.sort(cut)
+
+
+def classifier_card(
+    labels: Sequence[str], vocabulary: Mapping[str, Any], tokens: int, config: ClassifyConfig, name: str
+) -> ClassifierCard:
+    """The card of a classifier that has not been trained yet."""
+    return ClassifierCard(
+        name=name,
+        arch="lstm",
+        hyperparameters=config.settings(),
+        vocabulary=dict(vocabulary),
+        tokens=tokens,
+        labels=tuple(labels),
+    )
+
+
+def fit_classifier(
+    data: TextData,
+    y: Ints,
+    labels: Sequence[str],
+    train: Ints,
+    validation: Ints,
+    vocabulary: Mapping[str, Any],
+    tokens: int,
+    config: ClassifyConfig,
+    name: str,
+    on_step: OnStep | None = None,
+) -> FittedText[Classifier, ClassifierCard]:
+    """Trains a classifier on the texts in `train`, and keeps the weights that were best on those in `validation`.
+
+    `y` (N,) are places in `labels`, `vocabulary` how texts became the `tokens` different tokens of `data`. On the CPU
+    the same seed and number of threads give the same weights. Raises ValueError.
+    """
+    card = classifier_card(labels, vocabulary, tokens, config, name)
+    with repeatable(config) as device:
+        model = build_classifier(card).to(device)
+        source = _Texts(
+            data, y, train, validation, _weights(y[train], len(labels), config.balance), config.batch, device
+        )
+        history = optimise(model, source, config, on_step)
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    metrics = {"validation_loss": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
+    return FittedText(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
+
+
+def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
+    """How much a text of each label counts, 1 on average."""
+    counts = np.bincount(y, minlength=labels)
+    if not balance:
+        return np.ones(labels, np.float32)
+    return (len(y) / np.maximum(counts, 1) / np.count_nonzero(counts)).astype(np.float32)
+
+
+class _Texts:
+    """Batches of texts of like length, in a new order for each training pass."""
+
+    def __init__(
+        self,
+        data: TextData,
+        y: Ints,
+        train: Ints,
+        validation: Ints,
+        weights: npt.NDArray[np.float32],
+        size: int,
+        device: torch.device,
+    ) -> None:
+        self._x, self._lengths = torch.from_numpy(data.x), torch.from_numpy(data.lengths)
+        self._y = torch.from_numpy(y.astype(np.float32) if len(weights) == 2 else y)
+        self._weight = torch.from_numpy(weights[y])
+        self._train, self._validation = torch.from_numpy(train), torch.from_numpy(validation)
+        self._size, self._device = size, device
+        self.steps = -(-len(train) // size)
+
+    def train(self) -> Iterator[Batch]:
+        shuffled = self._train[torch.randperm(len(self._train))]
+        parts = [
+            part
+            for bucket in torch.split(shuffled, _BUCKET * self._size)
+            for part in torch.split(bucket[self._lengths[bucket].argsort()], self._size)
+        ]
+        return (self._batch(parts[place]) for place in torch.randperm(len(parts)).tolist())
+
+    def validation(self) -> Iterator[Batch]:
+        by_length = self._validation[self._lengths[self._validation].argsort()]
+        return (self._batch(part) for part in torch.split(by_length, _EVALUATION_BATCH))
+
+    def _batch(self, rows: Tensor) -> Batch:
+        lengths = self._lengths[rows]
+        x, y, weight = self._x[rows, : int(lengths.max())], self._y[rows], self._weight[rows]
+        on = self._device
+        return Batch(task="classify", x=x.to(on), y=y.to(on), lengths=lengths.to(on), weight=weight.to(on))
+
+
+@torch.no_grad()
+def probabilities(model: Classifier, data: TextData, rows: Ints) -> npt.NDArray[np.float32]:
+    """Each label's probability (N,C) for the texts in these rows; at least one."""
+    parts = np.array_split(rows, -(-len(rows) // _EVALUATION_BATCH))
+    given = ((torch.from_numpy(data.x[part]), torch.from_numpy(data.lengths[part])) for part in parts)
+    return torch.cat([model(x[:, : int(lengths.max())], lengths) for x, lengths in given]).numpy()
+
+
+def judge(given: npt.NDArray[np.float32], y: Ints) -> Report:
+    """Compares the likeliest labels of probabilities (N,C) with the true ones (N,)."""
+    said, labels = given.argmax(1), np.arange(given.shape[1])
+    averaged: dict[str, Any] = {"average": "binary"} if len(labels) == 2 else {"average": "macro", "labels": labels}
+    return Report(
+        accuracy=float(accuracy_score(y, said)),
+        mcc=float(matthews_corrcoef(y, said)),
+        f1=float(f1_score(y, said, zero_division=0.0, **averaged)),
+        majority=float(np.bincount(y).max() / len(y)),
+        confusion=confusion_matrix(y, said, labels=labels),
+    )
+
+
+def next_token_card(vocabulary: Mapping[str, Any], tokens: int, config: NextTokenConfig, name: str) -> NextTokenCard:
+    """The card of a model that has not been trained yet to continue texts."""
+    settings = config.settings()
+    return NextTokenCard(name=name, arch="lstm", hyperparameters=settings, vocabulary=dict(vocabulary), tokens=tokens)
+
+
+def fit_next_token(
+    train: Ints,
+    validation: Ints,
+    vocabulary: Mapping[str, Any],
+    tokens: int,
+    config: NextTokenConfig,
+    name: str,
+    on_step: OnStep | None = None,
+) -> FittedText[NextToken, NextTokenCard]:
+    """Trains a model to continue the tokens `train` (T,), and keeps the weights that were best on `validation` (T',).
+
+    Raises ValueError where a text is too short for the streams it is read in.
+    """
+    card = next_token_card(vocabulary, tokens, config, name)
+    with repeatable(config) as device:
+        model = build_next_token(card).to(device)
+        history = optimise(model, _Streams(train, validation, config.batch, config.steps, device), config, on_step)
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    metrics = {"validation_nats": best.validation_loss, "train_nats": best.train_loss, "best_epoch": best.number}
+    return FittedText(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
+
+
+class _Streams:
+    """A text cut into streams that are read side by side, some steps at a time; all but its first token are targets."""
+
+    def __init__(self, train: Ints, validation: Ints, streams: int, steps: int, device: torch.device) -> None:
+        for part, text in (("training", train), ("validation", validation)):
+            if len(text) <= streams:
+                raise ValueError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
+        self._train, self._validation = (_side_by_side(text, streams, device) for text in (train, validation))
+        self._length = steps
+        self.steps = -(-self._train[0].shape[1] // steps)
+
+    def train(self) -> Iterator[Batch]:
+        return self._chunks(*self._train)
+
+    def validation(self) -> Iterator[Batch]:
+        return self._chunks(*self._validation)
+
+    def _chunks(self, x: Tensor, y: Tensor) -> Iterator[Batch]:
+        parts = zip(torch.split(x, self._length, 1), torch.split(y, self._length, 1), strict=True)
+        return (Batch(task="next_token", x=part, y=after, carried=at > 0) for at, (part, after) in enumerate(parts))
+
+
+def _side_by_side(text: Ints, streams: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """x and y, (streams, T/streams): y is what follows x."""
+    length = -(-(len(text) - 1) // streams)
+    missing = length * streams - (len(text) - 1)
+    x = np.pad(text[:-1], (0, missing)).reshape(streams, length)
+    y = np.pad(text[1:], (0, missing), constant_values=IGNORED).reshape(streams, length)
+    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
