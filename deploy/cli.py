@@ -155,6 +155,9 @@ def train(
         Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
     ] = None,
     balance: Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")] = False,
+    members: Annotated[
+        int | None, option("--members", "Networks whose answers are averaged.", min=1, show_default="1")
+    ] = None,
     device: DeviceOption = "auto",
     tracking_uri: Tracking = DEFAULT_TRACKING,
     as_json: Json = False,

@@ -41,6 +41,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     max_len: int | None = None
     cut: Literal["head", "tail"] | None = None
     balance: bool | None = None
+    members: int | None = None
     device: Device = "auto"
     tracking_uri: str
 
@@ -79,7 +80,7 @@ def classify_job(asked: Asked) -> ClassifyJob:
     """A classifier's training."""
     return ClassifyJob(
         vocabulary=Vocabulary(**asked.given("tokeniser", "cut")),
-        config=ClassifyConfig(**asked.given("hidden", "epochs", "seed", "device", "balance")),
+        config=ClassifyConfig(**asked.given("hidden", "epochs", "seed", "device", "balance", "members")),
         **asked.given("name", "max_len"),
     )
 

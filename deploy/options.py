@@ -51,7 +51,9 @@ def _check_freq(freq: str | None) -> str | None:
 TASKS = {
     **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
     **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
-    **dict.fromkeys(("text_column", "label_column", "group_column", "max_len", "cut", "balance"), ("classify",)),
+    **dict.fromkeys(
+        ("text_column", "label_column", "group_column", "max_len", "cut", "balance", "members"), ("classify",)
+    ),
     "tokeniser": ("classify", "next-token"),
 }
 """The tasks that an option of `train` belongs to, where it is not for all."""

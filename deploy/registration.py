@@ -36,7 +36,7 @@ class Candidate:
 
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
-        return min(self.history, key=lambda epoch: epoch.validation_loss)
+        return self.history[int(self.card.metrics["best_epoch"]) - 1]
 
 
 @dataclass(frozen=True, slots=True)

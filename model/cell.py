@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from model.shapes import State
 from model.spec import ShapeError
 
-State: TypeAlias = tuple[Tensor, Tensor]
-"""h and c: (B,H) each for one cell, (L,B,H) each for stacked layers."""
 Weights: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """w_ih (4H,E), w_hh (4H,H), b_ih (4H,), b_hh (4H,); H rows for each gate."""
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import torch
+import torch._dynamo
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -58,8 +59,7 @@ def save(model: nn.Module, card: AnyCard, folder: Path, examples: Examples) -> P
 
 def export(model: nn.Module, card: AnyCard, path: Path) -> None:
     """Writes the model, in evaluation mode, as one ONNX file with its card: the card's inputs to its outputs."""
-    # torch 2.13 resolves aten.lstm once a process for any length, and unrolls it ever after; forgetting that helps.
-    torch.ops.aten.lstm.input._dispatch_cache.clear()
+    _forget_earlier_exports()
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
@@ -76,6 +76,12 @@ def export(model: nn.Module, card: AnyCard, path: Path) -> None:
     program.model.metadata_props["tidecast"] = card.to_json()
     program.save(path, external_data=False)
     _check(session(path), card)
+
+
+def _forget_earlier_exports() -> None:
+    """torch 2.13 remembers, for a whole process, how it traced an LSTM, and freezes the next one's length by that."""
+    torch._dynamo.reset()
+    torch.ops.aten.lstm.input._dispatch_cache.clear()
 
 
 def example(card: AnyCard) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.backtest import Rows, Split, naive_scores, series_scale, split
+from model.backtest import Rows, Split, naive_scores, seasonal_lags, series_scale, split
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, build, default_segment
 from model.series import WindowData, Windows
 from model.shapes import Batch
@@ -30,8 +30,9 @@ class ForecastConfig(TrainConfig):
     """The network."""
     segment: int | None = None
     """Steps in a segment, a divisor of seq_len and horizon; None: the longest sensible one. Only for arch segment."""
-    location: Literal["last", "mean"] = "last"
-    """What is taken off a window before the network and put back after it."""
+    location: Literal["last", "mean", "season"] = "last"
+    """What is taken off a window before the network and put back after it; season: each step's value a season before,
+    by the grid's shortest season."""
     validation: float = 1 / 7
     """The share of the data, last in time, that validates."""
 
@@ -47,8 +48,11 @@ class ForecastConfig(TrainConfig):
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
         """The hyperparameters that `model.lstm.build` takes."""
         settings = self.network() | {"location": self.location}
+        lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
+        if lag:
+            settings["lag"] = lag
         if self.arch == "segment":
-            settings["segment"] = self.segment or default_segment(inputs.seq_len, outputs.horizon)
+            settings["segment"] = self.segment or default_segment(inputs.seq_len - lag, outputs.horizon)
         return settings
 
 

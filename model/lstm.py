@@ -14,7 +14,7 @@ from model.shapes import Batch, Core, Head, Select, State
 from model.spec import InputSpec, OutputSpec, Setting
 
 ARCHITECTURES = ("lstm", "segment")
-LOCATIONS = ("last", "mean")
+LOCATIONS = ("last", "mean", "season")
 MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
 
@@ -22,23 +22,33 @@ MIN_SEGMENTS = 4
 class Normalisation(nn.Module):
     """Takes a window's location and scale off, feature by feature; neither depends on anything but the window.
 
-    The location is the window's last value or its mean; the scale its mean absolute deviation (no squares, so that
+    The location is the window's last value, its mean, or, step by step, what was one season (`lag` steps) before; the
+    window of differences is then that much shorter. The scale is its mean absolute deviation (no squares, so that
     neither 1e-30 nor 1e30 leaves float32), not below `floor` (F,), so that a flat window becomes zeros.
     """
 
     floor: Tensor
 
-    def __init__(self, location: str, floor: Tensor) -> None:
+    def __init__(self, location: str, floor: Tensor, horizon: int, lag: int) -> None:
         super().__init__()
-        self.location = location
+        self.location, self.horizon, self.lag = location, horizon, lag
         self.register_buffer("floor", floor)
 
     def forward(self, x_BSF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The normalised window (B,S,F), its location and its scale (B,1,F)."""
-        mean_B1F = _mean(x_BSF)
-        loc_B1F = x_BSF[:, -1:] if self.location == "last" else mean_B1F
-        scale_B1F = torch.maximum(_mean((x_BSF - mean_B1F).abs()), self.floor)
+        """The normalised window (B,S,F), the forecast's location (B,1,F) or (B,K,F), and its scale (B,1,F)."""
+        if self.location == "season":
+            x_BSF, loc_BKF = x_BSF[:, self.lag :] - x_BSF[:, : -self.lag], self._season_before(x_BSF)
+            return x_BSF / self._scale(x_BSF), loc_BKF, self._scale(x_BSF)
+        loc_B1F = x_BSF[:, -1:] if self.location == "last" else _mean(x_BSF)
+        scale_B1F = self._scale(x_BSF)
         return (x_BSF - loc_B1F) / scale_B1F, loc_B1F, scale_B1F
+
+    def _scale(self, x_BSF: Tensor) -> Tensor:
+        return torch.maximum(_mean((x_BSF - _mean(x_BSF)).abs()), self.floor)
+
+    def _season_before(self, x_BSF: Tensor) -> Tensor:
+        season = x_BSF[:, -self.lag :]
+        return season.repeat(1, -(-self.horizon // self.lag), 1)[:, : self.horizon]
 
 
 def _mean(x_BSF: Tensor) -> Tensor:
@@ -128,13 +138,17 @@ def build(
 ) -> Forecaster:
     """The network that a card describes, with fresh weights.
 
-    `settings` are the card's hyperparameters: hidden, layers, dropout, location, and segment for arch `segment`.
+    `settings` are the card's hyperparameters: hidden, layers, dropout, location, lag for location `season`, and segment
+    for arch `segment`.
     `floor` (F,) is the least scale of each feature; left out where weights are loaded, which hold it.
     Raises ValueError naming the setting that is wrong.
     """
     features, columns = inputs.features, [inputs.features.index(name) for name in outputs.targets]
     location, segment = str(settings["location"]), int(settings.get("segment", 1))
     hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
+    lag = int(settings.get("lag", 0)) if location == "season" else 0
+    if not 0 <= lag < inputs.seq_len - 1 or (location == "season" and not lag):
+        raise ValueError(f"lag: {lag} leaves nothing of a window of {inputs.seq_len} steps, or is no season")
     if inputs.inputs != ("x",):
         raise ValueError(f"inputs: {inputs.inputs}, these networks take x alone")
     if location not in LOCATIONS:
@@ -143,12 +157,12 @@ def build(
     if arch == "lstm":
         network: nn.Module = StepNetwork(*shape)
     elif arch == "segment":
-        if segment < 1 or inputs.seq_len % segment or outputs.horizon % segment:
+        if segment < 1 or (inputs.seq_len - lag) % segment or outputs.horizon % segment:
             raise ValueError(
-                f"segment: {segment} does not divide both seq_len {inputs.seq_len} and horizon {outputs.horizon}"
+                f"segment: {segment} does not divide both seq_len {inputs.seq_len - lag} and horizon {outputs.horizon}"
             )
         network = SegmentNetwork(*shape, segment)
     else:
         raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
     floor = torch.ones(len(features)) if floor is None else floor
-    return Forecaster(Normalisation(location, floor), network, columns)
+    return Forecaster(Normalisation(location, floor, outputs.horizon, lag), network, columns)

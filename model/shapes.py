@@ -52,6 +52,8 @@ class Batch:
     """forecast: (B,1,O) float32, each series' standard deviation in training; it only weighs the loss."""
     weight: Tensor | None = None
     """classify: (B,) float32, how much each row counts."""
+    smoothing: float = 0.0
+    """classify: the share of a label that is spread over all of them; 0: y is certain."""
     carried: bool = False
     """next_token: each row goes on where the same row of the batch before ended."""
 
@@ -139,10 +141,12 @@ def loss(output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return squared_error(output, batch.y, batch.observed, batch.scale), batch.observed.sum()
     if batch.task == "next_token":
         logits_NV, y_N = output.reshape(-1, output.shape[-1]), batch.y.reshape(-1)
-        return cross_entropy(logits_NV, y_N, None), (y_N != IGNORED).sum()
+        return cross_entropy(logits_NV, y_N), (y_N != IGNORED).sum()
     weight = torch.ones(len(batch.y), device=output.device) if batch.weight is None else batch.weight
-    entropy = binary_cross_entropy if batch.y.is_floating_point() else cross_entropy
-    return entropy(output, batch.y, weight), weight.sum()
+    if not batch.y.is_floating_point():
+        return cross_entropy(output, batch.y, weight, batch.smoothing), weight.sum()
+    y_N = batch.y * (1 - batch.smoothing) + batch.smoothing / 2
+    return binary_cross_entropy(output, y_N, weight), weight.sum()
 
 
 def squared_error(forecast: Tensor, y: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
@@ -155,15 +159,18 @@ def squared_error(forecast: Tensor, y: Tensor, observed: Tensor, scale: Tensor) 
     return error.square().sum()
 
 
-def cross_entropy(logits_NC: Tensor, y_N: Tensor, weight_N: Tensor | None = None) -> Tensor:
+def cross_entropy(logits_NC: Tensor, y_N: Tensor, weight_N: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
     """The summed cross-entropy, nats, of the rows' labels (int64); IGNORED ones add nothing. Raises ShapeError."""
     if logits_NC.dim() != 2:
         raise ShapeError(f"logits must be (N,C), not {tuple(logits_NC.shape)}")
     _check_equal(logits=logits_NC[:, 0], targets=y_N)
     if weight_N is None:
-        return functional.cross_entropy(logits_NC, y_N, ignore_index=IGNORED, reduction="sum")
+        return functional.cross_entropy(
+            logits_NC, y_N, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+        )
     _check_equal(targets=y_N, weight=weight_N)
-    return (functional.cross_entropy(logits_NC, y_N, ignore_index=IGNORED, reduction="none") * weight_N).sum()
+    loss_N = functional.cross_entropy(logits_NC, y_N, ignore_index=IGNORED, reduction="none", label_smoothing=smoothing)
+    return (loss_N * weight_N).sum()
 
 
 def binary_cross_entropy(logits_N: Tensor, y_N: Tensor, weight_N: Tensor | None = None) -> Tensor:

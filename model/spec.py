@@ -17,7 +17,7 @@ MODEL_FILE = "model.onnx"
 """What a model's file is called in its folder, and among the artifacts of its run."""
 _FREQ = re.compile(r"[1-9]\d*(ms|s|m|h|d|w|mo|y)")
 
-Setting = int | float | str
+Setting = bool | int | float | str
 """A hyperparameter's value."""
 Task = Literal["forecast", "classify", "next_token"]
 """What a model is for."""

@@ -4,7 +4,7 @@ N texts   S tokens of the longest   B batch   C labels
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +21,10 @@ from model.tokens import Classifier, NextToken, build_classifier, build_next_tok
 from model.train import Epoch, OnStep, TrainConfig, optimise, repeatable
 
 Ints = npt.NDArray[np.int64]
+SHOWN = 60_000
+"""How many texts, one again and again, a classifier is shown."""
+READ = 3_500_000
+"""How many tokens, one again and again, a model that continues texts reads."""
 _BUCKET = 50
 """Batches that are sorted by length together."""
 _EVALUATION_BATCH = 256
@@ -33,14 +37,26 @@ class ClassifyConfig(TrainConfig):
     """How a classifier is made. The only place for these defaults."""
 
     dropout: float = 0.5
-    epochs: int = 10
-    patience: int = 3
-    embedding: int = 64
+    epochs: int | None = None
+    """Passes over the texts; None: as many as make 60,000 of them, 2 to 8."""
+    learning_rate: float = 2e-3
+    keep: Literal["best", "last"] = "last"
+    embedding: int = 128
     """E, width of a token; 0: one-hot."""
+    subwords: bool = True
+    """Whether a word is known by its groups of letters too."""
+    both_ways: bool = True
+    """Whether a second LSTM reads the text from its end."""
     select: Literal["last", "mean_max", "last_padded"] = "mean_max"
     """Which of the LSTM's outputs the head sees."""
-    token_dropout: float = 0.1
+    embedding_dropout: float = 0.6
+    """Share of a token's places left out in training, the same for all tokens of a text."""
+    token_dropout: float = 0.3
     """Share of the tokens made unknown in training."""
+    smoothing: float = 0.1
+    """How far from certain a label is taken to be in training."""
+    members: int = 1
+    """Networks whose logits are averaged; each begins elsewhere. Training and serving take as much longer."""
     balance: bool = False
     """Whether each label counts the same in the loss, however many texts it has."""
 
@@ -48,13 +64,16 @@ class ClassifyConfig(TrainConfig):
         TrainConfig.__post_init__(self)
         if self.embedding < 0:
             raise ValueError(f"embedding: {self.embedding} is negative")
-        if not 0 <= self.token_dropout < 1:
-            raise ValueError(f"token_dropout: {self.token_dropout} is not in [0, 1)")
+        for field in ("token_dropout", "embedding_dropout", "smoothing"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field}: {getattr(self, field)} is not in [0, 1)")
+        if self.members < 1:
+            raise ValueError(f"members: {self.members} is not positive")
 
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.tokens` takes."""
-        own = {"embedding": self.embedding, "select": self.select, "token_dropout": self.token_dropout}
-        return self.network() | own
+        names = ("embedding", "both_ways", "select", "embedding_dropout", "token_dropout", "members")
+        return self.network() | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +81,17 @@ class NextTokenConfig(TrainConfig):
     """How a model that continues texts is made. The only place for these defaults."""
 
     hidden: int = 512
-    epochs: int = 3
-    batch: int = 32
+    dropout: float = 0.0
+    epochs: int | None = None
+    """Passes over the text; None: as many as make 3,500,000 tokens, 2 to 4."""
+    learning_rate: float = 8e-3
+    warmup: int = 50
+    clip: float = 0.25
+    batch: int = 16
     """Streams that the text is read in, side by side."""
     embedding: int = 64
     """E, width of a token; 0: one-hot."""
-    steps: int = 128
+    steps: int = 64
     """S, tokens between two steps of the optimiser; the state goes on, its gradient ends."""
 
     def settings(self) -> dict[str, Setting]:
@@ -172,21 +196,20 @@ def fit_classifier(
     name: str,
     on_step: OnStep | None = None,
 ) -> FittedText[Classifier, ClassifierCard]:
-    """Trains a classifier on the texts in `train`, and keeps the weights that were best on those in `validation`.
+    """Trains a classifier on the texts in `train`, and looks after each pass at how it does on those in `validation`.
 
     `y` (N,) are places in `labels`, `vocabulary` how texts became the `tokens` different tokens of `data`. On the CPU
     the same seed and number of threads give the same weights. Raises ValueError.
     """
     card = classifier_card(labels, vocabulary, tokens, config, name)
+    config = replace(config, epochs=config.epochs or min(max(round(SHOWN / len(train)), 2), 8))
     with repeatable(config) as device:
-        model = build_classifier(card).to(device)
-        source = _Texts(
-            data, y, train, validation, _weights(y[train], len(labels), config.balance), config.batch, device
-        )
+        model = build_classifier(card, vocabulary.get("entries", ()) if config.subwords else ()).to(device)
+        source = _Texts(data, y, train, validation, len(labels), config, device)
         history = optimise(model, source, config, on_step)
-    best = min(history, key=lambda epoch: epoch.validation_loss)
-    metrics = {"validation_loss": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
-    return FittedText(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
+    kept = history[-1] if config.keep == "last" else min(history, key=lambda epoch: epoch.validation_loss)
+    metrics = {"validation_loss": kept.validation_loss, "train_loss": kept.train_loss, "best_epoch": kept.number}
+    return FittedText(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
 
 
 def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
@@ -198,7 +221,7 @@ def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
 
 
 class _Texts:
-    """Batches of texts of like length, in a new order for each training pass."""
+    """Batches of texts of like length, in a new order for each training pass; there each member has its own copy."""
 
     def __init__(
         self,
@@ -206,35 +229,41 @@ class _Texts:
         y: Ints,
         train: Ints,
         validation: Ints,
-        weights: npt.NDArray[np.float32],
-        size: int,
+        labels: int,
+        config: ClassifyConfig,
         device: torch.device,
     ) -> None:
         self._x, self._lengths = torch.from_numpy(data.x), torch.from_numpy(data.lengths)
-        self._y = torch.from_numpy(y.astype(np.float32) if len(weights) == 2 else y)
-        self._weight = torch.from_numpy(weights[y])
+        self._y = torch.from_numpy(y.astype(np.float32) if labels == 2 else y)
+        self._weight = torch.from_numpy(_weights(y[train], labels, config.balance)[y])
         self._train, self._validation = torch.from_numpy(train), torch.from_numpy(validation)
-        self._size, self._device = size, device
-        self.steps = -(-len(train) // size)
+        self._config, self._device = config, device
+        self.steps = -(-len(train) // config.batch)
 
     def train(self) -> Iterator[Batch]:
-        shuffled = self._train[torch.randperm(len(self._train))]
+        shuffled, size = self._train[torch.randperm(len(self._train))], self._config.batch
         parts = [
             part
-            for bucket in torch.split(shuffled, _BUCKET * self._size)
-            for part in torch.split(bucket[self._lengths[bucket].argsort()], self._size)
+            for bucket in torch.split(shuffled, _BUCKET * size)
+            for part in torch.split(bucket[self._lengths[bucket].argsort()], size)
         ]
-        return (self._batch(parts[place]) for place in torch.randperm(len(parts)).tolist())
+        order, members = torch.randperm(len(parts)).tolist(), self._config.members
+        return (self._batch(parts[place].repeat(members), self._config.smoothing) for place in order)
 
     def validation(self) -> Iterator[Batch]:
         by_length = self._validation[self._lengths[self._validation].argsort()]
         return (self._batch(part) for part in torch.split(by_length, _EVALUATION_BATCH))
 
-    def _batch(self, rows: Tensor) -> Batch:
-        lengths = self._lengths[rows]
-        x, y, weight = self._x[rows, : int(lengths.max())], self._y[rows], self._weight[rows]
-        on = self._device
-        return Batch(task="classify", x=x.to(on), y=y.to(on), lengths=lengths.to(on), weight=weight.to(on))
+    def _batch(self, rows: Tensor, smoothing: float = 0.0) -> Batch:
+        lengths, on = self._lengths[rows], self._device
+        return Batch(
+            task="classify",
+            x=self._x[rows, : int(lengths.max())].to(on),
+            y=self._y[rows].to(on),
+            lengths=lengths.to(on),
+            weight=self._weight[rows].to(on),
+            smoothing=smoothing,
+        )
 
 
 @torch.no_grad()
@@ -278,6 +307,7 @@ def fit_next_token(
     Raises ValueError where a text is too short for the streams it is read in.
     """
     card = next_token_card(vocabulary, tokens, config, name)
+    config = replace(config, epochs=config.epochs or min(max(round(READ / len(train)), 2), 4))
     with repeatable(config) as device:
         model = build_next_token(card).to(device)
         history = optimise(model, _Streams(train, validation, config.batch, config.steps, device), config, on_step)

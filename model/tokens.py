@@ -1,6 +1,8 @@
 """The networks of texts: tokens (B,S) int64 through encode, core, select and head. Shapes: model/shapes.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,9 @@ from model.shapes import Batch, Core, Head, Select, Selection, State
 from model.spec import ClassifierCard, NextTokenCard, Setting
 
 UNKNOWN = 1
+GROUPS, MOST_GROUPS = 20_000, 24
+"""Rows that the groups of letters share, and how many of a word's groups count."""
+Table = TypeVar("Table", nn.Embedding, nn.EmbeddingBag)
 
 
 class OneHot(nn.Module):
@@ -38,24 +43,123 @@ class Forget(nn.Module):
         return torch.where(torch.rand(x_BS.shape, device=x_BS.device) < self.probability, UNKNOWN, x_BS)
 
 
-class Classifier(nn.Module):
-    """Texts to a probability for each label. Of two labels the head gives one logit, that of the second."""
+class SharedDropout(nn.Module):
+    """Dropout that leaves out the same places of every step in a row, (B,S,E) -> (B,S,E)."""
 
-    def __init__(self, tokens: int, labels: int, select: Selection, settings: Mapping[str, Setting]) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
-        hidden, dropout = int(settings["hidden"]), float(settings["dropout"])
+        self.dropout = nn.Dropout(probability)
+
+    def forward(self, z_BSE: Tensor) -> Tensor:
+        """(B,S,E) -> (B,S,E)."""
+        kept: Tensor = self.dropout(torch.ones_like(z_BSE[:, :1]))
+        return z_BSE * kept
+
+
+class Subwords(nn.Module):
+    """An embedding of words whose parts count too: each word's own row, and the mean of those of its letter groups.
+
+    So that words of one stem are alike before either is known well: fastText's idea (Bojanowski et al. 2017,
+    arXiv:1607.04606). What it gives depends on the word alone, so `folded` is a plain embedding that gives it too.
+    """
+
+    groups: Tensor
+
+    def __init__(self, entries: Sequence[str], width: int) -> None:
+        super().__init__()
+        self.words = _small(nn.Embedding(len(entries) + 2, width))
+        self.parts = _small(nn.EmbeddingBag(GROUPS + 1, width, mode="mean", padding_idx=0))
+        self.register_buffer("groups", letter_groups(entries), persistent=False)
+
+    def forward(self, x_BS: Tensor) -> Tensor:
+        """(B,S) -> (B,S,E)."""
+        tokens_T, places_BS = torch.unique(x_BS, return_inverse=True)
+        return functional.embedding(places_BS, self.words(tokens_T) + self.parts(self.groups[tokens_T]))
+
+    @torch.no_grad()
+    def folded(self) -> nn.Embedding:
+        """The plain embedding (V,E) that gives the same."""
+        table = self.words.weight + self.parts(self.groups)
+        plain = nn.Embedding(*table.shape)
+        plain.weight.copy_(table)
+        return plain
+
+
+def letter_groups(entries: Sequence[str]) -> Tensor:
+    """The numbers of each word's groups of 3 and 4 letters, (V,24) int64, 0 where there are fewer; begin and end count.
+
+    Padding and the unknown token come first, and have none.
+    """
+    rows = torch.zeros(len(entries) + 2, MOST_GROUPS, dtype=torch.int64)
+    for row, entry in enumerate(entries, start=2):
+        word = f"<{entry}>"
+        groups = [word[at : at + size] for size in (3, 4) for at in range(len(word) - size + 1)]
+        numbers = [1 + crc32(group.encode()) % GROUPS for group in groups[:MOST_GROUPS]]
+        rows[row, : len(numbers)] = torch.tensor(numbers)
+    return rows
+
+
+class Reader(nn.Module):
+    """Tokens to logits: the LSTM reads a text forwards, and another one, where it reads `both_ways`, backwards."""
+
+    def __init__(
+        self, encode: nn.Module, width: int, outputs: int, select: Selection, settings: Mapping[str, Setting]
+    ) -> None:
+        super().__init__()
+        hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
         self.forget = Forget(float(settings["token_dropout"]))
-        self.encode, width = _encoder(tokens, int(settings["embedding"]))
-        self.core = Core(width, hidden, int(settings["layers"]), dropout)
+        self.encode, self.drop = encode, SharedDropout(float(settings["embedding_dropout"]))
+        directions = 2 if settings["both_ways"] else 1
+        self.cores = nn.ModuleList(_remembering(Core(width, hidden, layers, dropout)) for _ in range(directions))
         self.select = Select(select)
         self.dropout = nn.Dropout(dropout)
-        self.head = Head(2 * hidden if select == "mean_max" else hidden, 1 if labels == 2 else labels)
+        self.head = Head(directions * (2 if select == "mean_max" else 1) * hidden, outputs)
+
+    def forward(self, x_BS: Tensor, lengths_B: Tensor) -> Tensor:
+        """(B,O)."""
+        z_BSE = self.drop(self.encode(self.forget(x_BS)))
+        ways = [z_BSE, backwards(z_BSE, lengths_B)]
+        rows = [self.select(core(way)[0], lengths_B) for core, way in zip(self.cores, ways, strict=False)]
+        logits: Tensor = self.head(self.dropout(torch.cat(rows, dim=1)))
+        return logits
+
+
+def backwards(z_BSE: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each row's real steps from the last to the first, (B,S,E); what is behind them means nothing."""
+    rows, steps = (torch.arange(size, device=z_BSE.device) for size in z_BSE.shape[:2])
+    return z_BSE[rows.unsqueeze(1), (lengths_B.unsqueeze(1) - 1 - steps).clamp(min=0)]
+
+
+class Classifier(nn.Module):
+    """Texts to a probability for each label: the mean of its members' logits.
+
+    Of two labels a member gives one logit, that of the second. In training each member has its own share of a batch's
+    rows, one share after another.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        labels: int,
+        select: Selection,
+        settings: Mapping[str, Setting],
+        entries: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        outputs = 1 if labels == 2 else labels
+        self.members = nn.ModuleList(
+            Reader(*_encoder(tokens, int(settings["embedding"]), entries), outputs, select, settings)
+            for _ in range(int(settings["members"]))
+        )
 
     def logits(self, x_BS: Tensor, lengths_B: Tensor) -> Tensor:
         """(B,C), or of two labels (B,): the second one's."""
-        z_BSE = self.dropout(self.encode(self.forget(x_BS)))
-        out_BSH, _ = self.core(z_BSE)
-        logits: Tensor = self.head(self.dropout(self.select(out_BSH, lengths_B)))
+        count = len(self.members)
+        if self.training:
+            shares = zip(self.members, x_BS.chunk(count), lengths_B.chunk(count), strict=True)
+            logits = torch.cat([member(x, lengths) for member, x, lengths in shares])
+        else:
+            logits = torch.stack([member(x_BS, lengths_B) for member in self.members]).mean(0)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -70,6 +174,14 @@ class Classifier(nn.Module):
         assert batch.lengths is not None
         return self.logits(batch.x, batch.lengths), state
 
+    def fold(self) -> "Classifier":
+        """Itself, its members' embeddings of words and their parts made plain ones."""
+        for member in self.members:
+            assert isinstance(member, Reader)
+            if isinstance(member.encode, Subwords):
+                member.encode = member.encode.folded()
+        return self
+
 
 class NextToken(nn.Module):
     """A text so far, as its last tokens and the state before them, to the logits of each next token."""
@@ -77,7 +189,8 @@ class NextToken(nn.Module):
     def __init__(self, tokens: int, settings: Mapping[str, Setting]) -> None:
         super().__init__()
         hidden, dropout = int(settings["hidden"]), float(settings["dropout"])
-        self.encode, width = _encoder(tokens, int(settings["embedding"]))
+        width = int(settings["embedding"]) or tokens
+        self.encode = nn.Embedding(tokens, width) if settings["embedding"] else OneHot(tokens)
         self.core = Core(width, hidden, int(settings["layers"]), dropout)
         self.select = Select("all")
         self.dropout = nn.Dropout(dropout)
@@ -101,15 +214,34 @@ class NextToken(nn.Module):
         return logits, (h.detach(), c.detach())
 
 
-def _encoder(tokens: int, embedding: int) -> tuple[nn.Module, int]:
-    """What makes numbers of tokens, and their width; an embedding of no width is one-hot."""
-    return (nn.Embedding(tokens, embedding), embedding) if embedding else (OneHot(tokens), tokens)
+def _encoder(tokens: int, embedding: int, entries: Sequence[str]) -> tuple[nn.Module, int]:
+    """What makes numbers of tokens, and their width; an embedding of no width is one-hot, with entries it has parts."""
+    if not embedding:
+        return OneHot(tokens), tokens
+    return Subwords(entries, embedding) if entries else _small(nn.Embedding(tokens, embedding)), embedding
 
 
-def build_classifier(card: ClassifierCard) -> Classifier:
-    """The network that a card describes, with fresh weights. Raises ValueError naming the setting that is wrong."""
+def _small(table: Table) -> Table:
+    """A table of rows to begin with that dropout and clipping do not have to tame first."""
+    nn.init.normal_(table.weight, std=0.1)
+    return table
+
+
+def _remembering(core: Core) -> Core:
+    """An LSTM that begins with its forget gates open."""
+    for layer in range(core.num_layers):
+        with torch.no_grad():
+            getattr(core, f"bias_hh_l{layer}")[core.hidden_size : 2 * core.hidden_size] += 1.0
+    return core
+
+
+def build_classifier(card: ClassifierCard, entries: Sequence[str] = ()) -> Classifier:
+    """The network that a card describes, with fresh weights, for words whose parts count too where `entries` are given.
+
+    Raises ValueError naming the setting that is wrong.
+    """
     select: Selection = str(card.hyperparameters["select"])  # type: ignore[assignment]  # Select checks it
-    return Classifier(card.tokens, len(card.labels), select, card.hyperparameters)
+    return Classifier(card.tokens, len(card.labels), select, card.hyperparameters, entries)
 
 
 def build_next_token(card: NextTokenCard) -> NextToken:

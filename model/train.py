@@ -27,14 +27,18 @@ class TrainConfig:
     """L, LSTM layers."""
     dropout: float = 0.1
     """Share of the values left out in training, between layers and before the head."""
-    epochs: int = 30
+    epochs: int | None = 30
     """Passes over the training data, at most; the learning rate falls to zero over them."""
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's weights are kept: the best one's on validation, or the last one's, all epochs long."""
     patience: int = 5
-    """Epochs without a better validation error after which training ends."""
+    """Epochs without a better validation error after which training ends, where the best is kept."""
     batch: int = 64
     """Rows in a step of the optimiser."""
     learning_rate: float = 3e-3
     """AdamW's, at the start."""
+    warmup: int = 0
+    """Steps over which the learning rate rises to it."""
     clip: float = 1.0
     """The greatest norm of a gradient."""
     seed: int = 0
@@ -47,8 +51,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in ("hidden", "layers", "epochs", "patience", "batch", "learning_rate", "clip", "threads"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field}: {getattr(self, field)} is not positive")
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise ValueError(f"{field}: {value} is not positive")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout} is not in [0, 1)")
 
@@ -119,13 +124,14 @@ class _Trainer:
         assert isinstance(model, nn.Module)
         self.model, self.source, self.config, self.on_step = model, source, config, on_step
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)
-        self.total, self.done = config.epochs * source.steps, 0
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.total)
+        assert config.epochs is not None
+        self.epochs, self.total, self.done = config.epochs, config.epochs * source.steps, 0
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         self.history: list[Epoch] = []
 
     def run(self) -> list[Epoch]:
         best, weights = 0, copy.deepcopy(self.model.state_dict())
-        for number in range(1, self.config.epochs + 1):
+        for number in range(1, self.epochs + 1):
             begun = time.perf_counter()
             train, validation = self._pass(), self.validate()
             if not math.isfinite(validation):
@@ -133,12 +139,20 @@ class _Trainer:
             seconds = time.perf_counter() - begun
             self.history.append(Epoch(number=number, train_loss=train, validation_loss=validation, seconds=seconds))
             self.on_step(self.done, self.total, self.history)
+            if self.config.keep == "last":
+                continue
             if validation <= min(epoch.validation_loss for epoch in self.history):
                 best, weights = number, copy.deepcopy(self.model.state_dict())
             if number - best >= self.config.patience:
                 break
-        self.model.load_state_dict(weights)
+        if self.config.keep == "best":
+            self.model.load_state_dict(weights)
         return self.history
+
+    def _rate(self, step: int) -> float:
+        """The share of the learning rate: up to it, then down to zero on half a cosine."""
+        rise = min(1.0, (step + 1) / (self.config.warmup + 1))
+        return rise * (1 + math.cos(math.pi * step / self.total)) / 2
 
     def _pass(self) -> float:
         self.model.train()
@@ -154,7 +168,8 @@ class _Trainer:
             self.schedule.step()
             sums.append((total.detach(), counted))
             self.done += 1
-            self.on_step(self.done, self.total, self.history)
+            if self.done % self.source.steps:  # the last step of an epoch is told with its validation
+                self.on_step(self.done, self.total, self.history)
         return _mean(sums)
 
     @torch.no_grad()

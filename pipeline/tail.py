@@ -39,6 +39,15 @@ class _Forecast(msgspec.Struct):
         return f"forecast from {_moment(self.ts if self.start is None else self.start)}: {steps}  {self.model}".rstrip()
 
 
+class _Label(msgspec.Struct):
+    label: str
+    probability: float
+    model: str = ""
+
+    def text(self) -> str:
+        return f"{self.label} {self.probability:.3f}  {self.model}".rstrip()
+
+
 class _Event(msgspec.Struct):
     value: float | None = None
     values: dict[str, float] | None = None
@@ -73,7 +82,7 @@ def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> 
 
 
 def describe(record: Record) -> Line:
-    """A record as a line: an event's value, a forecast's first and last steps, a dead letter's reason, or its text."""
+    """A record as a line: an event's value, a forecast's ends, a label, a dead letter's reason, or its text."""
     key = "" if record.key is None else _safe(record.key)
     return Line(_moment(record.timestamp), record.partition, record.offset, key, _text(record))
 
@@ -84,7 +93,7 @@ def _text(record: Record) -> str:
         return "(tombstone)"
     if reason := headers.get("tidecast.reason"):
         return _safe(b"refused: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
-    shapes: tuple[type[_Forecast | _Event], ...] = (_Forecast, _Event)
+    shapes: tuple[type[_Forecast | _Label | _Event], ...] = (_Forecast, _Label, _Event)
     for shape in shapes:
         try:
             return _safe(msgspec.json.decode(record.value, type=shape).text())

@@ -23,7 +23,7 @@ from pipeline.log import Record
 from pipeline.windows import SeriesState
 
 PAD, UNKNOWN = 0, 1
-WORDS = re.compile(r"\w+|[^\w\s]")
+WORDS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 DIGIT = re.compile(r"\d")
 
 
@@ -31,7 +31,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """How a text becomes tokens: 0 is padding, 1 what is not known, and the n-th entry n + 2."""
 
     tokeniser: Literal["word", "char"] = "word"
-    """word: words, and other signs one by one; char: every character."""
+    """word: words (don't is one), and other signs one by one; char: every character."""
     lower: bool = True
     """Whether case is dropped."""
     digits: bool = True

@@ -13,13 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import MemberToRemove
 
 from deploy.messages import Forecast
 from deploy.predictor import load
-from model.export import export
-from model.lstm import build
-from model.spec import Card, InputSpec, OutputSpec, Setting
 from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import read_topic, windows
@@ -29,6 +25,7 @@ from pipeline.windows import WindowConfig
 Fresh = Callable[[str], str]
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+Evict = Callable[[str, str], None]
 Forecasts = dict[tuple[int, str, int], list[float]]
 
 MINUTE = 60_000
@@ -96,19 +93,6 @@ def stop(process: subprocess.Popen[str]) -> dict[str, object]:
     assert process.returncode == 0, err
     summary: dict[str, object] = json.loads(out.splitlines()[-1])
     return summary
-
-
-@pytest.fixture(scope="session")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of one-minute steps: 12 back, 4 ahead."""
-    inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
-    settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
-    card = Card(
-        name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=START
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export(build(inputs, outputs, "segment", settings), card, path)
-    return path
 
 
 def waves(series: int, steps: int, first: int = 0) -> list[tuple[str, int, float]]:
@@ -213,16 +197,7 @@ def forget(log: Log, topic: str, keep: int) -> None:
         database.executemany(delete, [(offset, topic, partition) for partition, offset in before.items()])
 
 
-def evict(log: Log, group: str) -> None:
-    """Take killed members out of a Kafka group, instead of waiting for their sessions to time out."""
-    if log.address.startswith("sqlite:"):
-        return
-    with KafkaAdminClient(bootstrap_servers=log.address) as admin:
-        members = admin.describe_groups([group])[group]["members"]
-        admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"]) for member in members])
-
-
-def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path) -> None:
+def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, evict: Evict) -> None:
     """Every full window has a forecast, equal to an uninterrupted run's, although half way the older points go."""
     topic, group, kept = fresh("kills"), fresh("group"), fresh("kept")
     output, random = f"{topic}-out", np.random.default_rng(7)
@@ -236,7 +211,7 @@ def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, 
         service = start_tidecast(*options)
         until_count(log, output, enough, service)
         service.kill()
-        evict(log, group)
+        evict(log.address, group)
         if number == 4:
             service = start_tidecast(*options)
             until_all(log, output, expected(log, kept, model_file), service)

@@ -78,7 +78,7 @@ def test_versions_over_http(
 def the_run_holds_all_there_is(uri: str, summary: dict[str, object]) -> None:
     client, version = MlflowClient(uri, uri), Registry(uri).resolve("tides/1")
     files = {file.path for file in client.list_artifacts(version.run_id)}
-    assert files == {"model.onnx", "weights.safetensors", "card.json", "forecasts.png"}
+    assert files == {"model.onnx", "weights.safetensors", "card.json", "example.safetensors", "forecasts.png"}
     run = client.get_run(version.run_id)
     assert {
         "arch": "segment",

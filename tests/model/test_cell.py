@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.cell import LSTM, ScalarCell, State, cell, detached
+from model.cell import LSTM, ScalarCell, cell, detached
+from model.shapes import State
 from model.spec import ShapeError
 
 E, H = 5, 16

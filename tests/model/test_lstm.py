@@ -10,15 +10,16 @@ from model.lstm import Forecaster, build, default_segment
 from model.spec import InputSpec, OutputSpec
 
 Arch = Literal["lstm", "segment"]
-Location = Literal["last", "mean"]
+Location = Literal["last", "mean", "season"]
 FEATURES, TARGETS = ("a", "b", "c"), ("c", "a")
 both_archs = pytest.mark.parametrize("arch", ["lstm", "segment"])
-both_locations = pytest.mark.parametrize("location", ["last", "mean"])
+every_location = pytest.mark.parametrize("location", ["last", "mean", "season"])
 
 
 def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: float = 1e-3) -> Forecaster:
     torch.manual_seed(1)
-    inputs, outputs = InputSpec(seq_len=24, features=FEATURES), OutputSpec(horizon=6, targets=TARGETS)
+    inputs = InputSpec(seq_len=24, features=FEATURES, freq="6h")
+    outputs = OutputSpec(horizon=6, targets=TARGETS)
     config = ForecastConfig(arch=arch, hidden=8, layers=layers, location=location)
     return build(inputs, outputs, arch, config.settings(inputs, outputs), torch.full((3,), floor)).eval()
 
@@ -35,7 +36,7 @@ def test_windows_become_horizons_of_the_targets(arch: Arch, layers: int, count: 
 
 
 @both_archs
-@both_locations
+@every_location
 def test_gradients_reach_every_weight(arch: Arch, location: Location) -> None:
     net = network(arch, location, layers=2).train()
     net(windows()).square().sum().backward()
@@ -51,7 +52,7 @@ def test_forecasts_depend_on_their_own_window_only(arch: Arch) -> None:
 
 
 @both_archs
-@both_locations
+@every_location
 @given(scale=st.floats(0.01, 1e6), shift=st.floats(-100, 100))
 @settings(max_examples=20, deadline=None)
 def test_a_scaled_and_shifted_window_has_a_scaled_and_shifted_forecast(
@@ -63,7 +64,7 @@ def test_a_scaled_and_shifted_window_has_a_scaled_and_shifted_forecast(
 
 
 @both_archs
-@both_locations
+@every_location
 @pytest.mark.parametrize("value", [0.0, 0.1, -273.15, 1e30, 1e-30, -3e37])
 def test_a_constant_window_forecasts_about_the_constant(arch: Arch, location: Location, value: float) -> None:
     forecast = network(arch, location, floor=1e-3)(torch.full((2, 24, 3), value))
@@ -71,11 +72,20 @@ def test_a_constant_window_forecasts_about_the_constant(arch: Arch, location: Lo
 
 
 @both_archs
-@both_locations
+@every_location
 @pytest.mark.parametrize("unit", [1e-30, 1e30])
 def test_tiny_and_huge_units_change_nothing(arch: Arch, location: Location, unit: float) -> None:
     net, x = network(arch, location, floor=1e-37), windows()
     torch.testing.assert_close(net(x * unit) / unit, net(x), rtol=1e-4, atol=1e-5)
+
+
+@both_archs
+def test_without_its_head_a_seasonal_network_is_the_seasonal_naive(arch: Arch) -> None:
+    net, x = network(arch, "season"), windows()
+    torch.nn.init.zeros_(net.network.head.weight)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.zeros_(net.network.head.bias)  # type: ignore[union-attr,arg-type]
+    day = x[:, [20, 21, 22, 23, 20, 21]]
+    torch.testing.assert_close(net(x), day[:, :, [2, 0]])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +102,8 @@ def test_the_default_segment_divides_both(seq_len: int, horizon: int, segment: i
         ("segment", "segment", {"segment": 8}),
         ("arch", "gru", {}),
         ("location", "lstm", {"location": "median"}),
+        ("lag", "lstm", {"location": "season"}),
+        ("lag", "lstm", {"location": "season", "lag": 23}),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(field: str, arch: str, changed: dict[str, int | str]) -> None:

@@ -1,0 +1,39 @@
+"""What tests of whole services share: a small model, and killed members that do not linger."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
+
+from model.export import export
+from model.lstm import build
+from model.spec import Card, InputSpec, OutputSpec, Setting
+
+SEQ_LEN, HORIZON = 12, 4
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of one-minute steps: 12 back, 4 ahead."""
+    inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
+    settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
+    card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    export(build(inputs, outputs, "segment", settings), card, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def evict() -> Callable[[str, str], None]:
+    """evict(address, group) takes killed members out of a Kafka group, instead of waiting for their sessions' end."""
+
+    def evict(address: str, group: str) -> None:
+        if address.startswith("sqlite:"):
+            return
+        with KafkaAdminClient(bootstrap_servers=address) as admin:
+            members = admin.describe_groups([group])[group]["members"]
+            admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"]) for member in members])
+
+    return evict

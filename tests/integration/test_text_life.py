@@ -1,0 +1,215 @@
+"""Texts through the command line: trained, registered, served beside forecasts, killed in mid-stream."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from deploy.config import vocabulary
+from deploy.messages import Forecast, Label
+from deploy.predictor import load
+from model.spec import ClassifierCard
+from pipeline.connect import connect
+from pipeline.events import Event, encode
+from pipeline.log import EventLog, Record, UnknownTopic
+
+Fresh = Callable[[str], str]
+Start = Callable[..., subprocess.Popen[str]]
+
+SMS = Path(__file__).resolve().parents[2] / "examples" / "data" / "sms.tsv"
+COLUMNS = ("--text-column", "2", "--label-column", "1")
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def messages() -> list[str]:
+    """5,000 texts: the carried messages, and others made of their words."""
+    texts = [line.split("\t", 1)[1] for line in SMS.read_text("utf-8").split("\n") if line]
+    words, rng = [word for text in texts for word in text.split()], random.Random(0)
+    made = [" ".join(rng.choices(words, k=rng.randint(0, 60))) for _ in range(5000 - len(texts))]
+    return texts + made
+
+
+@pytest.fixture
+def log(log_address: str) -> Iterator[EventLog]:
+    with closing(connect(log_address)) as log:
+        yield log
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A registry with a classifier called `spam`, trained through the command line."""
+    folder = tmp_path_factory.mktemp("texts")
+    command = [sys.executable, "-m", "deploy.cli", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
+    command += ["--name", "spam", "--epochs", "6", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--json"]
+    made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["model"] == "spam/1"
+    return str(command[-2])
+
+
+def send(log: EventLog, topic: str, texts: list[str], first: int = 0) -> None:
+    log.create_topic(topic, PARTITIONS)
+    with closing(log.writer()) as writer:
+        for number, text in enumerate(texts, first):
+            body = json.dumps({"id": f"m{number}", "text": text}).encode()
+            writer.send(topic, number % PARTITIONS, None, body)
+        writer.flush()
+
+
+def records(log: EventLog, topic: str) -> Iterator[Record]:
+    try:
+        bounds = log.bounds(topic)
+    except UnknownTopic:
+        return
+    for partition, (start, end) in bounds.items():
+        for batch in log.read(topic, partition, start, end):
+            yield from batch
+
+
+def count(log: EventLog, topic: str) -> int:
+    """How many offsets a topic has used; none while it does not exist."""
+    try:
+        return sum(bounds.end for bounds in log.bounds(topic).values())
+    except UnknownTopic:
+        return 0
+
+
+def until(condition: Callable[[], bool], *services: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert all(service.poll() is None for service in services), "a service ended"
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def labels(log: EventLog, topic: str) -> dict[str | int, Label]:
+    """The newest answer for each id; answers to one text must be equal."""
+    found: dict[str | int, Label] = {}
+    for record in records(log, topic):
+        label = msgspec.json.decode(record.value or b"", type=Label)
+        assert found.setdefault(label.id, label) == label
+        assert record.key == str(label.id).encode()
+        assert record.partition == int(str(label.id)[1:]) % PARTITIONS
+    return found
+
+
+def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
+    """What the model file says of all texts in one batch."""
+    predictor = load(path, "spam/1", "cpu")
+    assert isinstance(predictor.card, ClassifierCard)
+    rows = vocabulary(predictor.card.vocabulary).encoder().batch(texts)
+    (given,) = predictor.session.run(None, rows._asdict())
+    return [(predictor.card.labels[row.argmax()], float(row.max())) for row in given]
+
+
+def stopped(service: subprocess.Popen[str]) -> dict[str, object]:
+    service.terminate()
+    out, err = service.communicate(timeout=60)
+    assert service.returncode == 0, err
+    summary: dict[str, object] = json.loads(out.splitlines()[-1])
+    return summary
+
+
+def test_texts_and_forecasts_are_served_side_by_side(
+    log: EventLog,
+    log_address: str,
+    fresh: Fresh,
+    start_tidecast: Start,
+    model_file: Path,
+    store: str,
+    messages: list[str],
+    tmp_path: Path,
+) -> None:
+    texts, power = fresh("texts"), fresh("power")
+    send(log, texts, messages)
+    log.create_topic(power, 1)
+    with closing(log.writer()) as writer:
+        for step in range(500):
+            event = Event("pump", 1_700_000_040_000 + step * 60_000, (float(step % 24),))
+            writer.send(power, 0, b"pump", encode(event))
+        writer.flush()
+    on = ("--bootstrap", log_address, "--json")
+    labelling = start_tidecast("serve", "--topic", texts, "--model", "spam@champion", "--tracking-uri", store, *on)
+    forecasting = start_tidecast("serve", "--topic", power, "--model", model_file, *on)
+    both = (labelling, forecasting)
+    until(lambda: count(log, f"{power}-forecasts") == 500 - 11, *both)
+    until(lambda: count(log, f"{texts}-labels") == len(messages), *both)
+    summary, forecasts = stopped(labelling), stopped(forecasting)
+    assert (summary["records"], summary["forecasts"], summary["dead_letters"]) == (5000, 5000, 0)
+    assert forecasts["forecasts"] == 500 - 11
+    assert all(msgspec.json.decode(r.value or b"", type=Forecast) for r in records(log, f"{power}-forecasts"))
+
+    given, expected = labels(log, f"{texts}-labels"), offline(tmp_path / ".tidecast/models/spam-1.onnx", messages)
+    answers = [given[f"m{number}"] for number in range(len(messages))]
+    assert [answer.label for answer in answers] == [label for label, _ in expected]
+    assert np.allclose([a.probability for a in answers], [p for _, p in expected], rtol=0, atol=1e-6)
+    assert {answer.label for answer in answers} == {"ham", "spam"}
+    assert {answer.model for answer in answers} == {"spam/1"}
+
+
+def test_killed_in_mid_stream_every_text_is_answered(
+    log: EventLog,
+    log_address: str,
+    fresh: Fresh,
+    start_tidecast: Start,
+    store: str,
+    messages: list[str],
+    evict: Callable[[str, str], None],
+) -> None:
+    topic, group = fresh("texts"), fresh("group")
+    output, rng = f"{topic}-labels", random.Random(1)
+    options = ["serve", "--topic", topic, "--model", "spam", "--tracking-uri", store, "--group", group]
+    options += ["--instance", "a", "--bootstrap", log_address, "--json"]
+    for kill in range(4):
+        send(log, topic, messages[kill * 1000 : (kill + 1) * 1000], kill * 1000)
+        enough = count(log, output) + rng.randint(1, 800)
+        service = start_tidecast(*options)
+        until(lambda enough=enough: count(log, output) >= enough, service)  # type: ignore[misc]
+        service.kill()
+        service.wait()
+        evict(log_address, group)
+    send(log, topic, messages[4000:], 4000)
+    service = start_tidecast(*options)
+    until(lambda: count(log, output) >= 5000 and len(labels(log, output)) == 5000, service)
+    stopped(service)
+
+
+def test_what_is_no_text_is_a_dead_letter(
+    log: EventLog, log_address: str, fresh: Fresh, start_tidecast: Start, store: str
+) -> None:
+    topic, group = fresh("dirty"), fresh("group")
+    log.create_topic(topic, 1)
+    sent = [(None, b'{"text": "no id"}'), (b"k", b'{"text": 5}'), (b"k", b"{"), (b"k", b'{"text": ""}'), (b"k", None)]
+    with closing(log.writer()) as writer:
+        for key, value in sent:
+            writer.send(topic, 0, key, value)
+        writer.flush()
+    options = (
+        "--topic",
+        topic,
+        "--model",
+        "spam",
+        "--tracking-uri",
+        store,
+        "--group",
+        group,
+        "--bootstrap",
+        log_address,
+    )
+    service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "onnx", "sklearn"))
+    until(lambda: count(log, f"{topic}-labels") == 1, service)
+    summary = stopped(service)
+    assert (summary["records"], summary["forecasts"], summary["dead_letters"]) == (5, 1, 3)
+    (answer,) = records(log, f"{topic}-labels")
+    assert (answer.key, json.loads(answer.value or b"")["id"]) == (b"k", "k")
+    letters = [dict(letter.headers)["tidecast.reason"] for letter in records(log, f"{group}-dead-letters")]
+    assert letters == [b"bad_key", b"schema", b"malformed_json"]
