@@ -27,6 +27,7 @@ from deploy.options import (
     Tracking,
     ValueColumn,
     keep_to_task,
+    known_settings,
     nearer,
     option,
 )
@@ -238,6 +239,7 @@ def generate(
 
 @app.command()
 def trace(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -254,7 +256,7 @@ def trace(
     """
     from deploy.trace import show as run
 
-    _finish(run(target, tracking_uri), as_json)
+    _finish(run(target, tracking_uri, known_settings(context)), as_json)
 
 
 @app.command()

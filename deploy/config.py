@@ -5,6 +5,7 @@ A value on the command line comes before its TIDECAST_* variable, and that befor
 
 import re
 import tomllib
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,10 +72,10 @@ class ServeConfig:
         return f"{self.group}-dead-letters"
 
 
-def read_settings(path: Path) -> dict[str, str]:
+def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
     """The settings in a TOML file, by option name, as they would be typed; an absent default file has none.
 
-    Raises ConfigError.
+    Raises ConfigError, for a name that is not `known` too.
     """
     if path == CONFIG_FILE and not path.exists():
         return {}
@@ -86,7 +87,10 @@ def read_settings(path: Path) -> dict[str, str]:
         raise ConfigError(f"{path}: {error}") from None
     if tables := [name for name, value in settings.items() if isinstance(value, dict)]:
         raise ConfigError(f"{path}: {tables[0]!r} is a table; a setting is a line such as topic = 'power'")
-    return {name.replace("_", "-"): _as_typed(value) for name, value in settings.items()}
+    typed = {name.replace("_", "-"): _as_typed(value) for name, value in settings.items()}
+    if unknown := sorted(name for name in typed if name not in known):
+        raise ConfigError(f"{path}: no option is called {unknown[0]!r}")
+    return typed
 
 
 def _as_typed(value: object) -> str:

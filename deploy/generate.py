@@ -30,6 +30,8 @@ class Sampling:
             raise ConfigError(f"temperature: {self.temperature} is no number from 0 up")
         if self.top_k < 0:
             raise ConfigError(f"top-k: {self.top_k} is negative")
+        if self.seed is not None and self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} is negative")
 
 
 def generate(predictor: Predictor, prompt: str, length: int, sampling: Sampling) -> Iterator[str]:
@@ -37,6 +39,12 @@ def generate(predictor: Predictor, prompt: str, length: int, sampling: Sampling)
     card = predictor.card
     if not isinstance(card, NextTokenCard):
         raise ConfigError(f"{predictor.label} does not continue texts: it was not trained with --task next-token")
+    return _generated(predictor, card, prompt, length, sampling)
+
+
+def _generated(
+    predictor: Predictor, card: NextTokenCard, prompt: str, length: int, sampling: Sampling
+) -> Iterator[str]:
     words = vocabulary(card.vocabulary)
     joint = " " if words.tokeniser == "word" else ""
     shape = [1 if size == "batch" else int(size) for size in card.inputs["h"].shape]
@@ -65,5 +73,6 @@ def continued(
 ) -> Iterator[str]:
     """`tidecast generate`: the prompt, then what follows, piece by piece."""
     predictor = fetch(model, tracking_uri, device)
+    pieces = generate(predictor, prompt, length, sampling)
     yield prompt
-    yield from generate(predictor, prompt, length, sampling)
+    yield from pieces

@@ -18,11 +18,7 @@ def option(flag: str, text: str, **more: Any) -> Any:
 def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
     """Make a TOML file's values this command's defaults. Raises ConfigError for one that no command takes."""
     path = path or CONFIG_FILE
-    group: Any = context.find_root().command
-    known = {name for command in group.commands.values() for name in _settable(command)}
-    settings, options = read_settings(path), _settable(context.command)
-    if unknown := sorted(settings.keys() - known):
-        raise ConfigError(f"{path}: no option is called {unknown[0]!r}")
+    settings, options = read_settings(path, known_settings(context)), _settable(context.command)
     settings = {name: value for name, value in settings.items() if name in options}
     for name, value in settings.items():
         try:
@@ -31,6 +27,12 @@ def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
             raise ConfigError(f"{path}: {name} = {value!r}: {error}") from None
     context.default_map = {options[name].name: value for name, value in settings.items()}
     return path
+
+
+def known_settings(context: typer.Context) -> set[str]:
+    """What a settings file may name: the options of all commands."""
+    group: Any = context.find_root().command
+    return {name for command in group.commands.values() for name in _settable(command)}
 
 
 def _settable(command: Any) -> dict[str, Any]:

@@ -169,14 +169,14 @@ def _next_token(fitted: FittedText[NextToken, NextTokenCard], validation: Ints, 
     nats = fitted.card.metrics["validation_nats"]
     metrics = fitted.card.metrics | {"bits": nats / math.log(2), "perplexity": math.exp(nats)}
     card = msgspec.structs.replace(fitted.card, metrics=metrics)
-    length = min(len(validation) // EXAMPLES, job.config.steps)
+    length = max(1, min(len(validation) // EXAMPLES, job.config.steps))
     state = fitted.model.start(EXAMPLES)[0].numpy()
     return Candidate(
         model=fitted.model,
         card=card,
         history=fitted.history,
         loss="validation_nats",
-        examples={"x": validation[: EXAMPLES * length].reshape(EXAMPLES, length), "h": state, "c": state},
+        examples={"x": np.resize(validation, (EXAMPLES, length)), "h": state, "c": state},
         params=asdict(job.config) | _in_params(card),
         tags={},
         draw=lambda folder: plot_history(fitted.history, "nats a token", folder / "history.png"),

@@ -1,5 +1,6 @@
 """A real batch's shapes on their way through a model, on the screen."""
 
+from collections.abc import Container
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,10 +35,13 @@ ROWS = 4
 """How many rows of the data a settings file's batch has."""
 
 
-def show(target: str, tracking_uri: str) -> dict[str, object]:
-    """`tidecast trace`: print the table, and say what is in it. Raises ConfigError, RegistryError."""
+def show(target: str, tracking_uri: str, known: Container[str]) -> dict[str, object]:
+    """`tidecast trace`: print the table, and say what is in it; `known` are the names that a settings file may have.
+
+    Raises ConfigError, RegistryError.
+    """
     if target.endswith(".toml"):
-        model, card, batch = _from_settings(Path(target))
+        model, card, batch = _from_settings(Path(target), known)
     else:
         model, card, batch = _from_model(target, tracking_uri)
     found = trace(model, card, batch)
@@ -90,9 +94,11 @@ def network(card: AnyCard) -> nn.Module:
     return build(card.input, card.output, card.arch, card.hyperparameters)
 
 
-def _from_settings(path: Path) -> tuple[nn.Module, AnyCard, dict[str, Tensor]]:
+def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCard, dict[str, Tensor]]:
     """What `train` would begin with, by a settings file: its network, untrained, and the first rows of its data."""
-    settings = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING} | read_settings(path)
+    settings = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING} | read_settings(
+        path, known
+    )
     typed = {name.replace("-", "_"): value for name, value in settings.items()}
     features = tuple(typed.pop("features", "value").split(","))
     try:
@@ -126,8 +132,9 @@ def _tokens(asked: Asked) -> tuple[AnyCard, Examples]:
     words = job.vocabulary.fitted([text])
     card = next_token_card(msgspec.to_builtins(words), len(words), job.config, job.name)
     x = np.array(words.encoder().encode(text)[: ROWS * job.config.steps], np.int64)
+    length = max(1, len(x) // ROWS)
     state = np.zeros((job.config.layers, ROWS, job.config.hidden), np.float32)
-    return card, {"x": x[: len(x) // ROWS * ROWS].reshape(ROWS, -1), "h": state, "c": state}
+    return card, {"x": np.resize(x, (ROWS, length)), "h": state, "c": state}
 
 
 def _file(asked: Asked) -> str:

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from seed_000_spam import LastStep, filled, job_for, judged, own_option
 from seeds import Options, finished, options, say, sentences
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 from model.shapes import Select
 from model.spec import ShapeError
-from model.texts import Ints, Parts, Report
+from model.texts import Ints, Report
 from model.train import TrainConfig, repeatable
 from pipeline.text import Vocabulary
 
@@ -69,9 +69,8 @@ def honest(texts: Sequence[str], y: Ints, asked: Options, folds: int) -> list[Re
     """How the project's own path does on each of the first folds."""
     job, reports = job_for(asked, "reviews"), []
     splits = StratifiedKFold(FOLDS, shuffle=True, random_state=42).split(texts, y)
-    for number, (rest, test) in zip(range(1, folds + 1), splits, strict=False):
-        train, validation = train_test_split(rest, test_size=job.share, stratify=y[rest], random_state=asked.seed)
-        reports.append(judged(texts, y, LABELS, Parts(train, validation, test), job))
+    for number, (train, test) in zip(range(1, folds + 1), splits, strict=False):
+        reports.append(judged(texts, y, LABELS, train, test, job))
         say(f"fold {number} of {folds}: accuracy {reports[-1].accuracy:.4f}, MCC {reports[-1].mcc:.4f}")
     return reports
 

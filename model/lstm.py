@@ -143,6 +143,8 @@ def build(
     `floor` (F,) is the least scale of each feature; left out where weights are loaded, which hold it.
     Raises ValueError naming the setting that is wrong.
     """
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
     features, columns = inputs.features, [inputs.features.index(name) for name in outputs.targets]
     location, segment = str(settings["location"]), int(settings.get("segment", 1))
     hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
@@ -156,13 +158,11 @@ def build(
     shape = (len(features), outputs.horizon, len(columns), hidden, layers, dropout)
     if arch == "lstm":
         network: nn.Module = StepNetwork(*shape)
-    elif arch == "segment":
+    else:
         if segment < 1 or (inputs.seq_len - lag) % segment or outputs.horizon % segment:
             raise ValueError(
                 f"segment: {segment} does not divide both seq_len {inputs.seq_len - lag} and horizon {outputs.horizon}"
             )
         network = SegmentNetwork(*shape, segment)
-    else:
-        raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
     floor = torch.ones(len(features)) if floor is None else floor
     return Forecaster(Normalisation(location, floor, outputs.horizon, lag), network, columns)

@@ -105,22 +105,22 @@ class Select(nn.Module):
         """The rows for the head."""
         if self.mode == "last_padded" or (self.mode == "last" and lengths is None):
             return out_BSH[:, -1]
+        if lengths is None:
+            return self._all_real(out_BSH)
+        ends = torch.arange(out_BSH.shape[0], device=out_BSH.device), lengths - 1
         if self.mode == "last":
-            assert lengths is not None
-            return out_BSH[torch.arange(len(out_BSH), device=out_BSH.device), lengths - 1]
-        real_BS = None if lengths is None else _real(lengths, out_BSH)
+            return out_BSH[ends]
+        real_BS = torch.arange(out_BSH.shape[1], device=out_BSH.device) < lengths.unsqueeze(1)
         if self.mode == "all":
-            return out_BSH.reshape(-1, out_BSH.shape[2]) if real_BS is None else out_BSH[real_BS]
-        if real_BS is None:
-            return torch.cat([out_BSH.mean(1), out_BSH.amax(1)], dim=1)
-        assert lengths is not None
-        real_BS1 = real_BS.unsqueeze(2)
-        mean_BH = torch.where(real_BS1, out_BSH, 0.0).sum(1) / lengths.unsqueeze(1)
-        return torch.cat([mean_BH, torch.where(real_BS1, out_BSH, -torch.inf).amax(1)], dim=1)
+            return out_BSH[real_BS]
+        # A running sum, since the order of a plain one would depend on how far the batch is padded, and the bits on it.
+        mean_BH = out_BSH.cumsum(1)[ends] / lengths.unsqueeze(1)
+        return torch.cat([mean_BH, torch.where(real_BS.unsqueeze(2), out_BSH, -torch.inf).amax(1)], dim=1)
 
-
-def _real(lengths: Tensor, out_BSH: Tensor) -> Tensor:
-    return torch.arange(out_BSH.shape[1], device=out_BSH.device) < lengths.unsqueeze(1)
+    def _all_real(self, out_BSH: Tensor) -> Tensor:
+        if self.mode == "all":
+            return out_BSH.reshape(-1, out_BSH.shape[2])
+        return torch.cat([out_BSH.mean(1), out_BSH.amax(1)], dim=1)
 
 
 class Head(nn.Linear):
@@ -140,6 +140,7 @@ def loss(output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.scale is not None
         return squared_error(output, batch.y, batch.observed, batch.scale), batch.observed.sum()
     if batch.task == "next_token":
+        _check_equal(logits=output[..., 0], targets=batch.y)
         logits_NV, y_N = output.reshape(-1, output.shape[-1]), batch.y.reshape(-1)
         return cross_entropy(logits_NV, y_N), (y_N != IGNORED).sum()
     weight = torch.ones(len(batch.y), device=output.device) if batch.weight is None else batch.weight

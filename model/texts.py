@@ -94,6 +94,13 @@ class NextTokenConfig(TrainConfig):
     steps: int = 64
     """S, tokens between two steps of the optimiser; the state goes on, its gradient ends."""
 
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        if self.steps < 1:
+            raise ValueError(f"steps: {self.steps} is not positive")
+        if self.embedding < 0:
+            raise ValueError(f"embedding: {self.embedding} is negative")
+
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.tokens` takes."""
         return self.network() | {"embedding": self.embedding}
@@ -135,7 +142,7 @@ class Report:
 
     accuracy: float
     mcc: float
-    """Matthews' correlation coefficient."""
+    """Matthews' correlation coefficient; 0 where one label is all there is."""
     f1: float
     """Of the second label if there are two, else the labels' mean."""
     majority: float
@@ -154,6 +161,8 @@ def partition(y: Ints, groups: Sequence[str] | None, share: float, seed: int) ->
     smallest = int(np.bincount(y).min())
     if smallest < 3:
         raise ValueError(f"labels: each needs at least 3 texts, and one has {smallest}")
+    if groups is not None and len(set(groups)) < 3:
+        raise ValueError(f"groups: at least 3 are needed, one for each part, and there are {len(set(groups))}")
     rest, test = _cut(rows, y, groups, share, seed)
     train, validation = _cut(rest, y, groups, share / (1 - share), seed)
     return Parts(train, validation, test)
@@ -197,6 +206,8 @@ def fit_classifier(
     on_step: OnStep | None = None,
 ) -> FittedText[Classifier, ClassifierCard]:
     """Trains a classifier on the texts in `train`, and looks after each pass at how it does on those in `validation`.
+
+    There may be none of these, if the last weights are kept.
 
     `y` (N,) are places in `labels`, `vocabulary` how texts became the `tokens` different tokens of `data`. On the CPU
     the same seed and number of threads give the same weights. Raises ValueError.
@@ -251,6 +262,8 @@ class _Texts:
         return (self._batch(parts[place].repeat(members), self._config.smoothing) for place in order)
 
     def validation(self) -> Iterator[Batch]:
+        if not len(self._validation):
+            return iter(())
         by_length = self._validation[self._lengths[self._validation].argsort()]
         return (self._batch(part) for part in torch.split(by_length, _EVALUATION_BATCH))
 
@@ -280,7 +293,7 @@ def judge(given: npt.NDArray[np.float32], y: Ints) -> Report:
     averaged: dict[str, Any] = {"average": "binary"} if len(labels) == 2 else {"average": "macro", "labels": labels}
     return Report(
         accuracy=float(accuracy_score(y, said)),
-        mcc=float(matthews_corrcoef(y, said)),
+        mcc=float(matthews_corrcoef(y, said)) if len({*y.tolist(), *said.tolist()}) > 1 else 0.0,
         f1=float(f1_score(y, said, zero_division=0.0, **averaged)),
         majority=float(np.bincount(y).max() / len(y)),
         confusion=confusion_matrix(y, said, labels=labels),

@@ -70,6 +70,7 @@ class Epoch:
     """From 1."""
     train_loss: float
     validation_loss: float
+    """On the data held out; the training's own where there is none."""
     seconds: float
 
 
@@ -134,14 +135,14 @@ class _Trainer:
         for number in range(1, self.epochs + 1):
             begun = time.perf_counter()
             train, validation = self._pass(), self.validate()
-            if not math.isfinite(validation):
-                raise ValueError(f"learning_rate: the error is {validation} after epoch {number}; try a lower one")
+            if not math.isfinite(error := train if validation is None else validation):
+                raise ValueError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
             seconds = time.perf_counter() - begun
-            self.history.append(Epoch(number=number, train_loss=train, validation_loss=validation, seconds=seconds))
+            self.history.append(Epoch(number=number, train_loss=train, validation_loss=error, seconds=seconds))
             self.on_step(self.done, self.total, self.history)
             if self.config.keep == "last":
                 continue
-            if validation <= min(epoch.validation_loss for epoch in self.history):
+            if error <= min(epoch.validation_loss for epoch in self.history):
                 best, weights = number, copy.deepcopy(self.model.state_dict())
             if number - best >= self.config.patience:
                 break
@@ -173,14 +174,14 @@ class _Trainer:
         return _mean(sums)
 
     @torch.no_grad()
-    def validate(self) -> float:
+    def validate(self) -> float | None:
         self.model.eval()
         sums: list[tuple[Tensor, Tensor]] = []
         state: State | None = None
         for batch in self.source.validation():
             output, state = self.model.outputs(batch, state)
             sums.append(loss(output, batch))
-        return _mean(sums)
+        return _mean(sums) if sums else None
 
 
 def _mean(sums: list[tuple[Tensor, Tensor]]) -> float:

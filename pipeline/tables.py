@@ -184,10 +184,13 @@ def _csv(name: str, text: str, header: bool) -> Table:
     first = text.lstrip().partition("\n")[0]
     if "\t" not in first:
         return _separated(name, text, max(DELIMITERS, key=first.count), csv.QUOTE_MINIMAL, header)
-    try:
-        return _separated(name, text, "\t", csv.QUOTE_MINIMAL, header)
-    except SourceError:  # between tabs a quote is often just a quote
-        return _separated(name, text, "\t", csv.QUOTE_NONE, header)
+    return _separated(name, text, "\t", csv.QUOTE_NONE if _bare_quotes(text) else csv.QUOTE_MINIMAL, header)
+
+
+def _bare_quotes(text: str) -> bool:
+    """Whether a quote, between tabs, is just a quote: it begins a cell of a line, and does not end it."""
+    cells = (cell for line in text.split("\n") if '"' in line for cell in line.rstrip("\r").split("\t"))
+    return any(cell.startswith('"') and (len(cell) == 1 or not cell.endswith('"')) for cell in cells)
 
 
 def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], header: bool) -> Table:

@@ -298,13 +298,11 @@ def test_a_mistake_is_one_line_and_a_code(
         (78, "task = 'classify'\ndata = 'sms.csv'\nhiden = 9", "my.toml: no option is called 'hiden'"),
         (65, "task = 'classify'\ndata = 'none.csv'", "none.csv: No such file or directory"),
         (65, "task = 'classify'\ndata = 'sms.csv'\nhidden = 0", "hidden: 0 is not positive"),
-        (65, "task = 'next-token'\ndata = 'tiny.txt'", "tiny.txt|text"),
     ],
 )
 def test_a_mistake_in_a_shown_settings_file_is_one_line(
     tidecast: Tidecast, tmp_path: Path, code: int, settings: str, message: str
 ) -> None:
-    (tmp_path / "tiny.txt").write_text("sea")
     (tmp_path / "my.toml").write_text(settings)
     failed(tidecast("trace", "my.toml"), code, message)
 

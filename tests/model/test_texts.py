@@ -559,7 +559,7 @@ def batches(given: Mapping[str, Ints], size: int) -> Iterator[tuple[slice, dict[
         yield rows, {"x": given["x"][rows, : given["lengths"][rows].max()], "lengths": given["lengths"][rows]}
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 17, 64])
+@pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_text_s_label_does_not_depend_on_its_batch(classifier: Exported, size: int) -> None:
     given = texts(256, 60)
     (whole,) = classifier.run.run(None, given)
@@ -570,9 +570,10 @@ def test_a_text_s_label_does_not_depend_on_its_batch(classifier: Exported, size:
         assert found.argmax(1).tolist() == whole[rows].argmax(1).tolist()
 
 
-def test_bytes_do_not_depend_on_a_batch_padded_to_one_length(classifier: Exported) -> None:
+@pytest.mark.parametrize("size", [4, 5, 7, 17, 64, 255])
+def test_its_bytes_depend_neither_on_its_batch_nor_on_the_padding(classifier: Exported, size: int) -> None:
     given = texts(256, 60)
     (whole,) = classifier.run.run(None, given)
-    for size in range(4, 256, 3):
-        (found,) = classifier.run.run(None, {name: array[-size:] for name, array in given.items()})
-        assert found.tobytes() == whole[-size:].tobytes(), size
+    for rows, part in batches(given, size):
+        (found,) = classifier.run.run(None, part)
+        assert found.tobytes() == whole[rows].tobytes()
