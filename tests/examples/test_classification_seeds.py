@@ -187,7 +187,7 @@ def test_tweets_are_read_as_pandas_reads_them(tmp_path: Path, suffix: str) -> No
     path = tmp_path / f"tweets{suffix}"
     path.write_bytes(gzip.compress(text.encode()) if suffix == ".csv.gz" else text.encode())
     found = seed_001_tweets.tweets(path)
-    assert list(found.ids) == ["7", "8", "9"]
+    assert list(found.ids) == [7, 8, 9]
     assert list(found.texts) == ['two, and\na "line"', " ", "None of it"]
     assert found.y.tolist() == [0, 1, 1]
 
