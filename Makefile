@@ -30,7 +30,7 @@ test-serving: $(VENV)/.installed
 	! $(VENV)-serving/bin/python -c "import torch"
 	! $(VENV)-serving/bin/python -c "import polars"
 	TIDECAST_SERVING_PYTHON=$(CURDIR)/$(VENV)-serving/bin/python \
-	  $(BIN)/python -m pytest tests/integration -k "neither_torch or registry_server" $(ARGS)
+	  $(BIN)/python -m pytest tests/integration -k "neither_torch or registry_server or no_text" $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)

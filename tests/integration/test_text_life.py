@@ -16,6 +16,7 @@ import pytest
 from deploy.config import vocabulary
 from deploy.messages import Forecast, Label
 from deploy.predictor import load
+from model.registry import Registry
 from model.spec import ClassifierCard
 from pipeline.connect import connect
 from pipeline.events import Event, encode
@@ -184,7 +185,7 @@ def test_killed_in_mid_stream_every_text_is_answered(
 
 
 def test_what_is_no_text_is_a_dead_letter(
-    log: EventLog, log_address: str, fresh: Fresh, start_tidecast: Start, store: str
+    log: EventLog, log_address: str, fresh: Fresh, start_tidecast: Start, store: str, tmp_path: Path
 ) -> None:
     topic, group = fresh("dirty"), fresh("group")
     log.create_topic(topic, 1)
@@ -193,18 +194,8 @@ def test_what_is_no_text_is_a_dead_letter(
         for key, value in sent:
             writer.send(topic, 0, key, value)
         writer.flush()
-    options = (
-        "--topic",
-        topic,
-        "--model",
-        "spam",
-        "--tracking-uri",
-        store,
-        "--group",
-        group,
-        "--bootstrap",
-        log_address,
-    )
+    model = Registry(store).download(Registry(store).resolve("spam"), tmp_path)
+    options = ("--topic", topic, "--model", model, "--group", group, "--bootstrap", log_address)
     service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "onnx", "sklearn"))
     until(lambda: count(log, f"{topic}-labels") == 1, service)
     summary = stopped(service)
