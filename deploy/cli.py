@@ -15,14 +15,22 @@ from typer.exceptions import TyperException
 from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start
 from deploy.console import say
 from deploy.options import (
+    Balance,
     Bootstrap,
+    Cut,
     DeviceOption,
     Features,
     Freq,
+    GroupColumn,
     Json,
+    LabelColumn,
+    MaxLen,
+    Members,
     SeriesColumn,
     Settings,
+    TextColumn,
     TimeColumn,
+    Tokeniser,
     Topic,
     Tracking,
     ValueColumn,
@@ -131,34 +139,25 @@ def train(
         Literal["lstm", "segment"] | None,
         option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
     ] = None,
-    hidden: Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1)] = None,
-    epochs: Annotated[int | None, option("--epochs", "Most passes over the data.", min=1)] = None,
+    hidden: Annotated[
+        int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")
+    ] = None,
+    epochs: Annotated[
+        int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30; of texts by their number")
+    ] = None,
     seed: Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")] = None,
     features: Features = "value",
     series_column: SeriesColumn = None,
     time_column: TimeColumn = None,
     value_column: ValueColumn = None,
-    text_column: Annotated[
-        str | None, option("--text-column", "The column with the text; a number counts, where there is no header.")
-    ] = None,
-    label_column: Annotated[str | None, option("--label-column", "The column with the label.")] = None,
-    group_column: Annotated[
-        str | None, option("--group-column", "Rows alike in it are not shared out to training and test.")
-    ] = None,
-    tokeniser: Annotated[
-        Literal["word", "char"] | None,
-        option("--tokeniser", "What a token is.", show_default="word; for next-token char"),
-    ] = None,
-    max_len: Annotated[
-        int | None, option("--max-len", "The longest text in tokens; what 99 % have if left out.", min=1)
-    ] = None,
-    cut: Annotated[
-        Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
-    ] = None,
-    balance: Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")] = False,
-    members: Annotated[
-        int | None, option("--members", "Networks whose answers are averaged.", min=1, show_default="1")
-    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
+    tokeniser: Tokeniser = None,
+    max_len: MaxLen = None,
+    cut: Cut = None,
+    balance: Balance = False,
+    members: Members = None,
     device: DeviceOption = "auto",
     tracking_uri: Tracking = DEFAULT_TRACKING,
     as_json: Json = False,
@@ -195,9 +194,9 @@ def serve(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Serve a model: a forecast for every event that fills a window, or a label for every text.
+    """Serve a model: a forecast for every event, or a label for every text.
 
-    Answers are written at least once, each into its event's partition, forecasts keyed by their series, and a restart
+    An event is forecast from when it fills a window. Answers are written at least once, each into its event's partition, forecasts keyed by their series, and a restart
     goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM finishes the batch in
     hand.
     """
@@ -249,7 +248,7 @@ def trace(
     tracking_uri: Tracking = DEFAULT_TRACKING,
     as_json: Json = False,
 ) -> None:
-    """Show the shape of a real batch at every layer of a model, as a table.
+    """Show the shape of a real batch at every layer of a model.
 
     A registered model is shown with rows it was checked with; a settings file with the first rows of the data that
     `train` would learn from, through the network that it would begin with.

@@ -8,8 +8,9 @@ from deploy.config import ConfigError, Device
 from deploy.texts import CHARACTERS, ClassifyJob, NextTokenJob, learn_labels, learn_text
 from deploy.training import TrainJob
 from deploy.training import learn as learn_series
+from model.classify import ClassifyConfig
 from model.forecasting import ForecastConfig
-from model.texts import ClassifyConfig, NextTokenConfig
+from model.next_token import NextTokenConfig
 from pipeline.sources import Columns
 from pipeline.text import Vocabulary
 

@@ -1,7 +1,7 @@
 """The options that several commands have, and where a value comes from: flag, TIDECAST_* variable, tidecast.toml."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -98,6 +98,23 @@ Settings = Annotated[
 SeriesColumn = Annotated[str | None, option("--series-column", "The column with the series' name.")]
 TimeColumn = Annotated[str | None, option("--time-column", "The column with the time.")]
 ValueColumn = Annotated[str | None, option("--value-column", "The column with the value.")]
+TextColumn = Annotated[
+    str | None, option("--text-column", "The column with the text; a number counts, where there is no header.")
+]
+LabelColumn = Annotated[str | None, option("--label-column", "The column with the label.")]
+GroupColumn = Annotated[
+    str | None, option("--group-column", "Rows alike in it are not shared out to training and test.")
+]
+Tokeniser = Annotated[
+    Literal["word", "char"] | None,
+    option("--tokeniser", "What a token is.", show_default="word; for next-token char"),
+]
+MaxLen = Annotated[int | None, option("--max-len", "The longest text in tokens; what 99 % have if left out.", min=1)]
+Cut = Annotated[
+    Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
+]
+Balance = Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")]
+Members = Annotated[int | None, option("--members", "Networks whose answers are averaged.", min=1, show_default="1")]
 Features = Annotated[str, option("--features", "The values of an event, with commas; the first is forecast.")]
 Freq = Annotated[
     str | None,

@@ -8,24 +8,13 @@ import numpy as np
 
 from deploy.console import say
 from deploy.registration import EXAMPLES, Candidate, Trained, check_registry, register, watched
+from model.classify import ClassifyConfig, Ints, Parts, Report, fit_classifier, judge, partition, probabilities
+from model.next_token import NextTokenConfig, fit_next_token
 from model.plot import plot_confusion, plot_history
 from model.registry import Registry, check_name
 from model.spec import ClassifierCard, NextTokenCard
-from model.texts import (
-    ClassifyConfig,
-    FittedText,
-    Ints,
-    NextTokenConfig,
-    Parts,
-    Report,
-    fit_classifier,
-    fit_next_token,
-    judge,
-    partition,
-    probabilities,
-)
 from model.tokens import Classifier, NextToken
-from model.train import Epoch
+from model.train import Epoch, Fitted
 from pipeline.corpus import Corpus, read_corpus
 from pipeline.tables import read_text
 from pipeline.text import TokenRows, Vocabulary
@@ -123,7 +112,7 @@ def _in_words(epoch: Epoch) -> str:
 
 
 def _classifier(
-    fitted: FittedText[Classifier, ClassifierCard], data: TokenRows, parts: Parts, report: Report, job: ClassifyJob
+    fitted: Fitted[Classifier, ClassifierCard], data: TokenRows, parts: Parts, report: Report, job: ClassifyJob
 ) -> Candidate:
     scores = {"accuracy": report.accuracy, "mcc": report.mcc, "f1": report.f1, "majority": report.majority}
     card = msgspec.structs.replace(fitted.card, metrics=fitted.card.metrics | scores)
@@ -165,7 +154,7 @@ def _in_nats(epoch: Epoch) -> str:
     return f"{nats:.3f} nats a token ({nats / math.log(2):.3f} bits)"
 
 
-def _next_token(fitted: FittedText[NextToken, NextTokenCard], validation: Ints, job: NextTokenJob) -> Candidate:
+def _next_token(fitted: Fitted[NextToken, NextTokenCard], validation: Ints, job: NextTokenJob) -> Candidate:
     nats = fitted.card.metrics["validation_nats"]
     metrics = fitted.card.metrics | {"bits": nats / math.log(2), "perplexity": math.exp(nats)}
     card = msgspec.structs.replace(fitted.card, metrics=metrics)

@@ -19,12 +19,13 @@ from deploy.learn import Asked, classify_job, forecast_job, next_token_job, sour
 from deploy.predictor import load
 from deploy.texts import fitted_vocabulary
 from deploy.training import read_history, shapes
+from model.classify import classifier_card
 from model.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, Examples, example
 from model.forecasting import forecast_card
 from model.lstm import build
+from model.next_token import next_token_card
 from model.registry import Registry
 from model.spec import AnyCard, ClassifierCard, NextTokenCard, read_card
-from model.texts import classifier_card, next_token_card
 from model.tokens import build_classifier, build_next_token
 from model.trace import Trace, trace
 from pipeline.corpus import read_corpus

@@ -31,8 +31,8 @@ from torch.nn.functional import binary_cross_entropy
 
 from deploy.registration import watched
 from deploy.texts import ClassifyJob, fitted_vocabulary, in_words
+from model.classify import ClassifyConfig, Ints, Report, fit_classifier, judge, probabilities
 from model.shapes import Core, Head, Select
-from model.texts import ClassifyConfig, Ints, Report, fit_classifier, judge, probabilities
 from model.train import OnStep, TrainConfig, repeatable
 from pipeline.text import Vocabulary
 

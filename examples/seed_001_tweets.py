@@ -35,7 +35,7 @@ from torch import Tensor
 from deploy.registration import watched
 from deploy.texts import in_words
 from model.cell import ScalarCell, ScalarStep
-from model.texts import Ints, Report
+from model.classify import Ints, Report
 from model.train import TrainConfig, repeatable
 
 LABELS = ("Positive", "Negative")

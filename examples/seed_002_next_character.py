@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from deploy.registration import watched
 from deploy.texts import CHARACTERS
+from model.next_token import NextTokenConfig, fit_next_token
 from model.shapes import Batch, State, loss
-from model.texts import NextTokenConfig, fit_next_token
 from model.tokens import NextToken
 from model.train import choose_device
 

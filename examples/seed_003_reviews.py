@@ -26,9 +26,9 @@ from seeds import Options, finished, options, say, sentences
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
+from model.classify import Ints, Report
 from model.shapes import Select
 from model.spec import ShapeError
-from model.texts import Ints, Report
 from model.train import TrainConfig, repeatable
 from pipeline.text import Vocabulary
 

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from model.shapes import Batch, Model, State, loss
-from model.spec import Setting
+from model.spec import AnyCard, Setting
 
-Network = TypeVar("Network", bound=nn.Module)
+Trained = TypeVar("Trained", bound=nn.Module)
+Described = TypeVar("Described", bound=AnyCard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,15 @@ class Epoch:
     validation_loss: float
     """On the data held out; the training's own where there is none."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted(Generic[Trained, Described]):
+    """A trained model, on the CPU, and how it came about; losses are those of its task."""
+
+    model: Trained
+    card: Described
+    history: list[Epoch]
 
 
 class Source(Protocol):

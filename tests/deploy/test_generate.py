@@ -17,8 +17,8 @@ from deploy.config import ConfigError
 from deploy.generate import Floats, Sampling, continued, draw, generate
 from deploy.predictor import Predictor, load
 from model.export import export
+from model.next_token import NextTokenConfig, next_token_card
 from model.spec import ClassifierCard
-from model.texts import NextTokenConfig, next_token_card
 from model.tokens import NextToken, build_next_token
 from pipeline.text import PAD, UNKNOWN, Vocabulary
 

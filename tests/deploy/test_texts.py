@@ -17,9 +17,9 @@ import torch
 from deploy.config import vocabulary
 from deploy.predictor import load
 from deploy.texts import ClassifyJob
+from model.classify import partition
 from model.registry import Registry
 from model.spec import ClassifierCard, NextTokenCard
-from model.texts import partition
 from pipeline.text import TextEvent, TextWindower
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -23,9 +23,9 @@ from seed_001_tweets import Tweets
 from torch import Tensor
 
 from deploy.texts import ClassifyJob
+from model.classify import ClassifyConfig, Ints
 from model.shapes import Head, Select
 from model.spec import ShapeError
-from model.texts import ClassifyConfig, Ints
 from model.train import Epoch, TrainConfig, repeatable
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "text"

@@ -16,23 +16,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from model.classify import ClassifyConfig, Ints, Parts, classifier_card, fit_classifier, judge, partition, probabilities
 from model.export import save, session
+from model.next_token import NextTokenConfig, fit_next_token, next_token_card
 from model.spec import AnyCard, ClassifierCard, NextTokenCard, read_card
-from model.texts import (
-    ClassifyConfig,
-    FittedText,
-    Ints,
-    NextTokenConfig,
-    Parts,
-    classifier_card,
-    fit_classifier,
-    fit_next_token,
-    judge,
-    next_token_card,
-    partition,
-    probabilities,
-)
 from model.tokens import Classifier, NextToken, build_classifier, build_next_token
+from model.train import Fitted
 
 Floats = npt.NDArray[np.float32]
 Words = dict[str, Any]
@@ -85,7 +74,7 @@ def names(count: int) -> list[str]:
     return [f"label-{number}" for number in range(count)]
 
 
-def train(texts: Corpus, config: ClassifyConfig = QUICK, labels: int = 2) -> FittedText[Classifier, ClassifierCard]:
+def train(texts: Corpus, config: ClassifyConfig = QUICK, labels: int = 2) -> Fitted[Classifier, ClassifierCard]:
     parts = texts.rows
     return fit_classifier(texts, texts.y, names(labels), parts.train, parts.validation, WORDS, TOKENS, config, "texts")
 
@@ -311,7 +300,7 @@ def test_one_label_alone_is_judged_without_a_warning(labels: int) -> None:
 
 def follow(
     train: Ints, validation: Ints, config: NextTokenConfig = STREAMS, tokens: int = 9
-) -> FittedText[NextToken, NextTokenCard]:
+) -> Fitted[NextToken, NextTokenCard]:
     return fit_next_token(train, validation, {"tokeniser": "char"}, tokens, config, "follow")
 
 

@@ -5,11 +5,12 @@ import torch
 from torch import Tensor
 
 from model import shapes
+from model.classify import ClassifyConfig, classifier_card
 from model.forecasting import ForecastConfig, forecast_card
 from model.lstm import build
+from model.next_token import NextTokenConfig, next_token_card
 from model.shapes import State
 from model.spec import AnyCard, InputSpec, OutputSpec
-from model.texts import ClassifyConfig, NextTokenConfig, classifier_card, next_token_card
 from model.tokens import Classifier, NextToken, build_classifier, build_next_token
 from model.trace import Trace, trace
 

@@ -56,6 +56,7 @@ def test_the_last_records_of_each_partition_by_time_then_those_that_come(log_add
     [
         (b'{"ts":1600000000000,"value":21.5}', "value 21.5  at 2020-09-13 12:26:40"),
         (b'{"value":1e300}', "value 1e+300"),
+        (b'{"id":7,"label":"spam","probability":0.98765,"model":"m/7"}', "spam 0.988  m/7"),
         (b'{"ts":"2020-01-01","values":{"flow":1,"heat":2.25}}', "flow 1 heat 2.25  at 2020-01-01"),
         (
             b'{"series":"a","ts":0,"start":1600000000000,"step":60000,"forecast":[1,2,3,4,5,6,7],"source":"model","model":"m/7"}',

@@ -1,11 +1,11 @@
-"""Labelling texts and continuing them: what the classification path adds to the loop in model/train.py.
+"""Labelling texts: how rows are cut, what a classifier is trained on, and how it is judged.
 
 N texts   S tokens of the longest   B batch   C labels
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -15,21 +15,17 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from torch import Tensor
 
-from model.shapes import IGNORED, Batch
-from model.spec import ClassifierCard, NextTokenCard, Setting
-from model.tokens import Classifier, NextToken, build_classifier, build_next_token
-from model.train import Epoch, OnStep, TrainConfig, optimise, repeatable
+from model.shapes import Batch
+from model.spec import ClassifierCard, Setting
+from model.tokens import Classifier, build_classifier
+from model.train import Fitted, OnStep, TrainConfig, optimise, repeatable
 
 Ints = npt.NDArray[np.int64]
 SHOWN = 60_000
 """How many texts, one again and again, a classifier is shown."""
-READ = 3_500_000
-"""How many tokens, one again and again, a model that continues texts reads."""
 _BUCKET = 50
 """Batches that are sorted by length together."""
 _EVALUATION_BATCH = 256
-TextModel = TypeVar("TextModel", Classifier, NextToken)
-TextCard = TypeVar("TextCard", ClassifierCard, NextTokenCard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,36 +72,6 @@ class ClassifyConfig(TrainConfig):
         return self.network() | {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NextTokenConfig(TrainConfig):
-    """How a model that continues texts is made. The only place for these defaults."""
-
-    hidden: int = 512
-    dropout: float = 0.0
-    epochs: int | None = None
-    """Passes over the text; None: as many as make 3,500,000 tokens, 2 to 4."""
-    learning_rate: float = 8e-3
-    warmup: int = 50
-    clip: float = 0.25
-    batch: int = 16
-    """Streams that the text is read in, side by side."""
-    embedding: int = 64
-    """E, width of a token; 0: one-hot."""
-    steps: int = 64
-    """S, tokens between two steps of the optimiser; the state goes on, its gradient ends."""
-
-    def __post_init__(self) -> None:
-        TrainConfig.__post_init__(self)
-        if self.steps < 1:
-            raise ValueError(f"steps: {self.steps} is not positive")
-        if self.embedding < 0:
-            raise ValueError(f"embedding: {self.embedding} is negative")
-
-    def settings(self) -> dict[str, Setting]:
-        """The hyperparameters that `model.tokens` takes."""
-        return self.network() | {"embedding": self.embedding}
-
-
 class TextData(Protocol):
     """Texts as training takes them."""
 
@@ -125,15 +91,6 @@ class Parts:
     train: Ints
     validation: Ints
     test: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class FittedText(Generic[TextModel, TextCard]):
-    """A trained model, on the CPU, and how it came about; losses are nats a label or token."""
-
-    model: TextModel
-    card: TextCard
-    history: list[Epoch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +161,7 @@ def fit_classifier(
     config: ClassifyConfig,
     name: str,
     on_step: OnStep | None = None,
-) -> FittedText[Classifier, ClassifierCard]:
+) -> Fitted[Classifier, ClassifierCard]:
     """Trains a classifier on the texts in `train`, and looks after each pass at how it does on those in `validation`.
 
     There may be none of these, if the last weights are kept.
@@ -220,7 +177,7 @@ def fit_classifier(
         history = optimise(model, source, config, on_step)
     kept = history[-1] if config.keep == "last" else min(history, key=lambda epoch: epoch.validation_loss)
     metrics = {"validation_loss": kept.validation_loss, "train_loss": kept.train_loss, "best_epoch": kept.number}
-    return FittedText(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
+    return Fitted(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
 
 
 def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
@@ -298,63 +255,3 @@ def judge(given: npt.NDArray[np.float32], y: Ints) -> Report:
         majority=float(np.bincount(y).max() / len(y)),
         confusion=confusion_matrix(y, said, labels=labels),
     )
-
-
-def next_token_card(vocabulary: Mapping[str, Any], tokens: int, config: NextTokenConfig, name: str) -> NextTokenCard:
-    """The card of a model that has not been trained yet to continue texts."""
-    settings = config.settings()
-    return NextTokenCard(name=name, arch="lstm", hyperparameters=settings, vocabulary=dict(vocabulary), tokens=tokens)
-
-
-def fit_next_token(
-    train: Ints,
-    validation: Ints,
-    vocabulary: Mapping[str, Any],
-    tokens: int,
-    config: NextTokenConfig,
-    name: str,
-    on_step: OnStep | None = None,
-) -> FittedText[NextToken, NextTokenCard]:
-    """Trains a model to continue the tokens `train` (T,), and keeps the weights that were best on `validation` (T',).
-
-    Raises ValueError where a text is too short for the streams it is read in.
-    """
-    card = next_token_card(vocabulary, tokens, config, name)
-    config = replace(config, epochs=config.epochs or min(max(round(READ / len(train)), 2), 4))
-    with repeatable(config) as device:
-        model = build_next_token(card).to(device)
-        history = optimise(model, _Streams(train, validation, config.batch, config.steps, device), config, on_step)
-    best = min(history, key=lambda epoch: epoch.validation_loss)
-    metrics = {"validation_nats": best.validation_loss, "train_nats": best.train_loss, "best_epoch": best.number}
-    return FittedText(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
-
-
-class _Streams:
-    """A text cut into streams that are read side by side, some steps at a time; all but its first token are targets."""
-
-    def __init__(self, train: Ints, validation: Ints, streams: int, steps: int, device: torch.device) -> None:
-        for part, text in (("training", train), ("validation", validation)):
-            if len(text) <= streams:
-                raise ValueError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
-        self._train, self._validation = (_side_by_side(text, streams, device) for text in (train, validation))
-        self._length = steps
-        self.steps = -(-self._train[0].shape[1] // steps)
-
-    def train(self) -> Iterator[Batch]:
-        return self._chunks(*self._train)
-
-    def validation(self) -> Iterator[Batch]:
-        return self._chunks(*self._validation)
-
-    def _chunks(self, x: Tensor, y: Tensor) -> Iterator[Batch]:
-        parts = zip(torch.split(x, self._length, 1), torch.split(y, self._length, 1), strict=True)
-        return (Batch(task="next_token", x=part, y=after, carried=at > 0) for at, (part, after) in enumerate(parts))
-
-
-def _side_by_side(text: Ints, streams: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """x and y, (streams, T/streams): y is what follows x."""
-    length = -(-(len(text) - 1) // streams)
-    missing = length * streams - (len(text) - 1)
-    x = np.pad(text[:-1], (0, missing)).reshape(streams, length)
-    y = np.pad(text[1:], (0, missing), constant_values=IGNORED).reshape(streams, length)
-    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
