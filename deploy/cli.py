@@ -194,11 +194,11 @@ def serve(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Serve a model: a forecast for every event, or a label for every text.
+    """Serve a model: a forecast for an event, or a label for a text.
 
-    An event is forecast from when it fills a window. Answers are written at least once, each into its event's partition, forecasts keyed by their series, and a restart
-    goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM finishes the batch in
-    hand.
+    An event is forecast when it fills a window. Answers are written at least once, each into its event's partition,
+    forecasts keyed by their series, and a restart goes on where the last one was. Records that are no events go to
+    GROUP-dead-letters. SIGTERM finishes the batch in hand.
     """
     from deploy.service import serve as run
 
