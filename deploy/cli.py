@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start, feature_names
 from deploy.console import say
 from deploy.options import (
     Balance,
@@ -96,7 +96,7 @@ def ingest(
     from deploy.ingest import ingest as run
     from pipeline.sources import Columns
 
-    columns = Columns(series=series_column, ts=time_column, value=value_column, features=_names(features))
+    columns = Columns(series=series_column, ts=time_column, value=value_column, features=feature_names(features))
     _finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
 
 
@@ -175,7 +175,7 @@ def train(
     from deploy.learn import Asked, learn
 
     given = {field: value for field, value in context.params.items() if field in Asked.__struct_fields__}
-    _finish(learn(Asked(**given | {"topic": topic, "data": data, "features": _names(features)})), as_json)
+    _finish(learn(Asked(**given | {"topic": topic, "data": data, "features": feature_names(features)})), as_json)
 
 
 @app.command()
@@ -273,13 +273,6 @@ def demo(
     from deploy.demo import demo as run
 
     run(bootstrap, tracking_uri, stay=not once, began=BEGAN)
-
-
-def _names(features: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in features.split(","))
-    if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
-        raise ConfigError(f"features: {features!r} must be different names, none of them series or ts")
-    return names
 
 
 def _finish(summary: dict[str, object], as_json: bool) -> None:

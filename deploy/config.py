@@ -97,6 +97,14 @@ def _as_typed(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def feature_names(text: str) -> tuple[str, ...]:
+    """The features in an option's text, with commas between them. Raises ConfigError."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
+        raise ConfigError(f"features: {text!r} must be different names, none of them series or ts")
+    return names
+
+
 def window_config(spec: InputSpec) -> WindowConfig:
     """The windows that a model takes: the one translation between what it declares and what the store builds."""
     return WindowConfig(seq_len=spec.seq_len, features=spec.features, freq=spec.freq, max_gap=spec.max_gap)

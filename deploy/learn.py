@@ -56,12 +56,17 @@ def learn(asked: Asked) -> dict[str, object]:
     if asked.task == "forecast":
         columns = source_columns(asked)
         return learn_series(forecast_job(asked), asked.topic, asked.data, columns, asked.bootstrap, asked.tracking_uri)
-    if asked.data is None:
-        raise ConfigError(f"data: --task {asked.task} learns from a file, --data FILE")
     if asked.task == "classify":
         text_columns = (asked.text_column, asked.label_column, asked.group_column)
-        return learn_labels(classify_job(asked), asked.data, text_columns, asked.tracking_uri)
-    return learn_text(next_token_job(asked), asked.data, asked.tracking_uri)
+        return learn_labels(classify_job(asked), text_file(asked), text_columns, asked.tracking_uri)
+    return learn_text(next_token_job(asked), text_file(asked), asked.tracking_uri)
+
+
+def text_file(asked: Asked) -> str:
+    """The file that a task of texts learns from. Raises ConfigError."""
+    if asked.data is None:
+        raise ConfigError(f"data: --task {asked.task} learns from a file, --data FILE")
+    return asked.data
 
 
 def source_columns(asked: Asked) -> Columns:

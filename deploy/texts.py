@@ -69,7 +69,8 @@ def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Tr
     """
     check_registry(registry, job.name)
     labels = sorted(set(corpus.labels))
-    y = np.array([labels.index(label) for label in corpus.labels], np.int64)
+    numbers = {label: number for number, label in enumerate(labels)}
+    y = np.array([numbers[label] for label in corpus.labels], np.int64)
     parts = partition(y, corpus.groups, job.share, job.config.seed)
     vocabulary = fitted_vocabulary(job, [corpus.texts[row] for row in parts.train])
     data = vocabulary.encoder().batch(corpus.texts)

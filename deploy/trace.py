@@ -13,9 +13,9 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, read_settings, window_config
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, feature_names, read_settings, window_config
 from deploy.console import say
-from deploy.learn import Asked, classify_job, forecast_job, next_token_job, source_columns
+from deploy.learn import Asked, classify_job, forecast_job, next_token_job, source_columns, text_file
 from deploy.predictor import load
 from deploy.texts import fitted_vocabulary
 from deploy.training import read_history, shapes
@@ -97,13 +97,11 @@ def network(card: AnyCard) -> nn.Module:
 
 def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCard, dict[str, Tensor]]:
     """What `train` would begin with, by a settings file: its network, untrained, and the first rows of its data."""
-    settings = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING} | read_settings(
-        path, known
-    )
-    typed = {name.replace("-", "_"): value for name, value in settings.items()}
-    features = tuple(typed.pop("features", "value").split(","))
+    defaults = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING, "features": "value"}
+    typed = {name.replace("-", "_"): value for name, value in {**defaults, **read_settings(path, known)}.items()}
+    given = {**typed, "features": feature_names(typed["features"])}
     try:
-        asked = msgspec.convert({**typed, "features": features}, Asked, strict=False)
+        asked = msgspec.convert(given, Asked, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from None
     card, rows = {"forecast": _windows, "classify": _texts, "next-token": _tokens}[asked.task](asked)
@@ -112,33 +110,25 @@ def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCar
 
 
 def _windows(asked: Asked) -> tuple[AnyCard, Examples]:
-    job, history = (
-        forecast_job(asked),
-        read_history(asked.bootstrap, asked.topic, asked.data, source_columns(asked), asked.freq),
-    )
+    job = forecast_job(asked)
+    history = read_history(asked.bootstrap, asked.topic, asked.data, source_columns(asked), asked.freq)
     inputs, outputs = shapes(history, job)
     data = windows(history, window_config(inputs))
     return forecast_card(inputs, outputs, job.config, job.name), {"x": data.x(data.ends[:ROWS])}
 
 
 def _texts(asked: Asked) -> tuple[AnyCard, Examples]:
-    job, corpus = classify_job(asked), read_corpus(_file(asked), asked.text_column, asked.label_column)
+    job, corpus = classify_job(asked), read_corpus(text_file(asked), asked.text_column, asked.label_column)
     words = fitted_vocabulary(job, corpus.texts)
     card = classifier_card(sorted(set(corpus.labels)), msgspec.to_builtins(words), len(words), job.config, job.name)
     return card, words.encoder().batch(corpus.texts[:ROWS])._asdict()
 
 
 def _tokens(asked: Asked) -> tuple[AnyCard, Examples]:
-    job, text = next_token_job(asked), read_text(_file(asked))
+    job, text = next_token_job(asked), read_text(text_file(asked))
     words = job.vocabulary.fitted([text])
     card = next_token_card(msgspec.to_builtins(words), len(words), job.config, job.name)
     x = np.array(words.encoder().encode(text)[: ROWS * job.config.steps], np.int64)
     length = max(1, len(x) // ROWS)
     state = np.zeros((job.config.layers, ROWS, job.config.hidden), np.float32)
     return card, {"x": np.resize(x, (ROWS, length)), "h": state, "c": state}
-
-
-def _file(asked: Asked) -> str:
-    if asked.data is None:
-        raise ConfigError(f"data: --task {asked.task} learns from a file")
-    return asked.data

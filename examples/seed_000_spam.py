@@ -16,16 +16,13 @@ fetched; no shape depends on it. An epoch is one batch there, as the loop breaks
 test, which the document left out, is mostly that of saying one label always.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from seeds import Options, finished, options, say, sms
+from seeds import Options, finished, options, run, say, sms
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
@@ -144,18 +141,9 @@ def job_for(asked: Options, name: str, max_len: int | None = None) -> ClassifyJo
     return ClassifyJob(name=name, max_len=max_len, config=config)
 
 
-def own_option(flag: str, **kind: Any) -> Any:
-    """An option that `seeds.options` does not know, taken off the command line before it reads that."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    name = parser.add_argument(flag, **kind).dest
-    given, sys.argv[1:] = parser.parse_known_args()
-    return getattr(given, name)
-
-
 def main() -> None:
     """What was asked for."""
-    words = own_option("--words", type=int, metavar="N")
-    asked = options(__doc__ or "", "sms.tsv")
+    asked = options(__doc__ or "", "sms.tsv", words={"type": int, "metavar": "N", "help": "keep the first N words"})
     texts, labels = sms(asked.data)
     y = np.array([LABELS.index(label) for label in labels], np.int64)
     with finished(asked) as result:
@@ -167,13 +155,10 @@ def main() -> None:
             same = torch.equal(seen["last"], seen["h"][-1])
             say(f"last step == h_n[-1]: {same}; {model.beyond_embedding()} parameters beyond the embedding")
         else:
-            report = honest(texts, y, job_for(asked, "spam", words))
+            report = honest(texts, y, job_for(asked, "spam", asked.own["words"]))
             say(in_words(report))
             result.update(accuracy=report.accuracy, mcc=report.mcc)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from seed_000_spam import LastStep, filled, job_for, judged, own_option
-from seeds import Options, finished, lines_of, options, say, sentences
+from seed_000_spam import LastStep, filled, job_for, judged
+from seeds import Options, finished, lines_of, options, run, say, sentences
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from torch import Tensor
 
@@ -155,8 +155,7 @@ def honest(data: Tweets, split: str, asked: Options) -> Report:
 
 def main() -> None:
     """What was asked for."""
-    split = own_option("--split", choices=("id", "leaky"), default="id")
-    asked = options(__doc__ or "", "sentences.tsv")
+    asked = options(__doc__ or "", "sentences.tsv", split={"choices": ("id", "leaky"), "default": "id"})
     data = stand_in(asked.data) if asked.data.suffix in (".tsv", ".zip") else tweets(asked.data)
     with finished(asked) as result:
         if asked.mode == "parity":
@@ -165,13 +164,10 @@ def main() -> None:
             say(f"             h -0.56174 -> {step.h:.5f} (output gate {step.o:.5f})")
             _, result["accuracy"] = parity(data, asked.seed, asked.epochs or EPOCHS)
         else:
-            report = honest(data, split, asked)
+            report = honest(data, asked.own["split"], asked)
             say(in_words(report))
             result.update(accuracy=report.accuracy, mcc=report.mcc)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

@@ -16,14 +16,13 @@ honest takes a minute for the sample, six for the book. A GPU is taken where the
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import torch
-from seeds import finished, lines_of, options, say
+from seeds import finished, lines_of, options, run, say
 from torch import Tensor, nn
 
 from deploy.registration import watched
@@ -146,7 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

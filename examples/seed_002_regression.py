@@ -18,7 +18,6 @@ dowjones.csv (Date, Price) are for --data. parity's 500 epochs of flights take a
 """
 
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from seeds import finished, options, say
+from seeds import finished, options, run, say
 from torch import Tensor, nn
 
 import deploy
@@ -166,7 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

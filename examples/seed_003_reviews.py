@@ -15,14 +15,13 @@ max_abs how far its views are from selecting the last step.
 The data is the zip of the sentence polarity dataset v1.0 (Pang and Lee, 2005), or lines of label, tab and text.
 """
 
-import sys
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import torch
-from seed_000_spam import LastStep, filled, job_for, judged, own_option
-from seeds import Options, finished, options, say, sentences
+from seed_000_spam import LastStep, filled, job_for, judged
+from seeds import Options, finished, options, run, say, sentences
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
@@ -77,8 +76,8 @@ def honest(texts: Sequence[str], y: Ints, asked: Options, folds: int) -> list[Re
 
 def main() -> None:
     """What was asked for."""
-    folds = own_option("--folds", type=int, choices=range(1, FOLDS + 1), default=FOLDS)
-    asked = options(__doc__ or "", "sentences.tsv")
+    folds = {"type": int, "choices": range(1, FOLDS + 1), "default": FOLDS, "help": "take the first so many"}
+    asked = options(__doc__ or "", "sentences.tsv", folds=folds)
     texts, labels = sentences(asked.data)
     with finished(asked) as result:
         if asked.mode == "parity":
@@ -87,13 +86,12 @@ def main() -> None:
                 say(f"{name} shape: {list(tensor.shape)}")
             say(f"{model.beyond_embedding():,} parameters beyond the embedding")
         else:
-            reports = honest(texts, np.array([LABELS.index(label) for label in labels], np.int64), asked, folds)
+            reports = honest(
+                texts, np.array([LABELS.index(label) for label in labels], np.int64), asked, asked.own["folds"]
+            )
             result["accuracy"] = float(np.mean([report.accuracy for report in reports]))
             result["mcc"] = float(np.mean([report.mcc for report in reports]))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

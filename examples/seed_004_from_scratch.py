@@ -14,13 +14,12 @@ package's taxi series (or the first series of a --data file), by truncated back-
 chunk to chunk. The series' last fifth is scored and not learnt from.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 import torch
-from seeds import finished, options, say
+from seeds import finished, options, run, say
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -160,7 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    run(main)

@@ -8,10 +8,11 @@ import json
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SAMPLES = Path(__file__).parent / "data"
 """Small samples, so that every script runs from a bare clone; where they come from is in their README."""
@@ -30,21 +31,36 @@ class Options:
     seed: int
     epochs: int | None
     """Passes over the data; None: the script's own."""
+    own: Mapping[str, Any]
+    """What only this script has, by name."""
 
 
-def options(about: str, sample: str, epochs: bool = True) -> Options:
-    """The command line of a script; `about` is its docstring, `sample` the data it runs on if none is named."""
+def options(about: str, sample: str, **own: Mapping[str, Any]) -> Options:
+    """The command line of a script; `about` is its docstring, `sample` the data it runs on if none is named.
+
+    `own` are options that only this script has: what argparse needs to know of each.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=("honest", "parity"), default="honest")
-    parser.add_argument("--data", type=Path, default=SAMPLES / sample, help="default: the sample beside the script")
+    parser.add_argument("--data", type=Path, default=SAMPLES / sample, help="default: what the project carries")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--seed", type=int, default=0)
-    if epochs:
-        parser.add_argument("--epochs", type=int, help="default: what the script's mode takes")
+    parser.add_argument("--epochs", type=int, help="default: what the script's mode takes")
+    for name, kind in own.items():
+        parser.add_argument(f"--{name}", **kind)
     given = parser.parse_args()
     if not given.data.exists():
         parser.error(f"{given.data}: there is no such file")
-    return Options(given.mode, given.data, given.json, given.seed, getattr(given, "epochs", None))
+    values = {name: getattr(given, name) for name in own}
+    return Options(given.mode, given.data, given.json, given.seed, given.epochs, values)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script; what is wrong with its data is one line."""
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 @contextmanager

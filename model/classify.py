@@ -18,7 +18,7 @@ from torch import Tensor
 from model.shapes import Batch
 from model.spec import ClassifierCard, Setting
 from model.tokens import Classifier, build_classifier
-from model.train import Fitted, OnStep, TrainConfig, optimise, repeatable
+from model.train import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
 
 Ints = npt.NDArray[np.int64]
 SHOWN = 60_000
@@ -127,13 +127,13 @@ def partition(y: Ints, groups: Sequence[str] | None, share: float, seed: int) ->
 
 def _cut(rows: Ints, y: Ints, groups: Sequence[str] | None, share: float, seed: int) -> tuple[Ints, Ints]:
     if groups is None:
-        kept, cut = train_test_split(
+        rest, cut = train_test_split(
             rows, test_size=max(round(share * len(rows)), len(set(y.tolist()))), random_state=seed, stratify=y[rows]
         )
     else:
         split = GroupShuffleSplit(1, test_size=share, random_state=seed)
-        kept, cut = (rows[part] for part in next(split.split(rows, groups=np.asarray(groups)[rows])))
-    return np.sort(kept), np.sort(cut)
+        rest, cut = (rows[part] for part in next(split.split(rows, groups=np.asarray(groups)[rows])))
+    return np.sort(rest), np.sort(cut)
 
 
 def classifier_card(
@@ -170,13 +170,13 @@ def fit_classifier(
     the same seed and number of threads give the same weights. Raises ValueError.
     """
     card = classifier_card(labels, vocabulary, tokens, config, name)
-    config = replace(config, epochs=config.epochs or min(max(round(SHOWN / len(train)), 2), 8))
+    config = replace(config, epochs=config.epochs or passes(SHOWN, len(train), most=8))
     with repeatable(config) as device:
         model = build_classifier(card, vocabulary.get("entries", ()) if config.subwords else ()).to(device)
         source = _Texts(data, y, train, validation, len(labels), config, device)
         history = optimise(model, source, config, on_step)
-    kept = history[-1] if config.keep == "last" else min(history, key=lambda epoch: epoch.validation_loss)
-    metrics = {"validation_loss": kept.validation_loss, "train_loss": kept.train_loss, "best_epoch": kept.number}
+    best = kept(history, config)
+    metrics = {"validation_loss": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
     return Fitted(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
 
 

@@ -15,7 +15,7 @@ from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, build, default_segm
 from model.series import WindowData, Windows
 from model.shapes import Batch
 from model.spec import Card, InputSpec, OutputSpec, Setting
-from model.train import Epoch, OnStep, TrainConfig, optimise, repeatable
+from model.train import Epoch, OnStep, TrainConfig, kept, optimise, repeatable
 
 FLOOR = 0.01
 """The least scale of a window, in standard deviations of the calmest series."""
@@ -100,7 +100,7 @@ def fit(
         model = build(inputs, outputs, card.arch, card.hyperparameters, _floor(data, parts.cut)).to(device)
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
         history = optimise(model, _Source(windows, parts, config.batch), config, on_step)
-    best = min(history, key=lambda epoch: epoch.validation_loss)
+    best = kept(history, config)
     metrics = {"validation_mse": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
     naive = naive_scores(data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, scale)
     metrics |= {f"naive_{season}_mse": score for season, score in naive.items()}

@@ -37,8 +37,9 @@ class Normalisation(nn.Module):
     def forward(self, x_BSF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The normalised window (B,S,F), the forecast's location (B,1,F) or (B,K,F), and its scale (B,1,F)."""
         if self.location == "season":
-            x_BSF, loc_BKF = x_BSF[:, self.lag :] - x_BSF[:, : -self.lag], self._season_before(x_BSF)
-            return x_BSF / self._scale(x_BSF), loc_BKF, self._scale(x_BSF)
+            differences_BSF = x_BSF[:, self.lag :] - x_BSF[:, : -self.lag]
+            scale_B1F = self._scale(differences_BSF)
+            return differences_BSF / scale_B1F, self._season_before(x_BSF), scale_B1F
         loc_B1F = x_BSF[:, -1:] if self.location == "last" else _mean(x_BSF)
         scale_B1F = self._scale(x_BSF)
         return (x_BSF - loc_B1F) / scale_B1F, loc_B1F, scale_B1F

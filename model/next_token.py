@@ -16,7 +16,7 @@ from torch import Tensor
 from model.shapes import IGNORED, Batch
 from model.spec import NextTokenCard, Setting
 from model.tokens import NextToken, build_next_token
-from model.train import Fitted, OnStep, TrainConfig, optimise, repeatable
+from model.train import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
 
 Ints = npt.NDArray[np.int64]
 READ = 3_500_000
@@ -73,11 +73,11 @@ def fit_next_token(
     Raises ValueError where a text is too short for the streams it is read in.
     """
     card = next_token_card(vocabulary, tokens, config, name)
-    config = replace(config, epochs=config.epochs or min(max(round(READ / len(train)), 2), 4))
+    config = replace(config, epochs=config.epochs or passes(READ, len(train), most=4))
     with repeatable(config) as device:
         model = build_next_token(card).to(device)
         history = optimise(model, _Streams(train, validation, config.batch, config.steps, device), config, on_step)
-    best = min(history, key=lambda epoch: epoch.validation_loss)
+    best = kept(history, config)
     metrics = {"validation_nats": best.validation_loss, "train_nats": best.train_loss, "best_epoch": best.number}
     return Fitted(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
 

@@ -77,7 +77,7 @@ class Core(nn.LSTM):
         """The output at every step, and the state after the last one.
 
         With `lengths` (B,) the state is that at each row's last real step, and the output after it is zero; without,
-        a quarter of the time. The output at real steps is the same.
+        less than half the time. The output at real steps is the same.
         """
         if lengths is None:
             out_BSH, after = super().forward(x_BSE, state)

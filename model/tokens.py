@@ -65,11 +65,11 @@ class Subwords(nn.Module):
 
     groups: Tensor
 
-    def __init__(self, entries: Sequence[str], width: int) -> None:
+    def __init__(self, groups: Tensor, width: int) -> None:
         super().__init__()
-        self.words = _small(nn.Embedding(len(entries) + 2, width))
+        self.words = _small(nn.Embedding(len(groups), width))
         self.parts = _small(nn.EmbeddingBag(GROUPS + 1, width, mode="mean", padding_idx=0))
-        self.register_buffer("groups", letter_groups(entries), persistent=False)
+        self.register_buffer("groups", groups, persistent=False)
 
     def forward(self, x_BS: Tensor) -> Tensor:
         """(B,S) -> (B,S,E)."""
@@ -118,8 +118,8 @@ class Reader(nn.Module):
     def forward(self, x_BS: Tensor, lengths_B: Tensor) -> Tensor:
         """(B,O)."""
         z_BSE = self.drop(self.encode(self.forget(x_BS)))
-        ways = [z_BSE, backwards(z_BSE, lengths_B)]
-        rows = [self.select(core(way)[0], lengths_B) for core, way in zip(self.cores, ways, strict=False)]
+        ways = [z_BSE] if len(self.cores) == 1 else [z_BSE, backwards(z_BSE, lengths_B)]
+        rows = [self.select(core(way)[0], lengths_B) for core, way in zip(self.cores, ways, strict=True)]
         logits: Tensor = self.head(self.dropout(torch.cat(rows, dim=1)))
         return logits
 
@@ -146,9 +146,9 @@ class Classifier(nn.Module):
         entries: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        outputs = 1 if labels == 2 else labels
+        outputs, groups = 1 if labels == 2 else labels, letter_groups(entries) if entries else None
         self.members = nn.ModuleList(
-            Reader(*_encoder(tokens, int(settings["embedding"]), entries), outputs, select, settings)
+            Reader(*_encoder(tokens, int(settings["embedding"]), groups), outputs, select, settings)
             for _ in range(int(settings["members"]))
         )
 
@@ -214,11 +214,13 @@ class NextToken(nn.Module):
         return logits, (h.detach(), c.detach())
 
 
-def _encoder(tokens: int, embedding: int, entries: Sequence[str]) -> tuple[nn.Module, int]:
-    """What makes numbers of tokens, and their width; an embedding of no width is one-hot, with entries it has parts."""
+def _encoder(tokens: int, embedding: int, groups: Tensor | None) -> tuple[nn.Module, int]:
+    """What makes numbers of tokens, and their width; an embedding of no width is one-hot, with groups it has parts."""
     if not embedding:
         return OneHot(tokens), tokens
-    return Subwords(entries, embedding) if entries else _small(nn.Embedding(tokens, embedding)), embedding
+    if groups is None:
+        return _small(nn.Embedding(tokens, embedding)), embedding
+    return Subwords(groups, embedding), embedding
 
 
 def _small(table: Table) -> Table:

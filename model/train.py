@@ -1,4 +1,4 @@
-"""Training, whatever the task: passes over batches, early stopping on validation, the best weights kept."""
+"""Training, whatever the task: passes over batches, validation after each, and which weights are kept."""
 
 import copy
 import math
@@ -122,8 +122,18 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
+def passes(wanted: int, rows: int, most: int) -> int:
+    """How many epochs show about as many rows as wanted, one again and again: 2 to `most`."""
+    return min(max(round(wanted / rows), 2), most)
+
+
+def kept(history: list[Epoch], config: TrainConfig) -> Epoch:
+    """The epoch whose weights were kept."""
+    return history[-1] if config.keep == "last" else min(history, key=lambda epoch: epoch.validation_loss)
+
+
 def optimise(model: Model, source: Source, config: TrainConfig, on_step: OnStep | None = None) -> list[Epoch]:
-    """Trains a network, keeps the weights that were best on validation, and tells how it went.
+    """Trains a network, keeps its best weights on validation or its last, as the config says, and tells how it went.
 
     Raises ValueError where the error stops being a number.
     """
@@ -141,10 +151,10 @@ class _Trainer:
         self.history: list[Epoch] = []
 
     def run(self) -> list[Epoch]:
-        best, weights = 0, copy.deepcopy(self.model.state_dict())
+        best, weights = 0, {}
         for number in range(1, self.epochs + 1):
             begun = time.perf_counter()
-            train, validation = self._pass(), self.validate()
+            train, validation = self._pass(), self._validate()
             if not math.isfinite(error := train if validation is None else validation):
                 raise ValueError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
             seconds = time.perf_counter() - begun
@@ -184,7 +194,7 @@ class _Trainer:
         return _mean(sums)
 
     @torch.no_grad()
-    def validate(self) -> float | None:
+    def _validate(self) -> float | None:
         self.model.eval()
         sums: list[tuple[Tensor, Tensor]] = []
         state: State | None = None
