@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start, feature_names
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Guarantee, ServeConfig, Start, feature_names
 from deploy.console import say
 from deploy.options import (
     Balance,
@@ -188,6 +188,12 @@ def serve(
     group: Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
     instance: Annotated[str | None, option("--instance", "This member's name, the same after a restart.")] = None,
     start: Annotated[Start, option("--from", "Where a new group begins.")] = "earliest",
+    guarantee: Annotated[
+        Guarantee, option("--guarantee", "exactly-once makes each batch, answers and offsets, one transaction.")
+    ] = "at-least-once",
+    static: Annotated[
+        bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
+    ] = False,
     device: DeviceOption = "auto",
     bootstrap: Bootstrap = DEFAULT_LOG,
     tracking_uri: Tracking = DEFAULT_TRACKING,
@@ -202,6 +208,8 @@ def serve(
     """
     from deploy.service import serve as run
 
+    if static and instance is None:
+        raise ConfigError("instance: --static needs the name that this member has after a restart too")
     name = Path(model).stem if model.endswith(".onnx") else model.partition("@")[0].partition("/")[0]
     settled = ServeConfig(
         topic=topic,
@@ -209,6 +217,8 @@ def serve(
         group=group or re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}"),
         instance=instance or f"{socket.gethostname()}-{os.getpid()}",
         start=start,
+        guarantee=guarantee,
+        static=static,
     )
     _finish(run(settled, model, device, bootstrap, tracking_uri), as_json)
 

@@ -28,6 +28,7 @@ CONFIG_FILE = Path("tidecast.toml")
 
 Device = Literal["auto", "cpu", "cuda"]
 Start = Literal["earliest", "latest"]
+Guarantee = Literal["at-least-once", "exactly-once"]
 
 
 class ConfigError(Exception):
@@ -49,6 +50,10 @@ class ServeConfig:
     """This member's name, stable over restarts: it fences whatever its predecessor left open."""
     start: Start
     """Where a new group begins."""
+    guarantee: Guarantee = "at-least-once"
+    """Whether a batch's answers and its offsets are one transaction, or offsets follow acknowledged answers."""
+    static: bool = False
+    """Whether the instance keeps its partitions while it is away for less than the session time-out."""
     checkpoint_s: float = 30.0
     """Seconds between two passes that write changed windows to the state topic."""
     max_batch: int = 2048

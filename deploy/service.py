@@ -1,4 +1,4 @@
-"""The consumer service. The order of its steps is what keeps every forecast:
+"""The consumer service. The order of its steps is what keeps every forecast, under either guarantee:
 
 1. poll
 2. decode; a record that is no event becomes a dead letter
@@ -8,7 +8,11 @@
 6. flush, and look at every acknowledgement
 7. commit the offsets X, with R, the position of the last checkpoint, in their metadata
 8. when one is due, a checkpoint pass: changed windows, their position and the offsets, as one transaction
-9. only then poll again
+9. only then poll again: polling lets the client rejoin its group, and a commit would then carry the new generation
+   with the old records
+
+At least once, 7 follows 6. Exactly once, 5 to 7 are one transaction, and its offsets are committed with the generation
+of the poll that brought the records.
 
 Killed anywhere, a restart takes the windows of the last pass, replays [R, X) emitting nothing, and goes on at X: what
 was not committed is read, and forecast, again.
@@ -16,6 +20,7 @@ was not committed is read, and forecast, again.
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -27,13 +32,16 @@ from deploy.console import say
 from deploy.messages import dead_letter
 from deploy.predictor import Predictor, fetch
 from deploy.tasks import Answerable, Task, Windower, task_of
-from pipeline import checkpoint
+from deploy.watchdog import Standstill, Watchdog
+from pipeline import checkpoint, failpoint
 from pipeline.events import InvalidEvent
 from pipeline.grid import Counts
 from pipeline.log import Commit, EventLog, Poll, Record
 
 POLL_S = 0.2
 REPORT_S = 10.0
+STANDSTILL = 3
+"""Looks, REPORT_S apart, after which a partition with a lag and no progress ends the service."""
 
 
 @dataclass(slots=True)
@@ -103,14 +111,17 @@ class Service:
         self.totals = Totals()
         self._log, self._predictor, self._task, self._config, self._say = log, predictor, task, config, say
         self._owned: dict[int, Partition] = {}
+        self._waiting: deque[int] = deque()
         self._began = 0.0
         self._reported = 0
         self._reasons: set[str] = set()
+        self._watched, self._standstill = Watchdog(log.patience), Standstill(STANDSTILL)
         self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
         self._make_topics()
-        self._writer = log.writer()
-        self._passes = log.writer(f"{config.group}-{config.instance}")
-        self._member = log.join(config.group, config.topic, instance=config.instance)
+        with self._watched("fencing a predecessor"):
+            self._passes = log.writer(f"{config.group}-{config.instance}")
+        self._writer = self._passes if config.guarantee == "exactly-once" else log.writer()
+        self._member = log.join(config.group, config.topic, instance=config.instance, static=config.static)
 
     def _make_topics(self) -> None:
         config = self._config
@@ -123,9 +134,9 @@ class Service:
         """Serve until `stop` is set; then the batch in hand is finished, and a last checkpoint written."""
         settled, checkpoint_due, report_due = False, _Every(self._config.checkpoint_s), _Every(REPORT_S)
         while not stop.is_set():
-            poll = self._member.poll(POLL_S, self._config.max_batch)
+            poll = self._poll()
             settled = poll.settled
-            self._rebalance(poll, stop)
+            self._rebalance(poll)
             if poll.records:
                 self._process(poll.records)
             if settled and checkpoint_due():
@@ -135,48 +146,75 @@ class Service:
             self._checkpoint(self._owned)
         for partition in list(self._owned):
             self._drop(partition)
+        self._watched.close()
         return self.totals
+
+    def _poll(self) -> Poll:
+        with self._watched("poll"):
+            poll = self._member.poll(0 if self._waiting else POLL_S, self._config.max_batch)
+        if poll.records:
+            failpoint.reached("polled")
+        return poll
 
     def _report(self, caught_up: bool, due: bool) -> None:
         """Say how it goes: the first time that nothing waits, and every REPORT_S in which records came."""
+        if due:
+            self._standstill.look({number: owned.position for number, owned in self._owned.items()}, self._behind())
         if self.totals.records > self._reported and (due or (caught_up and not self._reported)):
             self._say(f"{'caught up: ' if caught_up else ''}{self.totals.in_words(self._task.called)}")
             self._reported = self.totals.records
 
-    def _rebalance(self, poll: Poll, stop: Flag) -> None:
-        """Give up what was revoked, take over what was assigned. A first checkpoint comes before any record."""
+    def _behind(self) -> dict[int, int]:
+        with self._watched("end offsets"):
+            return self._member.behind()
+
+    def _rebalance(self, poll: Poll) -> None:
+        """Give up what was revoked, take over what was assigned, one partition between two polls.
+
+        A first checkpoint, and only then a partition's first record: so where a new group began is never forgotten.
+        """
         for partition in poll.revoked:
             self._drop(partition)
-        for partition in poll.assigned:
-            if not stop.is_set():
-                self._take_over(partition)
+        self._waiting.extend(poll.assigned)
+        if self._waiting:
+            self._take_over(self._waiting.popleft())
         if poll.settled:
-            self._checkpoint([number for number, owned in self._owned.items() if owned.checkpoint is None])
+            for partition, owned in self._owned.items():
+                if owned.checkpoint is None:
+                    self._checkpoint([partition])
+                    self._member.seek(partition, owned.position)
 
     def _take_over(self, partition: int) -> None:
         """Rebuild a partition's windows as they were at its committed offset, and read on from there."""
+        failpoint.reached("assigned")
         log, config = self._log, self._config
-        committed = self._member.committed(partition)
+        with self._watched("committed offset"):
+            committed = self._member.committed(partition)
         windower = self._task.windower()
         found = checkpoint.recover(log, config.topic, config.state_topic, partition, committed, windower)
+        failpoint.reached("restored")
         for note in found.notes:
             self._say(f"{config.topic}/{partition}: {note}")
         if found.position is None or found.replay_from is None:
             bounds = log.bounds(config.topic)[partition]
             start = bounds.start if config.start == "earliest" else bounds.end
-            owned = Partition(windower, None, start)
-        else:
-            owned = Partition(windower, found.replay_from, found.position)
-            for records in log.read(config.topic, partition, found.replay_from, found.position):
-                self._extend(windower, records)
-            windower.counts = Counts()
-        self._owned[partition] = owned
-        self._member.seek(partition, owned.position)
+            self._owned[partition] = Partition(windower, None, start)
+            return
+        for records in log.read(config.topic, partition, found.replay_from, found.position):
+            self._extend(windower, records)
+        windower.counts = Counts()
+        failpoint.reached("replayed")
+        self._owned[partition] = Partition(windower, found.replay_from, found.position)
+        self._member.seek(partition, found.position)
 
     def _drop(self, partition: int) -> None:
-        counts = self._owned.pop(partition).windower.counts
-        self.totals.late += counts.late
-        self.totals.duplicate += counts.duplicate
+        """Forget a partition, taken over or still waiting to be."""
+        if partition in self._waiting:
+            self._waiting.remove(partition)
+        elif partition in self._owned:
+            counts = self._owned.pop(partition).windower.counts
+            self.totals.late += counts.late
+            self.totals.duplicate += counts.duplicate
 
     def _process(self, polled: Mapping[int, Sequence[Record]]) -> None:
         """Steps 2 to 7 for one poll's records."""
@@ -185,13 +223,29 @@ class Service:
             Extended(partition, records, *self._extend(self._owned[partition].windower, records))
             for partition, records in polled.items()
         ]
-        self._produce(batch)
-        self._writer.flush()
+        failpoint.reached("extended")
         for partition, records in polled.items():
             self._owned[partition].position = records[-1].offset + 1
             self.totals.records += len(records)
-        self._member.commit({partition: self._owned[partition].commit() for partition in polled})
+        self._deliver(batch, {partition: self._owned[partition].commit() for partition in polled})
+        failpoint.reached("committed")
         self.totals.seconds = time.monotonic() - self._began
+
+    def _deliver(self, batch: Sequence[Extended], offsets: Mapping[int, Commit]) -> None:
+        """Steps 4 to 7. What fails is raised: the process ends, and its next start goes on at the last commit."""
+        exactly_once = self._config.guarantee == "exactly-once"
+        if exactly_once:
+            self._writer.begin()
+        self._produce(batch)
+        failpoint.reached("produced")
+        with self._watched("flush"):
+            self._writer.flush()
+        failpoint.reached("flushed")
+        with self._watched("commit"):
+            if exactly_once:
+                self._writer.commit(offsets, self._member)
+            else:
+                self._member.commit(offsets)
 
     def _extend(
         self, windower: Windower, records: Sequence[Record]
@@ -218,6 +272,7 @@ class Service:
                 letter = dead_letter(record, error)
                 self._send(self._config.dead_letters, partition, letter.key, letter.value, record, letter.headers)
                 self._warn(record, error)
+            failpoint.reached("producing")
             self.totals.dead_letters += len(invalid)
         self.totals.forecasts += len(together)
 
@@ -250,9 +305,10 @@ class Service:
             record = checkpoint.PartitionRecord(
                 position=owned.position, partitions=self._count, topic_id=self._topic_id
             )
-            checkpoint.write_pass(
-                self._passes, self._member, self._config.state_topic, partition, owned.windower, record
-            )
+            with self._watched("checkpoint"):
+                checkpoint.write_pass(
+                    self._passes, self._member, self._config.state_topic, partition, owned.windower, record
+                )
             owned.checkpoint = owned.position
 
 

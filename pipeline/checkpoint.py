@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import numpy as np
 
+from pipeline import failpoint
 from pipeline.log import Commit, EventLog, LogError, Member, Writer
 from pipeline.windows import SeriesState, WindowConfig
 
@@ -153,16 +154,19 @@ def write_pass(
     """
     config = config_hash(store.config)
     writer.begin()
+    failpoint.reached("pass-begun")
     try:
         for series in store.dirty():
             key = SERIES_PREFIX + series.encode()
             writer.send(state_topic, partition, key, encode_series(config, store.state(series)))
         writer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
+        failpoint.reached("pass-sent")
         writer.commit({partition: Commit(record.position, encode_metadata(record.position))}, member)
     except BaseException:
         with contextlib.suppress(LogError):  # the first failure tells more; the next writer of this id aborts it
             writer.abort()
         raise
+    failpoint.reached("pass-committed")
     store.clean()
 
 

@@ -100,8 +100,12 @@ class Member(Protocol):
         """Commit outside a transaction, and wait for the answer. Raises MembershipLost, LogUnavailable."""
         ...
 
+    def behind(self) -> dict[int, int]:
+        """For each partition being read, how many committed offsets lie beyond its position."""
+        ...
+
     def close(self) -> None:
-        """Leave the group at once, so that its partitions move on."""
+        """Leave the group at once, so that its partitions move on; a static member keeps them for its return."""
         ...
 
 
@@ -150,6 +154,8 @@ class EventLog(Protocol):
 
     label: str
     """The log in words, for people, without secrets."""
+    patience: float
+    """Seconds after which a call that has not returned never will."""
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
         """Create the topic if it is missing; return how many partitions it has, new or old."""
@@ -182,8 +188,11 @@ class EventLog(Protocol):
         """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
         ...
 
-    def join(self, group: str, topic: str, *, instance: str | None = None) -> Member:
-        """Become a member of `group` on `topic`. `instance` names the member in the broker's lists and logs."""
+    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+        """Become a member of `group` on `topic`. `instance` names the member in the broker's lists and logs.
+
+        A `static` one is known to the group by that name, and gets its partitions back when it returns in time.
+        """
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 
-from pipeline.kafka.client import CLIENT, READER, REQUEST, STALL, meaning, translated
+from pipeline.kafka.client import CLIENT, DELIVERY, READER, REQUEST, STALL, meaning, translated
 from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
 from pipeline.log import Bounds, LogUnavailable, Member, Record, UnknownTopic, Writer
@@ -31,6 +31,7 @@ class KafkaLog:
     def __init__(self, address: str) -> None:
         servers = _servers(address)
         self.label = f"Kafka at {address}"
+        self.patience = max(DELIVERY, STALL) + REQUEST
         self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:
@@ -133,11 +134,11 @@ class KafkaLog:
         self._opened.append(writer)
         return writer
 
-    def join(self, group: str, topic: str, *, instance: str | None = None) -> Member:
+    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
         """Become a member of `group` on `topic`; `instance` is its client id, with which the member id begins."""
         self.partitions(topic)
         config = self._config | ({} if instance is None else {"client_id": instance})
-        member = KafkaMember(config, group, topic)
+        member = KafkaMember(config | ({"group_instance_id": instance} if static else {}), group, topic)
         self._opened.append(member)
         return member
 

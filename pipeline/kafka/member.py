@@ -19,7 +19,7 @@ REBALANCE = 10.0
 
 
 class KafkaMember:
-    """One consumer in a group, with dynamic membership."""
+    """One consumer in a group; a static member if the config holds a group_instance_id."""
 
     def __init__(self, config: Mapping[str, Any], group: str, topic: str) -> None:
         self._topic = topic
@@ -102,8 +102,15 @@ class KafkaMember:
             for partition, commit in offsets.items()
         }
 
+    def behind(self) -> dict[int, int]:
+        """For each partition being read, how many offsets before the last stable one lie beyond its position."""
+        reading = [where for where in self._consumer.assignment() if not self._consumer.is_paused(where)]
+        with translated(f"{self._doing}, end offsets"):
+            ends = self._consumer.end_offsets(reading)
+            return {where.partition: end - self._consumer.position(where) for where, end in ends.items()}
+
     def close(self) -> None:
-        """Leave the group at once, so that its partitions move on."""
+        """Leave the group at once, so that its partitions move on; a static member keeps them for its return."""
         with translated(f"{self._doing}, leaving"):
             self._consumer.close(timeout_ms=int(REQUEST * 1000))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kafka import KafkaProducer, errors
 
+from pipeline import failpoint
 from pipeline.kafka.client import DELIVERY, PRODUCER, REQUEST, meaning, translated
 from pipeline.kafka.member import KafkaMember
 from pipeline.log import Commit, LogError, Member
@@ -86,6 +87,7 @@ class KafkaWriter:
         if offsets:
             positions, generation = member.positions(offsets), member.generation(offsets)
             self._bounded(lambda: self._producer.send_offsets_to_transaction(positions, generation), DELIVERY)
+        failpoint.reached("offsets-sent")
         self._bounded(self._producer.commit_transaction, DELIVERY)
         self._in_transaction = False
 

@@ -33,6 +33,7 @@ class LocalLog:
         if not path:
             raise ValueError("sqlite: needs the path of a file, such as sqlite:.tidecast/log.db")
         self.label = f"SQLite at {path}"
+        self.patience = 2 * BUSY
         self._path = Path(path).absolute()
         self._locks = Path(f"{self._path}.locks")
         with translated(self._path):
@@ -104,8 +105,11 @@ class LocalLog:
         self._opened.append(writer)
         return writer
 
-    def join(self, group: str, topic: str, *, instance: str | None = None) -> Member:
-        """Become a member of `group` on `topic`. There is no list of members for `instance` to be seen in."""
+    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+        """Become a member of `group` on `topic`. There is no list of members for `instance` to be seen in.
+
+        A claim ends with its process, so a static member gets back only what nobody has taken.
+        """
         self.topic_id(topic)
         member = LocalMember(self._path, self._locks, group, topic)
         self._opened.append(member)

@@ -122,6 +122,11 @@ class LocalMember:
                 raise LogError(f"{self._topic}/{number}: commit metadata is longer than {MAX_METADATA} bytes")
             connection.execute("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", (*where, *commit))
 
+    def behind(self) -> dict[int, int]:
+        """For each partition being read, how many offsets lie beyond its position."""
+        ends = dict(self._store.query("SELECT number, end_offset FROM partitions WHERE topic = ?", self._topic))
+        return {number: ends[number] - position for number, position in self._positions.items()}
+
     def close(self) -> None:
         """Leave the group at once, so that its partitions move on."""
         for lock in self._held.values():

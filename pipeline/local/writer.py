@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline import failpoint
 from pipeline.local.member import LocalMember
 from pipeline.local.store import Store
 from pipeline.log import Commit, LogError, Member, MembershipLost, UnknownTopic
@@ -124,6 +125,7 @@ class LocalWriter:
                 raise MembershipLost(f"writer {self._id} has been replaced")
             self._write(connection)
             member.record(connection, offsets)
+            failpoint.reached("offsets-sent")
         self.abort()
 
     def abort(self) -> None:

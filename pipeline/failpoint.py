@@ -1,0 +1,68 @@
+"""Failpoints: steps of the delivery loop at which TIDECAST_FAILPOINT makes the process die, stop or wait.
+
+    TIDECAST_FAILPOINT=STEP[:COUNT[:ACTION]]     at the COUNT-th time that STEP is reached
+
+ACTION is ``kill`` (SIGKILL, if left out), ``stop`` (SIGSTOP), ``fail`` (raise) or ``hold=SECONDS`` (this thread waits,
+heartbeats go on). It is how the tests end a real process between any two steps.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import cache
+
+VARIABLE = "TIDECAST_FAILPOINT"
+STEPS = (
+    *("polled", "extended", "producing", "produced", "flushed", "offsets-sent", "committed"),
+    *("pass-begun", "pass-sent", "pass-committed"),
+    *("assigned", "restored", "replayed"),
+)
+"""In the order of the loop, of a checkpoint pass, and of taking over a partition."""
+
+
+@dataclass(slots=True)
+class Failpoint:
+    """One armed step; `left` times until it acts."""
+
+    step: str = ""
+    left: int = 0
+    action: str = "kill"
+
+    def reached(self, step: str) -> None:
+        """Act, if it is the step and the time."""
+        if step != self.step:
+            return
+        self.left -= 1
+        if self.left == 0:
+            self._act()
+
+    def _act(self) -> None:
+        name, _, seconds = self.action.partition("=")
+        if name == "hold":
+            time.sleep(float(seconds))
+        elif name == "fail":
+            raise RuntimeError(f"failpoint {self.step}")
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP if name == "stop" else signal.SIGKILL)
+
+
+def parse(text: str) -> Failpoint:
+    """The failpoint that a variable's text means; none for an empty one. Raises ValueError."""
+    if not text:
+        return Failpoint()
+    step, count, action, *more = [*text.split(":"), *("1", "kill")[text.count(":") :]]
+    known = action in {"kill", "stop", "fail"} or action.removeprefix("hold=").replace(".", "", 1).isdecimal()
+    if more or step not in STEPS or not count.isdecimal() or not known:
+        raise ValueError(f"{VARIABLE}: {text!r} is not like flushed, flushed:3 or flushed:3:hold=2; {' '.join(STEPS)}")
+    return Failpoint(step, int(count), action)
+
+
+@cache
+def _armed() -> Failpoint:
+    return parse(os.environ.get(VARIABLE, ""))
+
+
+def reached(step: str) -> None:
+    """The process has come to a step. Raises ValueError for a variable that names none."""
+    _armed().reached(step)
