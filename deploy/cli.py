@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start, feature_names
+from deploy.config import CONFIG_FILE, DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, ServeConfig, Start, feature_names
 from deploy.console import say
 from deploy.options import (
     Balance,
@@ -272,7 +272,7 @@ def demo(
     """
     from deploy.demo import demo as run
 
-    run(bootstrap, tracking_uri, stay=not once, began=BEGAN)
+    run(bootstrap, tracking_uri, settings or CONFIG_FILE, stay=not once, began=BEGAN)
 
 
 def _finish(summary: dict[str, object], as_json: bool) -> None:

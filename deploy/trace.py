@@ -13,7 +13,15 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, feature_names, read_settings, window_config
+from deploy.config import (
+    DEFAULT_LOG,
+    DEFAULT_TRACKING,
+    ConfigError,
+    feature_names,
+    log_address,
+    read_settings,
+    window_config,
+)
 from deploy.console import say
 from deploy.learn import Asked, classify_job, forecast_job, next_token_job, source_columns, text_file
 from deploy.predictor import load
@@ -104,6 +112,7 @@ def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCar
         asked = msgspec.convert(given, Asked, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from None
+    asked = msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path))
     card, rows = {"forecast": _windows, "classify": _texts, "next-token": _tokens}[asked.task](asked)
     say("untrained, on the first rows of the data")
     return network(card), card, {name: torch.from_numpy(array) for name, array in rows.items()}

@@ -126,7 +126,7 @@ def _reading(name: str, *paths: str) -> Iterator[None]:
         raise ValueError(f"{name}: {error.filename}: {error.strerror}") from None
 
 
-def connect(address: str, kafka: KafkaSettings = KafkaSettings()) -> EventLog:  # noqa: B008, it is frozen
+def connect(address: str, kafka: KafkaSettings = KafkaSettings()) -> EventLog:
     """Open the log at `address`: ``sqlite:PATH``, or Kafka's ``host:port[,host:port...]`` as `kafka` says.
 
     Raises ValueError for an address of neither form, LogUnavailable if nothing answers there, NotPermitted if it lets

@@ -152,7 +152,7 @@ def _servers(address: str) -> list[tuple[str, int]]:
     for part in address.split(","):
         host, _, port = part.strip().rpartition(":")
         if not host or {"/", "@"} & set(host) or not port.isdecimal() or not 0 < int(port) < 65536:
-            shown = "with @" if "@" in address else repr(address)  # it may hold a password
+            shown = "what has an @" if "@" in address else repr(address)  # it may hold a password
             raise ValueError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
         servers.append((host, int(port)))
     return servers

@@ -28,9 +28,10 @@ class KafkaMember:
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
         self._events: deque[tuple[bool, set[int]]] = deque()
-        settings = consumer(kafka) | config | {"partition_assignment_strategy": (CooperativeStickyAssignor,)}
+        strategy = (CooperativeStickyAssignor,)
         with translated(self._doing):
-            self._consumer = KafkaConsumer(**settings, group_id=group)
+            settings = {**consumer(kafka), **config, "group_id": group, "partition_assignment_strategy": strategy}
+            self._consumer = KafkaConsumer(**settings)
             self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._events))
         self._generation = self._consumer.group_metadata()
 

@@ -91,7 +91,9 @@ class KafkaWriter:
         self.flush()
         if offsets:
             positions, generation = member.positions(offsets), member.generation(offsets)
-            self._bounded(lambda: self._producer.send_offsets_to_transaction(positions, generation), self._kafka.delivery_s)
+            self._bounded(
+                lambda: self._producer.send_offsets_to_transaction(positions, generation), self._kafka.delivery_s
+            )
         self._bounded(self._producer.commit_transaction, self._kafka.delivery_s)
         self._in_transaction = False
 
