@@ -20,7 +20,7 @@ from pipeline.kafka.client import admin, meaning
 from pipeline.log import LogError, LogUnavailable, NotPermitted
 
 CONNECT = 3.0
-"""Seconds that a broker may take to accept the first connection, and for each of its first answers."""
+"""Seconds that a broker may take to accept the first connection."""
 _OUR_CERTIFICATE = "it asks for a certificate, and does not accept ours, or that there is none (ssl_certfile)"
 
 
@@ -44,6 +44,7 @@ def _shake_hands(host: str, port: int, kafka: KafkaSettings) -> None:
     try:
         with contextlib.ExitStack() as stack:
             plain = stack.enter_context(socket.create_connection((host, port), CONNECT))
+            plain.settimeout(kafka.request_s)
             if context is not None:
                 stack.enter_context(context.wrap_socket(plain, server_hostname=host))
     except ssl.SSLCertVerificationError as error:
@@ -61,11 +62,12 @@ def _introduce(host: str, port: int, kafka: KafkaSettings) -> None:
     config = admin(kafka) | {"bootstrap_servers": [f"{host}:{port}"]}
     net = NetworkSelector(**config)
     manager = KafkaConnectionManager(net, **config)
-    connection = manager.get_connection("bootstrap-0", timeout_ms=CONNECT * 1000)
+    milliseconds = kafka.request_s * 1000
+    connection = manager.get_connection("bootstrap-0", timeout_ms=milliseconds)
 
     async def introduce() -> None:
-        await manager.wait_for(connection.init_future, CONNECT * 1000)
-        await manager.wait_for(connection.send_request(MetadataRequest(topics=[])), CONNECT * 1000)
+        await manager.wait_for(connection.init_future, milliseconds)
+        await manager.wait_for(connection.send_request(MetadataRequest(topics=[])), milliseconds)
 
     try:
         net.run(introduce)
@@ -82,16 +84,15 @@ def _reason(error: errors.KafkaError, connection: KafkaConnection, where: str, k
         return NotPermitted(f"{where}: {_OUR_CERTIFICATE}")
     if isinstance(error, errors.IllegalSaslStateError):
         return NotPermitted(f"{where}: it asks for no user, and {protocol} brings one (security_protocol)")
-    if isinstance(error, errors.UnsupportedSaslMechanismError):
-        return NotPermitted(f"{where}: it does not offer {kafka.sasl_mechanism} (sasl_mechanism)")
     hung_up = isinstance(error, errors.KafkaConnectionError)
     if hung_up and connection.broker_version_data is None:
         return LogUnavailable(f"{where}: it hangs up; does it speak {protocol} (security_protocol)?")
     if hung_up and kafka.sasl_mechanism is None:
         return NotPermitted(f"{where}: it asks for a user, and {protocol} brings none (security_protocol)")
-    # The client drops an answer that comes together with the end of the connection.
-    if hung_up or isinstance(error, errors.SaslAuthenticationFailedError):
-        return NotPermitted(f"{where}: wrong name or password for {kafka.sasl_username!r} ({kafka.sasl_mechanism})")
+    # Which of them it is the client often does not know: it drops an answer with which a connection ends.
+    if hung_up or isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
+        wrong = f"wrong name or password for {kafka.sasl_username!r}"
+        return NotPermitted(f"{where}: {wrong}, or it does not offer {kafka.sasl_mechanism} (sasl_mechanism)")
     return meaning(error, where)
 
 

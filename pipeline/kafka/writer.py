@@ -41,7 +41,14 @@ class KafkaWriter:
         with translated(self._doing):
             self._producer = KafkaProducer(**producer(kafka), **config, transactional_id=transactional_id)
             if transactional_id is not None:
-                self._producer.init_transactions()
+                self._init_transactions()
+
+    def _init_transactions(self) -> None:
+        try:
+            self._producer.init_transactions()
+        except errors.KafkaError:
+            self.close()  # its thread would go on trying
+            raise
 
     def send(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.registry import CorruptModel, Registry, RegistryUnavailable, UnknownModel, Version
+from model.registry import CorruptModel, Registry, RegistryError, RegistryUnavailable, UnknownModel, Version
 
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
