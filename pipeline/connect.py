@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 from pipeline.log import EventLog
 
-Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 HEARTBEAT_S = 0.5
 """Seconds between two heartbeats of a group's member: how soon a rebalance is noticed."""
@@ -23,9 +23,9 @@ class KafkaSettings:
     TLS always verifies the broker's certificate and its host name.
     """
 
-    security_protocol: Protocol = "PLAINTEXT"
+    security_protocol: SecurityProtocol = "PLAINTEXT"
     """What the listener speaks: SSL is TLS, SASL_* asks for a user."""
-    sasl_mechanism: Mechanism | None = None
+    sasl_mechanism: SaslMechanism | None = None
     """How the user is proved; only with SASL_*."""
     sasl_username: str | None = None
     """The user's name."""
@@ -49,7 +49,7 @@ class KafkaSettings:
     """Seconds without a heartbeat after which a member is out of its group."""
 
     def __post_init__(self) -> None:
-        _one_of("security_protocol", self.security_protocol, get_args(Protocol))
+        _one_of("security_protocol", self.security_protocol, get_args(SecurityProtocol))
         self._check_sasl()
         self._check_times()
         self._check_files()
@@ -65,7 +65,7 @@ class KafkaSettings:
             if any(value is not None for value in given):
                 raise ValueError(f"security_protocol: {self.security_protocol} takes no sasl_* settings; SASL_SSL does")
             return
-        _one_of("sasl_mechanism", self.sasl_mechanism, get_args(Mechanism))
+        _one_of("sasl_mechanism", self.sasl_mechanism, get_args(SaslMechanism))
         for name in ("sasl_username", "sasl_password"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: {self.sasl_mechanism} needs one")

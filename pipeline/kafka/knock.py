@@ -29,13 +29,21 @@ def knock(servers: Sequence[tuple[str, int]], kafka: KafkaSettings, label: str) 
     failures = []
     for host, port in servers:
         try:
-            _shake_hands(host.strip("[]"), port, kafka)
-            return _introduce(host, port, kafka)
+            return _try(host, port, kafka)
         except LogError as error:
             failures.append(error)
     refused = any(isinstance(failure, NotPermitted) for failure in failures)
     kind, does = (NotPermitted, "does not let us in") if refused else (LogUnavailable, "does not answer")
     raise kind(f"{label} {does} ({', '.join(map(str, failures))})")
+
+
+def _try(host: str, port: int, kafka: KafkaSettings) -> None:
+    _shake_hands(host.strip("[]"), port, kafka)
+    try:
+        _introduce(host, port, kafka)
+    except NotPermitted:  # a broker that goes down hangs up like one that refuses, but only once
+        _shake_hands(host.strip("[]"), port, kafka)
+        _introduce(host, port, kafka)
 
 
 def _shake_hands(host: str, port: int, kafka: KafkaSettings) -> None:

@@ -190,5 +190,10 @@ def test_an_address_with_a_user_is_refused_without_showing_it(tidecast: Tidecast
     assert "s3cret" not in ended.stderr
 
 
+def test_a_registry_that_does_not_answer_is_said_without_its_password(tidecast: Tidecast) -> None:
+    ended = tidecast("serve", "--topic", "power", "--model", "m", "--tracking-uri", "http://alice:s3cret@127.0.0.1:1")
+    assert (ended.returncode, ended.stderr) == (75, "tidecast: http://127.0.0.1:1: no MLflow server answers there\n")
+
+
 def test_the_help_of_the_address_tells_of_the_table(tidecast: Tidecast) -> None:
     assert "table [kafka], or TIDECAST_KAFKA_*" in " ".join(tidecast("tail", "--help").stdout.split())
