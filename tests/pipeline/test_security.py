@@ -273,7 +273,7 @@ def test_who_does_not_get_in_reads_why_at_once(broker: Broker, case: str) -> Non
     begun = time.monotonic()
     with pytest.raises(kind, match=message) as raised:
         connect(broker.at(listener), settings(broker))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 5
     assert "\n" not in str(raised.value)
     assert PASSWORD not in str(raised.value)
 
@@ -309,7 +309,7 @@ def test_a_silent_port_does_not_hold_us_long(broker: Broker) -> None:
             begun = time.monotonic()
             with pytest.raises(LogUnavailable, match=r"does not answer .*([Tt]imed out|time-out)"):
                 connect(f"127.0.0.1:{silent.getsockname()[1]}", settings)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 5
 
 
 def test_rights_that_are_missing(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
