@@ -1,7 +1,8 @@
 """How Tidecast sets up kafka-python, what its errors mean here, and the one thing mended in it."""
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kafka.record.memory_records
@@ -9,22 +10,10 @@ from kafka import errors
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.util import decode_varint
 
+from pipeline.connect import HEARTBEAT_S, KafkaSettings
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
 
-REQUEST = 15.0
-"""Seconds that a broker may take for one answer."""
-DELIVERY = 60.0
-"""Seconds that a record, or a call on a transaction, may take before it counts as failed."""
-TRANSACTION = 60.0
-"""Seconds after which the broker aborts a transaction that its producer left open."""
-STALL = TRANSACTION + 15.0
-"""Seconds that an open transaction can hide records and offsets: until its abort, and the broker looks every 10 s."""
-SESSION = 10.0
-"""Seconds without a heartbeat after which a member is out of its group."""
-
 CLIENT: dict[str, Any] = {
-    "bootstrap_timeout_ms": int(REQUEST * 1000),
-    "request_timeout_ms": int(REQUEST * 1000),
     "retry_backoff_ms": 20,
     "reconnect_backoff_max_ms": 1000,
     "metadata_max_age_ms": 30_000,
@@ -34,8 +23,7 @@ CONSUMER: dict[str, Any] = CLIENT | {
     "enable_auto_commit": False,
     "auto_offset_reset": "none",
     "isolation_level": "read_committed",
-    "session_timeout_ms": int(SESSION * 1000),
-    "heartbeat_interval_ms": 500,  # how soon a rebalance is noticed
+    "heartbeat_interval_ms": int(HEARTBEAT_S * 1000),
     "fetch_max_wait_ms": 100,  # how long a partition just sought waits for a fetch that is under way
 }
 READER: dict[str, Any] = CONSUMER | {"fetch_max_wait_ms": 20}
@@ -47,10 +35,56 @@ PRODUCER: dict[str, Any] = CLIENT | {
     "batch_size": 256 << 10,
     "linger_ms": 5,
     "max_request_size": 16 << 20,
-    "max_block_ms": int(STALL * 1000),
-    "delivery_timeout_ms": int(DELIVERY * 1000),
-    "transaction_timeout_ms": int(TRANSACTION * 1000),
 }
+
+
+def connection(kafka: KafkaSettings) -> dict[str, Any]:
+    """What each of the clients is told of the connection."""
+    return {
+        "bootstrap_timeout_ms": _ms(kafka.request_s),
+        "request_timeout_ms": _ms(kafka.request_s),
+        "security_protocol": kafka.security_protocol,
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_plain_username": kafka.sasl_username,
+        "sasl_plain_password": kafka.sasl_password,
+        "ssl_cafile": kafka.ssl_cafile,
+        "ssl_certfile": kafka.ssl_certfile,
+        "ssl_keyfile": kafka.ssl_keyfile,
+        "ssl_password": kafka.ssl_key_password or "",
+    }
+
+
+def admin(kafka: KafkaSettings) -> dict[str, Any]:
+    """What an admin client is made of."""
+    return CLIENT | connection(kafka)
+
+
+def consumer(kafka: KafkaSettings) -> dict[str, Any]:
+    """What a group's member is made of."""
+    return CONSUMER | connection(kafka) | {"session_timeout_ms": _ms(kafka.session_s)}
+
+
+def reader(kafka: KafkaSettings) -> dict[str, Any]:
+    """What a consumer without a group is made of."""
+    return READER | connection(kafka)
+
+
+def producer(kafka: KafkaSettings) -> dict[str, Any]:
+    """What a producer is made of."""
+    return (
+        PRODUCER
+        | connection(kafka)
+        | {
+            "max_block_ms": _ms(kafka.stall_s),
+            "delivery_timeout_ms": _ms(kafka.delivery_s) + PRODUCER["linger_ms"],
+            "transaction_timeout_ms": _ms(kafka.transaction_s),
+        }
+    )
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
 
 MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
     (
@@ -64,15 +98,46 @@ MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
             errors.UnknownMemberIdError,
         ),
     ),
-    (NotPermitted, (errors.AuthorizationError, errors.SaslAuthenticationFailedError)),
+    (
+        NotPermitted,
+        (errors.AuthorizationError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError),
+    ),
     (UnknownTopic, (errors.UnknownTopicOrPartitionError,)),
     (LogUnavailable, (errors.RetriableError, errors.RebalanceInProgressError, errors.OffsetOutOfRangeError)),
 )
 
 
+class _Discretion(logging.Filter):
+    """Leaves out of the client's DEBUG lines what holds a password or proves one: its settings, SASL, bytes sent."""
+
+    LOGGERS = ("kafka.admin.client", "kafka.net.connection", "kafka.protocol.parser")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Any record passes, with its arguments cleaned."""
+        given = record.args if isinstance(record.args, tuple) else (record.args,)
+        record.args = tuple(self._cleaned(argument) for argument in given) if record.args else record.args
+        return True
+
+    def _cleaned(self, argument: object) -> object:
+        if isinstance(argument, bytes | bytearray | memoryview):
+            return f"<{len(argument)} bytes>"
+        name = type(argument).__name__
+        return f"<{name}>" if isinstance(argument, Mapping) or name.startswith("Sasl") else argument
+
+
+for _name in _Discretion.LOGGERS:
+    logging.getLogger(_name).addFilter(_Discretion())
+
+
+REFUSALS = ("AuthorizationFailedError", "CERTIFICATE_VERIFY_FAILED")
+"""What is left in the text of an error by which the client says less."""
+
+
 def meaning(error: BaseException, doing: str) -> LogError:
     """The LogError that a client's error is, with what was being done."""
     kind = next((kind for kind, causes in MEANINGS if isinstance(error, causes)), LogError)
+    if any(refusal in str(error) for refusal in REFUSALS):
+        kind = NotPermitted
     return kind(f"{doing}: {error}")
 
 
