@@ -57,7 +57,7 @@ from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted,
 from pipeline.windows import SERIES_LIMIT
 
 BEGAN = time.monotonic()
-TRAINING_ONLY = ("matplotlib", "onnx", "onnxscript", "plotext", "polars", "safetensors", "torch")
+TRAINING_ONLY = ("matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (LogUnavailable, os.EX_TEMPFAIL),
     (MembershipLost, os.EX_TEMPFAIL),

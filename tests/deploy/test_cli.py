@@ -62,7 +62,7 @@ WRONG = [
     (78, ["tail", "power"], "topic power does not exist"),
     (78, ["train", "--name", "m", "--topic", "power"], "topic power does not exist"),
     (78, ["tail", "power", "--bootstrap", "nonsense"], "bootstrap: 'nonsense' is no log's address: host:port"),
-    (78, ["serve", "--topic", "power", "--model", "junk.onnx"], "junk.onnx: not a model that onnxruntime can load"),
+    (78, ["serve", "--topic", "power", "--model", "junk.onnx"], "junk.onnx: not an ONNX model"),
     (78, ["serve", "--topic", "power", "--model", "none.onnx"], "none.onnx: there is no such file"),
     (75, ["tail", "power", "--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer .*Connection refused"),
     (75, ["train", "--name", "m", "--topic", "power", "--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer"),
