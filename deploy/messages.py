@@ -79,11 +79,12 @@ class DeadLetter(NamedTuple):
 
 
 def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
-    """The first 64 KiB of a record's key and of its value, its headers, and others that say where it was and why.
+    """The first 64 KiB of a record's key and of its value, its headers, and after them where it was and why.
 
     Headers longer than that together are left out, so that a letter always fits where its record did.
     """
-    value, size = record.value or b"", sum(len(name) + len(content) for name, content in record.headers)
+    value = record.value or b""
+    size = sum(len(name.encode()) + len(content or b"") for name, content in record.headers)  # on Kafka some have none
     about = {
         "reason": error.reason,
         "detail": error.detail,
@@ -93,6 +94,6 @@ def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
         "timestamp": record.timestamp,
         "sha256": hashlib.sha256(value).hexdigest(),
     }
-    headers = [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]
-    headers += record.headers if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
+    headers = list(record.headers) if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
+    headers += [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]
     return DeadLetter(record.key and record.key[:MAX_VALUE_BYTES], value[:MAX_VALUE_BYTES], headers)

@@ -46,6 +46,7 @@ class Totals:
     records: int = 0
     forecasts: int = 0
     dead_letters: int = 0
+    tombstones: int = 0
     late: int = 0
     duplicate: int = 0
     seconds: float = 0.0
@@ -190,6 +191,7 @@ class Service:
         for partition, records in polled.items():
             self._owned[partition].position = records[-1].offset + 1
             self.totals.records += len(records)
+            self.totals.tombstones += sum(record.value is None for record in records)
         self._member.commit({partition: self._owned[partition].commit() for partition in polled})
         self.totals.seconds = time.monotonic() - self._began
 

@@ -10,7 +10,7 @@ Both pass the same list of checks (tests/pipeline/test_log.py). Times are epoch 
       NotPermitted        authentication or authorisation failed
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -51,6 +51,14 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Undecodable(list[tuple[str, bytes]]):
+    """Headers of a record that can't be read as it was written: what could be had of them, and `why` it is so."""
+
+    def __init__(self, headers: Iterable[tuple[str, bytes]], why: str) -> None:
+        super().__init__(headers)
+        self.why = why
 
 
 class Bounds(NamedTuple):
