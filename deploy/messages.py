@@ -84,7 +84,8 @@ def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
     Headers longer than that together are left out, so that a letter always fits where its record did.
     """
     value = record.value or b""
-    size = sum(len(name.encode()) + len(content or b"") for name, content in record.headers)  # on Kafka some have none
+    headers = [(name, content or b"") for name, content in record.headers]  # Kafka has None too, its client refuses it
+    size = sum(len(name.encode()) + len(content) for name, content in headers)
     about = {
         "reason": error.reason,
         "detail": error.detail,
@@ -94,6 +95,6 @@ def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
         "timestamp": record.timestamp,
         "sha256": hashlib.sha256(value).hexdigest(),
     }
-    headers = list(record.headers) if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
+    headers = headers if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
     headers += [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]
     return DeadLetter(record.key and record.key[:MAX_VALUE_BYTES], value[:MAX_VALUE_BYTES], headers)
