@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
-from pipeline.log import Record
+from pipeline.log import Cut, Record
 from pipeline.text import Texts
 from pipeline.windows import Windows
 
@@ -93,7 +93,7 @@ def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        "sha256": hashlib.sha256(value).hexdigest(),
+        "sha256": value.sha256 if isinstance(value, Cut) else hashlib.sha256(value).hexdigest(),
     }
     headers = headers if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
     headers += [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]

@@ -159,8 +159,10 @@ def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
         raise InvalidEvent("undecodable_record", headers.why)
     if len(payload) > MAX_DEPTH and _depth(payload[:MAX_VALUE_BYTES]) > MAX_DEPTH:
         raise InvalidEvent("too_deep", f"nested deeper than {MAX_DEPTH} levels")
-    if len(payload) > MAX_VALUE_BYTES or len(headers) > MAX_HEADERS:
-        raise InvalidEvent("too_large", f"{len(payload)} bytes, {len(headers)} headers")
+    if len(payload) > MAX_VALUE_BYTES:
+        raise InvalidEvent("too_large", f"the value is longer than {MAX_VALUE_BYTES} bytes")
+    if len(headers) > MAX_HEADERS:
+        raise InvalidEvent("too_large", f"{len(headers)} headers, and {MAX_HEADERS} are the most")
     try:
         wire = decoder.decode(payload)
         if not payload.isascii():

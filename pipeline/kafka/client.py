@@ -10,8 +10,10 @@ import kafka.record.memory_records
 from kafka import codec, errors
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
+from kafka.serializer import Deserializer
 
-from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, Undecodable, UnknownTopic
+from pipeline.events import MAX_VALUE_BYTES
+from pipeline.log import Cut, LogError, LogUnavailable, MembershipLost, NotPermitted, Undecodable, UnknownTopic
 
 REQUEST = 15.0
 """Seconds that a broker may take for one answer."""
@@ -173,3 +175,19 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
+
+
+class Shortener(Deserializer):  # type: ignore[misc]
+    """Cuts keys and values that are too long for an event: packed, a poll's records may be of any size.
+
+    One byte more than allowed is left, so that they are seen to be too long. Topics in `whole` are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.whole: set[str] = set()
+
+    def deserialize(self, topic: str, _: object, data: bytes | None) -> bytes | None:
+        """What is kept of a key or value."""
+        if data is None or len(data) <= MAX_VALUE_BYTES or topic in self.whole:
+            return data
+        return Cut.of(data, MAX_VALUE_BYTES + 1)
