@@ -163,6 +163,8 @@ def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
         raise InvalidEvent("too_large", f"the value is longer than {MAX_VALUE_BYTES} bytes")
     if len(headers) > MAX_HEADERS:
         raise InvalidEvent("too_large", f"{len(headers)} headers, and {MAX_HEADERS} are the most")
+    if len(record.key or b"") > MAX_VALUE_BYTES:  # it may be cut, and is no longer what it was
+        raise InvalidEvent("bad_key", f"the key is longer than {MAX_VALUE_BYTES} bytes")
     try:
         wire = decoder.decode(payload)
         if not payload.isascii():
