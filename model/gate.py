@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 MAX_BYTES = 256 << 20
 """The largest file that is read."""
 DOMAINS = ("", "ai.onnx")
-OPERATORS = frozenset(
+_NAMES = (
     # arithmetic
     "Abs Add Ceil Clip Cos Div Erf Exp Floor Log Max Mean Min Mod Mul Neg Pow Reciprocal Round Sign Sin Sqrt Sub Sum "
     # comparison and choice
@@ -29,8 +29,9 @@ OPERATORS = frozenset(
     # shapes and places
     "Cast CastLike Concat Constant ConstantOfShape Expand EyeLike Flatten Gather GatherElements GatherND Identity "
     "OneHot Pad Range Reshape ScatterElements ScatterND Shape Size Slice Split Squeeze Tile Transpose Trilu "
-    "Unsqueeze".split()  # noqa: SIM905
+    "Unsqueeze"
 )
+OPERATORS = frozenset(_NAMES.split())
 """Operators of the standard that compute with tensors only."""
 GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 

@@ -13,7 +13,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 
 from pipeline.connect import KafkaSettings
-from pipeline.kafka.client import admin, meaning, reader, translated
+from pipeline.kafka.client import Shortener, admin, meaning, reader, translated
 from pipeline.kafka.knock import knock
 from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
@@ -38,12 +38,16 @@ class KafkaLog:
         knock(servers, kafka, self.label)
         with translated(self.label):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
+        self._shortener = Shortener()
+        self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._shortener)
         self._created: set[str] = set()
         self._readers: list[KafkaConsumer] = []
         self._opened: list[Member | Writer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
         """Create the topic if it is missing; return how many partitions it has, once they have leaders."""
+        if compacted:
+            self._shortener.whole.add(topic)
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
@@ -130,7 +134,7 @@ class KafkaLog:
     @contextlib.contextmanager
     def _reader(self) -> Iterator[KafkaConsumer]:
         with translated(f"{self.label}, reading"):
-            found = self._readers.pop() if self._readers else KafkaConsumer(**reader(self._kafka), **self._config)
+            found = self._readers.pop() if self._readers else KafkaConsumer(**reader(self._kafka), **self._consumer)
             try:
                 yield found
             finally:
@@ -146,7 +150,7 @@ class KafkaLog:
     def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
         """Become a member of `group` on `topic`; `instance` is its client id, with which the member id begins."""
         self.partitions(topic)
-        config = self._config | ({} if instance is None else {"client_id": instance})
+        config = self._consumer | ({} if instance is None else {"client_id": instance})
         static_id = {"group_instance_id": instance} if static else {}
         member = KafkaMember(self._kafka, config | static_id, group, topic)
         self._opened.append(member)

@@ -1,17 +1,24 @@
-"""How Tidecast sets up kafka-python, what its errors mean here, and the one thing mended in it."""
+"""How Tidecast sets up kafka-python, what its errors mean here, and what is mended in it: how batches are read."""
 
 import contextlib
+import gzip
+import io
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kafka.record.memory_records
-from kafka import errors
-from kafka.record.default_records import DefaultRecordBatch
+from kafka import codec, errors
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
+from kafka.serializer import Deserializer
 
 from pipeline.connect import HEARTBEAT_S, KafkaSettings
-from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
+from pipeline.events import MAX_VALUE_BYTES
+from pipeline.log import Cut, LogError, LogUnavailable, MembershipLost, NotPermitted, Undecodable, UnknownTopic
+
+MAX_UNPACKED = 32 << 20
+"""Bytes that a compressed batch may unpack to; batches of some 1 MiB, as brokers take them, make 20 at the most."""
 
 CLIENT: dict[str, Any] = {
     "retry_backoff_ms": 20,
@@ -21,6 +28,7 @@ CLIENT: dict[str, Any] = {
 CONSUMER: dict[str, Any] = CLIENT | {
     "metrics_enabled": False,
     "enable_auto_commit": False,
+    "check_crcs": True,
     "auto_offset_reset": "none",
     "isolation_level": "read_committed",
     "heartbeat_interval_ms": int(HEARTBEAT_S * 1000),
@@ -150,21 +158,72 @@ def translated(doing: str) -> Iterator[None]:
         raise meaning(error, doing) from error
 
 
-class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
-    """Reads records with header keys that are not UTF-8, the offending bytes replaced by "?".
+def _gunzipped(packed: memoryview) -> bytes:
+    return gzip.GzipFile(fileobj=io.BytesIO(packed)).read(MAX_UNPACKED + 1)
 
-    The client raises on such a record, spins in the next poll, and cannot seek past it within its batch.
+
+def _unsnapped(packed: memoryview) -> bytes:
+    return bytes(codec.snappy_decode(packed.tobytes()))  # a byte makes 22 at the most
+
+
+def _lz4_unpacked(packed: memoryview) -> bytes:
+    return bytes(codec.lz4.LZ4FrameDecompressor().decompress(packed, MAX_UNPACKED + 1))
+
+
+def _zstd_unpacked(packed: memoryview) -> bytes:
+    with codec.zstd.ZstdDecompressor().stream_reader(io.BytesIO(packed), read_across_frames=True) as reader:
+        return bytes(reader.read(MAX_UNPACKED + 1))
+
+
+UNPACK = {
+    DefaultRecordBatch.CODEC_GZIP: _gunzipped,
+    DefaultRecordBatch.CODEC_SNAPPY: _unsnapped,
+    DefaultRecordBatch.CODEC_LZ4: _lz4_unpacked,
+    DefaultRecordBatch.CODEC_ZSTD: _zstd_unpacked,
+}
+"""By a batch's codec: its records' bytes, MAX_UNPACKED and one more of them at the most."""
+
+
+class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
+    """Reads on where the client would raise, spin in the next poll, and never get past; marks such records Undecodable.
+
+    These are records with header keys that are not UTF-8, the offending bytes replaced by "?"; and those of a batch
+    that unpacks to more than MAX_UNPACKED, of which there is the position only: the client would unpack any number.
     """
 
-    __slots__ = ()
     ASCII = bytes(range(128)) + b"?" * 128
+    _buffer: bytearray
+    _pos: int
+    _decompressed: bool
+
+    def _maybe_uncompress(self) -> None:
+        unpack = UNPACK.get(self.compression_type)
+        if self._decompressed or unpack is None:
+            super()._maybe_uncompress()
+            return
+        try:
+            unpacked = unpack(memoryview(self._buffer)[self._pos :])
+        except Exception as error:  # of four libraries, and none that the client knows
+            raise errors.CorruptRecordError(
+                f"the batch at offset {self.base_offset} can't be unpacked: {error}"
+            ) from None
+        self._buffer = bytearray(unpacked if len(unpacked) <= MAX_UNPACKED else b"")
+        self._pos, self._decompressed = 0, True
 
     def _read_msg(self) -> Any:
+        if not self._buffer:
+            return self._position_only()
         try:
             return super()._read_msg()
         except UnicodeDecodeError:
             self._mend_header_keys()
-            return super()._read_msg()
+            record = super()._read_msg()
+            record._headers = Undecodable(record.headers, "a header key is not UTF-8")
+            return record
+
+    def _position_only(self) -> DefaultRecord:
+        offset, why = self.base_offset + self._next_record_index, f"its batch unpacks to more than {MAX_UNPACKED} bytes"
+        return DefaultRecord(0, offset, self.first_timestamp, self.timestamp_type, None, b"", Undecodable([], why))
 
     def _mend_header_keys(self) -> None:
         buffer, position = self._buffer, self._pos
@@ -182,3 +241,19 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
+
+
+class Shortener(Deserializer):  # type: ignore[misc]
+    """Cuts keys and values that are too long for an event: packed, a poll's records may be of any size.
+
+    One byte more than allowed is left, so that they are seen to be too long. Topics in `whole` are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.whole: set[str] = set()
+
+    def deserialize(self, topic: str, _: object, data: bytes | None) -> bytes | None:
+        """What is kept of a key or value."""
+        if data is None or len(data) <= MAX_VALUE_BYTES or topic in self.whole:
+            return data
+        return Cut.of(data, MAX_VALUE_BYTES + 1)
