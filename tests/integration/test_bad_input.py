@@ -104,6 +104,7 @@ CASES = (
     Bad(28, "seconds", "bad_time", timed(NOW // 1000)),
     Bad(29, "more than 5 minutes ahead", "bad_time", timed(NOW + MAX_AHEAD + 1)),
     Bad(29, "no calendar goes so far", "bad_time", timed("9" * 30)),
+    Bad(30, "older than the whole window", "bad_time", timed(NOW - 1_460 * MINUTE)),
     Bad(32, "neither key nor series", "bad_key", b'{"value":1}', key=None),
     Bad(33, "key of 129 bytes", "bad_key", b'{"value":1}', key=b"k" * 129),
     Bad(33, "key of 100,000 bytes", "bad_key", b'{"value":1}', key=b"k" * 100_000),
