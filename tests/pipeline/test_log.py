@@ -248,6 +248,34 @@ def test_new_records_arrive_soon(log: EventLog, topic: str, fresh: Fresh) -> Non
     assert time.monotonic() - began < 3
 
 
+def test_how_much_lies_beyond_a_members_position(log: EventLog, topic: str, fresh: Fresh) -> None:
+    member = log.join(fresh("group"), topic)
+    assert assigned(member, 2) == {0, 1}
+    write(log, topic, 0, range(10))
+    assert member.behind() == {}, "nothing is read before a seek"
+    member.seek(0, 4)
+    assert member.behind() == {0: 6}
+    assert len(polled(member, 6)[0]) == 6
+    assert member.behind() == {0: 0}
+
+
+def test_what_nobody_will_ever_read_is_not_behind(log: EventLog, topic: str, fresh: Fresh) -> None:
+    """Markers of transactions, and what was aborted, take offsets at the end of a topic."""
+    member = started(log, fresh("group"), topic)
+    with contextlib.closing(log.writer(fresh("writer"))) as writer:
+        ends: list[Callable[[], None]] = [lambda: writer.commit({}, member), writer.abort]
+        for end in ends:
+            writer.begin()
+            writer.send(topic, 0, None, b"1")
+            writer.flush()
+            end()
+    assert len(polled(member, 1)[0]) == 1
+    deadline = time.monotonic() + 20
+    while any(member.behind().values()):
+        assert time.monotonic() < deadline
+        member.poll(0.1, 100)
+
+
 def test_a_transaction_is_whole(log: EventLog, topic: str, fresh: Fresh) -> None:
     output, group = _made(log, fresh("output")), fresh("group")
     write(log, topic, 0, range(3))
