@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -22,6 +20,7 @@ from deploy.config import (
     Start,
     duration,
     feature_names,
+    group_name,
 )
 from deploy.console import say
 from deploy.options import (
@@ -86,6 +85,22 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tidecast {version('tidecast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
 @app.command()
 def ingest(
     source: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, Parquet or JSON lines; - reads stdin.")],
@@ -121,10 +136,51 @@ def tail(
     follow: Annotated[bool, option("--follow", "Go on with what arrives, until Ctrl-C.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Show a topic's newest records: events, forecasts, dead letters."""
+    """Show a topic's newest events, forecasts or dead letters."""
     from deploy.tail import show
 
     show(bootstrap, topic, last, follow)
+
+
+@app.command("dead-letters")
+def dead_letters(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="GROUP-dead-letters, a service's.")],
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    last: Annotated[int, option("--last", "How many of the newest to show.", min=0)] = 10,
+    reason: Annotated[str | None, option("--reason", "Only those with this reason.")] = None,
+    export: Annotated[str | None, option("--export", "Write them to this new file as JSON lines; - is stdout.")] = None,
+    redrive: Annotated[
+        str | None, option("--redrive", "Send this file's letters, repaired, to where they came from.")
+    ] = None,
+    again: Annotated[bool, option("--again", "Send those too that were sent before.")] = False,
+    skip_invalid: Annotated[bool, option("--skip-invalid", "Leave out lines that are still no events.")] = False,
+    texts: Annotated[bool, option("--texts", "The topic's events are texts.")] = False,
+    features: Features = "value",
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Show a service's dead letters, export or redrive them.
+
+    Repair key and value in the file. With --redrive each line is checked as serving would check it, then sent with
+    its own time, key and partition, and a header tidecast.redriven; a second time nothing is sent. An event at or
+    before its series' last step by then is late: counted, not used. So a repaired past changes no past forecast, nor
+    what is trained from the topic.
+    """
+    if export and redrive:
+        raise ConfigError("give one of --export and --redrive")
+    if export == "-" and as_json:
+        raise ConfigError("--export - and --json both take stdout")
+    if redrive:
+        from deploy.redrive import redrive as send
+
+        names, flags = feature_names(features), {"texts": texts, "again": again, "skip_invalid": skip_invalid}
+        _finish(send(bootstrap, topic, redrive, names, reason=reason, **flags), as_json)
+        return
+    from deploy.letters import export as write
+    from deploy.letters import show
+
+    done = write(bootstrap, topic, export, reason) if export else show(bootstrap, topic, last, reason, as_json)
+    _finish(done, as_json)
 
 
 @app.command()
@@ -231,7 +287,7 @@ def serve(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Serve a model: a forecast for an event, or a label for a text.
+    """Serve a model: forecasts for events, or labels for texts.
 
     An event is forecast when it fills a window. Answers are written at least once, each into its event's partition,
     forecasts keyed by their series, and a restart goes on where the last one was. Records that are no events go to
@@ -241,11 +297,10 @@ def serve(
 
     if static and instance is None:
         raise ConfigError("instance: --static needs the name that this member has after a restart too")
-    name = Path(model).stem if model.endswith(".onnx") else model.partition("@")[0].partition("/")[0]
     settled = ServeConfig(
         topic=topic,
         output=output or "",
-        group=group or re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}"),
+        group=group or group_name(topic, model),
         instance=instance or f"{socket.gethostname()}-{os.getpid()}",
         start=start,
         guarantee=guarantee,
@@ -272,7 +327,7 @@ def generate(
     tracking_uri: Tracking = DEFAULT_TRACKING,
     settings: Settings = None,
 ) -> None:
-    """Continue a text, with a model trained with --task next-token."""
+    """Continue a text, by a model of --task next-token."""
     from deploy.generate import Sampling, continued
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
