@@ -30,12 +30,15 @@ from deploy.options import (
     DeviceOption,
     Features,
     Freq,
+    Group,
     GroupColumn,
     Json,
     LabelColumn,
     Lateness,
     MaxLen,
     Members,
+    Model,
+    Output,
     SeriesColumn,
     Settings,
     TextColumn,
@@ -44,6 +47,7 @@ from deploy.options import (
     Topic,
     Tracking,
     ValueColumn,
+    check_freq,
     keep_to_task,
     known_settings,
     nearer,
@@ -255,11 +259,9 @@ def train(
 @app.command()
 def serve(
     topic: Topic,
-    model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
-    output: Annotated[
-        str | None, option("--output", "Where to; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")
-    ] = None,
-    group: Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
+    model: Model,
+    output: Output = None,
+    group: Group = None,
     instance: Annotated[str | None, option("--instance", "This member's name, the same after a restart.")] = None,
     start: Annotated[Start, option("--from", "Where a new group begins.")] = "earliest",
     guarantee: Annotated[
@@ -315,8 +317,38 @@ def serve(
 
 
 @app.command()
+def check(
+    topic: Topic,
+    model: Model,
+    output: Output = None,
+    group: Group = None,
+    lateness: Annotated[
+        str | None, option("--lateness", "How late events may come: 90s, 15m.", callback=check_freq)
+    ] = None,
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> int:
+    """Tell what is wrong with a configuration before it is served.
+
+    Looks at the topics and how long and how safely they are kept, the model, the group's state, and the newest
+    records: their keys, times and partitions. Writes nothing and joins no group. Ends with 78 if something is wrong;
+    warnings leave it 0.
+    """
+    from deploy.check import check as run
+
+    named = group or group_name(topic, model)
+    settled = ServeConfig(topic=topic, output=output or "", group=named, instance="check", start="earliest")
+    found = run(settled, model, device, bootstrap, tracking_uri, lateness, as_json=as_json)
+    _finish(found, as_json)
+    return os.EX_CONFIG if found["wrong"] else 0
+
+
+@app.command()
 def generate(
-    model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
+    model: Model,
     prompt: Annotated[str, option("--prompt", "What the text begins with.")] = "",
     length: Annotated[int, option("--length", "How many tokens to add: characters, or words.", min=1)] = 500,
     temperature: Annotated[

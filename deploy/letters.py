@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import msgspec
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -155,9 +156,10 @@ def _print(topic: str, reasons: dict[str, Tally], newest: list[Letter]) -> None:
     if not reasons:
         console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
         return
-    table = Table(title=Text(topic), title_justify="left")
-    for heading in ("reason", "letters", "first", "last", "for example"):
-        table.add_column(heading, justify="right" if heading == "letters" else "left", overflow="fold")
+    table = Table(title=Text(topic), title_justify="left", box=SIMPLE)
+    for heading in ("reason", "letters", "first", "last"):
+        table.add_column(heading, justify="right" if heading == "letters" else "left", no_wrap=True)
+    table.add_column("for example")
     for name, tally in reasons.items():
         row = (safe(name), f"{tally.count:,}", moment(tally.first), moment(tally.last), safe(tally.detail))
         table.add_row(*map(Text, row))

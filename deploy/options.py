@@ -49,7 +49,8 @@ def _with_kafka(context: typer.Context, address: str) -> Address:
     return log_address(address, context.meta.get(CONFIG, CONFIG_FILE))
 
 
-def _check_freq(freq: str | None) -> str | None:
+def check_freq(freq: str | None) -> str | None:
+    """The freq itself, or another length of time. Raises ConfigError."""
     try:
         if freq is not None:
             Grid.parse(freq)
@@ -103,6 +104,9 @@ Bootstrap = Annotated[
     ),
 ]
 Topic = Annotated[str, option("--topic", "The topic the events are on.")]
+Model = Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")]
+Output = Annotated[str | None, option("--output", "Where to; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")]
+Group = Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")]
 Tracking = Annotated[str, option("--tracking-uri", "MLflow's server or store.")]
 Json = Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")]
 Settings = Annotated[
@@ -134,7 +138,7 @@ Members = Annotated[int | None, option("--members", "Networks whose answers are 
 Features = Annotated[str, option("--features", "The values of an event, with commas; the first is forecast.")]
 Freq = Annotated[
     str | None,
-    option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=_check_freq),
+    option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=check_freq),
 ]
 Lateness = Annotated[
     str | None,

@@ -24,7 +24,7 @@ UntilWritten = Callable[..., list[Record]]
 START = 1_704_067_200_000
 HOUR = 3_600_000
 NOWHERE = "127.0.0.1:1"
-COMMANDS = ("ingest", "tail", "dead-letters", "train", "serve", "generate", "trace", "demo")
+COMMANDS = ("ingest", "tail", "dead-letters", "train", "serve", "check", "generate", "trace", "demo")
 WITHOUT_A_LOG = {"generate", "trace"}
 FILES: dict[str, str | bytes] = {
     "hours.csv": "ts,value\n" + "\n".join(f"{START + hour * HOUR},{hour % 24}" for hour in range(20)),
