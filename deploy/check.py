@@ -107,7 +107,7 @@ def _findings(
     except UnknownTopic as error:
         yield Finding("topic", "wrong", str(error), "make it, or fill it with tidecast ingest")
         return
-    yield Finding("topic", "ok", f"{config.topic} has {count} partition{'s' * (count != 1)}")
+    yield Finding("topic", "ok", f"{config.topic} has {_parts(count)}")
     yield from _topics(log, config, count, model)
     if model is not None:
         yield from _state(log, config, count, model.task)
@@ -139,11 +139,11 @@ def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None)
         try:
             partitions, policy = log.partitions(topic), _policy(log, topic)
         except UnknownTopic:
-            yield Finding("topics", "ok", f"{topic} will be made with {count} partitions")
+            yield Finding("topics", "ok", f"{topic} will be made with {_parts(count)}")
             continue
         wrong = []
         if partitions < count:
-            text = f"{topic} has {partitions} partitions, and {config.topic} {count}"
+            text = f"{topic} has {_parts(partitions)}, and {config.topic} {count}"
             wrong.append(Finding("topics", "wrong", text, "give it as many"))
         if policy is None:
             todo = "allow DescribeConfigs on it, and check again"
@@ -155,7 +155,11 @@ def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None)
                 wrong += _state_size(topic, policy, model)
         yield from wrong
         if not wrong and topic != config.topic:
-            yield Finding("topics", "ok", f"{topic} has {partitions} partitions")
+            yield Finding("topics", "ok", f"{topic} has {_parts(partitions)}")
+
+
+def _parts(count: int) -> str:
+    return "1 partition" if count == 1 else f"{count} partitions"
 
 
 def compaction(config: ServeConfig, topic: str, compacted: bool) -> Iterator[Finding]:

@@ -165,10 +165,13 @@ def dead_letters(
 ) -> None:
     """Show a service's dead letters, export or redrive them.
 
-    Repair key and value in the file. With --redrive each line is checked as serving would check it, then sent with
-    its own time, key and partition, and a header tidecast.redriven; a second time nothing is sent. An event at or
-    before its series' last step by then is late: counted, not used. So a repaired past changes no past forecast, nor
-    what is trained from the topic.
+    Repair key or value in the file. --redrive checks each line as serving would, then sends it with its own time, key
+    and partition, and a header tidecast.redriven by which a second time sends nothing. A value that was cut at 64 KiB
+    must be given whole.
+
+    An event at or before its series' last step by then is late: counted, published to the late topic if one is
+    configured, never silently used; older than the whole window, it is a dead letter again (bad_time). So a repaired
+    past changes no past forecast. Training reads the topic in its order, through the same windows: late there too.
     """
     if export and redrive:
         raise ConfigError("give one of --export and --redrive")

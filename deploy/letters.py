@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -136,7 +137,9 @@ def summarise(found: Iterator[Letter], last: int) -> Summary:
             tally.add(letter)
             yield letter
 
-    newest = heapq.nlargest(last, tallied(), key=lambda letter: (letter.timestamp, letter.partition, letter.offset))
+    all_of_them = tallied()
+    newest = heapq.nlargest(last, all_of_them, key=lambda letter: (letter.timestamp, letter.partition, letter.offset))
+    deque(all_of_them, maxlen=0)  # the 0 largest are found without a look
     ranked = sorted(reasons.items(), key=lambda item: -item[1].count)
     return Summary(dict(ranked), newest[::-1])
 
@@ -157,8 +160,10 @@ def _print(topic: str, reasons: dict[str, Tally], newest: list[Letter]) -> None:
         console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
         return
     table = Table(title=Text(topic), title_justify="left", box=SIMPLE)
-    for heading in ("reason", "letters", "first", "last"):
-        table.add_column(heading, justify="right" if heading == "letters" else "left", no_wrap=True)
+    table.add_column("reason", no_wrap=True)
+    table.add_column("letters", no_wrap=True, justify="right")
+    for heading in ("first", "last"):
+        table.add_column(heading, width=10)  # date over time
     table.add_column("for example")
     for name, tally in reasons.items():
         row = (safe(name), f"{tally.count:,}", moment(tally.first), moment(tally.last), safe(tally.detail))

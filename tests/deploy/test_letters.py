@@ -98,6 +98,7 @@ def test_what_there_is_by_reason_and_the_newest(town: Town) -> None:
     assert newest[1].endswith(r" | {\x1b[31m[red]\n")
     assert "<img src=x onerror=alert(1)>" in town.dead_letters("--reason", "schema").stdout
     assert "malformed_json" not in town.dead_letters("--reason", "schema").stdout
+    assert town.dead_letters("--last", 0).stdout.splitlines() == table
 
 
 def test_the_counts_as_json(town: Town) -> None:
@@ -169,6 +170,16 @@ def test_a_repaired_letter_goes_back_once(town: Town, tmp_path: Path) -> None:
     assert [len(town.records(town.topic, partition)) for partition in (0, 1)] == [2, 2]
     town.dead_letters("--redrive", file, "--again", "--reason", "schema")
     assert [len(town.records(town.topic, partition)) for partition in (0, 1)] == [3, 3]
+
+
+def test_a_line_may_send_its_record_to_another_partition(town: Town, tmp_path: Path) -> None:
+    """Also there it is found again, though that one has fewer records."""
+    town.refuse(*[(b"pump", b'{"value": "1"}', ())] * 3)
+    line = town.exported(tmp_path / "letters.jsonl")[-1]
+    file = save(tmp_path / "repaired.jsonl", [line | {"partition": 1, "value": '{"value": 1}'}] * 2)
+    assert json.loads(town.dead_letters("--redrive", file, "--json").stdout)["sent"] == 1
+    assert json.loads(town.dead_letters("--redrive", file, "--json").stdout)["sent"] == 0
+    assert [record.value for record in town.records(town.topic, 1)] == [b'{"value": 1}']
 
 
 def test_nothing_is_sent_while_a_line_is_still_no_event(town: Town, tmp_path: Path) -> None:
