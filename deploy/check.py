@@ -141,20 +141,20 @@ def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None)
         except UnknownTopic:
             yield Finding("topics", "ok", f"{topic} will be made with {_parts(count)}")
             continue
-        wrong = []
+        notable = list[Finding]()
         if partitions < count:
             text = f"{topic} has {_parts(partitions)}, and {config.topic} {count}"
-            wrong.append(Finding("topics", "wrong", text, "give it as many"))
+            notable.append(Finding("topics", "wrong", text, "give it as many"))
         if policy is None:
             todo = "allow DescribeConfigs on it, and check again"
-            wrong.append(Finding("topics", "warning", f"{topic}: its settings may not be read", todo))
+            notable.append(Finding("topics", "warning", f"{topic}: its settings may not be read", todo))
         else:
-            wrong += compaction(config, topic, policy.compacted)
-            wrong += replication(topic, policy)
+            notable += compaction(config, topic, policy.compacted)
+            notable += replication(topic, policy)
             if topic == config.state_topic and model is not None:
-                wrong += _state_size(topic, policy, model)
-        yield from wrong
-        if not wrong and topic != config.topic:
+                notable += _state_size(topic, policy, model)
+        yield from notable
+        if not notable and topic != config.topic:
             yield Finding("topics", "ok", f"{topic} has {_parts(partitions)}")
 
 

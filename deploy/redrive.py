@@ -16,6 +16,7 @@ from deploy.console import progress, say
 from deploy.letters import OURS, Letter, raw
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.log import EventLog, Record
+from pipeline.tail import safe
 from pipeline.text import TextDecoder
 
 MARK = f"{OURS}redriven"
@@ -66,7 +67,7 @@ def redrive(
         decode = TextDecoder().decode if texts else Decoder(features).decode
         ready, refused = _check(log, topic, lines, decode, reason)
         for number, why in refused[:SHOWN]:
-            say(f"{file}: line {number}: {why}")
+            say(f"{file}: line {number}: {safe(why)}")
         if refused and not skip_invalid:
             lines_are = "1 line is" if len(refused) == 1 else f"{len(refused):,} lines are"
             raise ValueError(f"{file}: {lines_are} no event, so nothing was sent; --skip-invalid sends the others")
@@ -118,6 +119,8 @@ def _record(topic: str, letter: Letter) -> Again:
         raise ValueError(f"it is no letter of {topic} but {letter.letter!r}")
     if letter.value is None:
         raise ValueError("it has no value")
+    if letter.timestamp < 0:
+        raise ValueError("its time is before 1970")
     value = raw(letter.value)
     if letter.cut and hashlib.sha256(value).hexdigest() == letter.cut:
         raise ValueError(f"only the first {len(value):,} bytes of its value were kept: give it a whole one")

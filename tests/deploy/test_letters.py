@@ -219,12 +219,26 @@ def test_lines_that_are_no_letters_of_this_topic(town: Town, tmp_path: Path) -> 
     town.refuse((b"pump", b'{"value": "1"}', ()))
     (line,) = town.exported(tmp_path / "letters.jsonl")
     good = line | {"value": '{"value": 1}'}
-    wrong = [good | {"letter": "other/0/0"}, good | {"partition": 2}, good | {"value": None}, {"value": "1"}]
+    wrong = [
+        good | {"letter": "other/0/0"},
+        good | {"partition": 2},
+        good | {"value": None},
+        {"value": "1"},
+        good | {"timestamp": -1},
+    ]
     file = save(tmp_path / "repaired.jsonl", wrong)
     file.write_bytes(file.read_bytes() + b"\n\xff\n" + b'{"x": ' + b"[" * 100_000 + b"\n")
     ended = town.dead_letters("--redrive", file, code=65)
-    reasons = ["no letter of", "has no partition 2", "it has no value", "missing required field", "", "recursion"]
-    for number, reason in zip((1, 2, 3, 4, 6, 7), reasons, strict=True):
+    reasons = [
+        "no letter of",
+        "has no partition 2",
+        "it has no value",
+        "missing required field",
+        "before 1970",
+        "",
+        "recursion",
+    ]
+    for number, reason in zip((1, 2, 3, 4, 5, 7, 8), reasons, strict=True):
         assert [said for said in ended.stderr.splitlines() if f"line {number}: " in said and reason in said.lower()]
     town.dead_letters("--redrive", save(file, [good | {"topic": "nowhere"}]), code=78)
     assert "none.jsonl: No such file" in town.dead_letters("--redrive", "none.jsonl", code=65).stderr
