@@ -60,7 +60,6 @@ def check(
     device: Device,
     bootstrap: str,
     tracking_uri: str,
-    lateness: str | None = None,
     *,
     as_json: bool = False,
 ) -> dict[str, object]:
@@ -70,7 +69,7 @@ def check(
     """
     with closing(open_log(bootstrap)) as log:
         findings = []
-        for finding in _findings(log, config, model, device, tracking_uri, lateness):
+        for finding in _findings(log, config, model, device, tracking_uri):
             findings.append(finding)
             if not as_json:
                 _print(finding)
@@ -87,13 +86,11 @@ def _print(finding: Finding) -> None:
         console.print(Text(f"{'':<22}-> {todo}"))
 
 
-def _findings(
-    log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str, lateness: str | None
-) -> Iterator[Finding]:
+def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str) -> Iterator[Finding]:
     yield Finding("log", "ok", log.label)
     model: Model | None = None
     try:
-        model = _model(name, tracking_uri, device)
+        model = _model(config, name, tracking_uri, device)
     except RegistryUnavailable:
         raise
     except (ConfigError, RegistryError, ValueError) as error:
@@ -115,14 +112,14 @@ def _findings(
         yield from retention(_policy(log, config.topic), config.checkpoint_s, model.windows, found)
         yield from _records(found, count)
         if model.windows is not None:
-            yield from order(found, lateness)
+            yield from order(found, model.windows)
             yield from spacing(found, model.windows)
 
 
-def _model(name: str, tracking_uri: str, device: Device) -> Model:
+def _model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> Model:
     predictor = fetch(name, tracking_uri, device)
-    card = predictor.card
-    return Model(predictor, task_of(predictor), window_config(card.input) if isinstance(card, Card) else None)
+    card, task = predictor.card, task_of(predictor, config)
+    return Model(predictor, task, window_config(card.input, config.lateness) if isinstance(card, Card) else None)
 
 
 def _policy(log: EventLog, topic: str) -> Policy | None:
@@ -135,7 +132,8 @@ def _policy(log: EventLog, topic: str) -> Policy | None:
 
 def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None) -> Iterator[Finding]:
     """The input and what is written, as far as it is there."""
-    for topic in filter(None, (config.topic, config.output, config.state_topic, config.dead_letters)):
+    written = (config.output, config.state_topic, config.dead_letters, config.late_topic)
+    for topic in filter(None, (config.topic, *written)):
         try:
             partitions, policy = log.partitions(topic), _policy(log, topic)
         except UnknownTopic:
@@ -194,7 +192,7 @@ def _state_size(topic: str, policy: Policy, model: Model) -> Iterator[Finding]:
     if model.windows is None:
         return
     steps = model.windows.seq_len * len(model.windows.features)
-    size = 4 * steps + steps // 8 + 1024
+    size = 4 * steps + steps // 8 + 8 * model.windows.seq_len + 1024
     if size > policy.max_message_bytes:
         found = f"{topic} takes {policy.max_message_bytes:,} bytes at once, and a series' windows have {size:,}"
         yield Finding("topics", "wrong", found, f"set its max.message.bytes to {2 * size}")
@@ -226,7 +224,9 @@ def _notes(log: EventLog, config: ServeConfig, partition: int, task: Task) -> li
     while True:
         committed = log.committed(config.group, config.topic).get(partition)
         try:
-            found = checkpoint.recover(log, config.topic, config.state_topic, partition, committed, task.windower())
+            found = checkpoint.recover(
+                log, config.topic, config.state_topic, partition, committed, task.windower(), config.lost
+            )
         except StateMismatch:
             newer = log.committed(config.group, config.topic).get(partition)
             if (newer and newer.metadata) == (committed and committed.metadata):
@@ -300,15 +300,14 @@ def _records(found: Sample, partitions: int) -> Iterator[Finding]:
         yield Finding("keys", "ok", f"{len(found.partitions):,} series, each in one partition")
 
 
-def order(found: Sample, lateness: str | None) -> Iterator[Finding]:
+def order(found: Sample, windows: WindowConfig) -> Iterator[Finding]:
     """Whether events come in the order of their times, or as little late as is allowed for."""
     if not found.valid:
         return
-    allowed = step_length(Grid.parse(lateness)) if lateness else 0
     text = f"{found.late:,} of {found.valid:,} events come late"
     text += f", by up to {span(found.lateness)}" if found.late else ""
-    text += f", {found.duplicate:,} repeat a step" if found.duplicate else ""
-    if found.lateness <= allowed:
+    text += f", {found.duplicate:,} repeat a step" if found.duplicate and windows.aggregate is None else ""
+    if found.lateness <= windows.lateness:
         yield Finding("order", "ok", text)
     else:
         todo = f"--lateness {duration(found.lateness)} waits for all of these"
@@ -324,7 +323,7 @@ def spacing(found: Sample, windows: WindowConfig) -> Iterator[Finding]:
     close = 0.1 if grid.months else 0.02
     text = f"a series' events are {span(apart)} apart, and the model's steps {windows.freq}"
     todo = "serve a model that was trained on events like these"
-    if abs(ratio - 1) <= close:
+    if abs(ratio - 1) <= close or (ratio < 1 and windows.aggregate):
         yield Finding("freq", "ok", text)
     elif ratio < 1:
         text += ": of several events in a step the first is used, the others are duplicates"

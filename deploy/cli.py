@@ -35,9 +35,11 @@ from deploy.options import (
     Json,
     LabelColumn,
     Lateness,
+    LateTopic,
     MaxLen,
     Members,
     Model,
+    OnLost,
     Output,
     SeriesColumn,
     Settings,
@@ -47,14 +49,13 @@ from deploy.options import (
     Topic,
     Tracking,
     ValueColumn,
-    check_freq,
     keep_to_task,
     known_settings,
     nearer,
     option,
 )
 from model.registry import CorruptModel, RegistryError, RegistryUnavailable, UnknownModel
-from pipeline.checkpoint import Lost, StateMismatch
+from pipeline.checkpoint import StateMismatch
 from pipeline.grid import Aggregate
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
 from pipeline.windows import SERIES_LIMIT
@@ -271,18 +272,14 @@ def serve(
         Guarantee, option("--guarantee", "exactly-once makes each batch, answers and offsets, one transaction.")
     ] = "at-least-once",
     lateness: Lateness = None,
-    late_topic: Annotated[
-        str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
-    ] = None,
+    late_topic: LateTopic = None,
     idle: Annotated[
         str | None, option("--idle", "Forget a series silent for so long in event time, as 7d; never if left out.")
     ] = None,
     series_limit: Annotated[
         int, option("--series-limit", "Series a partition may have; events of more are dead letters.", min=1)
     ] = SERIES_LIMIT,
-    on_lost: Annotated[
-        Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
-    ] = "fail",
+    on_lost: OnLost = "fail",
     static: Annotated[
         bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
     ] = False,
@@ -325,9 +322,9 @@ def check(
     model: Model,
     output: Output = None,
     group: Group = None,
-    lateness: Annotated[
-        str | None, option("--lateness", "How late events may come: 90s, 15m.", callback=check_freq)
-    ] = None,
+    lateness: Lateness = None,
+    late_topic: LateTopic = None,
+    on_lost: OnLost = "fail",
     device: DeviceOption = "auto",
     bootstrap: Bootstrap = DEFAULT_LOG,
     tracking_uri: Tracking = DEFAULT_TRACKING,
@@ -342,9 +339,17 @@ def check(
     """
     from deploy.check import check as run
 
-    named = group or group_name(topic, model)
-    settled = ServeConfig(topic=topic, output=output or "", group=named, instance="check", start="earliest")
-    found = run(settled, model, device, bootstrap, tracking_uri, lateness, as_json=as_json)
+    settled = ServeConfig(
+        topic=topic,
+        output=output or "",
+        group=group or group_name(topic, model),
+        instance="check",
+        start="earliest",
+        late_topic=late_topic or "",
+        lateness=duration("lateness", lateness),
+        lost=on_lost,
+    )
+    found = run(settled, model, device, bootstrap, tracking_uri, as_json=as_json)
     _finish(found, as_json)
     return os.EX_CONFIG if found["wrong"] else 0
 

@@ -7,6 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.config import CONFIG_FILE, Address, ConfigError, Device, log_address, read_settings
+from pipeline.checkpoint import Lost
 from pipeline.grid import Grid
 
 
@@ -49,8 +50,7 @@ def _with_kafka(context: typer.Context, address: str) -> Address:
     return log_address(address, context.meta.get(CONFIG, CONFIG_FILE))
 
 
-def check_freq(freq: str | None) -> str | None:
-    """The freq itself, or another length of time. Raises ConfigError."""
+def _check_freq(freq: str | None) -> str | None:
     try:
         if freq is not None:
             Grid.parse(freq)
@@ -138,10 +138,16 @@ Members = Annotated[int | None, option("--members", "Networks whose answers are 
 Features = Annotated[str, option("--features", "The values of an event, with commas; the first is forecast.")]
 Freq = Annotated[
     str | None,
-    option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=check_freq),
+    option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=_check_freq),
 ]
 Lateness = Annotated[
     str | None,
     option("--lateness", "How long a step waits in event time for what is out of order, as 5m.", show_default="0"),
+]
+LateTopic = Annotated[
+    str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
+]
+OnLost = Annotated[
+    Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
 ]
 DeviceOption = Annotated[Device, option("--device", "auto takes the GPU if there is one, and says which and why.")]

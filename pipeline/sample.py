@@ -35,7 +35,7 @@ class Sample:
     duplicate: int = 0
     """Events of the step that their series was at."""
     lateness: int = 0
-    """By how much, in milliseconds, the latest one lies behind its series' newest time."""
+    """The most milliseconds that a late one lies behind its partition's newest: what it takes to wait for it."""
     partitions: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """Where each series' events are."""
     spacing: float | None = None
@@ -64,14 +64,14 @@ def sample(log: EventLog, topic: str, decode: Decode, grid: Grid | None = None, 
         batches = log.read(topic, partition, max(start, end - size), end)
         records = [record for batch in batches for record in batch]
         events = [event for event in _decoded(found, records, decode) if isinstance(event, Event)]
-        times: defaultdict[str, list[int]] = defaultdict(list)
+        times: defaultdict[str, set[int]] = defaultdict(set)
         for event in events:
             found.partitions[event.series].add(partition)
-            times[event.series].append(event.ts)
+            times[event.series].add(event.ts)
         rates += _rate(records, [event.ts for event in events])
+        _order(found, events, grid)
         for series in times.values():
-            _order(found, series, grid)
-            spacings += (later - earlier for earlier, later in pairwise(sorted(set(series))))
+            spacings += (later - earlier for earlier, later in pairwise(sorted(series)))
     found.spacing = median(spacings) if len(spacings) >= ENOUGH else None
     found.rate = max(rates, default=None)
     return found
@@ -98,13 +98,17 @@ def _decoded(found: Sample, records: Iterable[Record], decode: Decode) -> Iterab
             found.invalid[error.reason] += 1
 
 
-def _order(found: Sample, times: Sequence[int], grid: Grid | None) -> None:
-    """Count what a series' windows would not use of these times, in the order in which they came."""
-    newest = times[0]
-    for ts in times[1:]:
-        ahead = ts - newest if grid is None else grid.index(ts) - grid.index(newest)
+def _order(found: Sample, events: Iterable[Event], grid: Grid | None) -> None:
+    """Count which of a partition's events its windows would not use, in the order in which they came."""
+    newest: dict[str, int] = {}
+    stream_time = 0
+    for series, ts, _ in events:
+        step = ts if grid is None else grid.index(ts)
+        ahead = step - newest.get(series, step - 1)
         found.late += ahead < 0
         found.duplicate += ahead == 0
+        stream_time = max(stream_time, ts)
         if ahead < 0:
-            found.lateness = max(found.lateness, newest - ts)
-        newest = max(newest, ts)
+            found.lateness = max(found.lateness, stream_time - ts)
+        else:
+            newest[series] = step

@@ -102,7 +102,7 @@ class KafkaLog:
 
     def _group_offsets(self, group: str, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
         # Asking for the first group that a cluster ever has makes the topic that groups are kept in.
-        deadline = time.monotonic() + REQUEST
+        deadline = time.monotonic() + self._kafka.request_s
         while True:
             try:
                 return dict(self._admin.list_group_offsets({group: wanted}).get(group, {}))

@@ -127,7 +127,9 @@ def test_topics_that_are_there_must_fit(check: Checked) -> None:
     check.log.create_topic(f"{check.topic}-forecasts", 1, compacted=True)
     check.log.create_topic(f"{check.group}-state", 2)
     check.log.create_topic(f"{check.group}-dead-letters", 2, compacted=True)
-    found = check(code=78)["topics"]
+    check.log.create_topic(f"{check.topic}-late", 1)
+    found = check("--late-topic", f"{check.topic}-late", code=78)["topics"]
+    one(found, "wrong", f"{check.topic}-late has 1 partition, and {check.topic} 2")
     one(found, "wrong", f"{check.topic}-forecasts has 1 partition, and {check.topic} 2")
     one(found, "warning", f"{check.topic}-forecasts is compacted")
     one(found, "wrong", f"{check.group}-state is not compacted")
@@ -186,7 +188,7 @@ def test_a_groups_state_fits_or_not(
         one(check()["state"], "ok", "fits")
         assert not stale
     check.model = foreign_model
-    one(check(code=78)["state"], "wrong", "made with another seq_len, freq, max_gap or other features")
+    one(check(code=78)["state"], "wrong", "made with another seq_len, freq")
 
 
 def test_offsets_without_their_state(check: Checked) -> None:
@@ -241,7 +243,12 @@ def test_a_grid_and_how_far_events_are_apart(freq: str, minutes: int, verdict: s
 def test_nothing_is_said_of_a_grid_that_is_not_there() -> None:
     assert not list(spacing(Sample(spacing=MINUTE), WindowConfig(seq_len=12)))
     assert not list(spacing(Sample(), WindowConfig(seq_len=12, freq="1h")))
-    assert not list(order(Sample(), None))
+    assert not list(order(Sample(), WindowConfig(seq_len=12)))
+
+
+def test_events_that_are_put_together_may_be_close() -> None:
+    windows = WindowConfig(seq_len=12, freq="1h", aggregate="mean")
+    one(list(spacing(Sample(spacing=MINUTE), windows)), "ok", "1 m apart")
 
 
 def test_one_broker_of_several_is_a_risk() -> None:

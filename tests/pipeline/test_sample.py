@@ -59,10 +59,18 @@ def test_a_series_in_two_partitions(log: EventLog) -> None:
 def test_late_events_by_a_grid_and_without(log: EventLog) -> None:
     write(log, "a", [0, 10, 9.9, 20, 10, 20, 3])
     write(log, "b", [5])  # behind another series is not late
+    write(log, "c", [25, 15], partition=1)
     on_grid = sampled(log, "10m")
-    assert (on_grid.late, on_grid.duplicate, on_grid.lateness) == (2, 2, 17 * MINUTE)
+    assert (on_grid.late, on_grid.duplicate, on_grid.lateness) == (3, 2, 17 * MINUTE)
     each = sampled(log)
-    assert (each.late, each.duplicate, each.lateness) == (3, 1, 17 * MINUTE)
+    assert (each.late, each.duplicate, each.lateness) == (4, 1, 17 * MINUTE)
+
+
+def test_what_is_late_lies_behind_all_of_its_partition(log: EventLog) -> None:
+    write(log, "a", [0, 10])
+    write(log, "b", [60])
+    write(log, "a", [9])
+    assert sampled(log).lateness == 51 * MINUTE
 
 
 def test_spacing_and_rate(log: EventLog) -> None:
