@@ -22,7 +22,7 @@ from pipeline.log import EventLog, Record
 from pipeline.tail import moment, safe
 
 OURS = "tidecast."
-"""What the names of the headers begin with that tell about a letter; its record's own follow them."""
+"""What the names of the headers begin with that tell about a letter; its record's own come before them."""
 
 
 class Base64(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ def raw(content: Content) -> bytes:
 
 def read_letter(record: Record) -> Letter | None:
     """The letter in a record of a dead-letter topic; None for a record that is none."""
-    about = dict(reversed(record.headers))  # ours come first, and the refused record's may be called like them
+    about = dict(record.headers)  # ours come last: the refused record's may be called like them
     facts = {name.removeprefix(OURS): (fact or b"").decode(errors="replace") for name, fact in about.items()}
     value = record.value or b""
     digest = hashlib.sha256(value).hexdigest()
