@@ -16,7 +16,7 @@ from deploy.tasks import Task, task_of
 from model.registry import RegistryError, RegistryUnavailable
 from model.spec import Card
 from pipeline import checkpoint
-from pipeline.checkpoint import StateMismatch
+from pipeline.codec import StateMismatch
 from pipeline.grid import MILLISECONDS, Grid, WindowConfig
 from pipeline.log import EventLog, NotPermitted, Policy, UnknownTopic
 from pipeline.sample import Sample, sample

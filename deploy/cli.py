@@ -55,7 +55,7 @@ from deploy.options import (
     option,
 )
 from model.registry import CorruptModel, RegistryError, RegistryUnavailable, UnknownModel
-from pipeline.checkpoint import StateMismatch
+from pipeline.codec import StateMismatch
 from pipeline.grid import Aggregate
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
 from pipeline.windows import SERIES_LIMIT

@@ -34,6 +34,7 @@ from deploy.predictor import Predictor, fetch
 from deploy.tasks import Answerable, Task, Windower, task_of
 from deploy.watchdog import Standstill, Watchdog
 from pipeline import checkpoint, failpoint
+from pipeline.codec import PartitionRecord, encode_metadata
 from pipeline.events import InvalidEvent
 from pipeline.grid import Counts
 from pipeline.log import Commit, EventLog, NotPermitted, Poll, Record
@@ -78,7 +79,7 @@ class Partition:
     def commit(self) -> Commit:
         """X, and R beside it. The first checkpoint comes before the first record, so there is one."""
         assert self.checkpoint is not None
-        return Commit(self.position, checkpoint.encode_metadata(self.checkpoint))
+        return Commit(self.position, encode_metadata(self.checkpoint))
 
 
 class Extended(NamedTuple):
@@ -316,7 +317,7 @@ class Service:
             owned = self._owned[partition]
             if owned.position == owned.checkpoint:
                 continue
-            record = checkpoint.PartitionRecord(
+            record = PartitionRecord(
                 position=owned.position,
                 partitions=self._count,
                 topic_id=self._topic_id,

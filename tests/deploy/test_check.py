@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from deploy.check import Finding, duration, order, replication, spacing, span
-from pipeline.checkpoint import encode_metadata
+from pipeline.codec import encode_metadata
 from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.grid import WindowConfig
