@@ -70,6 +70,8 @@ class ServeConfig:
     """Whether the instance keeps its partitions while it is away for less than the session time-out."""
     checkpoint_s: float = 30.0
     """Seconds between two passes that write changed windows to the state topic."""
+    checkpoint_records: int = 200_000
+    """Records after which there is a pass sooner: a restart replays no more of them."""
     max_batch: int = 2048
     """Most records taken from one poll."""
 

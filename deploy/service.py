@@ -34,7 +34,7 @@ from deploy.predictor import Predictor, fetch
 from deploy.tasks import Answerable, Task, Windower, task_of
 from deploy.watchdog import Standstill, Watchdog
 from pipeline import checkpoint, failpoint
-from pipeline.codec import PartitionRecord, encode_metadata
+from pipeline.codec import PartitionRecord, StateMismatch, encode_metadata
 from pipeline.events import InvalidEvent
 from pipeline.grid import Counts
 from pipeline.log import Commit, EventLog, NotPermitted, Poll, Record
@@ -121,6 +121,7 @@ class Service:
         self._waiting: deque[int] = deque()
         self._began = 0.0
         self._reported = 0
+        self._unsaved = 0
         self._reasons: set[str] = set()
         self._watched, self._standstill = Watchdog(log.patience), Standstill(STANDSTILL)
         self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
@@ -149,8 +150,9 @@ class Service:
             self._rebalance(poll)
             if poll.records:
                 self._process(poll.records)
-            if settled and checkpoint_due():
+            if settled and (checkpoint_due() or self._unsaved >= self._config.checkpoint_records):
                 self._checkpoint(self._owned)
+                self._unsaved = 0
             self._report(caught_up=not poll.records, due=report_due())
         if settled:
             self._checkpoint(self._owned)
@@ -169,14 +171,19 @@ class Service:
     def _report(self, caught_up: bool, due: bool) -> None:
         """Say how it goes: the first time that nothing waits, and every REPORT_S in which records came."""
         if due:
-            self._standstill.look({number: owned.position for number, owned in self._owned.items()}, self._behind())
+            self._look()
         if self.totals.records > self._reported and (due or (caught_up and not self._reported)):
             self._say(f"{'caught up: ' if caught_up else ''}{self.totals.in_words(self._task.called)}")
             self._reported = self.totals.records
 
-    def _behind(self) -> dict[int, int]:
+    def _look(self) -> None:
+        """Notice what makes no error: a partition that stands still, a topic that is not the one it was."""
         with self._watched("end offsets"):
-            return self._member.behind()
+            behind = self._member.behind()
+        self._standstill.look({number: owned.position for number, owned in self._owned.items()}, behind)
+        topic = self._config.topic
+        if (self._log.partitions(topic), self._log.topic_id(topic)) != (self._count, self._topic_id):
+            raise StateMismatch(f"{topic} was made anew, or has more partitions, since this service began")
 
     def _rebalance(self, poll: Poll) -> None:
         """Give up what was revoked, take over what was assigned, one partition between two polls.
@@ -241,6 +248,7 @@ class Service:
             self.totals.tombstones += sum(record.value is None for record in records)
         self._deliver(batch, {partition: self._owned[partition].commit() for partition in polled})
         failpoint.reached("committed")
+        self._unsaved += sum(map(len, polled.values()))
         self.totals.seconds = time.monotonic() - self._began
 
     def _deliver(self, batch: Sequence[Extended], offsets: Mapping[int, Commit]) -> None:
