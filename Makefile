@@ -3,6 +3,7 @@
 # make check           style, types, import rules
 # make test-serving    serving from an environment without torch and polars, from a file and from an MLflow server
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
+# make audit           known holes in the pinned dependencies (PyPI is asked), and what they are in sbom.json
 # make lock            write requirements.lock anew, from a fresh environment
 # make clean           forget the environment and everything the demo wrote
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check test-serving bench lock clean
+.PHONY: demo test check test-serving bench audit lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
@@ -35,6 +36,12 @@ test-serving: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
+audit:
+	@rm -rf $(VENV)-audit && $(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
+	$(VENV)-audit/bin/cyclonedx-py requirements requirements.lock --output-file sbom.json
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
+
 # torch is pinned by hand: another version brings gigabytes of CUDA on Linux.
 lock:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
@@ -44,7 +51,7 @@ lock:
 	@touch $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) $(VENV)-serving .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-serving $(VENV)-audit sbom.json .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2
