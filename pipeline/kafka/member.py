@@ -104,7 +104,7 @@ class KafkaMember:
 
     def behind(self) -> dict[int, int]:
         """For each partition being read, how many offsets before the last stable one lie beyond its position."""
-        reading = [where for where in self._consumer.assignment() if not self._consumer.is_paused(where)]
+        reading = list(self._consumer.assignment() - self._consumer.paused())
         with translated(f"{self._doing}, end offsets"):
             ends = self._consumer.end_offsets(reading)
             return {where.partition: end - self._consumer.position(where) for where, end in ends.items()}
