@@ -108,9 +108,15 @@ def run(fault: Fault, world: World, case: Any, outcome: Outcome) -> None:
     outcome.measured([figures] if isinstance(figures, Figure) else figures or [])
     if not fault.judged:
         return
+    verdict, is_right = settled(world)
+    outcome.verdict += verdict
+    if not is_right:
+        outcome.problems.append(f"{case or world.topic}: {verdict}")
+
+
+def settled(world: World) -> tuple[Verdict, bool]:
+    """Let a world come to its end: the verdict, and whether it is as its guarantee promises."""
     world.drained()
     world.stop()
     verdict = world.verdict()
-    outcome.verdict += verdict
-    if not verdict.is_right(world.allowed_repeats()):
-        outcome.problems.append(f"{case or world.topic}: {verdict}")
+    return verdict, verdict.is_right(world.allowed_repeats())

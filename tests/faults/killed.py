@@ -23,6 +23,16 @@ def under_load(world: World, step: str) -> int:
     return LATER.get(step, 2 if step in TAKEN_OVER else 5)
 
 
+def begin(world: World, step: str) -> None:
+    """A life before, for the steps in which one is taken up again."""
+    if step in TAKEN_OVER:
+        life = world.serve()
+        world.load.send(RECORDS // 10)
+        world.drained()
+        life.terminate()
+        life.ended()
+
+
 @fault(
     "kill -9 in mid-batch, 30 times, static member",
     "exactly once each once, at least once a batch a kill again; ready again in 10 s",
@@ -114,6 +124,7 @@ def sigterm(world: World) -> Figure:
     cases=STEPS,
 )
 def zombie(world: World, step: str) -> Figure:
+    begin(world, step)
     with world.flowing(rate=150):
         first = world.serve("a", failpoint=f"{step}:{under_load(world, step)}:stop", supervised=False)
         world.until(first.is_stopped, f"it never came to {step}")

@@ -143,7 +143,9 @@ class Load:
         self.send(max(0, at_least - self.sent))
 
     def close(self) -> None:
-        self._producer.close(timeout=1)
+        """Give up what is not sent."""
+        with contextlib.suppress(errors.KafkaTimeoutError):
+            self._producer.close(timeout=1)
 
 
 class Service:
