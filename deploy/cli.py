@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Guarantee, ServeConfig, Start, feature_names
+from deploy.config import (
+    DEFAULT_LOG,
+    DEFAULT_TRACKING,
+    ConfigError,
+    Guarantee,
+    ServeConfig,
+    Start,
+    duration,
+    feature_names,
+)
 from deploy.console import say
 from deploy.options import (
     Balance,
@@ -24,6 +33,7 @@ from deploy.options import (
     GroupColumn,
     Json,
     LabelColumn,
+    Lateness,
     MaxLen,
     Members,
     SeriesColumn,
@@ -40,8 +50,10 @@ from deploy.options import (
     option,
 )
 from model.registry import CorruptModel, RegistryError, RegistryUnavailable, UnknownModel
-from pipeline.checkpoint import StateMismatch
+from pipeline.checkpoint import Lost, StateMismatch
+from pipeline.grid import Aggregate
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
+from pipeline.windows import SERIES_LIMIT
 
 BEGAN = time.monotonic()
 TRAINING_ONLY = ("matplotlib", "onnx", "onnxscript", "plotext", "polars", "safetensors", "torch")
@@ -135,6 +147,10 @@ def train(
     max_gap: Annotated[
         int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")
     ] = None,
+    aggregate: Annotated[
+        Aggregate | None, option("--aggregate", "What several events in a step of --freq become together.")
+    ] = None,
+    lateness: Lateness = None,
     arch: Annotated[
         Literal["lstm", "segment"] | None,
         option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
@@ -175,7 +191,8 @@ def train(
     from deploy.learn import Asked, learn
 
     given = {field: value for field, value in context.params.items() if field in Asked.__struct_fields__}
-    _finish(learn(Asked(**given | {"topic": topic, "data": data, "features": feature_names(features)})), as_json)
+    given |= {"topic": topic, "data": data, "features": feature_names(features)}
+    _finish(learn(Asked(**given | {"lateness": duration("lateness", lateness)})), as_json)
 
 
 @app.command()
@@ -191,6 +208,19 @@ def serve(
     guarantee: Annotated[
         Guarantee, option("--guarantee", "exactly-once makes each batch, answers and offsets, one transaction.")
     ] = "at-least-once",
+    lateness: Lateness = None,
+    late_topic: Annotated[
+        str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
+    ] = None,
+    idle: Annotated[
+        str | None, option("--idle", "Forget a series silent for so long in event time, as 7d; never if left out.")
+    ] = None,
+    series_limit: Annotated[
+        int, option("--series-limit", "Series a partition may have; events of more are dead letters.", min=1)
+    ] = SERIES_LIMIT,
+    on_lost: Annotated[
+        Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
+    ] = "fail",
     static: Annotated[
         bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
     ] = False,
@@ -218,6 +248,11 @@ def serve(
         instance=instance or f"{socket.gethostname()}-{os.getpid()}",
         start=start,
         guarantee=guarantee,
+        late_topic=late_topic or "",
+        lateness=duration("lateness", lateness),
+        idle=duration("idle", idle),
+        series_limit=series_limit,
+        lost=on_lost,
         static=static,
     )
     _finish(run(settled, model, device, bootstrap, tracking_uri), as_json)

@@ -14,10 +14,12 @@ import msgspec
 
 from deploy.console import say
 from model.spec import InputSpec
+from pipeline.checkpoint import Lost
 from pipeline.connect import connect
+from pipeline.grid import parse_duration
 from pipeline.log import EventLog
 from pipeline.text import Vocabulary
-from pipeline.windows import WindowConfig
+from pipeline.windows import SERIES_LIMIT, WindowConfig
 
 HOME = Path(".tidecast")
 DEFAULT_LOG = f"sqlite:{HOME / 'log.db'}"
@@ -52,6 +54,16 @@ class ServeConfig:
     """Where a new group begins."""
     guarantee: Guarantee = "at-least-once"
     """Whether a batch's answers and its offsets are one transaction, or offsets follow acknowledged answers."""
+    late_topic: str = ""
+    """Where late and duplicate events go; empty: they are counted only."""
+    lateness: int | None = None
+    """Milliseconds of stream time for which a step waits for what is out of order; None: as the model was trained."""
+    idle: int | None = None
+    """Milliseconds of stream time after which a silent series is forgotten; None: never."""
+    series_limit: int = SERIES_LIMIT
+    """Series a partition may have; events of more are dead letters."""
+    lost: Lost = "fail"
+    """Whether to go on without records that are needed and no longer in the log."""
     static: bool = False
     """Whether the instance keeps its partitions while it is away for less than the session time-out."""
     checkpoint_s: float = 30.0
@@ -60,9 +72,12 @@ class ServeConfig:
     """Most records taken from one poll."""
 
     def __post_init__(self) -> None:
-        topics = (self.topic, self.output, self.state_topic, self.dead_letters)
+        late = (self.late_topic,) if self.late_topic else ()
+        topics = (self.topic, self.output, self.state_topic, self.dead_letters, *late)
         if len(set(topics)) < len(topics):
-            raise ConfigError(f"output: {self.output} can't be the topic, nor the group's state or dead letters")
+            raise ConfigError(f"output, late-topic: {', '.join(topics)} must be different topics")
+        if self.series_limit < 1:
+            raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
             raise ConfigError(f"group: {self.group!r} names topics, so it takes letters, digits and . _ - only")
 
@@ -110,9 +125,27 @@ def feature_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def window_config(spec: InputSpec) -> WindowConfig:
-    """The windows that a model takes: the one translation between what it declares and what the store builds."""
-    return WindowConfig(seq_len=spec.seq_len, features=spec.features, freq=spec.freq, max_gap=spec.max_gap)
+def window_config(spec: InputSpec, lateness: int | None = None) -> WindowConfig:
+    """The windows that a model takes: the one translation between what it declares and what the store builds.
+
+    `lateness` comes before the model's own.
+    """
+    return WindowConfig(
+        seq_len=spec.seq_len,
+        features=spec.features,
+        freq=spec.freq,
+        max_gap=spec.max_gap,
+        aggregate=spec.aggregate,
+        lateness=spec.lateness if lateness is None else lateness,
+    )
+
+
+def duration(name: str, text: str | None) -> int | None:
+    """An option's duration in milliseconds. Raises ConfigError."""
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def vocabulary(written: dict[str, Any]) -> Vocabulary:

@@ -11,6 +11,7 @@ from deploy.training import learn as learn_series
 from model.classify import ClassifyConfig
 from model.forecasting import ForecastConfig
 from model.next_token import NextTokenConfig
+from pipeline.grid import Aggregate
 from pipeline.sources import Columns
 from pipeline.text import Vocabulary
 
@@ -27,6 +28,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     seq_len: int | None = None
     freq: str | None = None
     max_gap: int | None = None
+    aggregate: Aggregate | None = None
+    lateness: int | None = None
     arch: Literal["lstm", "segment"] | None = None
     hidden: int | None = None
     epochs: int | None = None
@@ -78,7 +81,7 @@ def forecast_job(asked: Asked) -> TrainJob:
     """A forecaster's training. Raises ValueError naming the field that is wrong."""
     return TrainJob(
         config=ForecastConfig(**asked.given("arch", "hidden", "epochs", "seed", "device")),
-        **asked.given("name", "features", "freq", "max_gap", "horizon", "seq_len"),
+        **asked.given("name", "features", "freq", "max_gap", "aggregate", "lateness", "horizon", "seq_len"),
     )
 
 

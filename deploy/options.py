@@ -52,6 +52,7 @@ def _check_freq(freq: str | None) -> str | None:
 
 TASKS = {
     **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
+    **dict.fromkeys(("aggregate", "lateness"), ("forecast",)),
     **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
     **dict.fromkeys(
         ("text_column", "label_column", "group_column", "max_len", "cut", "balance", "members"), ("classify",)
@@ -119,5 +120,9 @@ Features = Annotated[str, option("--features", "The values of an event, with com
 Freq = Annotated[
     str | None,
     option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=_check_freq),
+]
+Lateness = Annotated[
+    str | None,
+    option("--lateness", "How long a step waits in event time for what is out of order, as 5m.", show_default="0"),
 ]
 DeviceOption = Annotated[Device, option("--device", "auto takes the GPU if there is one, and says which and why.")]

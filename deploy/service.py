@@ -38,6 +38,7 @@ from pipeline.events import InvalidEvent
 from pipeline.grid import Counts
 from pipeline.log import Commit, EventLog, Poll, Record
 
+LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
 POLL_S = 0.2
 REPORT_S = 10.0
 STANDSTILL = 3
@@ -80,12 +81,16 @@ class Partition:
 
 
 class Extended(NamedTuple):
-    """What a partition's polled records came to: `ready` tagged by a record's place, and those that are no events."""
+    """What a partition's polled records came to.
+
+    `ready` is tagged by the place of the record that completed it; `invalid` are no events, `late` events not used.
+    """
 
     partition: int
     records: Sequence[Record]
     ready: Answerable
     invalid: list[tuple[Record, InvalidEvent]]
+    late: list[Record]
 
 
 class _Every:
@@ -125,7 +130,7 @@ class Service:
 
     def _make_topics(self) -> None:
         config = self._config
-        for topic in (config.output, config.dead_letters, config.state_topic):
+        for topic in filter(None, (config.output, config.dead_letters, config.late_topic, config.state_topic)):
             count = self._log.create_topic(topic, self._count, compacted=topic == config.state_topic)
             if count < self._count:
                 raise ConfigError(f"{topic} has {count} partitions, and {config.topic} {self._count}")
@@ -191,7 +196,9 @@ class Service:
         with self._watched("committed offset"):
             committed = self._member.committed(partition)
         windower = self._task.windower()
-        found = checkpoint.recover(log, config.topic, config.state_topic, partition, committed, windower)
+        found = checkpoint.recover(
+            log, config.topic, config.state_topic, partition, committed, windower, lost=config.lost
+        )
         failpoint.reached("restored")
         for note in found.notes:
             self._say(f"{config.topic}/{partition}: {note}")
@@ -201,7 +208,7 @@ class Service:
             self._owned[partition] = Partition(windower, None, start)
             return
         for records in log.read(config.topic, partition, found.replay_from, found.position):
-            self._extend(windower, records)
+            self._extend(partition, windower, records)
         windower.counts = Counts()
         failpoint.reached("replayed")
         self._owned[partition] = Partition(windower, found.replay_from, found.position)
@@ -220,8 +227,7 @@ class Service:
         """Steps 2 to 7 for one poll's records."""
         self._began = self._began or time.monotonic()
         batch = [
-            Extended(partition, records, *self._extend(self._owned[partition].windower, records))
-            for partition, records in polled.items()
+            self._extend(partition, self._owned[partition].windower, records) for partition, records in polled.items()
         ]
         failpoint.reached("extended")
         for partition, records in polled.items():
@@ -247,31 +253,34 @@ class Service:
             else:
                 self._member.commit(offsets)
 
-    def _extend(
-        self, windower: Windower, records: Sequence[Record]
-    ) -> tuple[Answerable, list[tuple[Record, InvalidEvent]]]:
+    def _extend(self, partition: int, windower: Windower, records: Sequence[Record]) -> Extended:
         decode, push = self._task.decode, windower.push
         invalid: list[tuple[Record, InvalidEvent]] = []
+        late: list[Record] = []
         for place, record in enumerate(records):
             if record.value is None:
                 continue
             try:
-                push(decode(record), place)
+                if not push(decode(record), place):
+                    late.append(record)
             except InvalidEvent as error:
                 invalid.append((record, error))
-        return windower.take(), invalid
+        return Extended(partition, records, windower.take(), invalid, late)
 
     def _produce(self, batch: Sequence[Extended]) -> None:
         """Predict what all partitions have ready together, and send what came of the batch."""
         together = batch[0].ready.concat([extended.ready for extended in batch])
         payloads = self._task.encode(together, self._predictor.predict(together))
-        for partition, records, ready, invalid in batch:
+        for partition, records, ready, invalid, late in batch:
             for key, place in zip(ready.keys, ready.tag.tolist(), strict=True):
                 self._send(self._config.output, partition, key, next(payloads), records[place])
             for record, error in invalid:
                 letter = dead_letter(record, error)
                 self._send(self._config.dead_letters, partition, letter.key, letter.value, record, letter.headers)
                 self._warn(record, error)
+            for record in late if self._config.late_topic else ():
+                letter = dead_letter(record, LATE)
+                self._send(self._config.late_topic, partition, letter.key, letter.value, record, letter.headers)
             failpoint.reached("producing")
             self.totals.dead_letters += len(invalid)
         self.totals.forecasts += len(together)
@@ -303,7 +312,10 @@ class Service:
             if owned.position == owned.checkpoint:
                 continue
             record = checkpoint.PartitionRecord(
-                position=owned.position, partitions=self._count, topic_id=self._topic_id
+                position=owned.position,
+                partitions=self._count,
+                topic_id=self._topic_id,
+                stream_time=owned.windower.stream_time,
             )
             with self._watched("checkpoint"):
                 checkpoint.write_pass(
@@ -316,7 +328,7 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
     stop = _stop_on_signals()
     predictor = fetch(model, tracking_uri, device)
-    task = task_of(predictor)
+    task = task_of(predictor, config)
     config = replace(config, output=config.output or f"{config.topic}-{task.called}")
     with closing(open_log(bootstrap)) as log:
         service = Service(log, predictor, task, config, say)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from deploy.config import ConfigError, vocabulary, window_config
+from deploy.config import ConfigError, ServeConfig, vocabulary, window_config
 from deploy.messages import encode_forecasts, encode_labels
 from deploy.predictor import Outputs, Predictor, Ready
 from model.spec import Card, ClassifierCard
@@ -37,8 +37,11 @@ class Windower(Stateful, Protocol):
 
     counts: Counts
 
-    def push(self, event: Any, tag: int = 0) -> None:
-        """Take in an event; what it completes is kept for `take`, with the caller's `tag`."""
+    def push(self, event: Any, tag: int = 0) -> bool:
+        """Take in an event, and say whether it is used; what it completes is kept for `take`, with the caller's `tag`.
+
+        Raises InvalidEvent.
+        """
 
     def take(self) -> Any:
         """What was completed since the last take, as Answerable."""
@@ -58,14 +61,16 @@ class Task:
     """What it writes, in one word."""
 
 
-def task_of(predictor: Predictor) -> Task:
+def task_of(predictor: Predictor, settings: ServeConfig) -> Task:
     """What a service does with this model. Raises ConfigError for one that has nothing to say about a record."""
     card, label = predictor.card, predictor.label
     if isinstance(card, Card):
-        targets, config = card.output.targets, window_config(card.input)
+        targets, config = card.output.targets, window_config(card.input, settings.lateness)
+        if settings.idle is not None and settings.idle <= config.patience:
+            raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.patience} ms")
         return Task(
             decode=Decoder(card.input.features).decode,
-            windower=lambda: WindowStore(config),
+            windower=lambda: WindowStore(config, settings.idle, settings.series_limit),
             encode=lambda windows, parts: encode_forecasts(windows, parts, targets, label),
             called="forecasts",
         )

@@ -13,7 +13,15 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, feature_names, read_settings, window_config
+from deploy.config import (
+    DEFAULT_LOG,
+    DEFAULT_TRACKING,
+    ConfigError,
+    duration,
+    feature_names,
+    read_settings,
+    window_config,
+)
 from deploy.console import say
 from deploy.learn import Asked, classify_job, forecast_job, next_token_job, source_columns, text_file
 from deploy.predictor import load
@@ -99,7 +107,8 @@ def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCar
     """What `train` would begin with, by a settings file: its network, untrained, and the first rows of its data."""
     defaults = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING, "features": "value"}
     typed = {name.replace("-", "_"): value for name, value in {**defaults, **read_settings(path, known)}.items()}
-    given = {**typed, "features": feature_names(typed["features"])}
+    late = duration("lateness", typed.get("lateness"))
+    given = {**typed, "features": feature_names(typed["features"]), "lateness": late}
     try:
         asked = msgspec.convert(given, Asked, strict=False)
     except msgspec.ValidationError as error:

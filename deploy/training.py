@@ -15,6 +15,7 @@ from model.plot import plot_forecasts
 from model.registry import Registry, check_name
 from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
+from pipeline.grid import Aggregate
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
 from pipeline.sources import Columns, read_file
 from pipeline.windows import SlidingWindows
@@ -39,6 +40,10 @@ class TrainJob:
     """Steps to forecast; None is a day of them, or where a step is longer the next season (a week, a year)."""
     max_gap: int | None = None
     """The longest hole in the grid, in steps, that is filled; None is the specification's own."""
+    aggregate: Aggregate | None = None
+    """What several events in a step become together; needs a freq."""
+    lateness: int = 0
+    """Milliseconds of stream time for which a step waits for events that are out of order."""
     seq_len: int | None = None
     """Steps to look back; None is a week of them, or seven horizons where that is no longer than one."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
@@ -46,6 +51,8 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.aggregate is not None and self.freq is None:
+            raise ConfigError("aggregate: needs --freq, the steps that events are put together in")
 
 
 def train(history: History, job: TrainJob, registry: Registry) -> Trained:
@@ -80,7 +87,9 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     room = min(MAX_SEQ_LEN, longest // 4) // horizon * horizon
     week = lags.get("week", 0) // horizon * horizon
     seq_len = job.seq_len or max(min(week if week > horizon else 7 * horizon, room), horizon, 2)
-    inputs = InputSpec(seq_len=seq_len, features=job.features, freq=freq)
+    inputs = InputSpec(
+        seq_len=seq_len, features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness
+    )
     if job.max_gap is not None:
         inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
     return inputs, OutputSpec(horizon=horizon, targets=job.features[:1])

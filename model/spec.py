@@ -19,6 +19,8 @@ _FREQ = re.compile(r"[1-9]\d*(ms|s|m|h|d|w|mo|y)")
 
 Setting = bool | int | float | str
 """A hyperparameter's value."""
+Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
+"""What becomes of several events in one step."""
 Task = Literal["forecast", "classify", "next_token"]
 """What a model is for."""
 
@@ -49,6 +51,10 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The spacing of steps, such as 30m, 1h or 1mo; None: each event is a step."""
     max_gap: int = 3
     """The longest hole, in missing steps, that is filled; without meaning where freq is None."""
+    aggregate: Aggregate | None = None
+    """What several events in one step become together; None: the first one is the step."""
+    lateness: int = 0
+    """Milliseconds of stream time for which a step waits for events that are out of order."""
     inputs: tuple[str, ...] = ("x",)
     """The file's inputs, in order, by the names in INPUTS."""
 
@@ -57,6 +63,10 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"seq_len: {self.seq_len} is less than 2")
         if self.max_gap < 0:
             raise ValueError(f"max_gap: {self.max_gap} is negative")
+        if self.lateness < 0:
+            raise ValueError(f"lateness: {self.lateness} is negative")
+        if self.aggregate is not None and self.freq is None:
+            raise ValueError("aggregate: needs a freq, the steps that events are put together in")
         if self.freq is not None and not _FREQ.fullmatch(self.freq):
             raise ValueError(f"freq: {self.freq!r} is not like 30m, 1h, 1d or 1mo")
         _check_names("features", self.features)

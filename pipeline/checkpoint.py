@@ -2,7 +2,7 @@
 
 The state topic has as many partitions as the input. A partition holds, for each series, its whole state (key ``s:``
 and the name), and one record about itself (key ``partition``). Every value is a format byte, a MessagePack array and
-the CRC-32 of both.
+the CRC-32 of the key and both.
 
 A pass is one transaction: the series that changed, the partition's record with the position P up to which they have
 seen the input, and P as the group's offset with R = P in the commit's metadata. So a pass is whole or absent, and a
@@ -17,19 +17,22 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
 from pipeline import failpoint
 from pipeline.log import Commit, EventLog, LogError, Member, Writer
+from pipeline.reorder import BEFORE_ALL, Waiting
 from pipeline.windows import SeriesState, WindowConfig
 
-FORMAT = 1
+FORMAT = 2
 PARTITION_KEY = b"partition"
 SERIES_PREFIX = b"s:"
 METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
+Lost = Literal["fail", "earliest"]
+"""What to do where records that are still needed are no longer in the log."""
 
 
 class CorruptState(Exception):
@@ -47,14 +50,17 @@ class Stateful(Protocol):
     def config(self) -> WindowConfig | None:
         """What its states depend on; None for a windower that has none."""
 
+    stream_time: int
+    """The latest time of any of the partition's events, epoch milliseconds."""
+
     def dirty(self) -> list[str]:
         """The series that changed since the last `clean`."""
 
     def clean(self) -> None:
         """Count every series as unchanged."""
 
-    def state(self, series: str) -> SeriesState:
-        """A copy of a series' state."""
+    def state(self, series: str) -> SeriesState | None:
+        """A copy of a series' state; None for one that was forgotten."""
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Put a series into a state."""
@@ -69,6 +75,8 @@ class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     """How many partitions the input topic has."""
     topic_id: str
     """The input topic's identity."""
+    stream_time: int | None = None
+    """The latest time of any of its events, epoch milliseconds; None: the latest of its series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,54 +94,84 @@ class Recovered:
 
 
 class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What format 1 had, and after it what it had not."""
+
     config: bytes
     step: int
     ts: int
     steps: int
     values: bytes
     observed: bytes
+    times: bytes | None = None
+    heard: int | None = None
+    waiting: list[Waiting] = []
 
 
 Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
 
 
 def config_hash(config: WindowConfig | None) -> bytes:
-    """8 bytes that differ between configs with different windows."""
+    """8 bytes that differ between configs with different windows; how long events wait is no part of a window."""
     if config is None:
         return bytes(8)
     grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
-    return sha256(msgspec.json.encode((config.seq_len, config.features, grid))).digest()[:8]
+    content = (config.seq_len, config.features, grid, *((config.aggregate,) if config.aggregate else ()))
+    return sha256(msgspec.json.encode(content)).digest()[:8]
 
 
-def encode_series(config: bytes, state: SeriesState) -> bytes:
+def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
     """A series' state as bytes; `config` is the hash of its windows' config."""
-    values, observed = state.values.astype("<f4").tobytes(), np.packbits(state.observed).tobytes()
-    return _seal(_SeriesRecord(config, state.step, state.ts, len(state.values), values, observed))
+    record = _SeriesRecord(
+        config=config,
+        step=state.step,
+        ts=state.ts,
+        steps=len(state.values),
+        values=state.values.astype("<f4").tobytes(),
+        observed=np.packbits(state.observed).tobytes(),
+        times=state.times.astype("<i8").tobytes(),
+        heard=state.heard,
+        waiting=list(state.waiting),
+    )
+    return _seal(SERIES_PREFIX + series.encode(), record)
 
 
-def decode_series(config: bytes, data: bytes) -> SeriesState:
-    """The state that was encoded. Raises CorruptState, or StateMismatch if that was with another config."""
-    record = _unseal(data, _SeriesRecord)
+def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesState]:
+    """The series and the state that were encoded. Raises CorruptState, or StateMismatch if with another config."""
+    record = _unseal(key, data, _SeriesRecord)
     if record.config != config:
-        raise StateMismatch("it was made with another seq_len, freq, max_gap or other features")
-    values = np.frombuffer(record.values, "<f4").astype(np.float32).reshape(record.steps, -1)
+        raise StateMismatch("it was made with another seq_len, freq, max_gap, aggregate or other features")
+    values = np.frombuffer(record.values, "<f4").astype(np.float32)
+    values = values.reshape(record.steps, -1 if record.steps else len(record.waiting[0].values))
     observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
-    return SeriesState(values, observed.astype(np.bool_).reshape(values.shape), record.step, record.ts)
+    if record.times is None:
+        times = np.full(record.steps, BEFORE_ALL, np.int64)
+    else:
+        times = np.frombuffer(record.times, "<i8").astype(np.int64)
+    state = SeriesState(
+        values=values,
+        observed=observed.astype(np.bool_).reshape(values.shape),
+        step=record.step,
+        ts=record.ts,
+        times=times,
+        heard=record.ts if record.heard is None else record.heard,
+        waiting=record.waiting,
+    )
+    return key.removeprefix(SERIES_PREFIX).decode(), state
 
 
 def encode_partition(record: PartitionRecord) -> bytes:
     """A partition's record as bytes."""
-    return _seal(record)
+    return _seal(PARTITION_KEY, record)
 
 
 def decode_partition(data: bytes) -> PartitionRecord:
     """The record that was encoded. Raises CorruptState, StateMismatch."""
-    return _unseal(data, PartitionRecord)
+    return _unseal(PARTITION_KEY, data, PartitionRecord)
 
 
 def encode_metadata(replay_from: int) -> str:
     """R as a commit's metadata: short ASCII."""
-    text = f"tidecast:{FORMAT}:{replay_from}"
+    text = f"tidecast:1:{replay_from}"
     return f"{text}:{zlib.crc32(text.encode()):08x}"
 
 
@@ -157,8 +195,9 @@ def write_pass(
     failpoint.reached("pass-begun")
     try:
         for series in store.dirty():
-            key = SERIES_PREFIX + series.encode()
-            writer.send(state_topic, partition, key, encode_series(config, store.state(series)))
+            state = store.state(series)
+            value = None if state is None else encode_series(config, series, state)
+            writer.send(state_topic, partition, SERIES_PREFIX + series.encode(), value)
         writer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
         failpoint.reached("pass-sent")
         writer.commit({partition: Commit(record.position, encode_metadata(record.position))}, member)
@@ -171,11 +210,18 @@ def write_pass(
 
 
 def recover(
-    log: EventLog, topic: str, state_topic: str, partition: int, committed: Commit | None, store: Stateful
+    log: EventLog,
+    topic: str,
+    state_topic: str,
+    partition: int,
+    committed: Commit | None,
+    store: Stateful,
+    lost: Lost = "earliest",
 ) -> Recovered:
     """Fills an empty store with a partition's windows as its last pass left them.
 
-    `committed` is the group's commit, asked for before this.
+    `committed` is the group's commit, asked for before this. With `lost` "fail" it is refused to go on without records
+    that are no longer in the log.
 
     Raises StateMismatch where going on would give other windows than before.
     """
@@ -184,17 +230,20 @@ def recover(
         held = _newest(log, topic, state_topic, partition)
         if committed is None and not held:
             return Recovered(None, None, 0, ())
-        record = _checked_record(log, topic, committed, held)
+        record, damaged = _checked_record(log, topic, committed, held)
         position = record.position if committed is None else committed.offset
         if position > bounds.end:
             raise StateMismatch(f"the group was at {position} and {topic}/{partition} ends at {bounds.end}")
-        corrupt = _fill(store, held)
+        corrupt = _fill(store, held, record)
     except StateMismatch as mismatch:
         raise StateMismatch(
             f"state {state_topic}/{partition} does not fit: {mismatch}. Use another group; or let this one start anew: "
             f"stop its members, then delete the topic {state_topic} and the group's offsets on {topic}"
         ) from None
-    notes = _notes(record.position, position, bounds.start, committed is None, corrupt)
+    gone = _gone(record.position, position, bounds.start)
+    if gone and lost == "fail":
+        raise StateMismatch(f"{topic}/{partition}: {'; '.join(gone)}. --on-lost earliest goes on without them")
+    notes = (*damaged, *_notes(position, committed is None, corrupt), *gone)
     return Recovered(record.position, max(position, bounds.start), corrupt, notes)
 
 
@@ -216,59 +265,86 @@ def _newest(log: EventLog, topic: str, state_topic: str, partition: int) -> dict
 
 def _checked_record(
     log: EventLog, topic: str, committed: Commit | None, held: Mapping[bytes, bytes]
-) -> PartitionRecord:
-    """The partition's record, if it and the commit belong together. Raises StateMismatch."""
+) -> tuple[PartitionRecord, list[str]]:
+    """The partition's record, if it and the commit belong together, and what was damaged. Raises StateMismatch.
+
+    Each of the two holds R: where one is corrupt, the other tells.
+    """
     if PARTITION_KEY not in held:
         raise StateMismatch("the group has committed offsets, or states of series, without the partition's record")
+    replay_from = None if committed is None else decode_metadata(committed.metadata)
+    here = (log.partitions(topic), log.topic_id(topic))
     try:
         record = decode_partition(held[PARTITION_KEY])
     except CorruptState as error:
-        raise StateMismatch(f"the partition's record is corrupt ({error})") from None
-    if (record.partitions, record.topic_id) != (log.partitions(topic), log.topic_id(topic)):
+        if replay_from is None:
+            raise StateMismatch(f"the partition's record is corrupt ({error})") from None
+        rebuilt = PartitionRecord(position=replay_from, partitions=here[0], topic_id=here[1])
+        return rebuilt, [f"the partition's record is corrupt ({error}): its position is taken from the commit"]
+    if (record.partitions, record.topic_id) != here:
         raise StateMismatch(f"it belongs to another topic named {topic}, deleted since, or to fewer partitions of it")
-    if committed is not None and decode_metadata(committed.metadata) != record.position:
+    if committed is None or replay_from == record.position:
+        return record, []
+    if not _damaged(committed.metadata, encode_metadata(record.position)):
         raise StateMismatch(f"the group's offset {committed.offset} was set by something else than its service")
-    return record
+    return record, ["the commit's metadata is corrupt: the checkpoint's position is taken from the partition's record"]
 
 
-def _fill(store: Stateful, held: Mapping[bytes, bytes]) -> int:
-    """Restore all series; how many were corrupt. Raises StateMismatch."""
-    hashed, corrupt = config_hash(store.config), 0
+def _damaged(found: str, written: str) -> bool:
+    """Whether a text is another one with a letter or two that are wrong."""
+    return len(found) == len(written) and sum(a != b for a, b in zip(found, written, strict=True)) <= 2
+
+
+def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord) -> int:
+    """Restore stream time and all series; how many were corrupt. Raises StateMismatch."""
+    hashed, corrupt, heard = config_hash(store.config), 0, BEFORE_ALL
     for key, value in held.items():
-        if not key.startswith(SERIES_PREFIX):
+        if key == PARTITION_KEY:
             continue
         try:
-            store.restore(key.removeprefix(SERIES_PREFIX).decode(), decode_series(hashed, value))
+            series, state = decode_series(hashed, key, value)
         except CorruptState:
             corrupt += 1
+            continue
+        store.restore(series, state)
+        heard = max(heard, state.heard)
+    store.stream_time = heard if record.stream_time is None else record.stream_time
     return corrupt
 
 
-def _notes(replay_from: int, position: int, start: int, expired: bool, corrupt: int) -> tuple[str, ...]:
+def _gone(replay_from: int, position: int, start: int) -> list[str]:
+    """What is needed and no longer in the log, a line each."""
+    gone = []
+    if replay_from < min(start, position):
+        lost = f"offsets {replay_from} to {min(start, position) - 1}"
+        gone.append(f"{lost} are no longer in the log: the windows go on without those events")
+    if position < start:
+        gone.append(f"offsets {position} to {start - 1} were deleted before they were read: no forecasts for them")
+    return gone
+
+
+def _notes(position: int, expired: bool, corrupt: int) -> list[str]:
     notes = []
     if expired:
         notes.append(f"the group's offset is gone (expired?): going on from the last checkpoint, at {position}")
-    if replay_from < min(start, position):
-        lost = f"offsets {replay_from} to {min(start, position) - 1}"
-        notes.append(f"{lost} are no longer in the log: the windows go on without those events")
-    if position < start:
-        notes.append(f"offsets {position} to {start - 1} were deleted before they were read: no forecasts for them")
     if corrupt:
         notes.append(f"{corrupt} series start with empty windows: their states are corrupt")
-    return tuple(notes)
+    return notes
 
 
-def _seal(body: msgspec.Struct) -> bytes:
+def _seal(key: bytes, body: msgspec.Struct) -> bytes:
     data = bytes((FORMAT,)) + msgspec.msgpack.encode(body)
-    return data + zlib.crc32(data).to_bytes(4, "big")
+    return data + zlib.crc32(key + data).to_bytes(4, "big")
 
 
-def _unseal(data: bytes, body: type[Body]) -> Body:
-    content, crc = data[:-4], data[-4:]
-    if not content or zlib.crc32(content).to_bytes(4, "big") != crc:
+def _unseal(key: bytes, data: bytes, body: type[Body]) -> Body:
+    """The body, of this format or the one before, whose checksum was without the key."""
+    content, crc = data[:-4], int.from_bytes(data[-4:], "big")
+    keyed, plain = zlib.crc32(key + content), zlib.crc32(content)
+    if not content or crc != (plain if content[0] == FORMAT - 1 else keyed):
         raise CorruptState(f"{len(data)} bytes with a wrong checksum")
-    if content[0] != FORMAT:
-        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads {FORMAT}")
+    if content[0] not in (FORMAT, FORMAT - 1):
+        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {FORMAT}")
     try:
         return msgspec.msgpack.decode(content[1:], type=body)
     except msgspec.DecodeError as error:

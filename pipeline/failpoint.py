@@ -10,7 +10,6 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from functools import cache
 
 VARIABLE = "TIDECAST_FAILPOINT"
 STEPS = (
@@ -58,11 +57,17 @@ def parse(text: str) -> Failpoint:
     return Failpoint(step, int(count), action)
 
 
-@cache
-def _armed() -> Failpoint:
-    return parse(os.environ.get(VARIABLE, ""))
+_armed: Failpoint | None = None
+
+
+def arm(text: str) -> Failpoint:
+    """Take `text` for what the variable says. Raises ValueError."""
+    global _armed
+    _armed = parse(text)
+    return _armed
 
 
 def reached(step: str) -> None:
     """The process has come to a step. Raises ValueError for a variable that names none."""
-    _armed().reached(step)
+    armed = _armed or arm(os.environ.get(VARIABLE, ""))
+    armed.reached(step)

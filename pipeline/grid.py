@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 MONTHS = {"mo": 1, "y": 12}
+Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
+"""What becomes of several events in one step."""
 FREQ = re.compile(rf"([1-9]\d{{0,7}})({'|'.join([*MILLISECONDS, *MONTHS])})")
 
 Bools = npt.NDArray[np.bool_]
@@ -24,32 +26,36 @@ Following = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class Grid:
     """Steps of one length, counted from 1970 in UTC. One of the two lengths is zero.
 
-    A fixed step is the nearest one, half up, so that a clock that is a little off does not move an event; a calendar
-    step holds the times from its start to the next one's.
+    A fixed step is the nearest one, half up, so that a clock that is a little off does not move an event. A calendar
+    step, and any one that is a `bucket`, holds the times from its start to the next one's.
     """
 
     milliseconds: int
     """Length of a fixed step."""
     months: int
     """Length of a calendar step."""
+    bucket: bool = False
+    """Whether a fixed step begins at its time, instead of lying around it."""
 
     @classmethod
-    def parse(cls, freq: str) -> Self:
+    def parse(cls, freq: str, bucket: bool = False) -> Self:
         """The grid of a freq such as 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y. Raises ValueError."""
         parsed = FREQ.fullmatch(freq)
         if parsed is None:
             raise ValueError(f"freq: {freq!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
         count, unit = int(parsed[1]), parsed[2]
-        return cls(count * MILLISECONDS.get(unit, 0), count * MONTHS.get(unit, 0))
+        return cls(count * MILLISECONDS.get(unit, 0), count * MONTHS.get(unit, 0), bucket)
 
     def index(self, ts: Whole) -> Whole:
         """The number of the step that a time (epoch milliseconds) belongs to."""
         if self.months:
             return _converted(ts, "datetime64[ms]", "datetime64[M]") // self.months
+        if self.bucket:
+            return ts // self.milliseconds
         return (2 * ts + self.milliseconds) // (2 * self.milliseconds)
 
     def time(self, index: Whole) -> Whole:
-        """A step's time in epoch milliseconds: its point on a fixed grid, its start on a calendar's."""
+        """A step's time in epoch milliseconds: its point on a fixed grid, the start of a calendar step or a bucket."""
         if self.months:
             return _converted(index * self.months, "datetime64[M]", "datetime64[ms]")
         return index * self.milliseconds
@@ -82,6 +88,10 @@ class WindowConfig:
     """The grid's spacing, such as 30m, 1h, 1mo (see Grid.parse); None: each event is a step."""
     max_gap: int = 3
     """The longest hole, in missing steps, that is filled; without meaning where freq is None."""
+    lateness: int = 0
+    """Milliseconds of stream time for which a step waits for events that are out of order."""
+    aggregate: Aggregate | None = None
+    """What a step's events become together; None: the first event of a step is the step."""
 
     def __post_init__(self) -> None:
         if self.seq_len < 2:
@@ -90,13 +100,38 @@ class WindowConfig:
             raise ValueError(f"features: {self.features} must be one or more different names")
         if self.max_gap < 0:
             raise ValueError(f"max_gap: {self.max_gap} is negative")
+        if self.lateness < 0:
+            raise ValueError(f"lateness: {self.lateness} is negative")
+        if self.aggregate is not None and self.aggregate not in get_args(Aggregate):
+            raise ValueError(f"aggregate: {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
+        if self.aggregate is not None and self.freq is None:
+            raise ValueError("aggregate: needs a freq, the steps that events are put together in")
         if self.freq is not None:
             Grid.parse(self.freq)
 
     @property
     def grid(self) -> Grid | None:
         """The grid of `freq`; None where each event is a step."""
-        return None if self.freq is None else Grid.parse(self.freq)
+        return None if self.freq is None else Grid.parse(self.freq, bucket=self.aggregate is not None)
+
+    @property
+    def reorders(self) -> bool:
+        """Whether events wait before they are steps."""
+        return self.lateness > 0 or self.aggregate is not None
+
+    @property
+    def patience(self) -> int:
+        """Milliseconds that an event may wait before it is a step."""
+        grid = self.grid if self.aggregate else None
+        return self.lateness + (0 if grid is None else grid.milliseconds + grid.months * 31 * MILLISECONDS["d"])
+
+
+def parse_duration(text: str) -> int:
+    """Milliseconds of a duration such as 250ms, 90s, 5m, 12h or 7d; 0 is one too. Raises ValueError."""
+    parsed = FREQ.fullmatch(text)
+    if text != "0" and (parsed is None or parsed[2] in MONTHS):
+        raise ValueError(f"{text!r} is no duration such as 250ms, 90s, 5m, 12h or 7d")
+    return 0 if parsed is None else int(parsed[1]) * MILLISECONDS[parsed[2]]
 
 
 @dataclass(slots=True)

@@ -81,7 +81,8 @@ def windows(history: History, config: WindowConfig) -> SlidingWindows:
     placed = pl.concat_str("series", pl.lit("@"), "partition")
     frame = history.frame.with_columns(pl.when(spread).then(placed).otherwise("series").alias("series"))
     values = frame.select(config.features).to_numpy()
-    return sliding_windows(frame["series"].to_list(), frame["ts"].to_numpy(), values, config)
+    columns = (frame["series"].to_list(), frame["ts"].to_numpy(), values)
+    return sliding_windows(*columns, config, frame["partition"].to_numpy())
 
 
 def infer_freq(frame: pl.DataFrame) -> str | None:

@@ -3,14 +3,17 @@
 B windows   S steps of a window   F features   T steps of all series, one after another   N events
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.events import MAX_FLOAT32
+from pipeline.events import MAX_FLOAT32, Event, InvalidEvent
 from pipeline.grid import Bools, Counts, Floats, Ints, Value, WindowConfig, interpolate, view
+from pipeline.reorder import BEFORE_ALL, ReorderBuffer
 
 Codes = npt.NDArray[np.int32]
 
@@ -56,23 +59,70 @@ class SlidingWindows:
 
 
 def sliding_windows(
-    series: Sequence[str], ts: Ints, values: npt.NDArray[np.floating], config: WindowConfig
+    series: Sequence[str],
+    ts: Ints,
+    values: npt.NDArray[np.floating],
+    config: WindowConfig,
+    partition: Ints | None = None,
 ) -> SlidingWindows:
-    """The windows that a WindowStore completes when it is given these N events one by one.
+    """The windows that a WindowStore for each partition completes when it is given its N events one by one.
 
     `ts` (N,) is in epoch milliseconds, `values` (N,F) in the order of the features; rows in (partition, offset) order.
+    `partition` (N,) matters only where events wait for stream time; None: all are of one, and no series is of several.
     Raises ValueError for other shapes, and for values that do not fit in a float32.
     """
     if values.shape != (len(series), len(config.features)) or ts.shape != (len(series),):
         raise ValueError(f"{len(series)} series, ts {ts.shape}, values {values.shape}, features {config.features}")
     if not (np.abs(values) <= MAX_FLOAT32).all():
         raise ValueError("values: some do not fit in a float32")
+    counts = Counts()
     numbers = {name: number for number, name in enumerate(dict.fromkeys(series))}
+    if config.reorders:
+        series, ts, values = _released(series, ts, values, config, partition, counts)
     codes = np.fromiter(map(numbers.__getitem__, series), np.int32, len(series))
     order = np.argsort(codes, kind="stable")
-    counts = Counts()
     order = order[_accepted(codes[order], _places(ts[order], config), counts)]
     return _laid_out(tuple(numbers), codes[order], ts[order], values[order].astype(np.float32), config, counts)
+
+
+def _released(
+    series: Sequence[str],
+    ts: Ints,
+    values: npt.NDArray[np.floating],
+    config: WindowConfig,
+    partition: Ints | None,
+    counts: Counts,
+) -> tuple[list[str], Ints, npt.NDArray[np.float64]]:
+    """The steps that a ReorderBuffer for each partition makes of these events, each series' in the order of time."""
+    steps: list[Event] = []
+    partitions = np.zeros(len(series), np.int64) if partition is None else partition
+    rows = zip(series, ts.tolist(), values.tolist(), _places(ts, config).tolist(), strict=True)
+    for _, part in groupby(zip(partitions.tolist(), rows, strict=True), key=itemgetter(0)):
+        steps += _steps((row for _, row in part), config, counts)
+    laid = np.array([step.values for step in steps], np.float64).reshape(len(steps), len(config.features))
+    return [step.series for step in steps], np.array([step.ts for step in steps], np.int64), laid
+
+
+def _steps(rows: Iterable[tuple[str, int, list[float], int]], config: WindowConfig, counts: Counts) -> Iterator[Event]:
+    """What is released of one partition's events; what waits at its end waits for ever."""
+    buffer, stream_time, latest = ReorderBuffer(config), BEFORE_ALL, dict[str, int]()
+    for series, ts, values, place in rows:
+        stream_time = max(stream_time, ts)
+        for step in buffer.release(stream_time):  # before the event itself: it may begin the next step
+            latest[step.series] = step.ts
+            yield step
+        last = latest.get(series)
+        ahead = 1 if last is None else place - (last if config.grid is None else config.grid.index(last))
+        if ahead < 0 or (ahead == 0 and config.aggregate):
+            counts.late += 1
+            continue
+        try:
+            counts.duplicate += ahead == 0 or not buffer.add(Event(series, ts, tuple(values)), place)
+        except InvalidEvent:
+            continue  # a dead letter in the stream
+        for step in buffer.release(stream_time):
+            latest[step.series] = step.ts
+            yield step
 
 
 def _places(ts: Ints, config: WindowConfig) -> Ints:
@@ -86,10 +136,11 @@ def _accepted(codes: Codes, places: Ints, counts: Counts) -> Ints:
     highest = places.copy()
     for part in np.split(highest, np.flatnonzero(first)[1:]):
         np.maximum.accumulate(part, out=part)
-    counts.duplicate = int((~first[1:] & (places[1:] == highest[:-1])).sum())
+    duplicate = int((~first[1:] & (places[1:] == highest[:-1])).sum())
     first[1:] |= places[1:] > highest[:-1]
     counts.accepted = int(first.sum())
-    counts.late = len(codes) - counts.accepted - counts.duplicate
+    counts.duplicate += duplicate
+    counts.late += len(codes) - counts.accepted - duplicate
     return np.flatnonzero(first)
 
 

@@ -176,16 +176,19 @@ class TextWindower:
 
     config = None
     """Nothing that a state would depend on."""
+    stream_time = 0
+    """A text has no time."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.counts = Counts()
         self._encoder = encoder
         self._pending: list[tuple[TextEvent, list[int], int]] = []
 
-    def push(self, event: TextEvent, tag: int = 0) -> None:
-        """Keep a text for `take`, with the caller's `tag`."""
+    def push(self, event: TextEvent, tag: int = 0) -> bool:
+        """Keep a text for `take`, with the caller's `tag`. No text is too late, so it is always used."""
         self._pending.append((event, self._encoder.cut(event.text), tag))
         self.counts.accepted += 1
+        return True
 
     def take(self) -> Texts:
         """The texts since the last take."""
@@ -201,9 +204,9 @@ class TextWindower:
     def clean(self) -> None:
         """Nothing to count as unchanged."""
 
-    def state(self, series: str) -> SeriesState:
-        """Raises KeyError: no series has a state."""
-        raise KeyError(series)
+    def state(self, series: str) -> SeriesState | None:
+        """No series has a state."""
+        return None
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Raises KeyError: no series has a state."""

@@ -6,20 +6,26 @@ Without a freq each event is a step, if it is later than the series' last one. W
 - a hole of up to max_gap steps is filled by straight lines when the next real step comes; a filled step is not
   `observed`, and never ends a window;
 - a longer hole empties the window;
-- an event at the last step is a duplicate, one before it is late: both are counted and not used.
+- an event at the last step is a duplicate, one before it is late: both are counted and not used;
+- one older than the whole window is no event any more.
+
+Events that wait before they are steps do so in a ReorderBuffer. Stream time, the latest time of any event of the
+partition, decides when they are due, and when a silent series is forgotten.
 
     B windows   S steps of a window   F features
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.events import Event
+from pipeline.events import Event, InvalidEvent
 from pipeline.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate, view
+from pipeline.reorder import BEFORE_ALL, ReorderBuffer, Waiting
 from pipeline.sliding import SlidingWindows, sliding_windows
 
 __all__ = [
@@ -35,12 +41,13 @@ __all__ = [
 
 SLACK = 64
 """Steps that a series' row in the store has beyond seq_len: it is shifted back once in so many."""
-BEFORE_ALL = -(2**63)
+SERIES_LIMIT = 100_000
+"""Series a partition may have by default."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesState:
-    """All that the next event of a series depends on: its last n steps, 1 <= n <= S."""
+    """All that the next event of a series depends on: its last n steps, n <= S, and what waits to be one."""
 
     values: Floats
     """(n,F)."""
@@ -50,6 +57,12 @@ class SeriesState:
     """The last step's number: on the grid, or counted from 0."""
     ts: int
     """The last accepted event's time, epoch milliseconds."""
+    times: Ints
+    """(n,): each step's time where there is no grid; with one (0,)."""
+    heard: int
+    """The latest time of any event that was used or waits, epoch milliseconds."""
+    waiting: Sequence[Waiting] = ()
+    """Steps that have not been released."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,20 +126,31 @@ class _Series:
     """Steps since its window was empty."""
     step: int = -1
     ts: int = BEFORE_ALL
+    heard: int = BEFORE_ALL
 
 
 class WindowStore:
     """The windows of one input partition's series, extended event by event.
 
-    A series takes (seq_len + SLACK) * F * 5 bytes of arrays (`nbytes` is what is reserved, for up to twice the series)
-    and about 300 bytes of Python objects. `counts` are running totals.
+    `idle` is for how many milliseconds of stream time a series may be silent before it is forgotten (None: for ever),
+    `limit` how many series there may be. A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid
+    8 more a step (`nbytes` is what is reserved, for up to twice the series), and about 300 bytes of Python objects.
+    `counts` are running totals.
     """
 
-    def __init__(self, config: WindowConfig) -> None:
+    def __init__(self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT) -> None:
         self.config = config
         self.counts = Counts()
+        self.stream_time = BEFORE_ALL
+        self._idle, self._limit = idle, limit
         self._grid = config.grid
+        if idle is not None and idle <= config.patience:
+            raise ValueError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
+        self._reorder = ReorderBuffer(config) if config.reorders else None
         self._series: dict[str, _Series] = {}
+        self._silent: list[tuple[int, str]] = []
+        self._free: list[int] = []
+        self._wake = -BEFORE_ALL
         self._changed: dict[str, None] = {}
         self._pending: list[tuple[int, int, int, int, int, str]] = []
         self._gathered: list[tuple[Floats, Bools]] = []
@@ -135,6 +159,7 @@ class WindowStore:
         self._length = config.seq_len + SLACK
         self._values: Floats = np.zeros((0, self._width), np.float32)
         self._observed: Bools = np.zeros((0, self._width), np.bool_)
+        self._times: Ints = np.zeros(0, np.int64)
         nothing = (0, self._seq_len, self._width)
         self._nothing: tuple[Floats, Bools] = np.empty(nothing, np.float32), np.empty(nothing, np.bool_)
         self._reserve(16)
@@ -148,22 +173,40 @@ class WindowStore:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self._values.nbytes + self._observed.nbytes
+        return self._values.nbytes + self._observed.nbytes + self._times.nbytes
 
-    def push(self, event: Event, tag: int = 0) -> None:
-        """Extend the event's series. A window that this completes is kept for `take`, with the caller's `tag`.
+    def push(self, event: Event, tag: int = 0) -> bool:
+        """Take in an event; False if it is late or a duplicate, and so not used.
 
-        Raises ValueError if the event has not as many values as there are features.
+        What this completes, of any series, is kept for `take`, with the caller's `tag`. Raises InvalidEvent for an
+        event older than its series' whole window, and for a series too many; ValueError if there are not as many values
+        as features.
         """
         name, ts, values = event
         if len(values) != self._width:
             raise ValueError(f"{name}: {len(values)} values for the features {self.config.features}")
-        series = self._series.get(name) or self._add(name)
+        if ts > self.stream_time:
+            self.stream_time = ts
+            if ts >= self._wake:
+                self._wake_up(tag)
+        series = self._series.get(name) or self._add(name, ts)
         grid = self._grid
         ahead = min(ts - series.ts, 1) if grid is None else grid.index(ts) - series.step
-        if ahead != 1 and not self._bridge(series, ahead, values):
-            return
+        if ahead <= 0 and series.run:
+            return self._refuse(series, event, ahead)
+        if self._reorder is not None:
+            return self._hold(self._reorder, series, event, tag)
+        self._extend(series, event, ahead, tag)
+        return True
+
+    def _extend(self, series: _Series, event: Event, ahead: int, tag: int) -> None:
+        """Add an event that is `ahead` steps after its series' last one."""
+        name, ts, values = event
+        if ahead != 1 and series.run:
+            self._bridge(series, ahead, values)
         self._write(series, values, True)
+        if self._grid is None:
+            self._times_memory[series.end - 1] = ts
         elapsed = ts - series.ts
         series.ts = ts
         series.step += ahead
@@ -171,6 +214,64 @@ class WindowStore:
         self._changed[name] = None
         if series.run >= self._seq_len:
             self._pending.append((series.end - self._seq_len, series.step, ts, elapsed, tag, name))
+
+    def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, tag: int) -> bool:
+        """Let an event wait, unless stream time has passed it already; False if its step is taken."""
+        if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
+            self.counts.duplicate += 1
+            return False
+        series.heard = max(series.heard, event.ts)
+        self._changed[event.series] = None
+        self._wake = min(self._wake, reorder.next_due)
+        if self._wake <= self.stream_time:
+            self._wake_up(tag)
+        return True
+
+    def _refuse(self, series: _Series, event: Event, ahead: int) -> bool:
+        """Count an event that is not after its series' last step. Raises InvalidEvent if it is before its window."""
+        if ahead == 0 and self.config.aggregate is None:
+            self.counts.duplicate += 1
+            return False
+        self.counts.late += 1
+        if self._grid is None:
+            old = series.run >= self._seq_len and event.ts < self._times[series.end - self._seq_len]
+        else:
+            old = ahead <= -self._seq_len
+        if old:
+            raise InvalidEvent("bad_time", f"{event.ts} lies before the whole window of {event.series!r}")
+        return False
+
+    def _wake_up(self, tag: int) -> None:
+        """What is due at this stream time: waiting steps become steps, then silent series are forgotten."""
+        due = -BEFORE_ALL
+        if self._reorder is not None:
+            for event in self._reorder.release(self.stream_time):
+                series = self._series[event.series]
+                ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
+                self._extend(series, event, ahead, tag)
+            due = self._reorder.next_due
+        while self._silent and self._silent[0][0] <= self.stream_time:
+            self._forget_if_silent(heappop(self._silent)[1])
+        self._wake = min(due, self._silent[0][0]) if self._silent else due
+
+    def _forget_if_silent(self, name: str) -> None:
+        series = self._series.get(name)
+        if series is None or self._idle is None:
+            return
+        heard = max(series.ts, series.heard)
+        if heard + self._idle >= self.stream_time:
+            self._listen(name, heard)
+            return
+        self._gather()  # its row may be another's soon
+        self._free.append(series.stop - self._length)
+        self._changed[name] = None
+        del self._series[name]
+
+    def _listen(self, name: str, heard: int) -> None:
+        """Note when a series last heard at a time will have been silent for too long."""
+        if self._idle is not None:
+            heappush(self._silent, (heard + self._idle + 1, name))
+            self._wake = min(self._wake, self._silent[0][0])
 
     def take(self) -> Windows:
         """The windows completed since the last take, in the order of their events."""
@@ -186,21 +287,36 @@ class WindowStore:
         self._pending, self._gathered, self._in_gathered = [], [], 0
         return Windows(x, observed, steps, times, start, spacing, list(series), tags)
 
-    def state(self, series: str) -> SeriesState:
-        """A copy of a series' state. Raises KeyError for one that is not here."""
-        found = self._series[series]
+    def state(self, series: str) -> SeriesState | None:
+        """A copy of a series' state; None for one that is not here."""
+        found = self._series.get(series)
+        if found is None:
+            return None
         kept = slice(found.end - min(found.run, self._seq_len), found.end)
-        return SeriesState(self._values[kept].copy(), self._observed[kept].copy(), found.step, found.ts)
+        return SeriesState(
+            values=self._values[kept].copy(),
+            observed=self._observed[kept].copy(),
+            step=found.step,
+            ts=found.ts,
+            times=self._times[kept].copy(),
+            heard=max(found.ts, found.heard),
+            waiting=self._reorder.state(series) if self._reorder else (),
+        )
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Put a series, new or not, into a state. It does not count as changed."""
         self._gather()
-        found = self._series.get(series) or self._add(series)
-        found.run, found.step, found.ts = len(state.values), state.step, state.ts
+        found = self._series.get(series) or self._add(series, state.heard)
+        found.run, found.step, found.ts, found.heard = len(state.values), state.step, state.ts, state.heard
         start = found.stop - self._length
         found.end = start + found.run
         self._values[start : found.end] = state.values
         self._observed[start : found.end] = state.observed
+        if self._grid is None:
+            self._times[start : found.end] = state.times
+        if self._reorder is not None:
+            self._reorder.restore(series, state.waiting)
+            self._wake = min(self._wake, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
         """The series that changed since the last `clean`, in the order of their first change."""
@@ -210,25 +326,16 @@ class WindowStore:
         """Count every series as unchanged."""
         self._changed.clear()
 
-    def _bridge(self, series: _Series, ahead: int, values: Sequence[float]) -> bool:
-        """Whether an event that is not the series' next step extends it; a hole before it is dealt with first."""
-        if not series.run:
-            return True
-        if ahead <= 0:
-            if ahead:
-                self.counts.late += 1
-            else:
-                self.counts.duplicate += 1
-            return False
+    def _bridge(self, series: _Series, ahead: int, values: Sequence[float]) -> None:
+        """Deal with the hole before an event that is `ahead` > 1 steps after its series' last one."""
         if ahead - 1 > self.config.max_gap:
             series.run = 0
             self.counts.reset += 1
-            return True
+            return
         after = np.array(values, np.float32)
         for step in interpolate(self._values[series.end - 1], after, np.arange(1, ahead)[:, None], ahead).tolist():
             self._write(series, step, False)
         self.counts.filled += ahead - 1
-        return True
 
     def _write(self, series: _Series, values: Sequence[float], observed: bool) -> None:
         if series.end == series.stop:
@@ -244,7 +351,7 @@ class WindowStore:
         self._gather()
         kept = self._seq_len - 1
         start = series.stop - self._length
-        for array in (self._values, self._observed):
+        for array in (self._values, self._observed, *((self._times,) if self._grid is None else ())):
             array[start : start + kept] = array[series.stop - kept : series.stop]
         series.end = start + kept
 
@@ -256,11 +363,14 @@ class WindowStore:
         self._gathered.append((self._values_view[starts].reshape(shape), self._observed_view[starts].reshape(shape)))
         self._in_gathered = len(self._pending)
 
-    def _add(self, name: str) -> _Series:
-        start = len(self._series) * self._length
-        if start == len(self._values):
+    def _add(self, name: str, ts: int) -> _Series:
+        if len(self._series) >= self._limit:
+            raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
+        if not self._free and len(self._series) * self._length == len(self._values):
             self._reserve(2 * len(self._series))
+        start = self._free.pop() if self._free else len(self._series) * self._length
         series = self._series[name] = _Series(start, start + self._length)
+        self._listen(name, ts)
         return series
 
     def _reserve(self, rows: int) -> None:
@@ -269,6 +379,10 @@ class WindowStore:
         values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
         values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
         self._values, self._observed = values, observed
+        if self._grid is None:
+            times = np.zeros(rows * self._length, np.int64)
+            times[: len(self._times)] = self._times
+            self._times, self._times_memory = times, times.data
         # A memoryview writes single numbers several times faster than an array does, and rounds them alike.
         self._values_memory = values.data.cast("B").cast("f")
         self._observed_memory = observed.data.cast("B").cast("?")

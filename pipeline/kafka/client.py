@@ -66,7 +66,7 @@ MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
     ),
     (NotPermitted, (errors.AuthorizationError, errors.SaslAuthenticationFailedError)),
     (UnknownTopic, (errors.UnknownTopicOrPartitionError,)),
-    (LogUnavailable, (errors.RetriableError, errors.RebalanceInProgressError)),
+    (LogUnavailable, (errors.RetriableError, errors.RebalanceInProgressError, errors.OffsetOutOfRangeError)),
 )
 
 

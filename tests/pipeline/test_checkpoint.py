@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,8 +18,9 @@ from hypothesis.extra import numpy as hnp
 from pipeline import checkpoint
 from pipeline.checkpoint import CorruptState, PartitionRecord, Recovered, StateMismatch
 from pipeline.connect import connect
-from pipeline.events import Event
+from pipeline.events import Event, InvalidEvent
 from pipeline.log import Commit, EventLog, LogError, Member, MembershipLost, Record, Writer
+from pipeline.reorder import Waiting
 from pipeline.windows import SeriesState, WindowConfig, Windows, WindowStore
 
 Fresh = Callable[[str], str]
@@ -56,7 +58,8 @@ class Group:
 
     def _push(self, records: Sequence[Record]) -> Windows:
         for record in records:
-            self.store.push(event(record))
+            with contextlib.suppress(InvalidEvent):
+                self.store.push(event(record))
         return self.store.take()
 
     def poll(self, count: int) -> Windows:
@@ -75,7 +78,10 @@ class Group:
 
     def write_pass(self) -> None:
         record = PartitionRecord(
-            position=self.position, partitions=self.partitions, topic_id=self.log.topic_id(self.topic)
+            position=self.position,
+            partitions=self.partitions,
+            topic_id=self.log.topic_id(self.topic),
+            stream_time=self.store.stream_time,
         )
         checkpoint.write_pass(self.writer, self.member, self.state_topic, 0, self.store, record)
         self.passed = self.position
@@ -103,13 +109,14 @@ def write_steps(log: EventLog, topic: str, steps: Sequence[Step]) -> None:
 
 
 def contents(store: WindowStore) -> Mapping[str, bytes]:
-    return {name: checkpoint.encode_series(b"", store.state(name)) for name in store}
+    return {name: checkpoint.encode_series(b"", name, state) for name in store if (state := store.state(name))}
 
 
 def uninterrupted(steps: Sequence[Step], config: WindowConfig) -> WindowStore:
     store = WindowStore(config)
     for name, minute in steps:
-        store.push(Event(name, START + minute * 60_000, (minute / 3,)))
+        with contextlib.suppress(InvalidEvent):
+            store.push(Event(name, START + minute * 60_000, (minute / 3,)))
     return store
 
 
@@ -379,10 +386,29 @@ def test_a_state_topic_with_other_partitions(local: EventLog, stopped: Group) ->
 
 
 def test_a_newer_format(local: EventLog, stopped: Group) -> None:
-    body = b"\x02" + b"what a later version wrote"
-    sealed = body + zlib.crc32(body).to_bytes(4, "big")
+    body = b"\x03" + b"what a later version wrote"
+    sealed = body + zlib.crc32(b"s:a" + body).to_bytes(4, "big")
     write(local, stopped.state_topic, 0, [(b"s:a", sealed)])
-    refused(local, stopped, "format 2", None)
+    refused(local, stopped, "format 3", None)
+
+
+def test_the_format_before(local: EventLog, stopped: Group) -> None:
+    """What version 0.1 wrote: no times, nothing that waits, no stream time, and a checksum without the key."""
+    config = checkpoint.config_hash(CONFIG)
+    values, observed = np.array([1.5, 2.5], "<f4").tobytes(), np.packbits([True, False]).tobytes()
+    series = b"\x01" + msgspec.msgpack.encode((config, 28_333_335, START + 60_000, 2, values, observed))
+    partition = b"\x01" + msgspec.msgpack.encode((4, 1, local.topic_id(stopped.topic)))
+    sealed = [(b"s:old", series), (b"partition", partition)]
+    rows = [(key, body + zlib.crc32(body).to_bytes(4, "big")) for key, body in sealed]
+    write(local, stopped.state_topic, 0, rows)
+    store = WindowStore(CONFIG)
+    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store).position == 4
+    state = store.state("old")
+    assert state is not None
+    assert state.values.tolist() == [[1.5], [2.5]]
+    assert state.observed.tolist() == [[True], [False]]
+    assert (state.step, state.ts, state.heard) == (28_333_335, START + 60_000, START + 60_000)
+    assert store.stream_time == max(each.heard for name in store if (each := store.state(name)))
 
 
 @pytest.mark.parametrize(
@@ -408,46 +434,55 @@ def test_what_the_log_no_longer_has_is_said(
     stopped.end()
 
 
-states = st.integers(1, 9).flatmap(
+times = st.integers(-(2**60), 2**60)
+waiting = st.builds(Waiting, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3))
+states = st.integers(0, 9).flatmap(
     lambda steps: st.builds(
         SeriesState,
-        hnp.arrays(np.float32, (steps, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
-        hnp.arrays(np.bool_, (steps, 3)),
-        st.integers(-(2**40), 2**40),
-        st.integers(-(2**60), 2**60),
+        values=hnp.arrays(np.float32, (steps, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+        observed=hnp.arrays(np.bool_, (steps, 3)),
+        step=st.integers(-(2**40), 2**40),
+        ts=times,
+        times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
+        heard=times,
+        waiting=st.lists(waiting, min_size=not steps, max_size=3),
     )
 )
 
 
 @given(states, st.binary(min_size=8, max_size=8))
 def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) -> None:
-    decoded = checkpoint.decode_series(config, checkpoint.encode_series(config, state))
+    name, decoded = checkpoint.decode_series(config, b"s:pump", checkpoint.encode_series(config, "pump", state))
+    assert name == "pump"
     assert decoded.values.dtype == np.float32
     assert decoded.values.tobytes() == state.values.tobytes()
     np.testing.assert_array_equal(decoded.observed, state.observed)
+    np.testing.assert_array_equal(decoded.times, state.times)
     assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
+    assert (decoded.heard, decoded.waiting) == (state.heard, state.waiting)
 
 
 @given(states, st.data())
 def test_changed_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
-    encoded = bytearray(checkpoint.encode_series(b"", state))
-    encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    key = b"s:pump"
+    both = bytearray(key + checkpoint.encode_series(b"", "pump", state))
+    both[data.draw(st.integers(0, len(both) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(CorruptState):
-        checkpoint.decode_series(b"", bytes(encoded))
+        checkpoint.decode_series(b"", bytes(both[: len(key)]), bytes(both[len(key) :]))
 
 
 @given(states, st.data())
 def test_missing_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
-    encoded = checkpoint.encode_series(b"", state)
+    encoded = checkpoint.encode_series(b"", "pump", state)
     with pytest.raises(CorruptState):
-        checkpoint.decode_series(b"", encoded[: data.draw(st.integers(0, len(encoded) - 1))])
+        checkpoint.decode_series(b"", b"s:pump", encoded[: data.draw(st.integers(0, len(encoded) - 1))])
 
 
 def test_whole_bytes_of_something_else_are_noticed() -> None:
     record = PartitionRecord(position=1, partitions=2, topic_id="three")
     assert checkpoint.decode_partition(checkpoint.encode_partition(record)) == record
     with pytest.raises(CorruptState):
-        checkpoint.decode_series(b"", checkpoint.encode_partition(record))
+        checkpoint.decode_series(b"", b"partition", checkpoint.encode_partition(record))
 
 
 @given(st.integers(0, 2**63 - 1))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline import checkpoint
 from pipeline.checkpoint import PartitionRecord
 from pipeline.connect import connect
-from pipeline.events import MAX_HEADERS, MAX_VALUE_BYTES, InvalidEvent
+from pipeline.events import MAX_HEADERS, MAX_VALUE_BYTES, Event, InvalidEvent
 from pipeline.log import Commit, EventLog, Member
 from pipeline.text import (
     PAD,
@@ -30,7 +30,7 @@ from pipeline.text import (
     Vocabulary,
     padded,
 )
-from pipeline.windows import SeriesState
+from pipeline.windows import WindowConfig, WindowStore
 
 vocabularies = st.builds(
     Vocabulary,
@@ -271,9 +271,11 @@ def test_no_text_leaves_a_state() -> None:
     assert windower.dirty() == []
     windower.clean()
     assert len(windower.take()) == 1, "what waits is no state"
-    state = SeriesState(np.zeros((1, 1), np.float32), np.ones((1, 1), np.bool_), 0, 0)
-    with pytest.raises(KeyError):
-        windower.state("a")
+    assert windower.state("a") is None
+    store = WindowStore(WindowConfig(seq_len=2))
+    store.push(Event("a", 0, (1.0,)))
+    state = store.state("a")
+    assert state is not None
     with pytest.raises(KeyError):
         windower.restore("a", state)
 

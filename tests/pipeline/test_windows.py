@@ -1,9 +1,11 @@
 """Windows: the stream and the batch give the same bits; each rule by an example; the grid."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.events import Event
-from pipeline.windows import Counts, Grid, SlidingWindows, WindowConfig, Windows, WindowStore, sliding_windows
+from pipeline.events import Event, InvalidEvent
+from pipeline.grid import Aggregate
+from pipeline.windows import (
+    Counts,
+    Grid,
+    SeriesState,
+    SlidingWindows,
+    WindowConfig,
+    Windows,
+    WindowStore,
+    sliding_windows,
+)
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute
@@ -22,12 +34,21 @@ STRIDES = (1, 1, 1, 2, 3, 5, 12, 0, -1, -4)
 
 @st.composite
 def configs(draw: st.DrawFn) -> WindowConfig:
+    freq = draw(st.none() | st.sampled_from(FREQS))
     return WindowConfig(
         seq_len=draw(st.integers(2, 8)),
         features=("flow", "heat", "load")[: draw(st.integers(1, 3))],
-        freq=draw(st.none() | st.sampled_from(FREQS)),
+        freq=freq,
         max_gap=draw(st.integers(0, 4)),
+        lateness=draw(st.sampled_from((0, 1, 3))) * length(freq),
+        aggregate=draw(st.none() | st.sampled_from(get_args(Aggregate))) if freq else None,
     )
+
+
+def length(freq: str | None) -> int:
+    """About how long a step is, in milliseconds."""
+    grid = Grid.parse(freq or "1s")
+    return grid.milliseconds or grid.months * 30 * 86_400_000
 
 
 @st.composite
@@ -54,29 +75,43 @@ def _events(
     return [Event(name, at, tuple(row)) for at, row in rows][::-1]
 
 
-def batch(events: Sequence[Event], config: WindowConfig) -> SlidingWindows:
+def batch(events: Sequence[Event], config: WindowConfig, partition: Sequence[int] = ()) -> SlidingWindows:
     values = np.array([event.values for event in events]).reshape(len(events), len(config.features))
     ts = np.array([event.ts for event in events], np.int64)
-    return sliding_windows([event.series for event in events], ts, values, config)
+    places = np.array(partition, np.int64) if partition else None
+    return sliding_windows([event.series for event in events], ts, values, config, places)
 
 
 def stream(
-    events: Sequence[Event], config: WindowConfig, take: int = 1000, restart: int = 1000
+    events: Sequence[Event],
+    config: WindowConfig,
+    take: int = 1000,
+    restart: int = 1000,
+    idle: int | None = None,
+    limit: int = 100,
 ) -> tuple[Windows, Counts]:
     """All windows, taken after every `take` events; after every `restart` events a new store goes on from states."""
-    store, taken, counts = WindowStore(config), [], Counter[str]()
+    store, taken, counts = WindowStore(config, idle, limit), [], Counter[str]()
     for tag, event in enumerate(events):
-        store.push(event, tag)
+        with contextlib.suppress(InvalidEvent):  # older than the window, or a sum beyond float32, or a series too many
+            store.push(event, tag)
         if tag % take == 0:
             taken.append(store.take())
         if tag % restart == 0:
             taken.append(store.take())
             counts.update(asdict(store.counts))
-            store, old = WindowStore(config), store
+            store, old = WindowStore(config, idle, limit), store
+            store.stream_time = old.stream_time
             for name in old:
-                store.restore(name, old.state(name))
+                store.restore(name, of(old, name))
     counts.update(asdict(store.counts))
     return Windows.concat([*taken, store.take()]), Counts(**counts)
+
+
+def of(store: WindowStore, series: str) -> SeriesState:
+    state = store.state(series)
+    assert state is not None
+    return state
 
 
 def bits(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
@@ -97,6 +132,8 @@ def test_a_stream_gives_the_windows_of_a_batch(
     events = data.draw(streams(config))
     expected = batch(events, config)
     streamed, counts = stream(events, config, take, restart)
+    if not config.reorders:
+        assert [events[tag].ts for tag in streamed.tag] == streamed.ts.tolist()
     assert counts == expected.counts
     order = np.argsort([expected.names.index(series) for series in streamed.series], kind="stable")
     ends = expected.ends
@@ -105,15 +142,31 @@ def test_a_stream_gives_the_windows_of_a_batch(
     np.testing.assert_array_equal(streamed.observed[order], expected.x_observed(ends))
     np.testing.assert_array_equal(streamed.step[order], expected.step[ends])
     np.testing.assert_array_equal(streamed.ts[order], expected.ts[ends])
-    assert [events[tag].ts for tag in streamed.tag] == streamed.ts.tolist()
+
+
+@given(st.data(), configs())
+@settings(deadline=None, max_examples=50)
+def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config: WindowConfig) -> None:
+    parts = [data.draw(streams(config)) for _ in range(2)]
+    renamed = [
+        Event(f"{event.series} of {number}", *event[1:]) for number, events in enumerate(parts) for event in events
+    ]
+    together = batch(renamed, config, [number for number, events in enumerate(parts) for _ in events])
+    alone = [batch(events, config) for events in parts]
+    assert len(together) == sum(map(len, alone))
+    x = np.concatenate([each.x(each.ends) for each in alone])
+    np.testing.assert_array_equal(bits(together.x(together.ends)), bits(x))
 
 
 @given(st.data(), configs())
 @settings(deadline=None, max_examples=50)
 def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowConfig) -> None:
     events = data.draw(streams(config))
-    whole, _ = stream(events, config)
-    pieces, _ = stream(events, config, data.draw(st.integers(1, 50)), data.draw(st.integers(1, 100)))
+    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.patience + steps * length(config.freq)))
+    limit = data.draw(st.integers(1, 5))
+    whole, _ = stream(events, config, idle=idle, limit=limit)
+    take, restart = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 100))
+    pieces, _ = stream(events, config, take, restart, idle, limit)
     assert whole.series == pieces.series
     for name in ("x", "observed", "step", "ts", "start", "spacing", "tag"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), name)
@@ -208,6 +261,93 @@ def test_late_and_duplicate_steps_are_counted_and_not_used() -> None:
     assert counts == Counts(accepted=3, late=1, duplicate=1, filled=1)
 
 
+def minutes_of(windows: Windows) -> list[list[float]]:
+    rows: list[list[float]] = windows.x[:, :, 0].tolist()
+    return rows
+
+
+def test_with_lateness_events_wait_until_stream_time_has_passed_them_by_so_much() -> None:
+    store = WindowStore(WindowConfig(seq_len=3, freq="1m", lateness=2 * MINUTE))
+    given = [store.push(event, tag) for tag, event in enumerate(of_minutes(0, 2, 1, 1.1, 3, 4, 0))]
+    assert given == [True, True, True, False, True, True, False]
+    windows = store.take()
+    assert minutes_of(windows) == [[0, 1, 2]]
+    assert windows.tag.tolist() == [5], "the record that moved stream time completes a window"
+    assert store.counts == Counts(accepted=3, late=1, duplicate=1)
+
+
+def test_another_series_moves_stream_time_too() -> None:
+    store = WindowStore(WindowConfig(seq_len=2, freq="1m", lateness=2 * MINUTE))
+    for event in [*of_minutes(1, 0), *of_minutes(3, series="b")]:
+        store.push(event)
+    assert minutes_of(store.take()) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "made"),
+    [("mean", [2, 5]), ("sum", [6, 5]), ("last", [1, 5]), ("count", [3, 1]), ("min", [1, 5]), ("max", [3, 5])],
+)
+def test_events_of_a_step_are_put_together(aggregate: Aggregate, made: list[float]) -> None:
+    config = WindowConfig(seq_len=2, freq="10m", aggregate=aggregate)
+    store, first = WindowStore(config), START // (10 * MINUTE) * 10 * MINUTE
+    for minute, value in [(0, 2.0), (9.9, 1.0), (4, 3.0), (15, 5.0), (20, 0.0), (14, 9.0)]:
+        store.push(Event("a", first + round(minute * MINUTE), (value,)))
+    windows = store.take()
+    assert minutes_of(windows) == [made]
+    assert (windows.ts.tolist(), windows.start.tolist()) == ([first + 10 * MINUTE], [first + 20 * MINUTE])
+    assert store.counts == Counts(accepted=2, late=1)
+
+
+def test_a_sum_that_no_float32_holds_is_no_event() -> None:
+    store = WindowStore(WindowConfig(seq_len=2, freq="1m", aggregate="sum"))
+    store.push(Event("a", START, (3e38,)))
+    with pytest.raises(InvalidEvent, match="out_of_range"):
+        store.push(Event("a", START, (3e38,)))
+    for event in of_minutes(1, 2):
+        store.push(event)
+    assert minutes_of(store.take()) == [[np.float32(3e38), 1]]
+
+
+@pytest.mark.parametrize(("freq", "minute"), [("1m", 5), (None, 4.9)])
+def test_an_event_before_the_whole_window_is_none(freq: str | None, minute: float) -> None:
+    store = WindowStore(WindowConfig(seq_len=5, freq=freq))
+    for event in of_minutes(*range(11)):
+        store.push(event)
+    assert not store.push(of_minutes(6.1)[0])
+    with pytest.raises(InvalidEvent, match="bad_time"):
+        store.push(of_minutes(minute)[0])
+    assert (store.counts.accepted, store.counts.late) == (11, 2)
+
+
+def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> None:
+    store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=2)
+    for event in [*of_minutes(0, 1), *of_minutes(5, 11, series="b")]:
+        store.push(event)
+    with pytest.raises(InvalidEvent, match="series_limit"):
+        store.push(of_minutes(11, series="c")[0])
+    store.clean()
+    store.push(of_minutes(12, series="c")[0])
+    assert list(store) == ["b", "c"]
+    assert store.dirty() == ["a", "c"]
+    assert store.state("a") is None
+    store.push(of_minutes(13, series="c")[0])
+    assert minutes_of(store.take()) == [[0, 1], [5, 11], [12, 13]]
+
+
+def test_a_record_too_many_still_moves_stream_time() -> None:
+    store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=1)
+    store.push(of_minutes(0)[0])
+    for minute in (5, 11):
+        with contextlib.suppress(InvalidEvent):
+            store.push(of_minutes(minute, series=f"at {minute}")[0])
+    assert list(store) == ["at 11"]
+
+
+def test_idle_is_longer_than_a_step_may_wait() -> None:
+    with pytest.raises(ValueError, match="idle"):
+        WindowStore(WindowConfig(seq_len=2, freq="1m", aggregate="mean", lateness=MINUTE), idle=2 * MINUTE)
+
+
 def test_a_calendar_step_begins_with_its_month_and_is_as_long() -> None:
     config = WindowConfig(seq_len=2, freq="1mo")
     days = [(2023, 12, 5), (2024, 1, 31), (2024, 2, 1)]
@@ -254,7 +394,7 @@ def test_a_state_holds_no_more_than_a_window() -> None:
     store = WindowStore(WindowConfig(seq_len=3, freq="1m"))
     for event in of_minutes(*range(200)):
         store.push(event)
-    state = store.state("a")
+    state = of(store, "a")
     assert state.values.ravel().tolist() == [197, 198, 199]
     assert state.observed.all()
     assert (state.step, state.ts) == (START // MINUTE + 199, START + 199 * MINUTE)
@@ -263,7 +403,7 @@ def test_a_state_holds_no_more_than_a_window() -> None:
 def test_restoring_a_known_series_leaves_its_finished_windows_alone() -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1m"))
     store.push(of_minutes(8)[0])
-    state = store.state("a")
+    state = of(store, "a")
     store.push(of_minutes(9)[0])
     store.restore("a", state)
     store.push(Event("a", START + 9 * MINUTE, (5.0,)))
@@ -272,11 +412,11 @@ def test_restoring_a_known_series_leaves_its_finished_windows_alone() -> None:
 
 @pytest.mark.parametrize("features", [("value",), ("flow", "heat", "load")])
 def test_memory_is_what_the_documentation_says(features: tuple[str, ...]) -> None:
-    config = WindowConfig(seq_len=96, features=features)
-    store = WindowStore(config)
-    for number in range(256):
-        store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-    assert store.nbytes == 256 * (96 + 64) * len(features) * 5
+    for freq, times in (("1m", 0), (None, 8)):
+        store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
+        for number in range(256):
+            store.push(Event(f"series {number}", START, (1.0,) * len(features)))
+        assert store.nbytes == 256 * (96 + 64) * (len(features) * 5 + times)
 
 
 def test_an_event_of_another_width_is_refused() -> None:
@@ -302,6 +442,9 @@ def test_a_batch_refuses_what_does_not_fit() -> None:
         ("features", {"features": ()}),
         ("features", {"features": ("flow", "flow")}),
         ("max_gap", {"max_gap": -1}),
+        ("lateness", {"lateness": -1}),
+        ("aggregate", {"aggregate": "median", "freq": "1h"}),
+        ("aggregate", {"aggregate": "mean"}),
         *[
             ("freq", {"freq": freq})
             for freq in ("", "m", "0m", "-1h", "1.5h", "1 h", "1min", "1H", "1h\n", "123456789s")
@@ -313,16 +456,16 @@ def test_a_config_that_cannot_be_names_its_field(field: str, setting: dict[str, 
         WindowConfig(**({"seq_len": 4} | setting))  # type: ignore[arg-type]
 
 
-@given(st.sampled_from(FREQS), st.lists(st.integers(-(10**12), 10**13), min_size=1))
-def test_a_time_belongs_to_one_step(freq: str, times: list[int]) -> None:
-    grid = Grid.parse(freq)
+@given(st.sampled_from(FREQS), st.booleans(), st.lists(st.integers(-(10**12), 10**13), min_size=1))
+def test_a_time_belongs_to_one_step(freq: str, bucket: bool, times: list[int]) -> None:
+    grid = Grid.parse(freq, bucket)
     index = grid.index(np.array(times))
     assert index.tolist() == [grid.index(ts) for ts in times]
     start = grid.time(index)
     assert start.tolist() == [grid.time(each) for each in index.tolist()]
     assert grid.index(start).tolist() == index.tolist()
     away = np.array(times) - start
-    if grid.months:
+    if grid.months or bucket:
         assert ((away >= 0) & (np.array(times) < grid.time(index + 1))).all()
     else:
         assert ((-grid.milliseconds <= 2 * away) & (2 * away < grid.milliseconds)).all()
