@@ -71,7 +71,7 @@ def foreign_transaction(world: World) -> Figure:
             foreign.init_transactions()
             foreign.begin_transaction()
             for partition in range(PARTITIONS):
-                foreign.send(world.state, b"", b"foreign", partition=partition)
+                foreign.send(world.state, key=b"foreign", partition=partition)
             foreign.flush()
             first.kill()
             world.serve("b")

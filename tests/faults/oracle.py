@@ -19,7 +19,7 @@ from deploy.predictor import Predictor, load
 from model.spec import Card
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.log import EventLog, Record
-from pipeline.windows import WindowStore
+from pipeline.windows import SERIES_LIMIT, WindowStore
 
 Identity = tuple[int, str, int]
 """Input partition, series, ts."""
@@ -85,7 +85,7 @@ class Oracle:
         self._card = self._predictor.card
 
     def expect(
-        self, history: History, forgotten: Mapping[int, Forgotten] | None = None, limit: int | None = None
+        self, history: History, forgotten: Mapping[int, Forgotten] | None = None, limit: int = SERIES_LIMIT
     ) -> Expected:
         """What should come of these records; no more than `limit` series a partition."""
         expected = Expected()
@@ -93,23 +93,19 @@ class Oracle:
             self._expect(expected, records, (forgotten or {}).get(partition, Forgotten(0, ())), limit)
         return expected
 
-    def _expect(self, expected: Expected, records: Sequence[Record], forgotten: Forgotten, limit: int | None) -> None:
+    def _expect(self, expected: Expected, records: Sequence[Record], forgotten: Forgotten, limit: int) -> None:
         config = window_config(self._card.input)
-        store, anew = WindowStore(config), WindowStore(config)
-        decode, known = Decoder(self._card.input.features).decode, set[str]()
+        store, anew = (WindowStore(config, limit=limit) for _ in range(2))
+        decode = Decoder(self._card.input.features).decode
         for place, record in enumerate(records):
             if record.value is None:
                 continue
             try:
                 event = decode(record)
-                if limit is not None and event.series not in known and len(known) >= limit:
-                    raise InvalidEvent("series_limit", event.series)
+                is_anew = record.offset >= forgotten.offset and event.series in forgotten.series
+                (anew if is_anew else store).push(event, place)
             except InvalidEvent:
                 expected.letters.add((record.topic, record.partition, record.offset))
-                continue
-            known.add(event.series)
-            is_anew = record.offset >= forgotten.offset and event.series in forgotten.series
-            (anew if is_anew else store).push(event, place)
         for each in (store, anew):
             self._forecast(expected, records, each)
 

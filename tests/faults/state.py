@@ -55,15 +55,22 @@ def replaced_topic(world: World) -> None:
     refused(world, "Use another group")
 
 
-@fault("committed offset no longer in the log", "says so, and goes on from the earliest", BOTH)
+@fault("committed offset no longer in the log", "refused, with the way out: 78", judged=False)
 def committed_gone(world: World) -> None:
+    first_half(world)
+    world.load.send(HALF // 2)
+    world.delete_before(nearly_all(world))
+    refused(world, "--on-lost earliest")
+
+
+@fault("the same, with --on-lost earliest", "says what it leaves out, and goes on from the earliest", BOTH)
+def goes_on_from_earliest(world: World) -> None:
     first_half(world)
     committed = {partition: where.offset for partition, where in world.positions().items()}
     world.load.send(HALF // 2)
-    gone = {partition: end - 100 for partition, (_, end) in world.log.bounds(world.topic).items()}
-    history = read(world.log, world.topic)
+    gone, history = nearly_all(world), read(world.log, world.topic)
     world.delete_before(gone)
-    service = world.serve()
+    service = world.serve("a", "--on-lost", "earliest")
     world.drained()
     if service.said.count("were deleted before they were read") != PARTITIONS:
         raise Unexpected(f"it did not say so: {service.said}")
@@ -73,6 +80,11 @@ def committed_gone(world: World) -> None:
     }
     world.load.send(HALF // 2)
     world.expected = world.oracle.expect(joined(kept, read(world.log, world.topic)))
+
+
+def nearly_all(world: World) -> dict[int, int]:
+    """Offsets that leave little of each partition."""
+    return {partition: end - 100 for partition, (_, end) in world.log.bounds(world.topic).items()}
 
 
 def joined(before: History, after: History) -> History:
@@ -104,6 +116,7 @@ def corrupted(world: World, partition: int) -> Forgotten:
     newest = {record.key or b"": record.value or b"" for record in read(world.log, world.state)[partition]}
     states = sorted((key, value) for key, value in newest.items() if key.startswith(SERIES_PREFIX))
     flipped = [(key, flip(value, place)) for (key, value), place in zip(states, places(states[0][1]), strict=False)]
+    flipped.append((states[-1][0], states[-2][1]))  # whole, under another one's key
     overwrite(world, partition, flipped)
     names = [key.removeprefix(SERIES_PREFIX).decode() for key, _ in flipped]
     return Forgotten(world.positions()[partition].offset, names)
@@ -128,21 +141,38 @@ def flip(record: bytes, place: int) -> bytes:
     return record[:place] + bytes((record[place] ^ 1,)) + record[place + 1 :]
 
 
-@fault("a partition's checkpoint record corrupt", "refused, with the way out: 78", judged=False)
-def corrupt_partition_record(world: World) -> None:
+@fault(
+    "a partition's checkpoint record corrupt, or its commit's metadata",
+    "each tells what the other should be, which is said; outputs equal",
+    cases=("record", "metadata"),
+)
+def one_position_corrupt(world: World, which: str) -> None:
     first_half(world)
-    newest = {record.key: record.value or b"" for record in read(world.log, world.state)[0]}
-    overwrite(world, 0, [(PARTITION_KEY, flip(newest[PARTITION_KEY], 8))])
+    (corrupt_record if which == "record" else corrupt_metadata)(world)
+    service = world.serve()
+    world.load.send(HALF)
+    world.drained()
+    if f"{which} is corrupt" not in service.said:
+        raise Unexpected(f"it did not say so: {service.said}")
+
+
+@fault("both of them corrupt", "refused, with the way out: 78", judged=False)
+def both_positions_corrupt(world: World) -> None:
+    first_half(world)
+    corrupt_record(world)
+    corrupt_metadata(world)
     refused(world, "Use another group")
 
 
-@fault("a commit's metadata corrupt", "refused, with the way out: 78", judged=False)
+def corrupt_record(world: World) -> None:
+    newest = {record.key: record.value or b"" for record in read(world.log, world.state)[0]}
+    overwrite(world, 0, [(PARTITION_KEY, flip(newest[PARTITION_KEY], 8))])
+
+
 def corrupt_metadata(world: World) -> None:
-    first_half(world)
     where = world.positions()[0]
     changed = OffsetAndMetadata(where.offset, where.metadata[:-1] + "x", -1)
     world.admin.alter_group_offsets(world.group, {TopicPartition(world.topic, 0): changed})
-    refused(world, "Use another group")
 
 
 @fault(
