@@ -42,6 +42,8 @@ def test_a_kill_at_every_step(
         list(pool.map(killed, BOTH))
 
 
+# kafka-python leaves a socket that could not connect to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dead_leader(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
     """Of three brokers one dies, which leads a third of all partitions: every partition goes on."""
     if not (home := os.environ.get("KAFKA_HOME")):
