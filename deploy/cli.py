@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.config import (
+    CONFIG_FILE,
     DEFAULT_LOG,
     DEFAULT_TRACKING,
     ConfigError,
@@ -56,7 +57,7 @@ from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted,
 from pipeline.windows import SERIES_LIMIT
 
 BEGAN = time.monotonic()
-TRAINING_ONLY = ("matplotlib", "onnx", "onnxscript", "plotext", "polars", "safetensors", "torch")
+TRAINING_ONLY = ("matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (LogUnavailable, os.EX_TEMPFAIL),
     (MembershipLost, os.EX_TEMPFAIL),
@@ -317,7 +318,7 @@ def demo(
     """
     from deploy.demo import demo as run
 
-    run(bootstrap, tracking_uri, stay=not once, began=BEGAN)
+    run(bootstrap, tracking_uri, settings or CONFIG_FILE, stay=not once, began=BEGAN)
 
 
 def _finish(summary: dict[str, object], as_json: bool) -> None:

@@ -139,9 +139,10 @@ class Forecasts:
         return found
 
 
-def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None:
+def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: float) -> None:
     """Run the demo and print the JSON object it ends with. `began` is the command's start, monotonic seconds.
 
+    `config` is the settings file: it tells the service too how to connect to a Kafka.
     With `stay` the service goes on, beside MLflow's page, until interrupted.
     """
     log, registry = open_log(bootstrap), Registry(tracking_uri)
@@ -156,9 +157,9 @@ def demo(bootstrap: str, tracking_uri: str, *, stay: bool, began: float) -> None
     predictor = fetch(model.label, tracking_uri)
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
     forecasts = Forecasts(log, f"{topic}-forecasts")
-    options = ["--bootstrap", bootstrap, "--tracking-uri", tracking_uri, "--topic", topic, "--model", model.label]
+    options = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--model", model.label]
     options += ["--output", forecasts.topic, "--group", f"tidecast-{topic}", "--from", "earliest", "--device", "auto"]
-    with _service(options) as running:
+    with _service(options, tracking_uri) as running:
         _wait_for_past(forecasts, running)
         first = _replay(log, topic, board, forecasts, running)
         print(json.dumps(_result(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
@@ -174,12 +175,13 @@ def _taxi() -> pl.DataFrame:
 
 
 @contextmanager
-def _service(options: list[str]) -> Iterator[Callable[[], None]]:
+def _service(options: list[str], tracking_uri: str) -> Iterator[Callable[[], None]]:
     """The real service, as a process of its own; yields a check that raises if it has ended."""
     HOME.mkdir(exist_ok=True)
     with SERVICE_LOG.open("w") as output:
         command = [sys.executable, "-m", "deploy.cli", "serve", *options]
-        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
+        environment = os.environ | {"TIDECAST_TRACKING_URI": tracking_uri}  # a flag would show its password
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603
 
     def check() -> None:
         if process.poll() is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
-from pipeline.log import Record
+from pipeline.log import Cut, Record
 from pipeline.text import Texts
 from pipeline.windows import Windows
 
@@ -79,11 +79,13 @@ class DeadLetter(NamedTuple):
 
 
 def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
-    """The first 64 KiB of a record's key and of its value, its headers, and others that say where it was and why.
+    """The first 64 KiB of a record's key and of its value, its headers, and after them where it was and why.
 
     Headers longer than that together are left out, so that a letter always fits where its record did.
     """
-    value, size = record.value or b"", sum(len(name) + len(content) for name, content in record.headers)
+    value = record.value or b""
+    headers = [(name, content or b"") for name, content in record.headers]  # Kafka has None too, its client refuses it
+    size = sum(len(name.encode()) + len(content) for name, content in headers)
     about = {
         "reason": error.reason,
         "detail": error.detail,
@@ -91,8 +93,8 @@ def dead_letter(record: Record, error: InvalidEvent) -> DeadLetter:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        "sha256": hashlib.sha256(value).hexdigest(),
+        "sha256": value.sha256 if isinstance(value, Cut) else hashlib.sha256(value).hexdigest(),
     }
-    headers = [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]
-    headers += record.headers if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
+    headers = headers if size <= MAX_VALUE_BYTES else [("tidecast.headers", b"left out")]
+    headers += [(f"tidecast.{name}", str(fact).encode()) for name, fact in about.items()]
     return DeadLetter(record.key and record.key[:MAX_VALUE_BYTES], value[:MAX_VALUE_BYTES], headers)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import CONFIG_FILE, ConfigError, Device, read_settings
+from deploy.config import CONFIG_FILE, Address, ConfigError, Device, log_address, read_settings
 from pipeline.grid import Grid
 
 
@@ -15,9 +15,13 @@ def option(flag: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, envvar=f"TIDECAST_{flag.lstrip('-').replace('-', '_').upper()}", help=text, **more)
 
 
+CONFIG = "tidecast.config"
+"""Where a command's context keeps which file its settings came from."""
+
+
 def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
     """Make a TOML file's values this command's defaults. Raises ConfigError for one that no command takes."""
-    path = path or CONFIG_FILE
+    path = context.meta[CONFIG] = path or CONFIG_FILE
     settings, options = read_settings(path, known_settings(context)), _settable(context.command)
     settings = {name: value for name, value in settings.items() if name in options}
     for name, value in settings.items():
@@ -39,6 +43,10 @@ def _settable(command: Any) -> dict[str, Any]:
     """What a settings file may name of a command: all its options but the one that names the file."""
     options = {flag.lstrip("-"): option for option in command.params for flag in option.opts}
     return {name: option for name, option in options.items() if name != "config"}
+
+
+def _with_kafka(context: typer.Context, address: str) -> Address:
+    return log_address(address, context.meta.get(CONFIG, CONFIG_FILE))
 
 
 def _check_freq(freq: str | None) -> str | None:
@@ -86,7 +94,14 @@ def nearer(context: typer.Context, **given: str | None) -> tuple[str | None, ...
     return tuple(value if name in nearest else None for name, value in given.items())
 
 
-Bootstrap = Annotated[str, option("--bootstrap", "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH.")]
+Bootstrap = Annotated[
+    str,
+    option(
+        "--bootstrap",
+        "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH. TLS and SASL: the file's table [kafka], or TIDECAST_KAFKA_*.",
+        callback=_with_kafka,
+    ),
+]
 Topic = Annotated[str, option("--topic", "The topic the events are on.")]
 Tracking = Annotated[str, option("--tracking-uri", "MLflow's server or store.")]
 Json = Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from deploy.config import MODELS, ConfigError, Device
+from model.gate import UnsafeModel, check_file
 from model.registry import Registry
 from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
 
@@ -71,13 +72,16 @@ def _padded(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def load(path: Path, label: str, device: Device = "auto") -> Predictor:
     """A predictor for the model in an ONNX file, ours or a foreign one (B,S,1) -> (B,K).
 
-    Raises ShapeError if the file does not fit its own specification, ConfigError if it is no model or the device
-    asked for is not to be had.
+    Raises ShapeError if the file does not fit its own specification, ConfigError if it is no model, holds what none
+    needs (model.gate), or the device asked for is not to be had.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
     try:
+        check_file(path)
         session, because = _session(path, device)
+    except UnsafeModel as error:
+        raise ConfigError(f"{path}: {error}") from None
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's errors have no class of their own above them

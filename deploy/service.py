@@ -55,6 +55,7 @@ class Totals:
     records: int = 0
     forecasts: int = 0
     dead_letters: int = 0
+    tombstones: int = 0
     late: int = 0
     duplicate: int = 0
     seconds: float = 0.0
@@ -233,6 +234,7 @@ class Service:
         for partition, records in polled.items():
             self._owned[partition].position = records[-1].offset + 1
             self.totals.records += len(records)
+            self.totals.tombstones += sum(record.value is None for record in records)
         self._deliver(batch, {partition: self._owned[partition].commit() for partition in polled})
         failpoint.reached("committed")
         self.totals.seconds = time.monotonic() - self._began

@@ -19,6 +19,7 @@ from deploy.config import (
     ConfigError,
     duration,
     feature_names,
+    log_address,
     read_settings,
     window_config,
 )
@@ -113,6 +114,7 @@ def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCar
         asked = msgspec.convert(given, Asked, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from None
+    asked = msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path))
     card, rows = {"forecast": _windows, "classify": _texts, "next-token": _tokens}[asked.task](asked)
     say("untrained, on the first rows of the data")
     return network(card), card, {name: torch.from_numpy(array) for name, array in rows.items()}

@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -161,7 +160,7 @@ class Registry:
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         if "://" not in self.tracking_uri:
-            raise RegistryError(f"tracking-uri: {self.tracking_uri!r} is no URL: http://HOST:PORT or sqlite:///PATH")
+            raise RegistryError(f"tracking-uri: {self.shown!r} is no URL: http://HOST:PORT or sqlite:///PATH")
         if not self._database:
             return MlflowClient(self.tracking_uri, self.tracking_uri)
         self._database.parent.mkdir(parents=True, exist_ok=True)
@@ -180,8 +179,11 @@ class Registry:
     @property
     def shown(self) -> str:
         """The tracking URI for people: without a user's name and password."""
-        user, at, _ = urlsplit(self.tracking_uri).netloc.rpartition("@")
-        return self.tracking_uri.replace(f"{user}{at}", "", 1) if at else self.tracking_uri
+        return self._without_user(self.tracking_uri)
+
+    def _without_user(self, text: str) -> str:
+        user = re.match(r"(?:[^:/]+://)?(.*@)", self.tracking_uri)
+        return text if user is None or self.tracking_uri.startswith(_SQLITE) else text.replace(user[1], "")
 
     def _experiment(self, name: str) -> str:
         location = (self._database.parent / "artifacts").as_uri() if self._database else None
@@ -227,7 +229,7 @@ class Registry:
             return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
         if "failed with exception HTTP" in line:
             return "no MLflow server answers there"
-        return line.replace(self.tracking_uri, self.shown).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+        return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

@@ -6,15 +6,33 @@
 `series` may be left out where the record's key names it, `ts` where the record's own timestamp is meant.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
+import numpy as np
 
-from pipeline.log import Record
+from pipeline.log import Record, Undecodable
+
+Reason = Literal[
+    "malformed_json",
+    "bad_encoding",
+    "too_deep",
+    "schema",
+    "out_of_range",
+    "bad_time",
+    "bad_key",
+    "too_large",
+    "undecodable_record",
+    "series_limit",
+    "late",
+]
+REASONS: frozenset[Reason] = frozenset(get_args(Reason))
+"""All there are for a record not to be used: `late`, on the late topic, for an event; the others for what is none."""
 
 MIN_TIME = 946_684_800_000
 """2000-01-01, in epoch milliseconds: what lies before it on a topic is seconds, or a broken clock."""
@@ -22,19 +40,29 @@ MAX_TIME = 253_402_300_799_999
 """The end of the year 9999, in epoch milliseconds: no calendar goes further."""
 MAX_AHEAD = 300_000
 """How far, in milliseconds, an event may lie ahead of its record's own timestamp."""
-MAX_FLOAT32 = 3.4028234663852886e38
+MAX_FLOAT32 = 3.4028235677973362e38
+"""The largest number that is finite as a float32: what lies above is rounded to infinity."""
 MAX_SERIES_BYTES = 128
 MAX_VALUE_BYTES = 65_536
 MAX_HEADERS = 100
+MAX_DEPTH = 500
+"""Levels of nesting in a value: a number of our own, as Python's own limit depends on who calls."""
+MAX_DETAIL = 300
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+LEVELS = np.zeros(256, np.int8)
+"""What each byte outside a string adds to the depth."""
+LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
 Wire = TypeVar("Wire")
 
 
 class InvalidEvent(Exception):
     """A record that is no event. `reason` is one word for machines, `detail` one line for people."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
+        detail = detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}..."
         super().__init__(f"{reason}: {detail}")
-        self.reason = reason
+        self.reason: Reason = reason
         self.detail = detail
 
 
@@ -70,7 +98,7 @@ class Decoder:
         wire = parse(self._json, record)
         series = self._series(wire.series, record.key)
         ts = self._time(wire.ts, record.timestamp)
-        if len(self.features) == 1 and type(wire.value) is float:
+        if len(self.features) == 1 and type(wire.value) is float and wire.values is msgspec.UNSET:
             value = wire.value
             if not -MAX_FLOAT32 <= value <= MAX_FLOAT32:
                 raise InvalidEvent("out_of_range", f"{value!r} does not fit in a float32")
@@ -80,6 +108,8 @@ class Decoder:
     def _values(self, wire: _Wire) -> tuple[float, ...]:
         given = {} if isinstance(wire.values, msgspec.UnsetType) else wire.values
         if not isinstance(wire.value, msgspec.UnsetType):
+            if "value" in given:
+                raise InvalidEvent("schema", "a value, and another among the values")
             given = {"value": wire.value, **given}
         try:
             values = tuple(given[name] for name in self.features)
@@ -97,9 +127,10 @@ class Decoder:
             return keyed
         if name == keyed:
             return keyed
+        check_series(name)
         if keyed is not None:
             raise InvalidEvent("bad_key", f"the key says {keyed!r}, the body {name!r}")
-        return check_series(name)
+        return name
 
     def _remember(self, key: bytes) -> str:
         try:
@@ -124,21 +155,56 @@ class Decoder:
 
 def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
     """A record's value as JSON of the decoder's type. Raises InvalidEvent."""
-    payload = record.value or b""
-    if len(payload) > MAX_VALUE_BYTES or len(record.headers) > MAX_HEADERS:
-        raise InvalidEvent("too_large", f"{len(payload)} bytes, {len(record.headers)} headers")
+    payload, headers = record.value or b"", record.headers
+    if isinstance(headers, Undecodable):
+        raise InvalidEvent("undecodable_record", headers.why)
+    if len(payload) > MAX_DEPTH and _depth(payload[:MAX_VALUE_BYTES]) > MAX_DEPTH:
+        raise InvalidEvent("too_deep", f"nested deeper than {MAX_DEPTH} levels")
+    if len(payload) > MAX_VALUE_BYTES:
+        raise InvalidEvent("too_large", f"the value is longer than {MAX_VALUE_BYTES} bytes")
+    if len(headers) > MAX_HEADERS:
+        raise InvalidEvent("too_large", f"{len(headers)} headers, and {MAX_HEADERS} are the most")
+    if len(record.key or b"") > MAX_VALUE_BYTES:  # it may be cut, and is no longer what it was
+        raise InvalidEvent("bad_key", f"the key is longer than {MAX_VALUE_BYTES} bytes")
     try:
-        return decoder.decode(payload)
-    except msgspec.ValidationError as error:
-        reason = "out_of_range" if "out of range" in str(error) else "schema"
-        raise InvalidEvent(reason, str(error)) from None
-    except UnicodeDecodeError as error:
-        raise InvalidEvent("bad_encoding", str(error)) from None
+        wire = decoder.decode(payload)
+        if not payload.isascii():
+            payload.decode()  # what the decoder skips it does not look into
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _refusal(payload, error) from None
+    return wire
+
+
+def _depth(payload: bytes) -> int:
+    """How many levels of arrays and objects lie in each other, at the deepest."""
+    if payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH:
+        return MAX_DEPTH
+    outside = np.frombuffer(STRING.sub(b"", payload), np.uint8)
+    return int(LEVELS[outside].cumsum(dtype=np.int32).max(initial=0))
+
+
+def _refusal(payload: bytes, error: Exception) -> InvalidEvent:
+    """Why a payload was not decoded: what JSON does not allow comes before what an event does not."""
+    if malformed := _malformed(payload):
+        if _malformed(SURROGATE.sub(b"", payload)):
+            return InvalidEvent("malformed_json", malformed)
+        return InvalidEvent("bad_encoding", "half of a surrogate pair")
+    try:
+        payload.decode()
+    except UnicodeDecodeError as undecodable:
+        return InvalidEvent("bad_encoding", str(undecodable))
+    if "out of range" not in str(error):
+        return InvalidEvent("schema", str(error))
+    return InvalidEvent("bad_time" if "`$.ts`" in str(error) else "out_of_range", str(error))
+
+
+def _malformed(payload: bytes) -> str:
+    """What is wrong with it as JSON; nothing if it is."""
+    try:
+        msgspec.json.decode(payload, type=msgspec.Raw)
     except msgspec.DecodeError as error:
-        reason = "bad_encoding" if "surrogate" in str(error) else "malformed_json"
-        raise InvalidEvent(reason, str(error)) from None
-    except RecursionError:
-        raise InvalidEvent("too_deep", "nested deeper than a thousand levels") from None
+        return str(error)
+    return ""
 
 
 def check_series(name: str) -> str:
@@ -149,6 +215,8 @@ def check_series(name: str) -> str:
         raise InvalidEvent("bad_key", f"the series' name is longer than {MAX_SERIES_BYTES} bytes")
     if any(unicodedata.category(letter) == "Cc" for letter in name):
         raise InvalidEvent("bad_key", f"the series' name {name!r} has control characters")
+    if name.isspace():
+        raise InvalidEvent("schema", "the series' name is blank")
     return name
 
 

@@ -10,8 +10,9 @@ Both pass the same list of checks (tests/pipeline/test_log.py). Times are epoch 
       NotPermitted        authentication or authorisation failed
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
 
 
 class LogError(Exception):
@@ -35,7 +36,11 @@ class NotPermitted(LogError):
 
 
 class Record(Protocol):
-    """One record as read. `offset` is its position in the partition, `timestamp` the log's own."""
+    """One record as read. `offset` is its position in the partition, `timestamp` the log's own.
+
+    Where a log's records may unpack to any size, keys and values too long for an event come as Cut. Those of topics
+    that were created `compacted` do not.
+    """
 
     @property
     def topic(self) -> str: ...
@@ -51,6 +56,27 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Undecodable(list[tuple[str, bytes]]):
+    """Headers of a record that can't be read as it was written: what could be had of them, and `why` it is so."""
+
+    def __init__(self, headers: Iterable[tuple[str, bytes]], why: str) -> None:
+        super().__init__(headers)
+        self.why = why
+
+
+class Cut(bytes):
+    """The beginning of a key or value that is longer than an event's may be; `sha256` is the whole's, hexadecimal."""
+
+    sha256: str
+
+    @classmethod
+    def of(cls, whole: bytes, length: int) -> Self:
+        """The first `length` bytes."""
+        cut = cls(whole[:length])
+        cut.sha256 = hashlib.sha256(whole).hexdigest()
+        return cut
 
 
 class Bounds(NamedTuple):

@@ -237,6 +237,8 @@ def _layout(table: Table, columns: Columns, ts: str | None, freq: str | None) ->
 def _value_columns(table: Table, series: str | None, ts: str | None) -> tuple[str, ...]:
     """Where no column is called value: the only one of numbers, or, without a series, all of them."""
     others = [name for name in table.columns.columns if name not in {series, ts, ""} and _plain(name) not in SERIES]
+    if not others:
+        raise SourceError(f"{table.name}: no column of values among {listed(table.columns.columns)}")
     numbers = tuple(name for name in others if table.numeric(name))
     if not numbers or len(numbers) < len(others) or (series and len(numbers) > 1):
         raise SourceError(

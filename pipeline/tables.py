@@ -18,6 +18,8 @@ import polars as pl
 from pipeline.events import MAX_FLOAT32, InvalidEvent, check_series, parse_time
 
 CHUNK = 65_536
+WIDTH = 60
+"""Most characters of a cell in a message."""
 LARGEST_INT = 2**63
 DELIMITERS = (",", ";", "\t", "|")
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
@@ -106,7 +108,7 @@ class Table:
             try:
                 moments[cell] = parse_time(full)
             except InvalidEvent:
-                what = f"{cell!r} is no time" if cell else "no time"
+                what = f"{_shown(cell)!r} is no time" if cell else "no time"
                 raise self.fault(_first(text == cell), column, f"{what} (ISO 8601, or an epoch)") from None
             zones.setdefault(datetime.fromisoformat(full).utcoffset(), cell)
             if len(zones) > 1:
@@ -117,7 +119,7 @@ class Table:
     def _refuse(self, wrong: pl.Series, column: str, what: str) -> None:
         if wrong.any():
             at = _first(wrong)
-            raise self.fault(at, column, what.format(self.columns[column][at]))
+            raise self.fault(at, column, what.format(_shown(self.columns[column][at])))
 
 
 def read_table(path: str, *, header: bool = True) -> Table:
@@ -146,6 +148,11 @@ def read_text(path: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """Names for people, quoted."""
     return ", ".join(map(repr, names))
+
+
+def _shown(cell: Any) -> Any:
+    """A cell for people: the beginning of a long text."""
+    return f"{cell[:WIDTH]}..." if isinstance(cell, str) and len(cell) > WIDTH else cell
 
 
 def _first(wrong: pl.Series) -> int:
@@ -257,4 +264,10 @@ def _parquet(name: str, data: bytes) -> Table:
         frame = pl.read_parquet(data)
     except pl.exceptions.PolarsError as error:
         raise SourceError(f"{name}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
-    return Table(name, frame, pl.int_range(1, len(frame) + 1, eager=True))
+    columns = [_typed(column.name, column.to_list()) if _opaque(column) else column for column in frame]
+    return Table(name, pl.DataFrame(columns), pl.int_range(1, len(frame) + 1, eager=True))
+
+
+def _opaque(column: pl.Series) -> bool:
+    """Whether its cells are of a type that polars makes no text of: lists, structs, bytes, spans of time."""
+    return column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Duration, pl.Object)

@@ -6,45 +6,48 @@ asking for it, so every topic is looked up with the admin client first.
 
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 
-from pipeline.kafka.client import CLIENT, DELIVERY, READER, REQUEST, STALL, meaning, translated
+from pipeline.connect import KafkaSettings
+from pipeline.kafka.client import Shortener, admin, meaning, reader, translated
+from pipeline.kafka.knock import knock
 from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
 from pipeline.log import Bounds, LogUnavailable, Member, Record, UnknownTopic, Writer
-
-CONNECT = 3.0
-"""Seconds that a broker may take to accept the first connection."""
 
 # Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
 COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(32 << 20), "min.cleanable.dirty.ratio": "0.1"}
 
 
 class KafkaLog:
-    """EventLog on the Kafka at ``host:port[,host:port...]``. Raises ValueError, LogUnavailable."""
+    """EventLog on the Kafka at ``host:port[,host:port...]``. Raises ValueError, LogUnavailable, NotPermitted."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
         servers = _servers(address)
         self.label = f"Kafka at {address}"
-        self.patience = max(DELIVERY, STALL) + REQUEST
+        self.patience = max(kafka.delivery_s, kafka.stall_s) + kafka.request_s
         self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)  # what matters comes as an exception
-        _knock(servers, self.label)
+        knock(servers, kafka, self.label)
         with translated(self.label):
-            self._admin = KafkaAdminClient(**CLIENT, **self._config)
+            self._admin = KafkaAdminClient(**admin(kafka), **self._config)
+        self._shortener = Shortener()
+        self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._shortener)
         self._created: set[str] = set()
         self._readers: list[KafkaConsumer] = []
         self._opened: list[Member | Writer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
         """Create the topic if it is missing; return how many partitions it has, once they have leaders."""
+        if compacted:
+            self._shortener.whole.add(topic)
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
@@ -64,7 +67,7 @@ class KafkaLog:
 
     def _describe(self, topic: str) -> dict[str, Any]:
         # A new topic becomes known to one broker after the other, and its leaders later still.
-        deadline = time.monotonic() + (REQUEST if topic in self._created else 0)
+        deadline = time.monotonic() + (self._kafka.request_s if topic in self._created else 0)
         while True:
             with translated(f"{self.label}, looking up topic {topic}"):
                 (found,) = self._admin.describe_topics([topic])
@@ -108,11 +111,11 @@ class KafkaLog:
         with self._reader() as reader:
             reader.assign([where])
             reader.seek(where, max(start, bounds[partition].start))
-            deadline = time.monotonic() + STALL
+            deadline = time.monotonic() + self._kafka.stall_s
             while (position := reader.position(where)) < stop:
                 records = self._fetched(reader, where)
                 if reader.position(where) > position:
-                    deadline = time.monotonic() + STALL
+                    deadline = time.monotonic() + self._kafka.stall_s
                 elif time.monotonic() > deadline:
                     raise LogUnavailable(f"{topic}/{partition} can't be read past {position}, short of {stop}")
                 if wanted := [record for record in records if record.offset < stop]:
@@ -131,24 +134,25 @@ class KafkaLog:
     @contextlib.contextmanager
     def _reader(self) -> Iterator[KafkaConsumer]:
         with translated(f"{self.label}, reading"):
-            reader = self._readers.pop() if self._readers else KafkaConsumer(**READER, **self._config)
+            found = self._readers.pop() if self._readers else KafkaConsumer(**reader(self._kafka), **self._consumer)
             try:
-                yield reader
+                yield found
             finally:
-                self._readers.append(reader)
+                self._readers.append(found)
 
     def writer(self, transactional_id: str | None = None) -> Writer:
         """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
         config = self._config | ({} if transactional_id is None else {"client_id": transactional_id})
-        writer = KafkaWriter(config, transactional_id, self.partitions)
+        writer = KafkaWriter(self._kafka, config, transactional_id, self.partitions)
         self._opened.append(writer)
         return writer
 
     def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
         """Become a member of `group` on `topic`; `instance` is its client id, with which the member id begins."""
         self.partitions(topic)
-        config = self._config | ({} if instance is None else {"client_id": instance})
-        member = KafkaMember(config | ({"group_instance_id": instance} if static else {}), group, topic)
+        config = self._consumer | ({} if instance is None else {"client_id": instance})
+        static_id = {"group_instance_id": instance} if static else {}
+        member = KafkaMember(self._kafka, config | static_id, group, topic)
         self._opened.append(member)
         return member
 
@@ -164,20 +168,7 @@ def _servers(address: str) -> list[tuple[str, int]]:
     for part in address.split(","):
         host, _, port = part.strip().rpartition(":")
         if not host or {"/", "@"} & set(host) or not port.isdecimal() or not 0 < int(port) < 65536:
-            shown = "with @" if "@" in address else repr(address)  # it may hold a password
+            shown = "what has an @" if "@" in address else repr(address)  # it may hold a password
             raise ValueError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
         servers.append((host, int(port)))
     return servers
-
-
-def _knock(servers: Sequence[tuple[str, int]], label: str) -> None:
-    """Say at once, and why, that nothing answers: the client itself tries for long and keeps the reason."""
-    reasons = []
-    for host, port in servers:
-        try:
-            socket.create_connection((host.strip("[]"), port), CONNECT).close()
-        except OSError as error:
-            reasons.append(f"{host}:{port}: {error.strerror or error}")
-        else:
-            return
-    raise LogUnavailable(f"{label} does not answer ({', '.join(reasons)})")

@@ -9,7 +9,8 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
-from pipeline.kafka.client import CONSUMER, DELIVERY, REQUEST, STALL, translated
+from pipeline.connect import KafkaSettings
+from pipeline.kafka.client import consumer, translated
 from pipeline.log import Commit, LogUnavailable, MembershipLost, Poll, Record
 
 SLICE = 0.1
@@ -21,14 +22,16 @@ REBALANCE = 10.0
 class KafkaMember:
     """One consumer in a group; a static member if the config holds a group_instance_id."""
 
-    def __init__(self, config: Mapping[str, Any], group: str, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, config: Mapping[str, Any], group: str, topic: str) -> None:
+        self._kafka = kafka
         self._topic = topic
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
         self._events: deque[tuple[bool, set[int]]] = deque()
         strategy = (CooperativeStickyAssignor,)
         with translated(self._doing):
-            self._consumer = KafkaConsumer(**CONSUMER, **config, group_id=group, partition_assignment_strategy=strategy)
+            settings = {**consumer(kafka), **config, "group_id": group, "partition_assignment_strategy": strategy}
+            self._consumer = KafkaConsumer(**settings)
             self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._events))
         self._generation = self._consumer.group_metadata()
 
@@ -69,7 +72,7 @@ class KafkaMember:
         """The group's committed position, or None. Waits for an open transaction that holds one."""
         where = TopicPartition(self._topic, partition)
         with translated(f"{self._doing}, committed offset of {partition}"):
-            found = self._consumer.committed(where, metadata=True, timeout_ms=int(STALL * 1000))
+            found = self._consumer.committed(where, metadata=True, timeout_ms=int(self._kafka.stall_s * 1000))
         return None if found is None else Commit(found.offset, found.metadata)
 
     def seek(self, partition: int, offset: int) -> None:
@@ -82,7 +85,7 @@ class KafkaMember:
         """Commit outside a transaction, and wait for the answer. Raises MembershipLost, LogUnavailable."""
         self.generation(offsets)
         with translated(f"{self._doing}, commit"):
-            self._consumer.commit(self.positions(offsets), timeout_ms=int(DELIVERY * 1000))
+            self._consumer.commit(self.positions(offsets), timeout_ms=int(self._kafka.delivery_s * 1000))
 
     def generation(self, offsets: Mapping[int, Commit]) -> Any:
         """The generation of the last poll, if it lets this member commit `offsets`.
@@ -112,7 +115,7 @@ class KafkaMember:
     def close(self) -> None:
         """Leave the group at once, so that its partitions move on; a static member keeps them for its return."""
         with translated(f"{self._doing}, leaving"):
-            self._consumer.close(timeout_ms=int(REQUEST * 1000))
+            self._consumer.close(timeout_ms=int(self._kafka.request_s * 1000))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

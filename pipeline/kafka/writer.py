@@ -9,7 +9,8 @@ from typing import Any
 from kafka import KafkaProducer, errors
 
 from pipeline import failpoint
-from pipeline.kafka.client import DELIVERY, PRODUCER, REQUEST, meaning, translated
+from pipeline.connect import KafkaSettings
+from pipeline.kafka.client import meaning, producer, translated
 from pipeline.kafka.member import KafkaMember
 from pipeline.log import Commit, LogError, Member
 
@@ -24,8 +25,13 @@ class KafkaWriter:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], transactional_id: str | None, partitions: Callable[[str], int]
+        self,
+        kafka: KafkaSettings,
+        config: Mapping[str, Any],
+        transactional_id: str | None,
+        partitions: Callable[[str], int],
     ) -> None:
+        self._kafka = kafka
         self._doing = f"writing as {config['client_id']}"
         self._partitions = partitions
         self._topics: set[str] = set()
@@ -34,9 +40,16 @@ class KafkaWriter:
         self._failure: LogError | None = None
         self._in_transaction = False
         with translated(self._doing):
-            self._producer = KafkaProducer(**PRODUCER, **config, transactional_id=transactional_id)
+            self._producer = KafkaProducer(**producer(kafka), **config, transactional_id=transactional_id)
             if transactional_id is not None:
-                self._producer.init_transactions()
+                self._init_transactions()
+
+    def _init_transactions(self) -> None:
+        try:
+            self._producer.init_transactions()
+        except errors.KafkaError:
+            self.close()  # its thread would go on trying
+            raise
 
     def send(
         self,
@@ -63,14 +76,14 @@ class KafkaWriter:
     def flush(self) -> None:
         """Return when all that was sent is acknowledged; raise the first failure of any record."""
         with self._guarded():
-            self._producer.flush(DELIVERY)
+            self._producer.flush(self._kafka.delivery_s)
         self._settle(len(self._pending))
 
     def _settle(self, count: int) -> None:
         with self._guarded():
             for future in self._pending[:count]:
                 if not future.is_done or future.exception is not None:
-                    future.get(DELIVERY)
+                    future.get(self._kafka.delivery_s)
         self._bytes -= self._bytes * count // max(1, len(self._pending))
         del self._pending[:count]
 
@@ -86,9 +99,11 @@ class KafkaWriter:
         self.flush()
         if offsets:
             positions, generation = member.positions(offsets), member.generation(offsets)
-            self._bounded(lambda: self._producer.send_offsets_to_transaction(positions, generation), DELIVERY)
+            self._bounded(
+                lambda: self._producer.send_offsets_to_transaction(positions, generation), self._kafka.delivery_s
+            )
         failpoint.reached("offsets-sent")
-        self._bounded(self._producer.commit_transaction, DELIVERY)
+        self._bounded(self._producer.commit_transaction, self._kafka.delivery_s)
         self._in_transaction = False
 
     def abort(self) -> None:
@@ -96,7 +111,7 @@ class KafkaWriter:
         self._in_transaction = False
         self._pending.clear()
         self._bytes = 0
-        self._bounded(self._producer.abort_transaction, REQUEST)
+        self._bounded(self._producer.abort_transaction, self._kafka.request_s)
 
     def close(self) -> None:
         """Give up what is not acknowledged and close."""

@@ -74,6 +74,7 @@ def test_a_dead_letter_says_where_it_was_and_why() -> None:
     _, value, headers = dead_letter(Record(b"{", (("trace", b"x"),)), InvalidEvent("malformed_json", "it ends early"))
     assert value == b"{"
     assert headers == [
+        ("trace", b"x"),
         ("tidecast.reason", b"malformed_json"),
         ("tidecast.detail", b"it ends early"),
         ("tidecast.topic", b"power"),
@@ -81,8 +82,14 @@ def test_a_dead_letter_says_where_it_was_and_why() -> None:
         ("tidecast.offset", b"41"),
         ("tidecast.timestamp", b"1700000000000"),
         ("tidecast.sha256", hashlib.sha256(b"{").hexdigest().encode()),
-        ("trace", b"x"),
     ]
+
+
+@pytest.mark.parametrize("header", [("none", None), ("tidecast.reason", b"mine")])
+def test_whatever_headers_a_record_has_the_letters_own_come_last(header: tuple[str, bytes]) -> None:
+    _, _, headers = dead_letter(Record(b"{", (header,)), InvalidEvent("schema", "no value"))
+    assert headers[0] == (header[0], header[1] or b"")
+    assert dict(headers)["tidecast.reason"] == b"schema"
 
 
 def test_a_long_one_is_cut_but_its_digest_is_of_all() -> None:
@@ -96,4 +103,4 @@ def test_it_fits_where_its_record_did_however_long_key_and_headers_are() -> None
     record = Record(b"{", (("trace", b"x" * MAX_VALUE_BYTES),), key=b"k" * 2_000_000)
     key, _, headers = dead_letter(record, InvalidEvent("bad_key", "too long"))
     assert key == b"k" * MAX_VALUE_BYTES
-    assert headers[-1] == ("tidecast.headers", b"left out")
+    assert headers[0] == ("tidecast.headers", b"left out")

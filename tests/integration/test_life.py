@@ -263,6 +263,6 @@ def test_serving_needs_neither_torch_nor_polars(
     topic = fresh("slim")
     log.send(topic, waves(1, 20))
     options = ("--topic", topic, "--output", f"{topic}-out", "--model", model_file, "--bootstrap", log.address)
-    service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "onnx", "matplotlib"))
+    service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "matplotlib"))
     until(lambda: log.count(f"{topic}-out") == 20 - SEQ_LEN + 1, service)
     stop(service)

@@ -196,7 +196,7 @@ def test_what_is_no_text_is_a_dead_letter(
         writer.flush()
     model = Registry(store).download(Registry(store).resolve("spam"), tmp_path)
     options = ("--topic", topic, "--model", model, "--group", group, "--bootstrap", log_address)
-    service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "onnx", "sklearn"))
+    service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "sklearn"))
     until(lambda: count(log, f"{topic}-labels") == 1, service)
     summary = stopped(service)
     assert (summary["records"], summary["forecasts"], summary["dead_letters"]) == (5, 1, 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.registry import CorruptModel, Registry, RegistryUnavailable, UnknownModel, Version
+from model.registry import CorruptModel, Registry, RegistryError, RegistryUnavailable, UnknownModel, Version
 
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
@@ -175,8 +175,15 @@ print(Registry(uri).record("taxi", Path(folder), params={}, history=[], metrics=
     [
         ("http://anna:secret@mlflow:5000", "http://mlflow:5000"),
         ("http://mlflow:5000", "http://mlflow:5000"),
+        ("http://anna:se/cr@et@mlflow:5000", "http://mlflow:5000"),
+        ("anna:secret@mlflow:5000", "mlflow:5000"),
         ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
     ],
 )
 def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
     assert Registry(uri).shown == shown
+
+
+def test_what_is_no_address_is_refused_without_its_password() -> None:
+    with pytest.raises(RegistryError, match="'mlflow:5000' is no URL"):
+        Registry("anna:secret@mlflow:5000").resolve("taxi")

@@ -26,6 +26,7 @@ from pipeline.log import (
     Member,
     MembershipLost,
     Record,
+    Undecodable,
     UnknownTopic,
     Writer,
 )
@@ -442,6 +443,7 @@ def test_header_keys_that_are_no_text(kafka_bootstrap: str, fresh: Fresh) -> Non
     assert numbers(records) == [0, 1, 2]
     assert {record.key for record in records} == {b"\xff"}
     assert list(records[1].headers) == [("a", b"\xff"), ("?key?", b"\xfe")]
+    assert all(isinstance(record.headers, Undecodable) for record in records)
 
 
 def test_a_member_that_was_removed(kafka_bootstrap: str, fresh: Fresh) -> None:
