@@ -53,7 +53,7 @@ def dynamic_kills(world: World) -> Figure:
 
 def kills(world: World, times: int, limit: float, *options: str) -> Figure:
     service, moment, slowest = world.serve("a", *options), random.Random(times), 0.0
-    with world.flowing(rate=150):
+    with world.flowing(rate=150, pace=0.02):
         world.again()
         for _ in range(times):
             world.lasting(moment.uniform(0.1, 3))

@@ -10,13 +10,14 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,11 +29,11 @@ import members
 import state
 from cluster import Cluster
 from faults import TABLE, Fault, Outcome, run
-from world import World, tiny_model
+from world import INTERRUPTED, World, tiny_model
 
 SCENARIOS = (killed, brokers, members, state)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")
-AT_ONCE = 5
+AT_ONCE = 4
 """Worlds that share the brokers and the machine."""
 
 
@@ -48,16 +49,27 @@ class Matrix:
         """Faults in the order in which they end: first those that can share the brokers."""
         outcomes = {id(fault): Outcome() for fault in faults}
         for workers, alone in ((AT_ONCE, False), (1, True)):
-            with ThreadPoolExecutor(workers) as pool:
-                cases = [(each, case) for each in faults if each.alone == alone for case in each.cases]
-                left = Counter(id(each) for each, _ in cases)
-                running = {pool.submit(self._case, each, case, outcomes[id(each)]): each for each, case in cases}
+            cases = [(each, case) for each in faults if each.alone == alone for case in each.cases]
+            left = Counter(id(each) for each, _ in cases)
+            for ended in self._ending(workers, cases, outcomes):
+                left[id(ended)] -= 1
+                if not left[id(ended)]:
+                    yield ended, outcomes[id(ended)]
+
+    def _ending(
+        self, workers: int, cases: Sequence[tuple[Fault, Any]], outcomes: Mapping[int, Outcome]
+    ) -> Iterator[Fault]:
+        """The fault of each case that ends."""
+        with ThreadPoolExecutor(workers) as pool:
+            running = {pool.submit(self._case, each, case, outcomes[id(each)]): each for each, case in cases}
+            try:
                 for future in as_completed(running):
                     future.result()
-                    ended = running[future]
-                    left[id(ended)] -= 1
-                    if not left[id(ended)]:
-                        yield ended, outcomes[id(ended)]
+                    yield running[future]
+            except BaseException:
+                INTERRUPTED.set()
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _case(self, fault: Fault, case: Any, outcome: Outcome) -> None:
         if fault.needs and shutil.which(fault.needs) is None:
@@ -149,6 +161,7 @@ def main() -> None:
             failed += not outcome.ok and not (outcome.missing and asked.allow_missing)
             print(f"{time.monotonic() - began:5.0f} s | {' | '.join(rows[-1])}", flush=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     on_a_cluster(show)
     if asked.json:
         asked.json.write_text(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], indent=1) + "\n")

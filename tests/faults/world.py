@@ -47,6 +47,10 @@ RESTARTED = (-signal.SIGKILL, os.EX_TEMPFAIL)
 """The ends after which a supervisor starts a service again."""
 
 
+INTERRUPTED = threading.Event()
+"""Set to end all worlds."""
+
+
 class Unexpected(Exception):
     """Something that should have happened did not, or the other way round."""
 
@@ -121,13 +125,14 @@ class Load:
         return self._producer.send(self._topic, value, key, partition=partition)
 
     @contextlib.contextmanager
-    def flowing(self, rate: int, at_least: int) -> Iterator[None]:
-        """Send so many rows a second for as long as this lasts, and then what is missing of `at_least`."""
+    def flowing(self, rate: int, at_least: int, pace: float) -> Iterator[None]:
+        """Send so many rows a second, some every `pace` seconds, for as long as this lasts; then the rest of
+        `at_least`."""
         over = threading.Event()
 
         def flow() -> None:
             began, sent = time.monotonic(), 0
-            while not over.wait(0.02):
+            while not over.wait(pace):
                 due = int((time.monotonic() - began) * rate) - sent
                 for _ in range(due):
                     self._next()
@@ -300,9 +305,11 @@ class World:
     def _connected(self) -> KafkaAdminClient:
         return KafkaAdminClient(bootstrap_servers=self.bootstrap.split(","), request_timeout_ms=5000)
 
-    def flowing(self, rate: int = 500, at_least: int = RECORDS) -> contextlib.AbstractContextManager[None]:
-        """The load, so many records a second."""
-        return self.load.flowing(rate, at_least)
+    def flowing(
+        self, rate: int = 500, at_least: int = RECORDS, pace: float = 0.2
+    ) -> contextlib.AbstractContextManager[None]:
+        """The load, so many records a second; each `pace` is at least a transaction, which is work for the brokers."""
+        return self.load.flowing(rate, at_least, pace)
 
     def serve(
         self,
@@ -325,9 +332,9 @@ class World:
         try:
             found = self._admin.list_group_offsets({self.group: None})[self.group]
         except (errors.KafkaError, TimeoutError):
-            with contextlib.suppress(errors.KafkaError):  # it would go on asking a coordinator that is gone
-                self._admin.close()
-                self._admin = self._connected()
+            with contextlib.suppress(errors.KafkaError):  # the old one would go on asking a coordinator that is gone
+                admin, self._admin = self._admin, self._connected()
+                admin.close()
             return {}
         return {where.partition: offset for where, offset in found.items() if where.topic == self.topic}
 
@@ -339,6 +346,8 @@ class World:
         """Wait for a condition, as long as no service breaks; how long it took."""
         began = time.monotonic()
         while not condition():
+            if INTERRUPTED.is_set():
+                raise Unexpected("interrupted")
             if broken := [service for service in self.services if service.broken]:
                 raise Unexpected(f"a service ended with {broken[0].codes[-1]}")
             if time.monotonic() - began > seconds:
