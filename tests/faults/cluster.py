@@ -137,8 +137,8 @@ class Cluster:
     def _run(self, command: str, *node: int) -> None:
         # Brokers that live for minutes, on few cores, are better off without the slower of Java's compilers.
         environment = {**os.environ, "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
-        command_line = [self._kafka, command, self._folder, *map(str, node)]
-        subprocess.run(command_line, check=True, stdout=subprocess.DEVNULL, env=environment)
+        called = [str(each) for each in (self._kafka, command, self._folder, *node)]
+        subprocess.run(called, check=True, stdout=subprocess.DEVNULL, env=environment)
 
     def _start_proxies(self, stack: contextlib.ExitStack, toxiproxy: Path) -> None:
         server = subprocess.Popen(
