@@ -25,7 +25,7 @@ from deploy.config import Guarantee
 from model.export import export
 from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
-from pipeline.checkpoint import PARTITION_KEY, decode_partition
+from pipeline.checkpoint import PARTITION_KEY, CorruptState, decode_partition
 from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.log import UnknownTopic
@@ -431,11 +431,17 @@ class World:
         except UnknownTopic:
             return 0
         return _gone_back(
-            (partition, decode_partition(record.value).position)
+            (partition, position)
             for partition, records in passes.items()
             for record in records
-            if record.key == PARTITION_KEY and record.value
+            if record.key == PARTITION_KEY and (position := _position(record.value or b"")) is not None
         )
+
+
+def _position(checkpoint: bytes) -> int | None:
+    with contextlib.suppress(CorruptState):  # a fault of its own
+        return decode_partition(checkpoint).position
+    return None
 
 
 def _first_string(data: bytes) -> str:
