@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -22,6 +20,7 @@ from deploy.config import (
     Start,
     duration,
     feature_names,
+    group_name,
 )
 from deploy.console import say
 from deploy.options import (
@@ -31,12 +30,17 @@ from deploy.options import (
     DeviceOption,
     Features,
     Freq,
+    Group,
     GroupColumn,
     Json,
     LabelColumn,
     Lateness,
+    LateTopic,
     MaxLen,
     Members,
+    Model,
+    OnLost,
+    Output,
     SeriesColumn,
     Settings,
     TextColumn,
@@ -51,7 +55,7 @@ from deploy.options import (
     option,
 )
 from model.registry import CorruptModel, RegistryError, RegistryUnavailable, UnknownModel
-from pipeline.checkpoint import Lost, StateMismatch
+from pipeline.codec import StateMismatch
 from pipeline.grid import Aggregate
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
 from pipeline.windows import SERIES_LIMIT
@@ -84,6 +88,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tidecast {version('tidecast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -121,10 +141,54 @@ def tail(
     follow: Annotated[bool, option("--follow", "Go on with what arrives, until Ctrl-C.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Show a topic's newest records: events, forecasts, dead letters."""
+    """Show a topic's newest events, forecasts or dead letters."""
     from deploy.tail import show
 
     show(bootstrap, topic, last, follow)
+
+
+@app.command("dead-letters")
+def dead_letters(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="GROUP-dead-letters, a service's.")],
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    last: Annotated[int, option("--last", "How many of the newest to show.", min=0)] = 10,
+    reason: Annotated[str | None, option("--reason", "Only those with this reason.")] = None,
+    export: Annotated[str | None, option("--export", "Write them to this new file as JSON lines; - is stdout.")] = None,
+    redrive: Annotated[
+        str | None, option("--redrive", "Send this file's letters, repaired, to where they came from.")
+    ] = None,
+    again: Annotated[bool, option("--again", "Send those too that were sent before.")] = False,
+    skip_invalid: Annotated[bool, option("--skip-invalid", "Leave out lines that are still no events.")] = False,
+    texts: Annotated[bool, option("--texts", "The topic's events are texts.")] = False,
+    features: Features = "value",
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Show a service's dead letters, export or redrive them.
+
+    Repair key or value in the file. --redrive checks each line as serving would, then sends it with its own time, key
+    and partition, and a header tidecast.redriven by which a second time sends nothing. A value that was cut at 64 KiB
+    must be given whole.
+
+    An event at or before its series' last step by then is late: counted, published to the late topic if one is
+    configured, never silently used; older than the whole window, it is a dead letter again (bad_time). So a repaired
+    past changes no past forecast. Training reads the topic in its order, through the same windows: late there too.
+    """
+    if export and redrive:
+        raise ConfigError("give one of --export and --redrive")
+    if export == "-" and as_json:
+        raise ConfigError("--export - and --json both take stdout")
+    if redrive:
+        from deploy.redrive import redrive as send
+
+        names, flags = feature_names(features), {"texts": texts, "again": again, "skip_invalid": skip_invalid}
+        _finish(send(bootstrap, topic, redrive, names, reason=reason, **flags), as_json)
+        return
+    from deploy.letters import export as write
+    from deploy.letters import show
+
+    done = write(bootstrap, topic, export, reason) if export else show(bootstrap, topic, last, reason, as_json)
+    _finish(done, as_json)
 
 
 @app.command()
@@ -199,29 +263,23 @@ def train(
 @app.command()
 def serve(
     topic: Topic,
-    model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
-    output: Annotated[
-        str | None, option("--output", "Where to; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")
-    ] = None,
-    group: Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")] = None,
+    model: Model,
+    output: Output = None,
+    group: Group = None,
     instance: Annotated[str | None, option("--instance", "This member's name, the same after a restart.")] = None,
     start: Annotated[Start, option("--from", "Where a new group begins.")] = "earliest",
     guarantee: Annotated[
         Guarantee, option("--guarantee", "exactly-once makes each batch, answers and offsets, one transaction.")
     ] = "at-least-once",
     lateness: Lateness = None,
-    late_topic: Annotated[
-        str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
-    ] = None,
+    late_topic: LateTopic = None,
     idle: Annotated[
         str | None, option("--idle", "Forget a series silent for so long in event time, as 7d; never if left out.")
     ] = None,
     series_limit: Annotated[
         int, option("--series-limit", "Series a partition may have; events of more are dead letters.", min=1)
     ] = SERIES_LIMIT,
-    on_lost: Annotated[
-        Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
-    ] = "fail",
+    on_lost: OnLost = "fail",
     static: Annotated[
         bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
     ] = False,
@@ -231,7 +289,7 @@ def serve(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Serve a model: a forecast for an event, or a label for a text.
+    """Serve a model: forecasts for events, or labels for texts.
 
     An event is forecast when it fills a window. Answers are written at least once, each into its event's partition,
     forecasts keyed by their series, and a restart goes on where the last one was. Records that are no events go to
@@ -241,11 +299,10 @@ def serve(
 
     if static and instance is None:
         raise ConfigError("instance: --static needs the name that this member has after a restart too")
-    name = Path(model).stem if model.endswith(".onnx") else model.partition("@")[0].partition("/")[0]
     settled = ServeConfig(
         topic=topic,
         output=output or "",
-        group=group or re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}"),
+        group=group or group_name(topic, model),
         instance=instance or f"{socket.gethostname()}-{os.getpid()}",
         start=start,
         guarantee=guarantee,
@@ -260,8 +317,46 @@ def serve(
 
 
 @app.command()
+def check(
+    topic: Topic,
+    model: Model,
+    output: Output = None,
+    group: Group = None,
+    lateness: Lateness = None,
+    late_topic: LateTopic = None,
+    on_lost: OnLost = "fail",
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> int:
+    """Tell what is wrong with a configuration before it is served.
+
+    Looks at the topics and how long and how safely they are kept, the model, the group's state, and the newest
+    records: their keys, times and partitions. Writes nothing and joins no group. Ends with 78 if something is wrong;
+    warnings leave it 0.
+    """
+    from deploy.check import check as run
+
+    settled = ServeConfig(
+        topic=topic,
+        output=output or "",
+        group=group or group_name(topic, model),
+        instance="check",
+        start="earliest",
+        late_topic=late_topic or "",
+        lateness=duration("lateness", lateness),
+        lost=on_lost,
+    )
+    found = run(settled, model, device, bootstrap, tracking_uri, as_json=as_json)
+    _finish(found, as_json)
+    return os.EX_CONFIG if found["wrong"] else 0
+
+
+@app.command()
 def generate(
-    model: Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")],
+    model: Model,
     prompt: Annotated[str, option("--prompt", "What the text begins with.")] = "",
     length: Annotated[int, option("--length", "How many tokens to add: characters, or words.", min=1)] = 500,
     temperature: Annotated[
@@ -272,7 +367,7 @@ def generate(
     tracking_uri: Tracking = DEFAULT_TRACKING,
     settings: Settings = None,
 ) -> None:
-    """Continue a text, with a model trained with --task next-token."""
+    """Continue a text, by a model of --task next-token."""
     from deploy.generate import Sampling, continued
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)

@@ -94,6 +94,12 @@ class ServeConfig:
         return f"{self.group}-dead-letters"
 
 
+def group_name(topic: str, model: str) -> str:
+    """What a group is called that nobody named: after its topic and its model, a file's or a registered one's."""
+    name = Path(model).stem if model.endswith(".onnx") else model.partition("@")[0].partition("/")[0]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}")
+
+
 def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
     """The settings in a TOML file, by option name, as they would be typed; an absent default file has none.
 

@@ -7,6 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.config import CONFIG_FILE, Address, ConfigError, Device, log_address, read_settings
+from pipeline.checkpoint import Lost
 from pipeline.grid import Grid
 
 
@@ -103,6 +104,9 @@ Bootstrap = Annotated[
     ),
 ]
 Topic = Annotated[str, option("--topic", "The topic the events are on.")]
+Model = Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")]
+Output = Annotated[str | None, option("--output", "Where to; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")]
+Group = Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")]
 Tracking = Annotated[str, option("--tracking-uri", "MLflow's server or store.")]
 Json = Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")]
 Settings = Annotated[
@@ -139,5 +143,11 @@ Freq = Annotated[
 Lateness = Annotated[
     str | None,
     option("--lateness", "How long a step waits in event time for what is out of order, as 5m.", show_default="0"),
+]
+LateTopic = Annotated[
+    str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
+]
+OnLost = Annotated[
+    Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
 ]
 DeviceOption = Annotated[Device, option("--device", "auto takes the GPU if there is one, and says which and why.")]

@@ -22,7 +22,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from threading import Event as Flag
 from typing import NamedTuple
@@ -34,9 +34,10 @@ from deploy.predictor import Predictor, fetch
 from deploy.tasks import Answerable, Task, Windower, task_of
 from deploy.watchdog import Standstill, Watchdog
 from pipeline import checkpoint, failpoint
+from pipeline.codec import PartitionRecord, encode_metadata
 from pipeline.events import InvalidEvent
 from pipeline.grid import Counts
-from pipeline.log import Commit, EventLog, Poll, Record
+from pipeline.log import Commit, EventLog, NotPermitted, Poll, Record
 
 LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
 POLL_S = 0.2
@@ -78,7 +79,7 @@ class Partition:
     def commit(self) -> Commit:
         """X, and R beside it. The first checkpoint comes before the first record, so there is one."""
         assert self.checkpoint is not None
-        return Commit(self.position, checkpoint.encode_metadata(self.checkpoint))
+        return Commit(self.position, encode_metadata(self.checkpoint))
 
 
 class Extended(NamedTuple):
@@ -131,6 +132,9 @@ class Service:
 
     def _make_topics(self) -> None:
         config = self._config
+        with suppress(NotPermitted):  # to read a topic's settings is a right of its own
+            if self._log.policy(config.topic).compacted:
+                raise ConfigError(f"{config.topic} is compacted: events vanish from it, so windows would have holes")
         for topic in filter(None, (config.output, config.dead_letters, config.late_topic, config.state_topic)):
             count = self._log.create_topic(topic, self._count, compacted=topic == config.state_topic)
             if count < self._count:
@@ -313,7 +317,7 @@ class Service:
             owned = self._owned[partition]
             if owned.position == owned.checkpoint:
                 continue
-            record = checkpoint.PartitionRecord(
+            record = PartitionRecord(
                 position=owned.position,
                 partitions=self._count,
                 topic_id=self._topic_id,

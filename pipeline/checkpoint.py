@@ -1,8 +1,7 @@
 """Checkpoints: a partition's windows in a compacted topic, so that a restart goes on with the windows it had.
 
 The state topic has as many partitions as the input. A partition holds, for each series, its whole state (key ``s:``
-and the name), and one record about itself (key ``partition``). Every value is a format byte, a MessagePack array and
-the CRC-32 of the key and both.
+and the name), and one record about itself (key ``partition``); pipeline/codec.py has their bytes.
 
 A pass is one transaction: the series that changed, the partition's record with the position P up to which they have
 seen the input, and P as the group's offset with R = P in the commit's metadata. So a pass is whole or absent, and a
@@ -12,35 +11,31 @@ After a restart: `recover`, then read [R, X) of the input into the store and emi
 """
 
 import contextlib
-import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Literal, Protocol, TypeVar
-
-import msgspec
-import numpy as np
+from typing import Literal, Protocol
 
 from pipeline import failpoint
+from pipeline.codec import (
+    PARTITION_KEY,
+    SERIES_PREFIX,
+    CorruptState,
+    PartitionRecord,
+    StateMismatch,
+    config_hash,
+    decode_metadata,
+    decode_partition,
+    decode_series,
+    encode_metadata,
+    encode_partition,
+    encode_series,
+)
 from pipeline.log import Commit, EventLog, LogError, Member, Writer
-from pipeline.reorder import BEFORE_ALL, Waiting
+from pipeline.reorder import BEFORE_ALL
 from pipeline.windows import SeriesState, WindowConfig
 
-FORMAT = 2
-PARTITION_KEY = b"partition"
-SERIES_PREFIX = b"s:"
-METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
 Lost = Literal["fail", "earliest"]
 """What to do where records that are still needed are no longer in the log."""
-
-
-class CorruptState(Exception):
-    """A state record whose bytes are not those that were written."""
-
-
-class StateMismatch(Exception):
-    """State and group, topic or windows do not belong together; the message says what to do."""
 
 
 class Stateful(Protocol):
@@ -66,19 +61,6 @@ class Stateful(Protocol):
         """Put a series into a state."""
 
 
-class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a partition's state is the state of."""
-
-    position: int
-    """P: the offset up to which the input has been seen."""
-    partitions: int
-    """How many partitions the input topic has."""
-    topic_id: str
-    """The input topic's identity."""
-    stream_time: int | None = None
-    """The latest time of any of its events, epoch milliseconds; None: the latest of its series."""
-
-
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """Where a partition's windows, as they were at R, go on."""
@@ -91,96 +73,6 @@ class Recovered:
     """Series that start empty because their records were corrupt."""
     notes: tuple[str, ...]
     """What a person should know, a line each."""
-
-
-class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What format 1 had, and after it what it had not."""
-
-    config: bytes
-    step: int
-    ts: int
-    steps: int
-    values: bytes
-    observed: bytes
-    times: bytes | None = None
-    heard: int | None = None
-    waiting: list[Waiting] = []
-
-
-Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
-
-
-def config_hash(config: WindowConfig | None) -> bytes:
-    """8 bytes that differ between configs with different windows; how long events wait is no part of a window."""
-    if config is None:
-        return bytes(8)
-    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
-    content = (config.seq_len, config.features, grid, *((config.aggregate,) if config.aggregate else ()))
-    return sha256(msgspec.json.encode(content)).digest()[:8]
-
-
-def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
-    """A series' state as bytes; `config` is the hash of its windows' config."""
-    record = _SeriesRecord(
-        config=config,
-        step=state.step,
-        ts=state.ts,
-        steps=len(state.values),
-        values=state.values.astype("<f4").tobytes(),
-        observed=np.packbits(state.observed).tobytes(),
-        times=state.times.astype("<i8").tobytes(),
-        heard=state.heard,
-        waiting=list(state.waiting),
-    )
-    return _seal(SERIES_PREFIX + series.encode(), record)
-
-
-def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesState]:
-    """The series and the state that were encoded. Raises CorruptState, or StateMismatch if with another config."""
-    record = _unseal(key, data, _SeriesRecord)
-    if record.config != config:
-        raise StateMismatch("it was made with another seq_len, freq, max_gap, aggregate or other features")
-    values = np.frombuffer(record.values, "<f4").astype(np.float32)
-    values = values.reshape(record.steps, -1 if record.steps else len(record.waiting[0].values))
-    observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
-    if record.times is None:
-        times = np.full(record.steps, BEFORE_ALL, np.int64)
-    else:
-        times = np.frombuffer(record.times, "<i8").astype(np.int64)
-    state = SeriesState(
-        values=values,
-        observed=observed.astype(np.bool_).reshape(values.shape),
-        step=record.step,
-        ts=record.ts,
-        times=times,
-        heard=record.ts if record.heard is None else record.heard,
-        waiting=record.waiting,
-    )
-    return key.removeprefix(SERIES_PREFIX).decode(), state
-
-
-def encode_partition(record: PartitionRecord) -> bytes:
-    """A partition's record as bytes."""
-    return _seal(PARTITION_KEY, record)
-
-
-def decode_partition(data: bytes) -> PartitionRecord:
-    """The record that was encoded. Raises CorruptState, StateMismatch."""
-    return _unseal(PARTITION_KEY, data, PartitionRecord)
-
-
-def encode_metadata(replay_from: int) -> str:
-    """R as a commit's metadata: short ASCII."""
-    text = f"tidecast:1:{replay_from}"
-    return f"{text}:{zlib.crc32(text.encode()):08x}"
-
-
-def decode_metadata(metadata: str) -> int | None:
-    """The R in a commit's metadata; None if it is not ours."""
-    parsed = METADATA.fullmatch(metadata)
-    if parsed is None or zlib.crc32(parsed[1].encode()) != int(parsed[3], 16):
-        return None
-    return int(parsed[2])
 
 
 def write_pass(
@@ -330,22 +222,3 @@ def _notes(position: int, expired: bool, corrupt: int) -> list[str]:
     if corrupt:
         notes.append(f"{corrupt} series start with empty windows: their states are corrupt")
     return notes
-
-
-def _seal(key: bytes, body: msgspec.Struct) -> bytes:
-    data = bytes((FORMAT,)) + msgspec.msgpack.encode(body)
-    return data + zlib.crc32(key + data).to_bytes(4, "big")
-
-
-def _unseal(key: bytes, data: bytes, body: type[Body]) -> Body:
-    """The body, of this format or the one before, whose checksum was without the key."""
-    content, crc = data[:-4], int.from_bytes(data[-4:], "big")
-    keyed, plain = zlib.crc32(key + content), zlib.crc32(content)
-    if not content or crc != (plain if content[0] == FORMAT - 1 else keyed):
-        raise CorruptState(f"{len(data)} bytes with a wrong checksum")
-    if content[0] not in (FORMAT, FORMAT - 1):
-        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {FORMAT}")
-    try:
-        return msgspec.msgpack.decode(content[1:], type=body)
-    except msgspec.DecodeError as error:
-        raise CorruptState(str(error)) from None

@@ -93,6 +93,25 @@ class Commit(NamedTuple):
     metadata: str = ""
 
 
+class Policy(NamedTuple):
+    """What a log does with a topic's records. None stands for no limit."""
+
+    compacted: bool
+    """Whether older records of a key are dropped: offsets have holes then."""
+    retention_ms: int | None
+    """How old a record gets before it is dropped."""
+    retention_bytes: int | None
+    """How large a partition gets before its oldest records are dropped."""
+    replication: int
+    """On how many brokers each partition lies; the fewest, where partitions differ."""
+    min_insync: int
+    """How many of these must have a record before it counts as written."""
+    max_message_bytes: int
+    """The largest batch of records that is taken, and so the largest record."""
+    brokers: int
+    """How many the log has."""
+
+
 class Poll(NamedTuple):
     """What one poll brought.
 
@@ -193,6 +212,17 @@ class EventLog(Protocol):
 
     def topic_id(self, topic: str) -> str:
         """An identity that changes when a topic is deleted and made again. Raises UnknownTopic."""
+        ...
+
+    def policy(self, topic: str) -> Policy:
+        """What is kept of a topic, and how safely. Raises UnknownTopic; NotPermitted where that may not be read."""
+        ...
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """A group's committed positions, for those who only look: partitions without one are left out.
+
+        Raises UnknownTopic.
+        """
         ...
 
     def bounds(self, topic: str) -> dict[int, Bounds]:

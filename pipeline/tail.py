@@ -36,7 +36,7 @@ class _Forecast(msgspec.Struct):
     def text(self) -> str:
         targets = self.forecast if isinstance(self.forecast, dict) else {"": self.forecast}
         steps = " | ".join(f"{name} {_shortened(values)}".lstrip() for name, values in targets.items())
-        return f"forecast from {_moment(self.ts if self.start is None else self.start)}: {steps}  {self.model}".rstrip()
+        return f"forecast from {moment(self.ts if self.start is None else self.start)}: {steps}  {self.model}".rstrip()
 
 
 class _Label(msgspec.Struct):
@@ -55,7 +55,7 @@ class _Event(msgspec.Struct):
 
     def text(self) -> str:
         named = {} if self.value is None else {"value": self.value}
-        at = _moment(self.ts) if isinstance(self.ts, int) else self.ts
+        at = moment(self.ts) if isinstance(self.ts, int) else self.ts
         values = " ".join(f"{name} {value:.6g}" for name, value in {**named, **(self.values or {})}.items())
         if not values:
             raise msgspec.ValidationError("no value")
@@ -83,8 +83,8 @@ def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> 
 
 def describe(record: Record) -> Line:
     """A record as a line: an event's value, a forecast's ends, a label, a dead letter's reason, or its text."""
-    key = "" if record.key is None else _safe(record.key)
-    return Line(_moment(record.timestamp), record.partition, record.offset, key, _text(record))
+    key = "" if record.key is None else safe(record.key)
+    return Line(moment(record.timestamp), record.partition, record.offset, key, _text(record))
 
 
 def _text(record: Record) -> str:
@@ -92,14 +92,14 @@ def _text(record: Record) -> str:
     if record.value is None:
         return "(tombstone)"
     if reason := headers.get("tidecast.reason"):
-        return _safe(b"refused: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
+        return safe(b"refused: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
     shapes: tuple[type[_Forecast | _Label | _Event], ...] = (_Forecast, _Label, _Event)
     for shape in shapes:
         try:
-            return _safe(msgspec.json.decode(record.value, type=shape).text())
+            return safe(msgspec.json.decode(record.value, type=shape).text())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-    return _safe(record.value)
+    return safe(record.value)
 
 
 def _shortened(values: Sequence[float]) -> str:
@@ -107,7 +107,7 @@ def _shortened(values: Sequence[float]) -> str:
     return " ".join(words if len(words) <= SHOWN else [*words[: SHOWN - 1], "..", words[-1]])
 
 
-def _moment(ts: int) -> str:
+def moment(ts: int) -> str:
     """Epoch milliseconds as UTC, or as they stand where a calendar ends."""
     try:
         return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -115,7 +115,7 @@ def _moment(ts: int) -> str:
         return str(ts)
 
 
-def _safe(raw: bytes | str) -> str:
+def safe(raw: bytes | str) -> str:
     """What a terminal can show: no control characters, at most WIDTH long."""
     text = raw if isinstance(raw, str) else raw[: 4 * WIDTH].decode(errors="backslashreplace")
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.events import Event, InvalidEvent
-from pipeline.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate, view
+from pipeline.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate
 from pipeline.reorder import BEFORE_ALL, ReorderBuffer, Waiting
+from pipeline.rows import Row, Rows
 from pipeline.sliding import SlidingWindows, sliding_windows
 
 __all__ = [
@@ -39,8 +40,6 @@ __all__ = [
     "sliding_windows",
 ]
 
-SLACK = 64
-"""Steps that a series' row in the store has beyond seq_len: it is shifted back once in so many."""
 SERIES_LIMIT = 100_000
 """Series a partition may have by default."""
 
@@ -115,15 +114,9 @@ class Windows:
 
 
 @dataclass(slots=True)
-class _Series:
-    """One series' place in the store. Rows of `_steps` are counted through all series."""
+class _Series(Row):
+    """One series' row in the store, and where it stands in time."""
 
-    end: int
-    """One past its newest step."""
-    stop: int
-    """One past its last place."""
-    run: int = 0
-    """Steps since its window was empty."""
     step: int = -1
     ts: int = BEFORE_ALL
     heard: int = BEFORE_ALL
@@ -139,30 +132,21 @@ class WindowStore:
     """
 
     def __init__(self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT) -> None:
+        if idle is not None and idle <= config.patience:
+            raise ValueError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL
         self._idle, self._limit = idle, limit
         self._grid = config.grid
-        if idle is not None and idle <= config.patience:
-            raise ValueError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
         self._reorder = ReorderBuffer(config) if config.reorders else None
+        self._seq_len, self._width = config.seq_len, len(config.features)
+        self._rows = Rows(self._seq_len, self._width, timed=self._grid is None)
         self._series: dict[str, _Series] = {}
         self._silent: list[tuple[int, str]] = []
-        self._free: list[int] = []
         self._wake = -BEFORE_ALL
         self._changed: dict[str, None] = {}
-        self._pending: list[tuple[int, int, int, int, int, str]] = []
-        self._gathered: list[tuple[Floats, Bools]] = []
-        self._in_gathered = 0
-        self._seq_len, self._width = config.seq_len, len(config.features)
-        self._length = config.seq_len + SLACK
-        self._values: Floats = np.zeros((0, self._width), np.float32)
-        self._observed: Bools = np.zeros((0, self._width), np.bool_)
-        self._times: Ints = np.zeros(0, np.int64)
-        nothing = (0, self._seq_len, self._width)
-        self._nothing: tuple[Floats, Bools] = np.empty(nothing, np.float32), np.empty(nothing, np.bool_)
-        self._reserve(16)
+        self._pending: list[tuple[int, int, int, int, str]] = []
 
     def __len__(self) -> int:
         return len(self._series)
@@ -173,7 +157,7 @@ class WindowStore:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self._values.nbytes + self._observed.nbytes + self._times.nbytes
+        return self._rows.nbytes
 
     def push(self, event: Event, tag: int = 0) -> bool:
         """Take in an event; False if it is late or a duplicate, and so not used.
@@ -189,7 +173,7 @@ class WindowStore:
             self.stream_time = ts
             if ts >= self._wake:
                 self._wake_up(tag)
-        series = self._series.get(name) or self._add(name, ts)
+        series = self._series.get(name) or self._first(name, ts)
         grid = self._grid
         ahead = min(ts - series.ts, 1) if grid is None else grid.index(ts) - series.step
         if ahead <= 0 and series.run:
@@ -204,16 +188,15 @@ class WindowStore:
         name, ts, values = event
         if ahead != 1 and series.run:
             self._bridge(series, ahead, values)
-        self._write(series, values, True)
-        if self._grid is None:
-            self._times_memory[series.end - 1] = ts
+        self._rows.write(series, values, True, ts)
         elapsed = ts - series.ts
         series.ts = ts
         series.step += ahead
         self.counts.accepted += 1
         self._changed[name] = None
         if series.run >= self._seq_len:
-            self._pending.append((series.end - self._seq_len, series.step, ts, elapsed, tag, name))
+            self._rows.mark(series)
+            self._pending.append((series.step, ts, elapsed, tag, name))
 
     def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, tag: int) -> bool:
         """Let an event wait, unless stream time has passed it already; False if its step is taken."""
@@ -234,7 +217,7 @@ class WindowStore:
             return False
         self.counts.late += 1
         if self._grid is None:
-            old = series.run >= self._seq_len and event.ts < self._times[series.end - self._seq_len]
+            old = series.run >= self._seq_len and event.ts < self._rows.first_time(series)
         else:
             old = ahead <= -self._seq_len
         if old:
@@ -262,8 +245,7 @@ class WindowStore:
         if heard + self._idle >= self.stream_time:
             self._listen(name, heard)
             return
-        self._gather()  # its row may be another's soon
-        self._free.append(series.stop - self._length)
+        self._rows.release(series)
         self._changed[name] = None
         del self._series[name]
 
@@ -275,16 +257,15 @@ class WindowStore:
 
     def take(self) -> Windows:
         """The windows completed since the last take, in the order of their events."""
-        self._gather()
-        x, observed = (np.concatenate(parts) for parts in zip(self._nothing, *self._gathered, strict=True))
-        _, step, ts, elapsed, tag, series = zip(*self._pending, strict=True) if self._pending else ((),) * 6
+        x, observed = self._rows.take()
+        step, ts, elapsed, tag, series = zip(*self._pending, strict=True) if self._pending else ((),) * 5
         steps, times, tags = (np.array(numbers, np.int64) for numbers in (step, ts, tag))
         if self._grid is None:
             spacing = np.array(elapsed, np.int64)
             start = times + spacing
         else:
             start, spacing = self._grid.after(steps, times)
-        self._pending, self._gathered, self._in_gathered = [], [], 0
+        self._pending = []
         return Windows(x, observed, steps, times, start, spacing, list(series), tags)
 
     def state(self, series: str) -> SeriesState | None:
@@ -292,28 +273,22 @@ class WindowStore:
         found = self._series.get(series)
         if found is None:
             return None
-        kept = slice(found.end - min(found.run, self._seq_len), found.end)
+        values, observed, times = self._rows.copy(found)
         return SeriesState(
-            values=self._values[kept].copy(),
-            observed=self._observed[kept].copy(),
+            values=values,
+            observed=observed,
             step=found.step,
             ts=found.ts,
-            times=self._times[kept].copy(),
+            times=times,
             heard=max(found.ts, found.heard),
             waiting=self._reorder.state(series) if self._reorder else (),
         )
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Put a series, new or not, into a state. It does not count as changed."""
-        self._gather()
         found = self._series.get(series) or self._add(series, state.heard)
-        found.run, found.step, found.ts, found.heard = len(state.values), state.step, state.ts, state.heard
-        start = found.stop - self._length
-        found.end = start + found.run
-        self._values[start : found.end] = state.values
-        self._observed[start : found.end] = state.observed
-        if self._grid is None:
-            self._times[start : found.end] = state.times
+        found.step, found.ts, found.heard = state.step, state.ts, state.heard
+        self._rows.fill(found, state.values, state.observed, state.times)
         if self._reorder is not None:
             self._reorder.restore(series, state.waiting)
             self._wake = min(self._wake, self._reorder.next_due)
@@ -333,57 +308,16 @@ class WindowStore:
             self.counts.reset += 1
             return
         after = np.array(values, np.float32)
-        for step in interpolate(self._values[series.end - 1], after, np.arange(1, ahead)[:, None], ahead).tolist():
-            self._write(series, step, False)
+        for step in interpolate(self._rows.last(series), after, np.arange(1, ahead)[:, None], ahead).tolist():
+            self._rows.write(series, step, False)
         self.counts.filled += ahead - 1
 
-    def _write(self, series: _Series, values: Sequence[float], observed: bool) -> None:
-        if series.end == series.stop:
-            self._shift(series)
-        for at, value in enumerate(values, series.end * self._width):
-            self._values_memory[at] = value
-            self._observed_memory[at] = observed
-        series.end += 1
-        series.run += 1
-
-    def _shift(self, series: _Series) -> None:
-        """Move a full row's last S-1 steps to its beginning. What is pending lies there, so it is gathered first."""
-        self._gather()
-        kept = self._seq_len - 1
-        start = series.stop - self._length
-        for array in (self._values, self._observed, *((self._times,) if self._grid is None else ())):
-            array[start : start + kept] = array[series.stop - kept : series.stop]
-        series.end = start + kept
-
-    def _gather(self) -> None:
-        if self._in_gathered == len(self._pending):
-            return
-        starts = np.array([pending[0] for pending in self._pending[self._in_gathered :]])
-        shape = (len(starts), self._seq_len, self._width)
-        self._gathered.append((self._values_view[starts].reshape(shape), self._observed_view[starts].reshape(shape)))
-        self._in_gathered = len(self._pending)
-
-    def _add(self, name: str, ts: int) -> _Series:
+    def _first(self, name: str, ts: int) -> _Series:
         if len(self._series) >= self._limit:
             raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
-        if not self._free and len(self._series) * self._length == len(self._values):
-            self._reserve(2 * len(self._series))
-        start = self._free.pop() if self._free else len(self._series) * self._length
-        series = self._series[name] = _Series(start, start + self._length)
+        return self._add(name, ts)
+
+    def _add(self, name: str, ts: int) -> _Series:
+        series = self._series[name] = _Series(*self._rows.place())
         self._listen(name, ts)
         return series
-
-    def _reserve(self, rows: int) -> None:
-        """Make room for so many series. Memory not written to is not yet used."""
-        shape = (rows * self._length, self._width)
-        values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
-        values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
-        self._values, self._observed = values, observed
-        if self._grid is None:
-            times = np.zeros(rows * self._length, np.int64)
-            times[: len(self._times)] = self._times
-            self._times, self._times_memory = times, times.data
-        # A memoryview writes single numbers several times faster than an array does, and rounds them alike.
-        self._values_memory = values.data.cast("B").cast("f")
-        self._observed_memory = observed.data.cast("B").cast("?")
-        self._values_view, self._observed_view = view(values, self._seq_len), view(observed, self._seq_len)

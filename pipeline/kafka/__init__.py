@@ -7,20 +7,24 @@ asking for it, so every topic is looked up with the admin client first.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipeline.connect import KafkaSettings
 from pipeline.kafka.client import Shortener, admin, meaning, reader, translated
 from pipeline.kafka.knock import knock
 from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
-from pipeline.log import Bounds, LogUnavailable, Member, Record, UnknownTopic, Writer
+from pipeline.log import Bounds, Commit, LogUnavailable, Member, NotPermitted, Policy, Record, UnknownTopic, Writer
 
 # Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
 COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(32 << 20), "min.cleanable.dirty.ratio": "0.1"}
+
+SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.bytes", "retention.ms")
+"""What a Policy is read from."""
 
 
 class KafkaLog:
@@ -64,6 +68,48 @@ class KafkaLog:
     def topic_id(self, topic: str) -> str:
         """The topic's UUID. Raises UnknownTopic."""
         return str(self._describe(topic)["topic_id"])
+
+    def policy(self, topic: str) -> Policy:
+        """What is kept of a topic, and how safely. Raises UnknownTopic, NotPermitted."""
+        partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
+        with translated(f"{self.label}, looking up its brokers"):
+            brokers = len(self._admin.describe_cluster()["brokers"])
+        return Policy(
+            compacted="compact" in settings["cleanup.policy"],
+            retention_ms=_limit(settings, "retention.ms"),
+            retention_bytes=_limit(settings, "retention.bytes"),
+            replication=min(len(each["replica_nodes"]) for each in partitions),
+            min_insync=int(settings["min.insync.replicas"]),
+            max_message_bytes=int(settings["max.message.bytes"]),
+            brokers=brokers,
+        )
+
+    def _settings(self, topic: str) -> dict[str, str]:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, SETTINGS)
+        with translated(f"{self.label}, settings of {topic}"):
+            found = self._admin.describe_configs([resource], config_filter="all")
+        settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
+        if not settings.keys() >= set(SETTINGS):  # the client keeps the reason to itself
+            raise NotPermitted(f"topic {topic}: its settings can't be read, which takes the right DescribeConfigs")
+        return settings
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
+        wanted = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        with translated(f"{self.label}, offsets of group {group}"):
+            found = self._group_offsets(group, wanted).items()
+        return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
+
+    def _group_offsets(self, group: str, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
+        # Asking for the first group that a cluster ever has makes the topic that groups are kept in.
+        deadline = time.monotonic() + self._kafka.request_s
+        while True:
+            try:
+                return dict(self._admin.list_group_offsets({group: wanted}).get(group, {}))
+            except errors.RetriableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def _describe(self, topic: str) -> dict[str, Any]:
         # A new topic becomes known to one broker after the other, and its leaders later still.
@@ -161,6 +207,12 @@ class KafkaLog:
         with contextlib.ExitStack() as closing:  # each of them, whatever one raises
             for each in (self._admin, *self._readers, *self._opened):
                 closing.callback(each.close)
+
+
+def _limit(settings: Mapping[str, str], name: str) -> int | None:
+    """A topic's limit; none where time or size is kept without one, or where its policy deletes nothing."""
+    value = int(settings[name])
+    return value if value >= 0 and "delete" in settings["cleanup.policy"] else None
 
 
 def _servers(address: str) -> list[tuple[str, int]]:

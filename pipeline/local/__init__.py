@@ -15,10 +15,12 @@ from filelock import FileLock
 from pipeline.local.member import LocalMember
 from pipeline.local.store import BUSY, Store, translated
 from pipeline.local.writer import LocalWriter
-from pipeline.log import Bounds, LogError, LogUnavailable, Member, Record, UnknownTopic, Writer
+from pipeline.log import Bounds, Commit, LogError, LogUnavailable, Member, Policy, Record, UnknownTopic, Writer
 
 PAGE = 5_000
 """Records in one batch of `read`."""
+MAX_RECORD = 1_000_000_000
+"""The largest value that SQLite takes."""
 NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 """What Kafka allows as a topic's name."""
 
@@ -66,6 +68,22 @@ class LocalLog:
         if not rows:
             raise UnknownTopic(f"topic {topic} does not exist")
         return str(rows[0][0])
+
+    def policy(self, topic: str) -> Policy:
+        """Everything is kept, in one copy; of a compacted topic each key's newest record. Raises UnknownTopic."""
+        self.topic_id(topic)
+        ((compacted,),) = self._store.query("SELECT compacted FROM topics WHERE name = ?", topic)
+        return Policy(bool(compacted), None, None, 1, 1, MAX_RECORD, 1)
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
+        self.topic_id(topic)
+        rows = self._store.query(
+            "SELECT number, offset, metadata FROM commits JOIN partitions ON partition_id = id"
+            " WHERE member_group = ? AND topic = ?",
+            *(group, topic),
+        )
+        return {number: Commit(offset, metadata) for number, offset, metadata in rows}
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset. Raises UnknownTopic."""

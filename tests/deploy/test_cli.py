@@ -24,7 +24,7 @@ UntilWritten = Callable[..., list[Record]]
 START = 1_704_067_200_000
 HOUR = 3_600_000
 NOWHERE = "127.0.0.1:1"
-COMMANDS = ("ingest", "tail", "train", "serve", "generate", "trace", "demo")
+COMMANDS = ("ingest", "tail", "dead-letters", "train", "serve", "check", "generate", "trace", "demo")
 WITHOUT_A_LOG = {"generate", "trace"}
 FILES: dict[str, str | bytes] = {
     "hours.csv": "ts,value\n" + "\n".join(f"{START + hour * HOUR},{hour % 24}" for hour in range(20)),
@@ -123,8 +123,14 @@ def test_a_file_is_ingested_whole_or_not_at_all(
 def test_nothing_is_a_call_for_help(tidecast: Tidecast) -> None:
     ended = tidecast()
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert re.findall(r"^  (\w+)  .*[^.]\.$", ended.stdout, re.MULTILINE) == list(COMMANDS), "none is cut short"
+    assert re.findall(r"^  (\w[\w-]+)  .*[^.]\.$", ended.stdout, re.MULTILINE) == list(COMMANDS), "none is cut short"
     assert tidecast("--help").stdout == ended.stdout
+
+
+def test_the_version(tidecast: Tidecast) -> None:
+    ended = tidecast("--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(r"tidecast \d+\.\d+\.\d+\n", ended.stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from pipeline import checkpoint
-from pipeline.checkpoint import CorruptState, PartitionRecord, Recovered, StateMismatch
+from pipeline import checkpoint, codec
+from pipeline.checkpoint import Recovered
+from pipeline.codec import PartitionRecord, StateMismatch
 from pipeline.connect import connect
 from pipeline.events import Event, InvalidEvent
 from pipeline.log import Commit, EventLog, LogError, Member, MembershipLost, Record, Writer
-from pipeline.reorder import Waiting
-from pipeline.windows import SeriesState, WindowConfig, Windows, WindowStore
+from pipeline.windows import WindowConfig, Windows, WindowStore
 
 Fresh = Callable[[str], str]
 Step = tuple[str, int]
@@ -74,7 +73,7 @@ class Group:
         return self._push(taken)
 
     def commit(self) -> None:
-        self.member.commit({0: Commit(self.position, checkpoint.encode_metadata(self.passed))})
+        self.member.commit({0: Commit(self.position, codec.encode_metadata(self.passed))})
 
     def write_pass(self) -> None:
         record = PartitionRecord(
@@ -109,7 +108,7 @@ def write_steps(log: EventLog, topic: str, steps: Sequence[Step]) -> None:
 
 
 def contents(store: WindowStore) -> Mapping[str, bytes]:
-    return {name: checkpoint.encode_series(b"", name, state) for name in store if (state := store.state(name))}
+    return {name: codec.encode_series(b"", name, state) for name in store if (state := store.state(name))}
 
 
 def uninterrupted(steps: Sequence[Step], config: WindowConfig) -> WindowStore:
@@ -322,8 +321,8 @@ def test_state_without_a_commit_goes_on_from_its_own_position(local: EventLog, s
     [
         (Commit(7), "offset 7 was set by something else"),
         (Commit(7, "by hand"), "offset 7 was set by something else"),
-        (Commit(7, checkpoint.encode_metadata(3)), "offset 7 was set by something else"),
-        (Commit(99, checkpoint.encode_metadata(4)), "the group was at 99"),
+        (Commit(7, codec.encode_metadata(3)), "offset 7 was set by something else"),
+        (Commit(99, codec.encode_metadata(4)), "the group was at 99"),
     ],
 )
 def test_a_commit_that_does_not_belong_to_the_state(
@@ -356,10 +355,10 @@ def test_other_windows(local: EventLog, stopped: Group, config: WindowConfig) ->
 def test_the_same_windows_in_other_words(local: EventLog, stopped: Group) -> None:
     config = WindowConfig(seq_len=4, freq="60s")
     assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, WindowStore(config)).position == 4
-    assert checkpoint.config_hash(WindowConfig(seq_len=4, max_gap=1)) == checkpoint.config_hash(WindowConfig(seq_len=4))
+    assert codec.config_hash(WindowConfig(seq_len=4, max_gap=1)) == codec.config_hash(WindowConfig(seq_len=4))
 
 
-@pytest.mark.parametrize("metadata", ["", checkpoint.encode_metadata(0)])
+@pytest.mark.parametrize("metadata", ["", codec.encode_metadata(0)])
 def test_a_commit_without_state(local: EventLog, stopped: Group, metadata: str) -> None:
     other = Group(local, stopped.topic, f"group-{next(names)}")
     refused(local, other, "without the partition's record", Commit(3, metadata))
@@ -374,8 +373,8 @@ def test_a_corrupt_record_of_the_partition(local: EventLog, stopped: Group) -> N
 def test_another_topic_of_the_same_name(local: EventLog, stopped: Group, changed: dict[str, object]) -> None:
     mine = {"position": 4, "partitions": 1, "topic_id": local.topic_id(stopped.topic)}
     record = PartitionRecord(**(mine | changed))  # type: ignore[arg-type]
-    write(local, stopped.state_topic, 0, [(b"partition", checkpoint.encode_partition(record))])
-    refused(local, stopped, "another topic", Commit(7, checkpoint.encode_metadata(4)))
+    write(local, stopped.state_topic, 0, [(b"partition", codec.encode_partition(record))])
+    refused(local, stopped, "another topic", Commit(7, codec.encode_metadata(4)))
 
 
 def test_a_state_topic_with_other_partitions(local: EventLog, stopped: Group) -> None:
@@ -394,7 +393,7 @@ def test_a_newer_format(local: EventLog, stopped: Group) -> None:
 
 def test_the_format_before(local: EventLog, stopped: Group) -> None:
     """What version 0.1 wrote: no times, nothing that waits, no stream time, and a checksum without the key."""
-    config = checkpoint.config_hash(CONFIG)
+    config = codec.config_hash(CONFIG)
     values, observed = np.array([1.5, 2.5], "<f4").tobytes(), np.packbits([True, False]).tobytes()
     series = b"\x01" + msgspec.msgpack.encode((config, 28_333_335, START + 60_000, 2, values, observed))
     partition = b"\x01" + msgspec.msgpack.encode((4, 1, local.topic_id(stopped.topic)))
@@ -432,69 +431,3 @@ def test_what_the_log_no_longer_has_is_said(
     assert contents(stopped.store) == contents(uninterrupted(known, CONFIG))
     assert len(stopped.poll(100)) > 0
     stopped.end()
-
-
-times = st.integers(-(2**60), 2**60)
-waiting = st.builds(Waiting, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3))
-states = st.integers(0, 9).flatmap(
-    lambda steps: st.builds(
-        SeriesState,
-        values=hnp.arrays(np.float32, (steps, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
-        observed=hnp.arrays(np.bool_, (steps, 3)),
-        step=st.integers(-(2**40), 2**40),
-        ts=times,
-        times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
-        heard=times,
-        waiting=st.lists(waiting, min_size=not steps, max_size=3),
-    )
-)
-
-
-@given(states, st.binary(min_size=8, max_size=8))
-def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) -> None:
-    name, decoded = checkpoint.decode_series(config, b"s:pump", checkpoint.encode_series(config, "pump", state))
-    assert name == "pump"
-    assert decoded.values.dtype == np.float32
-    assert decoded.values.tobytes() == state.values.tobytes()
-    np.testing.assert_array_equal(decoded.observed, state.observed)
-    np.testing.assert_array_equal(decoded.times, state.times)
-    assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
-    assert (decoded.heard, decoded.waiting) == (state.heard, state.waiting)
-
-
-@given(states, st.data())
-def test_changed_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
-    key = b"s:pump"
-    both = bytearray(key + checkpoint.encode_series(b"", "pump", state))
-    both[data.draw(st.integers(0, len(both) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    with pytest.raises(CorruptState):
-        checkpoint.decode_series(b"", bytes(both[: len(key)]), bytes(both[len(key) :]))
-
-
-@given(states, st.data())
-def test_missing_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
-    encoded = checkpoint.encode_series(b"", "pump", state)
-    with pytest.raises(CorruptState):
-        checkpoint.decode_series(b"", b"s:pump", encoded[: data.draw(st.integers(0, len(encoded) - 1))])
-
-
-def test_whole_bytes_of_something_else_are_noticed() -> None:
-    record = PartitionRecord(position=1, partitions=2, topic_id="three")
-    assert checkpoint.decode_partition(checkpoint.encode_partition(record)) == record
-    with pytest.raises(CorruptState):
-        checkpoint.decode_series(b"", b"partition", checkpoint.encode_partition(record))
-
-
-@given(st.integers(0, 2**63 - 1))
-def test_metadata_comes_back(replay_from: int) -> None:
-    metadata = checkpoint.encode_metadata(replay_from)
-    assert metadata.isascii()
-    assert len(metadata) < 50
-    assert checkpoint.decode_metadata(metadata) == replay_from
-    assert checkpoint.decode_metadata(metadata.replace("tidecast:1", "tidecast:2")) is None
-
-
-@given(st.text())
-def test_metadata_of_others_is_not_ours(metadata: str) -> None:
-    assert checkpoint.decode_metadata(metadata) is None
-    assert checkpoint.decode_metadata(f"tidecast:1:{metadata}") is None

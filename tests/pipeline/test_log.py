@@ -25,6 +25,7 @@ from pipeline.log import (
     LogUnavailable,
     Member,
     MembershipLost,
+    Policy,
     Record,
     Undecodable,
     UnknownTopic,
@@ -107,6 +108,8 @@ def test_a_topic_that_does_not_exist(log: EventLog, fresh: Fresh) -> None:
     calls: list[Callable[[], object]] = [
         lambda: log.partitions(missing),
         lambda: log.topic_id(missing),
+        lambda: log.policy(missing),
+        lambda: log.committed("g", missing),
         lambda: log.bounds(missing),
         lambda: log.offsets_at(missing, 0),
         lambda: list(log.read(missing, 0, 0, 1)),
@@ -184,6 +187,41 @@ def test_a_compacted_topic_keeps_each_keys_newest(log: EventLog, fresh: Fresh) -
     assert newest == {b"0": None, b"1": b"4", b"2": b"5"}
 
 
+def test_a_topics_policy(log: EventLog, topic: str, fresh: Fresh) -> None:
+    state = fresh("state")
+    log.create_topic(state, 1, compacted=True)
+    policy = log.policy(topic)
+    assert not policy.compacted
+    assert (policy.replication, policy.min_insync, policy.brokers) == (1, 1, 1)
+    assert policy.max_message_bytes >= 1_000_000
+    compacted = log.policy(state)
+    assert compacted.compacted
+    assert (compacted.retention_ms, compacted.retention_bytes) == (None, None)
+
+
+def test_retention_is_part_of_a_topics_policy(kafka_bootstrap: str, fresh: Fresh) -> None:
+    limits = {"retention.ms": "60000", "retention.bytes": "5000", "max.message.bytes": "2000"}
+    both, unlimited = fresh("orders"), fresh("orders")
+    with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
+        admin.create_topics({both: {"num_partitions": 1, "configs": limits | {"cleanup.policy": "compact,delete"}}})
+        admin.create_topics({unlimited: {"num_partitions": 1, "configs": {"retention.ms": "-1"}}})
+    with contextlib.closing(connect(kafka_bootstrap)) as log:
+        assert log.policy(both) == Policy(True, 60_000, 5_000, 1, 1, 2_000, 1)
+        assert log.policy(unlimited)[:3] == (False, None, None)
+
+
+def test_a_groups_offsets_without_being_in_it(log: EventLog, topic: str, fresh: Fresh) -> None:
+    group = fresh("group")
+    assert log.committed(group, topic) == {}
+    write(log, topic, 0, range(3))
+    member = started(log, group, topic)
+    member.commit({0: Commit(2, "meta")})
+    assert log.committed(group, topic) == {0: Commit(2, "meta")}
+    member.commit({1: Commit(0)})
+    assert log.committed(group, topic) == {0: Commit(2, "meta"), 1: Commit(0)}
+    assert log.committed(fresh("group"), topic) == {}
+
+
 def test_nothing_before_a_seek(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(3))
     write(log, topic, 1, range(3))
@@ -246,6 +284,34 @@ def test_new_records_arrive_soon(log: EventLog, topic: str, fresh: Fresh) -> Non
     began = time.monotonic()
     assert numbers(polled(member, 1)[1]) == [7]
     assert time.monotonic() - began < 3
+
+
+def test_how_much_lies_beyond_a_members_position(log: EventLog, topic: str, fresh: Fresh) -> None:
+    member = log.join(fresh("group"), topic)
+    assert assigned(member, 2) == {0, 1}
+    write(log, topic, 0, range(10))
+    assert member.behind() == {}, "nothing is read before a seek"
+    member.seek(0, 4)
+    assert member.behind() == {0: 6}
+    assert len(polled(member, 6)[0]) == 6
+    assert member.behind() == {0: 0}
+
+
+def test_what_nobody_will_ever_read_is_not_behind(log: EventLog, topic: str, fresh: Fresh) -> None:
+    """Markers of transactions, and what was aborted, take offsets at the end of a topic."""
+    member = started(log, fresh("group"), topic)
+    with contextlib.closing(log.writer(fresh("writer"))) as writer:
+        ends: list[Callable[[], None]] = [lambda: writer.commit({}, member), writer.abort]
+        for end in ends:
+            writer.begin()
+            writer.send(topic, 0, None, b"1")
+            writer.flush()
+            end()
+    assert len(polled(member, 1)[0]) == 1
+    deadline = time.monotonic() + 20
+    while any(member.behind().values()):
+        assert time.monotonic() < deadline
+        member.poll(0.1, 100)
 
 
 def test_a_transaction_is_whole(log: EventLog, topic: str, fresh: Fresh) -> None:

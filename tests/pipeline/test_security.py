@@ -324,6 +324,8 @@ def test_rights_that_are_missing(broker: Broker, boss: EventLog, fresh: Fresh) -
             "creating .*Topic|topic .*Topic": lambda: log.create_topic(fresh("new"), 1),
             "writing .*Authorization": lambda: write(log, seen),
             "reading.*Topic": lambda: list(log.read(seen, 0, 0, 1)),
+            "settings can't be read.*DescribeConfigs": lambda: log.policy(seen),
+            "offsets of group .*Group": lambda: log.committed(fresh("group"), seen),
             "writing .*TransactionalId": lambda: log.writer(fresh("writer")),
             "group .*Group": lambda: log.join(fresh("group"), seen).poll(5, 1),
         }

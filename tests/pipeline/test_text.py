@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import checkpoint
-from pipeline.checkpoint import PartitionRecord
+from pipeline.codec import PartitionRecord, encode_metadata
 from pipeline.connect import connect
 from pipeline.events import MAX_HEADERS, MAX_VALUE_BYTES, Event, InvalidEvent
 from pipeline.log import Commit, EventLog, Member
@@ -305,7 +305,7 @@ def test_a_checkpoint_without_states_is_where_to_go_on(tmp_path: Path) -> None:
         (start, end) = log.bounds("labels-state")[0]
         keys = [record.key for records in log.read("labels-state", 0, start, end) for record in records]
         assert keys == [b"partition"]
-        member.commit({0: Commit(7, checkpoint.encode_metadata(4))})
+        member.commit({0: Commit(7, encode_metadata(4))})
         writer.close()
         member.close()
 

@@ -334,6 +334,17 @@ def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> 
     assert minutes_of(store.take()) == [[0, 1], [5, 11], [12, 13]]
 
 
+def test_a_lower_limit_lets_those_go_on_that_are_there() -> None:
+    store, smaller = WindowStore(WindowConfig(seq_len=2)), WindowStore(WindowConfig(seq_len=2), limit=1)
+    for event in [*of_minutes(0), *of_minutes(0, series="b")]:
+        store.push(event)
+    for name in store:
+        smaller.restore(name, of(store, name))
+    assert all(smaller.push(of_minutes(1, series=name)[0]) for name in "ab")
+    with pytest.raises(InvalidEvent, match="series_limit"):
+        smaller.push(of_minutes(1, series="c")[0])
+
+
 def test_a_record_too_many_still_moves_stream_time() -> None:
     store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=1)
     store.push(of_minutes(0)[0])

@@ -1,0 +1,204 @@
+"""Dead letters: what there is, as a table, and as a file in which a person repairs them (deploy.redrive sends it)."""
+
+import hashlib
+import heapq
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import msgspec
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deploy.config import ConfigError, open_log
+from deploy.console import say
+from pipeline.log import EventLog, Record
+from pipeline.tail import moment, safe
+
+OURS = "tidecast."
+"""What the names of the headers begin with that tell about a letter; its record's own come before them."""
+
+
+class Base64(msgspec.Struct, frozen=True):
+    """Bytes that are no UTF-8."""
+
+    base64: bytes
+
+
+Content = str | Base64
+"""Bytes as a person can read and change them in a file of JSON lines."""
+
+
+class Letter(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A record that was no event: where it was, why it was refused, and what is kept of it. A line of the file."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """The record's own, epoch milliseconds."""
+    reason: str
+    detail: str
+    key: Content | None
+    value: Content | None
+    headers: list[tuple[str, Content]] = []
+    letter: str
+    """The letter itself: its topic/partition/offset."""
+    cut: str = ""
+    """The sha256 of the part of the value that is kept, if that is not all of it."""
+
+
+def content(raw: bytes) -> Content:
+    """Bytes as text, or in base64 where they are no UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Base64(raw)
+
+
+def raw(content: Content) -> bytes:
+    """The bytes that a file's content stands for."""
+    return content.encode() if isinstance(content, str) else content.base64
+
+
+def read_letter(record: Record) -> Letter | None:
+    """The letter in a record of a dead-letter topic; None for a record that is none."""
+    about = dict(record.headers)  # ours come last: the refused record's may be called like them
+    facts = {name.removeprefix(OURS): (fact or b"").decode(errors="replace") for name, fact in about.items()}
+    value = record.value or b""
+    digest = hashlib.sha256(value).hexdigest()
+    try:
+        timestamp = int(facts["timestamp"])
+        return Letter(
+            topic=facts["topic"],
+            partition=int(facts["partition"]),
+            offset=int(facts["offset"]),
+            timestamp=timestamp if timestamp >= 0 else record.timestamp,
+            reason=facts["reason"],
+            detail=facts["detail"],
+            key=None if record.key is None else content(record.key),
+            value=content(value),
+            headers=[(name, content(own or b"")) for name, own in record.headers if not name.startswith(OURS)],
+            letter=f"{record.topic}/{record.partition}/{record.offset}",
+            cut="" if digest == facts["sha256"] else digest,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[Letter]:
+    """A dead-letter topic's letters, or those with one reason. Raises ConfigError if it has records but no letters."""
+    found = others = 0
+    for partition, bounds in log.bounds(topic).items():
+        for records in log.read(topic, partition, *bounds):
+            for letter in map(read_letter, records):
+                found, others = found + (letter is not None), others + (letter is None)
+                if letter is not None and reason in (None, letter.reason):
+                    yield letter
+    if others and not found:
+        raise ConfigError(f"{topic} holds no dead letters: those of a service are on GROUP-dead-letters")
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many letters have a reason, the times of the first and the last of their records, and what one says."""
+
+    count: int
+    first: int
+    last: int
+    detail: str
+
+    def add(self, letter: Letter) -> None:
+        """Count one more."""
+        self.count += 1
+        self.first, self.last = min(self.first, letter.timestamp), max(self.last, letter.timestamp)
+
+
+class Summary(NamedTuple):
+    """The tally of each reason, the most frequent first, and the newest letters, the newest last."""
+
+    reasons: dict[str, Tally]
+    newest: list[Letter]
+
+
+def summarise(found: Iterator[Letter], last: int) -> Summary:
+    """Count letters, and keep the `last` newest."""
+    reasons: dict[str, Tally] = {}
+
+    def tallied() -> Iterator[Letter]:
+        for letter in found:
+            tally = reasons.setdefault(letter.reason, Tally(0, letter.timestamp, letter.timestamp, letter.detail))
+            tally.add(letter)
+            yield letter
+
+    all_of_them = tallied()
+    newest = heapq.nlargest(last, all_of_them, key=lambda letter: (letter.timestamp, letter.partition, letter.offset))
+    deque(all_of_them, maxlen=0)  # the 0 largest are found without a look
+    ranked = sorted(reasons.items(), key=lambda item: -item[1].count)
+    return Summary(dict(ranked), newest[::-1])
+
+
+def show(bootstrap: str, topic: str, last: int, reason: str | None, as_json: bool) -> dict[str, object]:
+    """`tidecast dead-letters`: print what there is, unless it is wanted as JSON; the counts."""
+    with closing(open_log(bootstrap)) as log:
+        reasons, newest = summarise(letters(log, topic, reason), last)
+    if not as_json:
+        _print(topic, reasons, newest)
+    count = sum(tally.count for tally in reasons.values())
+    return {"topic": topic, "letters": count, "reasons": {name: asdict(tally) for name, tally in reasons.items()}}
+
+
+def _print(topic: str, reasons: dict[str, Tally], newest: list[Letter]) -> None:
+    console = Console(highlight=False, emoji=False)
+    if not reasons:
+        console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
+        return
+    table = Table(title=Text(topic), title_justify="left", box=SIMPLE)
+    table.add_column("reason", no_wrap=True)
+    table.add_column("letters", no_wrap=True, justify="right")
+    for heading in ("first", "last"):
+        table.add_column(heading, width=10)  # date over time
+    table.add_column("for example")
+    for name, tally in reasons.items():
+        row = (safe(name), f"{tally.count:,}", moment(tally.first), moment(tally.last), safe(tally.detail))
+        table.add_row(*map(Text, row))
+    console.print(table)
+    for letter in newest:
+        where = f"{moment(letter.timestamp)} {safe(letter.topic)}/{letter.partition}:{letter.offset}"
+        value = safe(raw(letter.value or ""))
+        line = Text.assemble((where, "dim"), " ", (safe(letter.reason), "bold"), f": {safe(letter.detail)} | {value}")
+        console.print(line, soft_wrap=True)
+
+
+def export(bootstrap: str, topic: str, file: str, reason: str | None) -> dict[str, object]:
+    """`tidecast dead-letters --export`: write letters as JSON lines, each refused record once; how many.
+
+    A service that was killed may have written a letter twice. Raises ConfigError for a file that is there already.
+    """
+    encode, written = msgspec.json.Encoder().encode, set[tuple[Any, ...]]()
+    with closing(open_log(bootstrap)) as log, _opened(file) as target:
+        for letter in letters(log, topic, reason):
+            origin = (letter.topic, letter.partition, letter.offset)
+            if origin not in written:
+                written.add(origin)
+                target.write(encode(letter).decode() + "\n")
+    say(f"{len(written):,} letters of {topic} to {'stdout' if file == '-' else file}")
+    return {"topic": topic, "exported": len(written)}
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[TextIO]:
+    if file == "-":
+        yield sys.stdout
+        return
+    try:
+        with Path(file).open("x", encoding="utf-8", newline="\n") as target:  # what is there may be repaired already
+            yield target
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
