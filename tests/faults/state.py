@@ -14,7 +14,7 @@ from world import PARTITIONS, RECORDS, SERIES, Load, Row, Unexpected, World, row
 
 from model.registry import Registry
 from model.spec import MODEL_FILE
-from pipeline.checkpoint import PARTITION_KEY, SERIES_PREFIX, decode_metadata
+from pipeline.codec import PARTITION_KEY, SERIES_PREFIX, decode_metadata
 
 HALF = RECORDS // 2
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"

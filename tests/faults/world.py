@@ -25,7 +25,7 @@ from deploy.config import Guarantee
 from model.export import export
 from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
-from pipeline.checkpoint import PARTITION_KEY, CorruptState, decode_partition
+from pipeline.codec import PARTITION_KEY, CorruptState, decode_partition
 from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.log import UnknownTopic
