@@ -93,13 +93,14 @@ def latency(world: World) -> list[Figure]:
 
 
 @fault("the answer to EndTxn lost, 200 times", "asked again, or 75 and restart: each once")
-def end_transaction_lost(world: World) -> None:
+def end_transaction_lost(world: World) -> Figure:
     world.serve_from = world.cluster.lost_answers_bootstrap
-    world.serve()
+    service = world.serve()
     with world.flowing():
         world.again()
         world.cluster.lost_answers.lose(trials)
         world.until(lambda: world.cluster.lost_answers.left == 0, f"fewer than {trials} were lost", 600)
+    return Figure("restarts", len(service.codes), trials, "")
 
 
 @fault("brokers as slow as 20 KB/s for 60 s", "slows down; lost 0; memory <= the usual + 100 MiB", BOTH, lane=True)
