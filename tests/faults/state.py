@@ -10,14 +10,16 @@ from faults import BOTH, Figure, fault
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from oracle import Forgotten, History, Oracle, read
-from world import PARTITIONS, RECORDS, SERIES, Load, Row, Unexpected, World, row, rows
+from world import PARTITIONS, RECORDS, ROOT, SERIES, Load, Row, Unexpected, World, row, rows
 
 from model.registry import Registry
 from model.spec import MODEL_FILE
 from pipeline.codec import PARTITION_KEY, SERIES_PREFIX, decode_metadata
 
 HALF = RECORDS // 2
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds) and None"
+"""Python's own sleep fails under libfaketime, which takes its monotonic deadline for a moment of the faked clock."""
 LIMIT = 5_000
 
 
@@ -225,8 +227,9 @@ def newer(world: World, history: History) -> History:
     needs="faketime",
 )
 def wrong_clock(world: World, offset: str) -> None:
+    (world.folder / "sitecustomize.py").write_text(SLEEP)
     clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    service = world.serve(environment=clock)
+    service = world.serve(environment={**clock, "PYTHONPATH": f"{ROOT}:{world.folder}"})
     with world.flowing(rate=2000):
         world.again()
         service.kill()

@@ -174,7 +174,7 @@ class Service:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self._folder,
-                env={**os.environ, **self._environment, "PYTHONPATH": str(ROOT), "TIDECAST_FAILPOINT": failpoint},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self._environment, "TIDECAST_FAILPOINT": failpoint},
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
