@@ -2,6 +2,8 @@
 # make test            the test suite; with KAFKA_HOME set, on a real Kafka too
 # make check           style, types, import rules
 # make test-serving    serving from an environment without torch and polars, from a file and from an MLflow server
+# make faults          every fault that delivery survives, on three real brokers, in about 40 minutes; needs KAFKA_HOME,
+#                      TOXIPROXY (a folder with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
 # make audit           known holes in the pinned dependencies (PyPI is asked), and what they are in sbom.json
 # make lock            write requirements.lock anew, from a fresh environment
@@ -11,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check test-serving bench audit lock clean
+.PHONY: demo test check test-serving faults bench audit lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
@@ -32,6 +34,9 @@ test-serving: $(VENV)/.installed
 	! $(VENV)-serving/bin/python -c "import polars"
 	TIDECAST_SERVING_PYTHON=$(CURDIR)/$(VENV)-serving/bin/python \
 	  $(BIN)/python -m pytest tests/integration -k "neither_torch or registry_server or no_text" $(ARGS)
+
+faults: $(VENV)/.installed
+	$(BIN)/python tests/faults/matrix.py $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)

@@ -6,23 +6,13 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
-
-from model.export import export
-from model.lstm import build
-from model.spec import Card, InputSpec, OutputSpec, Setting
-
-SEQ_LEN, HORIZON = 12, 4
+from world import tiny_model
 
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of one-minute steps: 12 back, 4 ahead."""
-    inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
-    settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
-    card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export(build(inputs, outputs, "segment", settings), card, path)
-    return path
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
 @pytest.fixture(scope="session")

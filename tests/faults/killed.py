@@ -1,0 +1,140 @@
+"""Services that are killed, stopped, or asked to end."""
+
+import random
+import time
+
+from faults import BOTH, Figure, fault
+from world import RECORDS, SESSION_S, Unexpected, World
+
+from pipeline.failpoint import STEPS
+
+LATER = {"offsets-sent": 12, "pass-begun": 8, "pass-sent": 8, "pass-committed": 8}
+"""The count at which a step is beyond a new group's first checkpoints; others are at the fifth."""
+FENCED = (*STEPS[: STEPS.index("committed")], "pass-begun", "pass-sent")
+"""The steps from which on something would still be committed."""
+PASS = ("pass-begun", "pass-sent", "pass-committed")
+TAKEN_OVER = ("assigned", "restored", "replayed")
+
+
+def under_load(world: World, step: str) -> int:
+    """The count at which a step is reached in the middle of things."""
+    if step == "offsets-sent" and world.guarantee == "at-least-once":
+        return LATER["pass-sent"]
+    return LATER.get(step, 2 if step in TAKEN_OVER else 5)
+
+
+def begin(world: World, step: str) -> None:
+    """A life before, for the steps in which one is taken up again."""
+    if step in TAKEN_OVER:
+        life = world.serve()
+        world.load.send(RECORDS // 10)
+        world.drained()
+        life.terminate()
+        life.ended()
+
+
+@fault(
+    "kill -9 in mid-batch, 30 times, static member",
+    "exactly once each once, at least once a batch a kill again; ready again in 10 s",
+    BOTH,
+)
+def thirty_kills(world: World) -> Figure:
+    return kills(world, 30, 10, "--static")
+
+
+@fault(
+    "kill -9 in mid-batch, 6 times, dynamic member",
+    "the same; ready again within the session time-out and 5 s",
+    BOTH,
+)
+def dynamic_kills(world: World) -> Figure:
+    return kills(world, 6, SESSION_S + 5)
+
+
+def kills(world: World, times: int, limit: float, *options: str) -> Figure:
+    service, moment, slowest = world.serve("a", *options), random.Random(times), 0.0
+    with world.flowing(rate=150, pace=0.02):
+        world.again()
+        for _ in range(times):
+            world.lasting(moment.uniform(0.1, 3))
+            service.kill()
+            slowest = max(slowest, world.again())
+    return Figure("ready again", slowest, limit)
+
+
+@fault(f"kill -9 at each of {len(STEPS)} steps", "atomic: each once; at least once, a batch a kill again", BOTH)
+def kill_at_each_step(world: World, records: int = RECORDS) -> None:
+    portion = records // (len(PASS) + len(STEPS))
+    for step in PASS:  # of a new group's first passes
+        end_at(world, step, 2, portion)
+    for step in STEPS:
+        in_last_pass = step in PASS or (step == "offsets-sent" and world.guarantee == "at-least-once")
+        end_at(world, step, 3 if in_last_pass else 2 if step in TAKEN_OVER else 1, portion, in_last_pass)
+    world.serve("a", "--static")
+
+
+def end_at(world: World, step: str, count: int, records: int, in_last_pass: bool = False) -> None:
+    """A life that is over when it comes to a step."""
+    life = world.serve("a", "--static", failpoint=f"{step}:{count}", supervised=False)
+    world.load.send(records)
+    if in_last_pass:
+        world.drained()
+        life.terminate()
+    if (code := life.ended()) != -9:
+        raise Unexpected(f"at {step} it ended with {code}")
+
+
+@fault("kill -9, no restart", "the other instance takes over in 35 s", BOTH)
+def other_takes_over(world: World) -> Figure:
+    one = world.serve("a", supervised=False)
+    world.serve("b")
+    with world.flowing():
+        world.until(lambda: world.members() == 2, "two never joined")
+        world.again()
+        one.kill()
+        behind = {partition: where.offset for partition, where in world.positions().items()}
+        taken = world.until(
+            lambda: all(world.positions()[partition].offset > offset for partition, offset in behind.items()),
+            "the other did not take over",
+        )
+    return Figure("taken over", taken, 35)
+
+
+@fault("SIGTERM under load, 5 times", "finishes the batch, leaves the group, exit 0 in 10 s; each once", BOTH)
+def sigterm(world: World) -> Figure:
+    slowest = 0.0
+    with world.flowing():
+        for _ in range(5):
+            service = world.serve()
+            world.again()
+            asked = time.monotonic()
+            service.terminate()
+            if code := service.ended():
+                raise Unexpected(f"it ended with {code}")
+            slowest = max(slowest, time.monotonic() - asked)
+            world.until(lambda: world.members() == 0, "it did not leave its group", 1)
+    world.serve()
+    return Figure("ended", slowest, 10)
+
+
+@fault(
+    "zombie: SIGSTOP 40 s at each step, then SIGCONT",
+    "the other takes over in 35 s; fenced, it ends with 75: 0 zombie commits and checkpoints",
+    BOTH,
+    cases=STEPS,
+)
+def zombie(world: World, step: str) -> Figure:
+    begin(world, step)
+    with world.flowing(rate=150):
+        first = world.serve("a", failpoint=f"{step}:{under_load(world, step)}:stop", supervised=False)
+        world.until(first.is_stopped, f"it never came to {step}")
+        stopped = time.monotonic()
+        world.serve("b")
+        taken = world.again()
+        world.lasting(40 - (time.monotonic() - stopped))
+        first.resume()
+        world.repeats += 2048
+        if step in FENCED and (code := first.ended(30)) != 75:
+            raise Unexpected(f"the zombie ended with {code}")
+        world.again()
+    return Figure("taken over", taken, 35)

@@ -1,0 +1,284 @@
+"""Topics, offsets, checkpoints and clocks that are not what they were."""
+
+import contextlib
+import itertools
+import shutil
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from faults import BOTH, Figure, fault
+from kafka import KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
+from oracle import Forgotten, History, Oracle, read
+from world import PARTITIONS, RECORDS, ROOT, SERIES, Load, Row, Unexpected, World, row, rows
+
+from model.registry import Registry
+from model.spec import MODEL_FILE
+from pipeline.codec import PARTITION_KEY, SERIES_PREFIX, decode_metadata
+
+HALF = RECORDS // 2
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds) and None"
+"""Python's own sleep fails under libfaketime, which takes its monotonic deadline for a moment of the faked clock."""
+LIMIT = 5_000
+
+
+def first_half(world: World, records: int = HALF) -> None:
+    """A service's life with a graceful end."""
+    service = world.serve()
+    world.load.send(records)
+    world.drained()
+    service.terminate()
+    service.ended()
+
+
+def refused(world: World, way_out: str) -> None:
+    """The next life must end with 78, and say what to do."""
+    service = world.serve("a", supervised=False)
+    if (code := service.ended()) != 78 or way_out not in service.said:
+        raise Unexpected(f"it ended with {code}: {service.said}")
+
+
+@fault("partition count changed while down", "refused, with the way out: 78", judged=False)
+def more_partitions(world: World) -> None:
+    first_half(world)
+    world.admin.create_partitions({world.topic: PARTITIONS + 1})
+    world.until(lambda: world.log.partitions(world.topic) > PARTITIONS, "no partition was added")
+    refused(world, "")
+
+
+@fault("topic replaced while down", "refused, with the way out: 78", judged=False)
+def replaced_topic(world: World) -> None:
+    first_half(world)
+    before = world.log.topic_id(world.topic)
+    world.admin.delete_topics([world.topic])
+    world.until(lambda: world.log.create_topic(world.topic, PARTITIONS) == PARTITIONS, "it was not made again")
+    world.until(lambda: world.log.topic_id(world.topic) != before, "it is still the old one")
+    refused(world, "Use another group")
+
+
+@fault("committed offset no longer in the log", "refused, with the way out: 78", judged=False)
+def committed_gone(world: World) -> None:
+    first_half(world)
+    world.load.send(HALF // 2)
+    world.delete_before(nearly_all(world))
+    refused(world, "--on-lost earliest")
+
+
+@fault("the same, with --on-lost earliest", "says what it leaves out, and goes on from the earliest", BOTH)
+def goes_on_from_earliest(world: World) -> None:
+    first_half(world)
+    committed = {partition: where.offset for partition, where in world.positions().items()}
+    world.load.send(HALF // 2)
+    gone, history = nearly_all(world), read(world.log, world.topic)
+    world.delete_before(gone)
+    service = world.serve("a", "--on-lost", "earliest")
+    world.drained()
+    if service.said.count("were deleted before they were read") != PARTITIONS:
+        raise Unexpected(f"it did not say so: {service.said}")
+    kept = {
+        partition: [each for each in records if not committed[partition] <= each.offset < gone[partition]]
+        for partition, records in history.items()
+    }
+    world.load.send(HALF // 2)
+    world.expected = world.oracle.expect(joined(kept, read(world.log, world.topic)))
+
+
+def nearly_all(world: World) -> dict[int, int]:
+    """Offsets that leave little of each partition."""
+    return {partition: end - 100 for partition, (_, end) in world.log.bounds(world.topic).items()}
+
+
+def joined(before: History, after: History) -> History:
+    """Records read before a deletion, and those that came later."""
+    return {
+        partition: [*records, *(each for each in after[partition] if each.offset > records[-1].offset)]
+        for partition, records in before.items()
+    }
+
+
+@fault(
+    "a checkpoint record corrupt, each kind of byte",
+    "that series starts empty, counted and said; the others' outputs equal",
+    BOTH,
+)
+def corrupt_checkpoint(world: World) -> None:
+    first_half(world)
+    forgotten = {partition: corrupted(world, partition) for partition in range(PARTITIONS)}
+    service = world.serve()
+    world.load.send(HALF)
+    world.drained()
+    if any(f"{len(each.series)} series start with empty windows" not in service.said for each in forgotten.values()):
+        raise Unexpected(f"it did not say so: {service.said}")
+    world.expected = world.oracle.expect(read(world.log, world.topic), forgotten)
+
+
+def corrupted(world: World, partition: int) -> Forgotten:
+    """Flip a bit in the states of a partition's first series, in another place of each."""
+    newest = {record.key or b"": record.value or b"" for record in read(world.log, world.state)[partition]}
+    states = sorted((key, value) for key, value in newest.items() if key.startswith(SERIES_PREFIX))
+    flipped = [(key, flip(value, place)) for (key, value), place in zip(states, places(states[0][1]), strict=False)]
+    flipped.append((states[-1][0], states[-2][1]))  # whole, under another one's key
+    overwrite(world, partition, flipped)
+    names = [key.removeprefix(SERIES_PREFIX).decode() for key, _ in flipped]
+    return Forgotten(world.positions()[partition].offset, names)
+
+
+def overwrite(world: World, partition: int, states: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write to the state topic, as no service would."""
+    with contextlib.closing(KafkaProducer(bootstrap_servers=world.bootstrap.split(","))) as producer:
+        for key, value in states:
+            producer.send(world.state, value, key, partition=partition)
+        producer.flush()
+
+
+def places(record: bytes) -> tuple[int, ...]:
+    """One in each part of a series' record: format, array, config, step, time, values, marks, checksum."""
+    config, *_ = msgspec.msgpack.decode(record[1:-4])
+    step = 2 + 2 + len(config)
+    return (0, 1, 4, step + 1, step + 7, len(record) // 2, len(record) - 5, len(record) - 1)
+
+
+def flip(record: bytes, place: int) -> bytes:
+    return record[:place] + bytes((record[place] ^ 1,)) + record[place + 1 :]
+
+
+@fault(
+    "a partition's checkpoint record corrupt, or its commit's metadata",
+    "each tells what the other should be, which is said; outputs equal",
+    cases=("record", "metadata"),
+)
+def one_position_corrupt(world: World, which: str) -> None:
+    first_half(world)
+    (corrupt_record if which == "record" else corrupt_metadata)(world)
+    service = world.serve()
+    world.load.send(HALF)
+    world.drained()
+    if f"{which} is corrupt" not in service.said:
+        raise Unexpected(f"it did not say so: {service.said}")
+
+
+@fault("both of them corrupt", "refused, with the way out: 78", judged=False)
+def both_positions_corrupt(world: World) -> None:
+    first_half(world)
+    corrupt_record(world)
+    corrupt_metadata(world)
+    refused(world, "Use another group")
+
+
+def corrupt_record(world: World) -> None:
+    newest = {record.key: record.value or b"" for record in read(world.log, world.state)[0]}
+    overwrite(world, 0, [(PARTITION_KEY, flip(newest[PARTITION_KEY], 8))])
+
+
+def corrupt_metadata(world: World) -> None:
+    where = world.positions()[0]
+    changed = OffsetAndMetadata(where.offset, where.metadata[:-1] + "x", -1)
+    world.admin.alter_group_offsets(world.group, {TopicPartition(world.topic, 0): changed})
+
+
+@fault(
+    "retention shorter than the look-back; one series a thousand times slower",
+    "checkpoint and tail: outputs equal after restarts",
+    BOTH,
+)
+def short_retention(world: World) -> None:
+    source = with_a_slow_one()
+    history: History = {partition: [] for partition in range(PARTITIONS)}
+    with contextlib.closing(Load(world.bootstrap, world.topic, source)) as load:
+        for _ in range(10):
+            service = world.serve("a", "--static")
+            load.send(RECORDS // 10)
+            world.drained()
+            service.terminate()
+            service.ended()
+            service = world.serve("a", "--static", supervised=False)
+            load.send(RECORDS // 10)
+            world.again()
+            service.kill()
+            history = {p: [*history[p], *new] for p, new in newer(world, history).items()}
+            world.delete_before({p: decode_metadata(at.metadata) or 0 for p, at in world.positions().items()})
+    world.serve("a", "--static")
+    world.expected = world.oracle.expect(history)
+
+
+def with_a_slow_one() -> Iterator[Row]:
+    """Each thousandth record is one of a series that so comes to a window in the whole load only."""
+    for number, each in enumerate(rows()):
+        if number % 1000 == 0:
+            yield row(PARTITIONS * SERIES, number // 1000, float(number))
+        yield each
+
+
+def newer(world: World, history: History) -> History:
+    """What came since."""
+    ends = {partition: records[-1].offset if records else -1 for partition, records in history.items()}
+    found = read(world.log, world.topic)
+    return {
+        partition: [each for each in records if each.offset > ends[partition]] for partition, records in found.items()
+    }
+
+
+@fault(
+    "machine clock a day ahead, and a day behind",
+    "event time and record timestamps only: outputs equal",
+    BOTH,
+    cases=("+1d", "-1d"),
+    needs="faketime",
+)
+def wrong_clock(world: World, offset: str) -> None:
+    (world.folder / "sitecustomize.py").write_text(SLEEP)
+    clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    service = world.serve(environment={**clock, "PYTHONPATH": f"{ROOT}:{world.folder}"})
+    with world.flowing(rate=2000):
+        world.again()
+        service.kill()
+        world.again()
+
+
+@fault(
+    "a million series",
+    f"new ones above the cap of {LIMIT:,} a partition become dead letters; memory bounded",
+    alone=True,
+)
+def million_series(world: World) -> Figure:
+    service = world.serve("a", "--series-limit", str(LIMIT))
+    world.load.send(HALF)
+    world.drained()
+    usual = service.peak()
+    new = (row(number, 0, 1.0) for number in itertools.count(SERIES))
+    with contextlib.closing(Load(world.bootstrap, world.topic, new)) as load:
+        load.send(1_000_000)
+    world.load.send(HALF)
+    world.drained(600)
+    peak = service.peak()
+    world.expected = world.oracle.expect(read(world.log, world.topic), limit=LIMIT)
+    return Figure("more memory", peak - usual, 150, "MiB")
+
+
+@fault(
+    "the cached model cut short, or a bit of it flipped",
+    "its digest is wrong: fetched anew, the right one serves",
+    cases=("cut", "flipped"),
+)
+def bad_cache(world: World, how: str) -> None:
+    registered(world)
+    first_half(world)
+    (cached,) = world.folder.glob(".tidecast/models/*.onnx")
+    data = cached.read_bytes()
+    cached.write_bytes(data[: len(data) // 2] if how == "cut" else flip(data, len(data) // 2))
+    world.serve()
+    world.load.send(HALF)
+    world.drained()
+    if cached.read_bytes() != data:
+        raise Unexpected("the cache is as bad as it was")
+
+
+def registered(world: World) -> None:
+    """Serve the model from a registry, in the folder where services look for one."""
+    run = world.folder / "run"
+    run.mkdir()
+    shutil.copy(world.model, run / MODEL_FILE)
+    registry = Registry(f"sqlite:///{world.folder / '.tidecast' / 'mlflow.db'}")
+    version = registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
+    world.model, world.oracle = version.label, Oracle(run / MODEL_FILE, version.label)

@@ -1,0 +1,67 @@
+"""Delivery through real deaths, of services and of a broker, judged by the oracle of tests/faults.
+
+The whole list of faults is `make faults`; this is what every change must pass.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from brokers import all_again
+from cluster import Cluster
+from faults import BOTH, settled
+from killed import kill_at_each_step
+from world import World
+
+from deploy.config import Guarantee
+
+RECORDS = 6_000
+
+
+def assert_delivered(world: World) -> None:
+    verdict, is_right = settled(world)
+    assert is_right, f"{world.guarantee}: {verdict}"
+
+
+def test_a_kill_at_every_step(
+    kafka_bootstrap: str, model_file: Path, tmp_path: Path, fresh: Callable[[str], str]
+) -> None:
+    """Exactly once everything is there once; at least once some of a killed batch is there again, and equal."""
+
+    def killed(guarantee: Guarantee) -> None:
+        folder = tmp_path / guarantee
+        folder.mkdir()
+        with World(fresh("steps"), guarantee, kafka_bootstrap, model_file, folder) as world:
+            kill_at_each_step(world, RECORDS)
+            assert_delivered(world)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(killed, BOTH))
+
+
+# kafka-python leaves a socket that could not connect to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dead_leader(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
+    """Of three brokers one dies, which leads a third of all partitions: every partition goes on."""
+    if not (home := os.environ.get("KAFKA_HOME")):
+        pytest.skip("KAFKA_HOME is not set: this needs Apache Kafka, its bin/kafka and a Java to run it")
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(tmp_path / "kafka", Path(home), None))
+        worlds = [
+            stack.enter_context(World(fresh("leader"), guarantee, cluster.bootstrap, model_file, tmp_path))
+            for guarantee in BOTH
+        ]
+        with ExitStack() as load:
+            for world in worlds:
+                world.serve(world.guarantee)
+                load.enter_context(world.flowing(rate=300, at_least=RECORDS))
+            for world in worlds:
+                world.again()
+            cluster.kill(cluster.leader(worlds[0].topic, 0))
+            for world in worlds:
+                all_again(world)
+        for world in worlds:
+            assert_delivered(world)
