@@ -7,7 +7,7 @@ asking for it, so every topic is looked up with the admin client first.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
@@ -20,8 +20,14 @@ from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
 from pipeline.log import Bounds, Commit, LogUnavailable, Member, NotPermitted, Policy, Record, UnknownTopic, Writer
 
-# Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
-COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(32 << 20), "min.cleanable.dirty.ratio": "0.1"}
+COMPACTED = {
+    "cleanup.policy": "compact",
+    # Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
+    "segment.bytes": str(32 << 20),
+    "min.cleanable.dirty.ratio": "0.1",
+    # A state has no time, and a machine whose clock is ahead would have its records refused.
+    "message.timestamp.type": "LogAppendTime",
+}
 
 SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.bytes", "retention.ms")
 """What a Policy is read from."""
@@ -73,7 +79,7 @@ class KafkaLog:
         """What is kept of a topic, and how safely. Raises UnknownTopic, NotPermitted."""
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
         with translated(f"{self.label}, looking up its brokers"):
-            brokers = len(self._admin.describe_cluster()["brokers"])
+            brokers = len(self._insisting(self._admin.describe_cluster)["brokers"])
         return Policy(
             compacted="compact" in settings["cleanup.policy"],
             retention_ms=_limit(settings, "retention.ms"),
@@ -87,7 +93,7 @@ class KafkaLog:
     def _settings(self, topic: str) -> dict[str, str]:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, SETTINGS)
         with translated(f"{self.label}, settings of {topic}"):
-            found = self._admin.describe_configs([resource], config_filter="all")
+            found = self._insisting(lambda: self._admin.describe_configs([resource], config_filter="all"))
         settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
         if not settings.keys() >= set(SETTINGS):  # the client keeps the reason to itself
             raise NotPermitted(f"topic {topic}: its settings can't be read, which takes the right DescribeConfigs")
@@ -97,15 +103,16 @@ class KafkaLog:
         """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
         wanted = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         with translated(f"{self.label}, offsets of group {group}"):
-            found = self._group_offsets(group, wanted).items()
+            # Asking for the first group that a cluster ever has makes the topic that groups are kept in.
+            found = self._insisting(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
         return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
 
-    def _group_offsets(self, group: str, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, Any]:
-        # Asking for the first group that a cluster ever has makes the topic that groups are kept in.
+    def _insisting(self, question: Callable[[], Any]) -> Any:
+        """The answer, asked for again while brokers hang up or are not ready: another one may answer."""
         deadline = time.monotonic() + self._kafka.request_s
         while True:
             try:
-                return dict(self._admin.list_group_offsets({group: wanted}).get(group, {}))
+                return question()
             except errors.RetriableError:
                 if time.monotonic() > deadline:
                     raise
@@ -116,7 +123,7 @@ class KafkaLog:
         deadline = time.monotonic() + (self._kafka.request_s if topic in self._created else 0)
         while True:
             with translated(f"{self.label}, looking up topic {topic}"):
-                (found,) = self._admin.describe_topics([topic])
+                (found,) = self._insisting(lambda: self._admin.describe_topics([topic]))
             error = errors.for_code(found["error_code"])
             ready = error is errors.NoError and all(each["leader_id"] >= 0 for each in found["partitions"])
             if not ready and time.monotonic() < deadline:
@@ -142,7 +149,7 @@ class KafkaLog:
     def _offsets(self, topic: str, count: int, spec: int) -> dict[int, int]:
         specs = {TopicPartition(topic, partition): spec for partition in range(count)}
         with translated(f"{self.label}, offsets of {topic}"):
-            found = self._admin.list_partition_offsets(specs)
+            found = self._insisting(lambda: self._admin.list_partition_offsets(specs))
         return {where.partition: each.offset for where, each in found.items()}
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:

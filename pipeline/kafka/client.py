@@ -138,6 +138,7 @@ for _name in _Discretion.LOGGERS:
 
 
 REFUSALS = ("AuthorizationFailedError", "CERTIFICATE_VERIFY_FAILED")
+UNANSWERED = "Could not execute transactional request"
 """What is left in the text of an error by which the client says less."""
 
 
@@ -146,6 +147,8 @@ def meaning(error: BaseException, doing: str) -> LogError:
     kind = next((kind for kind, causes in MEANINGS if isinstance(error, causes)), LogError)
     if any(refusal in str(error) for refusal in REFUSALS):
         kind = NotPermitted
+    elif kind is LogError and UNANSWERED in str(error):
+        kind = LogUnavailable
     return kind(f"{doing}: {error}")
 
 
