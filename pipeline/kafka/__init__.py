@@ -109,10 +109,12 @@ class KafkaLog:
 
     def _insisting(self, question: Callable[[], Any]) -> Any:
         """The answer, asked for again while brokers hang up or are not ready: another one may answer."""
-        deadline = time.monotonic() + self._kafka.request_s
+        deadline = time.monotonic() + self._kafka.delivery_s
         while True:
             try:
                 return question()
+            except errors.UnknownTopicOrPartitionError:
+                raise
             except errors.RetriableError:
                 if time.monotonic() > deadline:
                     raise

@@ -1,6 +1,7 @@
 """Brokers that are killed or hang, and networks between."""
 
 import time
+from collections.abc import Callable
 
 from faults import BOTH, Figure, fault
 from world import World
@@ -14,23 +15,24 @@ EXTRA_MIB = 100
     "kill the partition leader", "retry, or exit 75 and restart: each once; forecasts again in 30 s", BOTH, alone=True
 )
 def leader_killed(world: World) -> Figure:
-    return killed(world, world.cluster.leader(world.topic, 0))
+    return killed(world, lambda: world.cluster.leader(world.topic, 0))
 
 
 @fault("kill the group coordinator", "the same", BOTH, alone=True)
 def group_coordinator_killed(world: World) -> Figure:
-    return killed(world, world.cluster.group_coordinator(world.group))
+    return killed(world, lambda: world.cluster.group_coordinator(world.group))
 
 
 @fault("kill the transaction coordinator", "the same", alone=True)
 def transaction_coordinator_killed(world: World) -> Figure:
-    return killed(world, world.cluster.transaction_coordinator(f"{world.group}-a"))
+    return killed(world, lambda: world.cluster.transaction_coordinator(f"{world.group}-a"))
 
 
-def killed(world: World, node: int) -> Figure:
+def killed(world: World, which: Callable[[], int]) -> Figure:
     world.serve()
     with world.flowing():
         world.again()
+        node = which()
         world.cluster.kill(node)
         again = all_again(world)
         world.cluster.restart(node)
