@@ -79,7 +79,7 @@ class KafkaLog:
         """What is kept of a topic, and how safely. Raises UnknownTopic, NotPermitted."""
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
         with translated(f"{self.label}, looking up its brokers"):
-            brokers = len(self._insisting(self._admin.describe_cluster)["brokers"])
+            brokers = len(self._insisting(lambda: self._admin.describe_cluster())["brokers"])
         return Policy(
             compacted="compact" in settings["cleanup.policy"],
             retention_ms=_limit(settings, "retention.ms"),
@@ -108,7 +108,10 @@ class KafkaLog:
         return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
 
     def _insisting(self, question: Callable[[], Any]) -> Any:
-        """The answer, asked for again while brokers hang up or are not ready: another one may answer."""
+        """The answer, asked for again while brokers hang up or are not ready: another one may answer.
+
+        By a new client: an old one goes on asking a node that is gone until its metadata is.
+        """
         deadline = time.monotonic() + self._kafka.delivery_s
         while True:
             try:
@@ -118,7 +121,10 @@ class KafkaLog:
             except errors.RetriableError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.02)
+                time.sleep(0.1)
+                with contextlib.suppress(errors.KafkaError):  # nobody is there: the question will say so
+                    self._admin, old = KafkaAdminClient(**admin(self._kafka), **self._config), self._admin
+                    old.close()
 
     def _describe(self, topic: str) -> dict[str, Any]:
         # A new topic becomes known to one broker after the other, and its leaders later still.
