@@ -73,7 +73,7 @@ class ServeConfig:
     checkpoint_records: int = 200_000
     """Records after which there is a pass sooner: a restart replays no more of them."""
     max_batch: int = 2048
-    """Most records taken from one poll."""
+    """Most records taken in a micro-batch, and from one poll; four times as many from one where it is a transaction."""
 
     def __post_init__(self) -> None:
         late = (self.late_topic,) if self.late_topic else ()
@@ -84,6 +84,11 @@ class ServeConfig:
             raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
             raise ConfigError(f"group: {self.group!r} names topics, so it takes letters, digits and . _ - only")
+
+    @property
+    def max_records(self) -> int:
+        """Most records taken from one poll, under this guarantee."""
+        return self.max_batch * (4 if self.guarantee == "exactly-once" else 1)
 
     @property
     def state_topic(self) -> str:

@@ -21,7 +21,7 @@ was not committed is read, and forecast, again.
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from threading import Event as Flag
@@ -95,6 +95,21 @@ class Extended(NamedTuple):
     late: list[Record]
 
 
+def _slices(polled: Mapping[int, Sequence[Record]], most: int) -> Iterator[list[tuple[int, Sequence[Record]]]]:
+    """A poll's records in their order, up to `most` at a time."""
+    part: list[tuple[int, Sequence[Record]]] = []
+    room = most
+    for partition, left in polled.items():
+        while left:
+            part.append((partition, left[:room]))
+            left, room = left[room:], max(0, room - len(left))
+            if not room:
+                yield part
+                part, room = [], most
+    if part:
+        yield part
+
+
 class _Every:
     """True once in so many seconds, and not at first."""
 
@@ -163,7 +178,7 @@ class Service:
 
     def _poll(self) -> Poll:
         with self._watched("poll"):
-            poll = self._member.poll(0 if self._waiting else POLL_S, self._config.max_batch)
+            poll = self._member.poll(0 if self._waiting else POLL_S, self._config.max_records)
         if poll.records:
             failpoint.reached("polled")
         return poll
@@ -236,36 +251,35 @@ class Service:
             self.totals.duplicate += counts.duplicate
 
     def _process(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        """Steps 2 to 7 for one poll's records."""
-        self._began = self._began or time.monotonic()
-        batch = [
-            self._extend(partition, self._owned[partition].windower, records) for partition, records in polled.items()
-        ]
-        failpoint.reached("extended")
-        for partition, records in polled.items():
-            self._owned[partition].position = records[-1].offset + 1
-            self.totals.records += len(records)
-            self.totals.tombstones += sum(record.value is None for record in records)
-        self._deliver(batch, {partition: self._owned[partition].commit() for partition in polled})
-        failpoint.reached("committed")
-        self._unsaved += sum(map(len, polled.values()))
-        self.totals.seconds = time.monotonic() - self._began
+        """Steps 2 to 7 for one poll's records, a micro-batch after the other.
 
-    def _deliver(self, batch: Sequence[Extended], offsets: Mapping[int, Commit]) -> None:
-        """Steps 4 to 7. What fails is raised: the process ends, and its next start goes on at the last commit."""
+        What fails is raised: the process ends, and its next start goes on at the last commit.
+        """
+        self._began = self._began or time.monotonic()
         exactly_once = self._config.guarantee == "exactly-once"
         if exactly_once:
             self._writer.begin()
-        self._produce(batch)
+        for part in _slices(polled, self._config.max_batch):
+            batch = [self._extend(partition, self._owned[partition].windower, records) for partition, records in part]
+            failpoint.reached("extended")
+            self._produce(batch)
         failpoint.reached("produced")
         with self._watched("flush"):
             self._writer.flush()
         failpoint.reached("flushed")
+        for partition, records in polled.items():
+            self._owned[partition].position = records[-1].offset + 1
+            self.totals.records += len(records)
+            self.totals.tombstones += sum(record.value is None for record in records)
+        offsets = {partition: self._owned[partition].commit() for partition in polled}
         with self._watched("commit"):
             if exactly_once:
                 self._writer.commit(offsets, self._member)
             else:
                 self._member.commit(offsets)
+        failpoint.reached("committed")
+        self._unsaved += sum(map(len, polled.values()))
+        self.totals.seconds = time.monotonic() - self._began
 
     def _extend(self, partition: int, windower: Windower, records: Sequence[Record]) -> Extended:
         decode, push = self._task.decode, windower.push
