@@ -17,9 +17,10 @@ import msgspec
 from deploy.console import say
 from model.spec import InputSpec
 from pipeline.checkpoint import Lost
-from pipeline.connect import KafkaSettings, connect
+from pipeline.connect import connect
 from pipeline.grid import parse_duration
 from pipeline.log import EventLog
+from pipeline.settings import KafkaSettings
 from pipeline.text import Vocabulary
 from pipeline.windows import SERIES_LIMIT, WindowConfig
 

@@ -13,12 +13,12 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.connect import KafkaSettings
 from pipeline.kafka.client import Shortener, admin, meaning, reader, translated
 from pipeline.kafka.knock import knock
 from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
 from pipeline.log import Bounds, Commit, LogUnavailable, Member, NotPermitted, Policy, Record, UnknownTopic, Writer
+from pipeline.settings import KafkaSettings
 
 COMPACTED = {
     "cleanup.policy": "compact",

@@ -13,9 +13,9 @@ from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
-from pipeline.connect import HEARTBEAT_S, KafkaSettings
 from pipeline.events import MAX_VALUE_BYTES
 from pipeline.log import Cut, LogError, LogUnavailable, MembershipLost, NotPermitted, Undecodable, UnknownTopic
+from pipeline.settings import HEARTBEAT_S, KafkaSettings
 
 MAX_UNPACKED = 32 << 20
 """Bytes that a compressed batch may unpack to; batches of some 1 MiB, as brokers take them, make 20 at the most."""

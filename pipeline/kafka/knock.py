@@ -15,9 +15,9 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import MetadataRequest
 
-from pipeline.connect import KafkaSettings
 from pipeline.kafka.client import admin, meaning
 from pipeline.log import LogError, LogUnavailable, NotPermitted
+from pipeline.settings import KafkaSettings
 
 CONNECT = 3.0
 """Seconds that a broker may take to accept the first connection."""

@@ -9,9 +9,9 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
-from pipeline.connect import KafkaSettings
 from pipeline.kafka.client import consumer, translated
 from pipeline.log import Commit, LogUnavailable, MembershipLost, Poll, Record
+from pipeline.settings import KafkaSettings
 
 SLICE = 0.1
 """Seconds of one poll of the client's, which does not return when only the assignment changed."""

@@ -9,10 +9,10 @@ from typing import Any
 from kafka import KafkaProducer, errors
 
 from pipeline import failpoint
-from pipeline.connect import KafkaSettings
 from pipeline.kafka.client import meaning, producer, translated
 from pipeline.kafka.member import KafkaMember
 from pipeline.log import Commit, LogError, Member
+from pipeline.settings import KafkaSettings
 
 MAX_RECORDS_IN_FLIGHT = 20_000
 MAX_BYTES_IN_FLIGHT = 64 << 20

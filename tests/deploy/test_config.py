@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.config import kafka_settings, log_address
-from pipeline.connect import KafkaSettings
+from pipeline.settings import KafkaSettings
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 

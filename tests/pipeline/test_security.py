@@ -23,8 +23,9 @@ from cryptography.x509.oid import NameOID
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
-from pipeline.connect import KafkaSettings, connect
+from pipeline.connect import connect
 from pipeline.log import Commit, EventLog, LogError, LogUnavailable, Member, NotPermitted, Record
+from pipeline.settings import KafkaSettings
 
 Fresh = Callable[[str], str]
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
