@@ -4,7 +4,7 @@ from pipeline.log import EventLog
 from pipeline.settings import KafkaSettings
 
 
-def connect(address: str, kafka: KafkaSettings = KafkaSettings()) -> EventLog:
+def connect(address: str, kafka: KafkaSettings | None = None) -> EventLog:
     """Open the log at `address`: ``sqlite:PATH``, or Kafka's ``host:port[,host:port...]`` as `kafka` says.
 
     Raises ValueError for an address of neither form, LogUnavailable if nothing answers there, NotPermitted if it lets
@@ -16,4 +16,4 @@ def connect(address: str, kafka: KafkaSettings = KafkaSettings()) -> EventLog:
         return LocalLog(address.removeprefix("sqlite:"))
     from pipeline.kafka import KafkaLog
 
-    return KafkaLog(address, kafka)
+    return KafkaLog(address, kafka or KafkaSettings())
