@@ -93,7 +93,7 @@ def _reason(error: errors.KafkaError, connection: KafkaConnection, where: str, k
     if isinstance(error, errors.IllegalSaslStateError):
         return NotPermitted(f"{where}: it asks for no user, and {protocol} brings one (security_protocol)")
     hung_up = isinstance(error, errors.KafkaConnectionError)
-    if hung_up and connection.broker_version_data is None:
+    if isinstance(error, errors.InvalidReceiveError) or (hung_up and connection.broker_version_data is None):
         return LogUnavailable(f"{where}: it hangs up; does it speak {protocol} (security_protocol)?")
     if hung_up and kafka.sasl_mechanism is None:
         return NotPermitted(f"{where}: it asks for a user, and {protocol} brings none (security_protocol)")
