@@ -14,6 +14,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource
 
 from deploy.cli import main
 from pipeline.log import EventLog, Record, UnknownTopic
@@ -33,7 +35,10 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         command = [str(kafka), "start", str(folder), "--port", str(free_port())]
         started = subprocess.run(command, check=True, capture_output=True, text=True)
-        yield started.stdout.split()[-1]
+        bootstrap = started.stdout.split()[-1]
+        with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:  # tests write records of years ago
+            admin.alter_configs([ConfigResource("broker", "0", {"log.retention.ms": "-1"})])
+        yield bootstrap
     finally:
         subprocess.run([kafka, "kill", folder], check=True)
 

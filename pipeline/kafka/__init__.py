@@ -174,23 +174,13 @@ class KafkaLog:
             reader.seek(where, max(start, bounds[partition].start))
             deadline = time.monotonic() + self._kafka.stall_s
             while (position := reader.position(where)) < stop:
-                records = self._fetched(reader, where)
+                records = reader.poll(timeout_ms=500, max_records=5000).get(where, [])
                 if reader.position(where) > position:
                     deadline = time.monotonic() + self._kafka.stall_s
                 elif time.monotonic() > deadline:
                     raise LogUnavailable(f"{topic}/{partition} can't be read past {position}, short of {stop}")
                 if wanted := [record for record in records if record.offset < stop]:
                     yield wanted
-
-    def _fetched(self, reader: KafkaConsumer, where: TopicPartition) -> Sequence[Record]:
-        try:
-            found: Sequence[Record] = reader.poll(timeout_ms=500, max_records=5000).get(where, [])
-        except errors.OffsetOutOfRangeError:
-            # A leader that has just been elected may say so of an offset that it has.
-            if self.bounds(where.topic)[where.partition].start > reader.position(where):
-                raise
-            return []
-        return found
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[KafkaConsumer]:
