@@ -1,4 +1,4 @@
-"""Serving speed: one Tidecast process beside Kafka Streams on the same topic, model and broker, in turn.
+"""Serving speed: Tidecast under both guarantees, beside Kafka Streams, on one topic, model and broker, in turn.
 
     python benchmarks/serving.py --anchors DIR                   a broker of its own from $KAFKA_HOME
     python benchmarks/serving.py --bootstrap HOST:PORT my.onnx   an existing broker, ours alone
@@ -64,11 +64,12 @@ class Bench:
                 writer.send(self.topic, None, b"series-%d" % key, body)
             writer.flush()
 
-    def tidecast(self, model: Path) -> float:
+    def tidecast(self, model: Path, guarantee: str = "at-least-once") -> float:
         """Records a second of one `tidecast serve`, by its own summary, from a new group's start to the last commit."""
         output = self._output()
         command = [sys.executable, "-m", "deploy.cli", "serve", "--bootstrap", self.bootstrap, "--topic", self.topic]
         command += ["--output", output, "--model", str(model), "--group", output, "--device", "cpu", "--json"]
+        command += ["--guarantee", guarantee]
         expected = self.records - KEYS * (seq_len(model) - 1)
         with running(command) as service:
             deadline = time.monotonic() + GIVE_UP_S
@@ -139,7 +140,10 @@ def broker() -> Iterator[str]:
 
 def compare(bench: Bench, models: list[Path], rounds: int) -> dict[str, dict[str, float]]:
     """Medians by model and contender; who goes first changes with every round."""
-    contenders: dict[str, Callable[[Path], float]] = {"tidecast": bench.tidecast}
+    contenders: dict[str, Callable[[Path], float]] = {
+        "tidecast": bench.tidecast,
+        "exactly_once": lambda model: bench.tidecast(model, "exactly-once"),
+    }
     if bench.anchors:
         contenders["kafka_streams"] = bench.kafka_streams
     results: dict[str, dict[str, float]] = {}
@@ -150,9 +154,9 @@ def compare(bench: Bench, models: list[Path], rounds: int) -> dict[str, dict[str
                 speeds[name].append(contenders[name](model))
                 say(f"{model.stem}, round {number + 1}: {name} {speeds[name][-1]:,.0f} records/s")
         results[model.stem] = {name: round(median(values)) for name, values in speeds.items()}
-        if bench.anchors:
-            ratio = results[model.stem]["tidecast"] / results[model.stem]["kafka_streams"]
-            results[model.stem]["ratio"] = round(ratio, 2)
+        for rival in [name for name in contenders if name != "tidecast"]:
+            ratio = results[model.stem]["tidecast"] / results[model.stem][rival]
+            results[model.stem][f"to {rival}"] = round(ratio, 2)
     return results
 
 
