@@ -277,6 +277,7 @@ class World:
             self.load = stack.enter_context(contextlib.closing(Load(self.bootstrap, self.topic, rows())))
             self._admin = self._connected()
             stack.callback(lambda: self._admin.close())
+            stack.callback(self._delete_topics)
             stack.callback(self._close_services)
             self._stack = stack.pop_all()
         return self
@@ -287,6 +288,12 @@ class World:
     def _close_services(self) -> None:
         for service in self.services:
             service.close()
+
+    def _delete_topics(self) -> None:
+        """A broker that has the partitions of all earlier faults is slow to come back from the next one."""
+        with contextlib.suppress(errors.KafkaError):
+            ours = [name for name in self._admin.list_topics() if name == self.topic or name.startswith(f"{self.topic}-")]
+            self._admin.delete_topics(ours)
 
     @property
     def cluster(self) -> Cluster:
