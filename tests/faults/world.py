@@ -292,7 +292,9 @@ class World:
     def _delete_topics(self) -> None:
         """A broker that has the partitions of all earlier faults is slow to come back from the next one."""
         with contextlib.suppress(errors.KafkaError):
-            ours = [name for name in self._admin.list_topics() if name == self.topic or name.startswith(f"{self.topic}-")]
+            ours = [
+                name for name in self._admin.list_topics() if name == self.topic or name.startswith(f"{self.topic}-")
+            ]
             self._admin.delete_topics(ours)
 
     @property
