@@ -50,7 +50,7 @@ audit:
 # torch is pinned by hand: another version brings gigabytes of CUDA on Linux.
 lock:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,compare,dev]'
 	@(echo "# What the environment of development and CI holds: made by 'make lock', used as constraints."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//; s/ @ .*//') > requirements.lock
 	@touch $(VENV)/.installed
@@ -61,5 +61,5 @@ clean:
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,compare,dev]'
 	@touch $@

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -20,6 +21,7 @@ from deploy.config import (
     duration,
     feature_names,
     group_name,
+    model_name,
 )
 from deploy.options import (
     Balance,
@@ -237,6 +239,112 @@ def train(
     given = {field: value for field, value in context.params.items() if field in Asked.__struct_fields__}
     given |= {"topic": topic, "data": data, "features": feature_names(features)}
     _finish(learn(Asked(**given | {"lateness": duration("lateness", lateness)})), as_json)
+
+
+@app.command()
+def backtest(
+    context: typer.Context,
+    topic: Annotated[str | None, option("--topic", "Judge on this topic's history.")] = None,
+    data: Annotated[str | None, option("--data", "Or on a file: CSV, Parquet or JSON lines; long or wide.")] = None,
+    protocol: Annotated[
+        Literal["rolling", "ett", "70-10-20"],
+        option("--protocol", "rolling tests on --test; ett on 12, 4 and 4 months of 30 days; 70-10-20 on shares."),
+    ] = "rolling",
+    horizon: Annotated[
+        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
+    ] = None,
+    test: Annotated[
+        str, option("--test", "The end that is forecast, for rolling: a share, a number of steps, or as 14d.")
+    ] = "0.2",
+    seeds: Annotated[int, option("--seeds", "Trainings, each from another seed: mean and spread.", min=1)] = 1,
+    statistical: Annotated[
+        bool, option("--statistical/--no-statistical", "Fit AutoETS or MSTL beside it, on some sixty origins.")
+    ] = True,
+    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/backtests if left out.")] = None,
+    seq_len: Annotated[
+        int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
+    ] = None,
+    freq: Freq = None,
+    seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
+    features: Features = "value",
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Judge what `train` would make of a topic or a file, on a past that it has not seen.
+
+    Trains on the beginning, chooses on what follows, and forecasts from every origin of the end, beside the last value,
+    the seasonal naive forecasts, and AutoETS or MSTL. A table, a picture, and with --json all errors by series and
+    by step.
+    """
+    from deploy.backtest import BacktestJob
+    from deploy.backtest import backtest as run
+    from deploy.training import TrainJob
+    from model.forecasting import ForecastConfig
+    from pipeline.sources import Columns
+
+    topic, data = nearer(context, topic=topic, data=data)
+    names = feature_names(features)
+    columns = Columns(series=series_column, ts=time_column, value=value_column, features=names)
+    training = TrainJob(
+        name=topic or model_name(str(data)),
+        features=names,
+        freq=freq,
+        horizon=horizon,
+        seq_len=seq_len,
+        config=ForecastConfig(seed=seed, device=device),
+    )
+    job = BacktestJob(train=training, protocol=protocol, test=test, seeds=seeds, statistical=statistical)
+    _finish(run(job, topic, data, columns, bootstrap, plot), as_json)
+
+
+@app.command()
+def forecast(
+    data: Annotated[str, option("--data", "CSV, Parquet or JSON lines, long or wide; - reads stdin.")],
+    horizon: Annotated[
+        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
+    ] = None,
+    output: Annotated[
+        Path | None, option("--output", "Write all forecasts to this .csv, .parquet or .jsonl file too.")
+    ] = None,
+    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/forecasts if left out.")] = None,
+    seq_len: Annotated[
+        int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
+    ] = None,
+    freq: Freq = None,
+    seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
+    features: Features = "value",
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    device: DeviceOption = "auto",
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Forecast what comes after a file's last measurements.
+
+    Trains a model on the file, forecasts every series, and shows a table and a picture; no broker, no server.
+    """
+    from deploy.forecast import forecast as run
+    from deploy.training import TrainJob
+    from model.forecasting import ForecastConfig
+    from pipeline.sources import Columns
+
+    names = feature_names(features)
+    columns = Columns(series=series_column, ts=time_column, value=value_column, features=names)
+    job = TrainJob(
+        name=model_name(data),
+        features=names,
+        freq=freq,
+        horizon=horizon,
+        seq_len=seq_len,
+        config=ForecastConfig(seed=seed, device=device),
+    )
+    _finish(run(job, data, columns, output, plot), as_json)
 
 
 @app.command()

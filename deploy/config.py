@@ -108,6 +108,11 @@ def group_name(topic: str, model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}")
 
 
+def model_name(path: str) -> str:
+    """What a model is called after the file that it is learned from."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(path).name.partition(".")[0]) if path != "-" else "stdin"
+
+
 def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
     """The settings in a TOML file, by option name, as they would be typed; an absent default file has none.
 

@@ -13,7 +13,8 @@ from pipeline.grid import Grid
 
 def option(flag: str, text: str, **more: Any) -> Any:
     """An option that its TIDECAST_* variable sets too."""
-    return typer.Option(flag, envvar=f"TIDECAST_{flag.lstrip('-').replace('-', '_').upper()}", help=text, **more)
+    name = flag.partition("/")[0].lstrip("-")
+    return typer.Option(flag, envvar=f"TIDECAST_{name.replace('-', '_').upper()}", help=text, **more)
 
 
 CONFIG = "tidecast.config"

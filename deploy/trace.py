@@ -101,7 +101,7 @@ def network(card: AnyCard) -> nn.Module:
         return build_classifier(card)
     if isinstance(card, NextTokenCard):
         return build_next_token(card)
-    return build(card.input, card.output, card.arch, card.hyperparameters)
+    return build(card)
 
 
 def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCard, dict[str, Tensor]]:

@@ -6,11 +6,11 @@ Every error here is a mean squared error in z-scores: divided by the variance of
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
+from model.scores import Scores, Yardstick
 from model.series import WindowData
 from model.spec import ShapeError
 
@@ -21,45 +21,54 @@ Rows = npt.NDArray[np.int64]
 SEASONS = {"day": 86_400_000, "week": 604_800_000}
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _CHUNK = 4096
+FAR = 2**62
+"""After all times, in epoch milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Event times, epoch milliseconds, that no target crosses."""
+
+    validation: int
+    """Every target of a training window lies before it, every target of a validation window at or after it."""
+    test: int = FAR
+    """Every target of a validation window lies before it, every target of a test window at or after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Windows before and after one event time, by the rows they end in.
-
-    Every target of a training window lies before `cut` (epoch milliseconds), every target of a validation window at or
-    after it; a validation window may look back across it.
-    """
+    """Windows in three parts of time, by the rows they end in; a window may look back across a cut."""
 
     train: Rows
     validation: Rows
-    cut: int
+    test: Rows
+    cuts: Cuts
 
 
-def split(data: WindowData, horizon: int, fraction: float) -> Split:
-    """Splits the windows whose whole horizon lies in their run, so that the last `fraction` of all rows validates.
-
-    Raises ValueError if either side is left without a window.
-    """
+def last_share(data: WindowData, fraction: float) -> Cuts:
+    """Cuts off the last `fraction` of all rows to validate on, at one time for all series; no test."""
     rows = len(data.ts)
     held_out = round(rows * fraction)
-    cut = int(np.partition(data.ts, rows - held_out)[rows - held_out]) if 0 < held_out <= rows else 0
-    ends = data.ends[data.ends + horizon < rows]
+    return Cuts(int(np.partition(data.ts, rows - held_out)[rows - held_out]) if 0 < held_out <= rows else 0)
+
+
+def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:
+    """Splits the windows whose whole horizon lies in their run.
+
+    Raises ValueError if there is none to train on, or none to validate on.
+    """
+    ends = data.ends[data.ends + horizon < len(data.ts)]
     ends = ends[data.run[ends] == data.run[ends + horizon]]
-    train, validation = ends[data.ts[ends + horizon] < cut], ends[data.ts[ends + 1] >= cut]
+    first, last = data.ts[ends + 1], data.ts[ends + horizon]
+    train = ends[last < cuts.validation]
+    validation = ends[(first >= cuts.validation) & (last < cuts.test)]
     if not len(train) or not len(validation):
         raise ValueError(
-            f"too few windows: {len(train)} to train on and {len(validation)} to validate on, from {rows} steps in "
-            f"{len(data.names)} series; seq_len {data.seq_len} and horizon {horizon} need a series of at least "
-            f"{steps_needed(data.seq_len, horizon, fraction)} events without a break"
+            f"too few windows: {len(train)} to train on and {len(validation)} to validate on, from {len(data.ts)} "
+            f"steps in {len(data.names)} series: one of them needs {data.seq_len + horizon} events without a break to "
+            f"train on (seq_len {data.seq_len}, horizon {horizon}), and {horizon} more to validate on"
         )
-    return Split(train, validation, cut)
-
-
-def steps_needed(seq_len: int, horizon: int, fraction: float) -> int:
-    """The least length of a single series that gives one window to train on and one to validate on."""
-    lengths = ((n, round(n * fraction)) for n in count(seq_len + horizon))
-    return next(n for n, held_out in lengths if held_out >= horizon and n - held_out >= seq_len + horizon)
+    return Split(train, validation, ends[first >= cuts.test], cuts)
 
 
 def series_scale(data: WindowData, columns: Sequence[int], before: int) -> npt.NDArray[np.float64]:
@@ -103,7 +112,7 @@ def targets(data: WindowData, ends: Rows, horizon: int, columns: Sequence[int]) 
 
 
 def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int, lag: int) -> Floats:
-    """The values (T,O) one season earlier, for the `horizon` steps after each end row: (N,K,O).
+    """The values, (T,O) or (T,), one season earlier, for the `horizon` steps after each end row: (N,K,O) or (N,K).
 
     The season is `lag` rows, or as many of them as reach back to the end row or before it. Where that lies before
     `first` (N,), the first row that belongs to the window's series without a break, the end row's value repeats.
@@ -114,13 +123,17 @@ def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int, lag: i
     return np.asarray(values[np.where(rows < first[:, None], ends[:, None], rows)])
 
 
+def run_starts(data: WindowData, ends: Rows) -> Rows:
+    """The first row (N,) of each of these rows' series without a break."""
+    begins = np.flatnonzero(np.diff(data.run, prepend=data.run[0] - 1))
+    return begins[np.searchsorted(begins, ends, side="right") - 1]
+
+
 def baselines(
     data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None
 ) -> dict[str, Floats]:
     """Every naive forecast (N,K,O) from these windows' origins: `last`, and one for each season of `freq`."""
-    values = data.values[:, list(columns)]
-    begins = np.flatnonzero(np.diff(data.run, prepend=data.run[0] - 1))
-    first = begins[np.searchsorted(begins, ends, side="right") - 1]
+    values, first = data.values[:, list(columns)], run_starts(data, ends)
     lags = {"last": 1, **seasonal_lags(freq)}
     return {name: seasonal_naive(values, ends, first, horizon, lag) for name, lag in lags.items()}
 
@@ -139,19 +152,17 @@ def mse(forecast: Floats, actual: Floats, scale: Floats | float, observed: Flags
 
 
 def naive_scores(
-    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None, scale: Floats
-) -> dict[str, float]:
-    """Each naive forecast's mse over these windows; `scale` is (series, O)."""
-    totals: dict[str, float] = {}
-    seen = 0
-    for part in _chunks(ends):
+    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None, by: Yardstick
+) -> dict[str, Scores]:
+    """Each naive forecast's scores over these windows."""
+    found: dict[str, Scores] = {}
+    for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
-        weight, kept = scale[data.series[part]][:, None], int(observed.sum())
-        seen += kept
-        for name, forecast in baselines(data, part, horizon, columns, freq).items():
-            totals[name] = totals.get(name, 0.0) + (mse(forecast, actual, weight, observed) * kept if kept else 0.0)
-    return {name: total / seen if seen else float("nan") for name, total in totals.items()}
+        for name, made in baselines(data, part, horizon, columns, freq).items():
+            found.setdefault(name, Scores(by, horizon)).add(data.series[part], made, actual, observed)
+    return found
 
 
-def _chunks(ends: Rows) -> Iterator[Rows]:
+def chunks(ends: Rows) -> Iterator[Rows]:
+    """The rows in parts that do not fill the memory."""
     return (ends[start : start + _CHUNK] for start in range(0, len(ends), _CHUNK))

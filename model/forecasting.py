@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.backtest import Rows, Split, naive_scores, seasonal_lags, series_scale, split
+from model.backtest import Cuts, Rows, Split, last_share, naive_scores, seasonal_lags, series_scale, split
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, build, default_segment
+from model.scores import Yardstick
 from model.series import WindowData, Windows
 from model.shapes import Batch
 from model.spec import Card, InputSpec, OutputSpec, Setting
@@ -87,25 +88,33 @@ def fit(
     config: ForecastConfig,
     name: str,
     on_step: OnStep | None = None,
+    cuts: Cuts | None = None,
 ) -> Fitted:
     """Trains one model on the windows of all series, and keeps the weights that were best on validation.
+
+    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left.
 
     On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
     wrong, or saying how many events are needed where there are too few windows.
     """
     card = forecast_card(inputs, outputs, config, name)
-    parts = split(data, outputs.horizon, config.validation)
-    scale = series_scale(data, card.target_columns, parts.cut)
+    parts = split(data, outputs.horizon, cuts or last_share(data, config.validation))
+    scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
-        model = build(inputs, outputs, card.arch, card.hyperparameters, _floor(data, parts.cut)).to(device)
+        model = build(card, _floor(data, parts.cuts.validation)).to(device)
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
         history = optimise(model, _Source(windows, parts, config.batch), config, on_step)
     best = kept(history, config)
     metrics = {"validation_mse": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
-    naive = naive_scores(data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, scale)
-    metrics |= {f"naive_{season}_mse": score for season, score in naive.items()}
+    by = Yardstick(scale, scale)
+    naive = naive_scores(data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, by)
+    metrics |= {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
     trained_until = int(data.ts[np.concatenate([parts.train, parts.validation]) + outputs.horizon].max())
-    seen = {"trained_until": trained_until, "ranges": _ranges(data, inputs.features), "metrics": metrics}
+    seen = {
+        "trained_until": trained_until,
+        "ranges": _ranges(data, inputs.features, parts.cuts.test),
+        "metrics": metrics,
+    }
     return Fitted(model.cpu().eval(), msgspec.structs.replace(card, **seen), history, parts)
 
 
@@ -140,6 +149,7 @@ def _floor(data: WindowData, before: int) -> Tensor:
     return torch.from_numpy(FLOOR * scale.min(axis=0)).float()
 
 
-def _ranges(data: WindowData, features: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-    pairs = zip(features, data.values.min(axis=0), data.values.max(axis=0), strict=True)
+def _ranges(data: WindowData, features: tuple[str, ...], before: int) -> dict[str, tuple[float, float]]:
+    seen = data.values[data.ts < before]
+    pairs = zip(features, seen.min(axis=0), seen.max(axis=0), strict=True)
     return {name: (float(least), float(greatest)) for name, least, greatest in pairs}

@@ -4,14 +4,14 @@
 horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import gcd
 
 import torch
 from torch import Tensor, nn
 
 from model.shapes import Batch, Core, Head, Select, State
-from model.spec import InputSpec, OutputSpec, Setting
+from model.spec import Card, Setting
 
 ARCHITECTURES = ("lstm", "segment")
 LOCATIONS = ("last", "mean", "season")
@@ -76,28 +76,32 @@ class StepNetwork(nn.Module):
 
 
 class SegmentNetwork(nn.Module):
-    """An LSTM over segments; then, from its state, one step for each segment of the horizon, told apart by position."""
+    """An LSTM over segments; then, from its state, one step for each segment of the horizon, told apart by position.
+
+    What is left of a window before its first whole segment is not read, what lies beyond the horizon not given.
+    """
 
     def __init__(
         self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float, segment: int
     ) -> None:
         super().__init__()
-        self.width, self.horizon, self.targets = segment * features, horizon, targets
+        self.segment, self.width, self.horizon, self.targets = segment, segment * features, horizon, targets
         self.embed = nn.Linear(self.width, hidden)
         self.core = Core(hidden, hidden, layers, dropout)
-        self.position_MH = nn.Parameter(torch.randn(horizon // segment, hidden))
+        self.position_MH = nn.Parameter(torch.randn(-(-horizon // segment), hidden))
         self.select = Select("all")
         self.dropout = nn.Dropout(dropout)
         self.head = Head(hidden, segment * targets)
 
     def forward(self, z_BSF: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O)."""
-        segments = z_BSF.reshape(z_BSF.shape[0], -1, self.width)
+        whole = z_BSF[:, z_BSF.shape[1] % self.segment :]
+        segments = whole.reshape(z_BSF.shape[0], -1, self.width)
         _, (h_LBH, c_LBH) = self.core(torch.relu(self.embed(segments)))
         query = self.position_MH.repeat(z_BSF.shape[0], 1).unsqueeze(1)
         out, _ = self.core(query, (self._per_segment(h_LBH), self._per_segment(c_LBH)))
-        forecast: Tensor = self.head(self.dropout(self.select(out)))
-        return forecast.view(-1, self.horizon, self.targets)
+        rows: Tensor = self.head(self.dropout(self.select(out)))
+        return rows.view(z_BSF.shape[0], -1, self.targets)[:, : self.horizon]
 
     def _per_segment(self, state_LBH: Tensor) -> Tensor:
         layers, _, hidden = state_LBH.shape
@@ -105,65 +109,135 @@ class SegmentNetwork(nn.Module):
         return state_LBH.unsqueeze(2).expand(-1, -1, count, -1).reshape(layers, -1, hidden)
 
 
-class Forecaster(nn.Module):
-    """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units."""
+class SeasonalSkip(nn.Module):
+    """A linear forecast beside the network: each step from the same places in the seasons before, weighed alike.
+
+    SparseTSF's idea (Lin et al. 2024, arXiv:2405.00946), without its convolution. It begins as the seasons' mean.
+    """
+
+    def __init__(self, steps: int, horizon: int, lag: int) -> None:
+        super().__init__()
+        self.lag, self.horizon, self.seasons = lag, horizon, steps // lag
+        self.weight = nn.Parameter(torch.full((-(-horizon // lag), self.seasons), 1 / self.seasons))
+
+    def forward(self, z_BSO: Tensor) -> Tensor:
+        """(B,S,O) -> (B,K,O)."""
+        batch, _, targets = z_BSO.shape
+        seasons = z_BSO[:, -self.seasons * self.lag :].reshape(batch, self.seasons, self.lag * targets)
+        return torch.matmul(self.weight, seasons).view(batch, -1, targets)[:, : self.horizon]
+
+
+class Member(nn.Module):
+    """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
+
+    It reads the last `look` steps of a window. With a skip the network begins at zero, and learns what is left.
+    """
 
     columns: Tensor
 
-    def __init__(self, normalisation: Normalisation, network: nn.Module, columns: list[int]) -> None:
+    def __init__(
+        self,
+        look: int,
+        normalisation: Normalisation,
+        network: StepNetwork | SegmentNetwork,
+        columns: list[int],
+        skip: SeasonalSkip | None,
+    ) -> None:
         super().__init__()
-        self.normalisation, self.network = normalisation, network
+        self.look, self.normalisation, self.network, self.skip = look, normalisation, network, skip
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        if skip is not None:
+            nn.init.zeros_(network.head.weight)
+            nn.init.zeros_(network.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
-        z_BSF, loc_B1F, scale_B1F = self.normalisation(x)
+        z_BSF, loc_B1F, scale_B1F = self.normalisation(x[:, -self.look :])
         z_BKO = self.network(z_BSF)
+        if self.skip is not None:
+            z_BKO = z_BKO + self.skip(z_BSF.index_select(2, self.columns))
         forecast: Tensor = z_BKO * scale_B1F.index_select(2, self.columns) + loc_B1F.index_select(2, self.columns)
         return forecast
+
+
+class Forecaster(nn.Module):
+    """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units."""
+
+    weights: Tensor
+
+    def __init__(self, members: Sequence[Member], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("weights", torch.tensor(weights))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,S,F) -> (B,K,O), raw units."""
+        if len(self.members) == 1:
+            only: Tensor = self.members[0](x)
+            return only
+        made = torch.stack([member(x) for member in self.members], dim=-1)
+        return (made * self.weights).sum(dim=-1)
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
         """The forecasts (B,K,O); no state goes from window to window."""
         return self(batch.x), state
 
 
-def default_segment(seq_len: int, horizon: int) -> int:
+def default_segment(steps: int, horizon: int) -> int:
     """The longest segment that divides both, up to 48 steps, and leaves the LSTM at least four of them to read."""
-    shared = gcd(seq_len, horizon)
-    longest = min(MAX_SEGMENT, max(1, seq_len // MIN_SEGMENTS))
+    shared = gcd(steps, horizon)
+    longest = min(MAX_SEGMENT, max(1, steps // MIN_SEGMENTS))
     return max(length for length in range(1, longest + 1) if shared % length == 0)
 
 
-def build(
-    inputs: InputSpec, outputs: OutputSpec, arch: str, settings: Mapping[str, Setting], floor: Tensor | None = None
-) -> Forecaster:
+def build(card: Card, floor: Tensor | None = None) -> Forecaster:
     """The network that a card describes, with fresh weights.
 
-    `settings` are the card's hyperparameters: hidden, layers, dropout, location, lag for location `season`, and segment
-    for arch `segment`.
     `floor` (F,) is the least scale of each feature; left out where weights are loaded, which hold it.
     Raises ValueError naming the setting that is wrong.
     """
+    settings = card.members or ({"arch": card.arch, **card.hyperparameters},)
+    return Forecaster([member(card, each, floor) for each in settings], [1 / len(settings)] * len(settings))
+
+
+def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:
+    """One network of a card, with fresh weights.
+
+    `settings` are arch, hidden, layers, dropout and location, for location `season` lag, for arch `segment` segment;
+    look, the steps of the window that it reads, if not all of them; and skip, the season of a linear forecast beside
+    it. Raises ValueError naming the setting that is wrong.
+    """
+    arch, location, look = str(settings["arch"]), str(settings["location"]), int(settings.get("look", 0))
+    inputs, horizon = card.input, card.output.horizon
+    look = look or inputs.seq_len
+    lag = int(settings.get("lag", 0)) if location == "season" else 0
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
-    features, columns = inputs.features, [inputs.features.index(name) for name in outputs.targets]
-    location, segment = str(settings["location"]), int(settings.get("segment", 1))
-    hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
-    lag = int(settings.get("lag", 0)) if location == "season" else 0
-    if not 0 <= lag < inputs.seq_len - 1 or (location == "season" and not lag):
-        raise ValueError(f"lag: {lag} leaves nothing of a window of {inputs.seq_len} steps, or is no season")
+    if not 2 <= look <= inputs.seq_len:
+        raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
+    if not 0 <= lag < look - 1 or (location == "season" and not lag):
+        raise ValueError(f"lag: {lag} leaves nothing of a window of {look} steps, or is no season")
     if inputs.inputs != ("x",):
         raise ValueError(f"inputs: {inputs.inputs}, these networks take x alone")
     if location not in LOCATIONS:
         raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
-    shape = (len(features), outputs.horizon, len(columns), hidden, layers, dropout)
+    shape = (len(inputs.features), horizon, len(card.target_columns))
+    network = _network(arch, settings, shape, look - lag)
+    floor = torch.ones(len(inputs.features)) if floor is None else floor
+    season = int(settings.get("skip", 0))
+    if not 0 <= season <= look - lag:
+        raise ValueError(f"skip: {season} is no season of {look - lag} steps")
+    skip = SeasonalSkip(look - lag, horizon, season) if season else None
+    return Member(look, Normalisation(location, floor, horizon, lag), network, card.target_columns, skip)
+
+
+def _network(
+    arch: str, settings: Mapping[str, Setting], shape: tuple[int, int, int], steps: int
+) -> StepNetwork | SegmentNetwork:
+    hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
     if arch == "lstm":
-        network: nn.Module = StepNetwork(*shape)
-    else:
-        if segment < 1 or (inputs.seq_len - lag) % segment or outputs.horizon % segment:
-            raise ValueError(
-                f"segment: {segment} does not divide both seq_len {inputs.seq_len - lag} and horizon {outputs.horizon}"
-            )
-        network = SegmentNetwork(*shape, segment)
-    floor = torch.ones(len(features)) if floor is None else floor
-    return Forecaster(Normalisation(location, floor, outputs.horizon, lag), network, columns)
+        return StepNetwork(*shape, hidden, layers, dropout)
+    segment = int(settings.get("segment", 1))
+    if not 1 <= segment <= steps:
+        raise ValueError(f"segment: {segment} is not in {steps} steps")
+    return SegmentNetwork(*shape, hidden, layers, dropout, segment)

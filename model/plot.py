@@ -1,11 +1,12 @@
 """Pictures for people to judge a model by: forecasts against what happened, labels given against true ones, losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
@@ -40,6 +41,64 @@ def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
     errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {card.metrics[f'naive_{season}_mse']:.3f}"
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead   ·   {errors}", color=INK)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def plot_backtest(
+    fitted: Fitted, data: WindowData, ends: Rows, errors: Mapping[str, Sequence[float]], path: Path
+) -> None:
+    """Draws a model beside the naive forecast at three origins, and everybody's `errors` by steps ahead. A PNG.
+
+    `ends` (N,) are the rows that the origins are drawn from, evenly; `errors` are mean squares in z-scores.
+    """
+    card = fitted.card
+    horizon, columns = card.output.horizon, card.target_columns[:1]
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS + 1).astype(int)[1:-1])]
+    naive = baselines(data, ends, horizon, columns, card.input.freq)
+    season = min(naive, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
+    made = forecast(fitted.model, data, ends)[:, :, 0]
+    figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
+    first, *panels = figure.subplots(2, 2, squeeze=False).ravel()
+    for name, values in errors.items():
+        ours = not name.startswith("naive")
+        color = FORECAST if ours else NAIVE if name == f"naive ({season})" else MUTED
+        first.plot(range(1, horizon + 1), values, label=name, color=color, linewidth=2.2 if ours else 1.2)
+    first.set_title("mean squared error by steps ahead, in z-scores", loc="left", fontsize=10, color=INK)
+    first.legend(frameon=False, fontsize=8)
+    _plain(first)
+    for panel, end, ours_there, theirs in zip(panels, ends, made, naive[season][:, :, 0], strict=False):
+        _draw(panel, data, end, columns[0], ours_there, theirs, f"naive ({season})")
+    for panel in panels[len(ends) :]:
+        panel.set_axis_off()
+    figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead", color=INK)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, path: Path) -> None:
+    """Draws what is known of up to four series, and the forecasts that follow. A PNG.
+
+    `known` has series, ts (epoch milliseconds) and value columns, of which the first is drawn; `made` unique_id, ds and
+    the forecast.
+    """
+    names = made["unique_id"].unique(maintain_order=True).to_list()[:PANELS]
+    rows, columns = (1, 1) if len(names) == 1 else (2, 2)
+    figure = Figure(figsize=(12, 3.2 + 1.6 * rows), dpi=110, layout="constrained", facecolor="white")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    value = next(name for name in known.columns if name not in {"partition", "offset", "series", "ts"})
+    for panel, name in zip(panels, names, strict=False):
+        ahead = made.filter(pl.col("unique_id") == name)
+        before = known.filter(pl.col("series") == name).sort("ts").tail(3 * len(ahead) + 24)
+        moments = pl.from_epoch(before["ts"], time_unit="ms")
+        panel.plot(moments.to_list(), before[value].to_list(), color=INK, linewidth=1.6, label="what happened")
+        panel.plot(
+            ahead["ds"].to_list(), ahead[made.columns[2]].to_list(), color=FORECAST, linewidth=2.2, label="forecast"
+        )
+        panel.set_title(name, loc="left", fontsize=10, color=INK)
+        _timed(panel)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path)
 
 
@@ -95,11 +154,15 @@ def _draw(
     panel.plot(ahead, ours, color=FORECAST, linewidth=2.2, label="forecast")
     title = f"{data.names[data.series[end]]}, from {times[len(before) - 1]:%Y-%m-%d %H:%M} UTC"
     panel.set_title(title, loc="left", fontsize=10, color=INK)
+    _timed(panel)
+    panel.margins(x=0)
+
+
+def _timed(panel: Axes) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     panel.xaxis.set_major_locator(locator)
     panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     _plain(panel)
-    panel.margins(x=0)
 
 
 def _plain(panel: Axes) -> None:

@@ -109,7 +109,7 @@ class _Card(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
     name: str
     """The model's name."""
     arch: str
-    """The network: `lstm` or `segment`."""
+    """The network: `lstm`, `segment`, or a `blend` of several."""
     hyperparameters: dict[str, Setting] = {}
     """What `model.lstm` needs to make the same network again."""
     metrics: dict[str, float] = {}
@@ -130,6 +130,8 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     task: ClassVar[Task] = "forecast"
     input: InputSpec
     output: OutputSpec
+    members: tuple[dict[str, Setting], ...] = ()
+    """For arch `blend`: each network's settings."""
     ranges: dict[str, tuple[float, float]] = {}
     """Each feature's least and greatest value in the data it was trained and chosen on, raw units."""
     trained_until: int

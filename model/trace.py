@@ -69,7 +69,7 @@ def trace(model: nn.Module, card: AnyCard, inputs: Mapping[str, Tensor]) -> Trac
     with ExitStack() as hooks:
         for name, layer in model.eval().named_modules():
             if isinstance(layer, Select) or type(layer).__name__ in LEGENDS:
-                said = name.removeprefix("network.").removeprefix("members.0.")
+                said = name.removeprefix("members.0.").removeprefix("network.")
                 hook = layer.register_forward_hook(lambda *call, said=said: note(said, *call))
                 hooks.callback(hook.remove)
         gave = model(*given)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -70,6 +70,11 @@ def from_frame(frame: pl.DataFrame) -> History:
     rows = frame.sort("ts", maintain_order=True).with_row_index("offset")
     place = (pl.lit(0, pl.Int32).alias("partition"), pl.col("offset").cast(pl.Int64))
     return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, {})
+
+
+def before(history: History, end: int) -> History:
+    """What lies before a time, in epoch milliseconds."""
+    return replace(history, frame=history.frame.filter(pl.col("ts") < end))
 
 
 def windows(history: History, config: WindowConfig) -> SlidingWindows:

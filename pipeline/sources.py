@@ -86,12 +86,19 @@ def read_file(path: str, columns: Columns | None = None, *, freq: str | None = N
     A file without times needs `freq` (such as "30m"): its rows become steps from 2000-01-01 on. Raises SourceError
     with the row and column of what is wrong; a file is read whole or not at all.
     """
+    return measurements(read_table(path), columns, freq=freq, stem=_stem(path))
+
+
+def measurements(
+    table: Table, columns: Columns | None = None, *, freq: str | None = None, stem: str = "value"
+) -> Source:
+    """The measurements in a table; `stem` is what its series is called if no column says. Raises SourceError."""
     columns = columns or Columns()
-    table, ts = _with_time(read_table(path), columns)
+    table, ts = _with_time(table, columns)
     layout = _layout(table, columns, ts, freq)
     times, how = table.times(ts) if ts else _made_up_times(table, layout, freq or "")
     wide = len(layout.values) > len(columns.features)
-    frame = _wide(table, layout, times) if wide else _long(table, layout, times, columns.features, _stem(path))
+    frame = _wide(table, layout, times) if wide else _long(table, layout, times, columns.features, stem)
     kept = frame.drop_nulls()
     if kept.is_empty():
         raise SourceError(f"{table.name}: no row has a value")

@@ -48,5 +48,5 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export(build(inputs, outputs, "segment", settings), card, path)
+    export(build(card), card, path)
     return path

@@ -24,8 +24,20 @@ UntilWritten = Callable[..., list[Record]]
 START = 1_704_067_200_000
 HOUR = 3_600_000
 NOWHERE = "127.0.0.1:1"
-COMMANDS = ("ingest", "tail", "dead-letters", "train", "serve", "check", "generate", "trace", "demo")
-WITHOUT_A_LOG = {"generate", "trace"}
+COMMANDS = (
+    "ingest",
+    "tail",
+    "dead-letters",
+    "train",
+    "backtest",
+    "forecast",
+    "serve",
+    "check",
+    "generate",
+    "trace",
+    "demo",
+)
+WITHOUT_A_LOG = {"forecast", "generate", "trace"}
 FILES: dict[str, str | bytes] = {
     "hours.csv": "ts,value\n" + "\n".join(f"{START + hour * HOUR},{hour % 24}" for hour in range(20)),
     "text.csv": "ts,value\n1704067200000,much",

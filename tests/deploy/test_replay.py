@@ -52,7 +52,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     hyper: dict[str, Any] = {"hidden": 4, "layers": 1, "dropout": 0.0, "location": "last", "segment": 2}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=hyper, trained_until=0)
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export(build(inputs, outputs, "segment", hyper), card, path)
+    export(build(card), card, path)
     return load(path, "tiny.onnx", "cpu")
 
 

@@ -68,7 +68,7 @@ def tiny_model(path: Path) -> Path:
     inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
     settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    export(build(inputs, outputs, "segment", settings), card, path)
+    export(build(card), card, path)
     return path
 
 

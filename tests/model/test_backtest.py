@@ -6,16 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.backtest import (
+    Cuts,
     baselines,
+    last_share,
     mse,
     naive_scores,
     seasonal_lags,
     seasonal_naive,
     series_scale,
     split,
-    steps_needed,
     targets,
 )
+from model.scores import Yardstick
 from model.series import WindowData
 from model.spec import ShapeError
 
@@ -73,13 +75,14 @@ def test_errors_are_in_z_scores_over_what_was_observed() -> None:
 def test_scores_do_not_depend_on_chunks_and_weigh_series_alike(make_data: MakeData) -> None:
     noise = np.random.default_rng(0).normal(0, 1, 6000)
     data = make_data(noise, 1e6 * noise, seq_len=5, holes=[70, 71])
-    ends = split(data, 4, 0.2).train
+    ends = split(data, 4, last_share(data, 0.2)).train
     scale = series_scale(data, [0], 2**62)
     assert scale[1] == pytest.approx(1e6 * scale[0], rel=1e-3)
     actual, observed = targets(data, ends, 4, [0])
     whole = baselines(data, ends, 4, [0], "1h")["day"]
     expected = mse(whole, actual, scale[data.series[ends]][:, None], observed)
-    assert naive_scores(data, ends, 4, [0], "1h", scale)["day"] == pytest.approx(expected)
+    found = naive_scores(data, ends, 4, [0], "1h", Yardstick(scale, scale))["day"]
+    assert found.overall()["mse"] == pytest.approx(expected)
     assert expected == pytest.approx(2, rel=0.1)
 
 
@@ -93,30 +96,33 @@ def test_a_scale_is_the_training_part_s_and_never_zero(make_data: MakeData) -> N
 lengths = st.lists(st.integers(1, 120), min_size=1, max_size=4)
 
 
-@given(lengths=lengths, horizon=st.integers(1, 8), fraction=st.floats(0.05, 0.6), breaks=st.sets(st.integers(1, 100)))
-def test_no_target_of_a_training_window_lies_after_the_cut(
-    make_data: MakeData, lengths: list[int], horizon: int, fraction: float, breaks: set[int]
+@given(
+    lengths=lengths,
+    horizon=st.integers(1, 8),
+    cuts=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    breaks=st.sets(st.integers(1, 100)),
+)
+def test_no_target_crosses_a_cut(
+    make_data: MakeData, lengths: list[int], horizon: int, cuts: tuple[int, int], breaks: set[int]
 ) -> None:
     rows = sum(lengths)
     data = make_data(*[np.zeros(n) for n in lengths], seq_len=4, breaks=[row for row in breaks if row < rows])
+    validation, test = (3_600_000 * step for step in sorted(cuts))
     try:
-        parts = split(data, horizon, fraction)
+        parts = split(data, horizon, Cuts(validation, test))
     except ValueError as error:
         assert "too few windows" in str(error)  # noqa: PT017
         return
     ahead = np.arange(1, horizon + 1)
-    assert (data.ts[parts.train[:, None] + ahead] < parts.cut).all()
-    assert (data.ts[parts.validation[:, None] + ahead] >= parts.cut).all()
-    for ends in (parts.train, parts.validation):
+    bounds = ((parts.train, 0, validation), (parts.validation, validation, test), (parts.test, test, 2**62))
+    for ends, begin, end in bounds:
+        times = data.ts[ends[:, None] + ahead]
+        assert ((times >= begin) & (times < end)).all()
         assert (data.run[ends[:, None] + ahead] == data.run[ends][:, None]).all()
 
 
-@given(seq_len=st.integers(2, 30), horizon=st.integers(1, 30), fraction=st.floats(0.05, 0.9))
-def test_too_few_events_are_told_how_many_are_needed(
-    make_data: MakeData, seq_len: int, horizon: int, fraction: float
-) -> None:
-    needed = steps_needed(seq_len, horizon, fraction)
-    parts = split(make_data(np.zeros(needed), seq_len=seq_len), horizon, fraction)
-    assert len(parts.train) >= 1 <= len(parts.validation)
-    with pytest.raises(ValueError, match=rf"at least {needed} events"):
-        split(make_data(np.zeros(needed - 1), seq_len=seq_len), horizon, fraction)
+def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
+    data = make_data(np.zeros(39), seq_len=24)
+    assert len(split(data, 6, last_share(data, 0.2)).validation) == 3
+    with pytest.raises(ValueError, match=r"needs 30 events without a break to train on .* and 6 more"):
+        split(data, 6, last_share(data, 0.8))

@@ -38,7 +38,7 @@ def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, w
     folder = exported[1].parent
     card = read_card((folder / "card.json").read_text())
     assert isinstance(card, Card)
-    model = build(card.input, card.output, card.arch, card.hyperparameters).eval()
+    model = build(card).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     x = torch.from_numpy(wave_data.values[:24][None])
     assert torch.equal(model(x), exported[0].model(x))

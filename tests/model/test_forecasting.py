@@ -58,7 +58,7 @@ def test_the_best_weights_are_kept_and_scored_as_the_forecasts_are(wave_data: An
     assert len(fitted.history) - best.number <= 2
     ends = fitted.split.validation
     actual, observed = targets(wave_data, ends, 6, [0])
-    scale = series_scale(wave_data, [0], fitted.split.cut)[wave_data.series[ends]][:, None]
+    scale = series_scale(wave_data, [0], fitted.split.cuts.validation)[wave_data.series[ends]][:, None]
     again = mse(forecast(fitted.model, wave_data, ends), actual, scale, observed)
     assert again == pytest.approx(best.validation_loss, rel=1e-4)
     naive = mse(baselines(wave_data, ends, 6, [0], "1h")["day"], actual, scale, observed)
@@ -77,13 +77,13 @@ def test_the_card_tells_what_was_seen(wave_data: Any) -> None:
 def test_nothing_after_the_cut_reaches_the_weights(make_data: MakeData, wave_data: Any) -> None:
     first = train(wave_data, replace(QUICK, epochs=1))
     values = wave_data.values.copy()
-    values[wave_data.ts >= first.split.cut] *= -3
+    values[wave_data.ts >= first.split.cuts.validation] *= -3
     assert weights(train(replace(wave_data, values=values), replace(QUICK, epochs=1))) == weights(first)
 
 
 def test_filled_targets_do_not_train(wave_data: Any) -> None:
     # No window looks at the last rows before the cut: they are only targets, of windows that end before them.
-    cut = train(wave_data).split.cut
+    cut = train(wave_data).split.cuts.validation
     filled = np.flatnonzero((wave_data.ts < cut) & (wave_data.ts >= cut - 6 * 3_600_000))
     observed = wave_data.observed.copy()
     observed[filled] = False
@@ -124,7 +124,7 @@ def test_a_training_that_diverges_is_said(make_data: MakeData, wave_data: Any) -
 
 
 def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
-    with pytest.raises(ValueError, match=r"too few windows.*at least 39 events"):
+    with pytest.raises(ValueError, match=r"too few windows.*needs 30 events"):
         train(make_data(np.zeros(37)))
 
 

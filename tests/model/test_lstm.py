@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.forecasting import ForecastConfig
+from model.forecasting import ForecastConfig, forecast_card
 from model.lstm import Forecaster, build, default_segment
-from model.spec import InputSpec, OutputSpec
+from model.spec import Card, InputSpec, OutputSpec
 
 Arch = Literal["lstm", "segment"]
 Location = Literal["last", "mean", "season"]
@@ -21,11 +21,17 @@ def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: flo
     inputs = InputSpec(seq_len=24, features=FEATURES, freq="6h")
     outputs = OutputSpec(horizon=6, targets=TARGETS)
     config = ForecastConfig(arch=arch, hidden=8, layers=layers, location=location)
-    return build(inputs, outputs, arch, config.settings(inputs, outputs), torch.full((3,), floor)).eval()
+    return build(forecast_card(inputs, outputs, config, "m"), torch.full((3,), floor)).eval()
 
 
 def windows(count: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 24, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def card(inputs: InputSpec, arch: str, **settings: float | str) -> Card:
+    return Card(
+        name="m", input=inputs, output=OutputSpec(horizon=6), arch=arch, hyperparameters=settings, trained_until=0
+    )
 
 
 @both_archs
@@ -82,8 +88,8 @@ def test_tiny_and_huge_units_change_nothing(arch: Arch, location: Location, unit
 @both_archs
 def test_without_its_head_a_seasonal_network_is_the_seasonal_naive(arch: Arch) -> None:
     net, x = network(arch, "season"), windows()
-    torch.nn.init.zeros_(net.network.head.weight)  # type: ignore[union-attr,arg-type]
-    torch.nn.init.zeros_(net.network.head.bias)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.zeros_(net.members[0].network.head.weight)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.zeros_(net.members[0].network.head.bias)  # type: ignore[union-attr,arg-type]
     day = x[:, [20, 21, 22, 23, 20, 21]]
     torch.testing.assert_close(net(x), day[:, :, [2, 0]])
 
@@ -98,8 +104,10 @@ def test_the_default_segment_divides_both(seq_len: int, horizon: int, segment: i
 @pytest.mark.parametrize(
     ("field", "arch", "changed"),
     [
-        ("segment", "segment", {"segment": 5}),
-        ("segment", "segment", {"segment": 8}),
+        ("segment", "segment", {"segment": 0}),
+        ("segment", "segment", {"segment": 25}),
+        ("look", "lstm", {"look": 25}),
+        ("skip", "lstm", {"skip": 25}),
         ("arch", "gru", {}),
         ("location", "lstm", {"location": "median"}),
         ("lag", "lstm", {"location": "season"}),
@@ -109,10 +117,10 @@ def test_the_default_segment_divides_both(seq_len: int, horizon: int, segment: i
 def test_a_setting_that_cannot_be_is_named(field: str, arch: str, changed: dict[str, int | str]) -> None:
     given = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", **changed}
     with pytest.raises(ValueError, match=f"^{field}: "):
-        build(InputSpec(seq_len=24), OutputSpec(horizon=6), arch, given)
+        build(card(InputSpec(seq_len=24), arch, **given))
 
 
 def test_inputs_that_no_network_takes_are_refused() -> None:
     given: dict[str, int | float | str] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last"}
     with pytest.raises(ValueError, match=r"^inputs: "):
-        build(InputSpec(seq_len=24, inputs=("x", "step")), OutputSpec(horizon=6), "lstm", given)
+        build(card(InputSpec(seq_len=24, inputs=("x", "step")), "lstm", **given))

@@ -100,7 +100,7 @@ def forecasting(config: ForecastConfig) -> Trace:
     inputs = InputSpec(seq_len=8, features=("flow", "heat"))
     outputs = OutputSpec(horizon=4, targets=("heat",))
     card = forecast_card(inputs, outputs, config, "pump")
-    return trace(build(inputs, outputs, card.arch, card.hyperparameters), card, {"x": SERIES})
+    return trace(build(card), card, {"x": SERIES})
 
 
 NORMALISED: list[Row] = [

@@ -1,0 +1,73 @@
+"""`tidecast forecast`: from a file to a table and a picture of what comes next, without a broker or a server."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from deploy.config import HOME, ConfigError
+from deploy.console import say
+from deploy.forecaster import FORECAST, Forecaster
+from deploy.registration import watched
+from deploy.training import TrainJob, read_history
+from model.plot import plot_ahead
+from pipeline.sources import Columns
+
+SHOWN_SERIES, SHOWN_STEPS = 6, 24
+"""How much of the forecasts the table shows."""
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
+    ".csv": pl.DataFrame.write_csv,
+    ".parquet": pl.DataFrame.write_parquet,
+    ".jsonl": pl.DataFrame.write_ndjson,
+}
+
+
+def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, plot: Path | None) -> dict[str, object]:
+    """Train on a file and forecast what follows each of its series. Raises SourceError, ConfigError."""
+    if output is not None and output.suffix not in WRITERS:
+        raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
+    history = read_history("", None, data, columns, job.freq)
+    with watched(lambda epoch: f"validation error {epoch.validation_loss:.3f}") as on_step:
+        forecaster = Forecaster.of(job).learn(history, on_step)
+    made = forecaster.ahead(history)
+    card, fitted = forecaster.fitted.card, forecaster.fitted
+    picture = plot or HOME / "forecasts" / f"{job.name}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    plot_ahead(history.frame, made, picture)
+    Console(highlight=False).print(_table(made, job))
+    errors = f"{card.metrics['validation_mse']:.3f}, the better naive forecast's {fitted.naive_mse:.3f}"
+    say(f"error on the last {job.config.validation:.0%} of the data, in z-scores: {errors}")
+    if naive := made.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
+        say(
+            f"naive forecasts for {len(naive):,} series shorter than {card.input.seq_len} steps: {', '.join(naive[:5])}"
+        )
+    if output is not None:
+        WRITERS[output.suffix](made, output)
+    say(f"a picture of it: {picture}{f'; all of it: {output}' if output else ''}")
+    return {
+        "series": made["unique_id"].n_unique(),
+        "horizon": card.output.horizon,
+        "freq": card.input.freq,
+        "seq_len": card.input.seq_len,
+        **card.metrics,
+        "plot": str(picture),
+        "output": None if output is None else str(output),
+    }
+
+
+def _table(made: pl.DataFrame, job: TrainJob) -> Table:
+    names = made["unique_id"].unique(maintain_order=True)
+    wide = made.filter(pl.col("unique_id").is_in(names[:SHOWN_SERIES].implode())).pivot(
+        "unique_id", index="ds", values=FORECAST, maintain_order=True
+    )
+    table = Table(title=f"{job.name}, {len(wide):,} steps ahead", title_justify="left")
+    for column in wide.columns:
+        table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
+    for moment, *values in wide.sort("ds").head(SHOWN_STEPS).iter_rows():
+        table.add_row(f"{moment:%Y-%m-%d %H:%M}", *("" if value is None else f"{value:,.6g}" for value in values))
+    left = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
+    if any(left):
+        table.caption, table.caption_justify = f"and {left[0]:,} steps, {left[1]:,} series more", "left"
+    return table

@@ -1,0 +1,181 @@
+"""Forecasts of frames, without a broker or a server: `fit`, `predict`, `cross_validation`, as forecasters know them.
+
+from deploy.forecaster import Forecaster
+
+model = Forecaster(horizon=24).fit(frame)         # unique_id, ds, y, in polars or pandas
+model.predict()                                   # unique_id, ds, Tidecast, source
+model.cross_validation(frame, n_windows=5)        # unique_id, ds, cutoff, y, Tidecast
+"""
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from deploy.config import window_config
+from deploy.training import TrainJob, shapes
+from model.backtest import Cuts, Floats, Rows, run_starts, seasonal_lags, seasonal_naive
+from model.forecasting import Fitted, fit, forecast
+from model.train import OnStep
+from pipeline.grid import Grid, Ints
+from pipeline.history import History, before, from_frame, windows
+from pipeline.sliding import SlidingWindows
+from pipeline.sources import Columns, measurements
+from pipeline.tables import Table
+
+NAMES = ("unique_id", "ds", "y")
+"""What the columns of a frame are called: its series, their times, the values."""
+FORECAST = "Tidecast"
+"""What the column of forecasts is called."""
+
+
+class Forecaster:
+    """One model for all series of a frame.
+
+    Made with what `tidecast train` takes, of which only `horizon` is needed; the rest is found from the data.
+    """
+
+    def __init__(self, horizon: int, **job: Any) -> None:
+        self.job = TrainJob(name="forecaster", horizon=horizon, **job)
+        self._fitted: Fitted | None = None
+        self._history: History | None = None
+        self._given: Any = None
+
+    @classmethod
+    def of(cls, job: TrainJob) -> Self:
+        """One for a job, whose horizon may be left to the data."""
+        made = cls(job.horizon or 0)
+        made.job = job
+        return made
+
+    @property
+    def fitted(self) -> Fitted:
+        """The model, and how it came about. Raises ValueError before `fit`."""
+        if self._fitted is None:
+            raise ValueError("predict: fit comes first")
+        return self._fitted
+
+    def fit(self, frame: Any, on_step: OnStep | None = None) -> Self:
+        """Learn from a frame (long: unique_id, ds, y; or whatever `tidecast train --data` reads), and keep it.
+
+        Raises ValueError for a frame that can't be used, or is too short.
+        """
+        self._given = frame[:0]
+        return self.learn(_history(frame, self.job), on_step)
+
+    def learn(self, history: History, on_step: OnStep | None = None, cuts: Cuts | None = None) -> Self:
+        """Learn from a history, and keep it; `cuts` say what is not looked at."""
+        known = history if cuts is None else before(history, cuts.test)
+        inputs, outputs = shapes(known, self.job)
+        data = windows(history, window_config(inputs))
+        self._fitted = fit(data, inputs, outputs, self.job.config, self.job.name, on_step, cuts)
+        self._history = history
+        return self
+
+    def predict(self, frame: Any = None) -> Any:
+        """The horizon after each series' last step, of a frame or of what was learned from.
+
+        As the frame was given, in polars or pandas: unique_id, ds, the forecast, and `source`, what made it: `model`,
+        or for a series shorter than the model looks back `naive`.
+        """
+        if self._history is None:
+            raise ValueError("predict: fit comes first")
+        history = self._history if frame is None else _history(frame, self.job)
+        return _as_given(self.ahead(history), self._given if frame is None else frame)
+
+    def ahead(self, history: History) -> pl.DataFrame:
+        """`predict` of a history, in polars."""
+        data = self._windows(history)
+        return _with_moments(self._table(data, np.flatnonzero(np.diff(data.series, append=-1))))
+
+    def cross_validation(self, frame: Any, n_windows: int = 1, step_size: int | None = None) -> Any:
+        """Learn from what lies before the first of `n_windows` cut-offs, and forecast from each of them.
+
+        They lie `step_size` steps apart (a horizon, if left out), the last one a horizon before the end. The frame has
+        unique_id, ds, cutoff, y and the forecast, where the truth is known. Raises ValueError for cut-offs that do not
+        lie in the frame.
+        """
+        history, horizon = _history(frame, self.job), self.job.horizon or 1
+        times = np.unique(history.frame["ts"].to_numpy())
+        back = horizon + (step_size or horizon) * np.arange(n_windows)[::-1]
+        if n_windows < 1 or (step_size or 1) < 1 or back.max() >= len(times):
+            raise ValueError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
+        cutoffs = times[len(times) - 1 - back]
+        known = times[times <= cutoffs[0]]
+        held_out = max(1, round(len(known) * self.job.config.validation))
+        self.learn(history, cuts=Cuts(int(known[-held_out]), int(cutoffs[0]) + 1))
+        data = self._windows(history)
+        truth = history.frame.select(pl.col("series").alias(NAMES[0]), pl.col("ts").alias(NAMES[1]), self._target)
+        parts = [
+            self._table(data, np.flatnonzero(data.ts == cutoff)).with_columns(pl.lit(int(cutoff)).alias("cutoff"))
+            for cutoff in cutoffs
+        ]
+        made = pl.concat(parts).join(truth, on=NAMES[:2], how="inner")
+        return _as_given(_with_moments(made.select(*NAMES[:2], "cutoff", NAMES[2], FORECAST)), frame)
+
+    @property
+    def horizon(self) -> int:
+        """K, steps of a forecast."""
+        return self.fitted.card.output.horizon
+
+    @property
+    def _target(self) -> pl.Expr:
+        return pl.col(self.job.features[0]).alias(NAMES[2])
+
+    def _windows(self, history: History) -> SlidingWindows:
+        return windows(history, window_config(self.fitted.card.input))
+
+    def _table(self, data: SlidingWindows, ends: Rows) -> pl.DataFrame:
+        """The forecasts from some rows, one a line; times in epoch milliseconds."""
+        values, full = self._forecast(data, ends)
+        times = _times_ahead(data, ends, self.fitted.card.input.freq, self.horizon)
+        return pl.DataFrame(
+            {
+                NAMES[0]: np.repeat(np.array(data.names, object)[data.series[ends]], self.horizon).tolist(),
+                NAMES[1]: times.ravel(),
+                FORECAST: values.ravel().astype(np.float64),
+                "source": np.repeat(np.where(full, "model", "naive"), self.horizon),
+            },
+            schema_overrides={NAMES[0]: pl.String},
+        )
+
+    def _forecast(self, data: SlidingWindows, ends: Rows) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """The first target's forecasts (N,K) from some rows, and which are the model's, (N,).
+
+        The rest, with too little history, are seasonal naive ones.
+        """
+        fitted = self.fitted
+        column, full = fitted.card.target_columns[0], np.isin(ends, data.ends)
+        lag = min(seasonal_lags(fitted.card.input.freq).values(), default=1)
+        values = seasonal_naive(data.values[:, column], ends, run_starts(data, ends), self.horizon, lag)
+        if full.any():
+            values[full] = forecast(fitted.model, data, ends[full])[:, :, 0]
+        return values, full
+
+
+def _history(frame: Any, job: TrainJob) -> History:
+    known = frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
+    table = Table("frame", known, pl.int_range(1, len(known) + 1, eager=True))
+    return from_frame(measurements(table, Columns(features=job.features), freq=job.freq).frame)
+
+
+def _times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: int) -> Ints:
+    """(N,K) epoch milliseconds; without a grid, as far apart as the last two steps."""
+    ahead = np.arange(1, horizon + 1)
+    if freq is None:
+        spacing = np.where(run_starts(data, ends) < ends, data.ts[ends] - data.ts[ends - 1], 0)
+        return np.asarray(data.ts[ends][:, None] + spacing[:, None] * ahead)
+    grid = Grid.parse(freq)
+    if grid.months:
+        return grid.time(data.step[ends][:, None] + ahead)
+    return np.asarray(data.ts[ends][:, None] + grid.milliseconds * ahead)
+
+
+def _as_given(made: pl.DataFrame, frame: Any) -> Any:
+    """As a frame of the library that the user's is of."""
+    return made if frame is None or isinstance(frame, pl.DataFrame) else made.to_pandas()
+
+
+def _with_moments(made: pl.DataFrame) -> pl.DataFrame:
+    return made.with_columns(pl.from_epoch(name, time_unit="ms") for name in ("ds", "cutoff") if name in made.columns)
