@@ -187,7 +187,7 @@ def train(
         int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
     ] = None,
     seq_len: Annotated[
-        int | None, option("--seq-len", "Steps to look back; a week or more if left out.", min=2)
+        int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
     ] = None,
     freq: Freq = None,
     max_gap: Annotated[
@@ -198,8 +198,12 @@ def train(
     ] = None,
     lateness: Lateness = None,
     arch: Annotated[
-        Literal["lstm", "segment"] | None,
-        option("--arch", "segment reads a window in segments; lstm step by step.", show_default="segment"),
+        Literal["blend", "lstm", "segment"] | None,
+        option(
+            "--arch",
+            "blend averages several networks; segment is one that reads a window in segments, lstm step by step.",
+            show_default="blend",
+        ),
     ] = None,
     hidden: Annotated[
         int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")
@@ -275,7 +279,7 @@ def backtest(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Judge what `train` would make of a topic or a file, on a past that it has not seen.
+    """Judge what `train` would make, on a past it has not seen.
 
     Trains on the beginning, chooses on what follows, and forecasts from every origin of the end, beside the last value,
     the seasonal naive forecasts, and AutoETS or MSTL. A table, a picture, and with --json all errors by series and

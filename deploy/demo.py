@@ -29,6 +29,7 @@ from deploy.messages import Forecast
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
 from model.backtest import mse, seasonal_lags, seasonal_naive
+from model.forecasting import ForecastConfig
 from model.registry import Registry
 from pipeline.events import Event, encode
 from pipeline.history import read_topic
@@ -152,7 +153,8 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
     with progress("publish the past", cut) as report:
         publish(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
-    job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN)
+    segment = ForecastConfig(arch="segment")  # one network: a minute is all there is
+    job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN, config=segment)
     model = train(read_topic(log, topic), job, registry).version
     predictor = fetch(model.label, tracking_uri)
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)

@@ -22,8 +22,9 @@ from pipeline.windows import SlidingWindows
 
 DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
+LOOK_SEASONS = 15
 MAX_SEQ_LEN = 720
-"""The longest horizon and look-back taken by themselves, in steps; longer ones can be asked for."""
+"""The longest horizon and look-back taken by themselves, in steps or seasons; longer ones can be asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class TrainJob:
     lateness: int = 0
     """Milliseconds of stream time for which a step waits for events that are out of order."""
     seq_len: int | None = None
-    """Steps to look back; None is a week of them, or seven horizons where that is no longer than one."""
+    """Steps to look back; None is a quarter of the longest series, up to 720 or 15 seasons, in whole horizons."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 
@@ -84,9 +85,8 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     season = min(lags.values(), default=DEFAULT_HORIZON)
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
-    room = min(MAX_SEQ_LEN, longest // 4) // horizon * horizon
-    week = lags.get("week", 0) // horizon * horizon
-    seq_len = job.seq_len or max(min(week if week > horizon else 7 * horizon, room), horizon, 2)
+    room = min(MAX_SEQ_LEN, longest // 4, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // horizon * horizon
+    seq_len = job.seq_len or max(room, horizon, 2)
     inputs = InputSpec(
         seq_len=seq_len, features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness
     )

@@ -1,7 +1,9 @@
 """Forecasting: one LSTM over the windows of all series, judged in time on what came later."""
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -11,13 +13,16 @@ import torch
 from torch import Tensor
 
 from model.backtest import Cuts, Rows, Split, last_share, naive_scores, seasonal_lags, series_scale, split
-from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, build, default_segment
+from model.blend import recipe, weigh
+from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
 from model.scores import Yardstick
 from model.series import WindowData, Windows
 from model.shapes import Batch
 from model.spec import Card, InputSpec, OutputSpec, Setting
 from model.train import Epoch, OnStep, TrainConfig, kept, optimise, repeatable
 
+BLEND = "blend"
+"""The arch of a model that is the mean of several networks."""
 FLOOR = 0.01
 """The least scale of a window, in standard deviations of the calmest series."""
 _EVALUATION_BATCH = 1024
@@ -27,27 +32,33 @@ _EVALUATION_BATCH = 1024
 class ForecastConfig(TrainConfig):
     """How a forecasting model is made. The only place for these defaults."""
 
-    arch: Literal["lstm", "segment"] = "segment"
-    """The network."""
+    dropout: float = 0.3
+    arch: Literal["blend", "lstm", "segment"] = "blend"
+    """The network; a blend is the mean of several, each with its own look-back, location and skip, weighed on
+    validation."""
     segment: int | None = None
     """Steps in a segment, a divisor of seq_len and horizon; None: the longest sensible one. Only for arch segment."""
     location: Literal["last", "mean", "season"] = "last"
     """What is taken off a window before the network and put back after it; season: each step's value a season before,
     by the grid's shortest season."""
+    epoch_windows: int = 16_384
+    """Windows in an epoch, at most: of more it is a sample."""
     validation: float = 1 / 7
     """The share of the data, last in time, that validates."""
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
-        if self.arch not in ARCHITECTURES:
-            raise ValueError(f"arch: {self.arch!r} is none of {ARCHITECTURES}")
+        if self.arch not in (BLEND, *ARCHITECTURES):
+            raise ValueError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
+        if not self.epoch_windows > 0:
+            raise ValueError(f"epoch_windows: {self.epoch_windows} is not positive")
         if self.location not in LOCATIONS:
             raise ValueError(f"location: {self.location!r} is none of {LOCATIONS}")
         if not 0 < self.validation < 1:
             raise ValueError(f"validation: {self.validation} is not in (0, 1)")
 
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
-        """The hyperparameters that `model.lstm.build` takes."""
+        """The hyperparameters that `model.lstm.member` takes, of the one network that is no blend."""
         settings = self.network() | {"location": self.location}
         lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
         if lag:
@@ -77,8 +88,20 @@ class Fitted:
 
 def forecast_card(inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str) -> Card:
     """The card of a model that has not been trained yet."""
-    settings = config.settings(inputs, outputs)
-    return Card(name=name, input=inputs, output=outputs, arch=config.arch, hyperparameters=settings, trained_until=0)
+    if config.arch == BLEND:
+        settings: dict[str, Setting] = {}
+        members = recipe(inputs, outputs, config.network())
+    else:
+        settings, members = config.settings(inputs, outputs), ()
+    return Card(
+        name=name,
+        input=inputs,
+        output=outputs,
+        arch=config.arch,
+        hyperparameters=settings,
+        members=members,
+        trained_until=0,
+    )
 
 
 def fit(
@@ -93,7 +116,6 @@ def fit(
     """Trains one model on the windows of all series, and keeps the weights that were best on validation.
 
     `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left.
-
     On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
     wrong, or saying how many events are needed where there are too few windows.
     """
@@ -101,21 +123,67 @@ def fit(
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation))
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
-        model = build(card, _floor(data, parts.cuts.validation)).to(device)
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
-        history = optimise(model, _Source(windows, parts, config.batch), config, on_step)
-    best = kept(history, config)
-    metrics = {"validation_mse": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
-    by = Yardstick(scale, scale)
-    naive = naive_scores(data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, by)
+        source = _Source(windows, parts, config)
+        floor = _floor(data, parts.cuts.validation)
+        trained = _train(card, floor, source, config, on_step or (lambda *_: None), device)
+    model, card, validation = _blended(trained, card)
+    best = kept(trained.history, config)
+    metrics = {"validation_mse": validation, "train_loss": best.train_loss, "best_epoch": best.number}
+    naive = naive_scores(
+        data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, Yardstick(scale, scale)
+    )
     metrics |= {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
     trained_until = int(data.ts[np.concatenate([parts.train, parts.validation]) + outputs.horizon].max())
-    seen = {
-        "trained_until": trained_until,
-        "ranges": _ranges(data, inputs.features, parts.cuts.test),
-        "metrics": metrics,
-    }
-    return Fitted(model.cpu().eval(), msgspec.structs.replace(card, **seen), history, parts)
+    ranges = _ranges(data, inputs.features, parts.cuts.test)
+    seen = {"trained_until": trained_until, "ranges": ranges, "metrics": metrics}
+    return Fitted(model.eval(), msgspec.structs.replace(card, **seen), trained.history, parts)
+
+
+@dataclass(slots=True)
+class _Trained:
+    """Networks trained one after the other, each by itself."""
+
+    members: list[Member] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
+    """All their epochs, numbered on."""
+    errors: list[Tensor] = field(default_factory=list)
+    """Each one's errors on validation, (T,), in z-scores."""
+
+
+def _train(
+    card: Card, floor: Tensor, source: "_Source", config: ForecastConfig, on_step: OnStep, device: torch.device
+) -> _Trained:
+    settings, trained, began = card.networks, _Trained(), time.monotonic()
+    for number, each in enumerate(settings):
+        left = None if config.seconds is None else config.seconds - (time.monotonic() - began)
+        if left is not None and left <= 0:
+            break
+        network = member(card, each, floor)
+        alone = Forecaster([network], [1.0]).to(device)
+        share = replace(config, seconds=None if left is None else left / (len(settings) - number))
+        tell = partial(_tell, on_step, number, len(settings), list(trained.history))
+        epochs = optimise(alone, source, share, tell)
+        trained.history += [replace(each, number=len(trained.history) + each.number) for each in epochs]
+        trained.members += [network.cpu()]
+        trained.errors.append(source.errors(alone))
+    return trained
+
+
+def _tell(
+    on_step: OnStep, number: int, count: int, earlier: list[Epoch], done: int, total: int, epochs: list[Epoch]
+) -> None:
+    on_step(number * total + done, count * total, earlier + epochs)
+
+
+def _blended(trained: _Trained, card: Card) -> tuple[Forecaster, Card, float]:
+    """The best mean of the networks, its card, and its error on validation."""
+    errors = torch.stack(trained.errors).double().cpu().numpy()
+    weights = weigh(errors)
+    used = np.flatnonzero(weights)
+    model = Forecaster([trained.members[place] for place in used], weights[used].tolist())
+    members = tuple(card.members[place] for place in used) if card.members else ()
+    return model, msgspec.structs.replace(card, members=members), float(np.square(weights @ errors).mean())
 
 
 @torch.no_grad()
@@ -127,18 +195,28 @@ def forecast(model: Forecaster, data: WindowData, ends: Rows) -> npt.NDArray[np.
 
 
 class _Source:
-    """Batches of windows, in a new order for each training pass."""
+    """Batches of windows, in a new order for each training pass; of many windows a sample."""
 
-    def __init__(self, windows: Windows, parts: Split, size: int) -> None:
-        self._windows, self._size = windows, size
-        self._train, self._validation = torch.from_numpy(parts.train), torch.from_numpy(parts.validation)
-        self.steps = -(-len(self._train) // size)
+    def __init__(self, windows: Windows, parts: Split, config: ForecastConfig) -> None:
+        self._windows, self._size = windows, config.batch
+        self._train = torch.from_numpy(parts.train)
+        self._count = min(len(self._train), config.epoch_windows)
+        evenly = np.linspace(0, len(parts.validation) - 1, min(len(parts.validation), config.epoch_windows))
+        self._validation = torch.from_numpy(parts.validation[evenly.astype(int)])
+        self.steps = -(-self._count // self._size)
 
     def train(self) -> Iterator[Batch]:
-        return self._batches(self._train[torch.randperm(len(self._train))], self._size)
+        return self._batches(self._train[torch.randperm(len(self._train))[: self._count]], self._size)
 
     def validation(self) -> Iterator[Batch]:
         return self._batches(self._validation, _EVALUATION_BATCH)
+
+    @torch.no_grad()
+    def errors(self, model: Forecaster) -> Tensor:
+        """A model's errors (T,) at all observed targets of the validation windows, in z-scores."""
+        return torch.cat(
+            [((model(batch.x) - batch.y) / batch.scale)[batch.observed].cpu() for batch in self.validation()]
+        )
 
     def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:
         return (self._windows.batch(part) for part in torch.split(ends, size))

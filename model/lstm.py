@@ -196,8 +196,8 @@ def build(card: Card, floor: Tensor | None = None) -> Forecaster:
     `floor` (F,) is the least scale of each feature; left out where weights are loaded, which hold it.
     Raises ValueError naming the setting that is wrong.
     """
-    settings = card.members or ({"arch": card.arch, **card.hyperparameters},)
-    return Forecaster([member(card, each, floor) for each in settings], [1 / len(settings)] * len(settings))
+    members = [member(card, each, floor) for each in card.networks]
+    return Forecaster(members, [1 / len(members)] * len(members))
 
 
 def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:

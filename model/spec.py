@@ -144,6 +144,11 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
             raise ValueError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
 
     @property
+    def networks(self) -> tuple[dict[str, Setting], ...]:
+        """The settings of each network in the file."""
+        return self.members or ({"arch": self.arch, **self.hyperparameters},)
+
+    @property
     def target_columns(self) -> list[int]:
         """Where each target lies among the features."""
         return [self.input.features.index(name) for name in self.output.targets]

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import swa_utils
 
 from model.shapes import Batch, Model, State, loss
 from model.spec import AnyCard, Setting
@@ -32,6 +34,8 @@ class TrainConfig:
     """Passes over the training data, at most; the learning rate falls to zero over them."""
     keep: Literal["best", "last"] = "best"
     """Which epoch's weights are kept: the best one's on validation, or the last one's, all epochs long."""
+    seconds: float | None = None
+    """About how long training may take; the epochs, and with them the fall of the learning rate, become fewer."""
     patience: int = 5
     """Epochs without a better validation error after which training ends, where the best is kept."""
     batch: int = 64
@@ -40,6 +44,8 @@ class TrainConfig:
     """AdamW's, at the start."""
     warmup: int = 0
     """Steps over which the learning rate rises to it."""
+    average: float = 0.0
+    """How much of a running mean of the weights each step keeps; the mean is what is validated and kept. 0: none."""
     clip: float = 1.0
     """The greatest norm of a gradient."""
     seed: int = 0
@@ -51,12 +57,13 @@ class TrainConfig:
     machine."""
 
     def __post_init__(self) -> None:
-        for field in ("hidden", "layers", "epochs", "patience", "batch", "learning_rate", "clip", "threads"):
+        for field in ("hidden", "layers", "epochs", "patience", "batch", "learning_rate", "clip", "threads", "seconds"):
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise ValueError(f"{field}: {value} is not positive")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: {self.dropout} is not in [0, 1)")
+        for field in ("dropout", "average"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field}: {getattr(self, field)} is not in [0, 1)")
 
     def network(self) -> dict[str, Setting]:
         """What a card keeps to make the same network again."""
@@ -148,27 +155,34 @@ class _Trainer:
         assert config.epochs is not None
         self.epochs, self.total, self.done = config.epochs, config.epochs * source.steps, 0
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        self.mean = swa_utils.AveragedModel(model, avg_fn=self._averaged) if config.average else None
         self.history: list[Epoch] = []
 
     def run(self) -> list[Epoch]:
         best, weights = 0, {}
-        for number in range(1, self.epochs + 1):
+        for number in count(1):
             begun = time.perf_counter()
             train, validation = self._pass(), self._validate()
             if not math.isfinite(error := train if validation is None else validation):
                 raise ValueError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
             seconds = time.perf_counter() - begun
             self.history.append(Epoch(number=number, train_loss=train, validation_loss=error, seconds=seconds))
+            self._keep_to_time(seconds, number)
             self.on_step(self.done, self.total, self.history)
-            if self.config.keep == "last":
-                continue
             if error <= min(epoch.validation_loss for epoch in self.history):
-                best, weights = number, copy.deepcopy(self.model.state_dict())
-            if number - best >= self.config.patience:
+                best, weights = number, copy.deepcopy(self.judged.state_dict())
+            waited = self.config.keep == "best" and number - best >= self.config.patience
+            if waited or number >= self.epochs:
                 break
-        if self.config.keep == "best":
-            self.model.load_state_dict(weights)
+        self.model.load_state_dict(weights if self.config.keep == "best" else self.judged.state_dict())
         return self.history
+
+    def _keep_to_time(self, epoch: float, done: int) -> None:
+        """Plan fewer epochs, if as many as planned would take too long."""
+        if self.config.seconds is not None:
+            left = self.config.seconds - sum(passed.seconds for passed in self.history)
+            self.epochs = min(self.epochs, done + max(0, int(left / epoch)))
+            self.total = self.epochs * self.source.steps
 
     def _rate(self, step: int) -> float:
         """The share of the learning rate: up to it, then down to zero on half a cosine."""
@@ -187,19 +201,31 @@ class _Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimiser.step()
             self.schedule.step()
+            if self.mean is not None:
+                self.mean.update_parameters(self.model)
             sums.append((total.detach(), counted))
             self.done += 1
             if self.done % self.source.steps:  # the last step of an epoch is told with its validation
                 self.on_step(self.done, self.total, self.history)
         return _mean(sums)
 
+    def _averaged(self, mean: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
+        """The running mean; a plain one at first, so that it forgets the beginning."""
+        keep = min(self.config.average, (1 + float(steps)) / (10 + float(steps)))
+        return torch.lerp(weight, mean, keep)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.model if self.mean is None else self.mean.module
+
     @torch.no_grad()
     def _validate(self) -> float | None:
-        self.model.eval()
+        model: Model = self.judged.eval()  # type: ignore[assignment]
         sums: list[tuple[Tensor, Tensor]] = []
         state: State | None = None
         for batch in self.source.validation():
-            output, state = self.model.outputs(batch, state)
+            output, state = model.outputs(batch, state)
             sums.append(loss(output, batch))
         return _mean(sums) if sums else None
 

@@ -189,7 +189,7 @@ def test_training_without_its_extra_says_what_to_install() -> None:
 def test_too_little_data_says_how_much_is_needed(tidecast: Tidecast, mlflow_server: tuple[str, Path]) -> None:
     train = ("train", "--name", "m", "--data", "hours.csv", "--horizon", 24)
     ended = tidecast(*train, "--tracking-uri", mlflow_server[0])
-    failed(ended, 65, r"too few windows: .* need a series of at least \d+ events")
+    failed(ended, 65, r"too few windows: .* one of them needs \d+ events without a break to train on")
 
 
 @pytest.mark.parametrize("command", [["serve", "--topic", "power", "--model", "m"], ["train", "--data", "hours.csv"]])

@@ -12,7 +12,7 @@ from deploy.forecaster import Forecaster
 from model.forecasting import ForecastConfig
 
 START = datetime(2024, 1, 1)
-QUICK = ForecastConfig(hidden=8, epochs=2)
+QUICK = ForecastConfig(arch="segment", hidden=8, epochs=2)
 
 
 def frame(steps: int = 300, short: int = 10) -> pl.DataFrame:

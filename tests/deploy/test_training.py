@@ -26,16 +26,16 @@ def steps(freq: str, count: int) -> list[int]:
 @pytest.mark.parametrize(
     ("freq", "count", "seq_len", "horizon"),
     [
-        ("30m", 10_000, 336, 48),
-        ("1h", 10_000, 168, 24),
-        ("6h", 10_000, 28, 4),
-        ("1d", 10_000, 49, 7),
-        ("1w", 10_000, 84, 12),
-        ("1mo", 10_000, 84, 12),
-        ("1y", 400, 84, 12),
+        ("30m", 10_000, 720, 48),
+        ("1h", 10_000, 720, 24),
+        ("6h", 10_000, 420, 4),
+        ("1d", 10_000, 105, 7),
+        ("1w", 10_000, 720, 12),
+        ("1mo", 10_000, 180, 12),
+        ("1y", 400, 96, 12),
         ("1m", 10_000, 672, 96),
         ("15s", 10_000, 672, 96),
-        ("11m", 10_000, 84, 12),
+        ("11m", 10_000, 720, 12),
         ("1h", 400, 96, 24),
         ("1mo", 144, 36, 12),
         ("1h", 60, 8, 8),
@@ -49,7 +49,7 @@ def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int,
 def test_irregular_data_has_no_grid() -> None:
     times = [START + 1000 * number**2 for number in range(1000)]
     inputs, outputs = shapes(history(times), TrainJob(name="m"))
-    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 84, 12)
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 240, 12)
 
 
 def test_holes_and_a_second_series_do_not_change_the_grid() -> None:
@@ -62,7 +62,7 @@ def test_what_the_job_says_counts() -> None:
     inputs, outputs = shapes(history(steps("1h", 1000)), job)
     assert (inputs.freq, inputs.seq_len, outputs.horizon) == ("2h", 11, 5)
     inputs, outputs = shapes(history(steps("1h", 1000)), TrainJob(name="m", horizon=10))
-    assert (inputs.seq_len, outputs.horizon) == (160, 10), "a week, in whole horizons"
+    assert (inputs.seq_len, outputs.horizon) == (250, 10), "a quarter of the history, in whole horizons"
 
 
 def test_the_first_feature_is_forecast() -> None:

@@ -144,7 +144,7 @@ def test_from_a_file_to_forecasts(
     on = ("--bootstrap", log.address)
     sent = tidecast("ingest", tmp_path / "waves.csv", "--topic", topic, "--partitions", 3, *on, "--json")
     assert json.loads(sent.stdout) == {"topic": topic, "partitions": 3, "events": 1800, "series": 6}
-    shape = ("--seq-len", 24, "--horizon", 8, "--epochs", 2)
+    shape = ("--seq-len", 24, "--horizon", 8, "--epochs", 2, "--arch", "segment")
     trained = tidecast("train", "--topic", topic, "--name", name, *shape, *on, "--tracking-uri", store, "--json")
     made = json.loads(trained.stdout)
     assert (made["model"], made["freq"]) == (f"{name}/1", "1m")

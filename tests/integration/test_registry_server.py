@@ -24,7 +24,7 @@ UntilWritten = Callable[..., list[Record]]
 START = 1_704_067_200_000
 HOUR = 3_600_000
 EVENTS, SEQ_LEN, HORIZON, EPOCHS = 400, 24, 6, 2
-SHAPE = ("--seq-len", SEQ_LEN, "--horizon", HORIZON, "--epochs", EPOCHS, "--hidden", 8)
+SHAPE = ("--seq-len", SEQ_LEN, "--horizon", HORIZON, "--epochs", EPOCHS, "--hidden", 8, "--arch", "segment")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ MakeData = Callable[..., WindowData]
 Arch = Literal["lstm", "segment"]
 
 INPUTS, OUTPUTS = InputSpec(seq_len=24, freq="1h"), OutputSpec(horizon=6)
-QUICK = ForecastConfig(hidden=8, epochs=3, seed=5)
+QUICK = ForecastConfig(arch="segment", hidden=8, epochs=3, seed=5)
 
 
 def train(data: WindowData, config: ForecastConfig = QUICK, **given: Any) -> Fitted:
@@ -43,7 +43,7 @@ def test_a_daily_wave_is_learnt_better_than_the_naive(wave_data: Any) -> None:
     seen: list[tuple[int, int, int]] = []
     fitted = train(
         wave_data,
-        ForecastConfig(hidden=32, epochs=20),
+        ForecastConfig(arch="segment", hidden=32, epochs=20),
         on_step=lambda done, total, history: seen.append((done, total, len(history))),
     )
     assert [epoch.number for epoch in fitted.history] == list(range(1, len(fitted.history) + 1))
