@@ -121,8 +121,9 @@ def judge(history: History, job: BacktestJob) -> Judged:
 
     Nothing is chosen by what comes after the cuts. Raises ValueError for a history that is too short.
     """
-    freq = job.train.freq or infer_freq(history.frame)
-    cuts, end = protocol_cuts(np.unique(history.frame["ts"].to_numpy()), job, freq)
+    times = np.unique(history.frame["ts"].to_numpy())
+    freq = job.train.freq or infer_freq(before(history, int(times[len(times) // 2])).frame)
+    cuts, end = protocol_cuts(times, job, freq)
     inputs, outputs = shapes(before(history, cuts.test), replace(job.train, freq=freq))
     data = windows(before(history, end), window_config(inputs))
     horizon, columns = outputs.horizon, [inputs.features.index(name) for name in outputs.targets]

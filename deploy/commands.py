@@ -22,10 +22,12 @@ from deploy.config import (
     feature_names,
     group_name,
     model_name,
+    seconds,
 )
 from deploy.options import (
     Balance,
     Bootstrap,
+    Budget,
     Cut,
     DeviceOption,
     Features,
@@ -211,6 +213,7 @@ def train(
     epochs: Annotated[
         int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30; of texts by their number")
     ] = None,
+    budget: Budget = None,
     seed: Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")] = None,
     features: Features = "value",
     series_column: SeriesColumn = None,
@@ -242,7 +245,8 @@ def train(
 
     given = {field: value for field, value in context.params.items() if field in Asked.__struct_fields__}
     given |= {"topic": topic, "data": data, "features": feature_names(features)}
-    _finish(learn(Asked(**given | {"lateness": duration("lateness", lateness)})), as_json)
+    given |= {"lateness": duration("lateness", lateness), "budget": seconds("budget", budget)}
+    _finish(learn(Asked(**given)), as_json)
 
 
 @app.command()
@@ -269,6 +273,7 @@ def backtest(
         int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
     ] = None,
     freq: Freq = None,
+    budget: Budget = None,
     seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
     features: Features = "value",
     series_column: SeriesColumn = None,
@@ -300,7 +305,7 @@ def backtest(
         freq=freq,
         horizon=horizon,
         seq_len=seq_len,
-        config=ForecastConfig(seed=seed, device=device),
+        config=ForecastConfig(seed=seed, device=device, seconds=seconds("budget", budget)),
     )
     job = BacktestJob(train=training, protocol=protocol, test=test, seeds=seeds, statistical=statistical)
     _finish(run(job, topic, data, columns, bootstrap, plot), as_json)
@@ -320,6 +325,7 @@ def forecast(
         int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
     ] = None,
     freq: Freq = None,
+    budget: Budget = None,
     seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
     features: Features = "value",
     series_column: SeriesColumn = None,
@@ -346,7 +352,7 @@ def forecast(
         freq=freq,
         horizon=horizon,
         seq_len=seq_len,
-        config=ForecastConfig(seed=seed, device=device),
+        config=ForecastConfig(seed=seed, device=device, seconds=seconds("budget", budget)),
     )
     _finish(run(job, data, columns, output, plot), as_json)
 

@@ -238,6 +238,12 @@ def duration(name: str, text: str | None) -> int | None:
         raise ConfigError(f"{name}: {error}") from None
 
 
+def seconds(name: str, text: str | None) -> float | None:
+    """An option's duration in seconds. Raises ConfigError."""
+    milliseconds = duration(name, text)
+    return None if milliseconds is None else milliseconds / 1000
+
+
 def vocabulary(written: dict[str, Any]) -> Vocabulary:
     """The vocabulary that a model's card holds. Raises ConfigError."""
     try:

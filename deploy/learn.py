@@ -33,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     arch: Literal["blend", "lstm", "segment"] | None = None
     hidden: int | None = None
     epochs: int | None = None
+    budget: float | None = None
     seed: int | None = None
     features: tuple[str, ...] = ("value",)
     series_column: str | None = None
@@ -80,7 +81,7 @@ def source_columns(asked: Asked) -> Columns:
 def forecast_job(asked: Asked) -> TrainJob:
     """A forecaster's training. Raises ValueError naming the field that is wrong."""
     return TrainJob(
-        config=ForecastConfig(**asked.given("arch", "hidden", "epochs", "seed", "device")),
+        config=ForecastConfig(**asked.given("arch", "hidden", "epochs", "seed", "device"), seconds=asked.budget),
         **asked.given("name", "features", "freq", "max_gap", "aggregate", "lateness", "horizon", "seq_len"),
     )
 

@@ -62,7 +62,7 @@ def _check_freq(freq: str | None) -> str | None:
 
 TASKS = {
     **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
-    **dict.fromkeys(("aggregate", "lateness"), ("forecast",)),
+    **dict.fromkeys(("aggregate", "lateness", "budget"), ("forecast",)),
     **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
     **dict.fromkeys(
         ("text_column", "label_column", "group_column", "max_len", "cut", "balance", "members"), ("classify",)
@@ -150,5 +150,8 @@ LateTopic = Annotated[
 ]
 OnLost = Annotated[
     Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
+]
+Budget = Annotated[
+    str | None, option("--budget", "About how long training may take, as 5m; as long as it pays if left out.")
 ]
 DeviceOption = Annotated[Device, option("--device", "auto takes the GPU if there is one, and says which and why.")]

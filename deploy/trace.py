@@ -21,6 +21,7 @@ from deploy.config import (
     feature_names,
     log_address,
     read_settings,
+    seconds,
     window_config,
 )
 from deploy.console import say
@@ -108,8 +109,8 @@ def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCar
     """What `train` would begin with, by a settings file: its network, untrained, and the first rows of its data."""
     defaults = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING, "features": "value"}
     typed = {name.replace("-", "_"): value for name, value in {**defaults, **read_settings(path, known)}.items()}
-    late = duration("lateness", typed.get("lateness"))
-    given = {**typed, "features": feature_names(typed["features"]), "lateness": late}
+    times = {"lateness": duration("lateness", typed.get("lateness")), "budget": seconds("budget", typed.get("budget"))}
+    given = {**typed, "features": feature_names(typed["features"]), **times}
     try:
         asked = msgspec.convert(given, Asked, strict=False)
     except msgspec.ValidationError as error:

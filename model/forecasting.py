@@ -26,6 +26,8 @@ BLEND = "blend"
 FLOOR = 0.01
 """The least scale of a window, in standard deviations of the calmest series."""
 _EVALUATION_BATCH = 1024
+_EVALUATED = 4_000_000
+"""Most steps that validation forecasts, over all windows: of more windows it is an even sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class ForecastConfig(TrainConfig):
     """What is taken off a window before the network and put back after it; season: each step's value a season before,
     by the grid's shortest season."""
     epoch_windows: int = 16_384
-    """Windows in an epoch, at most: of more it is a sample."""
+    """Windows in an epoch and in its validation, at most: of more it is a sample."""
     validation: float = 1 / 7
     """The share of the data, last in time, that validates."""
 
@@ -124,7 +126,7 @@ def fit(
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
-        source = _Source(windows, parts, config)
+        source = _Source(windows, parts, config, outputs.horizon)
         floor = _floor(data, parts.cuts.validation)
         trained = _train(card, floor, source, config, on_step or (lambda *_: None), device)
     model, card, validation = _blended(trained, card)
@@ -157,11 +159,11 @@ def _train(
     settings, trained, began = card.networks, _Trained(), time.monotonic()
     for number, each in enumerate(settings):
         left = None if config.seconds is None else config.seconds - (time.monotonic() - began)
-        if left is not None and left <= 0:
+        if number and left is not None and left <= 0:
             break
         network = member(card, each, floor)
         alone = Forecaster([network], [1.0]).to(device)
-        share = replace(config, seconds=None if left is None else left / (len(settings) - number))
+        share = replace(config, seconds=None if left is None else max(left, 1e-3) / (len(settings) - number))
         tell = partial(_tell, on_step, number, len(settings), list(trained.history))
         epochs = optimise(alone, source, share, tell)
         trained.history += [replace(each, number=len(trained.history) + each.number) for each in epochs]
@@ -197,11 +199,12 @@ def forecast(model: Forecaster, data: WindowData, ends: Rows) -> npt.NDArray[np.
 class _Source:
     """Batches of windows, in a new order for each training pass; of many windows a sample."""
 
-    def __init__(self, windows: Windows, parts: Split, config: ForecastConfig) -> None:
+    def __init__(self, windows: Windows, parts: Split, config: ForecastConfig, horizon: int) -> None:
         self._windows, self._size = windows, config.batch
         self._train = torch.from_numpy(parts.train)
         self._count = min(len(self._train), config.epoch_windows)
-        evenly = np.linspace(0, len(parts.validation) - 1, min(len(parts.validation), config.epoch_windows))
+        most = max(1, min(len(parts.validation), config.epoch_windows, _EVALUATED // horizon))
+        evenly = np.linspace(0, len(parts.validation) - 1, most)
         self._validation = torch.from_numpy(parts.validation[evenly.astype(int)])
         self.steps = -(-self._count // self._size)
 

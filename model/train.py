@@ -11,7 +11,6 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import swa_utils
 
 from model.shapes import Batch, Model, State, loss
 from model.spec import AnyCard, Setting
@@ -44,8 +43,6 @@ class TrainConfig:
     """AdamW's, at the start."""
     warmup: int = 0
     """Steps over which the learning rate rises to it."""
-    average: float = 0.0
-    """How much of a running mean of the weights each step keeps; the mean is what is validated and kept. 0: none."""
     clip: float = 1.0
     """The greatest norm of a gradient."""
     seed: int = 0
@@ -61,9 +58,8 @@ class TrainConfig:
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise ValueError(f"{field}: {value} is not positive")
-        for field in ("dropout", "average"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field}: {getattr(self, field)} is not in [0, 1)")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: {self.dropout} is not in [0, 1)")
 
     def network(self) -> dict[str, Setting]:
         """What a card keeps to make the same network again."""
@@ -155,7 +151,6 @@ class _Trainer:
         assert config.epochs is not None
         self.epochs, self.total, self.done = config.epochs, config.epochs * source.steps, 0
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-        self.mean = swa_utils.AveragedModel(model, avg_fn=self._averaged) if config.average else None
         self.history: list[Epoch] = []
 
     def run(self) -> list[Epoch]:
@@ -170,11 +165,12 @@ class _Trainer:
             self._keep_to_time(seconds, number)
             self.on_step(self.done, self.total, self.history)
             if error <= min(epoch.validation_loss for epoch in self.history):
-                best, weights = number, copy.deepcopy(self.judged.state_dict())
+                best, weights = number, copy.deepcopy(self.model.state_dict())
             waited = self.config.keep == "best" and number - best >= self.config.patience
             if waited or number >= self.epochs:
                 break
-        self.model.load_state_dict(weights if self.config.keep == "best" else self.judged.state_dict())
+        if self.config.keep == "best":
+            self.model.load_state_dict(weights)
         return self.history
 
     def _keep_to_time(self, epoch: float, done: int) -> None:
@@ -201,31 +197,19 @@ class _Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimiser.step()
             self.schedule.step()
-            if self.mean is not None:
-                self.mean.update_parameters(self.model)
             sums.append((total.detach(), counted))
             self.done += 1
             if self.done % self.source.steps:  # the last step of an epoch is told with its validation
                 self.on_step(self.done, self.total, self.history)
         return _mean(sums)
 
-    def _averaged(self, mean: Tensor, weight: Tensor, steps: Tensor | int) -> Tensor:
-        """The running mean; a plain one at first, so that it forgets the beginning."""
-        keep = min(self.config.average, (1 + float(steps)) / (10 + float(steps)))
-        return torch.lerp(weight, mean, keep)
-
-    @property
-    def judged(self) -> nn.Module:
-        """The network that is validated and kept."""
-        return self.model if self.mean is None else self.mean.module
-
     @torch.no_grad()
     def _validate(self) -> float | None:
-        model: Model = self.judged.eval()  # type: ignore[assignment]
+        self.model.eval()
         sums: list[tuple[Tensor, Tensor]] = []
         state: State | None = None
         for batch in self.source.validation():
-            output, state = model.outputs(batch, state)
+            output, state = self.model.outputs(batch, state)
             sums.append(loss(output, batch))
         return _mean(sums) if sums else None
 

@@ -8,6 +8,7 @@ import torch
 
 from model.backtest import baselines, mse, series_scale, targets
 from model.forecasting import Fitted, ForecastConfig, fit, forecast
+from model.lstm import build
 from model.series import WindowData
 from model.spec import InputSpec, OutputSpec
 from model.train import choose_device
@@ -50,6 +51,37 @@ def test_a_daily_wave_is_learnt_better_than_the_naive(wave_data: Any) -> None:
     steps = seen[-1][1] // 20
     assert seen[-1] == (steps * len(fitted.history), steps * 20, len(fitted.history))
     assert fitted.card.metrics["validation_mse"] < fitted.naive_mse
+
+
+def test_an_epoch_of_many_windows_is_a_sample(wave_data: Any) -> None:
+    seen: list[int] = []
+    train(
+        wave_data, replace(QUICK, epochs=2, epoch_windows=100), on_step=lambda done, total, history: seen.append(total)
+    )
+    assert set(seen) == {2 * 2}
+
+
+def test_training_keeps_to_its_time(wave_data: Any) -> None:
+    endless = replace(QUICK, epochs=100_000, patience=100_000, seconds=0.5)
+    assert 0 < len(train(wave_data, endless).history) < 100_000
+    blend = train(wave_data, replace(endless, arch="blend", seconds=1e-9))
+    assert (len(blend.history), len(blend.card.members)) == (1, 1)
+
+
+def test_a_blend_is_no_worse_than_any_of_its_networks_and_one_file(wave_data: Any) -> None:
+    inputs = InputSpec(seq_len=96, freq="1h")
+    longer = replace(wave_data, seq_len=96, ends=wave_data.ends[wave_data.step[wave_data.ends] >= 95])
+    fitted = fit(longer, inputs, OUTPUTS, replace(QUICK, arch="blend", epochs=2), "waves")
+    assert len(fitted.history) == 2 * 4, (
+        "the last value, the mean and a skip, the last value and a skip, the day before"
+    )
+    assert fitted.card.metrics["validation_mse"] <= min(epoch.validation_loss for epoch in fitted.history) + 1e-6
+    assert [epoch.number for epoch in fitted.history] == list(range(1, 9))
+    again = build(fitted.card).eval()
+    again.load_state_dict(fitted.model.state_dict())
+    ends = fitted.split.validation[:5]
+    assert forecast(again, longer, ends).tobytes() == forecast(fitted.model, longer, ends).tobytes()
+    assert float(fitted.model.weights.sum()) == pytest.approx(1)
 
 
 def test_the_best_weights_are_kept_and_scored_as_the_forecasts_are(wave_data: Any) -> None:
@@ -150,6 +182,8 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
         ("clip", 0.0),
         ("dropout", 1.0),
         ("validation", 0.0),
+        ("epoch_windows", 0),
+        ("seconds", 0.0),
     ],
 )
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:
