@@ -1,0 +1,47 @@
+"""From a file to a forecast in one command."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+Tidecast = Callable[..., subprocess.CompletedProcess[str]]
+HOURS = np.arange(400)
+
+
+@pytest.fixture
+def waves(tmp_path: Path) -> Path:
+    """Eight hourly series, the last one short."""
+    parts = [
+        pl.DataFrame({"series": f"s{number}", "ts": 1_700_006_400_000 + HOURS[-count:] * 3_600_000, "value": wave})
+        for number, count in enumerate([400] * 7 + [5])
+        for wave in [np.sin(HOURS[-count:] * np.pi / 12) + number]
+    ]
+    pl.concat(parts).write_csv(tmp_path / "waves.csv")
+    return tmp_path
+
+
+def test_a_file_becomes_a_table_a_picture_and_a_file(tidecast: Tidecast, waves: Path) -> None:
+    done = tidecast(
+        *("forecast", "--data", "waves.csv", "--horizon", 30, "--seq-len", 48),
+        *("--budget", "2s", "--output", "ahead.csv", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {"series": 8, "horizon": 30, "freq": "1h", "seq_len": 48, "output": "ahead.csv"}.items() <= found.items()
+    ahead = pl.read_csv(waves / "ahead.csv")
+    assert len(ahead) == 8 * 30
+    assert dict(ahead.group_by("source").len().rows()) == {"model": 7 * 30, "naive": 30}
+    assert (waves / found["plot"]).read_bytes().startswith(b"\x89PNG")
+    assert "and 6 steps, 2 series more" in done.stdout
+    assert "naive forecasts for 1 series shorter than 48 steps: s7" in done.stderr
+
+
+def test_an_output_of_no_known_kind_is_refused_before_the_work(tidecast: Tidecast, waves: Path) -> None:
+    done = tidecast("forecast", "--data", "waves.csv", "--output", "ahead.xlsx")
+    assert done.returncode == 78
+    assert "output: ahead.xlsx ends in none of .csv, .parquet, .jsonl" in done.stderr
