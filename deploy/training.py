@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
 import msgspec
+import numpy as np
 
 from deploy.config import ConfigError, open_log, window_config
 from deploy.console import progress, say
@@ -17,8 +18,8 @@ from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
 from pipeline.grid import Aggregate
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
+from pipeline.sliding import Codes, SlidingWindows
 from pipeline.sources import Columns, read_file
-from pipeline.windows import SlidingWindows
 
 DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
@@ -46,7 +47,8 @@ class TrainJob:
     lateness: int = 0
     """Milliseconds of stream time for which a step waits for events that are out of order."""
     seq_len: int | None = None
-    """Steps to look back; None is a quarter of the longest series, up to 720 or 15 seasons, in whole horizons."""
+    """Steps to look back; None is a quarter of the longest series, up to 720 or 15 seasons, in whole horizons, and
+    short enough to fit between breaks."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 
@@ -86,13 +88,28 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
     room = min(MAX_SEQ_LEN, longest // 4, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // horizon * horizon
-    seq_len = job.seq_len or max(room, horizon, 2)
     inputs = InputSpec(
-        seq_len=seq_len, features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness
+        seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness
     )
     if job.max_gap is not None:
         inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
-    return inputs, OutputSpec(horizon=horizon, targets=job.features[:1])
+    seq_len = job.seq_len or _between_breaks(windows(history, window_config(inputs)).run, room, horizon)
+    return msgspec.structs.replace(inputs, seq_len=seq_len), OutputSpec(horizon=horizon, targets=job.features[:1])
+
+
+def _between_breaks(run: Codes, longest: int, horizon: int) -> int:
+    """The longest look-back, in whole horizons up to `longest`, that leaves half of the windows of the shortest.
+
+    `run` (T,) numbers the steps that follow each other without a break.
+    """
+    lengths = np.bincount(run)
+    least = max(horizon, 2)
+
+    def left(seq_len: int) -> int:
+        return int(np.maximum(lengths - seq_len - horizon + 1, 0).sum())
+
+    tried = range(longest, least, -horizon)
+    return next((seq_len for seq_len in tried if 2 * left(seq_len) >= left(least)), least)
 
 
 def _in_words(epoch: Epoch) -> str:
@@ -102,13 +119,14 @@ def _in_words(epoch: Epoch) -> str:
 def _candidate(fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob) -> Candidate:
     card = fitted.card
     ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
+    members = {"members": json.dumps(card.members)} if card.members else {}
     return Candidate(
         model=fitted.model,
         card=card,
         history=fitted.history,
         loss="validation_mse",
         examples={"x": data.x(fitted.split.validation[-EXAMPLES:])},
-        params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges,
+        params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges | members,
         tags={"offsets": json.dumps(dict(history.offsets)), "trained_until": str(card.trained_until)},
         draw=lambda folder: plot_forecasts(fitted, data, folder / "forecasts.png"),
     )

@@ -57,6 +57,13 @@ def test_holes_and_a_second_series_do_not_change_the_grid() -> None:
     assert shapes(history(times, series=2), TrainJob(name="m"))[0].freq == "30m"
 
 
+def test_a_look_back_fits_between_breaks() -> None:
+    times = [ts for number, ts in enumerate(steps("1h", 2000)) if number % 120 >= 8]
+    inputs, _ = shapes(history(times), TrainJob(name="m", freq="1h"))
+    assert inputs.seq_len == 48, "of 112 hours between two breaks; 72 would leave less than half of the windows"
+    assert shapes(history(times), TrainJob(name="m", freq="1h", max_gap=8))[0].seq_len == 456
+
+
 def test_what_the_job_says_counts() -> None:
     job = TrainJob(name="m", freq="2h", horizon=5, seq_len=11)
     inputs, outputs = shapes(history(steps("1h", 1000)), job)
