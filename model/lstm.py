@@ -207,12 +207,11 @@ def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = N
     look, the steps of the window that it reads, if not all of them; and skip, the season of a linear forecast beside
     it. Raises ValueError naming the setting that is wrong.
     """
-    arch, location, look = str(settings["arch"]), str(settings["location"]), int(settings.get("look", 0))
-    inputs, horizon = card.input, card.output.horizon
-    look = look or inputs.seq_len
-    lag = int(settings.get("lag", 0)) if location == "season" else 0
+    arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
+    location, look = str(settings["location"]), int(settings.get("look", inputs.seq_len))
+    lag = int(settings.get("lag", 0)) if location == "season" else 0
     if not 2 <= look <= inputs.seq_len:
         raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
     if not 0 <= lag < look - 1 or (location == "season" and not lag):
