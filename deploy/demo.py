@@ -153,7 +153,7 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
     with progress("publish the past", cut) as report:
         publish(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
-    segment = ForecastConfig(arch="segment")  # one network: a minute is all there is
+    segment = ForecastConfig(arch="segment", dropout=0.1)  # one network: a minute is all there is
     job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN, config=segment)
     model = train(read_topic(log, topic), job, registry).version
     predictor = fetch(model.label, tracking_uri)

@@ -46,7 +46,7 @@ HELD_OUT = 12
 WINDOW, HIDDEN, EPOCHS, LEARNING_RATE = 12, 100, 500, 5e-4
 """The notebook's."""
 SEQ_LEN = 36
-CONFIG = ForecastConfig(arch="lstm", hidden=32, epochs=100, patience=30)
+CONFIG = ForecastConfig(arch="lstm", hidden=32, dropout=0.1, epochs=100, patience=30)
 LOCATIONS: tuple[Literal["last", "season"], ...] = ("last", "season")
 """What is taken off a window; the training months' later part says which is better."""
 
