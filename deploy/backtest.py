@@ -14,7 +14,7 @@ from rich.table import Table
 from deploy.config import HOME, ConfigError, window_config
 from deploy.console import progress, say
 from deploy.registration import watched
-from deploy.training import TrainJob, read_history, shapes
+from deploy.training import TrainJob, in_words, read_history, shapes
 from model.backtest import FAR, Cuts, Rows, chunks, naive_scores, seasonal_lags, series_scale, split, targets
 from model.forecasting import Fitted, fit, forecast
 from model.plot import plot_backtest
@@ -136,7 +136,7 @@ def judge(history: History, job: BacktestJob) -> Judged:
     by = yardstick(data, columns, cuts.validation, season, deviation)
     runs = []
     for seed in range(job.train.config.seed, job.train.config.seed + job.seeds):
-        with watched(lambda epoch: f"validation error {epoch.validation_loss:.3f}") as on_step:
+        with watched(in_words) as on_step:
             fitted = fit(data, inputs, outputs, replace(job.train.config, seed=seed), job.train.name, on_step, cuts)
         runs.append((fitted, model_scores(fitted, data, test, by)))
     naive = naive_scores(data, test, horizon, columns, freq, by)

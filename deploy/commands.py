@@ -34,6 +34,7 @@ from deploy.options import (
     Freq,
     Group,
     GroupColumn,
+    Horizon,
     Json,
     LabelColumn,
     Lateness,
@@ -43,6 +44,7 @@ from deploy.options import (
     Model,
     OnLost,
     Output,
+    SeqLen,
     SeriesColumn,
     Settings,
     TextColumn,
@@ -185,12 +187,8 @@ def train(
     topic: Annotated[str | None, option("--topic", "Learn from this topic's history.")] = None,
     data: Annotated[str | None, option("--data", "Or from a file: CSV, Parquet, JSON lines; or a plain text.")] = None,
     bootstrap: Bootstrap = DEFAULT_LOG,
-    horizon: Annotated[
-        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
-    ] = None,
-    seq_len: Annotated[
-        int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
-    ] = None,
+    horizon: Horizon = None,
+    seq_len: SeqLen = None,
     freq: Freq = None,
     max_gap: Annotated[
         int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")
@@ -258,9 +256,7 @@ def backtest(
         Literal["rolling", "ett", "70-10-20"],
         option("--protocol", "rolling tests on --test; ett on 12, 4 and 4 months of 30 days; 70-10-20 on shares."),
     ] = "rolling",
-    horizon: Annotated[
-        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
-    ] = None,
+    horizon: Horizon = None,
     test: Annotated[
         str, option("--test", "The end that is forecast, for rolling: a share, a number of steps, or as 14d.")
     ] = "0.2",
@@ -269,9 +265,7 @@ def backtest(
         bool, option("--statistical/--no-statistical", "Fit AutoETS or MSTL beside it, on some sixty origins.")
     ] = True,
     plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/backtests if left out.")] = None,
-    seq_len: Annotated[
-        int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
-    ] = None,
+    seq_len: SeqLen = None,
     freq: Freq = None,
     budget: Budget = None,
     seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
@@ -314,16 +308,12 @@ def backtest(
 @app.command()
 def forecast(
     data: Annotated[str, option("--data", "CSV, Parquet or JSON lines, long or wide; - reads stdin.")],
-    horizon: Annotated[
-        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
-    ] = None,
+    horizon: Horizon = None,
     output: Annotated[
         Path | None, option("--output", "Write all forecasts to this .csv, .parquet or .jsonl file too.")
     ] = None,
     plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/forecasts if left out.")] = None,
-    seq_len: Annotated[
-        int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)
-    ] = None,
+    seq_len: SeqLen = None,
     freq: Freq = None,
     budget: Budget = None,
     seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,

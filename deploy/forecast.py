@@ -11,7 +11,7 @@ from deploy.config import HOME, ConfigError
 from deploy.console import say
 from deploy.forecaster import FORECAST, Forecaster
 from deploy.registration import watched
-from deploy.training import TrainJob, read_history
+from deploy.training import TrainJob, in_words, read_history
 from model.plot import plot_ahead
 from pipeline.sources import Columns
 
@@ -29,7 +29,7 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
     history = read_history("", None, data, columns, job.freq)
-    with watched(lambda epoch: f"validation error {epoch.validation_loss:.3f}") as on_step:
+    with watched(in_words) as on_step:
         forecaster = Forecaster.of(job).learn(history, on_step)
     made = forecaster.ahead(history)
     card, fitted = forecaster.fitted.card, forecaster.fitted

@@ -151,6 +151,10 @@ LateTopic = Annotated[
 OnLost = Annotated[
     Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
 ]
+Horizon = Annotated[
+    int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
+]
+SeqLen = Annotated[int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)]
 Budget = Annotated[
     str | None, option("--budget", "About how long training may take, as 5m; as long as it pays if left out.")
 ]

@@ -72,11 +72,11 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
     data = windows(history, window_config(inputs))
     say(f"{data.counts.in_words()}: {len(data):,} windows")
-    with watched(_in_words) as on_step:
+    with watched(in_words) as on_step:
         fitted = fit(data, inputs, outputs, job.config, job.name, on_step)
     candidate = _candidate(fitted, data, history, job)
     best, naive = candidate.best(), fitted.naive_mse
-    say(f"best: {_in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
+    say(f"best: {in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
     return register(candidate, registry)
 
 
@@ -112,7 +112,8 @@ def _between_breaks(run: Codes, longest: int, horizon: int) -> int:
     return next((seq_len for seq_len in tried if 2 * left(seq_len) >= left(least)), least)
 
 
-def _in_words(epoch: Epoch) -> str:
+def in_words(epoch: Epoch) -> str:
+    """How a training goes, after an epoch."""
     return f"validation error {epoch.validation_loss:.3f}"
 
 

@@ -36,10 +36,10 @@ class ForecastConfig(TrainConfig):
 
     dropout: float = 0.3
     arch: Literal["blend", "lstm", "segment"] = "blend"
-    """The network; a blend is the mean of several, each with its own look-back, location and skip, weighed on
+    """The network; a blend is the mean of several, each with its own location and skip, weighed on
     validation."""
     segment: int | None = None
-    """Steps in a segment, a divisor of seq_len and horizon; None: the longest sensible one. Only for arch segment."""
+    """Steps in a segment; None: the longest sensible one that divides seq_len and horizon. Only for arch segment."""
     location: Literal["last", "mean", "season"] = "last"
     """What is taken off a window before the network and put back after it; season: each step's value a season before,
     by the grid's shortest season."""

@@ -130,21 +130,20 @@ class SeasonalSkip(nn.Module):
 class Member(nn.Module):
     """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
-    It reads the last `look` steps of a window. With a skip the network begins at zero, and learns what is left.
+    With a skip the network begins at zero, and learns what is left.
     """
 
     columns: Tensor
 
     def __init__(
         self,
-        look: int,
         normalisation: Normalisation,
         network: StepNetwork | SegmentNetwork,
         columns: list[int],
         skip: SeasonalSkip | None,
     ) -> None:
         super().__init__()
-        self.look, self.normalisation, self.network, self.skip = look, normalisation, network, skip
+        self.normalisation, self.network, self.skip = normalisation, network, skip
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         if skip is not None:
             nn.init.zeros_(network.head.weight)
@@ -152,7 +151,7 @@ class Member(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
-        z_BSF, loc_B1F, scale_B1F = self.normalisation(x[:, -self.look :])
+        z_BSF, loc_B1F, scale_B1F = self.normalisation(x)
         z_BKO = self.network(z_BSF)
         if self.skip is not None:
             z_BKO = z_BKO + self.skip(z_BSF.index_select(2, self.columns))
@@ -203,31 +202,30 @@ def build(card: Card, floor: Tensor | None = None) -> Forecaster:
 def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:
     """One network of a card, with fresh weights.
 
-    `settings` are arch, hidden, layers, dropout and location, for location `season` lag, for arch `segment` segment;
-    look, the steps of the window that it reads, if not all of them; and skip, the season of a linear forecast beside
-    it. Raises ValueError naming the setting that is wrong.
+    `settings` are arch, hidden, layers, dropout and location, for location `season` lag, for arch `segment` segment,
+    and skip, the season of a linear forecast beside it, if there is one. Raises ValueError naming the setting that is
+    wrong.
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
-    location, look = str(settings["location"]), int(settings.get("look", inputs.seq_len))
+    location = str(settings["location"])
     lag = int(settings.get("lag", 0)) if location == "season" else 0
-    if not 2 <= look <= inputs.seq_len:
-        raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
-    if not 0 <= lag < look - 1 or (location == "season" and not lag):
-        raise ValueError(f"lag: {lag} leaves nothing of a window of {look} steps, or is no season")
+    if not 0 <= lag < inputs.seq_len - 1 or (location == "season" and not lag):
+        raise ValueError(f"lag: {lag} leaves nothing of a window of {inputs.seq_len} steps, or is no season")
     if inputs.inputs != ("x",):
         raise ValueError(f"inputs: {inputs.inputs}, these networks take x alone")
     if location not in LOCATIONS:
         raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
     shape = (len(inputs.features), horizon, len(card.target_columns))
-    network = _network(arch, settings, shape, look - lag)
+    steps = inputs.seq_len - lag
+    network = _network(arch, settings, shape, steps)
     floor = torch.ones(len(inputs.features)) if floor is None else floor
     season = int(settings.get("skip", 0))
-    if not 0 <= season <= look - lag:
-        raise ValueError(f"skip: {season} is no season of {look - lag} steps")
-    skip = SeasonalSkip(look - lag, horizon, season) if season else None
-    return Member(look, Normalisation(location, floor, horizon, lag), network, card.target_columns, skip)
+    if not 0 <= season <= steps:
+        raise ValueError(f"skip: {season} is no season of {steps} steps")
+    skip = SeasonalSkip(steps, horizon, season) if season else None
+    return Member(Normalisation(location, floor, horizon, lag), network, card.target_columns, skip)
 
 
 def _network(

@@ -106,7 +106,6 @@ def test_the_default_segment_divides_both(seq_len: int, horizon: int, segment: i
     [
         ("segment", "segment", {"segment": 0}),
         ("segment", "segment", {"segment": 25}),
-        ("look", "lstm", {"look": 25}),
         ("skip", "lstm", {"skip": 25}),
         ("arch", "gru", {}),
         ("location", "lstm", {"location": "median"}),
