@@ -15,8 +15,9 @@ from deploy.config import HOME, ConfigError, window_config
 from deploy.console import progress, say
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, read_history, shapes
-from model.backtest import FAR, Cuts, Rows, chunks, naive_scores, seasonal_lags, series_scale, split, targets
+from model.backtest import FAR, Cuts, chunks, naive_scores, series_scale, split, targets
 from model.forecasting import Fitted, fit, forecast
+from model.naive import Rows, seasonal_lags, shortest_lag
 from model.plot import plot_backtest
 from model.scores import METRICS, Metrics, Scores, Yardstick, best, yardstick
 from model.series import WindowData
@@ -131,7 +132,7 @@ def judge(history: History, job: BacktestJob) -> Judged:
     if not len(test):
         raise ValueError(f"test: no window has its {horizon} steps in the part that is forecast")
     say(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are forecast to judge by")
-    season = min(seasonal_lags(freq).values(), default=1)
+    season = shortest_lag(freq)
     deviation = series_scale(data, columns, cuts.validation)
     by = yardstick(data, columns, cuts.validation, season, deviation)
     runs = []

@@ -1,15 +1,14 @@
-"""The commands and their options. What a command does lies in the module it calls."""
+"""The commands and their options; those that learn lie beside. What a command does lies in the module it calls."""
 
-import json
 import os
 import socket
 import sys
 import time
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from deploy.commands_learn import backtest, forecast, train
 from deploy.config import (
     CONFIG_FILE,
     DEFAULT_LOG,
@@ -17,48 +16,34 @@ from deploy.config import (
     ConfigError,
     Guarantee,
     ServeConfig,
+    ShortSeries,
     Start,
     duration,
     feature_names,
     group_name,
-    model_name,
-    seconds,
 )
+from deploy.console import finish
 from deploy.options import (
-    Balance,
     Bootstrap,
-    Budget,
-    Cut,
     DeviceOption,
     Features,
     Freq,
     Group,
-    GroupColumn,
-    Horizon,
     Json,
-    LabelColumn,
     Lateness,
     LateTopic,
-    MaxLen,
-    Members,
     Model,
     OnLost,
     Output,
-    SeqLen,
     SeriesColumn,
     Settings,
-    TextColumn,
     TimeColumn,
-    Tokeniser,
     Topic,
     Tracking,
     ValueColumn,
-    keep_to_task,
     known_settings,
-    nearer,
     option,
 )
-from pipeline.grid import Aggregate
 from pipeline.windows import SERIES_LIMIT
 
 BEGAN = time.monotonic()
@@ -114,8 +99,10 @@ def ingest(
     from deploy.ingest import ingest as run
     from pipeline.sources import Columns
 
-    columns = Columns(series=series_column, ts=time_column, value=value_column, features=feature_names(features))
-    _finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
+    columns = Columns(
+        series=series_column, ts=time_column, value=value_column, features=feature_names("features", features)
+    )
+    finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
 
 
 @app.command()
@@ -166,185 +153,21 @@ def dead_letters(
     if redrive:
         from deploy.redrive import redrive as send
 
-        names, flags = feature_names(features), {"texts": texts, "again": again, "skip_invalid": skip_invalid}
-        _finish(send(bootstrap, topic, redrive, names, reason=reason, **flags), as_json)
+        names, flags = (
+            feature_names("features", features),
+            {"texts": texts, "again": again, "skip_invalid": skip_invalid},
+        )
+        finish(send(bootstrap, topic, redrive, names, reason=reason, **flags), as_json)
         return
     from deploy.letters import export as write
     from deploy.letters import show
 
     done = write(bootstrap, topic, export, reason) if export else show(bootstrap, topic, last, reason, as_json)
-    _finish(done, as_json)
+    finish(done, as_json)
 
 
-@app.command()
-def train(
-    context: typer.Context,
-    name: Annotated[str, option("--name", "The registered model's name.")],
-    task: Annotated[
-        Literal["forecast", "classify", "next-token"],
-        option("--task", "forecast series, classify texts, or continue a text."),
-    ] = "forecast",
-    topic: Annotated[str | None, option("--topic", "Learn from this topic's history.")] = None,
-    data: Annotated[str | None, option("--data", "Or from a file: CSV, Parquet, JSON lines; or a plain text.")] = None,
-    bootstrap: Bootstrap = DEFAULT_LOG,
-    horizon: Horizon = None,
-    seq_len: SeqLen = None,
-    freq: Freq = None,
-    max_gap: Annotated[
-        int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")
-    ] = None,
-    aggregate: Annotated[
-        Aggregate | None, option("--aggregate", "What several events in a step of --freq become together.")
-    ] = None,
-    lateness: Lateness = None,
-    arch: Annotated[
-        Literal["blend", "lstm", "segment"] | None,
-        option(
-            "--arch",
-            "blend averages several networks; segment is one that reads a window in segments, lstm step by step.",
-            show_default="blend",
-        ),
-    ] = None,
-    hidden: Annotated[
-        int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")
-    ] = None,
-    epochs: Annotated[
-        int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30; of texts by their number")
-    ] = None,
-    budget: Budget = None,
-    seed: Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")] = None,
-    features: Features = "value",
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    value_column: ValueColumn = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    group_column: GroupColumn = None,
-    tokeniser: Tokeniser = None,
-    max_len: MaxLen = None,
-    cut: Cut = None,
-    balance: Balance = False,
-    members: Members = None,
-    device: DeviceOption = "auto",
-    tracking_uri: Tracking = DEFAULT_TRACKING,
-    as_json: Json = False,
-    settings: Settings = None,
-) -> None:
-    """Train a model on a topic or a file, and register it.
-
-    The run is logged to MLflow, and the first version of a name becomes its champion. Series are forecast, from events
-    or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
-    from a plain text file.
-    """
-    keep_to_task(context, task)
-    if task == "forecast":
-        topic, data = nearer(context, topic=topic, data=data)
-    from deploy.learn import Asked, learn
-
-    given = {field: value for field, value in context.params.items() if field in Asked.__struct_fields__}
-    given |= {"topic": topic, "data": data, "features": feature_names(features)}
-    given |= {"lateness": duration("lateness", lateness), "budget": seconds("budget", budget)}
-    _finish(learn(Asked(**given)), as_json)
-
-
-@app.command()
-def backtest(
-    context: typer.Context,
-    topic: Annotated[str | None, option("--topic", "Judge on this topic's history.")] = None,
-    data: Annotated[str | None, option("--data", "Or on a file: CSV, Parquet or JSON lines; long or wide.")] = None,
-    protocol: Annotated[
-        Literal["rolling", "ett", "70-10-20"],
-        option("--protocol", "rolling tests on --test; ett on 12, 4 and 4 months of 30 days; 70-10-20 on shares."),
-    ] = "rolling",
-    horizon: Horizon = None,
-    test: Annotated[
-        str, option("--test", "The end that is forecast, for rolling: a share, a number of steps, or as 14d.")
-    ] = "0.2",
-    seeds: Annotated[int, option("--seeds", "Trainings, each from another seed: mean and spread.", min=1)] = 1,
-    statistical: Annotated[
-        bool, option("--statistical/--no-statistical", "Fit AutoETS or MSTL beside it, on some sixty origins.")
-    ] = True,
-    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/backtests if left out.")] = None,
-    seq_len: SeqLen = None,
-    freq: Freq = None,
-    budget: Budget = None,
-    seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
-    features: Features = "value",
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    value_column: ValueColumn = None,
-    device: DeviceOption = "auto",
-    bootstrap: Bootstrap = DEFAULT_LOG,
-    as_json: Json = False,
-    settings: Settings = None,
-) -> None:
-    """Judge what `train` would make, on a past it has not seen.
-
-    Trains on the beginning, chooses on what follows, and forecasts from every origin of the end, beside the last value,
-    the seasonal naive forecasts, and AutoETS or MSTL. A table, a picture, and with --json all errors by series and
-    by step.
-    """
-    from deploy.backtest import BacktestJob
-    from deploy.backtest import backtest as run
-    from deploy.training import TrainJob
-    from model.forecasting import ForecastConfig
-    from pipeline.sources import Columns
-
-    topic, data = nearer(context, topic=topic, data=data)
-    names = feature_names(features)
-    columns = Columns(series=series_column, ts=time_column, value=value_column, features=names)
-    training = TrainJob(
-        name=topic or model_name(str(data)),
-        features=names,
-        freq=freq,
-        horizon=horizon,
-        seq_len=seq_len,
-        config=ForecastConfig(seed=seed, device=device, seconds=seconds("budget", budget)),
-    )
-    job = BacktestJob(train=training, protocol=protocol, test=test, seeds=seeds, statistical=statistical)
-    _finish(run(job, topic, data, columns, bootstrap, plot), as_json)
-
-
-@app.command()
-def forecast(
-    data: Annotated[str, option("--data", "CSV, Parquet or JSON lines, long or wide; - reads stdin.")],
-    horizon: Horizon = None,
-    output: Annotated[
-        Path | None, option("--output", "Write all forecasts to this .csv, .parquet or .jsonl file too.")
-    ] = None,
-    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/forecasts if left out.")] = None,
-    seq_len: SeqLen = None,
-    freq: Freq = None,
-    budget: Budget = None,
-    seed: Annotated[int, option("--seed", "The same seed trains the same model.")] = 0,
-    features: Features = "value",
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    value_column: ValueColumn = None,
-    device: DeviceOption = "auto",
-    as_json: Json = False,
-    settings: Settings = None,
-) -> None:
-    """Forecast what comes after a file's last measurements.
-
-    Trains a model on the file, forecasts every series, and shows a table and a picture; no broker, no server.
-    """
-    from deploy.forecast import forecast as run
-    from deploy.training import TrainJob
-    from model.forecasting import ForecastConfig
-    from pipeline.sources import Columns
-
-    names = feature_names(features)
-    columns = Columns(series=series_column, ts=time_column, value=value_column, features=names)
-    job = TrainJob(
-        name=model_name(data),
-        features=names,
-        freq=freq,
-        horizon=horizon,
-        seq_len=seq_len,
-        config=ForecastConfig(seed=seed, device=device, seconds=seconds("budget", budget)),
-    )
-    _finish(run(job, data, columns, output, plot), as_json)
+for _command in (train, backtest, forecast):
+    app.command()(_command)
 
 
 @app.command()
@@ -366,6 +189,10 @@ def serve(
     series_limit: Annotated[
         int, option("--series-limit", "Series a partition may have; events of more are dead letters.", min=1)
     ] = SERIES_LIMIT,
+    short_series: Annotated[
+        ShortSeries,
+        option("--short-series", "Until a series fills a window: wait, or forecast naively, so labelled as source."),
+    ] = "wait",
     on_lost: OnLost = "fail",
     static: Annotated[
         bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
@@ -398,9 +225,10 @@ def serve(
         idle=duration("idle", idle),
         series_limit=series_limit,
         lost=on_lost,
+        short_series=short_series,
         static=static,
     )
-    _finish(run(settled, model, device, bootstrap, tracking_uri), as_json)
+    finish(run(settled, model, device, bootstrap, tracking_uri), as_json)
 
 
 @app.command()
@@ -437,7 +265,7 @@ def check(
         lost=on_lost,
     )
     found = run(settled, model, device, bootstrap, tracking_uri, as_json=as_json)
-    _finish(found, as_json)
+    finish(found, as_json)
     return os.EX_CONFIG if found["wrong"] else 0
 
 
@@ -483,7 +311,7 @@ def trace(
     """
     from deploy.trace import show as run
 
-    _finish(run(target, tracking_uri, known_settings(context)), as_json)
+    finish(run(target, tracking_uri, known_settings(context)), as_json)
 
 
 @app.command()
@@ -501,8 +329,3 @@ def demo(
     from deploy.demo import demo as run
 
     run(bootstrap, tracking_uri, settings or CONFIG_FILE, stay=not once, began=BEGAN)
-
-
-def _finish(summary: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(summary))

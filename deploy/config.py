@@ -34,6 +34,7 @@ CONFIG_FILE = Path("tidecast.toml")
 Device = Literal["auto", "cpu", "cuda"]
 Start = Literal["earliest", "latest"]
 Guarantee = Literal["at-least-once", "exactly-once"]
+ShortSeries = Literal["wait", "naive"]
 
 
 class ConfigError(Exception):
@@ -67,6 +68,8 @@ class ServeConfig:
     """Series a partition may have; events of more are dead letters."""
     lost: Lost = "fail"
     """Whether to go on without records that are needed and no longer in the log."""
+    short_series: ShortSeries = "wait"
+    """Whether a series is forecast before its window is full, by the seasonal naive."""
     static: bool = False
     """Whether the instance keeps its partitions while it is away for less than the session time-out."""
     checkpoint_s: float = 30.0
@@ -207,11 +210,11 @@ def _number_of(name: str, text: str) -> Any:
         raise ConfigError(f"kafka: {name}: {text!r} is no number of seconds") from None
 
 
-def feature_names(text: str) -> tuple[str, ...]:
-    """The features in an option's text, with commas between them. Raises ConfigError."""
+def feature_names(option: str, text: str) -> tuple[str, ...]:
+    """The features in an option's text, with commas between them. Raises ConfigError naming the option."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
-        raise ConfigError(f"features: {text!r} must be different names, none of them series or ts")
+        raise ConfigError(f"{option}: {text!r} must be different names, none of them series or ts")
     return names
 
 

@@ -1,9 +1,11 @@
-"""What people read while work goes on: lines, and a progress bar on a terminal. All of it on stderr."""
+"""What people read: lines and a progress bar while work goes on, on stderr, and at its end JSON on stdout."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,6 +24,12 @@ class Report(Protocol):
 def say(line: str) -> None:
     """One plain line."""
     console.print(escape(line), soft_wrap=True)
+
+
+def finish(summary: Mapping[str, object], as_json: bool) -> None:
+    """What was done, as one line of JSON on stdout, if somebody wants it."""
+    if as_json:
+        typer.echo(json.dumps(summary))
 
 
 @contextmanager

@@ -28,8 +28,9 @@ from deploy.console import console, progress, say
 from deploy.messages import Forecast
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
-from model.backtest import mse, seasonal_lags, seasonal_naive
+from model.backtest import mse
 from model.forecasting import ForecastConfig
+from model.naive import seasonal_lags, seasonal_naive
 from model.registry import Registry
 from pipeline.events import Event, encode
 from pipeline.history import read_topic

@@ -15,8 +15,9 @@ import polars as pl
 
 from deploy.config import window_config
 from deploy.training import TrainJob, shapes
-from model.backtest import Cuts, Floats, Rows, run_starts, seasonal_lags, seasonal_naive
+from model.backtest import Cuts, run_starts
 from model.forecasting import Fitted, fit, forecast
+from model.naive import Floats, Rows, seasonal_naive, shortest_lag
 from model.train import OnStep
 from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, from_frame, windows
@@ -147,7 +148,7 @@ class Forecaster:
         """
         fitted = self.fitted
         column, full = fitted.card.target_columns[0], np.isin(ends, data.ends)
-        lag = min(seasonal_lags(fitted.card.input.freq).values(), default=1)
+        lag = shortest_lag(fitted.card.input.freq)
         values = seasonal_naive(data.values[:, column], ends, run_starts(data, ends), self.horizon, lag)
         if full.any():
             values[full] = forecast(fitted.model, data, ends[full])[:, :, 0]

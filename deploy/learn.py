@@ -1,10 +1,11 @@
 """What a training was asked for, and whose job it is."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import msgspec
 
-from deploy.config import ConfigError, Device
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, duration, feature_names, seconds
 from deploy.texts import CHARACTERS, ClassifyJob, NextTokenJob, learn_labels, learn_text
 from deploy.training import TrainJob
 from deploy.training import learn as learn_series
@@ -17,13 +18,13 @@ from pipeline.text import Vocabulary
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `tidecast train`; None is each task's own default."""
+    """The options of `tidecast train`, and what others share with it; None is each task's own default."""
 
     name: str
     task: Literal["forecast", "classify", "next-token"] = "forecast"
     topic: str | None = None
     data: str | None = None
-    bootstrap: str
+    bootstrap: str = DEFAULT_LOG
     horizon: int | None = None
     seq_len: int | None = None
     freq: str | None = None
@@ -36,6 +37,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     budget: float | None = None
     seed: int | None = None
     features: tuple[str, ...] = ("value",)
+    targets: tuple[str, ...] | None = None
+    non_negative: bool | None = None
     series_column: str | None = None
     time_column: str | None = None
     value_column: str | None = None
@@ -48,11 +51,29 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     balance: bool | None = None
     members: int | None = None
     device: Device = "auto"
-    tracking_uri: str
+    tracking_uri: str = DEFAULT_TRACKING
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """What was asked by options of these names, as they were typed. Raises ConfigError."""
+        typed = {name: value for name, value in options.items() if name in cls.__struct_fields__ and value is not None}
+        try:
+            return msgspec.convert({name: _meant(name, value) for name, value in typed.items()}, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(str(error)) from None
 
     def given(self, *names: str) -> dict[str, Any]:
         """Those of the options that were given."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _meant(name: str, value: Any) -> Any:
+    """The value of an option whose text has a meaning of its own."""
+    if name in {"features", "targets"}:
+        return feature_names(name, value)
+    if name == "lateness":
+        return duration(name, value)
+    return seconds(name, value) if name == "budget" else value
 
 
 def learn(asked: Asked) -> dict[str, object]:
@@ -82,7 +103,8 @@ def forecast_job(asked: Asked) -> TrainJob:
     """A forecaster's training. Raises ValueError naming the field that is wrong."""
     return TrainJob(
         config=ForecastConfig(**asked.given("arch", "hidden", "epochs", "seed", "device"), seconds=asked.budget),
-        **asked.given("name", "features", "freq", "max_gap", "aggregate", "lateness", "horizon", "seq_len"),
+        **asked.given("name", "features", "targets", "non_negative", "horizon", "seq_len"),
+        **asked.given("freq", "max_gap", "aggregate", "lateness"),
     )
 
 

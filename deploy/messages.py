@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from model.naive import seasonal_naive, shortest_lag
+from model.spec import Card
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
 from pipeline.log import Cut, Record
 from pipeline.text import Texts
@@ -20,7 +22,8 @@ class Forecast(msgspec.Struct, gc=False):
     On a calendar's grid it is for the i-th month (or year) from `start`, and `step` is the first one's length.
 
     `ts` is the window's last point, `forecast` K values in raw units (a mapping target -> K values if there are
-    several targets), `source` what made it, and `model` which version of that.
+    several targets), `source` what made it (`model`, or `naive` for a series that is new), and `model` which version of
+    that (NAME/VERSION; naive/48 repeats what was 48 steps before, or the last value where the series is shorter).
     """
 
     series: str
@@ -36,13 +39,34 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_forecasts(
-    windows: Windows, parts: Iterable[npt.NDArray[np.float32]], targets: Sequence[str], model: str
+    windows: Windows, parts: Iterable[npt.NDArray[np.float32]], card: Card, model: str
 ) -> Iterator[bytes]:
-    """Each window's forecast as JSON bytes, in the windows' order; `parts` are (b,K,O), together as many as windows."""
+    """Each window's forecast as JSON bytes, in the windows' order; `parts` are (b,K,O), together as many as windows.
+
+    What is made of a window that is not full yet gives way to a seasonal naive forecast.
+    """
+    targets = card.output.targets
     rows = (row for part in parts for row in _rows(part, targets))
     times = (windows.ts.tolist(), windows.start.tolist(), windows.spacing.tolist())
-    for series, ts, start, step, row in zip(windows.series, *times, rows, strict=True):
-        yield _encode(Forecast(series, ts, start, step, row, "model", model))
+    naive, lag = _naive(windows, card), shortest_lag(card.input.freq)
+    for place, (series, ts, start, step, row) in enumerate(zip(windows.series, *times, rows, strict=True)):
+        if place in naive:
+            yield _encode(Forecast(series, ts, start, step, naive[place], "naive", f"naive/{lag}"))
+        else:
+            yield _encode(Forecast(series, ts, start, step, row, "model", model))
+
+
+def _naive(windows: Windows, card: Card) -> dict[int, list[float] | dict[str, list[float]]]:
+    """By their place, the naive forecasts of windows that are not full."""
+    steps = windows.x.shape[1]
+    (short,) = np.nonzero(windows.length < steps)
+    if not len(short):
+        return {}
+    ends = np.arange(1, len(short) + 1) * steps - 1
+    first = ends + 1 - windows.length[short]
+    values = windows.x[short][:, :, card.target_columns].reshape(-1, len(card.output.targets))
+    made = seasonal_naive(values, ends, first, card.output.horizon, shortest_lag(card.input.freq))
+    return dict(zip(short.tolist(), _rows(np.asarray(made, np.float32), card.output.targets), strict=True))
 
 
 def _rows(values: npt.NDArray[np.float32], targets: Sequence[str]) -> Sequence[list[float] | dict[str, list[float]]]:

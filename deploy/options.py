@@ -8,7 +8,7 @@ from typer.exceptions import TyperException
 
 from deploy.config import CONFIG_FILE, Address, ConfigError, Device, log_address, read_settings
 from pipeline.checkpoint import Lost
-from pipeline.grid import Grid
+from pipeline.grid import Aggregate, Grid
 
 
 def option(flag: str, text: str, **more: Any) -> Any:
@@ -62,7 +62,7 @@ def _check_freq(freq: str | None) -> str | None:
 
 TASKS = {
     **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
-    **dict.fromkeys(("aggregate", "lateness", "budget"), ("forecast",)),
+    **dict.fromkeys(("targets", "non_negative", "aggregate", "lateness", "budget"), ("forecast",)),
     **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
     **dict.fromkeys(
         ("text_column", "label_column", "group_column", "max_len", "cut", "balance", "members"), ("classify",)
@@ -137,6 +137,29 @@ Cut = Annotated[
 Balance = Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")]
 Members = Annotated[int | None, option("--members", "Networks whose answers are averaged.", min=1, show_default="1")]
 Features = Annotated[str, option("--features", "The values of an event, with commas; the first is forecast.")]
+Targets = Annotated[
+    str | None, option("--targets", "Which of the features are forecast, with commas; the first if left out.")
+]
+NonNegative = Annotated[bool, option("--non-negative", "Let no forecast be below zero.")]
+MaxGap = Annotated[
+    int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")
+]
+AggregateOption = Annotated[
+    Aggregate | None, option("--aggregate", "What several events in a step of --freq become together.")
+]
+Arch = Annotated[
+    Literal["blend", "lstm", "segment"] | None,
+    option(
+        "--arch",
+        "blend averages several networks; segment is one that reads a window in segments, lstm step by step.",
+        show_default="blend",
+    ),
+]
+Hidden = Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")]
+Epochs = Annotated[
+    int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30; of texts by their number")
+]
+Seed = Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")]
 Freq = Annotated[
     str | None,
     option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=_check_freq),

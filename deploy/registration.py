@@ -61,10 +61,14 @@ class Trained:
         }
 
 
-def check_registry(registry: Registry, name: str) -> None:
-    """A registry out of reach is better known before the training. Raises RegistryError."""
+def champion(registry: Registry, name: str) -> Version | None:
+    """What serves under a name, if anything does.
+
+    Raises RegistryError: a registry out of reach is better known before the training.
+    """
     with suppress(UnknownModel, CorruptModel):
-        registry.resolve(name)
+        return registry.resolve(name)
+    return None
 
 
 @contextmanager
@@ -93,7 +97,7 @@ def register(candidate: Candidate, registry: Registry) -> Trained:
             metrics=card.metrics,
             tags={**candidate.tags, **{name: f"{value:.6g}" for name, value in card.metrics.items()}},
         )
-    champion = registry.resolve(card.name).label
-    served = "the champion" if champion == version.label else f"the champion is still {champion}"
+    serving = registry.resolve(card.name).label
+    served = "the champion" if serving == version.label else f"the champion is still {serving}"
     say(f"registered {version.label}: {served}")
     return Trained(version, candidate)

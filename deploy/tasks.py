@@ -65,13 +65,13 @@ def task_of(predictor: Predictor, settings: ServeConfig) -> Task:
     """What a service does with this model. Raises ConfigError for one that has nothing to say about a record."""
     card, label = predictor.card, predictor.label
     if isinstance(card, Card):
-        targets, config = card.output.targets, window_config(card.input, settings.lateness)
+        config, short = window_config(card.input, settings.lateness), settings.short_series == "naive"
         if settings.idle is not None and settings.idle <= config.patience:
             raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.patience} ms")
         return Task(
             decode=Decoder(card.input.features).decode,
-            windower=lambda: WindowStore(config, settings.idle, settings.series_limit),
-            encode=lambda windows, parts: encode_forecasts(windows, parts, targets, label),
+            windower=lambda: WindowStore(config, settings.idle, settings.series_limit, short=short),
+            encode=lambda windows, parts: encode_forecasts(windows, parts, card, label),
             called="forecasts",
         )
     if isinstance(card, ClassifierCard):

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from deploy.console import say
-from deploy.registration import EXAMPLES, Candidate, Trained, check_registry, register, watched
+from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
 from model.classify import ClassifyConfig, Ints, Parts, Report, fit_classifier, judge, partition, probabilities
 from model.next_token import NextTokenConfig, fit_next_token
 from model.plot import plot_confusion, plot_history
@@ -67,7 +67,7 @@ def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Tr
 
     Raises ValueError for too few texts or an impossible setting, naming it; RegistryError.
     """
-    check_registry(registry, job.name)
+    champion(registry, job.name)
     labels = sorted(set(corpus.labels))
     numbers = {label: number for number, label in enumerate(labels)}
     y = np.array([numbers[label] for label in corpus.labels], np.int64)
@@ -135,7 +135,7 @@ def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> Traine
 
     Raises ValueError for too short a text or an impossible setting, naming it; RegistryError.
     """
-    check_registry(registry, job.name)
+    champion(registry, job.name)
     cut = round(len(text) * (1 - job.share))
     vocabulary = job.vocabulary.fitted([text[:cut]])
     encoder = vocabulary.encoder()

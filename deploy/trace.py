@@ -13,17 +13,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.config import (
-    DEFAULT_LOG,
-    DEFAULT_TRACKING,
-    ConfigError,
-    duration,
-    feature_names,
-    log_address,
-    read_settings,
-    seconds,
-    window_config,
-)
+from deploy.config import ConfigError, log_address, read_settings, window_config
 from deploy.console import say
 from deploy.learn import Asked, classify_job, forecast_job, next_token_job, source_columns, text_file
 from deploy.predictor import load
@@ -107,13 +97,10 @@ def network(card: AnyCard) -> nn.Module:
 
 def _from_settings(path: Path, known: Container[str]) -> tuple[nn.Module, AnyCard, dict[str, Tensor]]:
     """What `train` would begin with, by a settings file: its network, untrained, and the first rows of its data."""
-    defaults = {"name": path.stem, "bootstrap": DEFAULT_LOG, "tracking-uri": DEFAULT_TRACKING, "features": "value"}
-    typed = {name.replace("-", "_"): value for name, value in {**defaults, **read_settings(path, known)}.items()}
-    times = {"lateness": duration("lateness", typed.get("lateness")), "budget": seconds("budget", typed.get("budget"))}
-    given = {**typed, "features": feature_names(typed["features"]), **times}
+    typed = {"name": path.stem, **read_settings(path, known)}
     try:
-        asked = msgspec.convert(given, Asked, strict=False)
-    except msgspec.ValidationError as error:
+        asked = Asked.of({name.replace("-", "_"): value for name, value in typed.items()})
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     asked = msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path))
     card, rows = {"forecast": _windows, "classify": _texts, "next-token": _tokens}[asked.task](asked)

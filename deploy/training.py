@@ -2,18 +2,18 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import msgspec
 import numpy as np
 
 from deploy.config import ConfigError, open_log, window_config
 from deploy.console import progress, say
-from deploy.registration import EXAMPLES, Candidate, Trained, check_registry, register, watched
-from model.backtest import seasonal_lags
+from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
 from model.forecasting import Fitted, ForecastConfig, fit
+from model.naive import seasonal_lags
 from model.plot import plot_forecasts
-from model.registry import Registry, check_name
+from model.registry import Registry, Version, check_name
 from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
 from pipeline.grid import Aggregate
@@ -35,7 +35,11 @@ class TrainJob:
     name: str
     """The registered model's name."""
     features: tuple[str, ...] = ("value",)
-    """The values of an event; the first one is forecast."""
+    """The values of an event."""
+    targets: tuple[str, ...] | None = None
+    """Those of them that are forecast; None is the first."""
+    non_negative: bool = False
+    """Whether no forecast may be below zero."""
     freq: str | None = None
     """The grid, such as 30m; None is the spacing that most of the data has."""
     horizon: int | None = None
@@ -44,8 +48,8 @@ class TrainJob:
     """The longest hole in the grid, in steps, that is filled; None is the specification's own."""
     aggregate: Aggregate | None = None
     """What several events in a step become together; needs a freq."""
-    lateness: int = 0
-    """Milliseconds of stream time for which a step waits for events that are out of order."""
+    lateness: int | None = None
+    """Milliseconds of stream time for which a step waits for events that are out of order; None is none."""
     seq_len: int | None = None
     """Steps to look back; None is a quarter of the longest series, up to 720 or 15 seasons, in whole horizons, and
     short enough to fit between breaks."""
@@ -56,6 +60,8 @@ class TrainJob:
         check_name(self.name)
         if self.aggregate is not None and self.freq is None:
             raise ConfigError("aggregate: needs --freq, the steps that events are put together in")
+        if unknown := sorted(set(self.targets or ()) - set(self.features)):
+            raise ConfigError(f"targets: {unknown[0]!r} is none of the features {', '.join(self.features)}")
 
 
 def train(history: History, job: TrainJob, registry: Registry) -> Trained:
@@ -63,7 +69,7 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
 
     Raises ValueError for a history that is too short or an impossible setting, naming it; RegistryError.
     """
-    check_registry(registry, job.name)
+    job = like_before(job, champion(registry, job.name))
     if history.frame.is_empty():
         hint = "; events with several values need --features" if "schema" in history.invalid else ""
         raise ValueError(f"there are no events to learn from: {dict(history.invalid) or 'the history is empty'}{hint}")
@@ -80,6 +86,23 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     return register(candidate, registry)
 
 
+def like_before(job: TrainJob, version: Version | None) -> TrainJob:
+    """The job, with the windows of the version that serves wherever it leaves them open.
+
+    So what serves can be replaced at any time: another look-back or spacing would need other windows.
+    """
+    if version is None or "input" not in version.tags:
+        return job
+    before = msgspec.json.decode(version.tags["input"], type=InputSpec)
+    if before.features != job.features or job.freq not in (None, before.freq):
+        return job
+    say(f"windows as those of {version.label}")
+    names = ("freq", "max_gap", "aggregate", "lateness", "seq_len")
+    kept = {name: getattr(before, name) for name in names if getattr(job, name) is None}
+    horizon = job.horizon or msgspec.json.decode(version.tags["output"], type=OutputSpec).horizon
+    return replace(job, **kept, horizon=horizon)
+
+
 def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     """What the model will take and give: what the job says, and for the rest what suits the history's spacing."""
     freq = job.freq or infer_freq(history.frame)
@@ -88,13 +111,14 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
     room = min(MAX_SEQ_LEN, longest // 4, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // horizon * horizon
+    outputs = OutputSpec(horizon=horizon, targets=job.targets or job.features[:1], non_negative=job.non_negative)
     inputs = InputSpec(
-        seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness
+        seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness or 0
     )
     if job.max_gap is not None:
         inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
     seq_len = job.seq_len or _between_breaks(windows(history, window_config(inputs)).run, room, horizon)
-    return msgspec.structs.replace(inputs, seq_len=seq_len), OutputSpec(horizon=horizon, targets=job.features[:1])
+    return msgspec.structs.replace(inputs, seq_len=seq_len), outputs
 
 
 def _between_breaks(run: Codes, longest: int, horizon: int) -> int:
@@ -128,7 +152,12 @@ def _candidate(fitted: Fitted, data: SlidingWindows, history: History, job: Trai
         loss="validation_mse",
         examples={"x": data.x(fitted.split.validation[-EXAMPLES:])},
         params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges | members,
-        tags={"offsets": json.dumps(dict(history.offsets)), "trained_until": str(card.trained_until)},
+        tags={
+            "offsets": json.dumps(dict(history.offsets)),
+            "trained_until": str(card.trained_until),
+            "input": msgspec.json.encode(card.input).decode(),
+            "output": msgspec.json.encode(card.output).decode(),
+        },
         draw=lambda folder: plot_forecasts(fitted, data, folder / "forecasts.png"),
     )
 

@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 import deploy
 from deploy.config import window_config
-from model.backtest import baselines, mse, seasonal_lags, targets
+from model.backtest import baselines, mse, targets
 from model.forecasting import ForecastConfig, fit, forecast
+from model.naive import seasonal_lags
 from model.shapes import Core, Head, Select, State, squared_error
 from model.spec import InputSpec, OutputSpec
 from pipeline.history import from_frame, infer_freq, windows

@@ -3,23 +3,19 @@
 Every error here is a mean squared error in z-scores: divided by the variance of its series in the training part.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from model.naive import Floats, Rows, seasonal_lags, seasonal_naive
 from model.scores import Scores, Yardstick
 from model.series import WindowData
 from model.spec import ShapeError
 
-Floats = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 
-SEASONS = {"day": 86_400_000, "week": 604_800_000}
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _CHUNK = 4096
 FAR = 2**62
 """After all times, in epoch milliseconds."""
@@ -90,37 +86,10 @@ def series_scale(data: WindowData, columns: Sequence[int], before: int) -> npt.N
     return scale
 
 
-def seasonal_lags(freq: str | None) -> dict[str, int]:
-    """The seasons of a series that are two or more whole steps: a day and a week, or a year of months.
-
-    None, for events without a grid, has no seasons.
-    """
-    parsed = re.fullmatch(r"(\d+)([a-z]+)", freq or "")
-    if parsed is None:
-        return {}
-    number, unit = int(parsed[1]), parsed[2]
-    if unit == "mo":
-        return {"year": 12 // number} if 12 % number == 0 and number < 12 else {}
-    step = number * _UNITS.get(unit, 0)
-    return {name: length // step for name, length in SEASONS.items() if 0 < step < length and length % step == 0}
-
-
 def targets(data: WindowData, ends: Rows, horizon: int, columns: Sequence[int]) -> tuple[Floats, Flags]:
     """What happened after each window, (N,K,O), and which of it was observed."""
     rows = ends[:, None] + np.arange(1, horizon + 1)
     return data.values[rows][..., list(columns)], data.observed[rows][..., list(columns)]
-
-
-def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int, lag: int) -> Floats:
-    """The values, (T,O) or (T,), one season earlier, for the `horizon` steps after each end row: (N,K,O) or (N,K).
-
-    The season is `lag` rows, or as many of them as reach back to the end row or before it. Where that lies before
-    `first` (N,), the first row that belongs to the window's series without a break, the end row's value repeats.
-    With lag 1 this is the last-value forecast.
-    """
-    ahead = np.arange(1, horizon + 1)
-    rows = ends[:, None] + ahead - lag * -(-ahead // lag)
-    return np.asarray(values[np.where(rows < first[:, None], ends[:, None], rows)])
 
 
 def run_starts(data: WindowData, ends: Rows) -> Rows:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from model.backtest import seasonal_lags
+from model.naive import seasonal_lags
 from model.spec import InputSpec, OutputSpec, Setting
 
 MAX_SEGMENT = 48

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.backtest import Cuts, Rows, Split, last_share, naive_scores, seasonal_lags, series_scale, split
+from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
+from model.naive import Rows, seasonal_lags
 from model.scores import Yardstick
 from model.series import WindowData, Windows
 from model.shapes import Batch
@@ -183,9 +184,10 @@ def _blended(trained: _Trained, card: Card) -> tuple[Forecaster, Card, float]:
     errors = torch.stack(trained.errors).double().cpu().numpy()
     weights = weigh(errors)
     used = np.flatnonzero(weights)
-    model = Forecaster([trained.members[place] for place in used], weights[used].tolist())
-    members = tuple(card.members[place] for place in used) if card.members else ()
-    return model, msgspec.structs.replace(card, members=members), float(np.square(weights @ errors).mean())
+    members = [trained.members[place] for place in used]
+    model = Forecaster(members, weights[used].tolist(), card.output.non_negative)
+    settings = tuple(card.members[place] for place in used) if card.members else ()
+    return model, msgspec.structs.replace(card, members=settings), float(np.square(weights @ errors).mean())
 
 
 @torch.no_grad()

@@ -130,7 +130,7 @@ class SeasonalSkip(nn.Module):
 class Member(nn.Module):
     """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
-    With a skip the network begins at zero, and learns what is left.
+    It looks back the window's last `look` steps. With a skip the network begins at zero, and learns what is left.
     """
 
     columns: Tensor
@@ -141,8 +141,10 @@ class Member(nn.Module):
         network: StepNetwork | SegmentNetwork,
         columns: list[int],
         skip: SeasonalSkip | None,
+        look: int,
     ) -> None:
         super().__init__()
+        self.look = look
         self.normalisation, self.network, self.skip = normalisation, network, skip
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         if skip is not None:
@@ -151,7 +153,7 @@ class Member(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
-        z_BSF, loc_B1F, scale_B1F = self.normalisation(x)
+        z_BSF, loc_B1F, scale_B1F = self.normalisation(x[:, -self.look :])
         z_BKO = self.network(z_BSF)
         if self.skip is not None:
             z_BKO = z_BKO + self.skip(z_BSF.index_select(2, self.columns))
@@ -160,22 +162,26 @@ class Member(nn.Module):
 
 
 class Forecaster(nn.Module):
-    """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units."""
+    """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
+
+    If `non_negative`, what is below zero is zero.
+    """
 
     weights: Tensor
 
-    def __init__(self, members: Sequence[Member], weights: Sequence[float]) -> None:
+    def __init__(self, members: Sequence[Member], weights: Sequence[float], non_negative: bool = False) -> None:
         super().__init__()
+        self.non_negative = non_negative
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
-        if len(self.members) == 1:
-            only: Tensor = self.members[0](x)
-            return only
-        made = torch.stack([member(x) for member in self.members], dim=-1)
-        return (made * self.weights).sum(dim=-1)
+        made: Tensor = self.members[0](x) if len(self.members) == 1 else self._mean(x)
+        return torch.relu(made) if self.non_negative else made
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return (torch.stack([member(x) for member in self.members], dim=-1) * self.weights).sum(dim=-1)
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
         """The forecasts (B,K,O); no state goes from window to window."""
@@ -196,36 +202,38 @@ def build(card: Card, floor: Tensor | None = None) -> Forecaster:
     Raises ValueError naming the setting that is wrong.
     """
     members = [member(card, each, floor) for each in card.networks]
-    return Forecaster(members, [1 / len(members)] * len(members))
+    return Forecaster(members, [1 / len(members)] * len(members), card.output.non_negative)
 
 
 def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:
     """One network of a card, with fresh weights.
 
     `settings` are arch, hidden, layers, dropout and location, for location `season` lag, for arch `segment` segment,
-    and skip, the season of a linear forecast beside it, if there is one. Raises ValueError naming the setting that is
-    wrong.
+    skip, the season of a linear forecast beside it, if there is one, and look, the steps it looks back, if that is not
+    the whole window. Raises ValueError naming the setting that is wrong.
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
     location = str(settings["location"])
-    lag = int(settings.get("lag", 0)) if location == "season" else 0
-    if not 0 <= lag < inputs.seq_len - 1 or (location == "season" and not lag):
-        raise ValueError(f"lag: {lag} leaves nothing of a window of {inputs.seq_len} steps, or is no season")
+    look, lag = int(settings.get("look", inputs.seq_len)), int(settings.get("lag", 0)) if location == "season" else 0
+    if not 2 <= look <= inputs.seq_len:
+        raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
+    if not 0 <= lag < look - 1 or (location == "season" and not lag):
+        raise ValueError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
     if inputs.inputs != ("x",):
         raise ValueError(f"inputs: {inputs.inputs}, these networks take x alone")
     if location not in LOCATIONS:
         raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
     shape = (len(inputs.features), horizon, len(card.target_columns))
-    steps = inputs.seq_len - lag
+    steps = look - lag
     network = _network(arch, settings, shape, steps)
     floor = torch.ones(len(inputs.features)) if floor is None else floor
     season = int(settings.get("skip", 0))
     if not 0 <= season <= steps:
         raise ValueError(f"skip: {season} is no season of {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
-    return Member(Normalisation(location, floor, horizon, lag), network, card.target_columns, skip)
+    return Member(Normalisation(location, floor, horizon, lag), network, card.target_columns, skip, look)
 
 
 def _network(

@@ -12,8 +12,9 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from model.backtest import Floats, Rows, baselines
+from model.backtest import baselines
 from model.forecasting import Fitted, forecast
+from model.naive import Floats, Rows
 from model.series import WindowData
 from model.train import Epoch
 

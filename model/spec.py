@@ -89,6 +89,8 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """K, steps of a forecast."""
     targets: tuple[str, ...] = ("value",)
     """The forecast columns, in order: features of the input."""
+    non_negative: bool = False
+    """Whether what would be below zero is zero."""
 
     def __post_init__(self) -> None:
         if self.horizon < 1:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from model.backtest import Rows, targets
+from model.backtest import targets
+from model.naive import Rows
 from model.scores import Scores, Yardstick
 from model.series import WindowData
 

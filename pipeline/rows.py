@@ -53,7 +53,7 @@ class Rows:
         if self._free:
             start = self._free.pop()
         else:
-            start = self._used * self._length
+            start = self._seq_len + self._used * self._length  # so S steps lie before the end of a first row too
             if start == len(self._values):
                 self._reserve(2 * self._used)
             self._used += 1
@@ -77,7 +77,7 @@ class Rows:
         row.run += 1
 
     def mark(self, row: Row) -> None:
-        """Keep a row's last S steps for `take`."""
+        """Keep a row's last S steps for `take`; what lies before its first one is not its own."""
         self._marked.append(row.end - self._seq_len)
 
     def take(self) -> tuple[Floats, Bools]:
@@ -128,12 +128,13 @@ class Rows:
 
     def _reserve(self, rows: int) -> None:
         """Make room for so many rows. Memory not written to is not yet used."""
-        shape = (rows * self._length, self._width)
+        places = self._seq_len + rows * self._length
+        shape = (places, self._width)
         values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
         values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
         self._values, self._observed = values, observed
         if self._timed:
-            times = np.zeros(rows * self._length, np.int64)
+            times = np.zeros(places, np.int64)
             times[: len(self._times)] = self._times
             self._times, self._times_memory = times, times.data
         # A memoryview writes single numbers several times faster than an array does, and rounds them alike.

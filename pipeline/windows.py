@@ -84,6 +84,8 @@ class Windows:
     """(B,)."""
     tag: Ints
     """(B,): what the caller pushed with the event that completed the window."""
+    length: Ints
+    """(B,): how many of the window's steps, the last ones, the series has had; x is zero before them."""
 
     def __len__(self) -> int:
         return len(self.series)
@@ -110,6 +112,7 @@ class Windows:
             spacing=np.concatenate([part.spacing for part in parts]),
             series=[series for part in parts for series in part.series],
             tag=np.concatenate([part.tag for part in parts]),
+            length=np.concatenate([part.length for part in parts]),
         )
 
 
@@ -126,12 +129,16 @@ class WindowStore:
     """The windows of one input partition's series, extended event by event.
 
     `idle` is for how many milliseconds of stream time a series may be silent before it is forgotten (None: for ever),
-    `limit` how many series there may be. A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid
-    8 more a step (`nbytes` is what is reserved, for up to twice the series), and about 300 bytes of Python objects.
-    `counts` are running totals.
+    `limit` how many series there may be. If `short`, windows that are not full yet are given too, from the first step
+    on; without a grid from the second, which tells the spacing. `counts` are running totals.
+
+    A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid 8 more a step (`nbytes` is what is
+    reserved, for up to twice the series), and about 300 bytes of Python objects.
     """
 
-    def __init__(self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT) -> None:
+    def __init__(
+        self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
+    ) -> None:
         if idle is not None and idle <= config.patience:
             raise ValueError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
         self.config = config
@@ -141,12 +148,13 @@ class WindowStore:
         self._grid = config.grid
         self._reorder = ReorderBuffer(config) if config.reorders else None
         self._seq_len, self._width = config.seq_len, len(config.features)
+        self._least = self._seq_len if not short else 1 if self._grid else 2
         self._rows = Rows(self._seq_len, self._width, timed=self._grid is None)
         self._series: dict[str, _Series] = {}
         self._silent: list[tuple[int, str]] = []
         self._wake = -BEFORE_ALL
         self._changed: dict[str, None] = {}
-        self._pending: list[tuple[int, int, int, int, str]] = []
+        self._pending: list[tuple[int, int, int, int, int, str]] = []
 
     def __len__(self) -> int:
         return len(self._series)
@@ -194,9 +202,9 @@ class WindowStore:
         series.step += ahead
         self.counts.accepted += 1
         self._changed[name] = None
-        if series.run >= self._seq_len:
+        if series.run >= self._least:
             self._rows.mark(series)
-            self._pending.append((series.step, ts, elapsed, tag, name))
+            self._pending.append((series.step, ts, elapsed, tag, min(series.run, self._seq_len), name))
 
     def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, tag: int) -> bool:
         """Let an event wait, unless stream time has passed it already; False if its step is taken."""
@@ -258,15 +266,18 @@ class WindowStore:
     def take(self) -> Windows:
         """The windows completed since the last take, in the order of their events."""
         x, observed = self._rows.take()
-        step, ts, elapsed, tag, series = zip(*self._pending, strict=True) if self._pending else ((),) * 5
-        steps, times, tags = (np.array(numbers, np.int64) for numbers in (step, ts, tag))
+        step, ts, elapsed, tag, length, series = zip(*self._pending, strict=True) if self._pending else ((),) * 6
+        steps, times, tags, lengths = (np.array(numbers, np.int64) for numbers in (step, ts, tag, length))
+        if self._least < self._seq_len:
+            strange = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
+            x[strange], observed[strange] = 0, False
         if self._grid is None:
             spacing = np.array(elapsed, np.int64)
             start = times + spacing
         else:
             start, spacing = self._grid.after(steps, times)
         self._pending = []
-        return Windows(x, observed, steps, times, start, spacing, list(series), tags)
+        return Windows(x, observed, steps, times, start, spacing, list(series), tags, lengths)
 
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for one that is not here."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.messages import Forecast, dead_letter, encode_forecasts
+from model.spec import Card, InputSpec, OutputSpec
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
 from pipeline.windows import Windows
 
@@ -35,12 +36,19 @@ def windows(count: int) -> Windows:
         spacing=np.full(count, HALF_HOUR),
         series=[f"pump-{number}" for number in numbers],
         tag=numbers,
+        length=np.full(count, 2),
     )
+
+
+def card(*targets: str, horizon: int = 2) -> Card:
+    inputs = InputSpec(seq_len=2, features=targets or ("value",), freq="30m")
+    outputs = OutputSpec(horizon=horizon, targets=inputs.features)
+    return Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
 
 
 def test_a_forecast_is_this_json() -> None:
     values = np.array([[[21.5], [-3.0]]], np.float32)
-    assert list(encode_forecasts(windows(1), [values], ("value",), "taxi/7")) == [
+    assert list(encode_forecasts(windows(1), [values], card(), "taxi/7")) == [
         b'{"series":"pump-0","ts":1700000000000,"start":1700001800000,"step":1800000,"forecast":[21.5,-3.0],'
         b'"source":"model","model":"taxi/7"}'
     ]
@@ -48,7 +56,7 @@ def test_a_forecast_is_this_json() -> None:
 
 def test_several_targets_have_their_names() -> None:
     values = np.array([[[1, 10], [2, 20], [3, 30]]], np.float32)
-    (payload,) = encode_forecasts(windows(1), [values], ("flow", "pressure"), "taxi/7")
+    (payload,) = encode_forecasts(windows(1), [values], card("flow", "pressure"), "taxi/7")
     assert b'"forecast":{"flow":[1.0,2.0,3.0],"pressure":[10.0,20.0,30.0]}' in payload
 
 
@@ -58,7 +66,7 @@ def test_parts_do_not_show_and_values_keep_their_bits(sizes: list[int], data: st
     drawn = data.draw(st.lists(finite, min_size=2 * sum(sizes), max_size=2 * sum(sizes)))
     values = np.array(drawn, np.float32).reshape(-1, 2, 1)
     parts = np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
-    payloads = list(encode_forecasts(windows(sum(sizes)), parts, ("value",), "m/1"))
+    payloads = list(encode_forecasts(windows(sum(sizes)), parts, card(), "m/1"))
     found = [msgspec.json.decode(payload, type=Forecast) for payload in payloads]
     assert [forecast.series for forecast in found] == [f"pump-{number}" for number in range(sum(sizes))]
     assert np.array([forecast.forecast for forecast in found], np.float32).tobytes() == values.tobytes()
@@ -67,7 +75,43 @@ def test_parts_do_not_show_and_values_keep_their_bits(sizes: list[int], data: st
 @pytest.mark.parametrize("count", [1, 3])
 def test_every_window_has_one_forecast(count: int) -> None:
     with pytest.raises(ValueError, match="zip"):
-        list(encode_forecasts(windows(2), [np.zeros((count, 2, 1), np.float32)], ("value",), "m/1"))
+        list(encode_forecasts(windows(2), [np.zeros((count, 2, 1), np.float32)], card(), "m/1"))
+
+
+def test_until_its_window_is_full_a_series_has_a_naive_forecast_and_says_so() -> None:
+    ready = windows(3)
+    ready.x[:], ready.length[:] = [[[0.0], [3.5]], [[1.0], [2.0]], [[0.0], [-7.0]]], [1, 2, 1]
+    made = np.full((3, 2, 1), 99, np.float32)
+    found = [msgspec.json.decode(each, type=Forecast) for each in encode_forecasts(ready, [made], card(), "m/1")]
+    assert [each.forecast for each in found] == [[3.5, 3.5], [99, 99], [-7, -7]]
+    assert [(each.source, each.model) for each in found] == [
+        ("naive", "naive/48"),
+        ("model", "m/1"),
+        ("naive", "naive/48"),
+    ]
+
+
+def test_a_naive_forecast_repeats_the_season_as_soon_as_there_is_one() -> None:
+    inputs = InputSpec(seq_len=6, features=("a", "b"), freq="8h")
+    outputs = OutputSpec(horizon=4, targets=("b",))
+    x = np.array([[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 3, 4]], np.float32)
+    ready = Windows(
+        x=np.stack([x, 10 * x], axis=-1),
+        observed=np.ones((2, 6, 2), np.bool_),
+        step=np.zeros(2, np.int64),
+        ts=np.zeros(2, np.int64),
+        start=np.zeros(2, np.int64),
+        spacing=np.zeros(2, np.int64),
+        series=["s", "t"],
+        tag=np.zeros(2, np.int64),
+        length=np.array([4, 2]),
+    )
+    about = Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
+    found = [
+        msgspec.json.decode(each, type=Forecast).forecast
+        for each in encode_forecasts(ready, [np.zeros((2, 4, 1), np.float32)], about, "m/1")
+    ]
+    assert found == [[20, 30, 40, 20], [40, 30, 40, 40]]
 
 
 def test_a_dead_letter_says_where_it_was_and_why() -> None:

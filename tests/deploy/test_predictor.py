@@ -30,6 +30,7 @@ def some(count: int, seq_len: int = 12) -> Windows:
         spacing=np.full(count, 3_600_000),
         series=["s"] * count,
         tag=numbers,
+        length=np.full(count, seq_len),
     )
 
 
@@ -44,6 +45,7 @@ def part(windows: Windows, start: int, stop: int) -> Windows:
         spacing=windows.spacing[kept],
         series=windows.series[kept],
         tag=windows.tag[kept],
+        length=windows.length[kept],
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy import service
-from deploy.config import Guarantee, ServeConfig
+from deploy.config import Guarantee, ServeConfig, ShortSeries
 from deploy.predictor import Predictor, load
 from deploy.service import Service
 from deploy.tasks import task_of
@@ -153,6 +153,7 @@ def world(log: EventLog, predictor: Predictor, made: list[Row], **settings: Any)
     limit=st.sampled_from([100, 2]),
     idle=st.sampled_from([None, 8 * MINUTE, 30 * MINUTE]),
     checkpoint_s=st.sampled_from([0.0, 0.0, 1000.0]),
+    short_series=st.sampled_from(["wait", "naive"]),
 )
 @settings(deadline=None, max_examples=60)
 def test_wherever_it_ends(
@@ -165,10 +166,12 @@ def test_wherever_it_ends(
     limit: int,
     idle: int | None,
     checkpoint_s: float,
+    short_series: ShortSeries,
 ) -> None:
     assert isinstance(predictor.card, Card)
     predictor = replace(predictor, card=msgspec.structs.replace(predictor.card, input=spec))
-    settled = {"series_limit": limit, "idle": idle, "checkpoint_s": checkpoint_s, "guarantee": guarantee}
+    settled: dict[str, Any] = {"series_limit": limit, "idle": idle, "checkpoint_s": checkpoint_s}
+    settled |= {"guarantee": guarantee, "short_series": short_series}
     whole = world(log, predictor, made, **settled, late_topic=f"late-{next(names)}")
     failpoint.arm("")
     whole.serve()

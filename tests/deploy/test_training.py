@@ -1,11 +1,15 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 
-from deploy.training import TrainJob, shapes, train
-from model.registry import Registry
+from deploy.config import ConfigError
+from deploy.training import TrainJob, like_before, shapes, train
+from model.registry import Registry, Version
+from model.spec import InputSpec, OutputSpec
 from pipeline.grid import Grid
 from pipeline.history import History, from_frame
 
@@ -76,6 +80,29 @@ def test_the_first_feature_is_forecast() -> None:
     job = TrainJob(name="m", features=("flow", "pressure"))
     inputs, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0), job)
     assert (inputs.features, outputs.targets) == (("flow", "pressure"), ("flow",))
+
+
+def test_targets_are_features() -> None:
+    job = TrainJob(name="m", features=("flow", "pressure", "heat"), targets=("heat", "flow"), non_negative=True)
+    _, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0, heat=3.0), job)
+    assert (outputs.targets, outputs.non_negative) == (("heat", "flow"), True)
+    with pytest.raises(ConfigError, match=r"^targets: 'rain' is none of the features flow, heat$"):
+        TrainJob(name="m", features=("flow", "heat"), targets=("rain",))
+
+
+def test_a_next_version_keeps_the_windows_of_the_one_that_serves() -> None:
+    inputs = InputSpec(seq_len=77, freq="1h", max_gap=5, aggregate="mean", lateness=9)
+    written = {"input": inputs, "output": OutputSpec(horizon=7)}
+    tags = {name: msgspec.json.encode(spec).decode() for name, spec in written.items()}
+    serving = Version("m", "3", "run", "0" * 64, tags)
+    again, outputs = shapes(history(steps("1h", 1000)), like_before(TrainJob(name="m"), serving))
+    assert (again, outputs.horizon) == (inputs, 7)
+    asked = TrainJob(name="m", seq_len=50, horizon=10)
+    longer, outputs = shapes(history(steps("1h", 1000)), like_before(asked, serving))
+    assert (longer.seq_len, longer.max_gap, outputs.horizon) == (50, 5, 10)
+    for other in (TrainJob(name="m", freq="2h"), TrainJob(name="m", features=("flow",))):
+        assert like_before(other, serving) == other
+    assert like_before(asked, None) == like_before(asked, replace(serving, tags={})) == asked
 
 
 def test_a_history_without_events_is_refused(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class Oracle:
     def _forecast(self, expected: Expected, records: Sequence[Record], store: WindowStore) -> None:
         windows = store.take()
         parts = self._predictor.predict(windows)
-        payloads = encode_forecasts(windows, parts, self._card.output.targets, self._predictor.label)
+        payloads = encode_forecasts(windows, parts, self._card, self._predictor.label)
         for series, ts, place, payload in zip(
             windows.series, windows.ts.tolist(), windows.tag.tolist(), payloads, strict=True
         ):

@@ -5,18 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.backtest import (
-    Cuts,
-    baselines,
-    last_share,
-    mse,
-    naive_scores,
-    seasonal_lags,
-    seasonal_naive,
-    series_scale,
-    split,
-    targets,
-)
+from model.backtest import Cuts, baselines, last_share, mse, naive_scores, series_scale, split, targets
+from model.naive import seasonal_lags, seasonal_naive
 from model.scores import Yardstick
 from model.series import WindowData
 from model.spec import ShapeError

@@ -137,6 +137,21 @@ def test_several_features_forecast_some_of_them(make_data: MakeData) -> None:
     assert np.isfinite(fitted.card.metrics["validation_mse"])
 
 
+def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
+    around_zero = replace(wave_data, values=wave_data.values - wave_data.values.mean())
+    ends = around_zero.ends[-200:]
+    free, bound = (
+        fit(around_zero, INPUTS, OutputSpec(horizon=OUTPUTS.horizon, non_negative=only), QUICK, "waves")
+        for only in (False, True)
+    )
+    made = forecast(free.model, around_zero, ends)
+    assert made.min() < 0
+    assert forecast(bound.model, around_zero, ends).tobytes() == np.maximum(made, 0).tobytes()
+    again = build(bound.card).eval()
+    again.load_state_dict(bound.model.state_dict())
+    assert forecast(again, around_zero, ends).min() == 0
+
+
 def test_a_constant_history_trains(make_data: MakeData) -> None:
     fitted = train(make_data(np.full(200, 0.1)))
     made = forecast(fitted.model, make_data(np.full(200, 0.1)), np.array([30]))

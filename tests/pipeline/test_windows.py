@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -89,9 +89,10 @@ def stream(
     restart: int = 1000,
     idle: int | None = None,
     limit: int = 100,
+    short: bool = False,
 ) -> tuple[Windows, Counts]:
     """All windows, taken after every `take` events; after every `restart` events a new store goes on from states."""
-    store, taken, counts = WindowStore(config, idle, limit), [], Counter[str]()
+    store, taken, counts = WindowStore(config, idle, limit, short=short), [], Counter[str]()
     for tag, event in enumerate(events):
         with contextlib.suppress(InvalidEvent):  # older than the window, or a sum beyond float32, or a series too many
             store.push(event, tag)
@@ -100,12 +101,31 @@ def stream(
         if tag % restart == 0:
             taken.append(store.take())
             counts.update(asdict(store.counts))
-            store, old = WindowStore(config, idle, limit), store
+            store, old = WindowStore(config, idle, limit, short=short), store
             store.stream_time = old.stream_time
             for name in old:
                 store.restore(name, of(old, name))
     counts.update(asdict(store.counts))
     return Windows.concat([*taken, store.take()]), Counts(**counts)
+
+
+@given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
+@settings(deadline=None)
+def test_windows_that_are_not_full_are_those_of_a_shorter_look_back(
+    data: st.DataObject, config: WindowConfig, take: int, restart: int
+) -> None:
+    events = data.draw(streams(config))
+    all_of_them, _ = stream(events, config, take, restart, short=True)
+    for length in np.unique(all_of_them.length[all_of_them.length > 1]).tolist():
+        shorter, _ = stream(events, replace(config, seq_len=length), take, restart)
+        known = {(name, ts): row for row, (name, ts) in enumerate(zip(shorter.series, shorter.ts, strict=True))}
+        for row in np.flatnonzero(all_of_them.length == length):
+            same = known[all_of_them.series[row], all_of_them.ts[row]]
+            np.testing.assert_array_equal(bits(all_of_them.x[row, -length:]), bits(shorter.x[same]))
+            np.testing.assert_array_equal(all_of_them.observed[row, -length:], shorter.observed[same])
+            assert not all_of_them.x[row, :-length].any()
+            assert not all_of_them.observed[row, :-length].any()
+            assert all_of_them.start[row] == shorter.start[same]
 
 
 def of(store: WindowStore, series: str) -> SeriesState:
@@ -427,7 +447,7 @@ def test_memory_is_what_the_documentation_says(features: tuple[str, ...]) -> Non
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        assert store.nbytes == 256 * (96 + 64) * (len(features) * 5 + times)
+        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 5 + times)
 
 
 def test_an_event_of_another_width_is_refused() -> None:
