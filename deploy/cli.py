@@ -37,6 +37,8 @@ def main() -> None:
 
 
 def _run() -> int:
+    if os.environ.get("WORLD_SIZE", "1") != "1" and sys.argv[1:2] != ["train"]:
+        return _fail("torchrun starts tidecast train, and nothing else", os.EX_USAGE)
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="tidecast", standalone_mode=False) or 0
     except TyperException as error:

@@ -1,6 +1,7 @@
 """What people read: lines and a progress bar while work goes on, on stderr, and at its end JSON on stdout."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False, emoji=False)
+# Of several processes that train together one speaks.
+console = Console(stderr=True, highlight=False, emoji=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 class Report(Protocol):

@@ -9,6 +9,7 @@ from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, du
 from deploy.texts import CHARACTERS, ClassifyJob, NextTokenJob, learn_labels, learn_text
 from deploy.training import TrainJob
 from deploy.training import learn as learn_series
+from model import team
 from model.classify import ClassifyConfig
 from model.forecasting import ForecastConfig
 from model.next_token import NextTokenConfig
@@ -36,6 +37,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int | None = None
     budget: float | None = None
     seed: int | None = None
+    bf16: bool | None = None
     features: tuple[str, ...] = ("value",)
     targets: tuple[str, ...] | None = None
     non_negative: bool | None = None
@@ -78,6 +80,8 @@ def _meant(name: str, value: Any) -> Any:
 
 def learn(asked: Asked) -> dict[str, object]:
     """`tidecast train`: train, register, and say what came of it. Raises ConfigError where there is no data."""
+    if team.size() > 1 and asked.task != "forecast":
+        raise ConfigError(f"torchrun: --task {asked.task} trains in one process")
     if asked.task == "forecast":
         columns = source_columns(asked)
         return learn_series(forecast_job(asked), asked.topic, asked.data, columns, asked.bootstrap, asked.tracking_uri)
@@ -102,7 +106,9 @@ def source_columns(asked: Asked) -> Columns:
 def forecast_job(asked: Asked) -> TrainJob:
     """A forecaster's training. Raises ValueError naming the field that is wrong."""
     return TrainJob(
-        config=ForecastConfig(**asked.given("arch", "hidden", "epochs", "seed", "device"), seconds=asked.budget),
+        config=ForecastConfig(
+            **asked.given("arch", "hidden", "epochs", "seed", "device", "bf16"), seconds=asked.budget
+        ),
         **asked.given("name", "features", "targets", "non_negative", "horizon", "seq_len"),
         **asked.given("freq", "max_gap", "aggregate", "lateness"),
     )

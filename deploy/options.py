@@ -62,7 +62,7 @@ def _check_freq(freq: str | None) -> str | None:
 
 TASKS = {
     **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
-    **dict.fromkeys(("targets", "non_negative", "aggregate", "lateness", "budget"), ("forecast",)),
+    **dict.fromkeys(("targets", "non_negative", "aggregate", "lateness", "budget", "bf16"), ("forecast",)),
     **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
     **dict.fromkeys(
         ("text_column", "label_column", "group_column", "max_len", "cut", "balance", "members"), ("classify",)
@@ -159,6 +159,7 @@ Hidden = Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1, s
 Epochs = Annotated[
     int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30; of texts by their number")
 ]
+BFloat16 = Annotated[bool, option("--bf16", "Train in bfloat16, which a GPU does faster.")]
 Seed = Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")]
 Freq = Annotated[
     str | None,

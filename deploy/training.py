@@ -10,6 +10,7 @@ import numpy as np
 from deploy.config import ConfigError, open_log, window_config
 from deploy.console import progress, say
 from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
+from model import team
 from model.forecasting import Fitted, ForecastConfig, fit
 from model.naive import seasonal_lags
 from model.plot import plot_forecasts
@@ -80,6 +81,8 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     say(f"{data.counts.in_words()}: {len(data):,} windows")
     with watched(in_words) as on_step:
         fitted = fit(data, inputs, outputs, job.config, job.name, on_step)
+    if not team.leads():
+        raise SystemExit(0)  # the leader registers what this process helped to train
     candidate = _candidate(fitted, data, history, job)
     best, naive = candidate.best(), fitted.naive_mse
     say(f"best: {in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model import team
 from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
@@ -203,7 +204,7 @@ class _Source:
 
     def __init__(self, windows: Windows, parts: Split, config: ForecastConfig, horizon: int) -> None:
         self._windows, self._size = windows, config.batch
-        self._train = torch.from_numpy(parts.train)
+        self._train, self._order = torch.from_numpy(parts.train), torch.Generator().manual_seed(config.seed)
         self._count = min(len(self._train), config.epoch_windows)
         most = max(1, min(len(parts.validation), config.epoch_windows, _EVALUATED // horizon))
         evenly = np.linspace(0, len(parts.validation) - 1, most)
@@ -211,7 +212,8 @@ class _Source:
         self.steps = -(-self._count // self._size)
 
     def train(self) -> Iterator[Batch]:
-        return self._batches(self._train[torch.randperm(len(self._train))[: self._count]], self._size)
+        order = torch.randperm(len(self._train), generator=self._order)
+        return self._batches(self._train[order[: self._count]], self._size)
 
     def validation(self) -> Iterator[Batch]:
         return self._batches(self._validation, _EVALUATION_BATCH)
@@ -219,12 +221,11 @@ class _Source:
     @torch.no_grad()
     def errors(self, model: Forecaster) -> Tensor:
         """A model's errors (T,) at all observed targets of the validation windows, in z-scores."""
-        return torch.cat(
-            [((model(batch.x) - batch.y) / batch.scale)[batch.observed].cpu() for batch in self.validation()]
-        )
+        batches = map(self._windows.batch, torch.split(self._validation, _EVALUATION_BATCH))
+        return torch.cat([((model(batch.x) - batch.y) / batch.scale)[batch.observed].cpu() for batch in batches])
 
     def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:
-        return (self._windows.batch(part) for part in torch.split(ends, size))
+        return (self._windows.batch(team.share(part)) for part in torch.split(ends, size))
 
 
 def _floor(data: WindowData, before: int) -> Tensor:

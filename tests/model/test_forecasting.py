@@ -152,6 +152,12 @@ def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
     assert forecast(again, around_zero, ends).min() == 0
 
 
+def test_half_the_bits_learn_about_the_same(wave_data: Any) -> None:
+    whole, half = (train(wave_data, replace(QUICK, bf16=bf16)) for bf16 in (False, True))
+    assert weights(half) != weights(whole)
+    assert half.card.metrics["validation_mse"] == pytest.approx(whole.card.metrics["validation_mse"], rel=0.2)
+
+
 def test_a_constant_history_trains(make_data: MakeData) -> None:
     fitted = train(make_data(np.full(200, 0.1)))
     made = forecast(fitted.model, make_data(np.full(200, 0.1)), np.array([30]))
