@@ -9,10 +9,11 @@ from rich.table import Table
 
 from deploy.config import HOME, ConfigError
 from deploy.console import say
-from deploy.forecaster import FORECAST, Forecaster
+from deploy.forecaster import Forecaster
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, read_history
 from model.plot import plot_ahead
+from model.spec import Card
 from pipeline.sources import Columns
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
@@ -35,8 +36,8 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
     card, fitted = forecaster.fitted.card, forecaster.fitted
     picture = plot or HOME / "forecasts" / f"{job.name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    plot_ahead(history.frame, made, picture)
-    Console(highlight=False).print(_table(made, job))
+    plot_ahead(history.frame, made, card.output.targets[0], picture)
+    Console(highlight=False).print(_table(made, card))
     errors = f"{card.metrics['validation_mse']:.3f}, the better naive forecast's {fitted.naive_mse:.3f}"
     say(f"error on the last {job.config.validation:.0%} of the data, in z-scores: {errors}")
     if naive := made.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
@@ -57,12 +58,14 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
     }
 
 
-def _table(made: pl.DataFrame, job: TrainJob) -> Table:
+def _table(made: pl.DataFrame, card: Card) -> Table:
+    """Of the first target."""
     names = made["unique_id"].unique(maintain_order=True)
     wide = made.filter(pl.col("unique_id").is_in(names[:SHOWN_SERIES].implode())).pivot(
-        "unique_id", index="ds", values=FORECAST, maintain_order=True
+        "unique_id", index="ds", values=made.columns[2], maintain_order=True
     )
-    table = Table(title=f"{job.name}, {len(wide):,} steps ahead", title_justify="left")
+    of = f", {card.output.targets[0]}" if len(card.output.targets) > 1 else ""
+    table = Table(title=f"{card.name}{of}, {len(wide):,} steps ahead", title_justify="left")
     for column in wide.columns:
         table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
     for moment, *values in wide.sort("ds").head(SHOWN_STEPS).iter_rows():

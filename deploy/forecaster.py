@@ -5,6 +5,8 @@ from deploy.forecaster import Forecaster
 model = Forecaster(horizon=24).fit(frame)         # unique_id, ds, y, in polars or pandas
 model.predict()                                   # unique_id, ds, Tidecast, source
 model.cross_validation(frame, n_windows=5)        # unique_id, ds, cutoff, y, Tidecast
+
+Forecaster(horizon=24, features=("load", "heat"), targets=("load",))   # heat helps, load is forecast
 """
 
 from typing import Any, Self
@@ -77,8 +79,9 @@ class Forecaster:
     def predict(self, frame: Any = None) -> Any:
         """The horizon after each series' last step, of a frame or of what was learned from.
 
-        As the frame was given, in polars or pandas: unique_id, ds, the forecast, and `source`, what made it: `model`,
-        or for a series shorter than the model looks back `naive`.
+        As the frame was given, in polars or pandas: unique_id, ds, the forecast (Tidecast, or of several targets
+        Tidecast-NAME each), and `source`, what made it: `model`, or for a series shorter than the model looks back
+        `naive`.
         """
         if self._history is None:
             raise ValueError("predict: fit comes first")
@@ -107,13 +110,15 @@ class Forecaster:
         held_out = max(1, round(len(known) * self.job.config.validation))
         self.learn(history, cuts=Cuts(int(known[-held_out]), int(cutoffs[0]) + 1))
         data = self._windows(history)
-        truth = history.frame.select(pl.col("series").alias(NAMES[0]), pl.col("ts").alias(NAMES[1]), self._target)
+        names = dict(zip(self._targets, self._columns(NAMES[2]), strict=True))
+        truth = history.frame.rename({"series": NAMES[0], "ts": NAMES[1], **names})
         parts = [
             self._table(data, np.flatnonzero(data.ts == cutoff)).with_columns(pl.lit(int(cutoff)).alias("cutoff"))
             for cutoff in cutoffs
         ]
         made = pl.concat(parts).join(truth, on=NAMES[:2], how="inner")
-        return _as_given(_with_moments(made.select(*NAMES[:2], "cutoff", NAMES[2], FORECAST)), frame)
+        columns = (*NAMES[:2], "cutoff", *names.values(), *self._columns(FORECAST))
+        return _as_given(_with_moments(made.select(columns)), frame)
 
     @property
     def horizon(self) -> int:
@@ -121,8 +126,12 @@ class Forecaster:
         return self.fitted.card.output.horizon
 
     @property
-    def _target(self) -> pl.Expr:
-        return pl.col(self.job.features[0]).alias(NAMES[2])
+    def _targets(self) -> tuple[str, ...]:
+        return self.fitted.card.output.targets
+
+    def _columns(self, name: str) -> list[str]:
+        """A column for each target: of this name if there is one, else with the target's behind it."""
+        return [name] if len(self._targets) == 1 else [f"{name}-{target}" for target in self._targets]
 
     def _windows(self, history: History) -> SlidingWindows:
         return windows(history, window_config(self.fitted.card.input))
@@ -131,27 +140,28 @@ class Forecaster:
         """The forecasts from some rows, one a line; times in epoch milliseconds."""
         values, full = self._forecast(data, ends)
         times = _times_ahead(data, ends, self.fitted.card.input.freq, self.horizon)
+        columns = zip(self._columns(FORECAST), np.moveaxis(values, -1, 0), strict=True)
         return pl.DataFrame(
             {
                 NAMES[0]: np.repeat(np.array(data.names, object)[data.series[ends]], self.horizon).tolist(),
                 NAMES[1]: times.ravel(),
-                FORECAST: values.ravel().astype(np.float64),
+                **{name: made.ravel().astype(np.float64) for name, made in columns},
                 "source": np.repeat(np.where(full, "model", "naive"), self.horizon),
             },
             schema_overrides={NAMES[0]: pl.String},
         )
 
     def _forecast(self, data: SlidingWindows, ends: Rows) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """The first target's forecasts (N,K) from some rows, and which are the model's, (N,).
+        """The targets' forecasts (N,K,O) from some rows, and which are the model's, (N,).
 
         The rest, with too little history, are seasonal naive ones.
         """
         fitted = self.fitted
-        column, full = fitted.card.target_columns[0], np.isin(ends, data.ends)
+        known, full = data.values[:, fitted.card.target_columns], np.isin(ends, data.ends)
         lag = shortest_lag(fitted.card.input.freq)
-        values = seasonal_naive(data.values[:, column], ends, run_starts(data, ends), self.horizon, lag)
+        values = seasonal_naive(known, ends, run_starts(data, ends), self.horizon, lag)
         if full.any():
-            values[full] = forecast(fitted.model, data, ends[full])[:, :, 0]
+            values[full] = forecast(fitted.model, data, ends[full])
         return values, full
 
 

@@ -76,22 +76,20 @@ def plot_backtest(
     figure.savefig(path)
 
 
-def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, path: Path) -> None:
+def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, target: str, path: Path) -> None:
     """Draws what is known of up to four series, and the forecasts that follow. A PNG.
 
-    `known` has series, ts (epoch milliseconds) and value columns, of which the first is drawn; `made` unique_id, ds and
-    the forecast.
+    `known` has series, ts (epoch milliseconds) and the target's values; `made` unique_id, ds and its forecast.
     """
     names = made["unique_id"].unique(maintain_order=True).to_list()[:PANELS]
     rows, columns = (1, 1) if len(names) == 1 else (2, 2)
     figure = Figure(figsize=(12, 3.2 + 1.6 * rows), dpi=110, layout="constrained", facecolor="white")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    value = next(name for name in known.columns if name not in {"partition", "offset", "series", "ts"})
     for panel, name in zip(panels, names, strict=False):
         ahead = made.filter(pl.col("unique_id") == name)
         before = known.filter(pl.col("series") == name).sort("ts").tail(3 * len(ahead) + 24)
         moments = pl.from_epoch(before["ts"], time_unit="ms")
-        panel.plot(moments.to_list(), before[value].to_list(), color=INK, linewidth=1.6, label="what happened")
+        panel.plot(moments.to_list(), before[target].to_list(), color=INK, linewidth=1.6, label="what happened")
         panel.plot(
             ahead["ds"].to_list(), ahead[made.columns[2]].to_list(), color=FORECAST, linewidth=2.2, label="forecast"
         )

@@ -73,6 +73,18 @@ def test_cut_offs_are_forecast_from_what_lies_before_them() -> None:
         assert again.filter(until)["Tidecast"].equals(made.filter(until)["Tidecast"])
 
 
+def test_several_columns_forecast_some_of_them() -> None:
+    known = frame().rename({"y": "load"}).with_columns(heat=pl.col("load") * 10, rain=pl.col("load").abs())
+    several = {"features": ("rain", "load", "heat"), "targets": ("heat", "load"), "config": QUICK}
+    made = Forecaster(horizon=6, seq_len=24, **several).fit(known).predict()
+    assert made.columns == ["unique_id", "ds", "Tidecast-heat", "Tidecast-load", "source"]
+    naive = made.filter(pl.col("source") == "naive").select(pl.col("Tidecast-heat") - 10 * pl.col("Tidecast-load"))
+    assert naive.to_series().abs().max() < 1e-4
+    crossed = Forecaster(horizon=6, seq_len=24, **several).cross_validation(known)
+    assert crossed.columns == ["unique_id", "ds", "cutoff", "y-heat", "y-load", "Tidecast-heat", "Tidecast-load"]
+    assert crossed["y-heat"].to_list() == [10 * value for value in crossed["y-load"]]
+
+
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(ValueError, match=r"^predict: fit comes first"):
         forecaster().predict()
