@@ -157,7 +157,13 @@ Arch = Annotated[
 ]
 Hidden = Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")]
 Epochs = Annotated[
-    int | None, option("--epochs", "Most passes over the data.", min=1, show_default="30; of texts by their number")
+    int | None,
+    option(
+        "--epochs",
+        "Most passes over the data.",
+        min=1,
+        show_default="30, of few windows more; of texts by their number",
+    ),
 ]
 BFloat16 = Annotated[bool, option("--bf16", "Train in bfloat16, which a GPU does faster.")]
 Seed = Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")]

@@ -1,6 +1,6 @@
 """The default recipe: which networks are trained, and by what weights they are averaged."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,30 +10,55 @@ from model.spec import InputSpec, OutputSpec, Setting
 
 MAX_SEGMENT = 48
 ROUNDS = 20
-"""Picks; a member's weight is a multiple of one over it."""
+"""Picks of the greedy selection; a weight there is a multiple of one over it."""
+LEAST = 0.05
+"""A network of less weight is not worth its time."""
 
 Reals = npt.NDArray[np.float64]
 
 
 def recipe(inputs: InputSpec, outputs: OutputSpec, network: Mapping[str, Setting]) -> tuple[dict[str, Setting], ...]:
     """The networks that are tried for windows of this length and spacing; `network` is what they share."""
-    seq_len, horizon = inputs.seq_len, outputs.horizon
+    return tuple({"arch": "segment", **network, **own} for own in _networks(inputs, outputs))
+
+
+def _networks(inputs: InputSpec, outputs: OutputSpec) -> Iterator[dict[str, Setting]]:
+    seq_len = inputs.seq_len
     seasons = sorted(lag for lag in seasonal_lags(inputs.freq).values() if 2 * lag <= seq_len - 2)
-    shortest = seasons[0] if seasons else 0
-    segment = shortest if 1 < shortest <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, horizon))
-    base: dict[str, Setting] = {"arch": "segment", **network, "segment": segment}
-    trials = [base | {"location": "last"}, base | {"location": "mean"}]
-    if seasons:
-        trials[1]["skip"] = shortest
-        trials.append(base | {"location": "last", "skip": shortest})
-    return tuple(trials + [base | {"location": "season", "lag": lag, "skip": lag} for lag in seasons])
+    season = seasons[0] if seasons else 0
+    segment = season if 1 < season <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, outputs.horizon))
+    shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
+    yield {"segment": segment, "location": "last"}
+    for look in shorter:
+        yield {"segment": segment, "location": "last", "look": look}
+    if not season:
+        yield {"segment": segment, "location": "mean"}
+        return
+    yield {"segment": segment, "location": "last", "skip": season}
+    yield {"segment": segment, "location": "mean", "skip": season}
+    for look in shorter[:1]:
+        yield {"segment": segment, "location": "mean", "skip": season, "look": look}
+    for cycle in seasons:
+        yield {"segment": segment, "location": "season", "lag": season, "skip": cycle}
 
 
 def weigh(errors: npt.NDArray[np.floating]) -> Reals:
     """The weights (M,), together 1, of M members with these errors (M,T) of the same targets.
 
-    Greedy selection with replacement (Caruana et al. 2004): again and again the member is added that lowers the mean's
-    squared error most. Ties, and what helps nothing, go to the earlier one.
+    Half of a weight is by greedy selection, half by the inverse cube of the mean squared error: the first finds who
+    helps whom, and errs with a validation part that is short; the second hardly looks at it, and would keep everybody.
+    """
+    mse = np.square(errors, dtype=np.float64).mean(axis=1)
+    inverse = (np.maximum(mse.min(), np.finfo(np.float64).tiny) / np.maximum(mse, np.finfo(np.float64).tiny)) ** 3
+    weights = (_greedy(errors) + inverse / inverse.sum()) / 2
+    weights[weights < LEAST] = 0
+    return np.asarray(weights / weights.sum())
+
+
+def _greedy(errors: npt.NDArray[np.floating]) -> Reals:
+    """Selection with replacement (Caruana et al. 2004): again and again the member that lowers the mean's error most.
+
+    Ties, and what helps nothing, go to the earlier one.
     """
     cross = errors.astype(np.float64) @ errors.T.astype(np.float64)
     count, best = np.zeros(len(errors)), (np.inf, np.zeros(len(errors)))

@@ -28,6 +28,7 @@ BLEND = "blend"
 FLOOR = 0.01
 """The least scale of a window, in standard deviations of the calmest series."""
 _EVALUATION_BATCH = 1024
+_EPOCHS, _STEPS = 30, 5_000
 _EVALUATED = 4_000_000
 """Most steps that validation forecasts, over all windows: of more windows it is an even sample."""
 
@@ -37,6 +38,9 @@ class ForecastConfig(TrainConfig):
     """How a forecasting model is made. The only place for these defaults."""
 
     dropout: float = 0.3
+    epochs: int | None = None
+    """Passes over the windows, at most; None: 30, and where a pass is short as many as make 5,000 steps, with a
+    patience in proportion."""
     arch: Literal["blend", "lstm", "segment"] = "blend"
     """The network; a blend is the mean of several, each with its own location and skip, weighed on
     validation."""
@@ -130,6 +134,7 @@ def fit(
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
         source = _Source(windows, parts, config, outputs.horizon)
         floor = _floor(data, parts.cuts.validation)
+        config = _long_enough(config, source.steps)
         trained = _train(card, floor, source, config, on_step or (lambda *_: None), device)
     model, card, validation = _blended(trained, card)
     best = kept(trained.history, config)
@@ -142,6 +147,13 @@ def fit(
     ranges = _ranges(data, inputs.features, parts.cuts.test)
     seen = {"trained_until": trained_until, "ranges": ranges, "metrics": metrics}
     return Fitted(model.eval(), msgspec.structs.replace(card, **seen), trained.history, parts)
+
+
+def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
+    if config.epochs is not None:
+        return config
+    epochs = max(_EPOCHS, -(-_STEPS // steps))
+    return replace(config, epochs=epochs, patience=config.patience * epochs // _EPOCHS)
 
 
 @dataclass(slots=True)

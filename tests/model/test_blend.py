@@ -1,22 +1,46 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.blend import weigh
+from model.blend import recipe, weigh
+from model.lstm import build
+from model.spec import Card, InputSpec, OutputSpec
 
 
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 5))
-def test_the_mean_is_no_worse_than_its_best_member(seed: int, members: int) -> None:
+def test_the_mean_is_no_worse_than_its_members_are_in_the_mean(seed: int, members: int) -> None:
     numbers = np.random.default_rng(seed)
     errors = numbers.normal(size=(members, 50)) * numbers.uniform(0.5, 2, (members, 1))
     weights = weigh(errors)
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
-    assert ((weights @ errors) ** 2).mean() <= (errors**2).mean(axis=1).min() * (1 + 1e-9)
+    assert ((weights @ errors) ** 2).mean() <= weights @ (errors**2).mean(axis=1) * (1 + 1e-9)
+    assert ((weights == 0) | (weights >= 0.05)).all()
 
 
-def test_opposite_errors_cancel_and_a_copy_or_a_fool_adds_nothing() -> None:
+def test_opposite_errors_cancel_and_a_fool_adds_nothing() -> None:
     error = np.array([1.0, -2.0, 3.0])
     assert weigh(np.stack([error, -error])).tolist() == [0.5, 0.5]
-    assert weigh(np.stack([error, error, 9 * error])).tolist() == [1.0, 0.0, 0.0]
+    assert weigh(np.stack([error, error, 9 * error]))[2] == 0
+    assert weigh(np.stack([9 * error, 0 * error])).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("freq", "seq_len", "wanted"),
+    [
+        ("1h", 720, {"looks": {360, 180}, "lags": {24}, "skips": {24, 168}, "segment": 24}),
+        ("1h", 96, {"looks": {48}, "lags": {24}, "skips": {24}, "segment": 24}),
+        ("1mo", 36, {"looks": set(), "lags": {12}, "skips": {12}, "segment": 12}),
+        ("7m", 500, {"looks": {250, 125}, "lags": set(), "skips": set(), "segment": 6}),
+        (None, 4, {"looks": {2}, "lags": set(), "skips": set(), "segment": 1}),
+    ],
+)
+def test_the_recipe_suits_the_windows(freq: str | None, seq_len: int, wanted: dict[str, object]) -> None:
+    inputs, outputs = InputSpec(seq_len=seq_len, freq=freq), OutputSpec(horizon=6)
+    networks = recipe(inputs, outputs, {"hidden": 8, "layers": 1, "dropout": 0.1})
+    card = Card(name="m", arch="blend", input=inputs, output=outputs, members=networks, trained_until=0)
+    assert build(card)(torch.randn(3, seq_len, 1)).shape == (3, 6, 1)
+    found = {f"{name}s": {each[name] for each in networks if name in each} for name in ("look", "lag", "skip")}
+    assert found | {"segment": networks[0]["segment"]} == wanted
