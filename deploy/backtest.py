@@ -15,7 +15,7 @@ from deploy.config import HOME, ConfigError, window_config
 from deploy.console import progress, say
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, read_history, shapes
-from model.backtest import FAR, Cuts, chunks, naive_scores, series_scale, split, targets
+from model.backtest import FAR, Cuts, chunks, held_out, naive_scores, series_scale, split, targets
 from model.forecasting import Fitted, fit, forecast
 from model.naive import Rows, seasonal_lags, shortest_lag
 from model.plot import plot_backtest
@@ -95,7 +95,7 @@ def protocol_cuts(times: Ints, job: BacktestJob, freq: str | None) -> tuple[Cuts
         validation = rows - train - test
     else:
         test = _test_rows(times, job.test, freq)
-        validation = round((rows - test) * job.train.config.validation)
+        validation = held_out(rows - test, job.train.config.validation, job.train.horizon or 0)
         train = rows - test - validation
     if min(train, validation, test) < 1:
         raise ConfigError(f"test: {rows:,} steps can't be cut into {train}, {validation} and {test}")

@@ -17,7 +17,7 @@ import polars as pl
 
 from deploy.config import window_config
 from deploy.training import TrainJob, shapes
-from model.backtest import Cuts, run_starts
+from model.backtest import Cuts, held_out, run_starts
 from model.forecasting import Fitted, fit, forecast
 from model.naive import Floats, Rows, seasonal_naive, shortest_lag
 from model.train import OnStep
@@ -107,8 +107,8 @@ class Forecaster:
             raise ValueError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
         cutoffs = times[len(times) - 1 - back]
         known = times[times <= cutoffs[0]]
-        held_out = max(1, round(len(known) * self.job.config.validation))
-        self.learn(history, cuts=Cuts(int(known[-held_out]), int(cutoffs[0]) + 1))
+        validated = held_out(len(known), self.job.config.validation, horizon)
+        self.learn(history, cuts=Cuts(int(known[-validated]), int(cutoffs[0]) + 1))
         data = self._windows(history)
         names = dict(zip(self._targets, self._columns(NAMES[2]), strict=True))
         truth = history.frame.rename({"series": NAMES[0], "ts": NAMES[1], **names})

@@ -162,7 +162,7 @@ Epochs = Annotated[
         "--epochs",
         "Most passes over the data.",
         min=1,
-        show_default="30, of few windows more; of texts by their number",
+        show_default="30; more of few windows, of texts by their number",
     ),
 ]
 BFloat16 = Annotated[bool, option("--bf16", "Train in bfloat16, which a GPU does faster.")]

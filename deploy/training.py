@@ -24,9 +24,12 @@ from pipeline.sources import Columns, read_file
 
 DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
-LOOK_SEASONS = 15
+LOOK_SEASONS, SHORT_SEASONS = 15, 3
 MAX_SEQ_LEN = 720
-"""The longest horizon and look-back taken by themselves, in steps or seasons; longer ones can be asked for."""
+"""The longest horizon and look-back taken by themselves, in steps or seasons; longer ones can be asked for.
+
+Of a short series half is looked back on, if that is not more than three of its shortest seasons.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +55,8 @@ class TrainJob:
     lateness: int | None = None
     """Milliseconds of stream time for which a step waits for events that are out of order; None is none."""
     seq_len: int | None = None
-    """Steps to look back; None is a quarter of the longest series, up to 720 or 15 seasons, in whole horizons, and
-    short enough to fit between breaks."""
+    """Steps to look back; None is a quarter of the longest series (up to half, for three seasons), up to 720 or 15
+    seasons, in whole horizons, and short enough to fit between breaks."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 
@@ -113,7 +116,8 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     season = min(lags.values(), default=DEFAULT_HORIZON)
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
-    room = min(MAX_SEQ_LEN, longest // 4, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // horizon * horizon
+    share = max(longest // 4, min(longest // 2, SHORT_SEASONS * min(lags.values(), default=0)))
+    room = min(MAX_SEQ_LEN, share, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // horizon * horizon
     outputs = OutputSpec(horizon=horizon, targets=job.targets or job.features[:1], non_negative=job.non_negative)
     inputs = InputSpec(
         seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness or 0

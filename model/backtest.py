@@ -41,11 +41,19 @@ class Split:
     cuts: Cuts
 
 
-def last_share(data: WindowData, fraction: float) -> Cuts:
-    """Cuts off the last `fraction` of all rows to validate on, at one time for all series; no test."""
-    rows = len(data.ts)
-    held_out = round(rows * fraction)
-    return Cuts(int(np.partition(data.ts, rows - held_out)[rows - held_out]) if 0 < held_out <= rows else 0)
+def held_out(steps: int, fraction: float, horizon: int) -> int:
+    """How many of so many steps validate: a share, of short series more: two horizons, or a quarter of them."""
+    return max(1, round(steps * fraction), min(2 * horizon, steps // 4))
+
+
+def last_share(data: WindowData, fraction: float, horizon: int) -> Cuts:
+    """Cuts off the last `fraction` of all rows to validate on, and what is `held_out`, at one time for all series.
+
+    No test.
+    """
+    ts, times = np.sort(data.ts), np.unique(data.ts)
+    by_rows = ts[-max(1, round(len(ts) * fraction))]
+    return Cuts(int(min(by_rows, times[-held_out(len(times), fraction, horizon)])))
 
 
 def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:

@@ -28,7 +28,7 @@ BLEND = "blend"
 FLOOR = 0.01
 """The least scale of a window, in standard deviations of the calmest series."""
 _EVALUATION_BATCH = 1024
-_EPOCHS, _STEPS = 30, 5_000
+EPOCHS, _STEPS = 30, 5_000
 _EVALUATED = 4_000_000
 """Most steps that validation forecasts, over all windows: of more windows it is an even sample."""
 
@@ -128,7 +128,7 @@ def fit(
     wrong, or saying how many events are needed where there are too few windows.
     """
     card = forecast_card(inputs, outputs, config, name)
-    parts = split(data, outputs.horizon, cuts or last_share(data, config.validation))
+    parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
@@ -152,8 +152,8 @@ def fit(
 def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
     if config.epochs is not None:
         return config
-    epochs = max(_EPOCHS, -(-_STEPS // steps))
-    return replace(config, epochs=epochs, patience=config.patience * epochs // _EPOCHS)
+    epochs = max(EPOCHS, -(-_STEPS // steps))
+    return replace(config, epochs=epochs, patience=config.patience * epochs // EPOCHS)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w"
 
 
 def seasonal_lags(freq: str | None) -> dict[str, int]:
-    """The seasons of a series that are two or more whole steps: a day and a week, or a year of months.
+    """The seasons of a series that are two or more whole steps: a day and a week, or a year of months or (52) weeks.
 
     None, for events without a grid, has no seasons.
     """
@@ -23,6 +23,8 @@ def seasonal_lags(freq: str | None) -> dict[str, int]:
     number, unit = int(parsed[1]), parsed[2]
     if unit == "mo":
         return {"year": 12 // number} if 12 % number == 0 and number < 12 else {}
+    if unit == "w":
+        return {"year": 52 // number} if 52 % number == 0 and number < 52 else {}
     step = number * _UNITS.get(unit, 0)
     return {name: length // step for name, length in SEASONS.items() if 0 < step < length and length % step == 0}
 

@@ -118,7 +118,8 @@ def test_a_user_gets_a_table_a_picture_and_all_errors(
 ) -> None:
     waves(series=3).frame.select("series", "ts", "value").write_csv(tmp_path / "waves.csv")
     done = tidecast(
-        "backtest", "--data", "waves.csv", "--horizon", 6, "--seq-len", 24, "--test", "2d", "--seeds", 2, "--json"
+        *("backtest", "--data", "waves.csv", "--horizon", 6, "--seq-len", 24, "--test", "2d"),
+        *("--seeds", 2, "--budget", "2s", "--json"),
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from model.forecasting import ForecastConfig
+from model.forecasting import EPOCHS, ForecastConfig
 from model.spec import InputSpec
 from pipeline.connect import connect
 from pipeline.log import Record, UnknownTopic
@@ -169,8 +169,10 @@ def test_help_tells_every_variable_and_default(tidecast: Tidecast, command: str)
 
 def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) -> None:
     text = " ".join(tidecast("train", "--help").stdout.split())
-    for name in ("arch", "hidden", "epochs", "seed"):
-        assert re.search(rf"TIDECAST_{name.upper()}; default: \({getattr(ForecastConfig(), name)}[;)]", text)
+    config = ForecastConfig()
+    defaults = {"arch": config.arch, "hidden": config.hidden, "epochs": EPOCHS, "seed": config.seed}
+    for name, value in defaults.items():
+        assert re.search(rf"TIDECAST_{name.upper()}; default: \({value}[;)]", text)
     assert re.search(rf"TIDECAST_MAX_GAP; default: \({InputSpec(seq_len=2).max_gap}\)", text)
 
 

@@ -34,7 +34,7 @@ def steps(freq: str, count: int) -> list[int]:
         ("1h", 10_000, 720, 24),
         ("6h", 10_000, 420, 4),
         ("1d", 10_000, 105, 7),
-        ("1w", 10_000, 720, 12),
+        ("1w", 10_000, 676, 52),
         ("1mo", 10_000, 180, 12),
         ("1y", 400, 96, 12),
         ("1m", 10_000, 672, 96),
@@ -42,7 +42,7 @@ def steps(freq: str, count: int) -> list[int]:
         ("11m", 10_000, 720, 12),
         ("1h", 400, 96, 24),
         ("1mo", 144, 36, 12),
-        ("1h", 60, 8, 8),
+        ("1h", 60, 24, 8),
     ],
 )
 def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int, seq_len: int, horizon: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.backtest import Cuts, baselines, last_share, mse, naive_scores, series_scale, split, targets
+from model.backtest import Cuts, baselines, held_out, last_share, mse, naive_scores, series_scale, split, targets
 from model.naive import seasonal_lags, seasonal_naive
 from model.scores import Yardstick
 from model.series import WindowData
@@ -22,7 +22,7 @@ MakeData = Callable[..., WindowData]
         ("1d", {"week": 7}),
         ("250ms", {"day": 345_600, "week": 2_419_200}),
         ("7h", {"week": 24}),
-        ("1w", {}),
+        ("1w", {"year": 52}),
         ("1mo", {"year": 12}),
         ("5mo", {}),
         ("1y", {}),
@@ -65,7 +65,7 @@ def test_errors_are_in_z_scores_over_what_was_observed() -> None:
 def test_scores_do_not_depend_on_chunks_and_weigh_series_alike(make_data: MakeData) -> None:
     noise = np.random.default_rng(0).normal(0, 1, 6000)
     data = make_data(noise, 1e6 * noise, seq_len=5, holes=[70, 71])
-    ends = split(data, 4, last_share(data, 0.2)).train
+    ends = split(data, 4, last_share(data, 0.2, 4)).train
     scale = series_scale(data, [0], 2**62)
     assert scale[1] == pytest.approx(1e6 * scale[0], rel=1e-3)
     actual, observed = targets(data, ends, 4, [0])
@@ -81,6 +81,13 @@ def test_a_scale_is_the_training_part_s_and_never_zero(make_data: MakeData) -> N
     data = make_data(np.r_[wave, 1e6 * wave], np.full(200, 0.1), 5 * wave, seq_len=5)
     assert series_scale(data, [0], 100 * 3_600_000)[:, 0].tolist() == [1.0, 3.0, 5.0]
     assert series_scale(make_data(np.full(50, 7.0), seq_len=5), [0], 2**62).tolist() == [[1.0]]
+
+
+@given(steps=st.integers(1, 10_000), fraction=st.floats(0.01, 0.99), horizon=st.integers(0, 500))
+def test_a_share_validates_and_of_a_short_series_more(steps: int, fraction: float, horizon: int) -> None:
+    count = held_out(steps, fraction, horizon)
+    assert max(1, round(steps * fraction)) <= count <= steps
+    assert count in {1, round(steps * fraction), 2 * horizon, steps // 4}
 
 
 lengths = st.lists(st.integers(1, 120), min_size=1, max_size=4)
@@ -113,6 +120,6 @@ def test_no_target_crosses_a_cut(
 
 def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
     data = make_data(np.zeros(39), seq_len=24)
-    assert len(split(data, 6, last_share(data, 0.2)).validation) == 3
+    assert len(split(data, 6, last_share(data, 0.2, 6)).validation) == 4, "a quarter of a series so short"
     with pytest.raises(ValueError, match=r"needs 30 events without a break to train on .* and 6 more"):
-        split(data, 6, last_share(data, 0.8))
+        split(data, 6, last_share(data, 0.8, 6))
