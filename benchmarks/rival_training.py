@@ -1,4 +1,4 @@
-"""One rival's fit with its own defaults, timed: run by an environment that has it, for benchmarks/accuracy.py.
+"""One rival's fit with its own defaults, timed: run by an environment that has it, for training.py.
 
     python rival_training.py neuralforecast|darts table.csv TRAINED VALIDATED LOOK_BACK HORIZON
 
