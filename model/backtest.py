@@ -51,6 +51,8 @@ def last_share(data: WindowData, fraction: float, horizon: int) -> Cuts:
 
     No test.
     """
+    if not len(data.ts):
+        return Cuts(0)
     ts, times = np.sort(data.ts), np.unique(data.ts)
     by_rows = ts[-max(1, round(len(ts) * fraction))]
     return Cuts(int(min(by_rows, times[-held_out(len(times), fraction, horizon)])))

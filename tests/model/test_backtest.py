@@ -10,6 +10,7 @@ from model.naive import seasonal_lags, seasonal_naive
 from model.scores import Yardstick
 from model.series import WindowData
 from model.spec import ShapeError
+from pipeline.windows import WindowConfig, sliding_windows
 
 MakeData = Callable[..., WindowData]
 
@@ -121,5 +122,8 @@ def test_no_target_crosses_a_cut(
 def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
     data = make_data(np.zeros(39), seq_len=24)
     assert len(split(data, 6, last_share(data, 0.2, 6)).validation) == 4, "a quarter of a series so short"
+    nothing = sliding_windows([], np.zeros(0, np.int64), np.zeros((0, 1)), WindowConfig(seq_len=24))
+    with pytest.raises(ValueError, match=r"^too few windows: 0 to train on"):
+        split(nothing, 6, last_share(nothing, 0.2, 6))
     with pytest.raises(ValueError, match=r"needs 30 events without a break to train on .* and 6 more"):
         split(data, 6, last_share(data, 0.8, 6))
