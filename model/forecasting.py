@@ -136,7 +136,9 @@ def fit(
         floor = _floor(data, parts.cuts.validation)
         config = _long_enough(config, source.steps)
         trained = _train(card, floor, source, config, on_step or (lambda *_: None), device)
-    model, card, validation = _blended(trained, card)
+        model, card = _blended(trained, card)
+        validation = float(source.errors(model.to(device).eval()).double().square().mean())
+        model.cpu()
     best = kept(trained.history, config)
     metrics = {"validation_mse": validation, "train_loss": best.train_loss, "best_epoch": best.number}
     naive = naive_scores(
@@ -192,15 +194,15 @@ def _tell(
     on_step(number * total + done, count * total, earlier + epochs)
 
 
-def _blended(trained: _Trained, card: Card) -> tuple[Forecaster, Card, float]:
-    """The best mean of the networks, its card, and its error on validation."""
+def _blended(trained: _Trained, card: Card) -> tuple[Forecaster, Card]:
+    """The best mean of the networks, and its card."""
     errors = torch.stack(trained.errors).double().cpu().numpy()
     weights = weigh(errors)
     used = np.flatnonzero(weights)
     members = [trained.members[place] for place in used]
     model = Forecaster(members, weights[used].tolist(), card.output.non_negative)
     settings = tuple(card.members[place] for place in used) if card.members else ()
-    return model, msgspec.structs.replace(card, members=settings), float(np.square(weights @ errors).mean())
+    return model, msgspec.structs.replace(card, members=settings)
 
 
 @torch.no_grad()

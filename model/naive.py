@@ -9,7 +9,7 @@ Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
 
 SEASONS = {"day": 86_400_000, "week": 604_800_000}
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def seasonal_lags(freq: str | None) -> dict[str, int]:
