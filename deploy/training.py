@@ -117,19 +117,20 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
     share = max(longest // 4, min(longest // 2, SHORT_SEASONS * min(lags.values(), default=0)))
-    room = min(MAX_SEQ_LEN, share, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // horizon * horizon
+    unit = min(lags.values(), default=1)
+    room = min(MAX_SEQ_LEN, share, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // unit * unit
     outputs = OutputSpec(horizon=horizon, targets=job.targets or job.features[:1], non_negative=job.non_negative)
     inputs = InputSpec(
         seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness or 0
     )
     if job.max_gap is not None:
         inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
-    seq_len = job.seq_len or _between_breaks(windows(history, window_config(inputs)).run, room, horizon)
+    seq_len = job.seq_len or _between_breaks(windows(history, window_config(inputs)).run, room, unit, horizon)
     return msgspec.structs.replace(inputs, seq_len=seq_len), outputs
 
 
-def _between_breaks(run: Codes, longest: int, horizon: int) -> int:
-    """The longest look-back, in whole horizons up to `longest`, that leaves half of the windows of the shortest.
+def _between_breaks(run: Codes, longest: int, unit: int, horizon: int) -> int:
+    """The longest look-back, in whole units up to `longest`, that leaves half of the windows of the shortest.
 
     `run` (T,) numbers the steps that follow each other without a break.
     """
@@ -139,7 +140,7 @@ def _between_breaks(run: Codes, longest: int, horizon: int) -> int:
     def left(seq_len: int) -> int:
         return int(np.maximum(lengths - seq_len - horizon + 1, 0).sum())
 
-    tried = range(longest, least, -horizon)
+    tried = range(longest, least, -unit)
     return next((seq_len for seq_len in tried if 2 * left(seq_len) >= left(least)), least)
 
 

@@ -18,28 +18,36 @@ Reals = npt.NDArray[np.float64]
 
 
 def recipe(inputs: InputSpec, outputs: OutputSpec, network: Mapping[str, Setting]) -> tuple[dict[str, Setting], ...]:
-    """The networks that are tried for windows of this length and spacing; `network` is what they share."""
-    return tuple({"arch": "segment", **network, **own} for own in _networks(inputs, outputs))
-
-
-def _networks(inputs: InputSpec, outputs: OutputSpec) -> Iterator[dict[str, Setting]]:
+    """The networks that are tried for windows of this length and spacing; `network` is what the LSTMs share."""
     seq_len = inputs.seq_len
-    seasons = sorted(lag for lag in seasonal_lags(inputs.freq).values() if 2 * lag <= seq_len - 2)
+    lags = sorted(seasonal_lags(inputs.freq).values())
+    seasons = [lag for lag in lags if lags[0] + lag <= seq_len]
     season = seasons[0] if seasons else 0
     segment = season if 1 < season <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, outputs.horizon))
     shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
-    yield {"segment": segment, "location": "last"}
+    shared = {"arch": "segment", **network, "segment": segment}
+    lstms = tuple({**shared, **own} for own in _lstms(seasons, shorter))
+    return lstms + tuple({"arch": "linear", **own} for own in _linears(season, shorter))
+
+
+def _lstms(seasons: list[int], shorter: list[int]) -> Iterator[dict[str, Setting]]:
+    yield {"location": "last"}
     for look in shorter:
-        yield {"segment": segment, "location": "last", "look": look}
-    if not season:
-        yield {"segment": segment, "location": "mean"}
+        yield {"location": "last", "look": look}
+    if not seasons:
+        yield {"location": "mean"}
         return
-    yield {"segment": segment, "location": "last", "skip": season}
-    yield {"segment": segment, "location": "mean", "skip": season}
-    for look in shorter[:1]:
-        yield {"segment": segment, "location": "mean", "skip": season, "look": look}
+    yield {"location": "mean", "skip": seasons[0]}
     for cycle in seasons:
-        yield {"segment": segment, "location": "season", "lag": season, "skip": cycle}
+        yield {"location": "season", "lag": seasons[0], "skip": cycle}
+
+
+def _linears(season: int, shorter: list[int]) -> Iterator[dict[str, Setting]]:
+    yield {"location": "last"}
+    for look in shorter[:1]:
+        yield {"location": "last", "look": look}
+    if season:
+        yield {"location": "season", "lag": season}
 
 
 def weigh(errors: npt.NDArray[np.floating]) -> Reals:

@@ -1,9 +1,6 @@
 """Forecasting: one LSTM over the windows of all series, judged in time on what came later."""
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -12,16 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import team
 from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
-from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
+from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, default_segment, member
+from model.members import Source, Trained, numbered, side_by_side
 from model.naive import Rows, seasonal_lags
 from model.scores import Yardstick
 from model.series import WindowData, Windows
-from model.shapes import Batch
 from model.spec import Card, InputSpec, OutputSpec, Setting
-from model.train import Epoch, OnStep, TrainConfig, kept, optimise, repeatable
+from model.train import Epoch, OnStep, TrainConfig, kept, repeatable
 
 BLEND = "blend"
 """The arch of a model that is the mean of several networks."""
@@ -29,8 +25,6 @@ FLOOR = 0.01
 """The least scale of a window, in standard deviations of the calmest series."""
 _EVALUATION_BATCH = 1024
 EPOCHS, _STEPS = 30, 5_000
-_EVALUATED = 4_000_000
-"""Most steps that validation forecasts, over all windows: of more windows it is an even sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +35,7 @@ class ForecastConfig(TrainConfig):
     epochs: int | None = None
     """Passes over the windows, at most; None: 30, and where a pass is short as many as make 5,000 steps, with a
     patience in proportion."""
-    arch: Literal["blend", "lstm", "segment"] = "blend"
+    arch: Literal["blend", "lstm", "segment", "linear"] = "blend"
     """The network; a blend is the mean of several, each with its own location and skip, weighed on
     validation."""
     segment: int | None = None
@@ -67,7 +61,8 @@ class ForecastConfig(TrainConfig):
 
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
         """The hyperparameters that `model.lstm.member` takes, of the one network that is no blend."""
-        settings = self.network() | {"location": self.location}
+        settings: dict[str, Setting] = {} if self.arch == "linear" else self.network()
+        settings["location"] = self.location
         lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
         if lag:
             settings["lag"] = lag
@@ -132,14 +127,19 @@ def fit(
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
-        source = _Source(windows, parts, config, outputs.horizon)
+        sources = [
+            Source(windows, parts, outputs.horizon, config.epoch_windows, config.batch, config.seed + place)
+            for place in range(len(card.networks))
+        ]
         floor = _floor(data, parts.cuts.validation)
-        config = _long_enough(config, source.steps)
-        trained = _train(card, floor, source, config, on_step or (lambda *_: None), device)
+        members = [member(card, each, floor).to(device) for each in card.networks]
+        config = _long_enough(config, sources[0].steps)
+        trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
         model, card = _blended(trained, card)
-        validation = float(source.errors(model.to(device).eval()).double().square().mean())
+        validation = float(sources[0].errors(model.to(device).eval()).double().square().mean())
         model.cpu()
-    best = kept(trained.history, config)
+    history = numbered(each.history for each in trained)
+    best = kept(history, config)
     metrics = {"validation_mse": validation, "train_loss": best.train_loss, "best_epoch": best.number}
     naive = naive_scores(
         data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, Yardstick(scale, scale)
@@ -148,7 +148,7 @@ def fit(
     trained_until = int(data.ts[np.concatenate([parts.train, parts.validation]) + outputs.horizon].max())
     ranges = _ranges(data, inputs.features, parts.cuts.test)
     seen = {"trained_until": trained_until, "ranges": ranges, "metrics": metrics}
-    return Fitted(model.eval(), msgspec.structs.replace(card, **seen), trained.history, parts)
+    return Fitted(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
 
 
 def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
@@ -158,50 +158,13 @@ def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
     return replace(config, epochs=epochs, patience=config.patience * epochs // EPOCHS)
 
 
-@dataclass(slots=True)
-class _Trained:
-    """Networks trained one after the other, each by itself."""
-
-    members: list[Member] = field(default_factory=list)
-    history: list[Epoch] = field(default_factory=list)
-    """All their epochs, numbered on."""
-    errors: list[Tensor] = field(default_factory=list)
-    """Each one's errors on validation, (T,), in z-scores."""
-
-
-def _train(
-    card: Card, floor: Tensor, source: "_Source", config: ForecastConfig, on_step: OnStep, device: torch.device
-) -> _Trained:
-    settings, trained, began = card.networks, _Trained(), time.monotonic()
-    for number, each in enumerate(settings):
-        left = None if config.seconds is None else config.seconds - (time.monotonic() - began)
-        if number and left is not None and left <= 0:
-            break
-        network = member(card, each, floor)
-        alone = Forecaster([network], [1.0]).to(device)
-        share = replace(config, seconds=None if left is None else max(left, 1e-3) / (len(settings) - number))
-        tell = partial(_tell, on_step, number, len(settings), list(trained.history))
-        epochs = optimise(alone, source, share, tell)
-        trained.history += [replace(each, number=len(trained.history) + each.number) for each in epochs]
-        trained.members += [network.cpu()]
-        trained.errors.append(source.errors(alone))
-    return trained
-
-
-def _tell(
-    on_step: OnStep, number: int, count: int, earlier: list[Epoch], done: int, total: int, epochs: list[Epoch]
-) -> None:
-    on_step(number * total + done, count * total, earlier + epochs)
-
-
-def _blended(trained: _Trained, card: Card) -> tuple[Forecaster, Card]:
+def _blended(trained: list[Trained], card: Card) -> tuple[Forecaster, Card]:
     """The best mean of the networks, and its card."""
-    errors = torch.stack(trained.errors).double().cpu().numpy()
-    weights = weigh(errors)
-    used = np.flatnonzero(weights)
-    members = [trained.members[place] for place in used]
-    model = Forecaster(members, weights[used].tolist(), card.output.non_negative)
-    settings = tuple(card.members[place] for place in used) if card.members else ()
+    weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
+    used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
+    members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
+    model = Forecaster(members, kept_weights, card.output.non_negative)
+    settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     return model, msgspec.structs.replace(card, members=settings)
 
 
@@ -211,35 +174,6 @@ def forecast(model: Forecaster, data: WindowData, ends: Rows) -> npt.NDArray[np.
     back = np.arange(1 - data.seq_len, 1)
     parts = np.array_split(ends, -(-len(ends) // _EVALUATION_BATCH))
     return torch.cat([model(torch.from_numpy(data.values[part[:, None] + back])) for part in parts]).numpy()
-
-
-class _Source:
-    """Batches of windows, in a new order for each training pass; of many windows a sample."""
-
-    def __init__(self, windows: Windows, parts: Split, config: ForecastConfig, horizon: int) -> None:
-        self._windows, self._size = windows, config.batch
-        self._train, self._order = torch.from_numpy(parts.train), torch.Generator().manual_seed(config.seed)
-        self._count = min(len(self._train), config.epoch_windows)
-        most = max(1, min(len(parts.validation), config.epoch_windows, _EVALUATED // horizon))
-        evenly = np.linspace(0, len(parts.validation) - 1, most)
-        self._validation = torch.from_numpy(parts.validation[evenly.astype(int)])
-        self.steps = -(-self._count // self._size)
-
-    def train(self) -> Iterator[Batch]:
-        order = torch.randperm(len(self._train), generator=self._order)
-        return self._batches(self._train[order[: self._count]], self._size)
-
-    def validation(self) -> Iterator[Batch]:
-        return self._batches(self._validation, _EVALUATION_BATCH)
-
-    @torch.no_grad()
-    def errors(self, model: Forecaster) -> Tensor:
-        """A model's errors (T,) at all observed targets of the validation windows, in z-scores."""
-        batches = map(self._windows.batch, torch.split(self._validation, _EVALUATION_BATCH))
-        return torch.cat([((model(batch.x) - batch.y) / batch.scale)[batch.observed].cpu() for batch in batches])
-
-    def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:
-        return (self._windows.batch(team.share(part)) for part in torch.split(ends, size))
 
 
 def _floor(data: WindowData, before: int) -> Tensor:

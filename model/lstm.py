@@ -1,11 +1,12 @@
 """The networks of series: raw windows (B,S,F) in, raw forecasts (B,K,O) out, the normalisation inside.
 
 `lstm` reads a window step by step. `segment` reads it in non-overlapping segments and decodes all segments of the
-horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell.
+horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell. `linear` is
+the baseline they have to add something to: one weight from each step of a window to each of the horizon.
 """
 
 from collections.abc import Mapping, Sequence
-from math import gcd
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from model.shapes import Batch, Core, Head, Select, State
 from model.spec import Card, Setting
 
-ARCHITECTURES = ("lstm", "segment")
+ARCHITECTURES = ("lstm", "segment", "linear")
 LOCATIONS = ("last", "mean", "season")
 MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
@@ -57,6 +58,24 @@ def _mean(x_BSF: Tensor) -> Tensor:
     return (x_BSF / x_BSF.shape[1]).sum(dim=1, keepdim=True)
 
 
+class Dropout(nn.Module):
+    """nn.Dropout with random numbers of its own: networks trained side by side would race for the process's."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.kept = 1 - share
+        self._seed = int(torch.randint(2**62, ()))
+        self._numbers: torch.Generator | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Any shape, and back."""
+        if not self.training or self.kept == 1:
+            return rows
+        if self._numbers is None:
+            self._numbers = torch.Generator(rows.device).manual_seed(self._seed)
+        return rows * torch.empty_like(rows).bernoulli_(self.kept, generator=self._numbers) / self.kept
+
+
 class StepNetwork(nn.Module):
     """An LSTM over the steps; a linear layer makes the whole horizon of its last state."""
 
@@ -65,7 +84,7 @@ class StepNetwork(nn.Module):
         self.horizon, self.targets = horizon, targets
         self.core = Core(features, hidden, layers, dropout)
         self.select = Select("last")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = Head(hidden, horizon * targets)
 
     def forward(self, z_BSF: Tensor) -> Tensor:
@@ -90,7 +109,7 @@ class SegmentNetwork(nn.Module):
         self.core = Core(hidden, hidden, layers, dropout)
         self.position_MH = nn.Parameter(torch.randn(-(-horizon // segment), hidden))
         self.select = Select("all")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = Head(hidden, segment * targets)
 
     def forward(self, z_BSF: Tensor) -> Tensor:
@@ -107,6 +126,25 @@ class SegmentNetwork(nn.Module):
         layers, _, hidden = state_LBH.shape
         count = self.position_MH.shape[0]
         return state_LBH.unsqueeze(2).expand(-1, -1, count, -1).reshape(layers, -1, hidden)
+
+
+class LinearNetwork(nn.Module):
+    """The same linear forecast for every target, each from its own past (NLinear: Zeng et al. 2022, arXiv:2205.13504).
+
+    `model.ridge` finds its weights; until then it forecasts the location.
+    """
+
+    columns: Tensor
+
+    def __init__(self, columns: list[int], steps: int, horizon: int) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        self.weight = nn.Parameter(torch.zeros(steps, horizon))
+
+    def forward(self, z_BSF: Tensor) -> Tensor:
+        """(B,S,F) -> (B,K,O)."""
+        z_BOS = z_BSF.index_select(2, self.columns).transpose(1, 2)
+        return torch.matmul(z_BOS, self.weight).transpose(1, 2)
 
 
 class SeasonalSkip(nn.Module):
@@ -127,6 +165,9 @@ class SeasonalSkip(nn.Module):
         return torch.matmul(self.weight, seasons).view(batch, -1, targets)[:, : self.horizon]
 
 
+Network: TypeAlias = StepNetwork | SegmentNetwork | LinearNetwork
+
+
 class Member(nn.Module):
     """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
@@ -138,7 +179,7 @@ class Member(nn.Module):
     def __init__(
         self,
         normalisation: Normalisation,
-        network: StepNetwork | SegmentNetwork,
+        network: Network,
         columns: list[int],
         skip: SeasonalSkip | None,
         look: int,
@@ -147,7 +188,7 @@ class Member(nn.Module):
         self.look = look
         self.normalisation, self.network, self.skip = normalisation, network, skip
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
-        if skip is not None:
+        if skip is not None and not isinstance(network, LinearNetwork):
             nn.init.zeros_(network.head.weight)
             nn.init.zeros_(network.head.bias)
 
@@ -189,10 +230,9 @@ class Forecaster(nn.Module):
 
 
 def default_segment(steps: int, horizon: int) -> int:
-    """The longest segment that divides both, up to 48 steps, and leaves the LSTM at least four of them to read."""
-    shared = gcd(steps, horizon)
+    """The longest segment that divides the horizon, up to 48 steps, and leaves the LSTM at least four to read."""
     longest = min(MAX_SEGMENT, max(1, steps // MIN_SEGMENTS))
-    return max(length for length in range(1, longest + 1) if shared % length == 0)
+    return max(length for length in range(1, longest + 1) if horizon % length == 0)
 
 
 def build(card: Card, floor: Tensor | None = None) -> Forecaster:
@@ -208,9 +248,9 @@ def build(card: Card, floor: Tensor | None = None) -> Forecaster:
 def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:
     """One network of a card, with fresh weights.
 
-    `settings` are arch, hidden, layers, dropout and location, for location `season` lag, for arch `segment` segment,
-    skip, the season of a linear forecast beside it, if there is one, and look, the steps it looks back, if that is not
-    the whole window. Raises ValueError naming the setting that is wrong.
+    `settings` are arch and location, for location `season` lag, for an LSTM hidden, layers, dropout, for arch `segment`
+    segment, skip, the season of a linear forecast beside it, if there is one, and look, the steps it looks back, if
+    that is not the whole window. Raises ValueError naming the setting that is wrong.
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
@@ -225,9 +265,8 @@ def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = N
         raise ValueError(f"inputs: {inputs.inputs}, these networks take x alone")
     if location not in LOCATIONS:
         raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
-    shape = (len(inputs.features), horizon, len(card.target_columns))
     steps = look - lag
-    network = _network(arch, settings, shape, steps)
+    network = _network(card, settings, steps)
     floor = torch.ones(len(inputs.features)) if floor is None else floor
     season = int(settings.get("skip", 0))
     if not 0 <= season <= steps:
@@ -236,11 +275,13 @@ def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = N
     return Member(Normalisation(location, floor, horizon, lag), network, card.target_columns, skip, look)
 
 
-def _network(
-    arch: str, settings: Mapping[str, Setting], shape: tuple[int, int, int], steps: int
-) -> StepNetwork | SegmentNetwork:
+def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network:
+    horizon, columns = card.output.horizon, card.target_columns
+    if settings["arch"] == "linear":
+        return LinearNetwork(columns, steps, horizon)
+    shape = (len(card.input.features), horizon, len(columns))
     hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
-    if arch == "lstm":
+    if settings["arch"] == "lstm":
         return StepNetwork(*shape, hidden, layers, dropout)
     segment = int(settings.get("segment", 1))
     if not 1 <= segment <= steps:

@@ -52,6 +52,11 @@ def total(parts: Tensor) -> Tensor:
     return parts
 
 
+def mean(number: float, where: torch.device) -> float:
+    """Of everybody's number."""
+    return float(total(torch.tensor(number, device=where))) / size()
+
+
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Give everybody the sum of all gradients."""
     if size() > 1:

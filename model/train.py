@@ -166,7 +166,7 @@ class _Trainer:
             train, validation = self._pass(), self._validate()
             if not math.isfinite(error := train if validation is None else validation):
                 raise ValueError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
-            seconds = float(team.total(torch.tensor(time.perf_counter() - begun, device=self.device))) / team.size()
+            seconds = team.mean(time.perf_counter() - begun, self.device)
             self.history.append(Epoch(number=number, train_loss=train, validation_loss=error, seconds=seconds))
             self._keep_to_time(seconds, number)
             self.on_step(self.done, self.total, self.history)
