@@ -36,6 +36,7 @@ def batch(numbers: np.random.Generator, rows: int, missing: float = 0) -> Batch:
 def penalised(made: Member, whole: Batch, weights: torch.Tensor) -> torch.Tensor:
     """What ridge regression is to make least, from the definition: the loss on the forecasts and the penalty."""
     z_BSF, loc, scale = made.normalisation(whole.x[:, -made.look :])
+    assert whole.scale is not None
     read = z_BSF[..., 0].double() * scale[:, 0].double() / whole.scale[:, 0].double()
     wanted = ((whole.y - loc) / whole.scale)[..., 0].double()
     penalty = PENALTIES[2] * read.square().sum(0).mean()
@@ -68,7 +69,7 @@ def test_what_did_not_happen_is_not_learnt() -> None:
 def test_with_holes_about_the_same_is_learnt() -> None:
     made = linear("last")
     whole, holed = (batch(np.random.default_rng(3), 5000, missing) for missing in (0, 0.2))
-    without, with_holes = (next(iter(solutions(made, lambda each=each: [each]))) for each in (whole, holed))
+    without, with_holes = next(solutions(made, lambda: [whole])), next(solutions(made, lambda: [holed]))
     torch.testing.assert_close(with_holes, without, atol=0.05, rtol=0)
 
 
@@ -77,8 +78,7 @@ def test_the_unit_of_a_series_does_not_matter(scale: float, shift: float) -> Non
     made = linear("last")
     numbers = np.random.default_rng(4)
     plain = batch(numbers, 100)
-    other = replace(
-        plain, x=(plain.x + shift) * scale, y=(plain.y + shift) * scale, scale=plain.scale * torch.tensor(scale)
-    )
+    assert plain.scale is not None
+    other = replace(plain, x=(plain.x + shift) * scale, y=(plain.y + shift) * scale, scale=plain.scale * scale)
     for first, second in zip(solutions(made, lambda: [plain]), solutions(made, lambda: [other]), strict=True):
         torch.testing.assert_close(first, second, atol=2e-3, rtol=1e-3)
