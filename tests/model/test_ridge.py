@@ -40,7 +40,8 @@ def penalised(made: Member, whole: Batch, weights: torch.Tensor) -> torch.Tensor
     read = z_BSF[..., 0].double() * scale[:, 0].double() / whole.scale[:, 0].double()
     wanted = ((whole.y - loc) / whole.scale)[..., 0].double()
     penalty = PENALTIES[2] * read.square().sum(0).mean()
-    return (read @ weights - wanted).square().sum() + penalty * weights.square().sum()
+    error: torch.Tensor = (read @ weights - wanted).square().sum() + penalty * weights.square().sum()
+    return error
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_no_other_weights_have_a_lesser_penalised_error(
 
 def test_what_did_not_happen_is_not_learnt() -> None:
     made, whole = linear("last"), batch(np.random.default_rng(2), 200, missing=0.3)
+    assert whole.observed is not None
     other = replace(whole, y=torch.where(whole.observed, whole.y, 1e6))
     for first, second in zip(solutions(made, lambda: [whole]), solutions(made, lambda: [other]), strict=True):
         assert torch.equal(first, second)
