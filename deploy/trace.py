@@ -113,7 +113,9 @@ def _windows(asked: Asked) -> tuple[AnyCard, Examples]:
     history = read_history(asked.bootstrap, asked.topic, asked.data, source_columns(asked), asked.freq)
     inputs, outputs = shapes(history, job)
     data = windows(history, window_config(inputs))
-    return forecast_card(inputs, outputs, job.config, job.name), {"x": data.x(data.ends[:ROWS])}
+    card = forecast_card(inputs, outputs, job.config, job.name, int(np.ptp(data.step)))
+    rows: Examples = {"x": data.x(data.ends[:ROWS]), "step": data.step[data.ends[:ROWS]]}
+    return card, {name: rows[name] for name in card.inputs}
 
 
 def _texts(asked: Asked) -> tuple[AnyCard, Examples]:

@@ -150,7 +150,7 @@ def in_words(epoch: Epoch) -> str:
 
 
 def _candidate(fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob) -> Candidate:
-    card = fitted.card
+    card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
     ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
     members = {"members": json.dumps(card.members)} if card.members else {}
     return Candidate(
@@ -158,7 +158,7 @@ def _candidate(fitted: Fitted, data: SlidingWindows, history: History, job: Trai
         card=card,
         history=fitted.history,
         loss="validation_mse",
-        examples={"x": data.x(fitted.split.validation[-EXAMPLES:])},
+        examples={"x": data.x(rows), "step": data.step[rows]},
         params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges | members,
         tags={
             "offsets": json.dumps(dict(history.offsets)),

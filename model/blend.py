@@ -1,6 +1,6 @@
 """The default recipe: which networks are trained, and by what weights they are averaged."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,13 @@ LEAST = 0.05
 Reals = npt.NDArray[np.float64]
 
 
-def recipe(inputs: InputSpec, outputs: OutputSpec, network: Mapping[str, Setting]) -> tuple[dict[str, Setting], ...]:
-    """The networks that are tried for windows of this length and spacing; `network` is what the LSTMs share."""
+def recipe(
+    inputs: InputSpec, outputs: OutputSpec, network: Mapping[str, Setting], cycles: Sequence[str] = ()
+) -> tuple[dict[str, Setting], ...]:
+    """The networks that are tried for windows of this length and spacing.
+
+    `network` is what the LSTMs share, `cycles` those of the calendar that the data holds twice and a window does not.
+    """
     seq_len = inputs.seq_len
     lags = sorted(seasonal_lags(inputs.freq).values())
     seasons = [lag for lag in lags if lags[0] + lag <= seq_len]
@@ -26,12 +31,14 @@ def recipe(inputs: InputSpec, outputs: OutputSpec, network: Mapping[str, Setting
     segment = season if 1 < season <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, outputs.horizon))
     shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
     shared = {"arch": "segment", **network, "segment": segment}
-    lstms = tuple({**shared, **own} for own in _lstms(seasons, shorter))
+    lstms = tuple({**shared, **own} for own in _lstms(seasons, shorter, cycles))
     return lstms + tuple({"arch": "linear", **own} for own in _linears(season, shorter))
 
 
-def _lstms(seasons: list[int], shorter: list[int]) -> Iterator[dict[str, Setting]]:
+def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Iterator[dict[str, Setting]]:
     yield {"location": "last"}
+    if cycles:
+        yield {"location": "mean", "calendar": ",".join(cycles)}
     for look in shorter:
         yield {"location": "last", "look": look}
     if not seasons:

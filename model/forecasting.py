@@ -1,5 +1,6 @@
 """Forecasting: one LSTM over the windows of all series, judged in time on what came later."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +14,7 @@ from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, 
 from model.blend import recipe, weigh
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, default_segment, member
 from model.members import Source, Trained, numbered, side_by_side
-from model.naive import Rows, seasonal_lags
+from model.naive import Rows, calendar_cycles, seasonal_lags, step_length
 from model.scores import Yardstick
 from model.series import WindowData, Windows
 from model.spec import Card, InputSpec, OutputSpec, Setting
@@ -89,22 +90,29 @@ class Fitted:
         )
 
 
-def forecast_card(inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str) -> Card:
-    """The card of a model that has not been trained yet."""
+def forecast_card(inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str, span: int = 0) -> Card:
+    """The card of a model that has not been trained yet; `span` is how many steps its history is long."""
     if config.arch == BLEND:
         settings: dict[str, Setting] = {}
-        members = recipe(inputs, outputs, config.network())
+        seen, learnt = (steps * step_length(inputs.freq) // 2 for steps in (inputs.seq_len, span))
+        cycles = [cycle for cycle, length in calendar_cycles(inputs.freq).items() if seen < length <= learnt]
+        members = recipe(inputs, outputs, config.network(), cycles)
     else:
         settings, members = config.settings(inputs, outputs), ()
     return Card(
         name=name,
-        input=inputs,
+        input=_with_step(inputs, members),
         output=outputs,
         arch=config.arch,
         hyperparameters=settings,
         members=members,
         trained_until=0,
     )
+
+
+def _with_step(inputs: InputSpec, members: Sequence[Mapping[str, Setting]]) -> InputSpec:
+    takes = ("x", "step") if any("calendar" in each for each in members) else ("x",)
+    return msgspec.structs.replace(inputs, inputs=takes)
 
 
 def fit(
@@ -122,8 +130,9 @@ def fit(
     On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
     wrong, or saying how many events are needed where there are too few windows.
     """
-    card = forecast_card(inputs, outputs, config, name)
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
+    learnt = data.step[data.ts < parts.cuts.validation]
+    card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)))
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
@@ -165,7 +174,7 @@ def _blended(trained: list[Trained], card: Card) -> tuple[Forecaster, Card]:
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
     model = Forecaster(members, kept_weights, card.output.non_negative)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
-    return model, msgspec.structs.replace(card, members=settings)
+    return model, msgspec.structs.replace(card, members=settings, input=_with_step(card.input, settings))
 
 
 @torch.no_grad()
@@ -173,7 +182,10 @@ def forecast(model: Forecaster, data: WindowData, ends: Rows) -> npt.NDArray[np.
     """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one."""
     back = np.arange(1 - data.seq_len, 1)
     parts = np.array_split(ends, -(-len(ends) // _EVALUATION_BATCH))
-    return torch.cat([model(torch.from_numpy(data.values[part[:, None] + back])) for part in parts]).numpy()
+    made = [
+        model(torch.from_numpy(data.values[part[:, None] + back]), torch.from_numpy(data.step[part])) for part in parts
+    ]
+    return torch.cat(made).numpy()
 
 
 def _floor(data: WindowData, before: int) -> Tensor:

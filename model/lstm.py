@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from model.naive import calendar_cycles, step_length
 from model.shapes import Batch, Core, Head, Select, State
 from model.spec import Card, Setting
 
@@ -18,6 +19,8 @@ ARCHITECTURES = ("lstm", "segment", "linear")
 LOCATIONS = ("last", "mean", "season")
 MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
+HARMONICS = 3
+"""Waves that tell a place in a cycle."""
 
 
 class Normalisation(nn.Module):
@@ -76,6 +79,27 @@ class Dropout(nn.Module):
         return rows * torch.empty_like(rows).bernoulli_(self.kept, generator=self._numbers) / self.kept
 
 
+class Calendar(nn.Module):
+    """Where in a day, a week and a year steps lie: sines and cosines of the grid's index.
+
+    `cycles` are those of them that a `freq` step is at most half of. Raises ValueError for any other.
+    """
+
+    def __init__(self, freq: str | None, cycles: Sequence[str]) -> None:
+        super().__init__()
+        lengths = calendar_cycles(freq)
+        if unknown := sorted(set(cycles) - set(lengths)):
+            raise ValueError(f"calendar: {unknown[0]!r} is no cycle of steps of {freq}")
+        self.unit, self.lengths = step_length(freq), tuple(lengths[cycle] for cycle in cycles)
+        self.width = 2 * HARMONICS * len(self.lengths)
+
+    def forward(self, step_BM: Tensor) -> Tensor:
+        """(B,M) int64 -> (B,M,width)."""
+        turns = [torch.remainder(step_BM * self.unit, length).float() / length for length in self.lengths]
+        angles = [2 * torch.pi * harmonic * turn for turn in turns for harmonic in range(1, HARMONICS + 1)]
+        return torch.stack([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=-1)
+
+
 class StepNetwork(nn.Module):
     """An LSTM over the steps; a linear layer makes the whole horizon of its last state."""
 
@@ -87,7 +111,7 @@ class StepNetwork(nn.Module):
         self.dropout = Dropout(dropout)
         self.head = Head(hidden, horizon * targets)
 
-    def forward(self, z_BSF: Tensor) -> Tensor:
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
         """(B,S,F) -> (B,K,O)."""
         out_BSH, _ = self.core(z_BSF)
         rows: Tensor = self.head(self.dropout(self.select(out_BSH)))
@@ -97,13 +121,25 @@ class StepNetwork(nn.Module):
 class SegmentNetwork(nn.Module):
     """An LSTM over segments; then, from its state, one step for each segment of the horizon, told apart by position.
 
-    What is left of a window before its first whole segment is not read, what lies beyond the horizon not given.
+    What is left of a window before its first whole segment is not read, what lies beyond the horizon not given. With
+    a calendar each segment, read or given, is also told by where its first step lies in it.
     """
 
     def __init__(
-        self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float, segment: int
+        self,
+        features: int,
+        horizon: int,
+        targets: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        segment: int,
+        calendar: Calendar | None = None,
     ) -> None:
         super().__init__()
+        self.calendar = calendar
+        if calendar is not None:
+            self.past, self.coming = (nn.Linear(calendar.width, hidden, bias=False) for _ in range(2))
         self.segment, self.width, self.horizon, self.targets = segment, segment * features, horizon, targets
         self.embed = nn.Linear(self.width, hidden)
         self.core = Core(hidden, hidden, layers, dropout)
@@ -112,12 +148,20 @@ class SegmentNetwork(nn.Module):
         self.dropout = Dropout(dropout)
         self.head = Head(hidden, segment * targets)
 
-    def forward(self, z_BSF: Tensor) -> Tensor:
-        """(B,S,F) -> (B,K,O)."""
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
+        """(B,S,F) and, for a calendar, (B,) -> (B,K,O)."""
         whole = z_BSF[:, z_BSF.shape[1] % self.segment :]
-        segments = whole.reshape(z_BSF.shape[0], -1, self.width)
-        _, (h_LBH, c_LBH) = self.core(torch.relu(self.embed(segments)))
-        query = self.position_MH.repeat(z_BSF.shape[0], 1).unsqueeze(1)
+        embedded = self.embed(whole.reshape(z_BSF.shape[0], -1, self.width))
+        query_BMH = self.position_MH.expand(z_BSF.shape[0], -1, -1)
+        if self.calendar is not None:
+            assert step_B is not None
+            before, after = -whole.shape[1] // self.segment, self.position_MH.shape[0]
+            first = torch.arange(before, after, device=step_B.device) * self.segment + 1
+            waves = self.calendar(step_B.unsqueeze(1) + first)
+            embedded = embedded + self.past(waves[:, :-after])
+            query_BMH = query_BMH + self.coming(waves[:, -after:])
+        _, (h_LBH, c_LBH) = self.core(torch.relu(embedded))
+        query = query_BMH.reshape(-1, 1, query_BMH.shape[2])
         out, _ = self.core(query, (self._per_segment(h_LBH), self._per_segment(c_LBH)))
         rows: Tensor = self.head(self.dropout(self.select(out)))
         return rows.view(z_BSF.shape[0], -1, self.targets)[:, : self.horizon]
@@ -141,7 +185,7 @@ class LinearNetwork(nn.Module):
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         self.weight = nn.Parameter(torch.zeros(steps, horizon))
 
-    def forward(self, z_BSF: Tensor) -> Tensor:
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
         """(B,S,F) -> (B,K,O)."""
         z_BOS = z_BSF.index_select(2, self.columns).transpose(1, 2)
         return torch.matmul(z_BOS, self.weight).transpose(1, 2)
@@ -192,10 +236,10 @@ class Member(nn.Module):
             nn.init.zeros_(network.head.weight)
             nn.init.zeros_(network.head.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
         z_BSF, loc_B1F, scale_B1F = self.normalisation(x[:, -self.look :])
-        z_BKO = self.network(z_BSF)
+        z_BKO = self.network(z_BSF, step)
         if self.skip is not None:
             z_BKO = z_BKO + self.skip(z_BSF.index_select(2, self.columns))
         forecast: Tensor = z_BKO * scale_B1F.index_select(2, self.columns) + loc_B1F.index_select(2, self.columns)
@@ -216,17 +260,17 @@ class Forecaster(nn.Module):
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
-        made: Tensor = self.members[0](x) if len(self.members) == 1 else self._mean(x)
+        made: Tensor = self.members[0](x, step) if len(self.members) == 1 else self._mean(x, step)
         return torch.relu(made) if self.non_negative else made
 
-    def _mean(self, x: Tensor) -> Tensor:
-        return (torch.stack([member(x) for member in self.members], dim=-1) * self.weights).sum(dim=-1)
+    def _mean(self, x: Tensor, step: Tensor | None) -> Tensor:
+        return (torch.stack([member(x, step) for member in self.members], dim=-1) * self.weights).sum(dim=-1)
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
         """The forecasts (B,K,O); no state goes from window to window."""
-        return self(batch.x), state
+        return self(batch.x, batch.step), state
 
 
 def default_segment(steps: int, horizon: int) -> int:
@@ -248,9 +292,10 @@ def build(card: Card, floor: Tensor | None = None) -> Forecaster:
 def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:
     """One network of a card, with fresh weights.
 
-    `settings` are arch and location, for location `season` lag, for an LSTM hidden, layers, dropout, for arch `segment`
-    segment, skip, the season of a linear forecast beside it, if there is one, and look, the steps it looks back, if
-    that is not the whole window. Raises ValueError naming the setting that is wrong.
+    `settings` are arch and location, for location `season` lag, and look, the steps it looks back, if that is not the
+    whole window; for an LSTM hidden, layers, dropout, and skip, the season of a linear forecast beside it, if there is
+    one; for arch `segment` segment, and calendar, the cycles it knows, with commas, if there are any. Raises ValueError
+    naming the setting that is wrong.
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
@@ -261,8 +306,8 @@ def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = N
         raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
     if not 0 <= lag < look - 1 or (location == "season" and not lag):
         raise ValueError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
-    if inputs.inputs != ("x",):
-        raise ValueError(f"inputs: {inputs.inputs}, these networks take x alone")
+    if inputs.inputs not in (("x",), ("x", "step")):
+        raise ValueError(f"inputs: {inputs.inputs}, these networks take x, and step for a calendar")
     if location not in LOCATIONS:
         raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
     steps = look - lag
@@ -286,4 +331,8 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
     segment = int(settings.get("segment", 1))
     if not 1 <= segment <= steps:
         raise ValueError(f"segment: {segment} is not in {steps} steps")
-    return SegmentNetwork(*shape, hidden, layers, dropout, segment)
+    cycles = str(settings["calendar"]).split(",") if "calendar" in settings else []
+    if cycles and "step" not in card.input.inputs:
+        raise ValueError("calendar: it needs the input step")
+    calendar = Calendar(card.input.freq, cycles) if cycles else None
+    return SegmentNetwork(*shape, hidden, layers, dropout, segment, calendar)

@@ -9,6 +9,8 @@ Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
 
 SEASONS = {"day": 86_400_000, "week": 604_800_000}
+YEAR = 31_556_952_000
+"""Milliseconds, in the mean."""
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -17,16 +19,30 @@ def seasonal_lags(freq: str | None) -> dict[str, int]:
 
     None, for events without a grid, has no seasons.
     """
-    parsed = re.fullmatch(r"(\d+)([a-z]+)", freq or "")
-    if parsed is None:
-        return {}
-    number, unit = int(parsed[1]), parsed[2]
+    number, unit = _parsed(freq)
     if unit == "mo":
         return {"year": 12 // number} if 12 % number == 0 and number < 12 else {}
     if unit == "w":
         return {"year": 52 // number} if 52 % number == 0 and number < 52 else {}
     step = number * _UNITS.get(unit, 0)
     return {name: length // step for name, length in SEASONS.items() if 0 < step < length and length % step == 0}
+
+
+def step_length(freq: str | None) -> int:
+    """A step in milliseconds; in months on a calendar's grid, 0 without a grid."""
+    number, unit = _parsed(freq)
+    return number * ({"mo": 1, "y": 12, "w": SEASONS["week"]} | _UNITS).get(unit, 0)
+
+
+def calendar_cycles(freq: str | None) -> dict[str, int]:
+    """A day, a week and a year in the unit of `step_length`: those that hold two steps or more."""
+    cycles = {"year": 12} if _parsed(freq)[1] in ("mo", "y") else {**SEASONS, "year": YEAR}
+    return {name: length for name, length in cycles.items() if 0 < 2 * step_length(freq) <= length}
+
+
+def _parsed(freq: str | None) -> tuple[int, str]:
+    parsed = re.fullmatch(r"(\d+)([a-z]+)", freq or "")
+    return (0, "") if parsed is None else (int(parsed[1]), parsed[2])
 
 
 def shortest_lag(freq: str | None) -> int:

@@ -72,6 +72,7 @@ class Windows:
         self._columns = torch.tensor(columns, device=device)
         self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
         self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
+        self._step = torch.from_numpy(data.step).to(device)
         self._series = torch.from_numpy(data.series).to(device)
         self._scale = torch.from_numpy(scale.astype(np.float32)).to(device)
 
@@ -87,6 +88,7 @@ class Windows:
             x=rows[:, : self.seq_len],
             y=y,
             observed=observed.index_select(2, self._columns),
+            step=self._step[ends],
             scale=scale,
         )
 

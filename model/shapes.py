@@ -48,6 +48,8 @@ class Batch:
     """(B,) int64, 1 to S: each row's real steps; None: all are."""
     observed: Tensor | None = None
     """forecast: (B,K,O) bool, the targets that really happened; the others don't count."""
+    step: Tensor | None = None
+    """forecast: (B,) int64, where on the grid each window's last step lies."""
     scale: Tensor | None = None
     """forecast: (B,1,O) float32, each series' standard deviation in training; it only weighs the loss."""
     weight: Tensor | None = None

@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -5,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.blend import recipe, weigh
-from model.lstm import build
+from model.forecasting import ForecastConfig, forecast_card
+from model.lstm import Calendar, build
+from model.naive import calendar_cycles, step_length
 from model.spec import Card, InputSpec, OutputSpec
 
 
@@ -25,6 +28,39 @@ def test_opposite_errors_cancel_and_a_fool_adds_nothing() -> None:
     assert weigh(np.stack([error, -error])).tolist() == [0.5, 0.5]
     assert weigh(np.stack([error, error, 9 * error]))[2] == 0
     assert weigh(np.stack([9 * error, 0 * error])).tolist() == [0.0, 1.0]
+
+
+def test_a_cycle_that_was_seen_twice_and_no_window_holds_twice_is_told_to_a_network() -> None:
+    inputs, outputs = InputSpec(seq_len=24, freq="1d"), OutputSpec(horizon=6)
+    config = ForecastConfig()
+    for years, wanted in ((1, []), (3, ["year"])):
+        card = forecast_card(inputs, outputs, config, "m", 365 * years)
+        assert [each["calendar"] for each in card.members if "calendar" in each] == wanted
+        assert card.input.inputs == (("x", "step") if wanted else ("x",))
+    shorter = msgspec.structs.replace(inputs, seq_len=13)
+    assert forecast_card(shorter, outputs, config, "m", 999).members[1]["calendar"] == "week,year"
+    assert forecast_card(inputs, outputs, config, "m").input.inputs == ("x",)
+    for freq in (None, "1y"):
+        plain = msgspec.structs.replace(inputs, freq=freq)
+        assert forecast_card(plain, outputs, config, "m", 9999).input.inputs == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("freq", "ts", "cycles"),
+    [("1h", 1234, ["day", "week", "year"]), ("3mo", 7, ["year"]), ("1w", 3, ["year"]), ("7m", 9, ["day", "week"])],
+)
+def test_a_calendar_is_the_same_in_every_cycle(freq: str, ts: int, cycles: list[str]) -> None:
+    calendar, step = Calendar(freq, cycles), torch.tensor([[ts]])
+    waves = calendar(step)
+    assert waves.shape == (1, 1, 6 * len(cycles))
+    assert float(waves.abs().max()) <= 1
+    for place, cycle in enumerate(cycles[:2]):
+        length = calendar_cycles(freq)[cycle]
+        if length % step_length(freq) == 0:
+            mine = slice(6 * place, 6 * place + 6)
+            again = calendar(step + 5 * length // step_length(freq))[..., mine]
+            torch.testing.assert_close(again, waves[..., mine], atol=1e-5, rtol=0)
+    assert float((calendar(step + 1) - waves).abs().max()) > 1e-6
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.export import ParityError, export, parity
-from model.forecasting import Fitted
+from model.export import ParityError, export, parity, save
+from model.forecasting import Fitted, ForecastConfig, fit, forecast
 from model.lstm import build
 from model.plot import plot_forecasts
-from model.spec import Card, read_card
+from model.spec import Card, InputSpec, OutputSpec, read_card
 
 Exported = tuple[Fitted, Path]
 
@@ -47,6 +47,22 @@ def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, w
 def test_torch_and_onnxruntime_agree(exported: Exported) -> None:
     x = np.random.default_rng(0).normal(0, 1e4, (64, 24, 1)).astype(np.float32)
     assert parity(exported[0].model, exported[0].card, exported[1], {"x": x}) <= 1e-4
+
+
+def test_what_only_the_calendar_tells_is_learnt_and_is_in_the_file(make_data: Any, tmp_path: Path) -> None:
+    hours = np.arange(10 * 168)
+    data = make_data(np.where(hours % 168 < 120, 100.0, 50.0) + np.random.default_rng(0).normal(0, 10, len(hours)))
+    config = ForecastConfig(hidden=16, epochs=20, patience=20)
+    fitted = fit(data, InputSpec(seq_len=24, freq="1h"), OutputSpec(horizon=24), config, "weekends")
+    assert fitted.card.input.inputs == ("x", "step")
+    assert fitted.card.metrics["validation_mse"] < fitted.card.metrics["naive_last_mse"] / 4
+    ends = fitted.split.validation
+    x = torch.from_numpy(data.values[ends[:, None] + np.arange(-23, 1)])
+    examples = {"x": x.numpy(), "step": data.step[ends]}
+    path = save(fitted.model, fitted.card, tmp_path, examples)
+    assert [node.name for node in ort.InferenceSession(path).get_inputs()] == ["x", "step"]
+    given = ort.InferenceSession(path).run(None, examples)[0]
+    np.testing.assert_allclose(given, forecast(fitted.model, data, ends), rtol=1e-4, atol=1e-2)
 
 
 def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> None:

@@ -122,4 +122,9 @@ def test_a_setting_that_cannot_be_is_named(field: str, arch: str, changed: dict[
 def test_inputs_that_no_network_takes_are_refused() -> None:
     given: dict[str, int | float | str] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last"}
     with pytest.raises(ValueError, match=r"^inputs: "):
-        build(card(InputSpec(seq_len=24, inputs=("x", "step")), "lstm", **given))
+        build(card(InputSpec(seq_len=24, inputs=("x", "observed")), "lstm", **given))
+    calendar = given | {"segment": 6, "calendar": "day"}
+    with pytest.raises(ValueError, match=r"^calendar: it needs the input step"):
+        build(card(InputSpec(seq_len=24, freq="1h"), "segment", **calendar))
+    with pytest.raises(ValueError, match=r"^calendar: 'day' is no cycle of steps of 1d"):
+        build(card(InputSpec(seq_len=24, freq="1d", inputs=("x", "step")), "segment", **calendar))
