@@ -148,10 +148,11 @@ AggregateOption = Annotated[
     Aggregate | None, option("--aggregate", "What several events in a step of --freq become together.")
 ]
 Arch = Annotated[
-    Literal["blend", "lstm", "segment"] | None,
+    Literal["blend", "lstm", "segment", "linear", "naive"] | None,
     option(
         "--arch",
-        "blend averages several networks; segment is one that reads a window in segments, lstm step by step.",
+        "blend averages several; segment is an LSTM that reads a window in segments, lstm step by step; linear and "
+        "naive are baselines.",
         show_default="blend",
     ),
 ]

@@ -47,16 +47,18 @@ class TrainJob:
     freq: str | None = None
     """The grid, such as 30m; None is the spacing that most of the data has."""
     horizon: int | None = None
-    """Steps to forecast; None is a day of them, or where a step is longer the next season (a week, a year)."""
+    """Steps to forecast; None is a day of them, or where a step is longer the next season (a week, a year); fewer where
+    breaks leave no room."""
     max_gap: int | None = None
-    """The longest hole in the grid, in steps, that is filled; None is the specification's own."""
+    """The longest hole in the grid, in steps, that is filled; None is the specification's own, and more where that
+    leaves too few windows."""
     aggregate: Aggregate | None = None
     """What several events in a step become together; needs a freq."""
     lateness: int | None = None
     """Milliseconds of stream time for which a step waits for events that are out of order; None is none."""
     seq_len: int | None = None
     """Steps to look back; None is a quarter of the longest series (up to half, for three seasons), up to 720 or 15
-    seasons, in whole horizons, and short enough to fit between breaks."""
+    seasons, in whole seasons, and short enough to fit between breaks."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 
@@ -117,16 +119,26 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
     share = max(longest // 4, min(longest // 2, SHORT_SEASONS * min(lags.values(), default=0)))
-    unit = min(lags.values(), default=1)
-    room = min(MAX_SEQ_LEN, share, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN)) // unit * unit
-    outputs = OutputSpec(horizon=horizon, targets=job.targets or job.features[:1], non_negative=job.non_negative)
+    room = min(MAX_SEQ_LEN, share, LOOK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN))
+    unit = next((lag for lag in sorted(lags.values()) if lag <= room), 1)
+    room = room // unit * unit
     inputs = InputSpec(
         seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness or 0
     )
-    if job.max_gap is not None:
-        inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
-    seq_len = job.seq_len or _between_breaks(windows(history, window_config(inputs)).run, room, unit, horizon)
-    return msgspec.structs.replace(inputs, seq_len=seq_len), outputs
+    for gap in [job.max_gap] if job.max_gap is not None else _gaps(inputs.max_gap, unit):
+        inputs = msgspec.structs.replace(inputs, max_gap=gap)
+        run = windows(history, window_config(inputs)).run
+        if 2 * _left(run, horizon, horizon) >= len(run):
+            break
+    while job.horizon is None and horizon > 1 and 8 * _left(run, horizon, horizon) < len(run):
+        horizon //= 2
+    outputs = OutputSpec(horizon=horizon, targets=job.targets or job.features[:1], non_negative=job.non_negative)
+    return msgspec.structs.replace(inputs, seq_len=job.seq_len or _between_breaks(run, room, unit, horizon)), outputs
+
+
+def _gaps(least: int, season: int) -> list[int]:
+    """Holes that may be filled, in steps: the least, then more, up to a sixth of a season."""
+    return [least, *(gap for gap in (2 * least, 4 * least, 8 * least) if 6 * gap <= season)]
 
 
 def _between_breaks(run: Codes, longest: int, unit: int, horizon: int) -> int:
@@ -134,14 +146,15 @@ def _between_breaks(run: Codes, longest: int, unit: int, horizon: int) -> int:
 
     `run` (T,) numbers the steps that follow each other without a break.
     """
-    lengths = np.bincount(run)
     least = max(horizon, 2)
-
-    def left(seq_len: int) -> int:
-        return int(np.maximum(lengths - seq_len - horizon + 1, 0).sum())
-
     tried = range(longest, least, -unit)
-    return next((seq_len for seq_len in tried if 2 * left(seq_len) >= left(least)), least)
+    enough = max(1, _left(run, least, horizon) / 2)
+    return next((seq_len for seq_len in tried if _left(run, seq_len, horizon) >= enough), least)
+
+
+def _left(run: Codes, seq_len: int, horizon: int) -> int:
+    """Windows with their horizon in them that such runs hold."""
+    return int(np.maximum(np.bincount(run) - seq_len - horizon + 1, 0).sum())
 
 
 def in_words(epoch: Epoch) -> str:

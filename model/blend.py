@@ -32,7 +32,17 @@ def recipe(
     shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
     shared = {"arch": "segment", **network, "segment": segment}
     lstms = tuple({**shared, **own} for own in _lstms(seasons, shorter, cycles))
-    return lstms + tuple({"arch": "linear", **own} for own in _linears(season, shorter))
+    return (*lstms, *_baselines(season, shorter))
+
+
+def _baselines(season: int, shorter: list[int]) -> Iterator[dict[str, Setting]]:
+    yield {"arch": "linear", "location": "last"}
+    for look in shorter[:1]:
+        yield {"arch": "linear", "location": "last", "look": look}
+    if season:
+        yield {"arch": "linear", "location": "season", "lag": season}
+        yield {"arch": "naive", "location": "season", "lag": season}
+    yield {"arch": "naive", "location": "last"}
 
 
 def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Iterator[dict[str, Setting]]:
@@ -47,14 +57,6 @@ def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Ite
     yield {"location": "mean", "skip": seasons[0]}
     for cycle in seasons:
         yield {"location": "season", "lag": seasons[0], "skip": cycle}
-
-
-def _linears(season: int, shorter: list[int]) -> Iterator[dict[str, Setting]]:
-    yield {"location": "last"}
-    for look in shorter[:1]:
-        yield {"location": "last", "look": look}
-    if season:
-        yield {"location": "season", "lag": season}
 
 
 def weigh(errors: npt.NDArray[np.floating]) -> Reals:

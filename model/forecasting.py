@@ -36,7 +36,7 @@ class ForecastConfig(TrainConfig):
     epochs: int | None = None
     """Passes over the windows, at most; None: 30, and where a pass is short as many as make 5,000 steps, with a
     patience in proportion."""
-    arch: Literal["blend", "lstm", "segment", "linear"] = "blend"
+    arch: Literal["blend", "lstm", "segment", "linear", "naive"] = "blend"
     """The network; a blend is the mean of several, each with its own location and skip, weighed on
     validation."""
     segment: int | None = None
@@ -62,7 +62,7 @@ class ForecastConfig(TrainConfig):
 
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
         """The hyperparameters that `model.lstm.member` takes, of the one network that is no blend."""
-        settings: dict[str, Setting] = {} if self.arch == "linear" else self.network()
+        settings: dict[str, Setting] = {} if self.arch in ("linear", "naive") else self.network()
         settings["location"] = self.location
         lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
         if lag:

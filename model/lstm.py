@@ -1,8 +1,8 @@
 """The networks of series: raw windows (B,S,F) in, raw forecasts (B,K,O) out, the normalisation inside.
 
 `lstm` reads a window step by step. `segment` reads it in non-overlapping segments and decodes all segments of the
-horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell. `linear` is
-the baseline they have to add something to: one weight from each step of a window to each of the horizon.
+horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell. `linear` and
+`naive` are what they have to add something to: one weight from each step of a window to each of the horizon, or none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from model.naive import calendar_cycles, step_length
 from model.shapes import Batch, Core, Head, Select, State
 from model.spec import Card, Setting
 
-ARCHITECTURES = ("lstm", "segment", "linear")
+ARCHITECTURES = ("lstm", "segment", "linear", "naive")
 LOCATIONS = ("last", "mean", "season")
 MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
@@ -172,6 +172,18 @@ class SegmentNetwork(nn.Module):
         return state_LBH.unsqueeze(2).expand(-1, -1, count, -1).reshape(layers, -1, hidden)
 
 
+class NaiveNetwork(nn.Module):
+    """The location is the forecast: the last value, the mean, or each value of a season before."""
+
+    def __init__(self, targets: int, horizon: int) -> None:
+        super().__init__()
+        self.targets, self.horizon = targets, horizon
+
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
+        """(B,S,F) -> (B,K,O), zeros."""
+        return z_BSF.new_zeros(z_BSF.shape[0], self.horizon, self.targets)
+
+
 class LinearNetwork(nn.Module):
     """The same linear forecast for every target, each from its own past (NLinear: Zeng et al. 2022, arXiv:2205.13504).
 
@@ -209,7 +221,8 @@ class SeasonalSkip(nn.Module):
         return torch.matmul(self.weight, seasons).view(batch, -1, targets)[:, : self.horizon]
 
 
-Network: TypeAlias = StepNetwork | SegmentNetwork | LinearNetwork
+LSTM: TypeAlias = StepNetwork | SegmentNetwork
+Network: TypeAlias = LSTM | LinearNetwork | NaiveNetwork
 
 
 class Member(nn.Module):
@@ -232,7 +245,7 @@ class Member(nn.Module):
         self.look = look
         self.normalisation, self.network, self.skip = normalisation, network, skip
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
-        if skip is not None and not isinstance(network, LinearNetwork):
+        if skip is not None and isinstance(network, LSTM):
             nn.init.zeros_(network.head.weight)
             nn.init.zeros_(network.head.bias)
 
@@ -324,6 +337,8 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
     horizon, columns = card.output.horizon, card.target_columns
     if settings["arch"] == "linear":
         return LinearNetwork(columns, steps, horizon)
+    if settings["arch"] == "naive":
+        return NaiveNetwork(len(columns), horizon)
     shape = (len(card.input.features), horizon, len(columns))
     hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
     if settings["arch"] == "lstm":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model import team
 from model.backtest import Split
-from model.lstm import Forecaster, LinearNetwork, Member
+from model.lstm import LSTM, Forecaster, LinearNetwork, Member
 from model.ridge import solutions
 from model.series import Windows
 from model.shapes import Batch
@@ -92,7 +92,7 @@ def side_by_side(members: list[Member], sources: list[Source], config: TrainConf
     device = members[0].columns.device
     alone = team.size() > 1 or config.layers > 1 or device.type != "cpu"
     workers = 1 if alone else max(1, CORES // config.threads)
-    lstms = [place for place, each in enumerate(members) if not isinstance(each.network, LinearNetwork)]
+    lstms = [place for place, each in enumerate(members) if isinstance(each.network, LSTM)]
     progress, began = (
         _Progress(on_step, {place: (config.epochs or 1) * sources[place].steps for place in lstms}),
         time.monotonic(),
@@ -129,17 +129,17 @@ def side_by_side(members: list[Member], sources: list[Source], config: TrainConf
 
 
 def _solve(model: Forecaster, source: Source) -> Epoch:
-    """The linear network's best weights on validation."""
+    """What needs no steps: a linear network gets its best weights on validation."""
     begun, (member,) = time.perf_counter(), model.members
     assert isinstance(member, Member)
-    assert isinstance(member.network, LinearNetwork)
-    tried: list[tuple[float, Tensor]] = []
-    for weights in solutions(member, source.even):
-        member.network.weight.data = weights
-        tried.append((_mse(source.errors(model)), weights))
-    error, member.network.weight.data = min(tried, key=lambda each: each[0])
-    train, seconds = _mse(source.errors(model, trained=True)), time.perf_counter() - begun
-    return Epoch(number=1, train_loss=train, validation_loss=error, seconds=seconds)
+    if isinstance(member.network, LinearNetwork):
+        tried: list[tuple[float, Tensor]] = []
+        for weights in solutions(member, source.even):
+            member.network.weight.data = weights
+            tried.append((_mse(source.errors(model)), weights))
+        _, member.network.weight.data = min(tried, key=lambda each: each[0])
+    train, validation = (_mse(source.errors(model, trained=trained)) for trained in (True, False))
+    return Epoch(number=1, train_loss=train, validation_loss=validation, seconds=time.perf_counter() - begun)
 
 
 def _mse(errors: Tensor) -> float:

@@ -36,9 +36,9 @@ def steps(freq: str, count: int) -> list[int]:
         ("1d", 10_000, 105, 7),
         ("1w", 10_000, 676, 52),
         ("1mo", 10_000, 180, 12),
-        ("1y", 400, 96, 12),
-        ("1m", 10_000, 672, 96),
-        ("15s", 10_000, 672, 96),
+        ("1y", 400, 100, 12),
+        ("1m", 10_000, 720, 96),
+        ("15s", 10_000, 720, 96),
         ("11m", 10_000, 720, 12),
         ("1h", 400, 96, 24),
         ("1mo", 144, 36, 12),
@@ -53,7 +53,7 @@ def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int,
 def test_irregular_data_has_no_grid() -> None:
     times = [START + 1000 * number**2 for number in range(1000)]
     inputs, outputs = shapes(history(times), TrainJob(name="m"))
-    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 240, 12)
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 250, 12)
 
 
 def test_holes_and_a_second_series_do_not_change_the_grid() -> None:
@@ -68,12 +68,24 @@ def test_a_look_back_fits_between_breaks() -> None:
     assert shapes(history(times), TrainJob(name="m", freq="1h", max_gap=8))[0].seq_len == 456
 
 
+def test_a_history_of_holes_is_filled_further_and_forecast_less_far() -> None:
+    times = [ts for number, ts in enumerate(steps("10m", 3000)) if number % 9 < 2]
+    inputs, _ = shapes(history(times), TrainJob(name="m", freq="10m"))
+    assert inputs.max_gap == 12, "holes of 7 steps, where 3 and 6 would leave nothing"
+    times = [ts for number, ts in enumerate(steps("10m", 3000)) if number % 150 < 60]
+    inputs, outputs = shapes(history(times), TrainJob(name="m", freq="10m"))
+    assert outputs.horizon < 60
+    assert inputs.seq_len + outputs.horizon <= 60
+    with_horizon, _ = shapes(history(times), TrainJob(name="m", freq="10m", horizon=96, max_gap=3))
+    assert (with_horizon.max_gap, with_horizon.seq_len) == (3, 96)
+
+
 def test_what_the_job_says_counts() -> None:
     job = TrainJob(name="m", freq="2h", horizon=5, seq_len=11)
     inputs, outputs = shapes(history(steps("1h", 1000)), job)
     assert (inputs.freq, inputs.seq_len, outputs.horizon) == ("2h", 11, 5)
     inputs, outputs = shapes(history(steps("1h", 1000)), TrainJob(name="m", horizon=10))
-    assert (inputs.seq_len, outputs.horizon) == (250, 10), "a quarter of the history, in whole horizons"
+    assert (inputs.seq_len, outputs.horizon) == (240, 10), "a quarter of the history, in whole days"
 
 
 def test_the_first_feature_is_forecast() -> None:
