@@ -11,7 +11,7 @@ from model.spec import InputSpec, OutputSpec, Setting
 MAX_SEGMENT = 48
 ROUNDS = 20
 """Picks of the greedy selection; a weight there is a multiple of one over it."""
-LEAST = 0.05
+LEAST = 0.03
 """A network of less weight is not worth its time."""
 
 Reals = npt.NDArray[np.float64]
@@ -54,7 +54,10 @@ def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Ite
     if not seasons:
         yield {"location": "mean"}
         return
+    yield {"location": "last", "skip": seasons[0]}
     yield {"location": "mean", "skip": seasons[0]}
+    for look in shorter[:1]:
+        yield {"location": "mean", "skip": seasons[0], "look": look}
     for cycle in seasons:
         yield {"location": "season", "lag": seasons[0], "skip": cycle}
 

@@ -20,7 +20,7 @@ def test_the_mean_is_no_worse_than_its_members_are_in_the_mean(seed: int, member
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
     assert ((weights @ errors) ** 2).mean() <= weights @ (errors**2).mean(axis=1) * (1 + 1e-9)
-    assert ((weights == 0) | (weights >= 0.05)).all()
+    assert ((weights == 0) | (weights >= 0.03)).all()
 
 
 def test_opposite_errors_cancel_and_a_fool_adds_nothing() -> None:
