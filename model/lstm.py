@@ -36,7 +36,7 @@ class Normalisation(nn.Module):
     def __init__(self, location: str, floor: Tensor, horizon: int, lag: int) -> None:
         super().__init__()
         self.location, self.horizon, self.lag = location, horizon, lag
-        self.register_buffer("floor", floor)
+        self.register_buffer("floor", floor.clone())
 
     def forward(self, x_BSF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The normalised window (B,S,F), the forecast's location (B,1,F) or (B,K,F), and its scale (B,1,F)."""
