@@ -13,7 +13,7 @@ from model.registry import CorruptModel, RegistryError, RegistryUnavailable, Unk
 from pipeline.codec import StateMismatch
 from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
 
-TRAINING_ONLY = ("matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
+TRAINING_ONLY = ("apscheduler", "matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (LogUnavailable, os.EX_TEMPFAIL),
     (MembershipLost, os.EX_TEMPFAIL),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands_learn import backtest, forecast, train
+from deploy.commands_models import models, promote, retrain, rollback, schedule
 from deploy.config import (
     CONFIG_FILE,
     DEFAULT_LOG,
@@ -166,7 +167,7 @@ def dead_letters(
     finish(done, as_json)
 
 
-for _command in (train, backtest, forecast):
+for _command in (train, backtest, forecast, retrain, schedule, models, promote, rollback):
     app.command()(_command)
 
 

@@ -32,7 +32,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     max_gap: int | None = None
     aggregate: Aggregate | None = None
     lateness: int | None = None
-    arch: Literal["blend", "lstm", "segment"] | None = None
+    arch: Literal["blend", "lstm", "segment", "linear", "naive"] | None = None
     hidden: int | None = None
     epochs: int | None = None
     budget: float | None = None

@@ -80,8 +80,11 @@ def watched(in_words: Callable[[Epoch], str]) -> Iterator[OnStep]:
         )
 
 
-def register(candidate: Candidate, registry: Registry) -> Trained:
-    """Export a candidate, check the file, log its run and register it; the first of a name becomes champion."""
+def register(candidate: Candidate, registry: Registry, reached: Callable[[str], None] = lambda _: None) -> Trained:
+    """Export a candidate, check the file, log its run and register it; the first of a name becomes champion.
+
+    `reached` is told of the steps, as by `Registry.record`.
+    """
     card = candidate.card
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -96,6 +99,7 @@ def register(candidate: Candidate, registry: Registry) -> Trained:
             ],
             metrics=card.metrics,
             tags={**candidate.tags, **{name: f"{value:.6g}" for name, value in card.metrics.items()}},
+            reached=reached,
         )
     serving = registry.resolve(card.name).label
     served = "the champion" if serving == version.label else f"the champion is still {serving}"

@@ -18,7 +18,7 @@ from model.registry import Registry, Version, check_name
 from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
 from pipeline.grid import Aggregate
-from pipeline.history import History, from_frame, infer_freq, read_topic, windows
+from pipeline.history import History, between, from_frame, infer_freq, read_topic, windows
 from pipeline.sliding import Codes, SlidingWindows
 from pipeline.sources import Columns, read_file
 
@@ -88,10 +88,10 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
         fitted = fit(data, inputs, outputs, job.config, job.name, on_step)
     if not team.leads():
         raise SystemExit(0)  # the leader registers what this process helped to train
-    candidate = _candidate(fitted, data, history, job)
-    best, naive = candidate.best(), fitted.naive_mse
+    made = candidate(fitted, data, history, job)
+    best, naive = made.best(), fitted.naive_mse
     say(f"best: {in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
-    return register(candidate, registry)
+    return register(made, registry)
 
 
 def like_before(job: TrainJob, version: Version | None) -> TrainJob:
@@ -162,7 +162,8 @@ def in_words(epoch: Epoch) -> str:
     return f"validation error {epoch.validation_loss:.3f}"
 
 
-def _candidate(fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob) -> Candidate:
+def candidate(fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob) -> Candidate:
+    """A fitted forecaster with all that is kept of it."""
     card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
     ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
     members = {"members": json.dumps(card.members)} if card.members else {}
@@ -201,13 +202,23 @@ def learn(
     return trained.summary(**_lengths(trained))
 
 
-def read_history(bootstrap: str, topic: str | None, data: str | None, columns: Columns, freq: str | None) -> History:
-    """A topic's history, or where there is no topic a file's. Raises SourceError, LogError, ConfigError."""
+def read_history(
+    bootstrap: str,
+    topic: str | None,
+    data: str | None,
+    columns: Columns,
+    freq: str | None,
+    span: tuple[int | None, int | None] = (None, None),
+) -> History:
+    """A topic's history, or where there is no topic a file's. Raises SourceError, LogError, ConfigError.
+
+    Of a span, from its first time up to, without, its second: a topic's records written in it, a file's events of it.
+    """
     if topic is not None:
-        return _of_topic(bootstrap, topic, columns.features)
+        return _of_topic(bootstrap, topic, columns.features, span)
     if data is None:
         raise ConfigError("data: give a file, or the topic to learn from")
-    return _of_file(data, columns, freq)
+    return between(_of_file(data, columns, freq), *span)
 
 
 def _lengths(trained: Trained) -> dict[str, object]:
@@ -223,11 +234,14 @@ def _of_file(path: str, columns: Columns, freq: str | None) -> History:
     return from_frame(source.frame)
 
 
-def _of_topic(bootstrap: str, topic: str, features: tuple[str, ...]) -> History:
+def _of_topic(bootstrap: str, topic: str, features: tuple[str, ...], span: tuple[int | None, int | None]) -> History:
     with closing(open_log(bootstrap)) as log:
         total = sum(end - start for start, end in log.bounds(topic).values())
         with progress(f"read {topic}", total) as report:
-            history = read_topic(log, topic, features, on_progress=lambda done, _: report(done))
+            since, until = span
+            history = read_topic(
+                log, topic, features, since=since, until=until, on_progress=lambda done, _: report(done)
+            )
     for reason, count in history.invalid.items():
         say(f"{count:,} records are no events: {reason}")
     return history

@@ -46,16 +46,17 @@ def held_out(steps: int, fraction: float, horizon: int) -> int:
     return max(1, round(steps * fraction), min(2 * horizon, steps // 4))
 
 
-def last_share(data: WindowData, fraction: float, horizon: int) -> Cuts:
-    """Cuts off the last `fraction` of all rows to validate on, and what is `held_out`, at one time for all series.
+def last_share(data: WindowData, fraction: float, horizon: int, test: int = FAR) -> Cuts:
+    """Cuts off the last `fraction` of the rows before `test` to validate on, and what is `held_out`.
 
-    No test.
+    At one time for all series.
     """
-    if not len(data.ts):
-        return Cuts(0)
-    ts, times = np.sort(data.ts), np.unique(data.ts)
+    ts = np.sort(data.ts[data.ts < test])
+    if not len(ts):
+        return Cuts(0, test)
+    times = np.unique(ts)
     by_rows = ts[-max(1, round(len(ts) * fraction))]
-    return Cuts(int(min(by_rows, times[-held_out(len(times), fraction, horizon)])))
+    return Cuts(int(min(by_rows, times[-held_out(len(times), fraction, horizon)])), test)
 
 
 def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
-from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, default_segment, member
+from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
 from model.members import Source, Trained, numbered, side_by_side
 from model.naive import Rows, calendar_cycles, seasonal_lags, step_length
 from model.scores import Yardstick
@@ -73,6 +73,14 @@ class ForecastConfig(TrainConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class Warm:
+    """A trained model that another one begins with."""
+
+    model: Forecaster
+    card: Card
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """A trained model, on the CPU, and how it came about; losses are mse in z-scores of each series' training part."""
 
@@ -123,10 +131,12 @@ def fit(
     name: str,
     on_step: OnStep | None = None,
     cuts: Cuts | None = None,
+    warm: Warm | None = None,
 ) -> Fitted:
     """Trains one model on the windows of all series, and keeps the weights that were best on validation.
 
-    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left.
+    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left. `warm`
+    is a model whose weights networks of the same settings begin with.
     On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
     wrong, or saying how many events are needed where there are too few windows.
     """
@@ -142,6 +152,8 @@ def fit(
         ]
         floor = _floor(data, parts.cuts.validation)
         members = [member(card, each, floor).to(device) for each in card.networks]
+        if warm is not None:
+            _begin_with(members, card, warm)
         config = _long_enough(config, sources[0].steps)
         trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
         model, card = _blended(trained, card)
@@ -158,6 +170,14 @@ def fit(
     ranges = _ranges(data, inputs.features, parts.cuts.test)
     seen = {"trained_until": trained_until, "ranges": ranges, "metrics": metrics}
     return Fitted(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
+
+
+def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:
+    for each, settings in zip(members, card.networks, strict=True):
+        for before, known in zip(warm.model.members, warm.card.networks, strict=True):
+            if settings == known:
+                weights = {name: value for name, value in before.state_dict().items() if not name.endswith("floor")}
+                each.load_state_dict(weights, strict=False)
 
 
 def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:

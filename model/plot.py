@@ -17,6 +17,7 @@ from model.forecasting import Fitted, forecast
 from model.naive import Floats, Rows
 from model.series import WindowData
 from model.train import Epoch
+from model.verdict import LEAST_GAIN, Verdict
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 FORECAST, NAIVE = "#0b69c7", "#e07a1f"
@@ -73,6 +74,36 @@ def plot_backtest(
         panel.set_axis_off()
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead", color=INK)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def plot_verdict(
+    verdict: Verdict, ts: Rows, losses: Mapping[str, npt.NDArray[np.float64]], title: str, path: Path
+) -> None:
+    """Draws what challenger, champion and naive forecasts lost over the time judged, and how sure the gain is. A PNG.
+
+    `ts` (T,) are the origins in epoch milliseconds, `losses` (T,) mean squared errors in z-scores.
+    """
+    figure = Figure(figsize=(12, 6), dpi=110, layout="constrained", facecolor="white")
+    over_time, gain = figure.subplots(2, 1, height_ratios=[4, 1])
+    times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in ts.tolist()]
+    width = max(1, len(times) // max(verdict.blocks, 1))
+    colors = {"challenger": FORECAST, "champion": INK}
+    for name, values in losses.items():
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        line = 2.2 if name in colors else 1.2
+        over_time.plot(times[width - 1 :], smooth, label=name, color=colors.get(name, MUTED), linewidth=line)
+    over_time.set_title(f"mean squared error in z-scores, of {width} origins", loc="left", fontsize=10, color=INK)
+    over_time.legend(frameon=False, fontsize=8)
+    _timed(over_time)
+    if np.isfinite(verdict.low):
+        gain.plot([100 * verdict.low, 100 * verdict.high], [0, 0], color=FORECAST, linewidth=3, solid_capstyle="butt")
+    gain.plot([100 * verdict.gain], [0], "o", color=FORECAST)
+    gain.axvline(100 * LEAST_GAIN, color=NAIVE, linestyle=(0, (4, 2)))
+    gain.set_yticks([])
+    gain.set_title("gain in percent; promoted if all of it is right of the line", loc="left", fontsize=10, color=INK)
+    _plain(gain)
+    figure.suptitle(f"{title}: {verdict.decision}", color=INK)
     figure.savefig(path)
 
 

@@ -3,6 +3,7 @@
     RegistryError
       RegistryUnavailable   no server or store there, or it does not answer as one
       UnknownModel          no such name, version or alias
+      Overtaken             another version became champion while this one was judged
       CorruptModel          a version whose file is missing, or is not the one that was registered
 
 Look-ups work with mlflow-skinny against a server; a local SQLite store needs the full mlflow.
@@ -14,9 +15,9 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
+JOB = "tidecast.job"
+"""The tag by which a run and a version tell which job made them."""
+PROMOTED = "tidecast.promoted"
+"""The tag of a version that has become champion by `promote`: when, in epoch milliseconds."""
+_EARLIER = "tidecast.champions"
+"""The tag of a model that remembers its earlier champions, the last one last."""
+_REMEMBERED = 50
 _SQLITE = "sqlite:///"
 _NAME = r"[^/@:]+"
 _METRICS_A_CALL = 1000
@@ -48,6 +56,10 @@ class UnknownModel(RegistryError):
     """The registry has no such name, version or alias."""
 
 
+class Overtaken(RegistryError):
+    """Another version became champion meanwhile."""
+
+
 class CorruptModel(RegistryError):
     """The version's file is not what was registered."""
 
@@ -62,6 +74,10 @@ class Version:
     sha256: str
     """Of the ONNX file, in hex."""
     tags: dict[str, str]
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    """Where a list of versions was asked for."""
+    created: int = field(default=0, compare=False)
+    """Epoch milliseconds."""
 
     @property
     def label(self) -> str:
@@ -89,26 +105,101 @@ class Registry:
         history: Sequence[Mapping[str, float]],
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
+        reached: Callable[[str], None] = lambda _: None,
     ) -> Version:
         """Logs a training run and registers its model as a new version, the champion if there is none.
 
         `folder` holds model.onnx and whatever else belongs to the run (weights, card, plot); `history` has the metrics
         of each epoch, from 1. The version has all its tags, and the file's sha256 among them, from its creation on.
+        `reached` is told of the steps: uploaded, registered. If the tags have a JOB, what an earlier attempt at the
+        same job left behind is removed, and if that came as far as a version, it is the one.
         """
         check_name(name)
         tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
         with self._mapped_errors():
             with _unless_it_exists():
                 self._client.create_registered_model(name)
-            run = self._client.create_run(self._experiment(name))
+            experiment, job = self._experiment(name), tags.get(JOB)
+            if job and (made := self.of_job(name, job)):
+                return made
+            if job:
+                self._forget_runs(experiment, job)
+            run = self._client.create_run(experiment, tags={JOB: job} if job else None)
             self._log(run.info.run_id, params, history, metrics)
             self._client.log_artifacts(run.info.run_id, str(folder))
             self._client.set_terminated(run.info.run_id)
+            reached("uploaded")
             source = f"{run.info.artifact_uri}/{MODEL_FILE}"
-            made = self._client.create_model_version(name, source, run.info.run_id, tags, await_creation_for=0)
+            found = self._client.create_model_version(name, source, run.info.run_id, tags, await_creation_for=0)
+            reached("registered")
             if CHAMPION not in self._client.get_registered_model(name).aliases:
-                self._client.set_registered_model_alias(name, CHAMPION, str(made.version))
-            return Version(name, str(made.version), run.info.run_id, tags["sha256"], tags)
+                self._client.set_registered_model_alias(name, CHAMPION, str(found.version))
+            return self._version(found)
+
+    def of_job(self, name: str, job: str) -> Version | None:
+        """The version that a job of this fingerprint has made, if there is one."""
+        return next((version for version in self.versions(name) if version.tags.get(JOB) == job), None)
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a name that tidecast registered, the newest first, with their aliases."""
+        with self._mapped_errors():
+            names: dict[str, list[str]] = {}
+            for alias, number in self._client.get_registered_model(name).aliases.items():
+                names.setdefault(str(number), []).append(alias)
+            found, token = [], None
+            while token != "":
+                page = self._client.search_model_versions(f"name={_quoted(name)}", page_token=token)
+                found += [each for each in page if each.run_id and "sha256" in each.tags]
+                token = page.token or ""
+        ours = (self._version(each, tuple(names.get(str(each.version), ()))) for each in found)
+        return sorted(ours, key=lambda version: -int(version.number))
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        with self._mapped_errors():
+            found, token = [], None
+            while token != "":
+                page = self._client.search_registered_models(page_token=token)
+                found += [model.name for model in page]
+                token = page.token or ""
+        return sorted(found)
+
+    def call(self, version: Version, alias: str) -> None:
+        """Give a version an alias, whoever had it."""
+        with self._mapped_errors():
+            self._client.set_registered_model_alias(version.name, alias, version.number)
+
+    def promote(self, version: Version, instead_of: str | None = None) -> None:
+        """Make a version the champion; which one it replaces is remembered, for `rollback`.
+
+        `instead_of` is the number of the version that it was judged against: Overtaken is raised if another one serves.
+        """
+        with self._mapped_errors():
+            model = self._client.get_registered_model(version.name)
+            serving = str(model.aliases.get(CHAMPION, ""))
+            if serving == version.number:
+                return
+            if instead_of is not None and serving != instead_of:
+                raise Overtaken(f"{version.label} was judged against {version.name}/{instead_of}; {serving} serves now")
+            earlier = [*_numbers(model.tags.get(_EARLIER, "")), *filter(None, [serving])]
+            self._client.set_registered_model_tag(version.name, _EARLIER, ",".join(earlier[-_REMEMBERED:]))
+            self._client.set_registered_model_alias(version.name, CHAMPION, version.number)
+            self._client.set_model_version_tag(version.name, version.number, PROMOTED, str(int(time.time() * 1000)))
+
+    def rollback(self, name: str) -> Version:
+        """Make the champion before this one the champion again. Raises UnknownModel if there was none."""
+        with self._mapped_errors():
+            model = self._client.get_registered_model(name)
+            serving, earlier = str(model.aliases.get(CHAMPION, "")), _numbers(model.tags.get(_EARLIER, ""))
+            there = {version.number: version for version in self.versions(name)}
+            while earlier and (earlier[-1] == serving or earlier[-1] not in there):
+                earlier.pop()
+            if not earlier:
+                raise UnknownModel(f"{self.shown}: {name!r} has had no champion before this one")
+            before = there[earlier.pop()]
+            self._client.set_registered_model_alias(name, CHAMPION, before.number)
+            self._client.set_registered_model_tag(name, _EARLIER, ",".join(earlier))
+        return before
 
     def resolve(self, reference: str) -> Version:
         """The version that `name`, `name@alias` or `name/7` means now; a bare name means its champion."""
@@ -185,6 +276,10 @@ class Registry:
         user = re.match(r"(?:[^:/]+://)?(.*@)", self.tracking_uri)
         return text if user is None or self.tracking_uri.startswith(_SQLITE) else text.replace(user[1], "")
 
+    def _forget_runs(self, experiment: str, job: str) -> None:
+        for run in self._client.search_runs([experiment], f"tags.`{JOB}` = '{job}'"):
+            self._client.delete_run(run.info.run_id)
+
     def _experiment(self, name: str) -> str:
         location = (self._database.parent / "artifacts").as_uri() if self._database else None
         with _unless_it_exists():
@@ -209,11 +304,12 @@ class Registry:
         for start in range(0, len(points), _METRICS_A_CALL):
             self._client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
 
-    def _version(self, found: "ModelVersion") -> Version:
+    def _version(self, found: "ModelVersion", aliases: tuple[str, ...] = ()) -> Version:
         label = f"{found.name}/{found.version}"
         if not found.run_id or "sha256" not in found.tags:
             raise CorruptModel(f"{label}: it has no run or no sha256, so it was not registered by tidecast")
-        return Version(found.name, str(found.version), found.run_id, found.tags["sha256"], dict(found.tags))
+        tags, created = dict(found.tags), found.creation_timestamp
+        return Version(found.name, str(found.version), found.run_id, tags["sha256"], tags, aliases, created)
 
     @contextmanager
     def _mapped_errors(self) -> Iterator[None]:
@@ -251,6 +347,14 @@ def _unless_it_exists() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _numbers(text: str) -> list[str]:
+    return [number for number in text.split(",") if number]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def check_name(name: str) -> None:

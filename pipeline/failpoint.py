@@ -16,8 +16,9 @@ STEPS = (
     *("polled", "extended", "producing", "produced", "flushed", "offsets-sent", "committed"),
     *("pass-begun", "pass-sent", "pass-committed"),
     *("assigned", "restored", "replayed"),
+    *("uploaded", "registered", "challenger"),
 )
-"""In the order of the loop, of a checkpoint pass, and of taking over a partition."""
+"""In the order of the loop, of a checkpoint pass, of taking over a partition, and of a retraining's end."""
 
 
 @dataclass(slots=True)

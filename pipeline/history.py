@@ -74,7 +74,15 @@ def from_frame(frame: pl.DataFrame) -> History:
 
 def before(history: History, end: int) -> History:
     """What lies before a time, in epoch milliseconds."""
-    return replace(history, frame=history.frame.filter(pl.col("ts") < end))
+    return between(history, None, end)
+
+
+def between(history: History, since: int | None, until: int | None) -> History:
+    """What lies from a time up to, without, another, in epoch milliseconds."""
+    frame = history.frame
+    if since is not None:
+        frame = frame.filter(pl.col("ts") >= since)
+    return replace(history, frame=frame if until is None else frame.filter(pl.col("ts") < until))
 
 
 def windows(history: History, config: WindowConfig) -> SlidingWindows:

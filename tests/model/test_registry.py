@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from model.registry import CorruptModel, Registry, RegistryError, RegistryUnavailable, UnknownModel, Version
+from model.registry import (
+    JOB,
+    CorruptModel,
+    Overtaken,
+    Registry,
+    RegistryError,
+    RegistryUnavailable,
+    UnknownModel,
+    Version,
+)
 
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
@@ -187,3 +196,62 @@ def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
 def test_what_is_no_address_is_refused_without_its_password() -> None:
     with pytest.raises(RegistryError, match="'mlflow:5000' is no URL"):
         Registry("anna:secret@mlflow:5000").resolve("taxi")
+
+
+def test_versions_tell_their_aliases_and_a_promotion_can_be_taken_back(store: Store, tmp_path: Path) -> None:
+    first, second, third = (record(store, "life", tmp_path, content) for content in (b"1", b"2", b"3"))
+    registry = Registry(store.uri)
+    registry.call(third, "challenger")
+    registry.promote(second)
+    assert [(version.number, version.aliases) for version in registry.versions("life")] == [
+        ("3", ("challenger",)),
+        ("2", ("champion",)),
+        ("1", ()),
+    ]
+    assert registry.resolve("life@champion").sha256 == second.sha256
+    registry.promote(third, instead_of="2")
+    assert registry.rollback("life").label == "life/2"
+    assert registry.rollback("life").label == "life/1"
+    with pytest.raises(UnknownModel, match="no champion before"):
+        registry.rollback("life")
+    assert registry.resolve("life") == first
+    assert "life" in registry.names()
+
+
+def test_who_was_judged_against_another_champion_does_not_become_one(store: Store, tmp_path: Path) -> None:
+    first, second, third = (record(store, "race", tmp_path, content) for content in (b"1", b"2", b"3"))
+    registry = Registry(store.uri)
+    registry.promote(second, instead_of=first.number)
+    with pytest.raises(Overtaken, match="race/3 was judged against race/1; 2 serves now"):
+        registry.promote(third, instead_of=first.number)
+    registry.promote(second)
+    assert registry.rollback("race") == first, "a promotion of the champion is none"
+
+
+@pytest.mark.parametrize("step", ["uploaded", "registered"])
+def test_a_job_that_was_killed_and_tried_again_leaves_one_version(store: Store, tmp_path: Path, step: str) -> None:
+    from mlflow import MlflowClient
+
+    name = f"job-{step}"
+    record(store, name, tmp_path)
+
+    def attempt(fails_at: str = "") -> Version:
+        def reached(where: str) -> None:
+            if where == fails_at:
+                raise KeyboardInterrupt
+
+        (tmp_path / "run" / "model.onnx").write_bytes(b"retrained")
+        return Registry(store.uri).record(
+            name, tmp_path / "run", params={}, history=[], metrics={}, tags={JOB: "abc"}, reached=reached
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(step)
+    assert len(Registry(store.uri).versions(name)) == (2 if step == "registered" else 1)
+    assert attempt().label == f"{name}/2"
+    assert attempt().label == f"{name}/2", "the same job again is done already"
+    assert Registry(store.uri).of_job(name, "other") is None
+    client = MlflowClient(store.uri, store.uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2

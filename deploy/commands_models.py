@@ -1,0 +1,161 @@
+"""The commands of a model's life: retrain, schedule, models, promote, rollback."""
+
+import os
+from typing import Annotated, Any, Literal
+
+import typer
+
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError
+from deploy.console import finish, say
+from deploy.options import (
+    Arch,
+    Bootstrap,
+    Budget,
+    DeviceOption,
+    Epochs,
+    Hidden,
+    Json,
+    Seed,
+    SeriesColumn,
+    Settings,
+    TimeColumn,
+    Tracking,
+    ValueColumn,
+    nearer,
+    option,
+)
+
+Name = Annotated[str, option("--name", "The registered model's name.")]
+LearnTopic = Annotated[str | None, option("--topic", "Learn from this topic's history.")]
+Archive = Annotated[str | None, option("--data", "Or from a file: CSV, Parquet or JSON lines.")]
+Since = Annotated[
+    str | None, option("--since", "Learn from what was written so long ago at most, as 90d, or since 2026-01-31.")
+]
+Until = Annotated[str | None, option("--until", "And before this time, as 2026-01-31T12:00; now if left out.")]
+Begin = Annotated[Literal["fresh", "warm"], option("--start", "warm begins with the champion's weights.")]
+
+
+def retrain(
+    context: typer.Context,
+    name: Name,
+    topic: LearnTopic = None,
+    data: Archive = None,
+    since: Since = None,
+    until: Until = None,
+    start: Begin = "fresh",
+    arch: Arch = None,
+    hidden: Hidden = None,
+    epochs: Epochs = None,
+    budget: Budget = None,
+    seed: Seed = None,
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> int:
+    """Train a challenger, and let it replace the champion if it is surely better.
+
+    Challenger, champion and naive forecasts are compared at the same origins, all later than anything that either model
+    has learned from. The new version is registered with its verdict and a picture of it; it becomes champion if its
+    error is surely more than 1 % less, and less than every naive forecast's. For cron, a Kubernetes CronJob or Airflow:
+    once more after it was killed anywhere is the same as once. Ends with 75 if another retraining of the name is at
+    work.
+    """
+    from deploy.retrain import Busy
+
+    try:
+        finish(_run(context), as_json)
+    except Busy as error:
+        say(f"tidecast: {error}")
+        return os.EX_TEMPFAIL
+    return 0
+
+
+def schedule(
+    context: typer.Context,
+    name: Name,
+    cron: Annotated[str | None, option("--cron", "When, as cron has it: '0 */6 * * *'.")] = None,
+    every: Annotated[str | None, option("--every", "Or how often, from now on, as 6h.")] = None,
+    topic: LearnTopic = None,
+    data: Archive = None,
+    since: Since = None,
+    start: Begin = "fresh",
+    arch: Arch = None,
+    hidden: Hidden = None,
+    epochs: Epochs = None,
+    budget: Budget = None,
+    seed: Seed = None,
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Retrain a model again and again, until Ctrl-C or SIGTERM.
+
+    Each time as `tidecast retrain` does it; what fails is said in a line, and tried again at its next time.
+    """
+    from deploy.schedule import repeat, trigger
+
+    repeat(trigger(cron, every), lambda: finish(_run(context), as_json), name)
+
+
+def _run(context: typer.Context) -> dict[str, object]:
+    """One retraining, by the options of a command."""
+    from deploy.learn import Asked, forecast_job, source_columns
+    from deploy.retrain import RetrainJob, moments
+    from deploy.retrain import learn as run
+
+    given: dict[str, Any] = context.params
+    topic, data = nearer(context, topic=given["topic"], data=given["data"])
+    asked = Asked.of(given | {"topic": topic, "data": data})
+    span = moments(given.get("since"), given.get("until"))
+    job = RetrainJob(train=forecast_job(asked), start=given["start"])
+    return run(job, topic, data, source_columns(asked), span, asked.bootstrap, asked.tracking_uri)
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One model's versions; all names if left out.")
+    ] = None,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Show the registered models: versions, aliases, scores and ages."""
+    from deploy.models import show
+
+    finish(show(name, tracking_uri), as_json)
+
+
+def promote(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME/VERSION or NAME@ALIAS.")],
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Make a version the champion. What serves NAME@champion follows within its next poll."""
+    from deploy.models import promote as run
+
+    finish(run(model, tracking_uri), as_json)
+
+
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The registered model's name.")],
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Make the champion before this one the champion again."""
+    from deploy.models import rollback as run
+
+    if "/" in name or "@" in name:
+        raise ConfigError(f"name: {name!r} names a version; tidecast promote makes that the champion")
+    finish(run(name, tracking_uri), as_json)

@@ -1,0 +1,177 @@
+"""A model's next versions: judged on what nobody has seen, registered with the verdict, and promoted or not."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
+
+from deploy.retrain import Busy, RetrainJob, moments, retrain
+from deploy.training import TrainJob, train
+from model.forecasting import ForecastConfig
+from model.registry import Registry
+from model.verdict import needed
+from pipeline.history import History, from_frame
+
+HOUR, START = 3_600_000, 1_704_067_200_000
+QUICK, SMALL = ForecastConfig(arch="linear"), ForecastConfig(arch="segment", hidden=16, epochs=12)
+JOB = RetrainJob(train=TrainJob(name="tides", horizon=6, seq_len=48, freq="1h", config=QUICK))
+
+
+def tide(hours: int, turn: int, seed: int = 0) -> npt.NDArray[np.float64]:
+    """A daily tide that from some hour on comes twice a day and higher."""
+    hour = np.arange(hours)
+    before, after = np.sin(hour * np.pi / 12), 2 * np.sin(hour * np.pi / 6)
+    return np.where(hour < turn, before, after) + np.random.default_rng(seed).normal(0, 0.5, hours) + 10
+
+
+def history(hours: int, turn: int = 10**9) -> History:
+    values = tide(hours, turn)
+    ts = START + HOUR * np.arange(hours)
+    return from_frame(pl.DataFrame({"series": ["harbour"] * hours, "ts": ts, "value": values}))
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A store with a champion that has learned from 800 hours."""
+    monkeypatch.chdir(tmp_path)
+    found = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    train(history(800), JOB.train, found)
+    return found
+
+
+def test_the_first_of_a_name_is_its_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, registry).items()
+    assert registry.resolve("tides").label == "tides/1"
+
+
+def test_a_drift_s_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:
+    drifted = history(1600, turn=820)
+    found = retrain(drifted, JOB, registry)
+    assert {"model": "tides/2", "decision": "promote"}.items() <= found.items(), found
+    version = registry.resolve("tides@champion")
+    assert version == registry.resolve("tides@challenger")
+    assert version.tags["verdict"] == "promote"
+    assert version.tags["against"] == "tides/1"
+    assert float(version.tags["low"]) > 0.01
+    assert retrain(drifted, JOB, registry)["decision"] == "promoted before"
+    assert registry.rollback("tides").label == "tides/1"
+    assert retrain(drifted, JOB, registry)["decision"] == "promoted before", "who took it back meant it"
+    assert registry.resolve("tides@champion").label == "tides/1"
+    assert [each.label for each in registry.versions("tides")] == ["tides/2", "tides/1"]
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    files = {file.path for file in client.list_artifacts(version.run_id)}
+    assert {"verdict.json", "verdict.png", "model.onnx", "weights.safetensors"} <= files
+
+
+def test_a_worse_challenger_is_registered_and_refused(registry: Registry) -> None:
+    poor = replace(JOB, train=replace(JOB.train, config=ForecastConfig(arch="naive")))
+    found = retrain(history(1600), poor, registry)
+    assert {"model": "tides/2", "decision": "keep"}.items() <= found.items(), found
+    assert registry.resolve("tides@champion").label == "tides/1"
+    assert registry.resolve("tides@challenger").label == "tides/2"
+
+
+def test_too_little_that_is_new_decides_nothing_and_trains_nothing(registry: Registry) -> None:
+    found = retrain(history(800 + needed(6) - 1), JOB, registry)
+    assert found["decision"] == "undecided"
+    assert f"{needed(6) - 1} steps have come" in str(found["why"])
+    assert len(registry.versions("tides")) == 1
+    assert retrain(history(800 + needed(6)), JOB, registry)["decision"] != "first"
+    assert len(registry.versions("tides")) == 2
+
+
+def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    from deploy import retrain as module
+
+    original = module.losses  # type: ignore[attr-defined]
+
+    def watched(data: Any, fitted: Any, serving: Any, cuts: Any) -> Any:
+        rows, lost = original(data, fitted, serving, cuts)
+        seen.update(first=int(data.ts[rows + 1].min()), challenger=fitted.card.trained_until, champion=serving.card)
+        return rows, lost
+
+    monkeypatch.setattr(module, "losses", watched)
+    warm = replace(JOB, start="warm")
+    for hours in (1200, 1900):
+        retrain(history(hours), warm, registry)
+        assert seen["first"] > max(seen["challenger"], seen["champion"].trained_until)
+        newest = registry.versions("tides")[0]
+        assert int(newest.tags["ancestry_until"]) >= seen["champion"].trained_until
+
+
+def test_a_warm_start_begins_where_the_champion_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
+    train(history(800), replace(JOB.train, config=SMALL), registry)
+    short = replace(JOB.train, config=replace(SMALL, epochs=1, learning_rate=1e-5))
+    fresh, warm = (
+        retrain(history(1600), replace(JOB, train=short, start=start), registry) for start in ("fresh", "warm")
+    )
+    assert float(str(warm["challenger"])) < 0.8 * float(str(fresh["challenger"]))
+
+
+def test_of_two_at_once_one_says_so(registry: Registry, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"), pytest.raises(Busy, match="another retraining"):
+        retrain(history(1600), JOB, registry)
+    assert len(registry.versions("tides")) == 1
+
+
+def test_another_horizon_is_another_model(registry: Registry) -> None:
+    with pytest.raises(Exception, match="horizon: tides/1 forecasts 6 steps"):
+        retrain(history(1600), replace(JOB, train=replace(JOB.train, horizon=7)), registry)
+
+
+@pytest.mark.parametrize("step", ["uploaded", "registered", "challenger"])
+def test_killed_anywhere_the_next_attempt_yields_one_clean_version(
+    registry: Registry, tmp_path: Path, step: str
+) -> None:
+    table = tmp_path / "tides.csv"
+    history(1600, turn=820).frame.select("series", "ts", "value").write_csv(table)
+    arguments = ("retrain", "--name", "tides", "--data", str(table), "--arch", "linear", "--json")
+    command = [sys.executable, "-m", "deploy.cli", *arguments]
+
+    def attempt(failpoint: str) -> "subprocess.CompletedProcess[str]":
+        environment = {
+            **os.environ,
+            "TIDECAST_FAILPOINT": failpoint,
+            "TIDECAST_TRACKING_URI": registry.tracking_uri,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    killed = attempt(step)
+    assert killed.returncode == -9, killed.stderr
+    assert registry.resolve("tides@champion").label == "tides/1"
+    done = attempt("")
+    assert done.returncode == 0, done.stderr
+    assert {"model": "tides/2", "decision": "promote"}.items() <= json.loads(done.stdout).items()
+    assert [(each.label, "champion" in each.aliases) for each in registry.versions("tides")] == [
+        ("tides/2", True),
+        ("tides/1", False),
+    ]
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    experiment = client.get_experiment_by_name("tides")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
+def test_times_and_durations_make_a_span() -> None:
+    assert moments("2026-01-31T12:00", "2026-02-01T00:00+01:00") == (1_769_860_800_000, 1_769_900_400_000)
+    since, until = moments("90d", None)
+    assert since is not None
+    assert until is None
+    with pytest.raises(Exception, match="since: 'soon' is no time"):
+        moments("soon", None)
