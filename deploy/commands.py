@@ -22,6 +22,7 @@ from deploy.config import (
     duration,
     feature_names,
     group_name,
+    seconds,
 )
 from deploy.console import finish
 from deploy.options import (
@@ -194,6 +195,9 @@ def serve(
         ShortSeries,
         option("--short-series", "Until a series fills a window: wait, or forecast naively, so labelled as source."),
     ] = "wait",
+    follow: Annotated[
+        str, option("--follow", "How often to look which version NAME or NAME@ALIAS means, and go on with that.")
+    ] = "10s",
     on_lost: OnLost = "fail",
     static: Annotated[
         bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
@@ -205,6 +209,9 @@ def serve(
     settings: Settings = None,
 ) -> None:
     """Serve a model: forecasts for events, or labels for texts.
+
+    Another version that the model's alias comes to mean is checked, tried, and taken between two micro-batches;
+    whatever is wrong with it, the old one goes on.
 
     An event is forecast when it fills a window. Answers go into their events' partitions, forecasts keyed by their
     series, and a restart goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM
@@ -227,6 +234,7 @@ def serve(
         series_limit=series_limit,
         lost=on_lost,
         short_series=short_series,
+        follow_s=seconds("follow", follow) or 0,
         static=static,
     )
     finish(run(settled, model, device, bootstrap, tracking_uri), as_json)

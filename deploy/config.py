@@ -72,6 +72,8 @@ class ServeConfig:
     """Whether a series is forecast before its window is full, by the seasonal naive."""
     static: bool = False
     """Whether the instance keeps its partitions while it is away for less than the session time-out."""
+    follow_s: float = 10.0
+    """Seconds between two looks at which version the model's alias means."""
     checkpoint_s: float = 30.0
     """Seconds between two passes that write changed windows to the state topic."""
     checkpoint_records: int = 200_000
@@ -84,6 +86,8 @@ class ServeConfig:
         topics = (self.topic, self.output, self.state_topic, self.dead_letters, *late)
         if len(set(topics)) < len(topics):
             raise ConfigError(f"output, late-topic: {', '.join(topics)} must be different topics")
+        if not self.follow_s > 0:
+            raise ConfigError(f"follow: {self.follow_s} s is no time to wait")
         if self.series_limit < 1:
             raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):

@@ -19,7 +19,7 @@ Losses = dict[str, Reals]
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class WindowRows:
     """Windows of a history as a predictor takes them."""
 
     data: SlidingWindows
@@ -29,6 +29,7 @@ class _Rows:
         return len(self.ends)
 
     def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """A model's named inputs for some of the windows."""
         ends = self.ends[start:stop]
         return {"x": self.data.x(ends), "observed": self.data.x_observed(ends), "step": self.data.step[ends]}
 
@@ -47,7 +48,7 @@ def losses(data: SlidingWindows, fitted: Fitted, serving: Predictor, cuts: Cuts)
         actual, observed = targets(data, part, horizon, columns)
         made = {
             "challenger": forecast(fitted.model, data, part),
-            "champion": np.concatenate(list(serving.predict(_Rows(data, part)))),
+            "champion": np.concatenate(list(serving.predict(WindowRows(data, part)))),
             **{
                 f"naive ({name})": each
                 for name, each in baselines(data, part, horizon, columns, card.input.freq).items()

@@ -1,18 +1,21 @@
 """Inference: one ONNX file in an onnxruntime session, on GPU or CPU, checked against the shapes it declares."""
 
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from deploy.config import MODELS, ConfigError, Device
+from deploy.console import say
 from model.gate import UnsafeModel, check_file
-from model.registry import Registry
+from model.registry import Registry, RegistryUnavailable, Version
 from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
 
 MIN_BATCH = 4
@@ -46,6 +49,7 @@ class Predictor:
     device: str
     because: str
     card: AnyCard
+    path: Path
 
     def predict(self, ready: Ready) -> Iterator[Outputs]:
         """The model's output (b,...) for B windows or texts in their order, in parts of up to CHUNK.
@@ -89,7 +93,7 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
     text = session.get_modelmeta().custom_metadata_map.get("tidecast")
     card = _foreign(session, label) if text is None else _declared(session, read_card(text))
     on_gpu = session.get_providers()[0] == CUDA
-    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, card)
+    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, card, path)
 
 
 def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
@@ -144,10 +148,32 @@ def _misfit(session: ort.InferenceSession, inputs: Arrays, outputs: Arrays) -> s
 def fetch(model: str, tracking_uri: str, device: Device = "auto") -> Predictor:
     """A predictor for NAME@ALIAS or NAME/VERSION in a registry, or for a file whose name ends in .onnx.
 
-    A version is downloaded once, checked against its registered sha256, and kept. Raises RegistryError too.
+    A version is downloaded once, checked against its registered sha256, and kept. While the registry is out of reach it
+    is the one that the name meant last, checked again. Raises RegistryError too.
     """
     if model.endswith(".onnx"):
         return load(Path(model), Path(model).name, device)
     registry = Registry(tracking_uri)
-    version = registry.resolve(model)
-    return load(registry.download(version, MODELS), version.label, device)
+    noted = MODELS / f"{model.replace('/', '-')}.json"
+    try:
+        version = registry.resolve(model)
+    except RegistryUnavailable as error:
+        last = _noted(noted, tracking_uri)
+        if last is None:
+            raise
+        say(f"alert: the registry is out of reach: {error}; {model} was {last.label} when it last answered")
+        return load(registry.download(last, MODELS), last.label, device)
+    path = registry.download(version, MODELS)
+    temporary = noted.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(msgspec.json.encode((tracking_uri, version)))
+    temporary.replace(noted)
+    return load(path, version.label, device)
+
+
+def _noted(path: Path, tracking_uri: str) -> Version | None:
+    """What a name meant in a registry when it was last looked up."""
+    try:
+        where, version = msgspec.json.decode(path.read_bytes(), type=tuple[str, Version])
+    except (OSError, msgspec.DecodeError):
+        return None
+    return version if where == tracking_uri else None

@@ -22,13 +22,14 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from threading import Event as Flag
 from typing import NamedTuple
 
 from deploy.config import ConfigError, Device, ServeConfig, open_log
 from deploy.console import say
+from deploy.follow import Follower
 from deploy.messages import dead_letter
 from deploy.predictor import Predictor, fetch
 from deploy.tasks import Answerable, Task, Windower, task_of
@@ -59,6 +60,7 @@ class Totals:
     tombstones: int = 0
     late: int = 0
     duplicate: int = 0
+    swaps: int = 0
     seconds: float = 0.0
 
     def in_words(self, called: str) -> str:
@@ -127,9 +129,19 @@ class Service:
     """One member of a group, serving one model on one topic."""
 
     def __init__(
-        self, log: EventLog, predictor: Predictor, task: Task, config: ServeConfig, say: Callable[[str], None]
+        self,
+        log: EventLog,
+        predictor: Predictor,
+        task: Task,
+        config: ServeConfig,
+        say: Callable[[str], None],
+        follower: Follower | None = None,
     ) -> None:
-        """Make the topics that are missing, fence a predecessor of the same instance, then join the group."""
+        """Make the topics that are missing, fence a predecessor of the same instance, then join the group.
+
+        A follower brings other models to go on with.
+        """
+        self._follower = follower
         self.totals = Totals()
         self._log, self._predictor, self._task, self._config, self._say = log, predictor, task, config, say
         self._owned: dict[int, Partition] = {}
@@ -156,6 +168,21 @@ class Service:
             if count < self._count:
                 raise ConfigError(f"{topic} has {count} partitions, and {config.topic} {self._count}")
 
+    @property
+    def serving(self) -> Predictor:
+        """The model at work."""
+        return self._predictor
+
+    @property
+    def called(self) -> str:
+        """What it writes, in one word."""
+        return self._task.called
+
+    @property
+    def output(self) -> str:
+        """Where it writes that."""
+        return self._config.output
+
     def run(self, stop: Flag) -> Totals:
         """Serve until `stop` is set; then the batch in hand is finished, and a last checkpoint written."""
         settled, checkpoint_due, report_due = False, _Every(self._config.checkpoint_s), _Every(REPORT_S)
@@ -163,6 +190,7 @@ class Service:
             poll = self._poll()
             settled = poll.settled
             self._rebalance(poll)
+            self._swap()
             if poll.records:
                 self._process(poll.records)
             if settled and (checkpoint_due() or self._unsaved >= self._config.checkpoint_records):
@@ -175,6 +203,14 @@ class Service:
             self._drop(partition)
         self._watched.close()
         return self.totals
+
+    def _swap(self) -> None:
+        """Go on with another model, if there is one. It takes the windows that there are."""
+        made = self._follower and self._follower.take()
+        if made:
+            self._predictor, self._task = made, task_of(made, self._config)
+            self.totals.swaps += 1
+            self._say(f"{made.label} serves now, on {made.device}")
 
     def _poll(self) -> Poll:
         with self._watched("poll"):
@@ -355,17 +391,35 @@ class Service:
 def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, tracking_uri: str) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
     stop = _stop_on_signals()
-    predictor = fetch(model, tracking_uri, device)
+    with closing(open_log(bootstrap)) as log, ExitStack() as stack:
+        service = _service(log, fetch(model, tracking_uri, device), model, config, device, tracking_uri, stack)
+        totals = service.run(stop)
+    called, served = service.called, service.serving
+    unused = f", {totals.late:,} late and {totals.duplicate:,} duplicate events not used"
+    say(f"stopped: {totals.in_words(called)}{unused if called == 'forecasts' else ''}")
+    return {"model": served.label, "device": served.device, "output": service.output, **asdict(totals)}
+
+
+def _service(
+    log: EventLog,
+    predictor: Predictor,
+    model: str,
+    config: ServeConfig,
+    device: Device,
+    tracking_uri: str,
+    stack: ExitStack,
+) -> Service:
+    """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
     task = task_of(predictor, config)
     config = replace(config, output=config.output or f"{config.topic}-{task.called}")
-    with closing(open_log(bootstrap)) as log:
-        service = Service(log, predictor, task, config, say)
-        say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
-        say(f"{predictor.label} on {predictor.device}: {predictor.because}")
-        totals = service.run(stop)
-    unused = f", {totals.late:,} late and {totals.duplicate:,} duplicate events not used"
-    say(f"stopped: {totals.in_words(task.called)}{unused if task.called == 'forecasts' else ''}")
-    return {"model": predictor.label, "device": predictor.device, "output": config.output, **asdict(totals)}
+    follower = None
+    if "/" not in model and not model.endswith(".onnx"):
+        follower = Follower(model, tracking_uri, device, predictor, config.follow_s, say)
+        stack.callback(follower.close)
+    service = Service(log, predictor, task, config, say, follower)
+    say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
+    say(f"{predictor.label} on {predictor.device}: {predictor.because}")
+    return service
 
 
 def _stop_on_signals() -> Flag:

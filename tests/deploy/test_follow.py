@@ -1,0 +1,169 @@
+"""Another version takes over while a service runs, or is refused and the old one goes on."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import onnx
+import onnx.parser
+import pytest
+import torch
+
+from deploy.config import MODELS
+from deploy.follow import Follower
+from deploy.predictor import Predictor, fetch
+from model.export import export
+from model.lstm import build
+from model.registry import Registry, RegistryUnavailable, Version
+from model.spec import Card, InputSpec, OutputSpec
+
+INPUTS, OUTPUTS = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
+
+
+def card(**changed: Any) -> Card:
+    facts: dict[str, Any] = {
+        "name": "tiny",
+        "input": INPUTS,
+        "output": OUTPUTS,
+        "arch": "segment",
+        "hyperparameters": {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4},
+        "trained_until": 0,
+    }
+    return Card(**facts | changed)
+
+
+class World:
+    """A registry whose champion a follower watches, and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.uri = folder, f"sqlite:///{folder}/mlflow.db"
+        self.registry = Registry(self.uri)
+        self.register(self.file())
+        self.said: SimpleQueue[str] = SimpleQueue()
+        self.follower = Follower("tiny", self.uri, "cpu", fetch("tiny", self.uri), 0.05, self.said.put)
+
+    def file(self, made: Card | None = None, seed: int = 0) -> Path:
+        torch.manual_seed(seed)
+        run = self.folder / "run"
+        run.mkdir(exist_ok=True)
+        export(build(made or card()), made or card(), run / "model.onnx")
+        return run / "model.onnx"
+
+    def register(self, file: Path) -> Version:
+        return self.registry.record("tiny", file.parent, params={}, history=[], metrics={}, tags={})
+
+    def promote(self, file: Path) -> Version:
+        version = self.register(file)
+        self.registry.promote(version)
+        return version
+
+    def line(self) -> str:
+        return self.said.get(timeout=60)
+
+    def taken(self) -> Predictor:
+        for _ in range(600):
+            if made := self.follower.take():
+                return made
+            threading.Event().wait(0.1)
+        pytest.fail("no model came")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.chdir(tmp_path)
+    found = World(tmp_path)
+    yield found
+    found.follower.close()
+
+
+def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[World], Path]:
+    def write(world: World) -> Path:
+        path = world.file(seed=1)
+        model = onnx.load(path)
+        change(model)
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+def weights_are_not_finite(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor) * float("nan")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+
+def operator_is_unknown(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].op_type = "Mystery"
+
+
+def hundred_times_as_slow() -> Callable[[World], Path]:
+    wide = {"hidden": 512, "layers": 3, "dropout": 0.0, "location": "last", "segment": 1}
+    return lambda world: world.file(card(hyperparameters=wide))
+
+
+BAD: dict[str, tuple[Callable[[World], Path], str]] = {
+    "not finite": (edited(weights_are_not_finite), "its output is not finite"),
+    "operator": (edited(operator_is_unknown), "Mystery"),
+    "horizon": (lambda world: world.file(card(output=OutputSpec(horizon=5))), "it forecasts 5 steps"),
+    "windows": (lambda world: world.file(card(input=InputSpec(seq_len=16, freq="1h"))), "16 steps of 1h"),
+    "features": (
+        lambda world: world.file(card(input=InputSpec(seq_len=12, freq="1h", features=("value", "b")))),
+        "windows",
+    ),
+    "slow": (hundred_times_as_slow(), "times as long as now"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World, kind: str) -> None:
+    make, why = BAD[kind]
+    world.promote(make(world))
+    alert = world.line()
+    assert alert.startswith("alert: tiny/1 goes on: tiny/2 is refused: ")
+    assert why in alert
+    assert world.follower.take() is None
+    world.promote(world.file(seed=2))
+    assert world.taken().label == "tiny/3"
+    with pytest.raises(Empty):
+        world.said.get_nowait()
+
+
+def test_a_file_that_is_not_the_registered_one_is_refused(world: World) -> None:
+    file = world.file(seed=1)
+    version = world.register(file)
+    (stored,) = (path for path in world.folder.rglob(f"{version.run_id}/**/model.onnx"))
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(content)
+    world.registry.promote(version)
+    assert "tiny/2 is refused: tiny/2: its file's sha256 is not the one it was registered with" in world.line()
+
+
+def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World) -> None:
+    world.promote(world.file(seed=1))
+    assert world.taken().label == "tiny/2"
+    assert world.registry.rollback("tiny").label == "tiny/1"
+    assert world.taken().label == "tiny/1"
+
+
+def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> Version:
+        raise RegistryUnavailable("nobody answers")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "resolve", gone)
+        assert world.line() == "alert: tiny/1 goes on, the registry is out of reach: nobody answers"
+        assert fetch("tiny", world.uri).label == "tiny/1"
+        assert "tiny was tiny/1 when it last answered" in capsys.readouterr().err
+        with pytest.raises(RegistryUnavailable):
+            fetch("tiny", "http://127.0.0.1:9")
+        with pytest.raises(RegistryUnavailable):
+            fetch("tiny@challenger", world.uri)
+    assert world.line() == "the registry answers again; tiny is tiny/1"
+    assert (MODELS / "tiny-1.onnx").is_file()
