@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands_learn import backtest, forecast, train
-from deploy.commands_models import models, promote, retrain, rollback, schedule
+from deploy.commands_models import explain, models, promote, retrain, rollback, schedule
 from deploy.config import (
     CONFIG_FILE,
     DEFAULT_LOG,
@@ -168,7 +168,7 @@ def dead_letters(
     finish(done, as_json)
 
 
-for _command in (train, backtest, forecast, retrain, schedule, models, promote, rollback):
+for _command in (train, backtest, forecast):
     app.command()(_command)
 
 
@@ -276,6 +276,10 @@ def check(
     found = run(settled, model, device, bootstrap, tracking_uri, as_json=as_json)
     finish(found, as_json)
     return os.EX_CONFIG if found["wrong"] else 0
+
+
+for _of_models in (retrain, schedule, models, promote, rollback, explain):
+    app.command()(_of_models)
 
 
 @app.command()

@@ -1,11 +1,12 @@
-"""The commands of a model's life: retrain, schedule, models, promote, rollback."""
+"""The commands of a model's life: retrain, schedule, models, promote, rollback, explain."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, duration, open_log
 from deploy.console import finish, say
 from deploy.options import (
     Arch,
@@ -15,6 +16,7 @@ from deploy.options import (
     Epochs,
     Hidden,
     Json,
+    Lateness,
     Seed,
     SeriesColumn,
     Settings,
@@ -57,7 +59,7 @@ def retrain(
     as_json: Json = False,
     settings: Settings = None,
 ) -> int:
-    """Train a challenger, and let it replace the champion if it is surely better.
+    """Train a challenger, and promote it if it is surely better.
 
     Challenger, champion and naive forecasts are compared at the same origins, all later than anything that either model
     has learned from. The new version is registered with its verdict and a picture of it; it becomes champion if its
@@ -129,7 +131,7 @@ def models(
     as_json: Json = False,
     settings: Settings = None,
 ) -> None:
-    """Show the registered models: versions, aliases, scores and ages."""
+    """Show the registered models, their versions and scores."""
     from deploy.models import show
 
     finish(show(name, tracking_uri), as_json)
@@ -159,3 +161,30 @@ def rollback(
     if "/" in name or "@" in name:
         raise ConfigError(f"name: {name!r} names a version; tidecast promote makes that the champion")
     finish(run(name, tracking_uri), as_json)
+
+
+def explain(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Where the forecast is.")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", help="Its partition.", min=0)],
+    offset: Annotated[int, typer.Argument(metavar="OFFSET", help="Its offset.", min=0)],
+    model: Annotated[
+        str | None, option("--model", "The file that made it, if that was none of the registry's.")
+    ] = None,
+    lateness: Lateness = None,
+    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/explained if left out.")] = None,
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> int:
+    """Make a forecast again, and show what it is made of.
+
+    Each forecast carries, as headers, the digest and version of its model and the records it is from. Shows them,
+    whether the same comes out to the bit, and a picture of window and forecast. Ends with 65 if it does not.
+    """
+    from deploy.explain import explain as run
+
+    late = duration("lateness", lateness)
+    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, plot)
+    finish(found, as_json)
+    return 0 if found["same"] else os.EX_DATAERR

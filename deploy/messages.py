@@ -15,6 +15,9 @@ from pipeline.log import Cut, Record
 from pipeline.text import Texts
 from pipeline.windows import Windows
 
+INPUT, OFFSETS = "tidecast.input", "tidecast.offsets"
+"""Headers of an answer: TOPIC/PARTITION of what it was made of, and FIRST-LAST, the offsets between which that lies."""
+
 
 class Forecast(msgspec.Struct, gc=False):
     """One forecast. Times are epoch milliseconds; `forecast[i]` is for the time `start + i * step`.

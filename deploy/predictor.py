@@ -15,7 +15,7 @@ import onnxruntime as ort
 from deploy.config import MODELS, ConfigError, Device
 from deploy.console import say
 from model.gate import UnsafeModel, check_file
-from model.registry import Registry, RegistryUnavailable, Version
+from model.registry import Registry, RegistryUnavailable, Version, sha256
 from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
 
 MIN_BATCH = 4
@@ -50,6 +50,14 @@ class Predictor:
     because: str
     card: AnyCard
     path: Path
+    sha256: str
+    """Of the file, in hex."""
+
+    @property
+    def provenance(self) -> list[tuple[str, bytes]]:
+        """Headers by which an answer tells what made it."""
+        facts = {"model": self.sha256, "version": self.label, "provider": self.session.get_providers()[0]}
+        return [(f"tidecast.{name}", fact.encode()) for name, fact in facts.items()]
 
     def predict(self, ready: Ready) -> Iterator[Outputs]:
         """The model's output (b,...) for B windows or texts in their order, in parts of up to CHUNK.
@@ -93,7 +101,7 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
     text = session.get_modelmeta().custom_metadata_map.get("tidecast")
     card = _foreign(session, label) if text is None else _declared(session, read_card(text))
     on_gpu = session.get_providers()[0] == CUDA
-    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, card, path)
+    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, card, path, sha256(path))
 
 
 def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:

@@ -30,7 +30,7 @@ from typing import NamedTuple
 from deploy.config import ConfigError, Device, ServeConfig, open_log
 from deploy.console import say
 from deploy.follow import Follower
-from deploy.messages import dead_letter
+from deploy.messages import INPUT, OFFSETS, dead_letter
 from deploy.predictor import Predictor, fetch
 from deploy.tasks import Answerable, Task, Windower, task_of
 from deploy.watchdog import Standstill, Watchdog
@@ -87,7 +87,7 @@ class Partition:
 class Extended(NamedTuple):
     """What a partition's polled records came to.
 
-    `ready` is tagged by the place of the record that completed it; `invalid` are no events, `late` events not used.
+    `ready` is tagged by the offset of the record that completed it; `invalid` are no events, `late` events not used.
     """
 
     partition: int
@@ -321,11 +321,11 @@ class Service:
         decode, push = self._task.decode, windower.push
         invalid: list[tuple[Record, InvalidEvent]] = []
         late: list[Record] = []
-        for place, record in enumerate(records):
+        for record in records:
             if record.value is None:
                 continue
             try:
-                if not push(decode(record), place):
+                if not push(decode(record), record.offset):
                     late.append(record)
             except InvalidEvent as error:
                 invalid.append((record, error))
@@ -336,8 +336,10 @@ class Service:
         together = batch[0].ready.concat([extended.ready for extended in batch])
         payloads = self._task.encode(together, self._predictor.predict(together))
         for partition, records, ready, invalid, late in batch:
-            for key, place in zip(ready.keys, ready.tag.tolist(), strict=True):
-                self._send(self._config.output, partition, key, next(payloads), records[place])
+            causes, facts = {record.offset: record for record in records}, self._facts(partition)
+            for key, since, offset in zip(ready.keys, ready.since.tolist(), ready.tag.tolist(), strict=True):
+                made_of = (OFFSETS, b"%d-%d" % (max(since, 0), offset))
+                self._send(self._config.output, partition, key, next(payloads), causes[offset], [*facts, made_of])
             for record, error in invalid:
                 letter = dead_letter(record, error)
                 self._send(self._config.dead_letters, partition, letter.key, letter.value, record, letter.headers)
@@ -348,6 +350,10 @@ class Service:
             failpoint.reached("producing")
             self.totals.dead_letters += len(invalid)
         self.totals.forecasts += len(together)
+
+    def _facts(self, partition: int) -> list[tuple[str, bytes]]:
+        """Headers by which each answer to a partition's records tells where it is from."""
+        return [*self._predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
 
     def _warn(self, record: Record, error: InvalidEvent) -> None:
         """The first of each kind of dead letter is worth a line."""
@@ -391,8 +397,8 @@ class Service:
 def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, tracking_uri: str) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
     stop = _stop_on_signals()
-    with closing(open_log(bootstrap)) as log, ExitStack() as stack:
-        service = _service(log, fetch(model, tracking_uri, device), model, config, device, tracking_uri, stack)
+    with ExitStack() as stack:
+        service = _service(fetch(model, tracking_uri, device), model, config, device, bootstrap, tracking_uri, stack)
         totals = service.run(stop)
     called, served = service.called, service.serving
     unused = f", {totals.late:,} late and {totals.duplicate:,} duplicate events not used"
@@ -401,15 +407,16 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
 
 
 def _service(
-    log: EventLog,
     predictor: Predictor,
     model: str,
     config: ServeConfig,
     device: Device,
+    bootstrap: str,
     tracking_uri: str,
     stack: ExitStack,
 ) -> Service:
     """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
+    log = stack.enter_context(closing(open_log(bootstrap)))
     task = task_of(predictor, config)
     config = replace(config, output=config.output or f"{config.topic}-{task.called}")
     follower = None

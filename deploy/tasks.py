@@ -27,6 +27,10 @@ class Answerable(Ready, Protocol):
     def tag(self) -> Ints:
         """(B,): what was pushed with each."""
 
+    @property
+    def since(self) -> Ints:
+        """(B,): from what was pushed with which on each was made."""
+
     @staticmethod
     def concat(parts: Sequence[Any]) -> "Answerable":
         """Several of them as one."""

@@ -107,6 +107,32 @@ def plot_verdict(
     figure.savefig(path)
 
 
+def plot_window(known: Floats, times: tuple[int, int], made: Floats, title: str, path: Path) -> None:
+    """Draws a window (n,F), and the forecast (K,) that follows it. A PNG.
+
+    `times` are when the forecast begins and how long a step is, in epoch milliseconds.
+    """
+    start, step = times
+    ms = start + step * np.arange(-len(known), len(made))
+    moments = np.array([datetime.fromtimestamp(at / 1000, UTC) for at in ms.tolist()])
+    figure = Figure(figsize=(12, 4.4), dpi=110, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    for column in range(known.shape[1]):
+        first = column == 0
+        panel.plot(
+            moments[: len(known)],
+            known[:, column],
+            color=INK if first else MUTED,
+            linewidth=1.6 if first else 1,
+            label="the window" if first else None,
+        )
+    panel.plot(moments[len(known) :], made, color=FORECAST, linewidth=2.2, label="forecast")
+    panel.set_title(title, loc="left", fontsize=10, color=INK)
+    panel.legend(frameon=False)
+    _timed(panel)
+    figure.savefig(path)
+
+
 def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, target: str, path: Path) -> None:
     """Draws what is known of up to four series, and the forecasts that follow. A PNG.
 

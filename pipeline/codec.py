@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.grid import WindowConfig
 from pipeline.reorder import BEFORE_ALL, Waiting
-from pipeline.windows import SeriesState
+from pipeline.windows import UNKNOWN, SeriesState
 
 FORMAT = 2
 PARTITION_KEY = b"partition"
@@ -54,6 +54,7 @@ class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
     times: bytes | None = None
     heard: int | None = None
     waiting: list[Waiting] = []
+    since: tuple[int, int, int] | None = None
 
 
 Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
@@ -80,6 +81,7 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
         times=state.times.astype("<i8").tobytes(),
         heard=state.heard,
         waiting=list(state.waiting),
+        since=state.since,
     )
     return _seal(SERIES_PREFIX + series.encode(), record)
 
@@ -104,6 +106,7 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
         times=times,
         heard=record.ts if record.heard is None else record.heard,
         waiting=record.waiting,
+        since=record.since or (UNKNOWN, UNKNOWN, 0),
     )
     return key.removeprefix(SERIES_PREFIX).decode(), state
 

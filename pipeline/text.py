@@ -153,6 +153,11 @@ class Texts:
     tag: Ints
     """(B,): what the caller pushed with each."""
 
+    @property
+    def since(self) -> Ints:
+        """(B,): what was pushed first of what each was made of, which is itself."""
+        return self.tag
+
     def __len__(self) -> int:
         return len(self.ids)
 

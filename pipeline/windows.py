@@ -16,7 +16,7 @@ partition, decides when they are due, and when a silent series is forgotten.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from heapq import heappop, heappush
 from typing import Any
 
@@ -40,6 +40,8 @@ __all__ = [
     "sliding_windows",
 ]
 
+UNKNOWN = -1
+"""No tag."""
 SERIES_LIMIT = 100_000
 """Series a partition may have by default."""
 
@@ -62,6 +64,8 @@ class SeriesState:
     """The latest time of any event that was used or waits, epoch milliseconds."""
     waiting: Sequence[Waiting] = ()
     """Steps that have not been released."""
+    since: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
+    """A tag from which on all n steps came, a later one, and how many steps ago that was."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +90,10 @@ class Windows:
     """(B,): what the caller pushed with the event that completed the window."""
     length: Ints
     """(B,): how many of the window's steps, the last ones, the series has had; x is zero before them."""
+    since: Ints
+    """(B,): a tag at or before those of all events of the window, of up to twice as many; UNKNOWN if there is none.
+
+    Where events wait for stream time, those that waited may have come before it."""
 
     def __len__(self) -> int:
         return len(self.series)
@@ -100,6 +108,11 @@ class Windows:
         part = slice(start, stop)
         return {"x": self.x[part], "observed": self.observed[part], "step": self.step[part]}
 
+    def part(self, start: int, stop: int) -> "Windows":
+        """Some of the windows."""
+        kept = slice(start, stop)
+        return Windows(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
+
     @staticmethod
     def concat(parts: Sequence["Windows"]) -> "Windows":
         """The windows of one or more parts, one part after the other."""
@@ -113,6 +126,7 @@ class Windows:
             series=[series for part in parts for series in part.series],
             tag=np.concatenate([part.tag for part in parts]),
             length=np.concatenate([part.length for part in parts]),
+            since=np.concatenate([part.since for part in parts]),
         )
 
 
@@ -123,6 +137,10 @@ class _Series(Row):
     step: int = -1
     ts: int = BEFORE_ALL
     heard: int = BEFORE_ALL
+    since: int = UNKNOWN
+    later: int = UNKNOWN
+    later_run: int = 0
+    """What `run` was at the tag `later`."""
 
 
 class WindowStore:
@@ -154,7 +172,7 @@ class WindowStore:
         self._silent: list[tuple[int, str]] = []
         self._wake = -BEFORE_ALL
         self._changed: dict[str, None] = {}
-        self._pending: list[tuple[int, int, int, int, int, str]] = []
+        self._pending: list[tuple[int, int, int, int, int, int, str]] = []
 
     def __len__(self) -> int:
         return len(self._series)
@@ -196,6 +214,8 @@ class WindowStore:
         name, ts, values = event
         if ahead != 1 and series.run:
             self._bridge(series, ahead, values)
+        if not series.run or series.run - series.later_run >= self._seq_len:
+            series.since, series.later, series.later_run = series.later if series.run else tag, tag, series.run
         self._rows.write(series, values, True, ts)
         elapsed = ts - series.ts
         series.ts = ts
@@ -204,7 +224,7 @@ class WindowStore:
         self._changed[name] = None
         if series.run >= self._least:
             self._rows.mark(series)
-            self._pending.append((series.step, ts, elapsed, tag, min(series.run, self._seq_len), name))
+            self._pending.append((series.step, ts, elapsed, tag, min(series.run, self._seq_len), series.since, name))
 
     def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, tag: int) -> bool:
         """Let an event wait, unless stream time has passed it already; False if its step is taken."""
@@ -266,8 +286,9 @@ class WindowStore:
     def take(self) -> Windows:
         """The windows completed since the last take, in the order of their events."""
         x, observed = self._rows.take()
-        step, ts, elapsed, tag, length, series = zip(*self._pending, strict=True) if self._pending else ((),) * 6
-        steps, times, tags, lengths = (np.array(numbers, np.int64) for numbers in (step, ts, tag, length))
+        pending = zip(*self._pending, strict=True) if self._pending else ((),) * 7
+        step, ts, elapsed, tag, length, first, series = pending
+        steps, times, tags, lengths, since = (np.array(numbers, np.int64) for numbers in (step, ts, tag, length, first))
         if self._least < self._seq_len:
             strange = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
             x[strange], observed[strange] = 0, False
@@ -277,7 +298,7 @@ class WindowStore:
         else:
             start, spacing = self._grid.after(steps, times)
         self._pending = []
-        return Windows(x, observed, steps, times, start, spacing, list(series), tags, lengths)
+        return Windows(x, observed, steps, times, start, spacing, list(series), tags, lengths, since)
 
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for one that is not here."""
@@ -293,6 +314,7 @@ class WindowStore:
             times=times,
             heard=max(found.ts, found.heard),
             waiting=self._reorder.state(series) if self._reorder else (),
+            since=(found.since, found.later, found.run - found.later_run),
         )
 
     def restore(self, series: str, state: SeriesState) -> None:
@@ -300,6 +322,8 @@ class WindowStore:
         found = self._series.get(series) or self._add(series, state.heard)
         found.step, found.ts, found.heard = state.step, state.ts, state.heard
         self._rows.fill(found, state.values, state.observed, state.times)
+        found.since, found.later, ago = state.since
+        found.later_run = found.run - ago
         if self._reorder is not None:
             self._reorder.restore(series, state.waiting)
             self._wake = min(self._wake, self._reorder.next_due)

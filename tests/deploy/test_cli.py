@@ -33,11 +33,17 @@ COMMANDS = (
     "forecast",
     "serve",
     "check",
+    "retrain",
+    "schedule",
+    "models",
+    "promote",
+    "rollback",
+    "explain",
     "generate",
     "trace",
     "demo",
 )
-WITHOUT_A_LOG = {"forecast", "generate", "trace"}
+WITHOUT_A_LOG = {"forecast", "models", "promote", "rollback", "generate", "trace"}
 FILES: dict[str, str | bytes] = {
     "hours.csv": "ts,value\n" + "\n".join(f"{START + hour * HOUR},{hour % 24}" for hour in range(20)),
     "text.csv": "ts,value\n1704067200000,much",

@@ -37,6 +37,7 @@ def windows(count: int) -> Windows:
         series=[f"pump-{number}" for number in numbers],
         tag=numbers,
         length=np.full(count, 2),
+        since=numbers,
     )
 
 
@@ -105,6 +106,7 @@ def test_a_naive_forecast_repeats_the_season_as_soon_as_there_is_one() -> None:
         series=["s", "t"],
         tag=np.zeros(2, np.int64),
         length=np.array([4, 2]),
+        since=np.zeros(2, np.int64),
     )
     about = Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
     found = [

@@ -31,6 +31,7 @@ def some(count: int, seq_len: int = 12) -> Windows:
         series=["s"] * count,
         tag=numbers,
         length=np.full(count, seq_len),
+        since=numbers,
     )
 
 
@@ -46,6 +47,7 @@ def part(windows: Windows, start: int, stop: int) -> Windows:
         series=windows.series[kept],
         tag=windows.tag[kept],
         length=windows.length[kept],
+        since=windows.since[kept],
     )
 
 

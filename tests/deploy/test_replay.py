@@ -133,8 +133,8 @@ class World:
 
 
 def unnamed(headers: Any) -> list[tuple[str, bytes]]:
-    """Headers without the one that names the topic, which differs from world to world."""
-    return [each for each in headers if each[0] != "tidecast.topic"]
+    """Headers without those that name the topic, which differs from world to world."""
+    return [each for each in headers if each[0] not in ("tidecast.topic", "tidecast.input")]
 
 
 def world(log: EventLog, predictor: Predictor, made: list[Row], **settings: Any) -> World:

@@ -101,6 +101,7 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     while len([made for made in stream.forecasts() if made.model == "tiny/1"]) <= before:
         assert time.monotonic() < deadline
         stream.send(1)
+    stream.send(2)
     total = sum(bounds.end for bounds in stream.log.bounds(stream.topic).values())
     while len(stream.forecasts()) < total - SERIES * 11:
         assert time.monotonic() < deadline
@@ -114,6 +115,28 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
         told = [each.model for each in sorted(made, key=lambda each: each.ts) if each.series == series]
         assert [label for label, _ in itertools.groupby(told)] == ["tiny/1", "tiny/2", "tiny/1"]
     whose_they_say(stream, made, models)
+    some_explain_themselves(stream, tidecast, *where)
+
+
+def some_explain_themselves(stream: Stream, tidecast: Tidecast, *where: str) -> None:
+    """The command makes forecasts of both versions again, to the bit, and refuses what is none."""
+    told: set[str] = set()
+    for partition, (start, end) in stream.log.bounds(stream.output).items():
+        for offset in (start, (start + end) // 2, end - 2):  # a transaction ends with a marker
+            ended = tidecast("explain", stream.output, partition, offset, *where, "--json")
+            if f"has no record at {offset}" in ended.stderr:
+                continue
+            assert ended.returncode == 0, ended.stderr
+            found = msgspec.json.decode(ended.stdout.splitlines()[-1])
+            assert found["same"]
+            assert found["tidecast.input"] == f"{stream.topic}/{partition}"
+            first, last = map(int, found["tidecast.offsets"].split("-"))
+            assert SERIES // PARTITIONS * 11 <= last - first <= SERIES // PARTITIONS * 24 + 2
+            assert Path(found["plot"]).is_file()
+            told.add(found["model"])
+    assert told >= {"tiny/1"}
+    ended = tidecast("explain", stream.topic, 0, 0, *where)
+    assert (ended.returncode, "it is no forecast of a service's" in ended.stderr) == (78, True)
 
 
 def whose_they_say(stream: Stream, made: list[Forecast], models: dict[str, Predictor]) -> None:
