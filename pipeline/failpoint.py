@@ -1,4 +1,4 @@
-"""Failpoints: steps of the delivery loop at which TIDECAST_FAILPOINT makes the process die, stop or wait.
+"""Failpoints: steps of delivery and retraining at which TIDECAST_FAILPOINT makes the process die, stop or wait.
 
     TIDECAST_FAILPOINT=STEP[:COUNT[:ACTION]]     at the COUNT-th time that STEP is reached
 
@@ -16,9 +16,10 @@ STEPS = (
     *("polled", "extended", "producing", "produced", "flushed", "offsets-sent", "committed"),
     *("pass-begun", "pass-sent", "pass-committed"),
     *("assigned", "restored", "replayed"),
-    *("uploaded", "registered", "challenger"),
 )
-"""In the order of the loop, of a checkpoint pass, of taking over a partition, and of a retraining's end."""
+"""In the order of the loop, of a checkpoint pass, and of taking over a partition."""
+RETRAINING = ("uploaded", "registered", "challenger")
+"""In the order of a retraining's end."""
 
 
 @dataclass(slots=True)
@@ -53,8 +54,9 @@ def parse(text: str) -> Failpoint:
         return Failpoint()
     step, count, action, *more = [*text.split(":"), *("1", "kill")[text.count(":") :]]
     known = action in {"kill", "stop", "fail"} or action.removeprefix("hold=").replace(".", "", 1).isdecimal()
-    if more or step not in STEPS or not count.isdecimal() or not known:
-        raise ValueError(f"{VARIABLE}: {text!r} is not like flushed, flushed:3 or flushed:3:hold=2; {' '.join(STEPS)}")
+    steps = (*STEPS, *RETRAINING)
+    if more or step not in steps or not count.isdecimal() or not known:
+        raise ValueError(f"{VARIABLE}: {text!r} is not like flushed, flushed:3 or flushed:3:hold=2; {' '.join(steps)}")
     return Failpoint(step, int(count), action)
 
 
