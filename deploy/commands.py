@@ -217,7 +217,7 @@ def serve(
     series, and a restart goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM
     finishes the batch in hand.
     """
-    from deploy.service import serve as run
+    from deploy.serving import serve as run
 
     if static and instance is None:
         raise ConfigError("instance: --static needs the name that this member has after a restart too")
