@@ -12,7 +12,7 @@ from rich.table import Table
 
 from deploy.config import HOME, ConfigError, window_config
 from deploy.console import say
-from deploy.messages import INPUT, OFFSETS, Forecast, encode_forecasts
+from deploy.messages import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, Forecast, encode_forecasts
 from deploy.predictor import fetch
 from model.naive import Floats
 from model.plot import plot_window
@@ -20,8 +20,6 @@ from model.spec import Card
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.log import EventLog, Record
 from pipeline.windows import Windows, WindowStore
-
-MODEL, VERSION, PROVIDER = "tidecast.model", "tidecast.version", "tidecast.provider"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from pipeline.log import Cut, Record
 from pipeline.text import Texts
 from pipeline.windows import Windows
 
+MODEL, VERSION, PROVIDER = "tidecast.model", "tidecast.version", "tidecast.provider"
+"""Headers of an answer: the sha256 of the file that made it, its label, and what of onnxruntime ran it."""
 INPUT, OFFSETS = "tidecast.input", "tidecast.offsets"
 """Headers of an answer: TOPIC/PARTITION of what it was made of, and FIRST-LAST, the offsets between which that lies."""
 

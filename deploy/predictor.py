@@ -14,6 +14,7 @@ import onnxruntime as ort
 
 from deploy.config import MODELS, ConfigError, Device
 from deploy.console import say
+from deploy.messages import MODEL, PROVIDER, VERSION
 from model.gate import UnsafeModel, check_file
 from model.registry import Registry, RegistryUnavailable, Version, sha256
 from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
@@ -56,8 +57,8 @@ class Predictor:
     @property
     def provenance(self) -> list[tuple[str, bytes]]:
         """Headers by which an answer tells what made it."""
-        facts = {"model": self.sha256, "version": self.label, "provider": self.session.get_providers()[0]}
-        return [(f"tidecast.{name}", fact.encode()) for name, fact in facts.items()]
+        facts = {MODEL: self.sha256, VERSION: self.label, PROVIDER: self.session.get_providers()[0]}
+        return [(name, fact.encode()) for name, fact in facts.items()]
 
     def predict(self, ready: Ready) -> Iterator[Outputs]:
         """The model's output (b,...) for B windows or texts in their order, in parts of up to CHUNK.
