@@ -28,6 +28,10 @@ class Watch(Callback):  # type: ignore[misc]  # another environment's
     def __init__(self, metric: str) -> None:
         self.metric, self.began, self.seen = metric, time.monotonic(), list[tuple[float, float]]()
 
+    def __deepcopy__(self, memo: object) -> "Watch":
+        """Itself: neuralforecast trains a copy of the model that it is given, and of its callbacks."""
+        return self
+
     def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
         """Called by Lightning."""
         if not trainer.sanity_checking:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands_learn import backtest, forecast, train
-from deploy.commands_models import explain, models, promote, retrain, rollback, schedule
+from deploy.commands_models import explain, models, promote, replay, retrain, rollback, schedule
 from deploy.config import (
     CONFIG_FILE,
     DEFAULT_LOG,
@@ -196,8 +196,12 @@ def serve(
         option("--short-series", "Until a series fills a window: wait, or forecast naively, so labelled as source."),
     ] = "wait",
     follow: Annotated[
-        str, option("--follow", "How often to look which version NAME or NAME@ALIAS means, and go on with that.")
+        str, option("--follow", "How soon to go on with the version that NAME or NAME@ALIAS comes to mean.")
     ] = "10s",
+    shadow: Annotated[
+        str | None,
+        option("--shadow", "A second model, as NAME@challenger, on the same windows; it answers on OUTPUT-shadow."),
+    ] = None,
     on_lost: OnLost = "fail",
     static: Annotated[
         bool, option("--static", "Keep partitions while away for a moment; --instance is then who it is.")
@@ -217,6 +221,7 @@ def serve(
     series, and a restart goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM
     finishes the batch in hand.
     """
+    from deploy.serving import Wiring
     from deploy.serving import serve as run
 
     if static and instance is None:
@@ -237,7 +242,8 @@ def serve(
         follow_s=seconds("follow", follow) or 0,
         static=static,
     )
-    finish(run(settled, model, device, bootstrap, tracking_uri), as_json)
+    wiring = Wiring(model=model, shadow=shadow, device=device, bootstrap=bootstrap, tracking_uri=tracking_uri)
+    finish(run(settled, wiring), as_json)
 
 
 @app.command()
@@ -278,7 +284,7 @@ def check(
     return os.EX_CONFIG if found["wrong"] else 0
 
 
-for _of_models in (retrain, schedule, models, promote, rollback, explain):
+for _of_models in (retrain, schedule, models, promote, rollback, replay, explain):
     app.command()(_of_models)
 
 

@@ -1,4 +1,4 @@
-"""The commands of a model's life: retrain, schedule, models, promote, rollback, explain."""
+"""The commands of a model's life: retrain, schedule, models, promote, rollback, replay, explain."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, duration, open_log
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, duration, moment, open_log
 from deploy.console import finish, say
 from deploy.options import (
     Arch,
@@ -112,13 +112,13 @@ def schedule(
 def _run(context: typer.Context) -> dict[str, object]:
     """One retraining, by the options of a command."""
     from deploy.learn import Asked, forecast_job, source_columns
-    from deploy.retrain import RetrainJob, moments
+    from deploy.retrain import RetrainJob
     from deploy.retrain import learn as run
 
     given: dict[str, Any] = context.params
     topic, data = nearer(context, topic=given["topic"], data=given["data"])
     asked = Asked.of(given | {"topic": topic, "data": data})
-    span = moments(given.get("since"), given.get("until"))
+    span = (moment("since", given.get("since")), moment("until", given.get("until")))
     job = RetrainJob(train=forecast_job(asked), start=given["start"])
     return run(job, topic, data, source_columns(asked), span, asked.bootstrap, asked.tracking_uri)
 
@@ -161,6 +161,47 @@ def rollback(
     if "/" in name or "@" in name:
         raise ConfigError(f"name: {name!r} names a version; tidecast promote makes that the champion")
     finish(run(name, tracking_uri), as_json)
+
+
+def replay(
+    context: typer.Context,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", help="NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."
+        ),
+    ],
+    topic: Annotated[str | None, option("--topic", "Replay this topic's history.")] = None,
+    data: Archive = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="From this time on, as 2026-01-31T12:00, or since so long ago, as 90d.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Up to, without, this time.")] = None,
+    series_column: SeriesColumn = None,
+    time_column: TimeColumn = None,
+    value_column: ValueColumn = None,
+    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/replays if left out.")] = None,
+    device: DeviceOption = "auto",
+    bootstrap: Bootstrap = DEFAULT_LOG,
+    tracking_uri: Tracking = DEFAULT_TRACKING,
+    as_json: Json = False,
+    settings: Settings = None,
+) -> None:
+    """Forecast a past again, by any versions, and compare what came of it.
+
+    All models forecast from the same origins, at full speed, and are scored by what happened next: a table, a picture,
+    and which of them had learned from a part of that past. No topic is written to, no group joined.
+    """
+    from deploy.learn import Asked, source_columns
+    from deploy.replay import ReplayJob
+    from deploy.replay import replay as run
+
+    topic, data = nearer(context, topic=topic, data=data)
+    columns = source_columns(
+        Asked(name="replay", series_column=series_column, time_column=time_column, value_column=value_column)
+    )
+    job = ReplayJob(models=tuple(model), since=moment("from", since), until=moment("to", until), device=device)
+    finish(run(job, topic, data, columns, bootstrap, tracking_uri, plot), as_json)
 
 
 def explain(

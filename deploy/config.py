@@ -6,9 +6,12 @@ Kafka is in variables TIDECAST_KAFKA_* and the file's table [kafka] only: a flag
 
 import os
 import re
+import time
 import tomllib
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -60,6 +63,8 @@ class ServeConfig:
     """Whether a batch's answers and its offsets are one transaction, or offsets follow acknowledged answers."""
     late_topic: str = ""
     """Where late and duplicate events go; empty: they are counted only."""
+    shadow_topic: str = ""
+    """Where a second model's answers go; empty: there is none."""
     lateness: int | None = None
     """Milliseconds of stream time for which a step waits for what is out of order; None: as the model was trained."""
     idle: int | None = None
@@ -82,8 +87,8 @@ class ServeConfig:
     """Most records taken in a micro-batch, and from one poll; four times as many from one where it is a transaction."""
 
     def __post_init__(self) -> None:
-        late = (self.late_topic,) if self.late_topic else ()
-        topics = (self.topic, self.output, self.state_topic, self.dead_letters, *late)
+        others = filter(None, (self.late_topic, self.shadow_topic))
+        topics = (self.topic, self.output, self.state_topic, self.dead_letters, *others)
         if len(set(topics)) < len(topics):
             raise ConfigError(f"output, late-topic: {', '.join(topics)} must be different topics")
         if not self.follow_s > 0:
@@ -249,6 +254,19 @@ def seconds(name: str, text: str | None) -> float | None:
     """An option's duration in seconds. Raises ConfigError."""
     milliseconds = duration(name, text)
     return None if milliseconds is None else milliseconds / 1000
+
+
+def moment(name: str, text: str | None) -> int | None:
+    """An option's time in epoch milliseconds; a duration is so long ago. Raises ConfigError."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return int(time.time() * 1000) - parse_duration(text)
+    try:
+        meant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{name}: {text!r} is no time such as 2026-01-31T12:00, no duration such as 90d") from None
+    return int((meant if meant.tzinfo else meant.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def vocabulary(written: dict[str, Any]) -> Vocabulary:

@@ -55,7 +55,7 @@ def losses(data: SlidingWindows, fitted: Fitted, serving: Predictor, cuts: Cuts)
             },
         }
         for name, each in made.items():
-            parts.setdefault(name, []).append(_loss(each, actual, observed, scale[data.series[part]]))
+            parts.setdefault(name, []).append(window_losses(each, actual, observed, scale[data.series[part]]))
     lost = {name: np.concatenate(part) for name, part in parts.items()}
     known = np.isfinite(lost["champion"])
     key = _origins(data, ends, card.input.freq)[known]
@@ -63,8 +63,11 @@ def losses(data: SlidingWindows, fitted: Fitted, serving: Predictor, cuts: Cuts)
     return ends[known][first], {name: by_origin(key, loss[known])[1] for name, loss in lost.items()}
 
 
-def _loss(made: Floats, actual: Floats, observed: npt.NDArray[np.bool_], scale: Reals) -> Reals:
-    """Each window's mean squared error in z-scores, (N,); nan where nothing of its horizon was observed."""
+def window_losses(made: Floats, actual: Floats, observed: npt.NDArray[np.bool_], scale: Reals) -> Reals:
+    """Each window's mean squared error (N,) in z-scores; nan where nothing of its horizon was observed.
+
+    Of forecasts and truth (N,K,O), what of it was observed, and each window's scale (N,O).
+    """
     error = np.where(observed, ((made.astype(np.float64) - actual) / scale[:, None]) ** 2, 0.0)
     count = observed.sum(axis=(1, 2))
     lost: Reals = np.divide(error.sum(axis=(1, 2)), count, out=np.full(len(error), np.nan), where=count > 0)

@@ -32,11 +32,14 @@ class Follower:
         every_s: float,
         say: Callable[[str], None],
     ) -> None:
-        """`reference` is NAME or NAME@ALIAS, `serving` what it means now."""
+        """`reference` is NAME or NAME@ALIAS, `serving` what it means now; what it means next takes over within
+        `every_s`, for which it is looked up twice in that time.
+        """
         self._reference, self._device, self._every_s, self._say = reference, device, every_s, say
         self._registry = Registry(tracking_uri)
         self._label, self._card, self._path = serving.label, serving.card, serving.path
         self._refused, self._lost = "", False
+        self._tried = {serving.sha256}
         self._ready: SimpleQueue[Predictor] = SimpleQueue()
         self._closed = threading.Event()
         threading.Thread(target=self._follow, name="follower", daemon=True).start()
@@ -53,7 +56,7 @@ class Follower:
         self._closed.set()
 
     def _follow(self) -> None:
-        while not self._closed.wait(self._every_s):
+        while not self._closed.wait(self._every_s / 2):
             try:
                 self._look()
             except RegistryUnavailable as error:
@@ -88,12 +91,13 @@ class Follower:
 
     def _checked(self, version: Version) -> Predictor:
         path = self._registry.download(version, MODELS)
-        if reason := refusal(path, self._path):
+        if version.sha256 not in self._tried and (reason := refusal(path, self._path)):
             raise Refused(reason)
         made = load(path, version.label, self._device)
         if reason := misfit(made.card, self._card):
             raise Refused(f"{reason}: that takes a restart")
         list(made.predict(Made(made)))
+        self._tried.add(made.sha256)
         return made
 
     def _alert(self, about: str, line: str) -> None:

@@ -5,9 +5,7 @@ then moves an alias. What is learned from lies before what is judged on.
 """
 
 import json
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -36,7 +34,6 @@ from model.registry import CHALLENGER, JOB, PROMOTED, Overtaken, Registry, Versi
 from model.spec import Card, InputSpec, read_card
 from model.verdict import Verdict, judge, needed
 from pipeline import failpoint
-from pipeline.grid import parse_duration
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
@@ -92,23 +89,6 @@ def learn(
         job = replace(job, train=replace(job.train, features=features))
     history = read_history(bootstrap, topic, data, columns, job.train.freq, span)
     return retrain(history, job, registry)
-
-
-def moments(since: str | None, until: str | None) -> tuple[int | None, int | None]:
-    """A span of time in epoch milliseconds; `since` may be a duration up to now. Raises ConfigError."""
-    return _moment_of("since", since), _moment_of("until", until)
-
-
-def _moment_of(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    with suppress(ValueError):
-        return int(time.time() * 1000) - parse_duration(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{name}: {text!r} is no time such as 2026-01-31T12:00, no duration such as 90d") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _retrained(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:

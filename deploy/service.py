@@ -30,6 +30,7 @@ from deploy.config import ConfigError, ServeConfig
 from deploy.follow import Follower
 from deploy.messages import INPUT, OFFSETS, dead_letter
 from deploy.predictor import Predictor
+from deploy.shadow import Shadow
 from deploy.tasks import Answerable, Task, Windower, task_of
 from deploy.watchdog import Standstill, Watchdog
 from pipeline import checkpoint, failpoint
@@ -134,12 +135,13 @@ class Service:
         config: ServeConfig,
         say: Callable[[str], None],
         follower: Follower | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """Make the topics that are missing, fence a predecessor of the same instance, then join the group.
 
-        A follower brings other models to go on with.
+        A follower brings other models to go on with, a shadow answers beside them.
         """
-        self._follower = follower
+        self._follower, self._shadow = follower, shadow
         self.totals = Totals()
         self._log, self._predictor, self._task, self._config, self._say = log, predictor, task, config, say
         self._owned: dict[int, Partition] = {}
@@ -161,7 +163,8 @@ class Service:
         with suppress(NotPermitted):  # to read a topic's settings is a right of its own
             if self._log.policy(config.topic).compacted:
                 raise ConfigError(f"{config.topic} is compacted: events vanish from it, so windows would have holes")
-        for topic in filter(None, (config.output, config.dead_letters, config.late_topic, config.state_topic)):
+        others = (config.dead_letters, config.late_topic, config.shadow_topic, config.state_topic)
+        for topic in filter(None, (config.output, *others)):
             count = self._log.create_topic(topic, self._count, compacted=topic == config.state_topic)
             if count < self._count:
                 raise ConfigError(f"{topic} has {count} partitions, and {config.topic} {self._count}")
@@ -209,6 +212,8 @@ class Service:
             self._predictor, self._task = made, task_of(made, self._config)
             self.totals.swaps += 1
             self._say(f"{made.label} serves now, on {made.device}")
+        if self._shadow:
+            self._shadow.follow()
 
     def _poll(self) -> Poll:
         with self._watched("poll"):
@@ -333,11 +338,10 @@ class Service:
         """Predict what all partitions have ready together, and send what came of the batch."""
         together = batch[0].ready.concat([extended.ready for extended in batch])
         payloads = self._task.encode(together, self._predictor.predict(together))
-        for partition, records, ready, invalid, late in batch:
-            causes, facts = {record.offset: record for record in records}, self._facts(partition)
-            for key, since, offset in zip(ready.keys, ready.since.tolist(), ready.tag.tolist(), strict=True):
-                made_of = (OFFSETS, b"%d-%d" % (max(since, 0), offset))
-                self._send(self._config.output, partition, key, next(payloads), causes[offset], [*facts, made_of])
+        self._answer(self._config.output, batch, payloads, self._predictor)
+        if self._shadow and (beside := self._shadow.answers(together)) and self._shadow.predictor:
+            self._answer(self._config.shadow_topic, batch, iter(beside), self._shadow.predictor)
+        for partition, _, _, invalid, late in batch:
             for record, error in invalid:
                 letter = dead_letter(record, error)
                 self._send(self._config.dead_letters, partition, letter.key, letter.value, record, letter.headers)
@@ -345,13 +349,18 @@ class Service:
             for record in late if self._config.late_topic else ():
                 letter = dead_letter(record, LATE)
                 self._send(self._config.late_topic, partition, letter.key, letter.value, record, letter.headers)
-            failpoint.reached("producing")
             self.totals.dead_letters += len(invalid)
         self.totals.forecasts += len(together)
 
-    def _facts(self, partition: int) -> list[tuple[str, bytes]]:
-        """Headers by which each answer to a partition's records tells where it is from."""
-        return [*self._predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
+    def _answer(self, topic: str, batch: Sequence[Extended], payloads: Iterator[bytes], by: Predictor) -> None:
+        """Send a model's answers, each with headers by which it tells what made it and what of."""
+        for partition, records, ready, _, _ in batch:
+            causes = {record.offset: record for record in records}
+            facts = [*by.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
+            for key, since, offset in zip(ready.keys, ready.since.tolist(), ready.tag.tolist(), strict=True):
+                made_of = (OFFSETS, b"%d-%d" % (max(since, 0), offset))
+                self._send(topic, partition, key, next(payloads), causes[offset], [*facts, made_of])
+            failpoint.reached("producing")
 
     def _warn(self, record: Record, error: InvalidEvent) -> None:
         """The first of each kind of dead letter is worth a line."""

@@ -1,23 +1,42 @@
 """`tidecast serve`: a service with its log, its model and who follows that, until it is told to stop."""
 
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from threading import Event as Flag
 
-from deploy.config import Device, ServeConfig, open_log
+from deploy.config import ConfigError, Device, ServeConfig, open_log
 from deploy.console import say
 from deploy.follow import Follower
 from deploy.predictor import Predictor, fetch
 from deploy.service import Service
+from deploy.shadow import Shadow
 from deploy.tasks import task_of
 
 
-def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, tracking_uri: str) -> dict[str, object]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What a service is connected to."""
+
+    model: str
+    """NAME or NAME@ALIAS, which is followed; NAME/VERSION or a file.onnx."""
+    shadow: str | None = None
+    """A second model on the same windows, as NAME@ALIAS or NAME/VERSION."""
+    device: Device = "auto"
+    bootstrap: str
+    tracking_uri: str
+
+    def __post_init__(self) -> None:
+        if self.shadow and self.shadow.endswith(".onnx"):
+            raise ConfigError("shadow: give NAME@ALIAS or NAME/VERSION of the registry")
+
+
+def serve(config: ServeConfig, wiring: Wiring) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
     stop = _stop_on_signals()
     with ExitStack() as stack:
-        service = _service(fetch(model, tracking_uri, device), model, config, device, bootstrap, tracking_uri, stack)
+        service = _service(fetch(wiring.model, wiring.tracking_uri, wiring.device), config, wiring, stack)
         totals = service.run(stop)
     called, served = service.called, service.serving
     unused = f", {totals.late:,} late and {totals.duplicate:,} duplicate events not used"
@@ -25,24 +44,24 @@ def serve(config: ServeConfig, model: str, device: Device, bootstrap: str, track
     return {"model": served.label, "device": served.device, "output": service.output, **asdict(totals)}
 
 
-def _service(
-    predictor: Predictor,
-    model: str,
-    config: ServeConfig,
-    device: Device,
-    bootstrap: str,
-    tracking_uri: str,
-    stack: ExitStack,
-) -> Service:
+def _service(predictor: Predictor, config: ServeConfig, wiring: Wiring, stack: ExitStack) -> Service:
     """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
-    log = stack.enter_context(closing(open_log(bootstrap)))
+
+    def follower(reference: str, say: Callable[[str], None]) -> Follower:
+        made = Follower(reference, wiring.tracking_uri, wiring.device, predictor, config.follow_s, say)
+        stack.callback(made.close)
+        return made
+
+    log = stack.enter_context(closing(open_log(wiring.bootstrap)))
     task = task_of(predictor, config)
-    config = replace(config, output=config.output or f"{config.topic}-{task.called}")
-    follower = None
-    if "/" not in model and not model.endswith(".onnx"):
-        follower = Follower(model, tracking_uri, device, predictor, config.follow_s, say)
-        stack.callback(follower.close)
-    service = Service(log, predictor, task, config, say, follower)
+    output = config.output or f"{config.topic}-{task.called}"
+    config = replace(config, output=output, shadow_topic=f"{output}-shadow" if wiring.shadow else "")
+    fixed = "/" in wiring.model or wiring.model.endswith(".onnx")
+    followed = None if fixed else follower(wiring.model, say)
+    shadow = None
+    if wiring.shadow:
+        shadow = Shadow(follower(wiring.shadow, lambda line: say(f"shadow: {line}")), config, say)
+    service = Service(log, predictor, task, config, say, followed, shadow)
     say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     say(f"{predictor.label} on {predictor.device}: {predictor.because}")
     return service

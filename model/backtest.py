@@ -64,8 +64,7 @@ def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:
 
     Raises ValueError if there is none to train on, or none to validate on.
     """
-    ends = data.ends[data.ends + horizon < len(data.ts)]
-    ends = ends[data.run[ends] == data.run[ends + horizon]]
+    ends = scored(data, horizon)
     first, last = data.ts[ends + 1], data.ts[ends + horizon]
     train = ends[last < cuts.validation]
     validation = ends[(first >= cuts.validation) & (last < cuts.test)]
@@ -76,6 +75,13 @@ def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:
             f"train on (seq_len {data.seq_len}, horizon {horizon}), and {horizon} more to validate on"
         )
     return Split(train, validation, ends[first >= cuts.test], cuts)
+
+
+def scored(data: WindowData, horizon: int) -> Rows:
+    """The rows in which windows end whose whole horizon lies in their run."""
+    ends = data.ends[data.ends + horizon < len(data.ts)]
+    whole: Rows = ends[data.run[ends] == data.run[ends + horizon]]
+    return whole
 
 
 def series_scale(data: WindowData, columns: Sequence[int], before: int) -> npt.NDArray[np.float64]:

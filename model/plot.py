@@ -19,6 +19,7 @@ from model.series import WindowData
 from model.train import Epoch
 from model.verdict import LEAST_GAIN, Verdict
 
+Reals = npt.NDArray[np.float64]
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 FORECAST, NAIVE = "#0b69c7", "#e07a1f"
 PANELS = 4
@@ -77,9 +78,7 @@ def plot_backtest(
     figure.savefig(path)
 
 
-def plot_verdict(
-    verdict: Verdict, ts: Rows, losses: Mapping[str, npt.NDArray[np.float64]], title: str, path: Path
-) -> None:
+def plot_verdict(verdict: Verdict, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
     """Draws what challenger, champion and naive forecasts lost over the time judged, and how sure the gain is. A PNG.
 
     `ts` (T,) are the origins in epoch milliseconds, `losses` (T,) mean squared errors in z-scores.
@@ -104,6 +103,30 @@ def plot_verdict(
     gain.set_title("gain in percent; promoted if all of it is right of the line", loc="left", fontsize=10, color=INK)
     _plain(gain)
     figure.suptitle(f"{title}: {verdict.decision}", color=INK)
+    figure.savefig(path)
+
+
+def plot_replay(
+    ts: Rows, over_time: Mapping[str, Reals], by_step: Mapping[str, Sequence[float]], title: str, path: Path
+) -> None:
+    """Draws several forecasters' mean squared errors, in z-scores, over the time replayed and by steps ahead. A PNG.
+
+    `ts` (T,) are times in epoch milliseconds, `over_time` (T,) errors, nan where nothing was forecast.
+    """
+    figure = Figure(figsize=(12, 6), dpi=110, layout="constrained", facecolor="white")
+    when, ahead = figure.subplots(2, 1)
+    times = np.array([datetime.fromtimestamp(ms / 1000, UTC) for ms in ts.tolist()])
+    for name, values in over_time.items():
+        known = np.isfinite(values)
+        when.plot(times[known], values[known], label=name, linewidth=1.6)
+    for steps in by_step.values():
+        ahead.plot(range(1, len(steps) + 1), steps, linewidth=1.6)
+    for panel, heading in ((when, "over time"), (ahead, "by steps ahead")):
+        panel.set_title(f"mean squared error in z-scores, {heading}", loc="left", fontsize=10, color=INK)
+    _timed(when)
+    _plain(ahead)
+    figure.suptitle(title, color=INK)
+    figure.legend(loc="outside lower center", ncols=len(over_time), frameon=False)
     figure.savefig(path)
 
 

@@ -109,8 +109,13 @@ OnStep = Callable[[int, int, list[Epoch]], object]
 
 @contextmanager
 def repeatable(config: TrainConfig) -> Iterator[torch.device]:
-    """The config's seed, threads and device, for as long as this lasts. Raises ValueError for a GPU not there."""
+    """The config's seed, threads and device, for as long as this lasts.
+
+    Raises ValueError for a GPU that is not there, and for a processor that does not know bfloat16 where it is asked to.
+    """
     device, threads = choose_device(config.device), torch.get_num_threads()
+    if config.bf16 and device.type == "cpu" and not knows_bf16():
+        raise ValueError("bf16: this processor does not know bfloat16")
     team.join(device)
     torch.set_num_threads(config.threads)
     try:
@@ -119,6 +124,11 @@ def repeatable(config: TrainConfig) -> Iterator[torch.device]:
             yield device
     finally:
         torch.set_num_threads(threads)
+
+
+def knows_bf16() -> bool:
+    """Whether LSTMs can be computed in bfloat16 on this machine's processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def choose_device(name: str) -> torch.device:

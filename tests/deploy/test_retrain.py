@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from deploy.retrain import Busy, RetrainJob, moments, retrain
+from deploy.retrain import Busy, RetrainJob, retrain
 from deploy.training import TrainJob, train
 from model.forecasting import ForecastConfig
 from model.registry import Registry
@@ -166,12 +166,3 @@ def test_killed_anywhere_the_next_attempt_yields_one_clean_version(
     experiment = client.get_experiment_by_name("tides")
     assert experiment is not None
     assert len(client.search_runs([experiment.experiment_id])) == 2
-
-
-def test_times_and_durations_make_a_span() -> None:
-    assert moments("2026-01-31T12:00", "2026-02-01T00:00+01:00") == (1_769_860_800_000, 1_769_900_400_000)
-    since, until = moments("90d", None)
-    assert since is not None
-    assert until is None
-    with pytest.raises(Exception, match="since: 'soon' is no time"):
-        moments("soon", None)

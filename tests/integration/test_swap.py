@@ -118,6 +118,41 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     some_explain_themselves(stream, tidecast, *where)
 
 
+def test_a_shadow_answers_beside_the_model_that_serves(
+    stream: Stream, log_address: str, start_tidecast: Start, tmp_path: Path, fresh: Fresh
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    registry, run = Registry(uri), tmp_path / "run"
+    run.mkdir()
+    for _ in range(2):
+        tiny_model(run / "model.onnx")
+        registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
+    where = ("--bootstrap", log_address, "--tracking-uri", uri)
+    names = ("--topic", stream.topic, "--group", fresh("group"), "--model", "tiny@champion")
+    beside = ("--shadow", "tiny@challenger", "--follow", "100ms", "--guarantee", "exactly-once", "--json")
+    stream.send(20)
+    service = start_tidecast("serve", *names, *where, *beside)
+    stream.until("tiny/1")
+    registry.call(registry.resolve("tiny/2"), "challenger")
+    shadow = Stream(stream.log, stream.topic)
+    shadow.output = f"{stream.output}-shadow"
+    deadline = time.monotonic() + 60
+    while not (told := shadow.forecasts()):
+        assert time.monotonic() < deadline
+        stream.send(1)
+    service.terminate()
+    _, err = service.communicate(timeout=60)
+    assert service.returncode == 0, err
+    assert "shadow: alert: tiny/1 goes on: " in err, "before there was a challenger"
+    assert f"tiny/2 is the shadow now, on {shadow.output}" in err
+    served = {(each.series, each.ts): each for each in stream.forecasts()}
+    assert {each.model for each in served.values()} == {"tiny/1"}
+    assert {each.model for each in told} == {"tiny/2"}
+    for each in told:
+        assert served[each.series, each.ts].forecast != each.forecast
+    shadow.close()
+
+
 def some_explain_themselves(stream: Stream, tidecast: Tidecast, *where: str) -> None:
     """The command makes forecasts of both versions again, to the bit, and refuses what is none."""
     told: set[str] = set()

@@ -11,7 +11,7 @@ from model.forecasting import Fitted, ForecastConfig, fit, forecast
 from model.lstm import build
 from model.series import WindowData
 from model.spec import InputSpec, OutputSpec
-from model.train import choose_device
+from model.train import choose_device, knows_bf16
 from pipeline.windows import WindowConfig, sliding_windows
 
 MakeData = Callable[..., WindowData]
@@ -114,6 +114,18 @@ def test_nothing_after_the_cut_reaches_the_weights(make_data: MakeData, wave_dat
     assert weights(train(replace(wave_data, values=values), replace(QUICK, epochs=1))) == weights(first)
 
 
+def test_what_is_solved_at_once_learns_from_validation_when_that_has_chosen(wave_data: Any) -> None:
+    config = replace(QUICK, arch="linear")
+    chosen, last = train(wave_data, replace(config, refit=False)), train(wave_data, config)
+    assert chosen.card.metrics == last.card.metrics
+    assert weights(chosen) != weights(last)
+    values = wave_data.values.copy()
+    values[wave_data.ts >= chosen.split.cuts.validation] *= -3
+    changed = replace(wave_data, values=values)
+    assert weights(train(changed, config)) != weights(last)
+    assert {weights(train(changed, replace(config, refit=False)))["weights"]} == {weights(chosen)["weights"]}
+
+
 def test_filled_targets_do_not_train(wave_data: Any) -> None:
     # No window looks at the last rows before the cut: they are only targets, of windows that end before them.
     cut = train(wave_data).split.cuts.validation
@@ -154,6 +166,10 @@ def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
 
 
 def test_half_the_bits_learn_about_the_same(wave_data: Any) -> None:
+    if not knows_bf16():
+        with pytest.raises(ValueError, match="bf16: this processor does not know bfloat16"):
+            train(wave_data, replace(QUICK, bf16=True))
+        return
     whole, half = (train(wave_data, replace(QUICK, bf16=bf16)) for bf16 in (False, True))
     assert weights(half) != weights(whole)
     assert half.card.metrics["validation_mse"] == pytest.approx(whole.card.metrics["validation_mse"], rel=0.2)

@@ -1,0 +1,13 @@
+# An MLflow server that can use PostgreSQL, of the version that training has.
+#   docker build -f docker/mlflow.Dockerfile -t tidecast-mlflow .
+FROM python:3.11-slim
+COPY requirements.lock /tmp/requirements.lock
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m pip install --disable-pip-version-check -c /tmp/requirements.lock mlflow psycopg2-binary==2.9.11 && \
+    useradd --uid 10001 --create-home --home-dir /var/lib/mlflow mlflow && \
+    install -d -o mlflow -g mlflow /var/lib/mlflow/artifacts
+ENV MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+USER 10001:10001
+WORKDIR /var/lib/mlflow
+ENTRYPOINT ["mlflow", "server"]

@@ -1,0 +1,19 @@
+# Serving: onnxruntime and a Kafka client, neither torch nor polars, as a user without rights.
+#   docker build -f docker/serving.Dockerfile -t tidecast-serving .
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/tidecast && \
+    /opt/tidecast/bin/python -m pip install --disable-pip-version-check -c requirements.lock .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/tidecast tidecast
+COPY --from=build /opt/tidecast /opt/tidecast
+ENV PATH=/opt/tidecast/bin:$PATH \
+    PYTHONUNBUFFERED=1
+USER 10001:10001
+# Downloaded models are kept in .tidecast here: give it a volume, and a start needs no registry.
+WORKDIR /var/lib/tidecast
+ENTRYPOINT ["tidecast"]
+CMD ["--help"]
