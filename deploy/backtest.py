@@ -138,8 +138,7 @@ def judge(history: History, job: BacktestJob) -> Judged:
     runs = []
     for seed in range(job.train.config.seed, job.train.config.seed + job.seeds):
         with watched(in_words) as on_step:
-            config = replace(job.train.config, seed=seed, refit=job.protocol == "rolling")
-            fitted = fit(data, inputs, outputs, config, job.train.name, on_step, cuts)
+            fitted = fit(data, inputs, outputs, replace(job.train.config, seed=seed), job.train.name, on_step, cuts)
         runs.append((fitted, model_scores(fitted, data, test, by)))
     naive = naive_scores(data, test, horizon, columns, freq, by)
     return Judged(data, test, runs, naive, beside(data, runs[0][0], test, by) if job.statistical else None)

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
-from model.members import Source, Trained, learn_on, numbered, side_by_side
+from model.members import Source, Trained, numbered, side_by_side
 from model.naive import Rows, calendar_cycles, seasonal_lags, step_length
 from model.scores import Yardstick
 from model.series import WindowData, Windows
@@ -48,8 +48,6 @@ class ForecastConfig(TrainConfig):
     """Windows in an epoch and in its validation, at most: of more it is a sample."""
     validation: float = 1 / 7
     """The share of the data, last in time, that validates."""
-    refit: bool = True
-    """Whether what is solved at once, and not in steps, learns from the validation part too when that has chosen."""
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
@@ -160,8 +158,6 @@ def fit(
         trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
         model, card = _blended(trained, card)
         validation = float(sources[0].errors(model.to(device).eval()).double().square().mean())
-        for each in trained if config.refit else ():
-            learn_on(each, sources[0])
         model.cpu()
     history = numbered(each.history for each in trained)
     best = kept(history, config)

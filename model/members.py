@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from threading import Lock
 
 import numpy as np
@@ -36,8 +36,6 @@ class Trained:
     history: list[Epoch]
     errors: Tensor
     """On validation, (T,), in z-scores."""
-    penalty: int | None = None
-    """Of a linear network: the place, among those tried, of the penalty that was best on validation."""
 
 
 class Source:
@@ -48,7 +46,6 @@ class Source:
         self._train, self._order = torch.from_numpy(parts.train), torch.Generator().manual_seed(seed)
         self._count = min(len(parts.train), most)
         self._even = _evenly(self._train, self._count)
-        self._known = _evenly(torch.from_numpy(np.concatenate([parts.train, parts.validation])), most)
         self._validation = _evenly(torch.from_numpy(parts.validation), max(1, min(most, _EVALUATED // horizon)))
         self.steps = -(-self._count // size)
 
@@ -64,10 +61,6 @@ class Source:
     def even(self) -> Iterator[Batch]:
         """The training windows in order; of many an even sample."""
         return self._batches(self._even, _BATCH)
-
-    def known(self) -> Iterator[Batch]:
-        """The training and validation windows; of many an even sample."""
-        return self._batches(self._known, _BATCH)
 
     @torch.no_grad()
     def errors(self, model: Forecaster, trained: bool = False) -> Tensor:
@@ -116,7 +109,7 @@ def side_by_side(members: list[Member], sources: list[Source], config: TrainConf
         torch.set_num_threads(config.threads)
         model, source = Forecaster([members[place]], [1.0]).to(device), sources[place]
         if place not in lstms:
-            return _solved(place, members[place], model, source)
+            return Trained(place, members[place], [_solve(model, source)], source.errors(model))
         seconds = share(place)
         if seconds is not None and seconds <= 0:
             return None
@@ -135,27 +128,18 @@ def side_by_side(members: list[Member], sources: list[Source], config: TrainConf
         pool.shutdown(cancel_futures=True)
 
 
-def _solved(place: int, member: Member, model: Forecaster, source: Source) -> Trained:
+def _solve(model: Forecaster, source: Source) -> Epoch:
     """What needs no steps: a linear network gets its best weights on validation."""
-    begun, penalty = time.perf_counter(), None
+    begun, (member,) = time.perf_counter(), model.members
+    assert isinstance(member, Member)
     if isinstance(member.network, LinearNetwork):
         tried: list[tuple[float, Tensor]] = []
         for weights in solutions(member, source.even):
             member.network.weight.data = weights
             tried.append((_mse(source.errors(model)), weights))
-        penalty = min(range(len(tried)), key=lambda number: tried[number][0])
-        member.network.weight.data = tried[penalty][1]
-    errors, seconds = source.errors(model), time.perf_counter() - begun
-    train = _mse(source.errors(model, trained=True))
-    epoch = Epoch(number=1, train_loss=train, validation_loss=_mse(errors), seconds=seconds)
-    return Trained(place, member, [epoch], errors, penalty)
-
-
-def learn_on(trained: Trained, source: Source) -> None:
-    """Let a linear network learn from the validation windows too, with the penalty that they have chosen."""
-    if isinstance(trained.member.network, LinearNetwork) and trained.penalty is not None:
-        weights = islice(solutions(trained.member, source.known), trained.penalty, None)
-        trained.member.network.weight.data = next(weights)
+        _, member.network.weight.data = min(tried, key=lambda each: each[0])
+    train, validation = (_mse(source.errors(model, trained=trained)) for trained in (True, False))
+    return Epoch(number=1, train_loss=train, validation_loss=validation, seconds=time.perf_counter() - begun)
 
 
 def _mse(errors: Tensor) -> float:

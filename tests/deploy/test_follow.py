@@ -1,5 +1,6 @@
 """Another version takes over while a service runs, or is refused and the old one goes on."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnx
 import onnx.parser
 import pytest
 import torch
+from onnxruntime import InferenceSession
 
 from deploy.config import MODELS
 from deploy.follow import Follower
@@ -148,6 +150,20 @@ def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World)
     assert world.taken().label == "tiny/2"
     assert world.registry.rollback("tiny").label == "tiny/1"
     assert world.taken().label == "tiny/1"
+
+
+def test_a_model_that_was_replaced_is_let_go(world: World) -> None:
+    def sessions() -> int:
+        gc.collect()
+        return sum(type(each) is InferenceSession for each in gc.get_objects())
+
+    serving, before = None, sessions()
+    versions = [world.registry.resolve("tiny/1"), world.register(world.file(seed=1))]
+    for number in range(1, 6):
+        world.registry.promote(versions[number % 2])
+        serving = world.taken()
+        assert serving.label == versions[number % 2].label
+        assert sessions() - before == 1
 
 
 def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(

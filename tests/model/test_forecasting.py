@@ -114,18 +114,6 @@ def test_nothing_after_the_cut_reaches_the_weights(make_data: MakeData, wave_dat
     assert weights(train(replace(wave_data, values=values), replace(QUICK, epochs=1))) == weights(first)
 
 
-def test_what_is_solved_at_once_learns_from_validation_when_that_has_chosen(wave_data: Any) -> None:
-    config = replace(QUICK, arch="linear")
-    chosen, last = train(wave_data, replace(config, refit=False)), train(wave_data, config)
-    assert chosen.card.metrics == last.card.metrics
-    assert weights(chosen) != weights(last)
-    values = wave_data.values.copy()
-    values[wave_data.ts >= chosen.split.cuts.validation] *= -3
-    changed = replace(wave_data, values=values)
-    assert weights(train(changed, config)) != weights(last)
-    assert {weights(train(changed, replace(config, refit=False)))["weights"]} == {weights(chosen)["weights"]}
-
-
 def test_filled_targets_do_not_train(wave_data: Any) -> None:
     # No window looks at the last rows before the cut: they are only targets, of windows that end before them.
     cut = train(wave_data).split.cuts.validation
