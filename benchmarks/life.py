@@ -1,6 +1,6 @@
 """The life of a model under load: three retrainings, swaps, a rollback, and a registry that is away, all counted.
 
-    python benchmarks/life.py            needs $KAFKA_HOME, PostgreSQL's server programs and psycopg2
+    python benchmarks/life.py            needs $KAFKA_HOME, PostgreSQL's server programs
 
 A broker of its own, an MLflow server on a PostgreSQL of its own, and one `tidecast serve` that gets 2,000 records a
 second. The stream changes its ways before the third retraining. Latency is from handing an event to the producer until
@@ -51,7 +51,7 @@ RECIPE = ("--arch", "segment", "--hidden", "32", "--epochs", "6")
 def postgres() -> Iterator[str]:
     """The address of a PostgreSQL of its own; it refuses root, so root runs it as the user `postgres`."""
     found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
-    programs = Path(found or sys.exit("PostgreSQL's initdb is not installed")).parent
+    programs = Path(found or sys.exit("PostgreSQL is not installed: there is no initdb")).parent
     user = pwd.getpwnam("postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name)
     with tempfile.TemporaryDirectory() as folder:
         os.chown(folder, user.pw_uid, user.pw_gid)
