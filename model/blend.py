@@ -9,6 +9,9 @@ from model.naive import seasonal_lags
 from model.spec import InputSpec, OutputSpec, Setting
 
 MAX_SEGMENT = 48
+MANY = 1_000_000
+"""Windows to train on, from which on there is one LSTM for each location: what is left of them is better spent on
+steps, and every one of them costs time wherever so many windows are forecast."""
 ROUNDS = 20
 """Picks of the greedy selection; a weight there is a multiple of one over it."""
 LEAST = 0.03
@@ -18,11 +21,16 @@ Reals = npt.NDArray[np.float64]
 
 
 def recipe(
-    inputs: InputSpec, outputs: OutputSpec, network: Mapping[str, Setting], cycles: Sequence[str] = ()
+    inputs: InputSpec,
+    outputs: OutputSpec,
+    network: Mapping[str, Setting],
+    cycles: Sequence[str] = (),
+    windows: int = 0,
 ) -> tuple[dict[str, Setting], ...]:
     """The networks that are tried for windows of this length and spacing.
 
-    `network` is what the LSTMs share, `cycles` those of the calendar that the data holds twice and a window does not.
+    `network` is what the LSTMs share, `cycles` those of the calendar that the data holds twice and a window does not,
+    `windows` how many there are to train on.
     """
     seq_len = inputs.seq_len
     lags = sorted(seasonal_lags(inputs.freq).values())
@@ -31,8 +39,10 @@ def recipe(
     segment = season if 1 < season <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, outputs.horizon))
     shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
     shared = {"arch": "segment", **network, "segment": segment}
-    lstms = tuple({**shared, **own} for own in _lstms(seasons, shorter, cycles))
-    return (*lstms, *_baselines(season, shorter))
+    kinds = list(_lstms(seasons, shorter, cycles))
+    if windows >= MANY:
+        kinds = list({kind["location"]: kind for kind in reversed(kinds)}.values())[::-1]
+    return (*({**shared, **own} for own in kinds), *_baselines(season, shorter))
 
 
 def _baselines(season: int, shorter: list[int]) -> Iterator[dict[str, Setting]]:

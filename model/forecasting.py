@@ -98,13 +98,15 @@ class Fitted:
         )
 
 
-def forecast_card(inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str, span: int = 0) -> Card:
-    """The card of a model that has not been trained yet; `span` is how many steps its history is long."""
+def forecast_card(
+    inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str, span: int = 0, windows: int = 0
+) -> Card:
+    """The card of a model that is not trained yet, on a history of `span` steps with so many windows to train on."""
     if config.arch == BLEND:
         settings: dict[str, Setting] = {}
         seen, learnt = (steps * step_length(inputs.freq) // 2 for steps in (inputs.seq_len, span))
         cycles = [cycle for cycle, length in calendar_cycles(inputs.freq).items() if seen < length <= learnt]
-        members = recipe(inputs, outputs, config.network(), cycles)
+        members = recipe(inputs, outputs, config.network(), cycles, windows)
     else:
         settings, members = config.settings(inputs, outputs), ()
     return Card(
@@ -142,7 +144,7 @@ def fit(
     """
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
     learnt = data.step[data.ts < parts.cuts.validation]
-    card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)))
+    card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
         windows = Windows(data, outputs.horizon, card.target_columns, scale, device)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.blend import recipe, weigh
+from model.blend import MANY, recipe, weigh
 from model.forecasting import ForecastConfig, forecast_card
 from model.lstm import Calendar, build
 from model.naive import calendar_cycles, step_length
@@ -43,6 +43,14 @@ def test_a_cycle_that_was_seen_twice_and_no_window_holds_twice_is_told_to_a_netw
     for freq in (None, "1y"):
         plain = msgspec.structs.replace(inputs, freq=freq)
         assert forecast_card(plain, outputs, config, "m", 9999).input.inputs == ("x",)
+
+
+def test_of_a_great_many_windows_there_is_an_lstm_for_each_location() -> None:
+    inputs, outputs, network = InputSpec(seq_len=48, freq="1h"), OutputSpec(horizon=24), {"hidden": 8}
+    all_, few = (recipe(inputs, outputs, network, windows=windows) for windows in (MANY - 1, MANY))
+    assert [each["location"] for each in few if each["arch"] == "segment"] == ["last", "mean", "season"]
+    assert [each for each in all_ if each in few] == list(few)
+    assert [each for each in few if each["arch"] != "segment"] == [each for each in all_ if each["arch"] != "segment"]
 
 
 @pytest.mark.parametrize(
