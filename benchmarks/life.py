@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -30,7 +31,8 @@ from urllib.request import urlopen
 
 import msgspec
 import numpy as np
-from kafka import KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.admin import ConfigResource
 from serving import ROOT, broker, say
 
 from deploy.explain import explained
@@ -258,7 +260,8 @@ class Life:
         began = time.monotonic()
         time.sleep(STEADY_S)
         latencies = self.reader.latencies(began, time.monotonic())
-        self.found["steady"] = {"records_per_s": round(len(latencies) / STEADY_S), "p99_ms": p99(latencies)}
+        median, rate = round(float(np.median(latencies)), 1), round(len(latencies) / STEADY_S)
+        self.found["steady"] = {"records_per_s": rate, "median_ms": median, "p99_ms": p99(latencies)}
         say(f"steady: {self.found['steady']}")
 
     def retrainings(self) -> None:
@@ -266,9 +269,10 @@ class Life:
         self._retrain("the same again", *RECIPE, "--seed", "1")
         self._retrain("deliberately worse", "--arch", "segment", "--hidden", "1", "--epochs", "1", "--seed", "2")
         self.stream.drifted = True
-        say("the stream changes")
+        since = datetime.fromtimestamp((START + self.stream.sent // SERIES * MINUTE) / 1000, UTC)
+        say(f"the stream changes at {since}")
         time.sleep(DRIFT_S)
-        made = self._retrain("after the change", *RECIPE, "--seed", "3")
+        made = self._retrain("after the change", *RECIPE, "--seed", "3", "--since", since.isoformat())
         if made["decision"] == "promote":
             self._swap(made["model"], made["at"], "retrain")
 
@@ -377,6 +381,8 @@ def main() -> None:
         stack.callback(server.stop)
         server.start()
         bootstrap = stack.enter_context(broker())
+        with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:  # events are of years ago
+            admin.alter_configs([ConfigResource("broker", "0", {"log.retention.ms": "-1"})])
         log = stack.enter_context(contextlib.closing(connect(bootstrap)))
         found = live(World(bootstrap, server, folder, f"life-{time.time_ns()}"), log)
     print(json.dumps(found))
