@@ -5,6 +5,7 @@
 # make faults          every fault that delivery survives, on three real brokers, in about 40 minutes; needs KAFKA_HOME,
 #                      TOXIPROXY (a folder with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
+#                      (benchmarks/ has more: training.py, life.py, replay.py, swaps.py, recovery.py)
 # make audit           known holes in the pinned dependencies (PyPI is asked), and what they are in sbom.json
 # make lock            write requirements.lock anew, from a fresh environment
 # make clean           forget the environment and everything the demo wrote

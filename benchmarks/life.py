@@ -347,7 +347,8 @@ def live(world: World, log: EventLog) -> dict[str, Any]:
     shape = ("--seq-len", str(SEQ_LEN), "--horizon", str(HORIZON), "--freq", "1m")
     world.tidecast("train", "--topic", world.topic, *shape, *RECIPE)
     serve = ("--topic", world.topic, "--model", f"{NAME}@champion", "--follow", f"{FOLLOW_S}s", "--device", "cpu")
-    service = subprocess.Popen(world.command("serve", *serve), cwd=world.folder, env=world.env, text=True)
+    command = world.command("serve", *serve)
+    service = subprocess.Popen(command, cwd=world.folder, env=world.env, stdout=subprocess.DEVNULL)
     reader = Reader(world.bootstrap, f"{world.topic}-forecasts", stream)
     try:
         while len(reader.came) < (LEARNT - SEQ_LEN + 1) * SERIES:
