@@ -2,8 +2,7 @@
 #   docker build -f docker/mlflow.Dockerfile -t tidecast-mlflow .
 FROM python:3.11-slim
 COPY requirements.lock /tmp/requirements.lock
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip install --disable-pip-version-check -c /tmp/requirements.lock mlflow 'psycopg[binary]' && \
+RUN python -m pip install --no-cache-dir --disable-pip-version-check -c /tmp/requirements.lock mlflow 'psycopg[binary]' && \
     useradd --uid 10001 --create-home --home-dir /var/lib/mlflow mlflow && \
     install -d -o mlflow -g mlflow /var/lib/mlflow/artifacts
 ENV MLFLOW_DISABLE_TELEMETRY=true \

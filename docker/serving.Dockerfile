@@ -3,9 +3,8 @@
 FROM python:3.11-slim AS build
 WORKDIR /src
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m venv /opt/tidecast && \
-    /opt/tidecast/bin/python -m pip install --disable-pip-version-check -c requirements.lock .
+RUN python -m venv /opt/tidecast && \
+    /opt/tidecast/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c requirements.lock .
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/tidecast tidecast

@@ -5,9 +5,8 @@ FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m venv /opt/tidecast && \
-    /opt/tidecast/bin/python -m pip install --disable-pip-version-check --extra-index-url "$TORCH_INDEX" \
+RUN python -m venv /opt/tidecast && \
+    /opt/tidecast/bin/python -m pip install --no-cache-dir --disable-pip-version-check --extra-index-url "$TORCH_INDEX" \
       -c requirements.lock '.[train,compare]'
 
 FROM python:3.11-slim
