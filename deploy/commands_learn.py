@@ -23,6 +23,7 @@ from deploy.options import (
     Hidden,
     Horizon,
     Json,
+    Known,
     LabelColumn,
     Lateness,
     MaxGap,
@@ -124,6 +125,7 @@ def backtest(
     lateness: Lateness = None,
     features: Features = "value",
     targets: Targets = None,
+    known: Known = None,
     non_negative: NonNegative = False,
     arch: Arch = None,
     hidden: Hidden = None,
@@ -170,6 +172,7 @@ def forecast(
     aggregate: AggregateOption = None,
     features: Features = "value",
     targets: Targets = None,
+    known: Known = None,
     non_negative: NonNegative = False,
     arch: Arch = None,
     hidden: Hidden = None,
@@ -185,7 +188,8 @@ def forecast(
 ) -> None:
     """Forecast what comes after a file's last measurements.
 
-    Trains a model on the file, forecasts every series, and shows a table and a picture; no broker, no server.
+    Trains a model on the file, forecasts every series, and shows a table and a picture; no broker, no server. What is
+    --known ahead stands in the file's last rows, where what is forecast is left empty.
     """
     from deploy.config import model_name
     from deploy.forecast import forecast as run

@@ -9,12 +9,14 @@ from rich.table import Table
 
 from deploy.config import HOME, ConfigError
 from deploy.console import say
-from deploy.forecaster import Forecaster
+from deploy.forecaster import Forecaster, known_ahead
 from deploy.registration import watched
-from deploy.training import TrainJob, in_words, read_history
+from deploy.training import TrainJob, in_words
 from model.plot import plot_ahead
 from model.spec import Card
-from pipeline.sources import Columns
+from pipeline.history import from_frame
+from pipeline.sources import Columns, measurements, stem_of
+from pipeline.tables import read_table
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
 """How much of the forecasts the table shows."""
@@ -29,10 +31,14 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
     """Train on a file and forecast what follows each of its series. Raises SourceError, ConfigError."""
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
-    history = read_history("", None, data, columns, job.freq)
+    table, stem = read_table(data), stem_of(data)
+    source = measurements(table, columns, freq=job.freq, stem=stem)
+    for note in source.notes:
+        say(note)
+    history, known = from_frame(source.frame), known_ahead(table, columns, job, stem) if job.known else None
     with watched(in_words) as on_step:
         forecaster = Forecaster.of(job).learn(history, on_step)
-    made = forecaster.ahead(history)
+    made = forecaster.ahead(history, known)
     card, fitted = forecaster.fitted.card, forecaster.fitted
     picture = plot or HOME / "forecasts" / f"{job.name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,12 @@ model.predict()                                   # unique_id, ds, Tidecast, sou
 model.cross_validation(frame, n_windows=5)        # unique_id, ds, cutoff, y, Tidecast
 
 Forecaster(horizon=24, features=("load", "heat"), targets=("load",))   # heat helps, load is forecast
+
+model = Forecaster(horizon=24, features=("load", "heat"), known=("heat",)).fit(frame)
+model.predict(future=heat)                        # heat is known ahead: unique_id, ds, heat
 """
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +24,7 @@ from deploy.training import TrainJob, shapes
 from model.backtest import Cuts, held_out, run_starts
 from model.forecasting import Fitted, fit, forecast
 from model.naive import Floats, Rows, seasonal_naive, shortest_lag
+from model.spec import InputSpec
 from model.train import OnStep
 from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, from_frame, windows
@@ -43,6 +48,7 @@ class Forecaster:
         self.job = TrainJob(name="forecaster", horizon=horizon, **job)
         self._fitted: Fitted | None = None
         self._history: History | None = None
+        self._known: pl.DataFrame | None = None
         self._given: Any = None
 
     @classmethod
@@ -65,33 +71,49 @@ class Forecaster:
         Raises ValueError for a frame that can't be used, or is too short.
         """
         self._given = frame[:0]
-        return self.learn(_history(frame, self.job), on_step)
+        return self.learn(_history(frame, self.job), on_step, known=_known_ahead(frame, self.job))
 
-    def learn(self, history: History, on_step: OnStep | None = None, cuts: Cuts | None = None) -> Self:
-        """Learn from a history, and keep it; `cuts` say what is not looked at."""
-        known = history if cuts is None else before(history, cuts.test)
-        inputs, outputs = shapes(known, self.job)
+    def learn(
+        self,
+        history: History,
+        on_step: OnStep | None = None,
+        cuts: Cuts | None = None,
+        known: pl.DataFrame | None = None,
+    ) -> Self:
+        """Learn from a history, and keep it; `cuts` say what is not looked at.
+
+        `known` is what is known ahead: series, ts and a column for each such feature.
+        """
+        inputs, outputs = shapes(history if cuts is None else before(history, cuts.test), self.job)
         data = windows(history, window_config(inputs))
         self._fitted = fit(data, inputs, outputs, self.job.config, self.job.name, on_step, cuts)
-        self._history = history
+        self._history, self._known = history, known
         return self
 
-    def predict(self, frame: Any = None) -> Any:
+    def predict(self, frame: Any = None, future: Any = None) -> Any:
         """The horizon after each series' last step, of a frame or of what was learned from.
 
         As the frame was given, in polars or pandas: unique_id, ds, the forecast (Tidecast, or of several targets
         Tidecast-NAME each), and `source`, what made it: `model`, or for a series shorter than the model looks back
-        `naive`.
+        `naive`. Features that are known ahead come in `future`, or in rows of the frame without a value to forecast;
+        raises ValueError where one is missing.
         """
         if self._history is None:
             raise ValueError("predict: fit comes first")
         history = self._history if frame is None else _history(frame, self.job)
-        return _as_given(self.ahead(history), self._given if frame is None else frame)
+        known = self._known if frame is None else _known_ahead(frame, self.job)
+        if future is not None:
+            told = _known_ahead(future, self.job)
+            if told is None:
+                raise ValueError("future: the forecaster was made with no `known` features")
+            known = told if known is None else pl.concat([told, known])
+        return _as_given(self.ahead(history, known), self._given if frame is None else frame)
 
-    def ahead(self, history: History) -> pl.DataFrame:
-        """`predict` of a history, in polars."""
+    def ahead(self, history: History, known: pl.DataFrame | None = None) -> pl.DataFrame:
+        """`predict` of a history, in polars; `known` as for `learn`."""
         data = self._windows(history)
-        return _with_moments(self._table(data, np.flatnonzero(np.diff(data.series, append=-1))))
+        ends = np.flatnonzero(np.diff(data.series, append=-1))
+        return _with_moments(self._table(data, ends, self._future(data, ends, known, needed=True)))
 
     def cross_validation(self, frame: Any, n_windows: int = 1, step_size: int | None = None) -> Any:
         """Learn from what lies before the first of `n_windows` cut-offs, and forecast from each of them.
@@ -108,14 +130,16 @@ class Forecaster:
         cutoffs = times[len(times) - 1 - back]
         known = times[times <= cutoffs[0]]
         validated = held_out(len(known), self.job.config.validation, horizon)
-        self.learn(history, cuts=Cuts(int(known[-validated]), int(cutoffs[0]) + 1))
+        given = _known_ahead(frame, self.job)
+        self.learn(history, cuts=Cuts(int(known[-validated]), int(cutoffs[0]) + 1), known=given)
         data = self._windows(history)
         names = dict(zip(self._targets, self._columns(NAMES[2]), strict=True))
         truth = history.frame.rename({"series": NAMES[0], "ts": NAMES[1], **names})
-        parts = [
-            self._table(data, np.flatnonzero(data.ts == cutoff)).with_columns(pl.lit(int(cutoff)).alias("cutoff"))
-            for cutoff in cutoffs
-        ]
+        parts = []
+        for cutoff in cutoffs:
+            ends = np.flatnonzero(data.ts == cutoff)
+            table = self._table(data, ends, self._future(data, ends, given, needed=False))
+            parts.append(table.with_columns(pl.lit(int(cutoff)).alias("cutoff")))
         made = pl.concat(parts).join(truth, on=NAMES[:2], how="inner")
         columns = (*NAMES[:2], "cutoff", *names.values(), *self._columns(FORECAST))
         return _as_given(_with_moments(made.select(columns)), frame)
@@ -136,14 +160,34 @@ class Forecaster:
     def _windows(self, history: History) -> SlidingWindows:
         return windows(history, window_config(self.fitted.card.input))
 
-    def _table(self, data: SlidingWindows, ends: Rows) -> pl.DataFrame:
+    def _future(self, data: SlidingWindows, ends: Rows, known: pl.DataFrame | None, *, needed: bool) -> Floats | None:
+        """What is known of the horizon (N,K,C) after some rows, nan where nothing is; None for a model without.
+
+        Raises ValueError where it is needed and missing after a series that is long enough for the model.
+        """
+        spec = self.fitted.card.input
+        if known is None or spec.freq is None:
+            return None
+        times = _times_ahead(data, ends, spec.freq, self.horizon)
+        values = _told(known, _repeated(data, ends, self.horizon), times.ravel(), spec).reshape(*times.shape, -1)
+        lacking = np.isin(ends, data.ends)[:, None] & np.isnan(values).any(axis=2)
+        if needed and lacking.any():
+            place, step = np.argwhere(lacking)[0]
+            series, moment = data.names[data.series[ends[place]]], pl.select(_moment(times[place, step])).item()
+            raise ValueError(
+                f"known: {', '.join(spec.known)} of {series!r} must be told for {self.horizon} steps of {spec.freq} "
+                f"ahead, and {moment:%Y-%m-%d %H:%M} has nothing"
+            )
+        return values
+
+    def _table(self, data: SlidingWindows, ends: Rows, future: Floats | None) -> pl.DataFrame:
         """The forecasts from some rows, one a line; times in epoch milliseconds."""
-        values, full = self._forecast(data, ends)
+        values, full = self._forecast(data, ends, future)
         times = _times_ahead(data, ends, self.fitted.card.input.freq, self.horizon)
         columns = zip(self._columns(FORECAST), np.moveaxis(values, -1, 0), strict=True)
         return pl.DataFrame(
             {
-                NAMES[0]: np.repeat(np.array(data.names, object)[data.series[ends]], self.horizon).tolist(),
+                NAMES[0]: _repeated(data, ends, self.horizon),
                 NAMES[1]: times.ravel(),
                 **{name: made.ravel().astype(np.float64) for name, made in columns},
                 "source": np.repeat(np.where(full, "model", "naive"), self.horizon),
@@ -151,24 +195,41 @@ class Forecaster:
             schema_overrides={NAMES[0]: pl.String},
         )
 
-    def _forecast(self, data: SlidingWindows, ends: Rows) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def _forecast(
+        self, data: SlidingWindows, ends: Rows, future: Floats | None
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """The targets' forecasts (N,K,O) from some rows, and which are the model's, (N,).
 
-        The rest, with too little history, are seasonal naive ones.
+        The rest, with too little history, or too little known ahead, are seasonal naive ones.
         """
         fitted = self.fitted
         known, full = data.values[:, fitted.card.target_columns], np.isin(ends, data.ends)
+        if future is not None:
+            full &= np.isfinite(future).all(axis=(1, 2))
         lag = shortest_lag(fitted.card.input.freq)
         values = seasonal_naive(known, ends, run_starts(data, ends), self.horizon, lag)
         if full.any():
-            values[full] = forecast(fitted.model, data, ends[full])
+            values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])
         return values, full
 
 
 def _history(frame: Any, job: TrainJob) -> History:
+    return from_frame(measurements(_as_table(frame), Columns(features=job.features), freq=job.freq).frame)
+
+
+def _known_ahead(frame: Any, job: TrainJob) -> pl.DataFrame | None:
+    """What a frame tells of the features that are known ahead, wherever it tells all of them."""
+    return known_ahead(_as_table(frame), Columns(features=job.features), job) if job.known else None
+
+
+def known_ahead(table: Table, columns: Columns, job: TrainJob, stem: str = "value") -> pl.DataFrame:
+    """What a table tells of the features that are known ahead: series, ts and a column for each. Raises SourceError."""
+    return measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame
+
+
+def _as_table(frame: Any) -> Table:
     known = frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
-    table = Table("frame", known, pl.int_range(1, len(known) + 1, eager=True))
-    return from_frame(measurements(table, Columns(features=job.features), freq=job.freq).frame)
+    return Table("frame", known, pl.int_range(1, len(known) + 1, eager=True))
 
 
 def _times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: int) -> Ints:
@@ -181,6 +242,25 @@ def _times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: in
     if grid.months:
         return grid.time(data.step[ends][:, None] + ahead)
     return np.asarray(data.ts[ends][:, None] + grid.milliseconds * ahead)
+
+
+def _told(known: pl.DataFrame, series: list[str], times: Ints, spec: InputSpec) -> Floats:
+    """The known features (M,C) of series at some times, on the grid; nan where there are none."""
+    index, names = Grid.parse(str(spec.freq)).index, list(spec.known)
+    steps = known.select("series", *names, step=pl.Series(index(known["ts"].to_numpy())))
+    steps = steps.unique(["series", "step"], keep="first", maintain_order=True)
+    places = pl.DataFrame({"series": series, "step": index(times)}, schema_overrides={"series": pl.String})
+    found = places.join(steps, on=["series", "step"], how="left", maintain_order="left").select(names)
+    return np.asarray(found.fill_null(np.nan).to_numpy(), np.float32)
+
+
+def _repeated(data: SlidingWindows, ends: Rows, horizon: int) -> list[str]:
+    """The series of some rows, once for each step ahead."""
+    return [data.names[place] for place in data.series[ends] for _ in range(horizon)]
+
+
+def _moment(ts: int) -> pl.Expr:
+    return pl.from_epoch(pl.lit(int(ts)), time_unit="ms")
 
 
 def _as_given(made: pl.DataFrame, frame: Any) -> Any:

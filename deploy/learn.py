@@ -40,6 +40,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     bf16: bool | None = None
     features: tuple[str, ...] = ("value",)
     targets: tuple[str, ...] | None = None
+    known: tuple[str, ...] | None = None
     non_negative: bool | None = None
     series_column: str | None = None
     time_column: str | None = None
@@ -71,7 +72,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def _meant(name: str, value: Any) -> Any:
     """The value of an option whose text has a meaning of its own."""
-    if name in {"features", "targets"}:
+    if name in {"features", "targets", "known"}:
         return feature_names(name, value)
     if name == "lateness":
         return duration(name, value)
@@ -109,7 +110,7 @@ def forecast_job(asked: Asked) -> TrainJob:
         config=ForecastConfig(
             **asked.given("arch", "hidden", "epochs", "seed", "device", "bf16"), seconds=asked.budget
         ),
-        **asked.given("name", "features", "targets", "non_negative", "horizon", "seq_len"),
+        **asked.given("name", "features", "targets", "known", "non_negative", "horizon", "seq_len"),
         **asked.given("freq", "max_gap", "aggregate", "lateness"),
     )
 

@@ -140,6 +140,10 @@ Features = Annotated[str, option("--features", "The values of an event, with com
 Targets = Annotated[
     str | None, option("--targets", "Which of the features are forecast, with commas; the first if left out.")
 ]
+Known = Annotated[
+    str | None,
+    option("--known", "Which of the features are known for the steps ahead too, with commas, as a weather forecast."),
+]
 NonNegative = Annotated[bool, option("--non-negative", "Let no forecast be below zero.")]
 MaxGap = Annotated[
     int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")

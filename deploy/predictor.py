@@ -121,6 +121,9 @@ def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
 
 
 def _declared(session: ort.InferenceSession, card: AnyCard) -> AnyCard:
+    if isinstance(card, Card) and "future" in card.inputs:
+        known = ", ".join(card.input.known)
+        raise ConfigError(f"the model must know {known} for the steps it forecasts, which a stream does not tell")
     if wrong := _misfit(session, card.inputs, card.outputs):
         raise ShapeError(f"{wrong} by its specification")
     return card
@@ -133,7 +136,7 @@ def _foreign(session: ort.InferenceSession, label: str) -> Card:
     if len(shape) != 3 or len(out) != 2 or not isinstance(shape[1], int) or not isinstance(out[1], int):
         raise ShapeError(f"{FOREIGN}: it has {shape} -> {out}")
     inputs, outputs = InputSpec(seq_len=shape[1]), OutputSpec(horizon=out[1])
-    if wrong := _misfit(session, inputs.arrays, {"forecast": Array("float32", ("batch", out[1]))}):
+    if wrong := _misfit(session, inputs.arrays(out[1]), {"forecast": Array("float32", ("batch", out[1]))}):
         raise ShapeError(f"{FOREIGN}: {wrong}")
     return Card(name=label, input=inputs, output=outputs, arch="foreign", trained_until=0)
 

@@ -42,6 +42,8 @@ class TrainJob:
     """The values of an event."""
     targets: tuple[str, ...] | None = None
     """Those of them that are forecast; None is the first."""
+    known: tuple[str, ...] = ()
+    """Those of the features that are known for the horizon too; none of them is forecast."""
     non_negative: bool = False
     """Whether no forecast may be below zero."""
     freq: str | None = None
@@ -68,6 +70,13 @@ class TrainJob:
             raise ConfigError("aggregate: needs --freq, the steps that events are put together in")
         if unknown := sorted(set(self.targets or ()) - set(self.features)):
             raise ConfigError(f"targets: {unknown[0]!r} is none of the features {', '.join(self.features)}")
+        if wrong := sorted(set(self.known) - set(self.features) | set(self.known) & set(self.forecast)):
+            raise ConfigError(f"known: {wrong[0]!r} must be one of the features, and not one that is forecast")
+
+    @property
+    def forecast(self) -> tuple[str, ...]:
+        """The features that are forecast."""
+        return self.targets or self.features[:1]
 
 
 def train(history: History, job: TrainJob, registry: Registry) -> Trained:
@@ -123,7 +132,12 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     unit = next((lag for lag in sorted(lags.values()) if lag <= room), 1)
     room = room // unit * unit
     inputs = InputSpec(
-        seq_len=max(horizon, 2), features=job.features, freq=freq, aggregate=job.aggregate, lateness=job.lateness or 0
+        seq_len=max(horizon, 2),
+        features=job.features,
+        known=job.known,
+        freq=freq,
+        aggregate=job.aggregate,
+        lateness=job.lateness or 0,
     )
     for gap in [job.max_gap] if job.max_gap is not None else _gaps(inputs.max_gap, unit):
         inputs = msgspec.structs.replace(inputs, max_gap=gap)
@@ -132,7 +146,7 @@ def shapes(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
             break
     while job.horizon is None and horizon > 1 and 8 * _left(run, horizon, horizon) < len(run):
         horizon //= 2
-    outputs = OutputSpec(horizon=horizon, targets=job.targets or job.features[:1], non_negative=job.non_negative)
+    outputs = OutputSpec(horizon=horizon, targets=job.forecast, non_negative=job.non_negative)
     return msgspec.structs.replace(inputs, seq_len=job.seq_len or _between_breaks(run, room, unit, horizon)), outputs
 
 

@@ -8,11 +8,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
-from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
+from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, Pooled, default_segment, member
 from model.members import Source, Trained, numbered, side_by_side
 from model.naive import Rows, calendar_cycles, seasonal_lags, step_length
 from model.scores import Yardstick
@@ -111,7 +110,7 @@ def forecast_card(
         settings, members = config.settings(inputs, outputs), ()
     return Card(
         name=name,
-        input=_with_step(inputs, members),
+        input=_taken(inputs, members or ({"arch": config.arch},)),
         output=outputs,
         arch=config.arch,
         hyperparameters=settings,
@@ -120,8 +119,11 @@ def forecast_card(
     )
 
 
-def _with_step(inputs: InputSpec, members: Sequence[Mapping[str, Setting]]) -> InputSpec:
-    takes = ("x", "step") if any("calendar" in each for each in members) else ("x",)
+def _taken(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> InputSpec:
+    """With what these networks take of all the inputs there are."""
+    if inputs.known and any(each["arch"] in ("lstm", "segment") for each in networks):
+        return msgspec.structs.replace(inputs, inputs=("x", "step", "future"))
+    takes = ("x", "step") if any("calendar" in each for each in networks) else ("x",)
     return msgspec.structs.replace(inputs, inputs=takes)
 
 
@@ -147,13 +149,13 @@ def fit(
     card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
-        windows = Windows(data, outputs.horizon, card.target_columns, scale, device)
+        windows = Windows(data, outputs.horizon, card.target_columns, scale, device, card.known_columns)
         sources = [
             Source(windows, parts, outputs.horizon, config.epoch_windows, config.batch, config.seed + place)
             for place in range(len(card.networks))
         ]
-        floor = _floor(data, parts.cuts.validation)
-        members = [member(card, each, floor).to(device) for each in card.networks]
+        pooled = _pooled(data, parts.cuts.validation)
+        members = [member(card, each, pooled).to(device) for each in card.networks]
         if warm is not None:
             _begin_with(members, card, warm)
         config = _long_enough(config, sources[0].steps)
@@ -178,7 +180,8 @@ def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:
     for each, settings in zip(members, card.networks, strict=True):
         for before, known in zip(warm.model.members, warm.card.networks, strict=True):
             if settings == known:
-                weights = {name: value for name, value in before.state_dict().items() if not name.endswith("floor")}
+                pooled = ("floor", "ahead.mean", "ahead.deviation")
+                weights = {name: value for name, value in before.state_dict().items() if not name.endswith(pooled)}
                 each.load_state_dict(weights, strict=False)
 
 
@@ -194,25 +197,34 @@ def _blended(trained: list[Trained], card: Card) -> tuple[Forecaster, Card]:
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
-    model = Forecaster(members, kept_weights, card.output.non_negative)
+    model = Forecaster(members, kept_weights, card.output.non_negative, card.known_columns)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
-    return model, msgspec.structs.replace(card, members=settings, input=_with_step(card.input, settings))
+    networks = [card.networks[each.place] for each, _ in used]
+    return model, msgspec.structs.replace(card, members=settings, input=_taken(card.input, networks))
 
 
 @torch.no_grad()
-def forecast(model: Forecaster, data: WindowData, ends: Rows) -> npt.NDArray[np.float32]:
-    """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one."""
+def forecast(
+    model: Forecaster, data: WindowData, ends: Rows, future: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one.
+
+    `future` (N,K,C) is what is known ahead, for a model that takes it; None: as it came, in the rows that follow.
+    """
+    if model.known and future is None:
+        future = data.values[ends[:, None] + np.arange(1, model.horizon + 1)][..., model.known]
     back = np.arange(1 - data.seq_len, 1)
-    parts = np.array_split(ends, -(-len(ends) // _EVALUATION_BATCH))
-    made = [
-        model(torch.from_numpy(data.values[part[:, None] + back]), torch.from_numpy(data.step[part])) for part in parts
-    ]
+    made = []
+    for some in np.array_split(np.arange(len(ends)), -(-len(ends) // _EVALUATION_BATCH)):
+        x, step = (torch.from_numpy(rows) for rows in (data.values[ends[some, None] + back], data.step[ends[some]]))
+        made.append(model(x, step, None if future is None else torch.from_numpy(future[some])))
     return torch.cat(made).numpy()
 
 
-def _floor(data: WindowData, before: int) -> Tensor:
-    scale = series_scale(data, range(data.values.shape[1]), before)
-    return torch.from_numpy(FLOOR * scale.min(axis=0)).float()
+def _pooled(data: WindowData, before: int) -> Pooled:
+    scale, seen = series_scale(data, range(data.values.shape[1]), before), data.values[data.ts < before]
+    per_feature = (FLOOR * scale.min(axis=0), seen.mean(axis=0, dtype=np.float64), np.median(scale, axis=0))
+    return Pooled(*(torch.from_numpy(each).float() for each in per_feature))
 
 
 def _ranges(data: WindowData, features: tuple[str, ...], before: int) -> dict[str, tuple[float, float]]:

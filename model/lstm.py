@@ -6,7 +6,7 @@ horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,21 @@ MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
 HARMONICS = 3
 """Waves that tell a place in a cycle."""
+
+
+class Pooled(NamedTuple):
+    """What all windows of a training share, feature by feature, (F,) each in raw units."""
+
+    floor: Tensor
+    """The least scale of a window."""
+    mean: Tensor
+    deviation: Tensor
+    """A typical series' standard deviation."""
+
+    @staticmethod
+    def unknown(features: int) -> "Pooled":
+        """Where weights are loaded, which hold it."""
+        return Pooled(torch.ones(features), torch.zeros(features), torch.ones(features))
 
 
 class Normalisation(nn.Module):
@@ -100,21 +115,47 @@ class Calendar(nn.Module):
         return torch.stack([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=-1)
 
 
-class StepNetwork(nn.Module):
-    """An LSTM over the steps; a linear layer makes the whole horizon of its last state."""
+class Ahead(nn.Module):
+    """What is known of the horizon, normalised: C features against their training's mean, and against the window.
 
-    def __init__(self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float) -> None:
+    The first tells a rare day, even where the window is flat; the second what changes.
+    """
+
+    columns: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, columns: list[int], pooled: Pooled) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        self.register_buffer("mean", pooled.mean[columns])
+        self.register_buffer("deviation", pooled.deviation[columns])
+
+    def forward(self, future_BKC: Tensor, loc_BKF: Tensor) -> Tensor:
+        """(B,K,C), and the window's location (B,1,F) or (B,K,F) -> (B,K,2C)."""
+        against = torch.cat([(future_BKC - self.mean), future_BKC - loc_BKF.index_select(2, self.columns)], dim=2)
+        return against / torch.cat([self.deviation, self.deviation])
+
+
+class StepNetwork(nn.Module):
+    """An LSTM over the steps; a linear layer makes the whole horizon of its last state, and of what is known of it."""
+
+    def __init__(
+        self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float, ahead: int = 0
+    ) -> None:
         super().__init__()
         self.horizon, self.targets = horizon, targets
         self.core = Core(features, hidden, layers, dropout)
         self.select = Select("last")
         self.dropout = Dropout(dropout)
-        self.head = Head(hidden, horizon * targets)
+        self.head = Head(hidden + horizon * ahead, horizon * targets)
 
-    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
-        """(B,S,F) -> (B,K,O)."""
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
+        """(B,S,F) and what is known ahead, (B,K,A), if anything is -> (B,K,O)."""
         out_BSH, _ = self.core(z_BSF)
-        rows: Tensor = self.head(self.dropout(self.select(out_BSH)))
+        state_BH = self.dropout(self.select(out_BSH))
+        known = state_BH if ahead_BKA is None else torch.cat([state_BH, ahead_BKA.flatten(1)], dim=1)
+        rows: Tensor = self.head(known)
         return rows.view(-1, self.horizon, self.targets)
 
 
@@ -122,7 +163,8 @@ class SegmentNetwork(nn.Module):
     """An LSTM over segments; then, from its state, one step for each segment of the horizon, told apart by position.
 
     What is left of a window before its first whole segment is not read, what lies beyond the horizon not given. With
-    a calendar each segment, read or given, is also told by where its first step lies in it.
+    a calendar each segment, read or given, is also told by where its first step lies in it; those given by what is
+    known of their steps, A numbers each, too.
     """
 
     def __init__(
@@ -135,6 +177,7 @@ class SegmentNetwork(nn.Module):
         dropout: float,
         segment: int,
         calendar: Calendar | None = None,
+        ahead: int = 0,
     ) -> None:
         super().__init__()
         self.calendar = calendar
@@ -147,9 +190,11 @@ class SegmentNetwork(nn.Module):
         self.select = Select("all")
         self.dropout = Dropout(dropout)
         self.head = Head(hidden, segment * targets)
+        if ahead:
+            self.ahead = nn.Linear(segment * ahead, hidden, bias=False)
 
-    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
-        """(B,S,F) and, for a calendar, (B,) -> (B,K,O)."""
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
+        """(B,S,F) and, for a calendar, (B,), and what is known ahead, (B,K,A), if anything is -> (B,K,O)."""
         whole = z_BSF[:, z_BSF.shape[1] % self.segment :]
         embedded = self.embed(whole.reshape(z_BSF.shape[0], -1, self.width))
         query_BMH = self.position_MH.expand(z_BSF.shape[0], -1, -1)
@@ -160,11 +205,18 @@ class SegmentNetwork(nn.Module):
             waves = self.calendar(step_B.unsqueeze(1) + first)
             embedded = embedded + self.past(waves[:, :-after])
             query_BMH = query_BMH + self.coming(waves[:, -after:])
+        if ahead_BKA is not None:
+            query_BMH = query_BMH + self.ahead(self._in_segments(ahead_BKA))
         _, (h_LBH, c_LBH) = self.core(torch.relu(embedded))
         query = query_BMH.reshape(-1, 1, query_BMH.shape[2])
         out, _ = self.core(query, (self._per_segment(h_LBH), self._per_segment(c_LBH)))
         rows: Tensor = self.head(self.dropout(self.select(out)))
         return rows.view(z_BSF.shape[0], -1, self.targets)[:, : self.horizon]
+
+    def _in_segments(self, ahead_BKA: Tensor) -> Tensor:
+        missing = -self.horizon % self.segment
+        whole = torch.cat([ahead_BKA, ahead_BKA[:, -1:].expand(-1, missing, -1)], dim=1)
+        return whole.reshape(whole.shape[0], -1, self.segment * whole.shape[2])
 
     def _per_segment(self, state_LBH: Tensor) -> Tensor:
         layers, _, hidden = state_LBH.shape
@@ -179,7 +231,7 @@ class NaiveNetwork(nn.Module):
         super().__init__()
         self.targets, self.horizon = targets, horizon
 
-    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
         """(B,S,F) -> (B,K,O), zeros."""
         return z_BSF.new_zeros(z_BSF.shape[0], self.horizon, self.targets)
 
@@ -197,7 +249,7 @@ class LinearNetwork(nn.Module):
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         self.weight = nn.Parameter(torch.zeros(steps, horizon))
 
-    def forward(self, z_BSF: Tensor, step_B: Tensor | None) -> Tensor:
+    def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
         """(B,S,F) -> (B,K,O)."""
         z_BOS = z_BSF.index_select(2, self.columns).transpose(1, 2)
         return torch.matmul(z_BOS, self.weight).transpose(1, 2)
@@ -240,19 +292,20 @@ class Member(nn.Module):
         columns: list[int],
         skip: SeasonalSkip | None,
         look: int,
+        ahead: Ahead | None = None,
     ) -> None:
         super().__init__()
-        self.look = look
+        self.look, self.ahead = look, ahead
         self.normalisation, self.network, self.skip = normalisation, network, skip
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
         if skip is not None and isinstance(network, LSTM):
             nn.init.zeros_(network.head.weight)
             nn.init.zeros_(network.head.bias)
 
-    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, step: Tensor | None = None, future: Tensor | None = None) -> Tensor:
         """(B,S,F) -> (B,K,O), raw units."""
         z_BSF, loc_B1F, scale_B1F = self.normalisation(x[:, -self.look :])
-        z_BKO = self.network(z_BSF, step)
+        z_BKO = self.network(z_BSF, step, None if self.ahead is None else self.ahead(future, loc_B1F))
         if self.skip is not None:
             z_BKO = z_BKO + self.skip(z_BSF.index_select(2, self.columns))
         forecast: Tensor = z_BKO * scale_B1F.index_select(2, self.columns) + loc_B1F.index_select(2, self.columns)
@@ -262,28 +315,32 @@ class Member(nn.Module):
 class Forecaster(nn.Module):
     """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
-    If `non_negative`, what is below zero is zero.
+    If `non_negative`, what is below zero is zero. `known` is where the features lie that are known ahead.
     """
 
     weights: Tensor
 
-    def __init__(self, members: Sequence[Member], weights: Sequence[float], non_negative: bool = False) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        weights: Sequence[float],
+        non_negative: bool = False,
+        known: Sequence[int] = (),
+    ) -> None:
         super().__init__()
-        self.non_negative = non_negative
+        self.non_negative, self.known, self.horizon = non_negative, list(known), members[0].normalisation.horizon
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights))
 
-    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
-        """(B,S,F) -> (B,K,O), raw units."""
-        made: Tensor = self.members[0](x, step) if len(self.members) == 1 else self._mean(x, step)
+    def forward(self, x: Tensor, step: Tensor | None = None, future: Tensor | None = None) -> Tensor:
+        """(B,S,F), if they take it (B,) and (B,K,C) -> (B,K,O), raw units."""
+        forecasts = [member(x, step, future) for member in self.members]
+        made = forecasts[0] if len(forecasts) == 1 else (torch.stack(forecasts, dim=-1) * self.weights).sum(dim=-1)
         return torch.relu(made) if self.non_negative else made
-
-    def _mean(self, x: Tensor, step: Tensor | None) -> Tensor:
-        return (torch.stack([member(x, step) for member in self.members], dim=-1) * self.weights).sum(dim=-1)
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
         """The forecasts (B,K,O); no state goes from window to window."""
-        return self(batch.x, batch.step), state
+        return self(batch.x, batch.step, batch.future), state
 
 
 def default_segment(steps: int, horizon: int) -> int:
@@ -292,17 +349,16 @@ def default_segment(steps: int, horizon: int) -> int:
     return max(length for length in range(1, longest + 1) if horizon % length == 0)
 
 
-def build(card: Card, floor: Tensor | None = None) -> Forecaster:
+def build(card: Card, pooled: Pooled | None = None) -> Forecaster:
     """The network that a card describes, with fresh weights.
 
-    `floor` (F,) is the least scale of each feature; left out where weights are loaded, which hold it.
-    Raises ValueError naming the setting that is wrong.
+    `pooled` is left out where weights are loaded, which hold it. Raises ValueError naming the setting that is wrong.
     """
-    members = [member(card, each, floor) for each in card.networks]
-    return Forecaster(members, [1 / len(members)] * len(members), card.output.non_negative)
+    members = [member(card, each, pooled) for each in card.networks]
+    return Forecaster(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
 
 
-def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = None) -> Member:
+def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> Member:
     """One network of a card, with fresh weights.
 
     `settings` are arch and location, for location `season` lag, and look, the steps it looks back, if that is not the
@@ -319,18 +375,19 @@ def member(card: Card, settings: Mapping[str, Setting], floor: Tensor | None = N
         raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
     if not 0 <= lag < look - 1 or (location == "season" and not lag):
         raise ValueError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
-    if inputs.inputs not in (("x",), ("x", "step")):
-        raise ValueError(f"inputs: {inputs.inputs}, these networks take x, and step for a calendar")
+    if "observed" in inputs.inputs:
+        raise ValueError(f"inputs: {inputs.inputs}, these networks take x, step for a calendar, and future")
     if location not in LOCATIONS:
         raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
     steps = look - lag
     network = _network(card, settings, steps)
-    floor = torch.ones(len(inputs.features)) if floor is None else floor
+    pooled = pooled or Pooled.unknown(len(inputs.features))
     season = int(settings.get("skip", 0))
     if not 0 <= season <= steps:
         raise ValueError(f"skip: {season} is no season of {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
-    return Member(Normalisation(location, floor, horizon, lag), network, card.target_columns, skip, look)
+    ahead = Ahead(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
+    return Member(Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead)
 
 
 def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network:
@@ -341,8 +398,9 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
         return NaiveNetwork(len(columns), horizon)
     shape = (len(card.input.features), horizon, len(columns))
     hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
+    ahead = 2 * len(card.input.known)
     if settings["arch"] == "lstm":
-        return StepNetwork(*shape, hidden, layers, dropout)
+        return StepNetwork(*shape, hidden, layers, dropout, ahead)
     segment = int(settings.get("segment", 1))
     if not 1 <= segment <= steps:
         raise ValueError(f"segment: {segment} is not in {steps} steps")
@@ -350,4 +408,4 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
     if cycles and "step" not in card.input.inputs:
         raise ValueError("calendar: it needs the input step")
     calendar = Calendar(card.input.freq, cycles) if cycles else None
-    return SegmentNetwork(*shape, hidden, layers, dropout, segment, calendar)
+    return SegmentNetwork(*shape, hidden, layers, dropout, segment, calendar, ahead)

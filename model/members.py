@@ -67,7 +67,10 @@ class Source:
         """A model's errors (T,) at all observed targets of the validation or training windows, in z-scores."""
         batches = map(self._windows.batch, torch.split(self._even if trained else self._validation, _BATCH))
         return torch.cat(
-            [((model(batch.x, batch.step) - batch.y) / batch.scale)[batch.observed].cpu() for batch in batches]
+            [
+                ((model(batch.x, batch.step, batch.future) - batch.y) / batch.scale)[batch.observed].cpu()
+                for batch in batches
+            ]
         )
 
     def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:

@@ -57,7 +57,8 @@ class WindowData(Protocol):
 class Windows:
     """Batches gathered from views over one array: memory is that of the data, not S+K times it.
 
-    `scale` is (series, O), `columns` says where the targets lie among the features.
+    `scale` is (series, O), `columns` says where the targets lie among the features, `known` where those are that are
+    known ahead.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Windows:
         columns: Sequence[int],
         scale: npt.NDArray[np.float64],
         device: torch.device,
+        known: Sequence[int] = (),
     ) -> None:
         self.seq_len = data.seq_len
         self._columns = torch.tensor(columns, device=device)
+        self._known = torch.tensor(known, device=device) if known else None
         self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
         self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
         self._step = torch.from_numpy(data.step).to(device)
@@ -89,6 +92,7 @@ class Windows:
             y=y,
             observed=observed.index_select(2, self._columns),
             step=self._step[ends],
+            future=None if self._known is None else rows[:, self.seq_len :].index_select(2, self._known),
             scale=scale,
         )
 

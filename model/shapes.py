@@ -50,6 +50,8 @@ class Batch:
     """forecast: (B,K,O) bool, the targets that really happened; the others don't count."""
     step: Tensor | None = None
     """forecast: (B,) int64, where on the grid each window's last step lies."""
+    future: Tensor | None = None
+    """forecast: (B,K,C) float32, raw units, the features that are known for the horizon too."""
     scale: Tensor | None = None
     """forecast: (B,1,O) float32, each series' standard deviation in training; it only weighs the loss."""
     weight: Tensor | None = None

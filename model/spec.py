@@ -11,7 +11,7 @@ import msgspec
 
 FORMAT = 1
 """The version of the card's layout; a file with another is refused."""
-INPUTS = ("x", "observed", "step")
+INPUTS = ("x", "observed", "step", "future")
 """Every input a windower supplies; a model names those it takes."""
 MODEL_FILE = "model.onnx"
 """What a model's file is called in its folder, and among the artifacts of its run."""
@@ -55,6 +55,8 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What several events in one step become together; None: the first one is the step."""
     lateness: int = 0
     """Milliseconds of stream time for which a step waits for events that are out of order."""
+    known: tuple[str, ...] = ()
+    """Features whose values are known for the horizon too: C of them, the columns of `future`."""
     inputs: tuple[str, ...] = ("x",)
     """The file's inputs, in order, by the names in INPUTS."""
 
@@ -73,13 +75,28 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
         _check_names("inputs", self.inputs)
         if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):
             raise ValueError(f"inputs: {self.inputs} are not x and some of {INPUTS[1:]}")
+        self._check_known()
 
-    @property
-    def arrays(self) -> Arrays:
-        """The file's inputs."""
+    def _check_known(self) -> None:
+        if unknown := sorted(set(self.known) - set(self.features)):
+            raise ValueError(f"known: {unknown[0]!r} is none of the features {', '.join(self.features)}")
+        if "future" in self.inputs and not self.known:
+            raise ValueError("inputs: future is of features that are known ahead, and there are none")
+        if self.known:
+            _check_names("known", self.known)
+            if self.freq is None:
+                raise ValueError("known: what lies ahead needs a freq, the steps it is known for")
+
+    def arrays(self, horizon: int) -> Arrays:
+        """The file's inputs, for forecasts of so many steps."""
         window = ("batch", self.seq_len, len(self.features))
-        known = {"x": Array("float32", window), "observed": Array("bool", window), "step": Array("int64", ("batch",))}
-        return {name: known[name] for name in self.inputs}
+        every = {
+            "x": Array("float32", window),
+            "observed": Array("bool", window),
+            "step": Array("int64", ("batch",)),
+            "future": Array("float32", ("batch", horizon, len(self.known))),
+        }
+        return {name: every[name] for name in self.inputs}
 
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +161,8 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
         missing = set(self.output.targets) - set(self.input.features)
         if missing:
             raise ValueError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
+        if both := sorted(set(self.output.targets) & set(self.input.known)):
+            raise ValueError(f"known: {both[0]!r} is forecast, so it can't be known ahead")
 
     @property
     def networks(self) -> tuple[dict[str, Setting], ...]:
@@ -156,9 +175,14 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
         return [self.input.features.index(name) for name in self.output.targets]
 
     @property
+    def known_columns(self) -> list[int]:
+        """Where each feature that is known ahead lies among the features."""
+        return [self.input.features.index(name) for name in self.input.known]
+
+    @property
     def inputs(self) -> Arrays:
         """The file's inputs."""
-        return self.input.arrays
+        return self.input.arrays(self.output.horizon)
 
     @property
     def outputs(self) -> Arrays:

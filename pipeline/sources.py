@@ -86,7 +86,7 @@ def read_file(path: str, columns: Columns | None = None, *, freq: str | None = N
     A file without times needs `freq` (such as "30m"): its rows become steps from 2000-01-01 on. Raises SourceError
     with the row and column of what is wrong; a file is read whole or not at all.
     """
-    return measurements(read_table(path), columns, freq=freq, stem=_stem(path))
+    return measurements(read_table(path), columns, freq=freq, stem=stem_of(path))
 
 
 def measurements(
@@ -175,7 +175,8 @@ def _check_times(frame: pl.DataFrame) -> None:
             raise SourceError(f"{count:,} of {len(frame):,} measurements lie {why}, which a topic's readers refuse")
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
+    """What a file's series is called if no column says."""
     return "stdin" if path == "-" else Path(path.removesuffix(".gz")).stem
 
 

@@ -41,6 +41,24 @@ def test_a_file_becomes_a_table_a_picture_and_a_file(tidecast: Tidecast, waves: 
     assert "naive forecasts for 1 series shorter than 48 steps: s7" in done.stderr
 
 
+def test_what_is_known_ahead_stands_in_the_last_rows(tidecast: Tidecast, tmp_path: Path) -> None:
+    heat = np.random.default_rng(0).normal(20, 5, 400).round(3)
+    load = [*map(str, (2 * heat[:-6]).round(3)), *[""] * 6]
+    lines = [f"{1_700_006_400_000 + hour * 3_600_000},{load[hour]},{heat[hour]}" for hour in HOURS]
+    told = ("forecast", "--data", "heated.csv", "--features", "load,heat", "--horizon", 6, "--seq-len", 24)
+    (tmp_path / "heated.csv").write_text("\n".join(["ts,load,heat", *lines]))
+    done = tidecast(*told, "--known", "heat", "--arch", "segment", "--output", "ahead.csv")
+    assert done.returncode == 0, done.stderr
+    ahead = pl.read_csv(tmp_path / "ahead.csv")["Tidecast"].to_numpy()
+    assert np.abs(ahead - 2 * heat[-6:]).mean() < 5
+    (tmp_path / "heated.csv").write_text("\n".join(["ts,load,heat", *lines[:-1]]))
+    short = tidecast(*told, "--known", "heat", "--arch", "naive")
+    assert short.returncode == 65
+    assert (
+        "known: heat of 'heated' must be told for 6 steps of 1h ahead, and 2023-12-01 15:00 has nothing" in short.stderr
+    )
+
+
 def test_an_output_of_no_known_kind_is_refused_before_the_work(tidecast: Tidecast, waves: Path) -> None:
     done = tidecast("forecast", "--data", "waves.csv", "--output", "ahead.xlsx")
     assert done.returncode == 78

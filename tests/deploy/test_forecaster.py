@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from deploy.config import ConfigError
 from deploy.forecaster import Forecaster
 from model.forecasting import ForecastConfig
 
@@ -99,3 +100,70 @@ def test_months_ahead_are_months(tmp_path: Path) -> None:
     monthly = pl.DataFrame({"ds": moments, "y": np.sin(np.arange(120.0))})
     made = Forecaster(horizon=3, config=QUICK).fit(monthly).predict()
     assert made["ds"].to_list() == [datetime(2010, 1, 1), datetime(2010, 2, 1), datetime(2010, 3, 1)]
+
+
+def heated(steps: int = 400) -> pl.DataFrame:
+    """Two series that follow a heat which nothing before it tells."""
+    noise = np.random.default_rng(1)
+    parts = []
+    for name, times in (("a", 1.0), ("b", 3.0)):
+        heat = noise.normal(20, 5, steps).round(2)
+        moments = [START + timedelta(hours=hour) for hour in range(steps)]
+        y = times * (2 * heat + noise.normal(0, 0.5, steps))
+        parts.append(pl.DataFrame({"unique_id": [name] * steps, "ds": moments, "load": y, "heat": heat}))
+    return pl.concat(parts)
+
+
+def knowing() -> Forecaster:
+    config = ForecastConfig(arch="segment", hidden=16, epochs=30)
+    return Forecaster(horizon=6, seq_len=24, features=("load", "heat"), known=("heat",), config=config)
+
+
+def test_what_is_known_ahead_makes_a_forecast_better() -> None:
+    whole, last = heated(), START + timedelta(hours=394)
+    past, coming = whole.filter(pl.col("ds") < last), whole.filter(pl.col("ds") >= last)
+    model = knowing().fit(past)
+    made = model.predict(future=coming.select("unique_id", "ds", "heat"))
+    truth = made.join(coming, on=["unique_id", "ds"], maintain_order="left")
+    assert len(truth) == 12
+    spread = coming.select(pl.col("load").std().over("unique_id")).to_series().mean()
+    assert isinstance(spread, float)
+    assert truth.select((pl.col("Tidecast") - pl.col("load")).abs().mean()).item() < spread / 2
+    in_its_rows = whole.with_columns(pl.when(pl.col("ds") < last).then("load").alias("load"))
+    assert knowing().fit(in_its_rows).predict().equals(made)
+    assert model.predict(in_its_rows).equals(made)
+    colder = coming.select("unique_id", "ds", pl.col("heat") - 10)
+    assert (model.predict(future=colder)["Tidecast"] < made["Tidecast"]).mean() > 0.8
+
+
+def test_known_ahead_is_crossed_as_it_came() -> None:
+    whole = heated()
+    made = knowing().cross_validation(whole, n_windows=2)
+    cutoff = made["cutoff"].min()
+    assert isinstance(cutoff, datetime)
+    later = pl.when(pl.col("ds") > cutoff + timedelta(hours=6)).then(0).otherwise("heat")
+    again = knowing().cross_validation(whole.with_columns(heat=later), n_windows=2)
+    first = pl.col("cutoff") == cutoff
+    assert again.filter(first).equals(made.filter(first))
+    assert not again.filter(~first).equals(made.filter(~first))
+
+
+def test_what_is_not_told_of_the_known_is_said() -> None:
+    whole = heated(200)
+    model = knowing().fit(whole)
+    with pytest.raises(
+        ValueError, match=r"^known: heat of 'a' must be told for 6 steps of 1h ahead, and 2024-01-09 08:00"
+    ):
+        model.predict()
+    some = whole.select("unique_id", ds=pl.col("ds") + timedelta(hours=196), heat="heat").filter(
+        pl.col("ds").dt.hour() != 11
+    )
+    with pytest.raises(ValueError, match=r"and 2024-01-09 11:00 has nothing"):
+        model.predict(future=some)
+    with pytest.raises(ValueError, match=r"^future: the forecaster was made with no `known` features"):
+        forecaster().fit(frame()).predict(future=some)
+    with pytest.raises(ConfigError, match=r"^known: 'load' must be one of the features, and not one that is forecast"):
+        Forecaster(horizon=6, features=("load", "heat"), known=("load",))
+    uneven = pl.col("ds") + pl.duration(minutes=pl.int_range(pl.len()) ** 2 % 47)
+    with pytest.raises(ValueError, match=r"^known: what lies ahead needs a freq"):
+        Forecaster(horizon=6, features=("load", "heat"), known=("heat",)).fit(whole.with_columns(ds=uneven))

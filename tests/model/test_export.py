@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from deploy.config import ConfigError
+from deploy.predictor import load
 from model.export import ParityError, export, parity, save
 from model.forecasting import Fitted, ForecastConfig, fit, forecast
 from model.lstm import build
@@ -63,6 +65,27 @@ def test_what_only_the_calendar_tells_is_learnt_and_is_in_the_file(make_data: An
     assert [node.name for node in ort.InferenceSession(path).get_inputs()] == ["x", "step"]
     given = ort.InferenceSession(path).run(None, examples)[0]
     np.testing.assert_allclose(given, forecast(fitted.model, data, ends), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("arch", ["lstm", "segment"])
+def test_what_is_known_ahead_is_an_input_of_the_file(arch: Any, make_data: Any, tmp_path: Path) -> None:
+    heat = np.random.default_rng(0).normal(300, 5, 400)
+    data = make_data(np.stack([2 * heat, heat], axis=1))
+    inputs = InputSpec(seq_len=24, freq="1h", features=("load", "heat"), known=("heat",))
+    config = ForecastConfig(arch=arch, hidden=16, epochs=20)
+    fitted = fit(data, inputs, OutputSpec(horizon=7, targets=("load",)), config, "heated")
+    assert fitted.card.metrics["validation_mse"] < fitted.card.metrics["naive_day_mse"] / 2
+    ends = fitted.split.validation
+    examples = {
+        "x": data.values[ends[:, None] + np.arange(-23, 1)],
+        "step": data.step[ends],
+        "future": data.values[ends[:, None] + np.arange(1, 8)][..., 1:],
+    }
+    path = save(fitted.model, fitted.card, tmp_path, examples)
+    given = ort.InferenceSession(path).run(None, examples)[0]
+    np.testing.assert_allclose(given, forecast(fitted.model, data, ends), rtol=1e-4, atol=1e-2)
+    with pytest.raises(ConfigError, match="the model must know heat for the steps it forecasts"):
+        load(path, "heated/1", "cpu")
 
 
 def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> None:

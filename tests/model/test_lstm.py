@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.forecasting import ForecastConfig, forecast_card
-from model.lstm import Forecaster, build, default_segment
+from model.lstm import Forecaster, Pooled, build, default_segment
 from model.spec import Card, InputSpec, OutputSpec
 
 Arch = Literal["lstm", "segment"]
@@ -21,7 +21,9 @@ def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: flo
     inputs = InputSpec(seq_len=24, features=FEATURES, freq="6h")
     outputs = OutputSpec(horizon=6, targets=TARGETS)
     config = ForecastConfig(arch=arch, hidden=8, layers=layers, location=location)
-    return build(forecast_card(inputs, outputs, config, "m"), torch.full((3,), floor)).eval()
+    return build(
+        forecast_card(inputs, outputs, config, "m"), Pooled(torch.full((3,), floor), torch.zeros(3), torch.ones(3))
+    ).eval()
 
 
 def windows(count: int = 5, seed: int = 0) -> torch.Tensor:

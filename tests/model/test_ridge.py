@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.lstm import Member, member
+from model.lstm import Member, Pooled, member
 from model.ridge import PENALTIES, solutions
 from model.shapes import Batch
 from model.spec import Card, InputSpec, OutputSpec
@@ -19,7 +19,11 @@ def linear(location: Literal["last", "mean", "season"], **settings: Any) -> Memb
     card = Card(
         name="m", arch="linear", input=InputSpec(seq_len=STEPS), output=OutputSpec(horizon=HORIZON), trained_until=0
     )
-    return member(card, {"arch": "linear", "location": location, **settings}, torch.tensor([1e-3]))
+    return member(
+        card,
+        {"arch": "linear", "location": location, **settings},
+        Pooled(torch.tensor([1e-3]), torch.zeros(1), torch.ones(1)),
+    )
 
 
 def batch(numbers: np.random.Generator, rows: int, missing: float = 0) -> Batch:

@@ -35,8 +35,12 @@ def test_a_card_survives_its_json() -> None:
         ("max_gap", lambda: InputSpec(seq_len=2, max_gap=-1)),
         ("inputs", lambda: InputSpec(seq_len=2, inputs=("observed",))),
         ("inputs", lambda: InputSpec(seq_len=2, inputs=("x", "moon"))),
+        ("inputs", lambda: InputSpec(seq_len=2, inputs=("x", "future"))),
+        ("known", lambda: InputSpec(seq_len=2, freq="1h", known=("moon",))),
+        ("known", lambda: InputSpec(seq_len=2, known=("value",))),
         ("horizon", lambda: OutputSpec(horizon=0)),
         ("targets", lambda: OutputSpec(horizon=1, targets=("",))),
+        ("known", lambda: msgspec.structs.replace(CARD, input=msgspec.structs.replace(CARD.input, known=("rain",)))),
         ("targets", lambda: msgspec.structs.replace(CARD, output=OutputSpec(horizon=1, targets=("snow",)))),
     ],
 )
