@@ -4,8 +4,8 @@
 
 A broker of its own, an MLflow server on a PostgreSQL of its own, and one `tidecast serve` that gets 2,000 records a
 second. The stream changes its ways before the third retraining. Latency is from handing an event to the producer until
-its forecast is read. Promotions and rollbacks by hand run at the lowest priority, as if they came from another machine.
-About ten minutes; one JSON object as its last line.
+its forecast is read. The registry, and promotions and rollbacks by hand, run at the lowest priority, as if they were on
+another machine. About fifteen minutes; one JSON object as its last line.
 """
 
 import contextlib
@@ -48,6 +48,7 @@ MINUTE, START = 60_000, 1_700_000_040_000
 SEQ_LEN, HORIZON, LEARNT = 48, 12, 3_000
 STEADY_S, DRIFT_S, AWAY_S, AROUND_S, RESTARTED_S, FOLLOW_S = 60, 90, 120, 5, 10, 10
 EXPLAINED = 1_000
+FAR = ("nice", "-n", "19")
 RECIPE = ("--arch", "segment", "--hidden", "32", "--epochs", "6")
 
 
@@ -90,7 +91,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
+        command = [*FAR, sys.executable, "-m", "mlflow", "server", "--port", str(self._port), "--workers", "1"]
         command += ["--backend-store-uri", self._backend, "--serve-artifacts"]
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self._folder / "mlflow.log").open("ab") as log:
@@ -226,9 +227,8 @@ class World:
 
     def tidecast(self, command: str, *arguments: str) -> dict[str, Any]:
         """A command, to its end; its JSON."""
-        words = self.command(command, *arguments)
-        far = ["nice", "-n", "19"] if command in ("promote", "rollback") else []
-        done = subprocess.run([*far, *words], cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True)
+        words = [*(FAR if command in ("promote", "rollback") else ()), *self.command(command, *arguments)]
+        done = subprocess.run(words, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise SystemExit(f"tidecast {command} ended with {done.returncode}")
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -11,9 +11,10 @@ import torch
 
 from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
 from model.blend import recipe, weigh
-from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, Pooled, default_segment, member
+from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
 from model.members import Source, Trained, numbered, side_by_side
 from model.naive import Rows, calendar_cycles, seasonal_lags, step_length
+from model.normalise import Pooled
 from model.scores import Yardstick
 from model.series import WindowData, Windows
 from model.spec import Card, InputSpec, OutputSpec, Setting

@@ -6,12 +6,13 @@ horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from model.naive import calendar_cycles, step_length
+from model.normalise import Ahead, Normalisation, Pooled
 from model.shapes import Batch, Core, Head, Select, State
 from model.spec import Card, Setting
 
@@ -21,59 +22,6 @@ MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
 HARMONICS = 3
 """Waves that tell a place in a cycle."""
-
-
-class Pooled(NamedTuple):
-    """What all windows of a training share, feature by feature, (F,) each in raw units."""
-
-    floor: Tensor
-    """The least scale of a window."""
-    mean: Tensor
-    deviation: Tensor
-    """A typical series' standard deviation."""
-
-    @staticmethod
-    def unknown(features: int) -> "Pooled":
-        """Where weights are loaded, which hold it."""
-        return Pooled(torch.ones(features), torch.zeros(features), torch.ones(features))
-
-
-class Normalisation(nn.Module):
-    """Takes a window's location and scale off, feature by feature; neither depends on anything but the window.
-
-    The location is the window's last value, its mean, or, step by step, what was one season (`lag` steps) before; the
-    window of differences is then that much shorter. The scale is its mean absolute deviation (no squares, so that
-    neither 1e-30 nor 1e30 leaves float32), not below `floor` (F,), so that a flat window becomes zeros.
-    """
-
-    floor: Tensor
-
-    def __init__(self, location: str, floor: Tensor, horizon: int, lag: int) -> None:
-        super().__init__()
-        self.location, self.horizon, self.lag = location, horizon, lag
-        self.register_buffer("floor", floor.clone())
-
-    def forward(self, x_BSF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The normalised window (B,S,F), the forecast's location (B,1,F) or (B,K,F), and its scale (B,1,F)."""
-        if self.location == "season":
-            differences_BSF = x_BSF[:, self.lag :] - x_BSF[:, : -self.lag]
-            scale_B1F = self._scale(differences_BSF)
-            return differences_BSF / scale_B1F, self._season_before(x_BSF), scale_B1F
-        loc_B1F = x_BSF[:, -1:] if self.location == "last" else _mean(x_BSF)
-        scale_B1F = self._scale(x_BSF)
-        return (x_BSF - loc_B1F) / scale_B1F, loc_B1F, scale_B1F
-
-    def _scale(self, x_BSF: Tensor) -> Tensor:
-        return torch.maximum(_mean((x_BSF - _mean(x_BSF)).abs()), self.floor)
-
-    def _season_before(self, x_BSF: Tensor) -> Tensor:
-        season = x_BSF[:, -self.lag :]
-        return season.repeat(1, -(-self.horizon // self.lag), 1)[:, : self.horizon]
-
-
-def _mean(x_BSF: Tensor) -> Tensor:
-    """(B,1,F). Divided before it is summed: no value of float32 makes it infinite."""
-    return (x_BSF / x_BSF.shape[1]).sum(dim=1, keepdim=True)
 
 
 class Dropout(nn.Module):
@@ -113,28 +61,6 @@ class Calendar(nn.Module):
         turns = [torch.remainder(step_BM * self.unit, length).float() / length for length in self.lengths]
         angles = [2 * torch.pi * harmonic * turn for turn in turns for harmonic in range(1, HARMONICS + 1)]
         return torch.stack([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=-1)
-
-
-class Ahead(nn.Module):
-    """What is known of the horizon, normalised: C features against their training's mean, and against the window.
-
-    The first tells a rare day, even where the window is flat; the second what changes.
-    """
-
-    columns: Tensor
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, columns: list[int], pooled: Pooled) -> None:
-        super().__init__()
-        self.register_buffer("columns", torch.tensor(columns), persistent=False)
-        self.register_buffer("mean", pooled.mean[columns])
-        self.register_buffer("deviation", pooled.deviation[columns])
-
-    def forward(self, future_BKC: Tensor, loc_BKF: Tensor) -> Tensor:
-        """(B,K,C), and the window's location (B,1,F) or (B,K,F) -> (B,K,2C)."""
-        against = torch.cat([(future_BKC - self.mean), future_BKC - loc_BKF.index_select(2, self.columns)], dim=2)
-        return against / torch.cat([self.deviation, self.deviation])
 
 
 class StepNetwork(nn.Module):

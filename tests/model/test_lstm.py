@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.forecasting import ForecastConfig, forecast_card
-from model.lstm import Forecaster, Pooled, build, default_segment
+from model.lstm import Forecaster, build, default_segment
+from model.normalise import Pooled
 from model.spec import Card, InputSpec, OutputSpec
 
 Arch = Literal["lstm", "segment"]

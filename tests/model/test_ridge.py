@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.lstm import Member, Pooled, member
+from model.lstm import Member, member
+from model.normalise import Pooled
 from model.ridge import PENALTIES, solutions
 from model.shapes import Batch
 from model.spec import Card, InputSpec, OutputSpec
