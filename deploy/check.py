@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from deploy.config import ConfigError, Device, ServeConfig, open_log, window_config
+from deploy.config import Device, ServeConfig, open_log, window_config
 from deploy.console import say
 from deploy.predictor import Predictor, fetch
 from deploy.tasks import Task, task_of
@@ -93,7 +93,7 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
         model = _model(config, name, tracking_uri, device)
     except RegistryUnavailable:
         raise
-    except (ConfigError, RegistryError, ValueError) as error:
+    except (RegistryError, ValueError) as error:
         yield Finding("model", "wrong", str(error))
     if model is not None:
         predictor = model.predictor

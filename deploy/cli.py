@@ -50,6 +50,10 @@ def _run() -> int:
     except ModuleNotFoundError as error:
         extra = ": install tidecast with its extra [train]" if error.name in TRAINING_ONLY else ""
         return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", os.EX_CANTCREAT)
     except Exception as error:
         code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
         if code is None:

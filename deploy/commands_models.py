@@ -207,7 +207,7 @@ def replay(
 def explain(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Where the forecast is.")],
     partition: Annotated[int, typer.Argument(metavar="PARTITION", help="Its partition.", min=0)],
-    offset: Annotated[int, typer.Argument(metavar="OFFSET", help="Its offset.", min=0)],
+    offset: Annotated[int, typer.Argument(metavar="OFFSET", help="Its offset.", min=0, max=2**62)],
     model: Annotated[
         str | None, option("--model", "The file that made it, if that was none of the registry's.")
     ] = None,

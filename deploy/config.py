@@ -40,7 +40,7 @@ Guarantee = Literal["at-least-once", "exactly-once"]
 ShortSeries = Literal["wait", "naive"]
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
     """A setting that cannot be; the message names it."""
 
 

@@ -31,13 +31,15 @@ class Follower:
         serving: Predictor,
         every_s: float,
         say: Callable[[str], None],
+        *,
+        none: bool = False,
     ) -> None:
-        """`reference` is NAME or NAME@ALIAS, `serving` what it means now; what it means next takes over within
-        `every_s`, for which it is looked up twice in that time.
+        """`reference` is NAME or NAME@ALIAS; what it comes to mean takes over within `every_s`, for which it is looked
+        up twice in that time. `serving` is what it means now, or where there is `none` yet, what its models must fit.
         """
         self._reference, self._device, self._every_s, self._say = reference, device, every_s, say
         self._registry = Registry(tracking_uri)
-        self._label, self._card, self._path = serving.label, serving.card, serving.path
+        self._label, self._card, self._path = "" if none else serving.label, serving.card, serving.path
         self._refused, self._lost = "", False
         self._tried = {serving.sha256}
         self._ready: SimpleQueue[Predictor] = SimpleQueue()
@@ -61,7 +63,7 @@ class Follower:
                 self._look()
             except RegistryUnavailable as error:
                 if not self._lost:
-                    self._say(f"alert: {self._label} goes on, the registry is out of reach: {error}")
+                    self._say(f"alert: {self._going_on}, the registry is out of reach: {error}")
                 self._lost = True
             except RegistryError as error:
                 self._alert(str(error), str(error))
@@ -102,8 +104,12 @@ class Follower:
 
     def _alert(self, about: str, line: str) -> None:
         if self._refused != about:
-            self._say(f"alert: {self._label} goes on: {line}")
+            self._say(f"alert: {self._going_on}: {line}")
         self._refused = about
+
+    @property
+    def _going_on(self) -> str:
+        return f"{self._label} goes on" if self._label else "there is none yet"
 
 
 def misfit(card: AnyCard, before: AnyCard) -> str:

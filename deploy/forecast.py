@@ -36,6 +36,8 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
     for note in source.notes:
         say(note)
     history, known = from_frame(source.frame), known_ahead(table, columns, job, stem) if job.known else None
+    if known is not None:
+        say(f"{', '.join(job.known)}: known for {len(known) - len(source.frame):,} rows more than have a value")
     with watched(in_words) as on_step:
         forecaster = Forecaster.of(job).learn(history, on_step)
     made = forecaster.ahead(history, known)

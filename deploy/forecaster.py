@@ -4,7 +4,7 @@ from deploy.forecaster import Forecaster
 
 model = Forecaster(horizon=24).fit(frame)         # unique_id, ds, y, in polars or pandas
 model.predict()                                   # unique_id, ds, Tidecast, source
-model.cross_validation(frame, n_windows=5)        # unique_id, ds, cutoff, y, Tidecast
+model.cross_validation(frame, n_windows=5)        # unique_id, ds, cutoff, y, Tidecast, source
 
 Forecaster(horizon=24, features=("load", "heat"), targets=("load",))   # heat helps, load is forecast
 
@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from polars import selectors
 
 from deploy.config import window_config
 from deploy.training import TrainJob, shapes
@@ -103,7 +104,7 @@ class Forecaster:
         history = self._history if frame is None else _history(frame, self.job)
         known = self._known if frame is None else _known_ahead(frame, self.job)
         if future is not None:
-            told = _known_ahead(future, self.job)
+            told = _known_ahead(future, self.job, "future")
             if told is None:
                 raise ValueError("future: the forecaster was made with no `known` features")
             known = told if known is None else pl.concat([told, known])
@@ -119,13 +120,15 @@ class Forecaster:
         """Learn from what lies before the first of `n_windows` cut-offs, and forecast from each of them.
 
         They lie `step_size` steps apart (a horizon, if left out), the last one a horizon before the end. The frame has
-        unique_id, ds, cutoff, y and the forecast, where the truth is known. Raises ValueError for cut-offs that do not
-        lie in the frame.
+        unique_id, ds, cutoff, y, the forecast and `source`, where the truth is known. Raises ValueError for cut-offs
+        that do not lie in the frame.
         """
+        if not isinstance(n_windows, int) or n_windows < 1 or (step_size is not None and step_size < 1):
+            raise ValueError(f"n_windows, step_size: {n_windows} and {step_size} are not numbers from 1 on")
         history, horizon = _history(frame, self.job), self.job.horizon or 1
         times = np.unique(history.frame["ts"].to_numpy())
         back = horizon + (step_size or horizon) * np.arange(n_windows)[::-1]
-        if n_windows < 1 or (step_size or 1) < 1 or back.max() >= len(times):
+        if back.max() >= len(times):
             raise ValueError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
         cutoffs = times[len(times) - 1 - back]
         known = times[times <= cutoffs[0]]
@@ -141,7 +144,7 @@ class Forecaster:
             table = self._table(data, ends, self._future(data, ends, given, needed=False))
             parts.append(table.with_columns(pl.lit(int(cutoff)).alias("cutoff")))
         made = pl.concat(parts).join(truth, on=NAMES[:2], how="inner")
-        columns = (*NAMES[:2], "cutoff", *names.values(), *self._columns(FORECAST))
+        columns = (*NAMES[:2], "cutoff", *names.values(), *self._columns(FORECAST), "source")
         return _as_given(_with_moments(made.select(columns)), frame)
 
     @property
@@ -210,6 +213,10 @@ class Forecaster:
         values = seasonal_naive(known, ends, run_starts(data, ends), self.horizon, lag)
         if full.any():
             values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])
+        if len(wrong := np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))):
+            raise ValueError(
+                f"the forecast of {data.names[data.series[ends[wrong[0]]]]!r} is not finite: its values are too large"
+            )
         return values, full
 
 
@@ -217,19 +224,27 @@ def _history(frame: Any, job: TrainJob) -> History:
     return from_frame(measurements(_as_table(frame), Columns(features=job.features), freq=job.freq).frame)
 
 
-def _known_ahead(frame: Any, job: TrainJob) -> pl.DataFrame | None:
+def _known_ahead(frame: Any, job: TrainJob, name: str = "frame") -> pl.DataFrame | None:
     """What a frame tells of the features that are known ahead, wherever it tells all of them."""
-    return known_ahead(_as_table(frame), Columns(features=job.features), job) if job.known else None
+    return known_ahead(_as_table(frame, name), Columns(features=job.features), job) if job.known else None
 
 
 def known_ahead(table: Table, columns: Columns, job: TrainJob, stem: str = "value") -> pl.DataFrame:
     """What a table tells of the features that are known ahead: series, ts and a column for each. Raises SourceError."""
-    return measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame
+    told = measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame.unique()
+    if len(twice := told.filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")):
+        series, moment = twice["series"][0], pl.select(_moment(twice["ts"][0])).item()
+        raise ValueError(f"{table.name}: {series!r} has different {', '.join(job.known)} at {moment:%Y-%m-%d %H:%M}")
+    return told
 
 
-def _as_table(frame: Any) -> Table:
-    known = frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
-    return Table("frame", known, pl.int_range(1, len(known) + 1, eager=True))
+def _as_table(frame: Any, name: str = "frame") -> Table:
+    if not hasattr(frame, "columns") or isinstance(frame, pl.LazyFrame):
+        raise ValueError(f"{name}: {type(frame).__name__} is no frame of polars or pandas")
+    known = (frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)).with_columns(
+        selectors.boolean().cast(pl.Int8)
+    )
+    return Table(name, known, pl.int_range(1, len(known) + 1, eager=True))
 
 
 def _times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: int) -> Ints:

@@ -18,6 +18,7 @@ def ingest(
         sent = publish(
             found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
         )
-    series = found.frame["series"].n_unique()
-    say(f"{sent.events:,} events of {series:,} series on {topic}")
+    names = found.frame["series"].unique()
+    series, called = len(names), f", {names[0]}," if len(names) == 1 else ""
+    say(f"{sent.events:,} events of {series:,} series{called} on {topic}")
     return {"topic": topic, "partitions": sent.partitions, "events": sent.events, "series": series}

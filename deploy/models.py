@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.console import say
-from model.registry import Registry, Version
+from model.registry import CHAMPION, Registry, Version
 
 SHOWN = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
 """Tags that a version is shown with."""
@@ -17,9 +17,9 @@ def show(name: str | None, tracking_uri: str) -> dict[str, object]:
     registry = Registry(tracking_uri)
     names = [name] if name else registry.names()
     versions = {each: registry.versions(each) for each in names}
-    table = Table()
+    table = Table(caption="error and naive: on each version's own validation part; only verdicts compare versions")
     for heading in ("version", "alias", "age", "learned until", "error", "naive", "verdict"):
-        table.add_column(heading, no_wrap=heading != "verdict")
+        table.add_column(heading, no_wrap=heading != "verdict", min_width=24 if heading == "verdict" else None)
     listed = [version for each in versions.values() for version in each if name or version.aliases or len(each) == 1]
     for version in listed:
         table.add_row(*_row(version))
@@ -64,8 +64,9 @@ def promote(model: str, tracking_uri: str) -> dict[str, object]:
     """Make a version the champion."""
     registry = Registry(tracking_uri)
     version = registry.resolve(model)
+    already = CHAMPION in version.aliases
     registry.promote(version)
-    say(f"{version.label} is the champion")
+    say(f"{version.label} is the champion{' already' if already else ''}")
     return {"model": version.label}
 
 

@@ -100,8 +100,9 @@ class Replay:
         ends = ends[(ts >= since) & (ts < until)]
         if not len(ends):
             back = max(each.seq_len for each in self._each)
+            known = "" if not len(ts) else f"; they end from {_day(int(ts.min()))} to {_day(int(ts.max()))}"
             raise ConfigError(
-                f"from: no window of {back} steps, with the {self.horizon} after it known, ends in that time"
+                f"from: no window of {back} steps, with the {self.horizon} after it known, ends in that time{known}"
             )
         return ends
 
@@ -203,11 +204,11 @@ def replay(
         if entrant.learned_until is not None and entrant.learned_until > begin:
             until = _day(entrant.learned_until)
             say(f"{name} has learned from this time, up to {until}: there it knew what would come")
+    found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
+    _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")
     picture = plot or HOME / "replays" / f"{topic or Path(str(data)).stem}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     _draw({name: did for name, (_, did) in done.items()}, (begin, end), picture)
-    found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
-    _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")
     say(f"a picture of it: {picture}")
     winner = best({name: did.scores.overall() for name, (_, did) in done.items()})
     return {"from": begin, "to": end, "windows": len(past.ends), "best": winner, "models": found, "plot": str(picture)}

@@ -39,7 +39,7 @@ from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
 
-PRIORITY = 10
+PRIORITY = 5
 """By how much a retraining steps back: what serves on the same machine comes first."""
 JUDGED = 3
 """Where there is more, so many times as long a time is judged on as a verdict needs at least."""

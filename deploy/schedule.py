@@ -48,6 +48,7 @@ def repeat(when: BaseTrigger, job: Callable[[], object], name: str) -> None:
         if following := when.get_next_fire_time(None, datetime.now(UTC)):
             say(f"{name}: next at {following:%Y-%m-%d %H:%M:%S %Z}")
 
+    say(f"{name}: first at {when.get_next_fire_time(None, datetime.now(UTC)):%Y-%m-%d %H:%M:%S %Z}")
     scheduler.add_job(attempt, when, max_instances=1, coalesce=True, misfire_grace_time=None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))

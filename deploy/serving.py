@@ -49,8 +49,8 @@ def serve(config: ServeConfig, wiring: Wiring) -> dict[str, object]:
 def _service(predictor: Predictor, config: ServeConfig, wiring: Wiring, stack: ExitStack) -> Service:
     """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
 
-    def follower(reference: str, say: Callable[[str], None]) -> Follower:
-        made = Follower(reference, wiring.tracking_uri, wiring.device, predictor, config.follow_s, say)
+    def follower(reference: str, say: Callable[[str], None], *, none: bool = False) -> Follower:
+        made = Follower(reference, wiring.tracking_uri, wiring.device, predictor, config.follow_s, say, none=none)
         stack.callback(made.close)
         return made
 
@@ -62,7 +62,7 @@ def _service(predictor: Predictor, config: ServeConfig, wiring: Wiring, stack: E
     followed = None if fixed else follower(wiring.model, say)
     shadow = None
     if wiring.shadow:
-        shadow = Shadow(follower(wiring.shadow, lambda line: say(f"shadow: {line}")), config, say)
+        shadow = Shadow(follower(wiring.shadow, lambda line: say(f"shadow: {line}"), none=True), config, say)
     service = Service(log, predictor, task, config, say, followed, shadow)
     say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     say(f"{predictor.label} on {predictor.device}: {predictor.because}")

@@ -9,7 +9,10 @@ from deploy.tasks import Answerable, task_of
 
 
 class Shadow:
-    """Answers beside the model that serves, and never in its way: whatever fails here ends the shadow alone."""
+    """Answers beside the model that serves: whatever is wrong with its model ends the shadow alone.
+
+    Its answers go the way of all others, in the same flush or transaction.
+    """
 
     def __init__(self, follower: Follower, config: ServeConfig, say: Callable[[str], None]) -> None:
         """The follower brings its models; there is none before the first."""

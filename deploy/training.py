@@ -72,6 +72,11 @@ class TrainJob:
             raise ConfigError(f"targets: {unknown[0]!r} is none of the features {', '.join(self.features)}")
         if wrong := sorted(set(self.known) - set(self.features) | set(self.known) & set(self.forecast)):
             raise ConfigError(f"known: {wrong[0]!r} must be one of the features, and not one that is forecast")
+        if self.known and self.aggregate is not None:
+            raise ConfigError("known: what lies ahead comes one value a step, and goes with no aggregate")
+        for called, names in (("features", self.features), ("known", self.known)):
+            if len(set(names)) < len(names):
+                raise ConfigError(f"{called}: {', '.join(names)} must be different names")
 
     @property
     def forecast(self) -> tuple[str, ...]:

@@ -65,16 +65,17 @@ def judge(challenger: Reals, champion: Reals, naive: Mapping[str, Reals], horizo
     gain = 1 - mine / theirs if theirs > 0 else 0.0
     sure = blocks >= LEAST_BLOCKS and theirs > 0
     low, high = _bounds(challenger, champion, gain, length, seed) if sure else (-np.inf, np.inf)
-    against = f"{mine:.4g} against {theirs:.4g}, a gain of {gain:+.1%}"
+    against = f"error {mine:.4g} against the champion's {theirs:.4g}, a gain of {gain:+.1%}"
+    naively = f"the best naive forecast ({name}) has {beaten:.4g}"
     decision: Decision = "keep"
     if blocks < LEAST_BLOCKS:
         decision, why = "undecided", f"{blocks} stretches of {length} origins decide nothing, {LEAST_BLOCKS} would"
     elif low <= LEAST_GAIN:
-        why = f"{against}, which is at least {low:+.1%}: not surely more than {LEAST_GAIN:.0%}"
+        why = f"{against}, which is at least {low:+.1%}: not surely more than {LEAST_GAIN:.0%}; {naively}"
     elif mine >= beaten:
-        why = f"{against}, but the naive forecast ({name}) has {beaten:.4g}"
+        why = f"{against}, but {naively}"
     else:
-        decision, why = "promote", f"{against}, at least {low:+.1%}; the naive forecast ({name}) has {beaten:.4g}"
+        decision, why = "promote", f"{against}, at least {low:+.1%}; {naively}"
     return Verdict(
         decision=decision,
         why=why,

@@ -62,7 +62,7 @@ def test_pandas_in_is_pandas_out() -> None:
 def test_cut_offs_are_forecast_from_what_lies_before_them() -> None:
     known = frame(short=200)
     made = forecaster().cross_validation(known, n_windows=3, step_size=4)
-    assert made.columns == ["unique_id", "ds", "cutoff", "y", "Tidecast"]
+    assert made.columns == ["unique_id", "ds", "cutoff", "y", "Tidecast", "source"]
     hours = [START + timedelta(hours=hour) for hour in (285, 289, 293)]
     assert sorted(made["cutoff"].unique()) == hours
     assert len(made) == 3 * 3 * 6
@@ -82,7 +82,16 @@ def test_several_columns_forecast_some_of_them() -> None:
     naive = made.filter(pl.col("source") == "naive").select(pl.col("Tidecast-heat") - 10 * pl.col("Tidecast-load"))
     assert naive.to_series().abs().max() < 1e-4
     crossed = Forecaster(horizon=6, seq_len=24, **several).cross_validation(known)
-    assert crossed.columns == ["unique_id", "ds", "cutoff", "y-heat", "y-load", "Tidecast-heat", "Tidecast-load"]
+    assert crossed.columns == [
+        "unique_id",
+        "ds",
+        "cutoff",
+        "y-heat",
+        "y-load",
+        "Tidecast-heat",
+        "Tidecast-load",
+        "source",
+    ]
     assert crossed["y-heat"].to_list() == [10 * value for value in crossed["y-load"]]
 
 
@@ -167,3 +176,37 @@ def test_what_is_not_told_of_the_known_is_said() -> None:
     uneven = pl.col("ds") + pl.duration(minutes=pl.int_range(pl.len()) ** 2 % 47)
     with pytest.raises(ValueError, match=r"^known: what lies ahead needs a freq"):
         Forecaster(horizon=6, features=("load", "heat"), known=("heat",)).fit(whole.with_columns(ds=uneven))
+
+
+def test_strange_futures_are_refused() -> None:
+    whole = heated(200)
+    model = knowing().fit(whole)
+    coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
+    twice = pl.concat([coming, coming.with_columns(heat=pl.col("heat") + 1)])
+    with pytest.raises(ValueError, match=r"^future: 'a' has different heat at 2024-01-09 08:00"):
+        model.predict(future=twice)
+    assert model.predict(future=pl.concat([coming, coming])).equals(model.predict(future=coming))
+    stepwise = Forecaster(
+        horizon=6,
+        seq_len=24,
+        features=("load", "heat"),
+        known=("heat",),
+        config=ForecastConfig(arch="lstm", hidden=4, epochs=1),
+    )
+    with pytest.raises(ValueError, match=r"^the forecast of 'a' is not finite"):
+        stepwise.fit(whole).predict(future=coming.with_columns(heat=-3e38))
+    with pytest.raises(ValueError, match=r"^future: dict is no frame of polars or pandas"):
+        model.predict(future={"heat": 1})
+    with pytest.raises(ValueError, match=r"^known: what lies ahead comes one value a step"):
+        Forecaster(horizon=6, freq="1h", aggregate="mean", features=("load", "heat"), known=("heat",))
+    with pytest.raises(ValueError, match=r"^known: heat, heat must be different names"):
+        Forecaster(horizon=6, features=("load", "heat"), known=("heat", "heat"))
+    with pytest.raises(ValueError, match=r"^n_windows, step_size: 1 and 0 "):
+        model.cross_validation(whole, step_size=0)
+
+
+def test_a_flag_may_be_true_or_false() -> None:
+    whole = heated(200).with_columns(heat=pl.col("heat") > 20)
+    coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
+    numbers = whole.with_columns(heat=pl.col("heat").cast(pl.Int64))
+    assert knowing().fit(whole).predict(future=coming).equals(knowing().fit(numbers).predict(future=coming))
