@@ -100,7 +100,7 @@ class Server:
                 env=os.environ | quiet,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
             )
         while True:
             with contextlib.suppress(URLError, ConnectionError), urlopen(f"{self.uri}/health"):
