@@ -107,6 +107,7 @@ class Forecaster:
             told = _known_ahead(future, self.job, "future")
             if told is None:
                 raise ValueError("future: the forecaster was made with no `known` features")
+            _refuse_contradictions(told)
             known = told if known is None else pl.concat([told, known])
         return _as_given(self.ahead(history, known), self._given if frame is None else frame)
 
@@ -231,11 +232,15 @@ def _known_ahead(frame: Any, job: TrainJob, name: str = "frame") -> pl.DataFrame
 
 def known_ahead(table: Table, columns: Columns, job: TrainJob, stem: str = "value") -> pl.DataFrame:
     """What a table tells of the features that are known ahead: series, ts and a column for each. Raises SourceError."""
-    told = measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame.unique()
-    if len(twice := told.filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")):
-        series, moment = twice["series"][0], pl.select(_moment(twice["ts"][0])).item()
-        raise ValueError(f"{table.name}: {series!r} has different {', '.join(job.known)} at {moment:%Y-%m-%d %H:%M}")
-    return told
+    return measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame
+
+
+def _refuse_contradictions(told: pl.DataFrame) -> None:
+    """Raises ValueError where a future has two values of one series and time."""
+    twice = told.unique().filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")
+    if len(twice):
+        moment = pl.select(_moment(twice["ts"][0])).item()
+        raise ValueError(f"future: {twice['series'][0]!r} has different values at {moment:%Y-%m-%d %H:%M}")
 
 
 def _as_table(frame: Any, name: str = "frame") -> Table:

@@ -183,7 +183,7 @@ def test_strange_futures_are_refused() -> None:
     model = knowing().fit(whole)
     coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
     twice = pl.concat([coming, coming.with_columns(heat=pl.col("heat") + 1)])
-    with pytest.raises(ValueError, match=r"^future: 'a' has different heat at 2024-01-09 08:00"):
+    with pytest.raises(ValueError, match=r"^future: 'a' has different values at 2024-01-09 08:00"):
         model.predict(future=twice)
     assert model.predict(future=pl.concat([coming, coming])).equals(model.predict(future=coming))
     stepwise = Forecaster(
