@@ -1,6 +1,5 @@
 """A first try of a model file, in a process of its own: there it may crash, hang or eat memory, and harm nobody."""
 
-import os
 import resource
 import subprocess
 import sys
@@ -40,7 +39,6 @@ def refusal(candidate: Path, serving: Path) -> str:
 
 def main(candidate: str, serving: str) -> int:
     """Try a file beside the one that serves, within limits; what is wrong on stdout, and 1."""
-    os.nice(5)  # what serves beside it comes first
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

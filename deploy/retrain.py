@@ -5,7 +5,6 @@ then moves an alias. What is learned from lies before what is judged on.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -39,8 +38,6 @@ from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
 
-PRIORITY = 5
-"""By how much a retraining steps back: what serves on the same machine comes first."""
 JUDGED = 3
 """Where there is more, so many times as long a time is judged on as a verdict needs at least."""
 
@@ -84,7 +81,6 @@ def learn(
     tracking_uri: str,
 ) -> dict[str, object]:
     """`tidecast retrain`: on a topic's records written in a span of time, or a file's measurements of it."""
-    os.setpriority(os.PRIO_PROCESS, 0, max(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
     registry = Registry(tracking_uri)
     serving = champion(registry, job.train.name)
     if serving is not None and "input" in serving.tags:

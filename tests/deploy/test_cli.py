@@ -260,7 +260,7 @@ def test_json_is_all_there_is_on_stdout(tidecast: Tidecast) -> None:
         "the times in 'ts' are taken as epoch milliseconds",
         "on SQLite at .tidecast/log.db; --bootstrap HOST:PORT takes a Kafka",
         "hours.csv -> power: 20 of 20",
-        "20 events of 1 series, pump, on power",
+        "20 events of 1 series, hours, on power",
     ]
     quiet = tidecast("ingest", "hours.csv", "--topic", "power")
     assert (quiet.stdout, quiet.stderr) == ("", ended.stderr)

@@ -70,7 +70,7 @@ def test_a_winner_must_beat_every_naive_forecast() -> None:
     won = judge(challenger, champion, {"last": champion, "day": champion / 1.5}, HORIZON)
     lost = judge(challenger, champion, {"last": champion, "day": champion / 3}, HORIZON)
     assert (won.decision, lost.decision) == ("promote", "keep")
-    assert "but the naive forecast (day)" in lost.why
+    assert "but the best naive forecast (day)" in lost.why
     assert replace(won, naive=0, why="") == replace(lost, decision="promote", naive=0, why="")
 
 
