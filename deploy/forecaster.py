@@ -21,6 +21,7 @@ import polars as pl
 from polars import selectors
 
 from deploy.config import window_config
+from deploy.console import minute
 from deploy.training import TrainJob, shapes
 from model.backtest import Cuts, held_out, run_starts
 from model.forecasting import Fitted, fit, forecast
@@ -177,10 +178,10 @@ class Forecaster:
         lacking = np.isin(ends, data.ends)[:, None] & np.isnan(values).any(axis=2)
         if needed and lacking.any():
             place, step = np.argwhere(lacking)[0]
-            series, moment = data.names[data.series[ends[place]]], pl.select(_moment(times[place, step])).item()
+            series, moment = data.names[data.series[ends[place]]], minute(int(times[place, step]))
             raise ValueError(
                 f"known: {', '.join(spec.known)} of {series!r} must be told for {self.horizon} steps of {spec.freq} "
-                f"ahead, and {moment:%Y-%m-%d %H:%M} has nothing"
+                f"ahead, and {moment} has nothing"
             )
         return values
 
@@ -239,8 +240,8 @@ def _refuse_contradictions(told: pl.DataFrame) -> None:
     """Raises ValueError where a future has two values of one series and time."""
     twice = told.unique().filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")
     if len(twice):
-        moment = pl.select(_moment(twice["ts"][0])).item()
-        raise ValueError(f"future: {twice['series'][0]!r} has different values at {moment:%Y-%m-%d %H:%M}")
+        moment = minute(twice["ts"][0])
+        raise ValueError(f"future: {twice['series'][0]!r} has different values at {moment}")
 
 
 def _as_table(frame: Any, name: str = "frame") -> Table:
@@ -277,10 +278,6 @@ def _told(known: pl.DataFrame, series: list[str], times: Ints, spec: InputSpec) 
 def _repeated(data: SlidingWindows, ends: Rows, horizon: int) -> list[str]:
     """The series of some rows, once for each step ahead."""
     return [data.names[place] for place in data.series[ends] for _ in range(horizon)]
-
-
-def _moment(ts: int) -> pl.Expr:
-    return pl.from_epoch(pl.lit(int(ts)), time_unit="ms")
 
 
 def _as_given(made: pl.DataFrame, frame: Any) -> Any:

@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import say
+from deploy.console import minute, say
 from model.registry import CHAMPION, Registry, Version
 
 SHOWN = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
@@ -55,9 +55,7 @@ def _age(seconds: float) -> str:
 
 
 def _day(milliseconds: str | None) -> str:
-    if milliseconds is None:
-        return ""
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(int(milliseconds) / 1000))
+    return "" if milliseconds is None else minute(int(milliseconds))
 
 
 def promote(model: str, tracking_uri: str) -> dict[str, object]:

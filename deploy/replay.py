@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.config import HOME, ConfigError, Device, window_config
-from deploy.console import progress, say
+from deploy.console import minute, progress, say
 from deploy.contest import WindowRows, window_losses
 from deploy.predictor import CHUNK, Predictor, fetch
 from deploy.training import read_history
@@ -100,7 +99,7 @@ class Replay:
         ends = ends[(ts >= since) & (ts < until)]
         if not len(ends):
             back = max(each.seq_len for each in self._each)
-            known = "" if not len(ts) else f"; they end from {_day(int(ts.min()))} to {_day(int(ts.max()))}"
+            known = "" if not len(ts) else f"; they end from {minute(int(ts.min()))} to {minute(int(ts.max()))}"
             raise ConfigError(
                 f"from: no window of {back} steps, with the {self.horizon} after it known, ends in that time{known}"
             )
@@ -198,11 +197,11 @@ def replay(
     past = Replay(read_history(bootstrap, topic, data, columns, inputs.freq), predictors, job)
     origins = past.data.ts[past.ends]
     begin, end = int(origins.min()), int(origins.max())
-    say(f"{len(past.ends):,} origins from {_day(begin)} to {_day(end)}, {past.horizon} steps ahead")
+    say(f"{len(past.ends):,} origins from {minute(begin)} to {minute(end)}, {past.horizon} steps ahead")
     done = _all(past, job)
     for name, (entrant, _) in done.items():
         if entrant.learned_until is not None and entrant.learned_until > begin:
-            until = _day(entrant.learned_until)
+            until = minute(entrant.learned_until)
             say(f"{name} has learned from this time, up to {until}: there it knew what would come")
     found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
     _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")
@@ -257,7 +256,3 @@ def _draw(done: dict[str, Did], span: tuple[int, int], path: Path) -> None:
         over_time[name] = np.divide(total, count, out=np.full(POINTS, np.nan), where=count > 0)
     by_step = {name: did.scores.by_step()["mse"] for name, did in done.items()}
     plot_replay(edges[:-1].astype(np.int64), over_time, by_step, "replay", path)
-
-
-def _day(ts: int) -> str:
-    return f"{datetime.fromtimestamp(ts / 1000, UTC):%Y-%m-%d %H:%M}"

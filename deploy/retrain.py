@@ -7,7 +7,6 @@ then moves an alias. What is learned from lies before what is judged on.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from deploy.config import HOME, MODELS, ConfigError, window_config
-from deploy.console import say
+from deploy.console import minute, say
 from deploy.contest import Losses, losses
 from deploy.predictor import load
 from deploy.registration import Candidate, champion, register, watched
@@ -113,7 +112,7 @@ def _retrained(history: History, job: RetrainJob, registry: Registry) -> dict[st
         fresh, enough = int((np.unique(data.ts) > seen).sum()), needed(outputs.horizon)
         why = f"{fresh:,} steps have come after what {serving.label} has seen, and a verdict takes {enough:,}"
         return _told(serving, "undecided", why, None)
-    say(f"{len(data):,} windows; judged on what came from {_moment(cuts.test)} on")
+    say(f"{len(data):,} windows; judged on what came from {minute(cuts.test)} UTC on")
     with watched(in_words) as on_step:
         warm = _warm(registry, serving) if job.start == "warm" else None
         fitted = fit(data, inputs, outputs, plan.config, plan.name, on_step, cuts, warm)
@@ -209,7 +208,3 @@ def _warm(registry: Registry, serving: Version) -> Warm:
         model = build(card)
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return Warm(model, card)
-
-
-def _moment(ts: int) -> str:
-    return f"{datetime.fromtimestamp(ts / 1000, UTC):%Y-%m-%d %H:%M} UTC"
