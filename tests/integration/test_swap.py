@@ -143,7 +143,7 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     service.terminate()
     _, err = service.communicate(timeout=60)
     assert service.returncode == 0, err
-    assert "shadow: alert: tiny/1 goes on: " in err, "before there was a challenger"
+    assert "shadow: alert: there is none yet: " in err, "before there was a challenger"
     assert f"tiny/2 is the shadow now, on {shadow.output}" in err
     served = {(each.series, each.ts): each for each in stream.forecasts()}
     assert {each.model for each in served.values()} == {"tiny/1"}
