@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
 from deploy.cli import main
+from model.registry import Registry
 from pipeline.log import EventLog, Record, UnknownTopic
 
 names = itertools.count()
@@ -68,6 +70,19 @@ def log_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def fresh() -> Callable[[str], str]:
     """A name for a topic or a group that nobody had before: fresh("orders") -> "orders-17"."""
     return lambda name: f"{name}-{next(names)}"
+
+
+@pytest.fixture(scope="session")
+def _empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    Registry(f"sqlite:///{file}").names()
+    return file
+
+
+@pytest.fixture
+def tracking_uri(tmp_path: Path, _empty_registry: Path) -> str:
+    """A registry of this test's own, empty, with its artifacts in tmp_path; to make its tables anew takes seconds."""
+    return f"sqlite:///{shutil.copy(_empty_registry, tmp_path / 'mlflow.db')}"
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +163,7 @@ def until_written() -> Callable[[EventLog, str, int, "subprocess.Popen[str]"], l
     """Waits until a topic with one partition has so many records, as long as their writer lives; the records."""
 
     def wait(log: EventLog, topic: str, count: int, writer: "subprocess.Popen[str]") -> list[Record]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while (end := _end(log, topic)) < count:
             assert time.monotonic() < deadline, f"{end} of {count} records"
             with pytest.raises(subprocess.TimeoutExpired):

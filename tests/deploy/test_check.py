@@ -175,7 +175,7 @@ def test_a_groups_state_fits_or_not(
     service = start_tidecast(*serve, "--model", check.model)
     until_written(check.log, f"{check.topic}-forecasts", 9, service)
     service.terminate()
-    _, err = service.communicate(timeout=30)
+    _, err = service.communicate(timeout=180)
     assert service.returncode == 0, err
     ends = check.log.bounds(f"{check.group}-state")
     one(check()["state"], "ok", f"what {check.group}-state holds fits")

@@ -303,7 +303,7 @@ def test_serve_takes_everything_from_the_file(
         service = start_tidecast("serve", "--json")
         until_written(log, "power-forecasts", 4, service)
     service.terminate()
-    out, err = service.communicate(timeout=30)
+    out, err = service.communicate(timeout=180)
     assert service.returncode == 0, err
     (summary,) = map(json.loads, out.splitlines())
     assert {"model": "written.onnx", "output": "power-forecasts", "forecasts": 4}.items() <= summary.items()

@@ -53,8 +53,8 @@ def exported(written: str, seed: int) -> bytes:
 class World:
     """A registry whose champion a follower watches, and what it said."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.uri = folder, f"sqlite:///{folder}/mlflow.db"
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder, self.uri = folder, uri
         self.registry = Registry(self.uri)
         self.register(self.file())
         self.said: SimpleQueue[str] = SimpleQueue()
@@ -75,10 +75,10 @@ class World:
         return version
 
     def line(self) -> str:
-        return self.said.get(timeout=60)
+        return self.said.get(timeout=180)
 
     def taken(self) -> Predictor:
-        for _ in range(600):
+        for _ in range(1800):
             if made := self.follower.take():
                 return made
             threading.Event().wait(0.1)
@@ -86,9 +86,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.chdir(tmp_path)
-    found = World(tmp_path)
+    found = World(tmp_path, tracking_uri)
     yield found
     found.follower.close()
 

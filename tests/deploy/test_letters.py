@@ -291,6 +291,6 @@ def test_from_a_service_to_a_person_and_back(
     (forecast,) = until_written(town.log, f"{topic}-forecasts", 1, service)
     assert json.loads(forecast.value or b"")["ts"] == forecast.timestamp == START + 11 * HOUR
     service.terminate()
-    _, err = service.communicate(timeout=30)
+    _, err = service.communicate(timeout=180)
     assert service.returncode == 0
     assert "13 records, 1 forecasts, 1 dead letters, 0 late" in err

@@ -41,19 +41,21 @@ def history(hours: int, turn: int = 10**9) -> History:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def empty(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.chdir(tmp_path)
+    return Registry(tracking_uri)
+
+
+@pytest.fixture
+def registry(empty: Registry) -> Registry:
     """A store with a champion that has learned from 800 hours."""
-    monkeypatch.chdir(tmp_path)
-    found = Registry(f"sqlite:///{tmp_path}/mlflow.db")
-    train(history(800), JOB.train, found)
-    return found
+    train(history(800), JOB.train, empty)
+    return empty
 
 
-def test_the_first_of_a_name_is_its_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
-    assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, registry).items()
-    assert registry.resolve("tides").label == "tides/1"
+def test_the_first_of_a_name_is_its_champion(empty: Registry) -> None:
+    assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, empty).items()
+    assert empty.resolve("tides").label == "tides/1"
 
 
 def test_a_drift_s_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:
@@ -112,14 +114,10 @@ def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, m
         assert int(newest.tags["ancestry_until"]) >= seen["champion"].trained_until
 
 
-def test_a_warm_start_begins_where_the_champion_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    registry = Registry(f"sqlite:///{tmp_path}/mlflow.db")
-    train(history(800), replace(JOB.train, config=SMALL), registry)
+def test_a_warm_start_begins_where_the_champion_is(empty: Registry) -> None:
+    train(history(800), replace(JOB.train, config=SMALL), empty)
     short = replace(JOB.train, config=replace(SMALL, epochs=1, learning_rate=1e-5))
-    fresh, warm = (
-        retrain(history(1600), replace(JOB, train=short, start=start), registry) for start in ("fresh", "warm")
-    )
+    fresh, warm = (retrain(history(1600), replace(JOB, train=short, start=start), empty) for start in ("fresh", "warm"))
     assert float(str(warm["challenger"])) < 0.8 * float(str(fresh["challenger"]))
 
 

@@ -218,7 +218,7 @@ def forecasts_of(events: Sequence[Event]) -> int:
     return len(events) - len(SERIES) * (SEQ_LEN - 1)
 
 
-def until(condition: Callable[[], bool], service: subprocess.Popen[str], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], service: subprocess.Popen[str], seconds: float = 180) -> None:
     """Wait for a condition, as long as the service lives."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -237,7 +237,7 @@ def stop(service: subprocess.Popen[str]) -> dict[str, int]:
     assert service.stderr
     next((line for line in service.stderr if " -> " in line), None)
     service.terminate()
-    out, err = service.communicate(timeout=30)
+    out, err = service.communicate(timeout=180)
     assert service.returncode == 0, err
     summary: dict[str, int] = json.loads(out)
     return summary
@@ -245,7 +245,7 @@ def stop(service: subprocess.Popen[str]) -> dict[str, int]:
 
 def refusal(service: subprocess.Popen[str]) -> tuple[int, str]:
     """The code that a service ends with by itself, and the one line that says why."""
-    out, err = service.communicate(timeout=90)
+    out, err = service.communicate(timeout=180)
     assert "Traceback" not in err, err
     *before, last = err.splitlines()
     assert last.startswith("tidecast: ")

@@ -75,7 +75,7 @@ def log(log_address: str) -> Iterator[Log]:
     log.log.close()
 
 
-def until(condition: Callable[[], bool], service: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], service: subprocess.Popen[str] | None = None, seconds: float = 180) -> None:
     """Wait for a condition, as long as the service lives."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -89,7 +89,7 @@ def stop(process: subprocess.Popen[str]) -> dict[str, object]:
     assert process.stderr
     next((line for line in process.stderr if " -> " in line), None)
     process.terminate()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     summary: dict[str, object] = json.loads(out.splitlines()[-1])
     return summary
@@ -136,19 +136,19 @@ def until_all(log: Log, output: str, wanted: Forecasts, service: subprocess.Pope
 
 
 def test_from_a_file_to_forecasts(
-    log: Log, fresh: Fresh, tidecast: Tidecast, start_tidecast: Start, tmp_path: Path
+    log: Log, fresh: Fresh, tidecast: Tidecast, start_tidecast: Start, tmp_path: Path, tracking_uri: str
 ) -> None:
-    topic, name, store = fresh("life"), fresh("model"), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    topic, name, store = fresh("life"), fresh("model"), ("--tracking-uri", tracking_uri)
     rows = [f"{series},{(START + step * MINUTE) // 1000},{value}" for series, step, value in waves(6, 300)]
     (tmp_path / "waves.csv").write_text("unique_id,ds,y\n" + "\n".join(rows))
     on = ("--bootstrap", log.address)
     sent = tidecast("ingest", tmp_path / "waves.csv", "--topic", topic, "--partitions", 3, *on, "--json")
     assert json.loads(sent.stdout) == {"topic": topic, "partitions": 3, "events": 1800, "series": 6}
     shape = ("--seq-len", 24, "--horizon", 8, "--epochs", 2, "--arch", "segment")
-    trained = tidecast("train", "--topic", topic, "--name", name, *shape, *on, "--tracking-uri", store, "--json")
+    trained = tidecast("train", "--topic", topic, "--name", name, *shape, *on, *store, "--json")
     made = json.loads(trained.stdout)
     assert (made["model"], made["freq"]) == (f"{name}/1", "1m")
-    options = ("--topic", topic, "--output", f"{topic}-out", "--model", f"{name}@champion", "--tracking-uri", store)
+    options = ("--topic", topic, "--output", f"{topic}-out", "--model", f"{name}@champion", *store)
     service = start_tidecast("serve", *options, *on, "--json")
     until(lambda: log.count(f"{topic}-out") >= 6 * (300 - 23), service)
     summary = stop(service)

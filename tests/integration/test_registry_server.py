@@ -110,7 +110,7 @@ def served(
     with closing(connect(f"sqlite:{tmp_path / '.tidecast' / 'log.db'}")) as log:
         records = until_written(log, output, EVENTS - SEQ_LEN + 1, service)
     service.terminate()
-    out, err = service.communicate(timeout=30)
+    out, err = service.communicate(timeout=180)
     assert service.returncode == 0, err
     decode = msgspec.json.Decoder(Forecast).decode
     return [decode(record.value or b"") for record in records], json.loads(out)

@@ -2,9 +2,10 @@
 
 import itertools
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -26,9 +27,11 @@ from pipeline.log import EventLog, UnknownTopic
 Fresh = Callable[[str], str]
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+Versions = dict[str, Predictor]
 
 MINUTE, START = 60_000, 1_700_000_040_000
 SERIES, PARTITIONS = 6, 2
+PATIENCE = 180
 
 
 class Stream:
@@ -39,6 +42,9 @@ class Stream:
         self._steps = itertools.count()
         log.create_topic(topic, PARTITIONS)
         self._writer = log.writer()
+        self._made: list[Forecast] = []
+        self._read: dict[int, int] = {}
+        self._decode = msgspec.json.Decoder(Forecast).decode
 
     def send(self, steps: int) -> None:
         for step in itertools.islice(self._steps, steps):
@@ -48,24 +54,26 @@ class Stream:
         self._writer.flush()
 
     def forecasts(self) -> list[Forecast]:
-        decode = msgspec.json.Decoder(Forecast).decode
-        return [decode(value) for value in self.values()]
+        """All there are so far; each is read once, however often one asks."""
+        with suppress(UnknownTopic):
+            for partition, bounds in self.log.bounds(self.output).items():
+                for records in self.log.read(self.output, partition, self._read.get(partition, 0), bounds.end):
+                    self._made += [self._decode(record.value or b"") for record in records]
+                self._read[partition] = bounds.end
+        return self._made
 
-    def values(self) -> Iterator[bytes]:
-        try:
-            bounds = self.log.bounds(self.output)
-        except UnknownTopic:
-            return
-        for partition, (start, end) in bounds.items():
-            for records in self.log.read(self.output, partition, start, end):
-                yield from (record.value or b"" for record in records)
+    def until(self, condition: Callable[[], bool], sending: bool = True) -> None:
+        """Wait for a condition, and send on meanwhile."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            if sending:
+                self.send(1)
+            threading.Event().wait(0.05)
 
-    def until(self, model: str) -> None:
-        """Send on until a model's forecasts come."""
-        deadline = time.monotonic() + 60
-        while not any(made.model == model for made in self.forecasts()):
-            assert time.monotonic() < deadline, model
-            self.send(1)
+    def of(self, model: str) -> int:
+        """How many forecasts of a model there are so far."""
+        return sum(made.model == model for made in self.forecasts())
 
     def close(self) -> None:
         self._writer.close()
@@ -77,36 +85,47 @@ def stream(log_address: str, fresh: Fresh) -> Iterator[Stream]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What two trainings left: an export takes seconds."""
+    folders = [tmp_path_factory.mktemp("run") for _ in range(2)]
+    return [tiny_model(folder / "model.onnx").parent for folder in folders]
+
+
+@pytest.fixture
+def versions(tracking_uri: str, runs: list[Path]) -> Versions:
+    """tiny/1, the champion, and tiny/2."""
+    registry, found = Registry(tracking_uri), {}
+    for run in runs:
+        label = registry.record("tiny", run, params={}, history=[], metrics={}, tags={}).label
+        found[label] = load(run / "model.onnx", label, "cpu")
+    return found
+
+
 def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
-    stream: Stream, log_address: str, tidecast: Tidecast, start_tidecast: Start, tmp_path: Path, fresh: Fresh
+    stream: Stream,
+    log_address: str,
+    tidecast: Tidecast,
+    start_tidecast: Start,
+    tracking_uri: str,
+    versions: Versions,
+    fresh: Fresh,
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    registry, run = Registry(uri), tmp_path / "run"
-    run.mkdir()
-    models: dict[str, Predictor] = {}
-    for seed in (1, 2):
-        tiny_model(run / "model.onnx")
-        version = registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
-        models[version.label] = load((run / "model.onnx").rename(tmp_path / f"{seed}.onnx"), version.label, "cpu")
-    where = ("--bootstrap", log_address, "--tracking-uri", uri)
+    where = ("--bootstrap", log_address, "--tracking-uri", tracking_uri)
     names = ("--topic", stream.topic, "--group", fresh("group"), "--model", "tiny@champion")
     stream.send(20)
     service = start_tidecast("serve", *names, *where, "--follow", "100ms", "--guarantee", "exactly-once", "--json")
-    stream.until("tiny/1")
-    assert tidecast("promote", "tiny/2", "--tracking-uri", uri).returncode == 0
-    stream.until("tiny/2")
-    assert tidecast("rollback", "tiny", "--tracking-uri", uri).stderr == "tiny/1 is the champion again\n"
-    before = len([made for made in stream.forecasts() if made.model == "tiny/1"])
-    deadline = time.monotonic() + 60
-    while len([made for made in stream.forecasts() if made.model == "tiny/1"]) <= before:
-        assert time.monotonic() < deadline
-        stream.send(1)
+    stream.until(lambda: stream.of("tiny/1") > 0)
+    assert tidecast("promote", "tiny/2", "--tracking-uri", tracking_uri).returncode == 0
+    stream.until(lambda: stream.of("tiny/2") > 0)
+    assert tidecast("rollback", "tiny", "--tracking-uri", tracking_uri).stderr == "tiny/1 is the champion again\n"
+    before = stream.of("tiny/1")
+    stream.until(lambda: stream.of("tiny/1") > before)
     stream.send(2)
     total = sum(bounds.end for bounds in stream.log.bounds(stream.topic).values())
-    while len(stream.forecasts()) < total - SERIES * 11:
-        assert time.monotonic() < deadline
+    stream.until(lambda: len(stream.forecasts()) >= total - SERIES * 11, sending=False)
     service.terminate()
-    out, err = service.communicate(timeout=60)
+    out, err = service.communicate(timeout=PATIENCE)
     assert service.returncode == 0, err
     assert msgspec.json.decode(out)["swaps"] == 2
     made = stream.forecasts()
@@ -114,41 +133,33 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     for series in {each.series for each in made}:
         told = [each.model for each in sorted(made, key=lambda each: each.ts) if each.series == series]
         assert [label for label, _ in itertools.groupby(told)] == ["tiny/1", "tiny/2", "tiny/1"]
-    whose_they_say(stream, made, models)
+    whose_they_say(stream, made, versions)
     some_explain_themselves(stream, tidecast, *where)
 
 
 def test_a_shadow_answers_beside_the_model_that_serves(
-    stream: Stream, log_address: str, start_tidecast: Start, tmp_path: Path, fresh: Fresh
+    stream: Stream, log_address: str, start_tidecast: Start, tracking_uri: str, versions: Versions, fresh: Fresh
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    registry, run = Registry(uri), tmp_path / "run"
-    run.mkdir()
-    for _ in range(2):
-        tiny_model(run / "model.onnx")
-        registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
-    where = ("--bootstrap", log_address, "--tracking-uri", uri)
+    registry = Registry(tracking_uri)
+    where = ("--bootstrap", log_address, "--tracking-uri", tracking_uri)
     names = ("--topic", stream.topic, "--group", fresh("group"), "--model", "tiny@champion")
     beside = ("--shadow", "tiny@challenger", "--follow", "100ms", "--guarantee", "exactly-once", "--json")
     stream.send(20)
     service = start_tidecast("serve", *names, *where, *beside)
-    stream.until("tiny/1")
+    stream.until(lambda: stream.of("tiny/1") > 0)
     registry.call(registry.resolve("tiny/2"), "challenger")
     shadow = Stream(stream.log, stream.topic)
     shadow.output = f"{stream.output}-shadow"
-    deadline = time.monotonic() + 60
-    while not (told := shadow.forecasts()):
-        assert time.monotonic() < deadline
-        stream.send(1)
+    stream.until(lambda: len(shadow.forecasts()) > 0)
     service.terminate()
-    _, err = service.communicate(timeout=60)
+    _, err = service.communicate(timeout=PATIENCE)
     assert service.returncode == 0, err
     assert "shadow: alert: there is none yet: " in err, "before there was a challenger"
     assert f"tiny/2 is the shadow now, on {shadow.output}" in err
     served = {(each.series, each.ts): each for each in stream.forecasts()}
     assert {each.model for each in served.values()} == {"tiny/1"}
-    assert {each.model for each in told} == {"tiny/2"}
-    for each in told:
+    assert {each.model for each in shadow.forecasts()} == {"tiny/2"}
+    for each in shadow.forecasts():
         assert served[each.series, each.ts].forecast != each.forecast
     shadow.close()
 
@@ -174,13 +185,13 @@ def some_explain_themselves(stream: Stream, tidecast: Tidecast, *where: str) -> 
     assert (ended.returncode, "it is no forecast of a service's" in ended.stderr) == (78, True)
 
 
-def whose_they_say(stream: Stream, made: list[Forecast], models: dict[str, Predictor]) -> None:
+def whose_they_say(stream: Stream, made: list[Forecast], versions: Versions) -> None:
     """Every forecast is, to the bit, what the version that it names gives for its window."""
-    card = next(iter(models.values())).card
+    card = next(iter(versions.values())).card
     assert isinstance(card, Card)
     data = windows(read_topic(stream.log, stream.topic), window_config(card.input))
     place = {(data.names[data.series[end]], int(data.ts[end])): end for end in data.ends.tolist()}
-    for label, predictor in models.items():
+    for label, predictor in versions.items():
         mine = [each for each in made if each.model == label]
         ends = np.array([place[each.series, each.ts] for each in mine])
 

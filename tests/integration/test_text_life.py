@@ -85,7 +85,7 @@ def count(log: EventLog, topic: str) -> int:
 
 
 def until(condition: Callable[[], bool], *services: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while not condition():
         assert all(service.poll() is None for service in services), "a service ended"
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -114,7 +114,7 @@ def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
 
 def stopped(service: subprocess.Popen[str]) -> dict[str, object]:
     service.terminate()
-    out, err = service.communicate(timeout=60)
+    out, err = service.communicate(timeout=180)
     assert service.returncode == 0, err
     summary: dict[str, object] = json.loads(out.splitlines()[-1])
     return summary
