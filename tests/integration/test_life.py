@@ -132,6 +132,7 @@ def until_count(log: Log, output: str, count: int, service: subprocess.Popen[str
 
 
 def until_all(log: Log, output: str, wanted: Forecasts, service: subprocess.Popen[str]) -> None:
+    until_count(log, output, len(wanted), service)
     until(lambda: given(log, output).keys() >= wanted.keys(), service)
 
 
