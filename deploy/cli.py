@@ -42,7 +42,7 @@ def _run() -> int:
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="tidecast", standalone_mode=False) or 0
     except TyperException as error:
-        return _fail(error.format_message(), os.EX_USAGE)
+        return _fail(_usage(error), os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
@@ -59,6 +59,12 @@ def _run() -> int:
         if code is None:
             raise
         return _fail(str(error), code)
+
+
+def _usage(error: TyperException) -> str:
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    takes_data = context is not None and any("--data" in each.opts for each in context.command.params)
+    return f"{message}; a file is given with --data" if takes_data and "extra argument" in message else message
 
 
 def _fail(message: str, code: int) -> int:

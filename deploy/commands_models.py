@@ -200,7 +200,8 @@ def replay(
     columns = source_columns(
         Asked(name="replay", series_column=series_column, time_column=time_column, value_column=value_column)
     )
-    job = ReplayJob(models=tuple(model), since=moment("from", since), until=moment("to", until), device=device)
+    wanted = tuple(dict.fromkeys(model))
+    job = ReplayJob(models=wanted, since=moment("from", since), until=moment("to", until), device=device)
     finish(run(job, topic, data, columns, bootstrap, tracking_uri, plot), as_json)
 
 

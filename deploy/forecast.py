@@ -11,11 +11,10 @@ from deploy.config import HOME, ConfigError
 from deploy.console import say
 from deploy.forecaster import Forecaster, known_ahead
 from deploy.registration import watched
-from deploy.training import TrainJob, in_words
+from deploy.training import TrainJob, in_words, of_table
 from model.plot import plot_ahead
 from model.spec import Card
-from pipeline.history import from_frame
-from pipeline.sources import Columns, measurements, stem_of
+from pipeline.sources import Columns, stem_of
 from pipeline.tables import read_table
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
@@ -32,12 +31,10 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
     table, stem = read_table(data), stem_of(data)
-    source = measurements(table, columns, freq=job.freq, stem=stem)
-    for note in source.notes:
-        say(note)
-    history, known = from_frame(source.frame), known_ahead(table, columns, job, stem) if job.known else None
+    history = of_table(table, columns, job.freq, stem)
+    known = known_ahead(table, columns, job, stem) if job.known else None
     if known is not None:
-        say(f"{', '.join(job.known)}: known for {len(known) - len(source.frame):,} rows more than have a value")
+        say(f"{', '.join(job.known)}: known for {len(known) - len(history.frame):,} rows more than have a value")
     with watched(in_words) as on_step:
         forecaster = Forecaster.of(job).learn(history, on_step)
     made = forecaster.ahead(history, known)

@@ -43,7 +43,8 @@ FORECAST = "Tidecast"
 class Forecaster:
     """One model for all series of a frame.
 
-    Made with what `tidecast train` takes, of which only `horizon` is needed; the rest is found from the data.
+    Made with a horizon and whatever else of a TrainJob is to be settled, such as `freq="30m"`, `known=("heat",)` or,
+    for the network and its training, `config=ForecastConfig(arch="segment")`; the rest is found from the data.
     """
 
     def __init__(self, horizon: int, **job: Any) -> None:

@@ -93,6 +93,8 @@ def learn(
 def _retrained(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
     serving = champion(registry, job.train.name)
     if serving is None:
+        others = ", ".join(registry.names()) or "none"
+        say(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
         trained = train(history, job.train, registry)
         return _told(trained.version, "first", "the first of its name", None)
     fingerprint = _fingerprint(history, job)

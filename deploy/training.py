@@ -20,7 +20,8 @@ from model.train import Epoch
 from pipeline.grid import Aggregate
 from pipeline.history import History, between, from_frame, infer_freq, read_topic, windows
 from pipeline.sliding import Codes, SlidingWindows
-from pipeline.sources import Columns, read_file
+from pipeline.sources import Columns, measurements, stem_of
+from pipeline.tables import Table, read_table
 
 DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
@@ -237,7 +238,7 @@ def read_history(
         return _of_topic(bootstrap, topic, columns.features, span)
     if data is None:
         raise ConfigError("data: give a file, or the topic to learn from")
-    return between(_of_file(data, columns, freq), *span)
+    return between(of_table(read_table(data), columns, freq, stem_of(data)), *span)
 
 
 def _lengths(trained: Trained) -> dict[str, object]:
@@ -246,8 +247,10 @@ def _lengths(trained: Trained) -> dict[str, object]:
     return {"freq": card.input.freq, "seq_len": card.input.seq_len, "horizon": card.output.horizon}
 
 
-def _of_file(path: str, columns: Columns, freq: str | None) -> History:
-    source = read_file(path, columns, freq=freq)
+def of_table(table: Table, columns: Columns, freq: str | None, stem: str) -> History:
+    """A file's table as a history, with a line for whatever it leaves open; `stem` may name its series. Raises
+    SourceError."""
+    source = measurements(table, columns, freq=freq, stem=stem)
     for note in source.notes:
         say(note)
     return from_frame(source.frame)
@@ -261,6 +264,8 @@ def _of_topic(bootstrap: str, topic: str, features: tuple[str, ...], span: tuple
             history = read_topic(
                 log, topic, features, since=since, until=until, on_progress=lambda done, _: report(done)
             )
+    if span != (None, None):
+        say(f"{len(history.frame):,} events were written in that time; the topic has {total:,} records")
     for reason, count in history.invalid.items():
         say(f"{count:,} records are no events: {reason}")
     return history

@@ -63,6 +63,7 @@ WRONG = [
     (64, ["serve", "--nonsense"], "No such option: --nonsense"),
     (64, ["serve", "--topic", "power"], r"Missing option '--model' \(env var: 'TIDECAST_MODEL'\)"),
     (64, ["ingest", "hours.csv"], "Missing option '--topic'"),
+    (64, ["backtest", "hours.csv"], r"unexpected extra argument\(s\) \(hours.csv\); a file is given with --data"),
     (64, ["tail"], "Missing argument 'TOPIC'"),
     (64, ["tail", "power", "--last", "x"], "Invalid value for '--last'"),
     (64, ["ingest", "hours.csv", "--topic", "power", "--partitions", 0], "'--partitions'.* greater than or equal to 1"),

@@ -53,9 +53,10 @@ def registry(empty: Registry) -> Registry:
     return empty
 
 
-def test_the_first_of_a_name_is_its_champion(empty: Registry) -> None:
+def test_the_first_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, empty).items()
     assert empty.resolve("tides").label == "tides/1"
+    assert "no model is called tides yet, so this trains the first; there are: none" in capsys.readouterr().err
 
 
 def test_a_drift_s_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:

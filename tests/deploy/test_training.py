@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import polars as pl
 import pytest
 
 from deploy.config import ConfigError
-from deploy.training import TrainJob, like_before, shapes, train
+from deploy.training import TrainJob, like_before, read_history, shapes, train
 from model.registry import Registry, Version
 from model.spec import InputSpec, OutputSpec
+from pipeline.connect import connect
+from pipeline.events import Event, encode
 from pipeline.grid import Grid
 from pipeline.history import History, from_frame
+from pipeline.sources import Columns
 
 START = 1_700_000_000_000
 
@@ -120,6 +124,18 @@ def test_a_next_version_keeps_the_windows_of_the_one_that_serves() -> None:
 def test_a_history_without_events_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are no events to learn from: the history is empty"):
         train(history([]), TrainJob(name="m"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_what_a_topic_has_of_a_span_of_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"sqlite:{tmp_path}/log.db"
+    with closing(connect(address)) as log, closing(log.writer()) as writer:
+        log.create_topic("power", 1)
+        for number in range(10):
+            writer.send("power", 0, b"a", encode(Event("a", START + number, (1.0,))), timestamp=START + number)
+        writer.flush()
+    read = read_history(address, "power", None, Columns(), None, (START + 7, None))
+    assert len(read.frame) == 3
+    assert "3 events were written in that time; the topic has 10 records" in capsys.readouterr().err
 
 
 def test_a_name_that_no_model_can_have_is_refused_before_the_work() -> None:
