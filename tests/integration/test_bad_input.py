@@ -1,7 +1,6 @@
 """Whatever bytes come, on SQLite and on a real Kafka: a dead letter with its reason, and neighbours undisturbed."""
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource
 from kafka.record.util import encode_varint
+from waiting import PATIENCE_S, stop, until
 
 from pipeline.connect import connect
 from pipeline.events import MAX_AHEAD, MAX_HEADERS, MAX_VALUE_BYTES, Decoder, Event, InvalidEvent, encode
@@ -218,34 +218,13 @@ def forecasts_of(events: Sequence[Event]) -> int:
     return len(events) - len(SERIES) * (SEQ_LEN - 1)
 
 
-def until(condition: Callable[[], bool], service: subprocess.Popen[str], seconds: float = 180) -> None:
-    """Wait for a condition, as long as the service lives."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if service.poll() is not None:
-            pytest.fail(f"the service ended: {service.communicate()[1]}")
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def until_forecast(log: Log, topic: str, events: Sequence[Event], service: subprocess.Popen[str]) -> None:
     until(lambda: log.count(f"{topic}-out") >= forecasts_of(events), service)
 
 
-def stop(service: subprocess.Popen[str]) -> dict[str, int]:
-    """SIGTERM a service once it has said what it does, as it listens from then on; the numbers it ends with."""
-    assert service.stderr
-    next((line for line in service.stderr if " -> " in line), None)
-    service.terminate()
-    out, err = service.communicate(timeout=180)
-    assert service.returncode == 0, err
-    summary: dict[str, int] = json.loads(out)
-    return summary
-
-
 def refusal(service: subprocess.Popen[str]) -> tuple[int, str]:
     """The code that a service ends with by itself, and the one line that says why."""
-    out, err = service.communicate(timeout=180)
+    out, err = service.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in err, err
     *before, last = err.splitlines()
     assert last.startswith("tidecast: ")

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from waiting import stop, until
 
 from deploy.messages import Forecast
 from deploy.predictor import load
@@ -73,26 +73,6 @@ def log(log_address: str) -> Iterator[Log]:
     log = Log(log_address)
     yield log
     log.log.close()
-
-
-def until(condition: Callable[[], bool], service: subprocess.Popen[str] | None = None, seconds: float = 180) -> None:
-    """Wait for a condition, as long as the service lives."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert service is None or service.poll() is None, "the service ended"
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def stop(process: subprocess.Popen[str]) -> dict[str, object]:
-    """SIGTERM a service once it has said what it does, as it listens from then on; the JSON object it ends with."""
-    assert process.stderr
-    next((line for line in process.stderr if " -> " in line), None)
-    process.terminate()
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err
-    summary: dict[str, object] = json.loads(out.splitlines()[-1])
-    return summary
 
 
 def waves(series: int, steps: int, first: int = 0) -> list[tuple[str, int, float]]:

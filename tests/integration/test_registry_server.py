@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from mlflow import MlflowClient
+from waiting import PATIENCE_S
 
 from deploy.messages import Forecast
 from model.registry import Registry, sha256
@@ -110,7 +111,7 @@ def served(
     with closing(connect(f"sqlite:{tmp_path / '.tidecast' / 'log.db'}")) as log:
         records = until_written(log, output, EVENTS - SEQ_LEN + 1, service)
     service.terminate()
-    out, err = service.communicate(timeout=180)
+    out, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     decode = msgspec.json.Decoder(Forecast).decode
     return [decode(record.value or b"") for record in records], json.loads(out)

@@ -2,8 +2,6 @@
 
 import itertools
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, until
 from world import tiny_model
 
 from deploy.config import window_config
@@ -31,7 +30,6 @@ Versions = dict[str, Predictor]
 
 MINUTE, START = 60_000, 1_700_000_040_000
 SERIES, PARTITIONS = 6, 2
-PATIENCE = 180
 
 
 class Stream:
@@ -46,7 +44,7 @@ class Stream:
         self._read: dict[int, int] = {}
         self._decode = msgspec.json.Decoder(Forecast).decode
 
-    def send(self, steps: int) -> None:
+    def send(self, steps: int = 1) -> None:
         for step in itertools.islice(self._steps, steps):
             for number in range(SERIES):
                 event = Event(f"s{number}", START + step * MINUTE, (float(np.sin(step / 5 + number)),))
@@ -61,15 +59,6 @@ class Stream:
                     self._made += [self._decode(record.value or b"") for record in records]
                 self._read[partition] = bounds.end
         return self._made
-
-    def until(self, condition: Callable[[], bool], sending: bool = True) -> None:
-        """Wait for a condition, and send on meanwhile."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            if sending:
-                self.send(1)
-            threading.Event().wait(0.05)
 
     def of(self, model: str) -> int:
         """How many forecasts of a model there are so far."""
@@ -115,17 +104,17 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     names = ("--topic", stream.topic, "--group", fresh("group"), "--model", "tiny@champion")
     stream.send(20)
     service = start_tidecast("serve", *names, *where, "--follow", "100ms", "--guarantee", "exactly-once", "--json")
-    stream.until(lambda: stream.of("tiny/1") > 0)
+    until(lambda: stream.of("tiny/1") > 0, service, meanwhile=stream.send)
     assert tidecast("promote", "tiny/2", "--tracking-uri", tracking_uri).returncode == 0
-    stream.until(lambda: stream.of("tiny/2") > 0)
+    until(lambda: stream.of("tiny/2") > 0, service, meanwhile=stream.send)
     assert tidecast("rollback", "tiny", "--tracking-uri", tracking_uri).stderr == "tiny/1 is the champion again\n"
     before = stream.of("tiny/1")
-    stream.until(lambda: stream.of("tiny/1") > before)
+    until(lambda: stream.of("tiny/1") > before, service, meanwhile=stream.send)
     stream.send(2)
     total = sum(bounds.end for bounds in stream.log.bounds(stream.topic).values())
-    stream.until(lambda: len(stream.forecasts()) >= total - SERIES * 11, sending=False)
+    until(lambda: len(stream.forecasts()) >= total - SERIES * 11, service)
     service.terminate()
-    out, err = service.communicate(timeout=PATIENCE)
+    out, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     assert msgspec.json.decode(out)["swaps"] == 2
     made = stream.forecasts()
@@ -146,15 +135,16 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     beside = ("--shadow", "tiny@challenger", "--follow", "100ms", "--guarantee", "exactly-once", "--json")
     stream.send(20)
     service = start_tidecast("serve", *names, *where, *beside)
-    stream.until(lambda: stream.of("tiny/1") > 0)
+    until(lambda: stream.of("tiny/1") > 0, service, meanwhile=stream.send)
+    assert service.stderr
+    assert any("shadow: alert: there is none yet: " in line for line in service.stderr), "before there is a challenger"
     registry.call(registry.resolve("tiny/2"), "challenger")
     shadow = Stream(stream.log, stream.topic)
     shadow.output = f"{stream.output}-shadow"
-    stream.until(lambda: len(shadow.forecasts()) > 0)
+    until(lambda: len(shadow.forecasts()) > 0, service, meanwhile=stream.send)
     service.terminate()
-    _, err = service.communicate(timeout=PATIENCE)
+    _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
-    assert "shadow: alert: there is none yet: " in err, "before there was a challenger"
     assert f"tiny/2 is the shadow now, on {shadow.output}" in err
     served = {(each.series, each.ts): each for each in stream.forecasts()}
     assert {each.model for each in served.values()} == {"tiny/1"}

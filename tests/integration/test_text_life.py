@@ -4,7 +4,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from waiting import stop, until
 
 from deploy.config import vocabulary
 from deploy.messages import Forecast, Label
@@ -84,14 +84,6 @@ def count(log: EventLog, topic: str) -> int:
         return 0
 
 
-def until(condition: Callable[[], bool], *services: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
-    while not condition():
-        assert all(service.poll() is None for service in services), "a service ended"
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def labels(log: EventLog, topic: str) -> dict[str | int, Label]:
     """The newest answer for each id; answers to one text must be equal."""
     found: dict[str | int, Label] = {}
@@ -110,14 +102,6 @@ def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
     rows = vocabulary(predictor.card.vocabulary).encoder().batch(texts)
     (given,) = predictor.session.run(None, rows._asdict())
     return [(predictor.card.labels[row.argmax()], float(row.max())) for row in given]
-
-
-def stopped(service: subprocess.Popen[str]) -> dict[str, object]:
-    service.terminate()
-    out, err = service.communicate(timeout=180)
-    assert service.returncode == 0, err
-    summary: dict[str, object] = json.loads(out.splitlines()[-1])
-    return summary
 
 
 def test_texts_and_forecasts_are_served_side_by_side(
@@ -144,7 +128,7 @@ def test_texts_and_forecasts_are_served_side_by_side(
     both = (labelling, forecasting)
     until(lambda: count(log, f"{power}-forecasts") == 500 - 11, *both)
     until(lambda: count(log, f"{texts}-labels") == len(messages), *both)
-    summary, forecasts = stopped(labelling), stopped(forecasting)
+    summary, forecasts = stop(labelling), stop(forecasting)
     assert (summary["records"], summary["forecasts"], summary["dead_letters"]) == (5000, 5000, 0)
     assert forecasts["forecasts"] == 500 - 11
     assert all(msgspec.json.decode(r.value or b"", type=Forecast) for r in records(log, f"{power}-forecasts"))
@@ -181,7 +165,7 @@ def test_killed_in_mid_stream_every_text_is_answered(
     send(log, topic, messages[2000:3000], 2000)
     service = start_tidecast(*options)
     until(lambda: count(log, output) >= 3000 and len(labels(log, output)) == 3000, service)
-    stopped(service)
+    stop(service)
 
 
 def test_what_is_no_text_is_a_dead_letter(
@@ -198,7 +182,7 @@ def test_what_is_no_text_is_a_dead_letter(
     options = ("--topic", topic, "--model", model, "--group", group, "--bootstrap", log_address)
     service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "sklearn"))
     until(lambda: count(log, f"{topic}-labels") == 1, service)
-    summary = stopped(service)
+    summary = stop(service)
     assert (summary["records"], summary["forecasts"], summary["dead_letters"]) == (5, 1, 3)
     (answer,) = records(log, f"{topic}-labels")
     assert (answer.key, json.loads(answer.value or b"")["id"]) == (b"k", "k")

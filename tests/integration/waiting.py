@@ -1,0 +1,34 @@
+"""How tests of whole services wait for what a service does, and end it."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_S = 180
+"""On a machine under load a process takes a minute to start."""
+
+
+def until(
+    condition: Callable[[], bool], *services: "subprocess.Popen[str]", meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """Wait for a condition, as long as the services live, and do something again and again meanwhile."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        for service in services:
+            assert service.poll() is None, f"the service ended: {service.communicate()[1]}"
+        assert time.monotonic() < deadline, "it did not happen in time"
+        meanwhile()
+        time.sleep(0.02)
+
+
+def stop(service: "subprocess.Popen[str]") -> dict[str, Any]:
+    """SIGTERM a service once it has said what it does, as it listens from then on; the JSON object it ends with."""
+    assert service.stderr
+    next((line for line in service.stderr if " -> " in line), None)
+    service.terminate()
+    out, err = service.communicate(timeout=PATIENCE_S)
+    assert service.returncode == 0, err
+    summary: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return summary
