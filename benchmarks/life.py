@@ -39,9 +39,9 @@ from kafka.admin import ConfigResource
 from serving import ROOT, broker, say
 
 from deploy.explain import explained
-from deploy.messages import Forecast
 from pipeline.connect import connect
 from pipeline.events import Event, encode
+from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog
 
 NAME, SERIES, PARTITIONS, RATE = "life", 100, 4, 2_000

@@ -19,12 +19,12 @@ from pathlib import Path
 import msgspec
 from serving import ROOT, last_json, say
 
-from deploy.messages import Forecast
 from model.export import export
 from model.lstm import build
 from model.registry import Registry
 from model.spec import Card, InputSpec, OutputSpec, Setting
 from pipeline.connect import connect
+from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog, UnknownTopic
 
 MINUTE, START, SERIES, TOPIC = 60_000, 1_700_000_040_000, 100, "events"

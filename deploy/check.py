@@ -98,7 +98,7 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
     if model is not None:
         predictor = model.predictor
         yield Finding("model", "ok", f"{predictor.label} on {predictor.device}: {predictor.because}")
-        config = replace(config, output=config.output or f"{config.topic}-{model.task.called}")
+        config = replace(config, output=config.output or f"{config.topic}-{model.task.output_kind}")
     try:
         count = log.partitions(config.topic)
     except UnknownTopic as error:

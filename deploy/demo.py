@@ -25,7 +25,6 @@ from rich.text import Text
 
 from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError, open_log
 from deploy.console import console, progress, say
-from deploy.messages import Forecast
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
 from model.backtest import mse
@@ -33,6 +32,7 @@ from model.forecasting import ForecastConfig
 from model.naive import seasonal_lags, seasonal_naive
 from model.registry import Registry
 from pipeline.events import Event, encode
+from pipeline.formats.forecasts import Forecast
 from pipeline.history import read_topic
 from pipeline.log import EventLog, UnknownTopic
 from pipeline.sources import publish, read_file

@@ -1,7 +1,6 @@
 """`tidecast explain`: a forecast made again, from the log and the registry, and shown with the window it is from."""
 
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,15 @@ from rich.table import Table
 
 from deploy.config import HOME, ConfigError, window_config
 from deploy.console import say
-from deploy.messages import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, Forecast, encode_forecasts
+from deploy.forecasts import forecast_batches
 from deploy.predictor import fetch
 from model.naive import Floats
 from model.plot import plot_window
 from model.spec import Card
 from pipeline.events import Decoder, InvalidEvent
+from pipeline.formats.decoding import decode_records
+from pipeline.formats.forecasts import Forecast, encode_forecasts
+from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
 from pipeline.log import EventLog, Record
 from pipeline.windows import Windows, WindowStore
 
@@ -61,7 +63,8 @@ def explained(
         raise ConfigError(f"{predictor.label} makes no forecasts")
     source, _, number = facts[INPUT].rpartition("/")
     window = _window(log, source, int(number), facts[OFFSETS], forecast, predictor.card, lateness)
-    (again,) = encode_forecasts(window, predictor.predict(window), predictor.card, facts[VERSION])
+    (batch,) = forecast_batches(window, predictor.predict(window), predictor.card, facts[VERSION])
+    (again,) = encode_forecasts(batch)
     return Explained(record, forecast, facts, window, again)
 
 
@@ -79,11 +82,11 @@ def _window(
     first, last = map(int, offsets.split("-"))
     store = WindowStore(window_config(card.input, lateness), short=forecast.source == "naive")
     decode = Decoder(card.input.features).decode
-    for record in _between(log, topic, partition, first, last):
-        try:
-            store.push(decode(record), record.offset)
-        except InvalidEvent:
-            continue  # as serving did
+    for records in log.read(topic, partition, first, last + 1):
+        for record, events, _ in decode_records(records, decode):
+            for event in events:
+                with suppress(InvalidEvent):  # as serving did
+                    store.push(event, record.offset)
     windows = store.take()
     found = [
         place
@@ -97,11 +100,6 @@ def _window(
             f"{topic}/{partition} does not hold, from {first} to {last}, the window of {forecast.series!r} any more"
         )
     return windows.part(found[0], found[0] + 1)
-
-
-def _between(log: EventLog, topic: str, partition: int, first: int, last: int) -> Iterator[Record]:
-    for records in log.read(topic, partition, first, last + 1):
-        yield from (record for record in records if record.value is not None)
 
 
 def explain(

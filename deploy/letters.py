@@ -1,6 +1,5 @@
 """Dead letters: what there is, as a table, and as a file in which a person repairs them (deploy.redrive sends it)."""
 
-import hashlib
 import heapq
 import sys
 from collections import deque
@@ -18,86 +17,17 @@ from rich.text import Text
 
 from deploy.config import ConfigError, open_log
 from deploy.console import say
-from pipeline.log import EventLog, Record
+from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
+from pipeline.log import EventLog
 from pipeline.tail import moment, safe
 
-OURS = "tidecast."
-"""What the names of the headers begin with that tell about a letter; its record's own come before them."""
 
-
-class Base64(msgspec.Struct, frozen=True):
-    """Bytes that are no UTF-8."""
-
-    base64: bytes
-
-
-Content = str | Base64
-"""Bytes as a person can read and change them in a file of JSON lines."""
-
-
-class Letter(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A record that was no event: where it was, why it was refused, and what is kept of it. A line of the file."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    """The record's own, epoch milliseconds."""
-    reason: str
-    detail: str
-    key: Content | None
-    value: Content | None
-    headers: list[tuple[str, Content]] = []
-    letter: str
-    """The letter itself: its topic/partition/offset."""
-    cut: str = ""
-    """The sha256 of the part of the value that is kept, if that is not all of it."""
-
-
-def content(raw: bytes) -> Content:
-    """Bytes as text, or in base64 where they are no UTF-8."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return Base64(raw)
-
-
-def raw(content: Content) -> bytes:
-    """The bytes that a file's content stands for."""
-    return content.encode() if isinstance(content, str) else content.base64
-
-
-def read_letter(record: Record) -> Letter | None:
-    """The letter in a record of a dead-letter topic; None for a record that is none."""
-    about = dict(record.headers)  # ours come last: the refused record's may be called like them
-    facts = {name.removeprefix(OURS): (fact or b"").decode(errors="replace") for name, fact in about.items()}
-    value = record.value or b""
-    digest = hashlib.sha256(value).hexdigest()
-    try:
-        timestamp = int(facts["timestamp"])
-        return Letter(
-            topic=facts["topic"],
-            partition=int(facts["partition"]),
-            offset=int(facts["offset"]),
-            timestamp=timestamp if timestamp >= 0 else record.timestamp,
-            reason=facts["reason"],
-            detail=facts["detail"],
-            key=None if record.key is None else content(record.key),
-            value=content(value),
-            headers=[(name, content(own or b"")) for name, own in record.headers if not name.startswith(OURS)],
-            letter=f"{record.topic}/{record.partition}/{record.offset}",
-            cut="" if digest == facts["sha256"] else digest,
-        )
-    except (KeyError, ValueError):
-        return None
-
-
-def letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[Letter]:
+def letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[DeadLetter]:
     """A dead-letter topic's letters, or those with one reason. Raises ConfigError if it has records but no letters."""
     found = others = 0
     for partition, bounds in log.bounds(topic).items():
         for records in log.read(topic, partition, *bounds):
-            for letter in map(read_letter, records):
+            for letter in map(read_dead_letter, records):
                 found, others = found + (letter is not None), others + (letter is None)
                 if letter is not None and reason in (None, letter.reason):
                     yield letter
@@ -114,7 +44,7 @@ class Tally:
     last: int
     detail: str
 
-    def add(self, letter: Letter) -> None:
+    def add(self, letter: DeadLetter) -> None:
         """Count one more."""
         self.count += 1
         self.first, self.last = min(self.first, letter.timestamp), max(self.last, letter.timestamp)
@@ -124,14 +54,14 @@ class Summary(NamedTuple):
     """The tally of each reason, the most frequent first, and the newest letters, the newest last."""
 
     reasons: dict[str, Tally]
-    newest: list[Letter]
+    newest: list[DeadLetter]
 
 
-def summarise(found: Iterator[Letter], last: int) -> Summary:
+def summarise(found: Iterator[DeadLetter], last: int) -> Summary:
     """Count letters, and keep the `last` newest."""
     reasons: dict[str, Tally] = {}
 
-    def tallied() -> Iterator[Letter]:
+    def tallied() -> Iterator[DeadLetter]:
         for letter in found:
             tally = reasons.setdefault(letter.reason, Tally(0, letter.timestamp, letter.timestamp, letter.detail))
             tally.add(letter)
@@ -154,7 +84,7 @@ def show(bootstrap: str, topic: str, last: int, reason: str | None, as_json: boo
     return {"topic": topic, "letters": count, "reasons": {name: asdict(tally) for name, tally in reasons.items()}}
 
 
-def _print(topic: str, reasons: dict[str, Tally], newest: list[Letter]) -> None:
+def _print(topic: str, reasons: dict[str, Tally], newest: list[DeadLetter]) -> None:
     console = Console(highlight=False, emoji=False)
     if not reasons:
         console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)

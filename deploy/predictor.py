@@ -14,10 +14,10 @@ import onnxruntime as ort
 
 from deploy.config import MODELS, ConfigError, Device
 from deploy.console import say
-from deploy.messages import MODEL, PROVIDER, VERSION
 from model.gate import UnsafeModel, check_file
 from model.registry import Registry, RegistryUnavailable, Version, sha256
 from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
+from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""

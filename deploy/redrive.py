@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -13,18 +13,18 @@ import msgspec
 
 from deploy.config import open_log
 from deploy.console import progress, say
-from deploy.letters import OURS, Letter, raw
 from pipeline.events import Decoder, InvalidEvent
+from pipeline.formats.dead_letters import DeadLetter, raw
+from pipeline.formats.decoding import Decode
+from pipeline.formats.headers import REDRIVEN
+from pipeline.formats.texts import TextDecoder
 from pipeline.log import EventLog, Record
 from pipeline.tail import safe
-from pipeline.text import TextDecoder
 
-MARK = f"{OURS}redriven"
-"""The header that says which letter a record was."""
 SHOWN = 10
 """Most lines that are named one by one."""
 
-_decode = msgspec.json.Decoder(Letter).decode
+_decode = msgspec.json.Decoder(DeadLetter).decode
 
 
 class Again(NamedTuple):
@@ -91,7 +91,7 @@ def _check(
     log: EventLog,
     topic: str,
     lines: Iterable[tuple[int, bytes]],
-    decode: Callable[[Record], object],
+    decode: Decode,
     reason: str | None,
 ) -> Checked:
     ready: list[Again] = []
@@ -113,7 +113,7 @@ def _check(
     return Checked(sorted(ready, key=lambda record: record[:3]), refused)
 
 
-def _record(topic: str, letter: Letter) -> Again:
+def _record(topic: str, letter: DeadLetter) -> Again:
     """The record that a letter's line stands for. Raises ValueError."""
     if letter.letter.rpartition("/")[0].rpartition("/")[0] != topic:
         raise ValueError(f"it is no letter of {topic} but {letter.letter!r}")
@@ -131,7 +131,7 @@ def _record(topic: str, letter: Letter) -> Again:
         letter.timestamp,
         None if letter.key is None else raw(letter.key),
         value,
-        [*((name, raw(own)) for name, own in letter.headers), (MARK, letter.letter.encode())],
+        [*((name, raw(own)) for name, own in letter.headers), (REDRIVEN, letter.letter.encode())],
         letter.letter,
     )
 
@@ -159,7 +159,7 @@ def _redriven(log: EventLog, ready: Sequence[Again]) -> set[str]:
 def _marks(records: Iterable[Record]) -> Iterator[str]:
     for record in records:
         for name, letter in record.headers:
-            if name == MARK:
+            if name == REDRIVEN:
                 yield letter.decode(errors="replace")
 
 

@@ -4,7 +4,7 @@ import gc
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from threading import Event as Flag
 
 from deploy.config import ConfigError, Device, ServeConfig, open_log
@@ -39,11 +39,10 @@ def serve(config: ServeConfig, wiring: Wiring) -> dict[str, object]:
     with ExitStack() as stack:
         service = _service(fetch(wiring.model, wiring.tracking_uri, wiring.device), config, wiring, stack)
         gc.freeze()  # else a collection, of all that was imported too, holds every answer up for a tenth of a second
-        totals = service.run(stop)
-    called, served = service.called, service.serving
-    unused = f", {totals.late:,} late and {totals.duplicate:,} duplicate events not used"
-    say(f"stopped: {totals.in_words(called)}{unused if called == 'forecasts' else ''}")
-    return {"model": served.label, "device": served.device, "output": service.output, **asdict(totals)}
+        stats = service.run(stop)
+    unused = f", {stats.late:,} late and {stats.duplicate:,} duplicate events not used"
+    say(f"stopped: {stats.line()}{unused if stats.output_kind == 'forecasts' else ''}")
+    return {"output": service.output, **stats.summary()}
 
 
 def _service(predictor: Predictor, config: ServeConfig, wiring: Wiring, stack: ExitStack) -> Service:
@@ -56,7 +55,7 @@ def _service(predictor: Predictor, config: ServeConfig, wiring: Wiring, stack: E
 
     log = stack.enter_context(closing(open_log(wiring.bootstrap)))
     task = task_of(predictor, config)
-    output = config.output or f"{config.topic}-{task.called}"
+    output = config.output or f"{config.topic}-{task.output_kind}"
     config = replace(config, output=output, shadow_topic=f"{output}-shadow" if wiring.shadow else "")
     fixed = "/" in wiring.model or wiring.model.endswith(".onnx")
     followed = None if fixed else follower(wiring.model, say)

@@ -25,12 +25,12 @@ class Shadow:
             self.predictor = made
             self._say(f"{made.label} is the shadow now, on {self._config.shadow_topic}")
 
-    def answers(self, ready: Answerable) -> list[bytes]:
-        """What the shadow says of all that is ready, in order; nothing while there is none."""
+    def answers(self, pending: Answerable) -> list[bytes]:
+        """What the shadow says of all that waits, in order; nothing while there is none."""
         if self.predictor is None:
             return []
         try:
-            return list(task_of(self.predictor, self._config).encode(ready, self.predictor.predict(ready)))
+            return list(task_of(self.predictor, self._config).messages(pending, self.predictor))
         except Exception as error:  # of whatever kind: no challenger may end what serves
             self._say(f"alert: {self.predictor.label} is no shadow any more: {error}")
             self.predictor = None

@@ -1,18 +1,22 @@
-"""What a service does with a model of each task: which records it takes, what is made of them, what it says."""
+"""What a service does with a model of each task: which records it takes, what is made of them, what it writes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from deploy.config import ConfigError, ServeConfig, vocabulary, window_config
-from deploy.messages import encode_forecasts, encode_labels
+from deploy.forecasts import forecast_batches, label_batches
 from deploy.predictor import Outputs, Predictor, Ready
 from model.spec import Card, ClassifierCard
 from pipeline.checkpoint import Stateful
 from pipeline.events import Decoder
+from pipeline.formats.decoding import Decode
+from pipeline.formats.forecasts import encode_forecasts
+from pipeline.formats.labels import encode_labels
+from pipeline.formats.texts import TextDecoder
 from pipeline.grid import Counts, Ints
-from pipeline.log import Record
-from pipeline.text import TextDecoder, TextWindower
+from pipeline.text import TextWindower
 from pipeline.windows import WindowStore
 
 
@@ -53,37 +57,49 @@ class Windower(Stateful, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One model's work on a topic."""
+    """One model's work on a topic: record -> events -> windows -> outputs -> a batch of forecasts -> messages."""
 
-    decode: Callable[[Record], Any]
-    """A record's event. Raises InvalidEvent."""
+    decode: Decode
+    """A record's events."""
     windower: Callable[[], Windower]
     """A new, empty windower for one partition."""
-    encode: Callable[[Any, Iterable[Outputs]], Iterator[bytes]]
-    """The messages that say what the model gave."""
-    called: str
+    batches: Callable[[Any, Iterable[Outputs]], Iterator[Any]]
+    """What was predicted, as values: columnar batches."""
+    encode: Callable[[Any], Iterator[bytes]]
+    """A batch's messages."""
+    output_kind: str
     """What it writes, in one word."""
+
+    def messages(self, pending: Answerable, predictor: Predictor) -> Iterator[bytes]:
+        """What the model says of all that waits, in its order; each part is predicted while the one before is used."""
+        return chain.from_iterable(map(self.encode, self.batches(pending, predictor.predict(pending))))
 
 
 def task_of(predictor: Predictor, settings: ServeConfig) -> Task:
     """What a service does with this model. Raises ConfigError for one that has nothing to say about a record."""
     card, label = predictor.card, predictor.label
     if isinstance(card, Card):
-        config, short = window_config(card.input, settings.lateness), settings.short_series == "naive"
-        if settings.idle is not None and settings.idle <= config.patience:
-            raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.patience} ms")
-        return Task(
-            decode=Decoder(card.input.features).decode,
-            windower=lambda: WindowStore(config, settings.idle, settings.series_limit, short=short),
-            encode=lambda windows, parts: encode_forecasts(windows, parts, card, label),
-            called="forecasts",
-        )
+        return _forecasting(card, label, settings)
     if isinstance(card, ClassifierCard):
         labels, encoder = card.labels, vocabulary(card.vocabulary).encoder()
         return Task(
             decode=TextDecoder().decode,
             windower=lambda: TextWindower(encoder),
-            encode=lambda texts, parts: encode_labels(texts, parts, labels, label),
-            called="labels",
+            batches=lambda texts, outputs: label_batches(texts, outputs, labels, label),
+            encode=encode_labels,
+            output_kind="labels",
         )
     raise ConfigError(f"{label} continues texts: it answers tidecast generate, not a topic")
+
+
+def _forecasting(card: Card, label: str, settings: ServeConfig) -> Task:
+    config, short = window_config(card.input, settings.lateness), settings.short_series == "naive"
+    if settings.idle is not None and settings.idle <= config.patience:
+        raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.patience} ms")
+    return Task(
+        decode=Decoder(card.input.features).decode,
+        windower=lambda: WindowStore(config, settings.idle, settings.series_limit, short=short),
+        batches=lambda windows, outputs: forecast_batches(windows, outputs, card, label),
+        encode=encode_forecasts,
+        output_kind="forecasts",
+    )

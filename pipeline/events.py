@@ -93,8 +93,8 @@ class Decoder:
     _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
     _names: dict[bytes, str] = field(default_factory=dict)
 
-    def decode(self, record: Record) -> Event:
-        """The record's event. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
+    def decode(self, record: Record) -> tuple[Event]:
+        """The record's one event. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
         wire = parse(self._json, record)
         series = self._series(wire.series, record.key)
         ts = self._time(wire.ts, record.timestamp)
@@ -102,8 +102,8 @@ class Decoder:
             value = wire.value
             if not -MAX_FLOAT32 <= value <= MAX_FLOAT32:
                 raise InvalidEvent("out_of_range", f"{value!r} does not fit in a float32")
-            return Event(series, ts, (value,))
-        return Event(series, ts, self._values(wire))
+            return (Event(series, ts, (value,)),)
+        return (Event(series, ts, self._values(wire)),)
 
     def _values(self, wire: _Wire) -> tuple[float, ...]:
         given = {} if isinstance(wire.values, msgspec.UnsetType) else wire.values

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pipeline.events import Decoder, Event, InvalidEvent
+from pipeline.events import Decoder, Event
+from pipeline.formats.decoding import Decode, decode_records
 from pipeline.grid import MILLISECONDS
 from pipeline.log import EventLog, Record
 from pipeline.sources import Progress, silent
@@ -46,14 +47,14 @@ def read_topic(
     """
     ranges = _ranges(log, topic, since, until)
     total = sum(end - start for start, end in ranges.values())
-    decoder = Decoder(tuple(features))
+    decode = Decoder(tuple(features)).decode
     refused: Counter[str] = Counter()
     parts = [_frame(features, 0, [])]
     done = 0
     for partition, (start, end) in ranges.items():
         rows: list[tuple[int, Event]] = []
         for records in log.read(topic, partition, start, end):
-            rows += _events(decoder, records, refused)
+            rows += _events(decode, records, refused)
             on_progress(done + records[-1].offset + 1 - start, total)
             if len(rows) >= CHUNK:
                 parts.append(_frame(features, partition, rows))
@@ -131,15 +132,13 @@ def _ranges(log: EventLog, topic: str, since: int | None, until: int | None) -> 
     return ranges
 
 
-def _events(decoder: Decoder, records: Sequence[Record], refused: Counter[str]) -> Iterator[tuple[int, Event]]:
-    for record in records:
-        if record.value is None:
-            refused[TOMBSTONE] += 1
-            continue
-        try:
-            yield record.offset, decoder.decode(record)
-        except InvalidEvent as error:
+def _events(decode: Decode, records: Sequence[Record], refused: Counter[str]) -> Iterator[tuple[int, Event]]:
+    for record, events, error in decode_records(records, decode):
+        if error is not None:
             refused[error.reason] += 1
+        elif record.value is None:
+            refused[TOMBSTONE] += 1
+        yield from ((record.offset, event) for event in events)
 
 
 def _frame(features: Sequence[str], partition: int, rows: Sequence[tuple[int, Event]]) -> pl.DataFrame:

@@ -1,13 +1,13 @@
 """A topic's newest records, for what they tell about all of them: keys, times, partitions, what is no event."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
-from pipeline.events import Event, InvalidEvent
+from pipeline.events import Event
+from pipeline.formats.decoding import Decode, decode_records
 from pipeline.grid import Grid
 from pipeline.log import EventLog, Record
 
@@ -17,8 +17,6 @@ ENOUGH = 10
 """Fewest spacings, or records, that a median or a rate is taken of."""
 OVERHEAD = 20
 """Bytes that a record takes beside its key and value, about."""
-
-Decode = Callable[[Record], Any]
 
 
 @dataclass(slots=True)
@@ -85,17 +83,14 @@ def _rate(records: Sequence[Record], times: Sequence[int]) -> list[float]:
     return [sum(len(record.key or b"") + len(record.value or b"") + OVERHEAD for record in records) / took]
 
 
-def _decoded(found: Sample, records: Iterable[Record], decode: Decode) -> Iterable[object]:
-    for record in records:
+def _decoded(found: Sample, records: Iterable[Record], decode: Decode) -> Iterator[object]:
+    for record, events, error in decode_records(records, decode):
         found.records += 1
         found.keyless += record.key is None
-        if record.value is None:
-            found.tombstones += 1
-            continue
-        try:
-            yield decode(record)
-        except InvalidEvent as error:
+        found.tombstones += record.value is None
+        if error is not None:
             found.invalid[error.reason] += 1
+        yield from events
 
 
 def _order(found: Sample, events: Iterable[Event], grid: Grid | None) -> None:

@@ -1,8 +1,4 @@
-"""Texts: their vocabulary, their events on a topic, and the windower that makes tokens of them, which needs no state.
-
-    {"id": "7fe1", "text": "see you at five"}
-
-The id may be left to the record's key. Without torch and polars, so that serving can use it.
+"""Texts as tokens: their vocabulary, and the windower that makes tokens of them, which needs no state.
 
 N texts   B of them   S tokens of the longest
 """
@@ -10,16 +6,15 @@ N texts   B of them   S tokens of the longest
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.events import InvalidEvent, check_series, parse
+from pipeline.formats.texts import TextEvent
 from pipeline.grid import Counts, Ints
-from pipeline.log import Record
 from pipeline.windows import SeriesState
 
 PAD, UNKNOWN = 0, 1
@@ -108,38 +103,6 @@ def padded(rows: Sequence[Sequence[int]]) -> TokenRows:
     x = np.full((len(rows), int(lengths.max(initial=1))), PAD, np.int64)
     x[np.arange(x.shape[1]) < lengths[:, None]] = [token for row in rows for token in row]
     return TokenRows(x, lengths)
-
-
-class TextEvent(NamedTuple):
-    """One text to label; `key` is its record's, or its id where there is none."""
-
-    id: str | int
-    text: str
-    key: bytes
-
-
-class _Wire(msgspec.Struct, gc=False):
-    text: str
-    id: str | int | None = None
-
-
-@dataclass(slots=True)
-class TextDecoder:
-    """Decodes records into texts."""
-
-    _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
-
-    def decode(self, record: Record) -> TextEvent:
-        """The record's text. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
-        wire = parse(self._json, record)
-        if wire.id is None and record.key is None:
-            raise InvalidEvent("bad_key", "neither an id in the body nor a key")
-        try:
-            name = (record.key or b"").decode() if wire.id is None else wire.id
-        except UnicodeDecodeError as error:
-            raise InvalidEvent("bad_encoding", f"key: {error}") from None
-        checked = check_series(str(name))
-        return TextEvent(name, wire.text, checked.encode() if record.key is None else record.key)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

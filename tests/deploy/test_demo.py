@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploy.demo import HORIZON, Scoreboard
-from deploy.messages import Forecast
+from pipeline.formats.forecasts import Forecast
 
 HALF_HOUR = 1_800_000
 CUT, STEPS = 700, 1000

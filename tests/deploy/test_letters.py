@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from deploy.messages import dead_letter
 from pipeline.connect import connect
 from pipeline.events import MAX_VALUE_BYTES, Decoder, Event, InvalidEvent
+from pipeline.formats.dead_letters import encode_dead_letter
+from pipeline.formats.texts import TextDecoder
 from pipeline.log import EventLog, Record
-from pipeline.text import TextDecoder
 
 Fresh = Callable[[str], str]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -55,7 +55,7 @@ class Town:
             for record in self.records(self.topic, partition)[-len(sent) :]:
                 with pytest.raises(InvalidEvent) as refused:
                     decode(record)
-                key, value, headers = dead_letter(record, refused.value)
+                key, value, headers = encode_dead_letter(record, refused.value)
                 writer.send(self.letters, partition, key, value, timestamp=record.timestamp, headers=headers)
             writer.flush()
 
@@ -162,7 +162,7 @@ def test_a_repaired_letter_goes_back_once(town: Town, tmp_path: Path) -> None:
     record = town.records(town.topic)[-1]
     assert (record.key, record.value, record.timestamp) == (b"pump", b'{"value": 1}', START)
     assert list(record.headers) == [("trace", b"\xff"), ("tidecast.redriven", f"{town.letters}/0/0".encode())]
-    assert Decoder().decode(record) == Event("pump", START, (1.0,))
+    assert Decoder().decode(record) == (Event("pump", START, (1.0,)),)
 
     second = town.dead_letters("--redrive", file, "--json")
     assert json.loads(second.stdout) == {"topic": town.letters, "sent": 0, "sent_before": 2, "invalid": 0}
@@ -253,7 +253,7 @@ def test_the_features_of_the_model_count(town: Town, tmp_path: Path) -> None:
     file = save(tmp_path / "repaired.jsonl", [line | {"value": '{"values": {"flow": 1}}'}])
     assert "line 1: schema: no 'value'" in town.dead_letters("--redrive", file, code=65).stderr
     town.dead_letters("--redrive", file, "--features", "flow")
-    assert flow.decode(town.records(town.topic)[-1]).values == (1.0,)
+    assert flow.decode(town.records(town.topic)[-1])[0].values == (1.0,)
 
 
 def test_texts_are_checked_as_texts(town: Town, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_texts_are_checked_as_texts(town: Town, tmp_path: Path) -> None:
     town.refuse((b"7fe1", b'{"text": 5}', ()), decode=decode)
     (line,) = town.exported(tmp_path / "letters.jsonl")
     town.dead_letters("--redrive", save(tmp_path / "repaired.jsonl", [line | {"value": '{"text": "5"}'}]), "--texts")
-    assert decode(town.records(town.topic)[-1]).text == "5"
+    assert decode(town.records(town.topic)[-1])[0].text == "5"
 
 
 def test_from_a_service_to_a_person_and_back(

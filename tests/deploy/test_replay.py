@@ -113,7 +113,7 @@ class World:
         """Until nothing waits any more, or what is armed ends it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             one = Service(log, self.predictor, task_of(self.predictor, self.config), self.config, lambda _: None)
-            one.run(Idle(lambda: one.totals.records))
+            one.run(Idle(lambda: one.stats.records))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
         """What a topic holds, partition by partition."""

@@ -20,7 +20,8 @@ from deploy.texts import ClassifyJob
 from model.classify import partition
 from model.registry import Registry
 from model.spec import ClassifierCard, NextTokenCard
-from pipeline.text import TextEvent, TextWindower
+from pipeline.formats.texts import TextEvent
+from pipeline.text import TextWindower
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -8,16 +8,18 @@ no event.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from deploy.config import window_config
-from deploy.messages import Forecast, encode_forecasts
+from deploy.forecasts import forecast_batches
 from deploy.predictor import Predictor, load
 from model.spec import Card
 from pipeline.events import Decoder, InvalidEvent
+from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
 from pipeline.windows import SERIES_LIMIT, WindowStore
 
@@ -101,7 +103,7 @@ class Oracle:
             if record.value is None:
                 continue
             try:
-                event = decode(record)
+                (event,) = decode(record)
                 is_anew = record.offset >= forgotten.offset and event.series in forgotten.series
                 (anew if is_anew else store).push(event, place)
             except InvalidEvent:
@@ -112,7 +114,8 @@ class Oracle:
     def _forecast(self, expected: Expected, records: Sequence[Record], store: WindowStore) -> None:
         windows = store.take()
         parts = self._predictor.predict(windows)
-        payloads = encode_forecasts(windows, parts, self._card, self._predictor.label)
+        batches = forecast_batches(windows, parts, self._card, self._predictor.label)
+        payloads = chain.from_iterable(map(encode_forecasts, batches))
         for series, ts, place, payload in zip(
             windows.series, windows.ts.tolist(), windows.tag.tolist(), payloads, strict=True
         ):

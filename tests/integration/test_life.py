@@ -14,10 +14,10 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from waiting import stop, until
 
-from deploy.messages import Forecast
 from deploy.predictor import load
 from pipeline.connect import connect
 from pipeline.events import Event, encode
+from pipeline.formats.forecasts import Forecast
 from pipeline.history import read_topic, windows
 from pipeline.log import EventLog, Record, UnknownTopic
 from pipeline.windows import WindowConfig

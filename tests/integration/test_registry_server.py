@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from waiting import PATIENCE_S
 
-from deploy.messages import Forecast
 from model.registry import Registry, sha256
 from pipeline.connect import connect
+from pipeline.formats.forecasts import Forecast
 from pipeline.log import Record
 
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]

@@ -14,12 +14,12 @@ from world import tiny_model
 
 from deploy.config import window_config
 from deploy.contest import WindowRows
-from deploy.messages import Forecast
 from deploy.predictor import Predictor, load
 from model.registry import Registry
 from model.spec import Card
 from pipeline.connect import connect
 from pipeline.events import Event, encode
+from pipeline.formats.forecasts import Forecast
 from pipeline.history import read_topic, windows
 from pipeline.log import EventLog, UnknownTopic
 

@@ -14,12 +14,13 @@ import pytest
 from waiting import stop, until
 
 from deploy.config import vocabulary
-from deploy.messages import Forecast, Label
 from deploy.predictor import load
 from model.registry import Registry
 from model.spec import ClassifierCard
 from pipeline.connect import connect
 from pipeline.events import Event, encode
+from pipeline.formats.forecasts import Forecast
+from pipeline.formats.labels import Label
 from pipeline.log import EventLog, Record, UnknownTopic
 
 Fresh = Callable[[str], str]

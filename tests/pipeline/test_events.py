@@ -46,7 +46,7 @@ class Given:
 
 def decoded(body: object, *, features: tuple[str, ...] = ("value",), key: bytes | None = None, at: int = NOW) -> Event:
     value = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Decoder(features).decode(Given(value, key, at))
+    return Decoder(features).decode(Given(value, key, at))[0]
 
 
 series = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32).filter(str.strip)
@@ -80,7 +80,7 @@ def test_values_are_taken_by_name_and_in_order() -> None:
 def test_one_decoder_reads_many_series() -> None:
     decoder = Decoder()
     for name in ("a", "b", "a", "größer"):
-        assert decoder.decode(Given(b'{"value": 1}', name.encode())).series == name
+        assert decoder.decode(Given(b'{"value": 1}', name.encode()))[0].series == name
 
 
 @given(st.datetimes(datetime(2000, 1, 2), datetime(2023, 11, 1)), st.integers(-14 * 60, 14 * 60))
@@ -238,7 +238,7 @@ ACCEPTED: list[tuple[bytes, float]] = [
 
 @pytest.mark.parametrize(("value", "expected"), ACCEPTED, ids=named)
 def test_what_is_unusual_and_yet_an_event(value: bytes, expected: float) -> None:
-    event = Decoder().decode(Given(value, b"a", headers=[("name", b"")] * MAX_HEADERS))
+    (event,) = Decoder().decode(Given(value, b"a", headers=[("name", b"")] * MAX_HEADERS))
     assert (event.series, event.ts) == ("a", NOW)
     assert np.float32(event.values[0]).tobytes() == np.float32(expected).tobytes()
 
@@ -297,7 +297,7 @@ def test_a_record_without_any_time() -> None:
 
 def test_the_earliest_time_can_be_set() -> None:
     record = Given(b'{"series": "a", "ts": 5, "value": 1}')
-    assert Decoder(min_time=0).decode(record).ts == 5
+    assert Decoder(min_time=0).decode(record)[0].ts == 5
 
 
 anything = st.recursive(
@@ -362,7 +362,7 @@ def test_whatever_comes_is_an_event_or_refused_with_a_reason(
 
 def decoded_or_refused(record: Given, features: tuple[str, ...]) -> Event | InvalidEvent:
     try:
-        return Decoder(features).decode(record)
+        return Decoder(features).decode(record)[0]
     except InvalidEvent as refusal:
         return refusal
 

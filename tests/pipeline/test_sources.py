@@ -315,11 +315,11 @@ def test_publish_puts_each_row_on_the_topic_by_its_key(
         }
         assert publish(frame, log, topic, partitions=5).partitions == 2
     decoder = Decoder(features)
-    places = [{decoder.decode(record).series for record in records} for records in read.values()]
+    places = [{decoder.decode(record)[0].series for record in records} for records in read.values()]
     assert not places[0] & places[1]
     for name in ("s0", "s1", "s2"):
         on_topic = [
-            decoder.decode(record) for records in read.values() for record in records if record.key == name.encode()
+            decoder.decode(record)[0] for records in read.values() for record in records if record.key == name.encode()
         ]
         assert on_topic == [event for event in events(frame, features) if event.series == name]
     assert all(record.timestamp >= begin for records in read.values() for record in records)

@@ -19,12 +19,11 @@ from pipeline import checkpoint
 from pipeline.codec import PartitionRecord, encode_metadata
 from pipeline.connect import connect
 from pipeline.events import MAX_HEADERS, MAX_VALUE_BYTES, Event, InvalidEvent
+from pipeline.formats.texts import TextDecoder, TextEvent
 from pipeline.log import Commit, EventLog, Member
 from pipeline.text import (
     PAD,
     UNKNOWN,
-    TextDecoder,
-    TextEvent,
     Texts,
     TextWindower,
     Vocabulary,
@@ -149,7 +148,7 @@ class Given:
 
 
 def decoded(body: object, key: bytes | None = None) -> TextEvent:
-    return TextDecoder().decode(Given(body if isinstance(body, bytes) else json.dumps(body).encode(), key))
+    return TextDecoder().decode(Given(body if isinstance(body, bytes) else json.dumps(body).encode(), key))[0]
 
 
 ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32) | st.integers(-(2**80), 2**80)
@@ -315,6 +314,6 @@ def test_a_checkpoint_without_states_is_where_to_go_on(tmp_path: Path) -> None:
         member.seek(0, 7)
         (record_7, *_) = member.poll(5, 10).records[0]
         assert record_7.offset == 7
-        assert TextDecoder().decode(record_7) == TextEvent("7", "see you", b"7")
+        assert TextDecoder().decode(record_7) == (TextEvent("7", "see you", b"7"),)
         assert len(again.take()) == 0
         member.close()

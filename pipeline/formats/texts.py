@@ -1,0 +1,46 @@
+"""Texts on a topic: JSON bytes to TextEvent, or InvalidEvent with one of the reasons a dead letter carries.
+
+    {"id": "7fe1", "text": "see you at five"}
+
+The id may be left to the record's key.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from pipeline.events import InvalidEvent, check_series, parse
+from pipeline.log import Record
+
+
+class TextEvent(NamedTuple):
+    """One text to label; `key` is its record's, or its id where there is none."""
+
+    id: str | int
+    text: str
+    key: bytes
+
+
+class _Wire(msgspec.Struct, gc=False):
+    text: str
+    id: str | int | None = None
+
+
+@dataclass(slots=True)
+class TextDecoder:
+    """Decodes records into texts."""
+
+    _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
+
+    def decode(self, record: Record) -> tuple[TextEvent]:
+        """The record's text. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
+        wire = parse(self._json, record)
+        if wire.id is None and record.key is None:
+            raise InvalidEvent("bad_key", "neither an id in the body nor a key")
+        try:
+            name = (record.key or b"").decode() if wire.id is None else wire.id
+        except UnicodeDecodeError as error:
+            raise InvalidEvent("bad_encoding", f"key: {error}") from None
+        checked = check_series(str(name))
+        return (TextEvent(name, wire.text, checked.encode() if record.key is None else record.key),)
