@@ -6,6 +6,8 @@
 #                      TOXIPROXY (a folder with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
 #                      (benchmarks/ has more: training.py, life.py, replay.py, swaps.py, recovery.py)
+# make gpu             the same forecasts, swaps, memory, speed and training on an NVIDIA GPU, into docs/gpu.md, in 8 minutes;
+#                      skipped where there is none   (PYTHON=... one that holds torch; WHEELS=DIR installs from a folder)
 # make audit           known holes in the pinned dependencies (PyPI is asked), and what they are in sbom.json
 # make lock            write requirements.lock anew, from a fresh environment
 # make clean           forget the environment and everything the demo wrote
@@ -13,8 +15,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+WHEELS ?=
 
-.PHONY: demo test check test-serving faults bench audit lock clean
+.PHONY: demo test check test-serving faults bench gpu audit lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
@@ -42,6 +45,9 @@ faults: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
+gpu:
+	@$(PYTHON) benchmarks/gpu_environment.py $(VENV)-gpu --wheels "$(WHEELS)"
+
 audit:
 	@rm -rf $(VENV)-audit && $(PYTHON) -m venv $(VENV)-audit
 	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
@@ -57,7 +63,7 @@ lock:
 	@touch $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) $(VENV)-serving $(VENV)-audit sbom.json .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-serving $(VENV)-audit $(VENV)-gpu sbom.json .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2

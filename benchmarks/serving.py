@@ -48,6 +48,7 @@ class Bench:
     bootstrap: str
     records: int
     anchors: Path | None
+    device: str = "cpu"
     topic: str = field(default_factory=lambda: f"bench-{time.time_ns()}")
     _runs: Iterator[int] = field(default_factory=count)
 
@@ -68,8 +69,8 @@ class Bench:
         """Records a second of one `tidecast serve`, by its own summary, from a new group's start to the last commit."""
         output = self._output()
         command = [sys.executable, "-m", "deploy.cli", "serve", "--bootstrap", self.bootstrap, "--topic", self.topic]
-        command += ["--output", output, "--model", str(model), "--group", output, "--device", "cpu", "--json"]
-        command += ["--guarantee", guarantee]
+        command += ["--output", output, "--model", str(model), "--group", output, "--json"]
+        command += ["--device", self.device, "--guarantee", guarantee]
         expected = self.records - KEYS * (seq_len(model) - 1)
         with running(command) as service:
             deadline = time.monotonic() + GIVE_UP_S
@@ -101,9 +102,9 @@ def seq_len(model: Path) -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str], cwd: Path = ROOT, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """A child process with its standard output piped, gone at the end whatever happens."""
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
     try:
         yield child
     finally:

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-from serving import ROOT, last_json, say
+from serving import ROOT, last_json, running, say
 
 from model.export import export
 from model.lstm import build
@@ -48,13 +49,13 @@ def send(log: EventLog, steps: range) -> None:
         writer.flush()
 
 
-def newest(log: EventLog) -> str:
+def newest(log: EventLog, output: str = f"{TOPIC}-forecasts") -> str:
     """Which version made the last forecast."""
     try:
-        start, end = log.bounds(f"{TOPIC}-forecasts")[0]
+        start, end = log.bounds(output)[0]
     except UnknownTopic:
         return ""
-    for records in log.read(f"{TOPIC}-forecasts", 0, max(start, end - 1), end):
+    for records in log.read(output, 0, max(start, end - 1), end):
         return msgspec.json.decode(records[-1].value or b"", type=Forecast).model
     return ""
 
@@ -65,8 +66,16 @@ def resident(process: "subprocess.Popen[str]") -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def swapped(folder: Path, swaps: int) -> dict[str, float]:
-    """The memory, after so many swaps."""
+def swapped(
+    folder: Path,
+    swaps: int,
+    options: Sequence[str] = ("--device", "cpu"),
+    memory_of: Callable[["subprocess.Popen[str]"], float] = resident,
+) -> tuple[list[float], dict[str, float]]:
+    """The memory, in MiB, with the first model and after each of so many swaps, and what the service says at its end.
+
+    `options` are more of the service's. Its log, log.db, stays in the folder.
+    """
     uri, bootstrap = f"sqlite:///{folder}/mlflow.db", f"sqlite:{folder}/log.db"
     registry = Registry(uri)
     for _ in range(2):
@@ -75,30 +84,34 @@ def swapped(folder: Path, swaps: int) -> dict[str, float]:
         registry.record("m", folder / "run", params={}, history=[], metrics={}, tags={})
     versions = [registry.resolve(f"m/{number}") for number in (1, 2)]
     command = [sys.executable, "-m", "deploy.cli", "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
-    command += ["--bootstrap", bootstrap, "--tracking-uri", uri, "--follow", "200ms", "--device", "cpu"]
+    command += ["--bootstrap", bootstrap, "--tracking-uri", uri, "--follow", "200ms", *options]
     with contextlib.closing(connect(bootstrap)) as log:
         log.create_topic(TOPIC, 1)
         send(log, range(100))
         env = os.environ | {"PYTHONPATH": str(ROOT)}
-        service = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
         step, memory = 100, list[float]()
-        for number in range(swaps + 1):
-            wanted = versions[number % 2]
-            registry.promote(wanted)
-            while newest(log) != wanted.label:
-                if service.poll() is not None:
-                    raise SystemExit("the service ended")
-                send(log, range(step, step + 1))
-                step += 1
-                time.sleep(0.05)
-            memory.append(resident(service))
-            if number % 10 == 0 and number:
-                say(f"{number} swaps: {memory[-1]:.1f} MiB")
-        service.terminate()
-        made = last_json(service)
+        with running(command, cwd=folder, env=env) as service:
+            for number in range(swaps + 1):
+                wanted = versions[number % 2]
+                registry.promote(wanted)
+                while newest(log) != wanted.label:
+                    if service.poll() is not None:
+                        raise SystemExit("the service ended")
+                    send(log, range(step, step + 1))
+                    step += 1
+                    time.sleep(0.05)
+                memory.append(memory_of(service))
+                if number % 10 == 0 and number:
+                    say(f"{number} swaps: {memory[-1]:.1f} MiB")
+            service.terminate()
+            return memory, last_json(service)
+
+
+def growth(memory: Sequence[float], swaps: float) -> dict[str, float]:
+    """How the memory went on after the tenth swap."""
     tenth, later = memory[10], memory[11:]
-    growth = max(later) / tenth - 1
-    return {"swaps": made["swaps"], "tenth": tenth, "most": max(later), "last": memory[-1], "growth": growth}
+    most = max(later)
+    return {"swaps": swaps, "tenth": tenth, "most": most, "last": memory[-1], "growth": most / tenth - 1}
 
 
 def main() -> None:
@@ -107,7 +120,8 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=100)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({name: round(value, 3) for name, value in swapped(Path(folder), asked.swaps).items()}))
+        memory, made = swapped(Path(folder), asked.swaps)
+        print(json.dumps({name: round(value, 3) for name, value in growth(memory, made["swaps"]).items()}))
 
 
 if __name__ == "__main__":

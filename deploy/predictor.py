@@ -1,9 +1,14 @@
 """Inference: one ONNX file in an onnxruntime session, on GPU or CPU, checked against the shapes it declares."""
 
+import contextlib
+import ctypes
 import os
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +27,13 @@ from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""
 CUDA = "CUDAExecutionProvider"
+CUDA_OPTIONS = {
+    "use_tf32": "0",
+    "arena_extend_strategy": "kSameAsRequested",
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
+"""float32 as on the CPU; no more memory than a batch needs, as a swap has two models in it; and the algorithm of a
+foreign model's convolution is chosen, not searched for anew at each size of batch."""
 TYPES = {"float32": "tensor(float)", "bool": "tensor(bool)", "int64": "tensor(int64)"}
 MANY = {"batch": "batches", "steps": "texts"}
 FOREIGN = "a model without Tidecast's metadata must be (batch, seq, 1) -> (batch, horizon)"
@@ -111,13 +123,61 @@ def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
     options.log_severity_level = 4
     why_not = "asked for" if device == "cpu" else "this onnxruntime has no CUDA provider (onnxruntime-gpu does)"
     if device != "cpu" and CUDA in ort.get_available_providers():
-        session = ort.InferenceSession(path, options, providers=[(CUDA, {"use_tf32": "0"})])
-        if session.get_providers()[0] == CUDA:
+        session, why_not = _cuda_session(path, options)
+        if session:
             return session, "the CUDA provider loads"
-        why_not = "the CUDA provider does not load here"
     if device == "cuda":
         raise ConfigError(f"device cuda: {why_not}")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]), why_not
+
+
+def _cuda_session(path: Path, options: ort.SessionOptions) -> tuple[ort.InferenceSession | None, str]:
+    """A session on the GPU, or why there is none.
+
+    Without onnxruntime's own fallback, which would say so on stdout, and move a service to the CPU in the middle.
+    """
+    _load_cuda_libraries()
+    try:
+        session = ort.InferenceSession(path, options, providers=[(CUDA, CUDA_OPTIONS)], enable_fallback=0)
+    except Exception as error:  # onnxruntime's errors have no class of their own above them
+        failure = re.search("CUDA failure [^;]*[^; ]", str(error))
+        return None, f"the CUDA provider does not start: {failure[0] if failure else str(error).splitlines()[0]}"
+    if session.get_providers()[0] == CUDA:
+        return session, ""
+    return None, f"the CUDA provider does not load here{_missing_library()}"
+
+
+@cache
+def _load_cuda_libraries() -> None:
+    """Loads what the CUDA provider needs, once a process.
+
+    The provider finds CUDA's libraries only where the system looks for them, or loaded: those of torch and of NVIDIA's
+    wheels lie elsewhere, and need not lie beside onnxruntime.
+    """
+    ort.set_default_logger_severity(4)  # what is wrong is said in one line of our own
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # the provider's use_tf32 leaves cuDNN's LSTM out
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        for folder in (*_cuda_folders(), None):
+            ort.preload_dlls(directory=folder)
+
+
+def _missing_library() -> str:
+    """Why the CUDA provider could not be loaded, for the end of a line. Only after it could not: loading it by itself
+    would leave it without onnxruntime."""
+    try:
+        ctypes.CDLL(str(Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"))
+    except OSError as error:
+        return f": {error}"
+    return ""
+
+
+def _cuda_folders() -> list[str]:
+    """Where wheels may have put CUDA's libraries; torch is only looked for, not imported."""
+    nvidia, torch = find_spec("nvidia"), find_spec("torch")
+    wheels = [Path(each) for each in (nvidia.submodule_search_locations or () if nvidia else ())]
+    folders = [folder for wheel in wheels for folder in sorted(wheel.glob("*/lib"))]
+    folders += [Path(each) / "lib" for each in (torch.submodule_search_locations or () if torch else ())]
+    return [str(folder) for folder in folders if folder.is_dir()]
 
 
 def _declared(session: ort.InferenceSession, card: AnyCard) -> AnyCard:

@@ -81,8 +81,13 @@ class Core(nn.LSTM):
         """The output at every step, and the state after the last one.
 
         With `lengths` (B,) the state is that at each row's last real step, and the output after it is zero; without,
-        less than half the time. The output at real steps is the same.
+        less than half the time. The output at real steps is the same. On a GPU it is float32 under autocast too.
         """
+        if x_BSE.is_cuda and torch.is_autocast_enabled("cuda"):
+            # Autocast to bfloat16 makes cuDNN's LSTM float16, in which small gradients vanish.
+            with torch.autocast("cuda", enabled=False):
+                before = None if state is None else (state[0].float(), state[1].float())
+                return self.forward(x_BSE.float(), before, lengths)
         if lengths is None:
             out_BSH, after = super().forward(x_BSE, state)
         else:
