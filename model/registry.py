@@ -261,6 +261,11 @@ class Registry:
             client.search_registered_models(max_results=1)
         return client
 
+    @property
+    def absent(self) -> bool:
+        """Whether it is a local store that is still to be made, as it is by the first question asked of it."""
+        return self._database is not None and not self._database.exists()
+
     @cached_property
     def _database(self) -> Path | None:
         if not self.tracking_uri.startswith(_SQLITE):
