@@ -320,17 +320,21 @@ def trace(
             metavar="MODEL|CONFIG", help="NAME@ALIAS, NAME/VERSION, a file.onnx; or a file.toml of train's options."
         ),
     ],
-    tracking_uri: Tracking = DEFAULT_TRACKING,
+    tracking_uri: Annotated[
+        str | None, option("--tracking-uri", "MLflow's server or store.", show_default=DEFAULT_TRACKING)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the shape of a real batch at every layer of a model.
 
     A registered model is shown with rows it was checked with; a settings file with the first rows of the data that
-    `train` would learn from, through the network that it would begin with.
+    `train` would learn from, through the network that it would begin with: of a blend all that it would try.
     """
+    from deploy.trace import Settable
     from deploy.trace import show as run
 
-    finish(run(target, tracking_uri, known_settings(context)), as_json)
+    settable = Settable(anywhere=known_settings(context), in_train=known_settings(context, "train"))
+    finish(run(target, tracking_uri, settable), as_json)
 
 
 @app.command()

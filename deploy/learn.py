@@ -6,15 +6,27 @@ from typing import Any, Literal, Self
 import msgspec
 
 from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, duration, feature_names, seconds
-from deploy.texts import CHARACTERS, ClassifyJob, NextTokenJob, learn_labels, learn_text
-from deploy.training import TrainJob
+from deploy.registration import champion
+from deploy.texts import (
+    CHARACTERS,
+    ClassifyJob,
+    NextTokenJob,
+    labelled_texts,
+    learn_labels,
+    learn_text,
+    prepare_text,
+    prepare_texts,
+)
+from deploy.training import TrainJob, prepare_windows, read_history
 from deploy.training import learn as learn_series
 from model import team
-from model.classify import ClassifyConfig
-from model.forecasting import ForecastConfig
-from model.next_token import NextTokenConfig
+from model.classify import ClassifyConfig, PreparedTexts
+from model.forecasting import ForecastConfig, PreparedWindows
+from model.next_token import NextTokenConfig, PreparedTokens
+from model.registry import Registry
 from pipeline.grid import Aggregate
 from pipeline.sources import Columns
+from pipeline.tables import read_text
 from pipeline.text import Vocabulary
 
 
@@ -87,9 +99,24 @@ def learn(asked: Asked) -> dict[str, object]:
         columns = source_columns(asked)
         return learn_series(forecast_job(asked), asked.topic, asked.data, columns, asked.bootstrap, asked.tracking_uri)
     if asked.task == "classify":
-        text_columns = (asked.text_column, asked.label_column, asked.group_column)
-        return learn_labels(classify_job(asked), text_file(asked), text_columns, asked.tracking_uri)
+        return learn_labels(classify_job(asked), text_file(asked), text_columns(asked), asked.tracking_uri)
     return learn_text(next_token_job(asked), text_file(asked), asked.tracking_uri)
+
+
+def prepared(asked: Asked) -> PreparedWindows | PreparedTexts | PreparedTokens:
+    """What `learn` would begin with; nothing is made, nor registered. Raises ConfigError where there is no data."""
+    if asked.task == "forecast":
+        job, registry = forecast_job(asked), Registry(asked.tracking_uri)
+        history = read_history(asked.bootstrap, asked.topic, asked.data, source_columns(asked), job.freq)
+        return prepare_windows(history, job, None if registry.absent else champion(registry, job.name))
+    if asked.task == "classify":
+        return prepare_texts(labelled_texts(text_file(asked), text_columns(asked)), classify_job(asked))
+    return prepare_text(read_text(text_file(asked)), next_token_job(asked))
+
+
+def text_columns(asked: Asked) -> tuple[str | None, str | None, str | None]:
+    """Where a file of labelled texts has text, label and group."""
+    return asked.text_column, asked.label_column, asked.group_column
 
 
 def text_file(asked: Asked) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.console import minute, say
-from model.registry import CHAMPION, Registry, Version
+from model.registry import Registry, Version
 
 SHOWN = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
 """Tags that a version is shown with."""
@@ -62,9 +62,8 @@ def promote(model: str, tracking_uri: str) -> dict[str, object]:
     """Make a version the champion."""
     registry = Registry(tracking_uri)
     version = registry.resolve(model)
-    already = CHAMPION in version.aliases
-    registry.promote(version)
-    say(f"{version.label} is the champion{' already' if already else ''}")
+    changed = registry.promote(version)
+    say(f"{version.label} is the champion{'' if changed else ' already'}")
     return {"model": version.label}
 
 

@@ -35,10 +35,10 @@ def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def known_settings(context: typer.Context) -> set[str]:
-    """What a settings file may name: the options of all commands."""
+def known_settings(context: typer.Context, *commands: str) -> set[str]:
+    """What a settings file may name: the options of these commands, or of all."""
     group: Any = context.find_root().command
-    return {name for command in group.commands.values() for name in _settable(command)}
+    return {name for command in commands or group.commands for name in _settable(group.commands[command])}
 
 
 def _settable(command: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from deploy.console import progress, say
 from model.export import Examples, save
-from model.registry import CorruptModel, Registry, UnknownModel, Version
+from model.registry import CHAMPION, CorruptModel, Registry, UnknownModel, Version
 from model.spec import AnyCard
 from model.train import Epoch, OnStep
 
@@ -101,7 +101,12 @@ def register(candidate: Candidate, registry: Registry, reached: Callable[[str], 
             tags={**candidate.tags, **{name: f"{value:.6g}" for name, value in card.metrics.items()}},
             reached=reached,
         )
-    serving = registry.resolve(card.name).label
-    served = "the champion" if serving == version.label else f"the champion is still {serving}"
-    say(f"registered {version.label}: {served}")
+    say(f"registered {version.label}: {_served(version, registry)}")
     return Trained(version, candidate)
+
+
+def _served(version: Version, registry: Registry) -> str:
+    if CHAMPION in version.aliases:
+        return "the champion"
+    serving = champion(registry, version.name)
+    return "no champion" if serving is None else f"the champion is still {serving.label}"

@@ -5,7 +5,8 @@ then moves an alias. What is learned from lies before what is judged on.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,14 +23,14 @@ from deploy.console import minute, say
 from deploy.contest import Losses, losses
 from deploy.predictor import load
 from deploy.registration import Candidate, champion, register, watched
-from deploy.training import TrainJob, candidate, in_words, like_before, read_history, shapes, train
+from deploy.training import TrainJob, candidate, in_words, like_before, read_history, shapes, train_after
 from model.backtest import Cuts, last_share
 from model.export import CARD_FILE, WEIGHTS_FILE
 from model.forecasting import Warm, fit
 from model.lstm import build
 from model.naive import Rows
 from model.plot import plot_verdict
-from model.registry import CHALLENGER, JOB, PROMOTED, Overtaken, Registry, Version
+from model.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Overtaken, Registry, Version
 from model.spec import Card, InputSpec, read_card
 from model.verdict import Verdict, judge, needed
 from pipeline import failpoint
@@ -61,13 +62,21 @@ def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, 
     A name without a champion gets its first. Raises Busy if another retraining of the name is at work here, ValueError
     for a history that is too short, RegistryError.
     """
-    lock = HOME / "locks" / f"{job.train.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(job.train.name):
+        return _retrained(history, job, registry, champion(registry, job.train.name))
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """While this lasts no other retraining of the name is at work here. Raises Busy."""
+    path = HOME / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=0):
-            return _retrained(history, job, registry)
+        lock = FileLock(path).acquire(timeout=0)
     except Timeout:
-        raise Busy(f"{job.train.name}: another retraining is at work; it holds {lock}") from None
+        raise Busy(f"{name}: another retraining is at work; it holds {path}") from None
+    with lock:
+        yield
 
 
 def learn(
@@ -79,24 +88,36 @@ def learn(
     bootstrap: str,
     tracking_uri: str,
 ) -> dict[str, object]:
-    """`tidecast retrain`: on a topic's records written in a span of time, or a file's measurements of it."""
+    """`tidecast retrain`: on a topic's records written in a span of time, or a file's measurements of it.
+
+    Who serves is asked once, before anything is read: the history has the features of that version, and the challenger
+    is judged against it, whatever is promoted meanwhile.
+    """
     registry = Registry(tracking_uri)
-    serving = champion(registry, job.train.name)
-    if serving is not None and "input" in serving.tags:
-        features = msgspec.json.decode(serving.tags["input"], type=InputSpec).features
-        columns = replace(columns, features=features)
-        job = replace(job, train=replace(job.train, features=features))
-    history = read_history(bootstrap, topic, data, columns, job.train.freq, span)
-    return retrain(history, job, registry)
+    with _alone(job.train.name):
+        serving = champion(registry, job.train.name)
+        if serving is not None and "input" in serving.tags:
+            features = msgspec.json.decode(serving.tags["input"], type=InputSpec).features
+            columns = replace(columns, features=features)
+            job = replace(job, train=replace(job.train, features=features))
+        history = read_history(bootstrap, topic, data, columns, job.train.freq, span)
+        return _retrained(history, job, registry, serving)
 
 
-def _retrained(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
-    serving = champion(registry, job.train.name)
-    if serving is None:
-        others = ", ".join(registry.names()) or "none"
-        say(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
-        trained = train(history, job.train, registry)
-        return _told(trained.version, "first", "the first of its name", None)
+def _retrained(history: History, job: RetrainJob, registry: Registry, serving: Version | None) -> dict[str, object]:
+    return _first(history, job, registry) if serving is None else _challenged(history, job, registry, serving)
+
+
+def _first(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
+    others = ", ".join(registry.names()) or "none"
+    say(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
+    version = train_after(None, history, job.train, registry).version
+    if CHAMPION in version.aliases:
+        return _told(version, "first", "the first of its name", None)
+    return _told(version, "overtaken", "another version is the champion", None)
+
+
+def _challenged(history: History, job: RetrainJob, registry: Registry, serving: Version) -> dict[str, object]:
     fingerprint = _fingerprint(history, job)
     if made := registry.of_job(job.train.name, fingerprint):
         say(f"{made.label} was made of the same history already")

@@ -8,8 +8,18 @@ import numpy as np
 
 from deploy.console import say
 from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
-from model.classify import ClassifyConfig, Ints, Parts, Report, fit_classifier, judge, partition, probabilities
-from model.next_token import NextTokenConfig, fit_next_token
+from model.classify import (
+    ClassifyConfig,
+    PreparedTexts,
+    Report,
+    classifier_card,
+    fit_classifier,
+    judge,
+    partition,
+    probabilities,
+    text_inputs,
+)
+from model.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card, token_inputs
 from model.plot import plot_confusion, plot_history
 from model.registry import Registry, check_name
 from model.spec import ClassifierCard, NextTokenCard
@@ -17,7 +27,7 @@ from model.tokens import Classifier, NextToken
 from model.train import Epoch, Fitted
 from pipeline.corpus import Corpus, read_corpus
 from pipeline.tables import read_text
-from pipeline.text import TokenRows, Vocabulary
+from pipeline.text import Vocabulary
 
 MAX_LEN = 256
 """The longest text taken by itself, in tokens; longer ones can be asked for."""
@@ -68,29 +78,29 @@ def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Tr
     Raises ValueError for too few texts or an impossible setting, naming it; RegistryError.
     """
     champion(registry, job.name)
+    prepared = prepare_texts(corpus, job)
+    with watched(_in_words) as on_step:
+        fitted = fit_classifier(prepared, on_step)
+    test = prepared.parts.test
+    report = judge(probabilities(fitted.model, prepared.data, test), prepared.y[test])
+    say(f"on {len(test):,} texts not seen: {in_words(report)}, after {len(fitted.history)} epochs")
+    return register(_classifier(fitted, prepared, report), registry)
+
+
+def prepare_texts(corpus: Corpus, job: ClassifyJob) -> PreparedTexts:
+    """What a classifier's training begins with: texts in parts, in the tokens of a vocabulary of those trained on.
+
+    Raises ValueError for too few texts.
+    """
     labels = sorted(set(corpus.labels))
     numbers = {label: number for number, label in enumerate(labels)}
     y = np.array([numbers[label] for label in corpus.labels], np.int64)
     parts = partition(y, corpus.groups, job.share, job.config.seed)
     vocabulary = fitted_vocabulary(job, [corpus.texts[row] for row in parts.train])
-    data = vocabulary.encoder().batch(corpus.texts)
+    data, written = vocabulary.encoder().batch(corpus.texts), msgspec.to_builtins(vocabulary)
     say(f"{len(y):,} texts of {len(labels)} labels: {len(vocabulary):,} tokens, at most {vocabulary.max_len} a text")
-    with watched(_in_words) as on_step:
-        fitted = fit_classifier(
-            data,
-            y,
-            labels,
-            parts.train,
-            parts.validation,
-            msgspec.to_builtins(vocabulary),
-            len(vocabulary),
-            job.config,
-            job.name,
-            on_step,
-        )
-    report = judge(probabilities(fitted.model, data, parts.test), y[parts.test])
-    say(f"on {len(parts.test):,} texts not seen: {in_words(report)}, after {len(fitted.history)} epochs")
-    return register(_classifier(fitted, data, parts, report, job), registry)
+    card = classifier_card(labels, written, len(vocabulary), job.config, job.name)
+    return PreparedTexts(data, y, parts, card, job.config)
 
 
 def fitted_vocabulary(job: ClassifyJob, texts: list[str]) -> Vocabulary:
@@ -112,19 +122,16 @@ def _in_words(epoch: Epoch) -> str:
     return f"validation loss {epoch.validation_loss:.3f}"
 
 
-def _classifier(
-    fitted: Fitted[Classifier, ClassifierCard], data: TokenRows, parts: Parts, report: Report, job: ClassifyJob
-) -> Candidate:
+def _classifier(fitted: Fitted[Classifier, ClassifierCard], prepared: PreparedTexts, report: Report) -> Candidate:
     scores = {"accuracy": report.accuracy, "mcc": report.mcc, "f1": report.f1, "majority": report.majority}
     card = msgspec.structs.replace(fitted.card, metrics=fitted.card.metrics | scores)
-    rows = parts.test[:EXAMPLES]
     return Candidate(
         model=fitted.model,
         card=card,
         history=fitted.history,
         loss="validation_loss",
-        examples={"x": data.x[rows, : data.lengths[rows].max()], "lengths": data.lengths[rows]},
-        params=asdict(job.config) | _in_params(card) | {"labels": len(card.labels)},
+        examples=text_inputs(prepared.data, prepared.parts.test[:EXAMPLES]),
+        params=asdict(prepared.config) | _in_params(card) | {"labels": len(card.labels)},
         tags={},
         draw=lambda folder: plot_confusion(report.confusion, card.labels, folder / "confusion.png"),
     )
@@ -136,18 +143,26 @@ def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> Traine
     Raises ValueError for too short a text or an impossible setting, naming it; RegistryError.
     """
     champion(registry, job.name)
+    prepared = prepare_text(text, job)
+    with watched(_in_nats) as on_step:
+        fitted = fit_next_token(prepared, on_step)
+    candidate = _next_token(fitted, prepared)
+    say(f"best: {_in_nats(candidate.best())}, after {len(fitted.history)} epochs")
+    return register(candidate, registry)
+
+
+def prepare_text(text: str, job: NextTokenJob) -> PreparedTokens:
+    """What the training of a model that continues texts begins with: all but the text's end makes the vocabulary.
+
+    Raises ValueError for too short a text.
+    """
     cut = round(len(text) * (1 - job.share))
     vocabulary = job.vocabulary.fitted([text[:cut]])
     encoder = vocabulary.encoder()
     train, validation = (np.array(encoder.encode(part), np.int64) for part in (text[:cut], text[cut:]))
     say(f"{len(train):,} tokens to learn from, {len(validation):,} to judge by, {len(vocabulary)} different ones")
-    with watched(_in_nats) as on_step:
-        fitted = fit_next_token(
-            train, validation, msgspec.to_builtins(vocabulary), len(vocabulary), job.config, job.name, on_step
-        )
-    candidate = _next_token(fitted, validation, job)
-    say(f"best: {_in_nats(candidate.best())}, after {len(fitted.history)} epochs")
-    return register(candidate, registry)
+    card = next_token_card(msgspec.to_builtins(vocabulary), len(vocabulary), job.config, job.name)
+    return PreparedTokens(train, validation, card, job.config)
 
 
 def _in_nats(epoch: Epoch) -> str:
@@ -155,19 +170,18 @@ def _in_nats(epoch: Epoch) -> str:
     return f"{nats:.3f} nats a token ({nats / math.log(2):.3f} bits)"
 
 
-def _next_token(fitted: Fitted[NextToken, NextTokenCard], validation: Ints, job: NextTokenJob) -> Candidate:
+def _next_token(fitted: Fitted[NextToken, NextTokenCard], prepared: PreparedTokens) -> Candidate:
     nats = fitted.card.metrics["validation_nats"]
     metrics = fitted.card.metrics | {"bits": nats / math.log(2), "perplexity": math.exp(nats)}
     card = msgspec.structs.replace(fitted.card, metrics=metrics)
-    length = max(1, min(len(validation) // EXAMPLES, job.config.steps))
-    state = fitted.model.start(EXAMPLES)[0].numpy()
+    length = max(1, min(len(prepared.validation) // EXAMPLES, prepared.config.steps))
     return Candidate(
         model=fitted.model,
         card=card,
         history=fitted.history,
         loss="validation_nats",
-        examples={"x": np.resize(validation, (EXAMPLES, length)), "h": state, "c": state},
-        params=asdict(job.config) | _in_params(card),
+        examples=token_inputs(prepared.validation, card, (EXAMPLES, length)),
+        params=asdict(prepared.config) | _in_params(card),
         tags={},
         draw=lambda folder: plot_history(fitted.history, "nats a token", folder / "history.png"),
     )
@@ -181,11 +195,17 @@ def learn_labels(
     job: ClassifyJob, path: str, columns: tuple[str | None, str | None, str | None], tracking_uri: str
 ) -> dict[str, object]:
     """`tidecast train --task classify`: a job on a file; `columns` are those of text, label and group."""
+    corpus = labelled_texts(path, columns)
+    trained = train_classifier(corpus, job, Registry(tracking_uri))
+    return trained.summary(labels=len(set(corpus.labels)))
+
+
+def labelled_texts(path: str, columns: tuple[str | None, str | None, str | None]) -> Corpus:
+    """A file's texts, with a line for whatever was left out; `columns` as for `learn_labels`. Raises SourceError."""
     corpus = read_corpus(path, *columns)
     for note in corpus.notes:
         say(note)
-    trained = train_classifier(corpus, job, Registry(tracking_uri))
-    return trained.summary(labels=len(set(corpus.labels)))
+    return corpus
 
 
 def learn_text(job: NextTokenJob, path: str, tracking_uri: str) -> dict[str, object]:

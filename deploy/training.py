@@ -11,15 +11,16 @@ from deploy.config import ConfigError, open_log, window_config
 from deploy.console import progress, say
 from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
 from model import team
-from model.forecasting import Fitted, ForecastConfig, fit
+from model.forecasting import Fitted, ForecastConfig, PreparedWindows, fit_forecaster, prepare, window_inputs
 from model.naive import seasonal_lags
 from model.plot import plot_forecasts
 from model.registry import Registry, Version, check_name
+from model.series import WindowData
 from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
 from pipeline.grid import Aggregate
 from pipeline.history import History, between, from_frame, infer_freq, read_topic, windows
-from pipeline.sliding import Codes, SlidingWindows
+from pipeline.sliding import Codes
 from pipeline.sources import Columns, measurements, stem_of
 from pipeline.tables import Table, read_table
 
@@ -90,7 +91,28 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
 
     Raises ValueError for a history that is too short or an impossible setting, naming it; RegistryError.
     """
-    job = like_before(job, champion(registry, job.name))
+    return train_after(champion(registry, job.name), history, job, registry)
+
+
+def train_after(serving: Version | None, history: History, job: TrainJob, registry: Registry) -> Trained:
+    """`train`, with the windows of the version that served when the work began."""
+    prepared = prepare_windows(history, job, serving)
+    with watched(in_words) as on_step:
+        fitted = fit_forecaster(prepared, on_step)
+    if not team.leads():
+        raise SystemExit(0)  # the leader registers what this process helped to train
+    made = candidate(fitted, prepared.data, history, job)
+    best, naive = made.best(), fitted.naive_mse
+    say(f"best: {in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
+    return register(made, registry)
+
+
+def prepare_windows(history: History, job: TrainJob, serving: Version | None) -> PreparedWindows:
+    """What a forecaster's training on a history begins with; `serving` is the version whose windows it keeps to.
+
+    Raises ValueError for a history that is too short or an impossible setting, naming it.
+    """
+    job = like_before(job, serving)
     if history.frame.is_empty():
         hint = "; events with several values need --features" if "schema" in history.invalid else ""
         raise ValueError(f"there are no events to learn from: {dict(history.invalid) or 'the history is empty'}{hint}")
@@ -99,14 +121,7 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
     data = windows(history, window_config(inputs))
     say(f"{data.counts.in_words()}: {len(data):,} windows")
-    with watched(in_words) as on_step:
-        fitted = fit(data, inputs, outputs, job.config, job.name, on_step)
-    if not team.leads():
-        raise SystemExit(0)  # the leader registers what this process helped to train
-    made = candidate(fitted, data, history, job)
-    best, naive = made.best(), fitted.naive_mse
-    say(f"best: {in_words(best)}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
-    return register(made, registry)
+    return prepare(data, inputs, outputs, job.config, job.name)
 
 
 def like_before(job: TrainJob, version: Version | None) -> TrainJob:
@@ -182,7 +197,7 @@ def in_words(epoch: Epoch) -> str:
     return f"validation error {epoch.validation_loss:.3f}"
 
 
-def candidate(fitted: Fitted, data: SlidingWindows, history: History, job: TrainJob) -> Candidate:
+def candidate(fitted: Fitted, data: WindowData, history: History, job: TrainJob) -> Candidate:
     """A fitted forecaster with all that is kept of it."""
     card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
     ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
@@ -192,7 +207,7 @@ def candidate(fitted: Fitted, data: SlidingWindows, history: History, job: Train
         card=card,
         history=fitted.history,
         loss="validation_mse",
-        examples={"x": data.x(rows), "step": data.step[rows]},
+        examples=window_inputs(data, card, rows),
         params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges | members,
         tags={
             "offsets": json.dumps(dict(history.offsets)),
@@ -234,6 +249,8 @@ def read_history(
 
     Of a span, from its first time up to, without, its second: a topic's records written in it, a file's events of it.
     """
+    if topic is not None and data is not None:
+        raise ConfigError("give one of --topic and --data")
     if topic is not None:
         return _of_topic(bootstrap, topic, columns.features, span)
     if data is None:

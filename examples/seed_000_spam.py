@@ -28,7 +28,17 @@ from torch.nn.functional import binary_cross_entropy
 
 from deploy.registration import watched
 from deploy.texts import ClassifyJob, fitted_vocabulary, in_words
-from model.classify import ClassifyConfig, Ints, Report, fit_classifier, judge, probabilities
+from model.classify import (
+    ClassifyConfig,
+    Ints,
+    Parts,
+    PreparedTexts,
+    Report,
+    classifier_card,
+    fit_classifier,
+    judge,
+    probabilities,
+)
 from model.shapes import Core, Head, Select
 from model.train import OnStep, TrainConfig, repeatable
 from pipeline.text import Vocabulary
@@ -129,8 +139,9 @@ def judged(
     """Vocabulary and weights from the training rows, by a recipe that was found elsewhere; one look at the test's."""
     vocabulary = fitted_vocabulary(job, [texts[row] for row in train])
     data, settings = vocabulary.encoder().batch(texts), msgspec.to_builtins(vocabulary)
-    none = np.empty(0, np.int64)
-    fitted = fit_classifier(data, y, labels, train, none, settings, len(vocabulary), job.config, job.name, on_step)
+    card = classifier_card(labels, settings, len(vocabulary), job.config, job.name)
+    parts = Parts(train, np.empty(0, np.int64), test)
+    fitted = fit_classifier(PreparedTexts(data, y, parts, card, job.config), on_step)
     return judge(probabilities(fitted.model, data, test), y[test])
 
 

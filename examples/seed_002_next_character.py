@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from deploy.registration import watched
 from deploy.texts import CHARACTERS
-from model.next_token import NextTokenConfig, fit_next_token
+from model.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card
 from model.shapes import Batch, State, loss
 from model.tokens import NextToken
 from model.train import choose_device
@@ -111,8 +111,9 @@ def honest(text: str, config: NextTokenConfig) -> tuple[float, str]:
     encoder = vocabulary.encoder()
     x, y = (np.array(encoder.encode(part), np.int64) for part in (train, validation))
     say(f"{len(x):,} characters to learn from, {len(y):,} to judge by, {len(vocabulary)} tokens")
+    card = next_token_card(msgspec.to_builtins(vocabulary), len(vocabulary), config, "seed-002")
     with watched(lambda epoch: f"{epoch.validation_loss:.3f} nats") as on_step:
-        fitted = fit_next_token(x, y, msgspec.to_builtins(vocabulary), len(vocabulary), config, "seed-002", on_step)
+        fitted = fit_next_token(PreparedTokens(x, y, card, config), on_step)
     say(f"epoch {fitted.card.metrics['best_epoch']:.0f} of {len(fitted.history)} was best")
     torch.manual_seed(config.seed)
     return fitted.card.metrics["validation_nats"], "".join(

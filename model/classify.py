@@ -150,31 +150,39 @@ def classifier_card(
     )
 
 
-def fit_classifier(
-    data: TextData,
-    y: Ints,
-    labels: Sequence[str],
-    train: Ints,
-    validation: Ints,
-    vocabulary: Mapping[str, Any],
-    tokens: int,
-    config: ClassifyConfig,
-    name: str,
-    on_step: OnStep | None = None,
-) -> Fitted[Classifier, ClassifierCard]:
-    """Trains a classifier on the texts in `train`, and looks after each pass at how it does on those in `validation`.
+@dataclass(frozen=True, slots=True)
+class PreparedTexts:
+    """What the training of a classifier begins with."""
 
-    There may be none of these, if the last weights are kept.
+    data: TextData
+    y: Ints
+    """(N,): places in the card's labels."""
+    parts: Parts
+    """Nothing need validate, if the last weights are kept."""
+    card: ClassifierCard
+    """Of the network before its training."""
+    config: ClassifyConfig
 
-    `y` (N,) are places in `labels`, `vocabulary` how texts became the `tokens` different tokens of `data`. On the CPU
-    the same seed and number of threads give the same weights. Raises ValueError.
+    def first(self, count: int) -> dict[str, Ints]:
+        """The card's inputs of the first texts trained on."""
+        return text_inputs(self.data, self.parts.train[:count])
+
+
+def text_inputs(data: TextData, rows: Ints) -> dict[str, Ints]:
+    """A classifier's named inputs of the texts in these rows, as long as the longest of them."""
+    return {"x": data.x[rows, : data.lengths[rows].max()], "lengths": data.lengths[rows]}
+
+
+def fit_classifier(prepared: PreparedTexts, on_step: OnStep | None = None) -> Fitted[Classifier, ClassifierCard]:
+    """Trains a classifier on the texts to train on, and looks after each pass at how it does on those that validate.
+
+    On the CPU the same seed and number of threads give the same weights. Raises ValueError.
     """
-    card = classifier_card(labels, vocabulary, tokens, config, name)
-    config = replace(config, epochs=config.epochs or passes(SHOWN, len(train), most=8))
+    card, parts, config = prepared.card, prepared.parts, prepared.config
+    config = replace(config, epochs=config.epochs or passes(SHOWN, len(parts.train), most=8))
     with repeatable(config) as device:
-        model = build_classifier(card, vocabulary.get("entries", ()) if config.subwords else ()).to(device)
-        source = _Texts(data, y, train, validation, len(labels), config, device)
-        history = optimise(model, source, config, on_step)
+        model = build_classifier(card, card.vocabulary.get("entries", ()) if config.subwords else ()).to(device)
+        history = optimise(model, _Texts(prepared, device), config, on_step)
     best = kept(history, config)
     metrics = {"validation_loss": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
     return Fitted(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
@@ -191,22 +199,14 @@ def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
 class _Texts:
     """Batches of texts of like length, in a new order for each training pass; there each member has its own copy."""
 
-    def __init__(
-        self,
-        data: TextData,
-        y: Ints,
-        train: Ints,
-        validation: Ints,
-        labels: int,
-        config: ClassifyConfig,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, prepared: PreparedTexts, device: torch.device) -> None:
+        data, y, parts, labels = prepared.data, prepared.y, prepared.parts, len(prepared.card.labels)
+        self._config, self._device = prepared.config, device
         self._x, self._lengths = torch.from_numpy(data.x), torch.from_numpy(data.lengths)
         self._y = torch.from_numpy(y.astype(np.float32) if labels == 2 else y)
-        self._weight = torch.from_numpy(_weights(y[train], labels, config.balance)[y])
-        self._train, self._validation = torch.from_numpy(train), torch.from_numpy(validation)
-        self._config, self._device = config, device
-        self.steps = -(-len(train) // config.batch)
+        self._weight = torch.from_numpy(_weights(y[parts.train], labels, self._config.balance)[y])
+        self._train, self._validation = torch.from_numpy(parts.train), torch.from_numpy(parts.validation)
+        self.steps = -(-len(parts.train) // self._config.batch)
 
     def train(self) -> Iterator[Batch]:
         shuffled, size = self._train[torch.randperm(len(self._train))], self._config.batch

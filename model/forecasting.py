@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -128,6 +128,49 @@ def _taken(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> Inpu
     return msgspec.structs.replace(inputs, inputs=takes)
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedWindows:
+    """What the training of a forecaster begins with."""
+
+    data: WindowData
+    split: Split
+    card: Card
+    """Of the networks before their training; a blend's has all that are tried."""
+    config: ForecastConfig
+
+    def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
+        """The card's inputs of the first windows trained on."""
+        return window_inputs(self.data, self.card, self.split.train[:count])
+
+
+def window_inputs(data: WindowData, card: Card, ends: Rows) -> dict[str, npt.NDArray[Any]]:
+    """The card's named inputs of the windows that end in these rows, each with its horizon behind it."""
+    rows, back, ahead = ends[:, None], np.arange(1 - data.seq_len, 1), np.arange(1, card.output.horizon + 1)
+    made: dict[str, npt.NDArray[Any]] = {"x": data.values[rows + back], "step": data.step[ends]}
+    if card.known_columns:
+        made["future"] = data.values[rows + ahead][..., card.known_columns]
+    return {name: made[name] for name in card.inputs}
+
+
+def prepare(
+    data: WindowData,
+    inputs: InputSpec,
+    outputs: OutputSpec,
+    config: ForecastConfig,
+    name: str,
+    cuts: Cuts | None = None,
+) -> PreparedWindows:
+    """Split the windows of all series, and describe the networks that are trained on the first part of them.
+
+    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left. Raises
+    ValueError naming the field that is wrong, or saying how many events are needed where there are too few windows.
+    """
+    parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
+    learnt = data.step[data.ts < parts.cuts.validation]
+    card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
+    return PreparedWindows(data, parts, card, config)
+
+
 def fit(
     data: WindowData,
     inputs: InputSpec,
@@ -138,23 +181,20 @@ def fit(
     cuts: Cuts | None = None,
     warm: Warm | None = None,
 ) -> Fitted:
+    """`prepare` and `fit_forecaster` in one. Raises ValueError as they do."""
+    return fit_forecaster(prepare(data, inputs, outputs, config, name, cuts), on_step, warm)
+
+
+def fit_forecaster(prepared: PreparedWindows, on_step: OnStep | None = None, warm: Warm | None = None) -> Fitted:
     """Trains one model on the windows of all series, and keeps the weights that were best on validation.
 
-    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left. `warm`
-    is a model whose weights networks of the same settings begin with.
-    On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
-    wrong, or saying how many events are needed where there are too few windows.
+    `warm` is a model whose weights networks of the same settings begin with. On the CPU the same seed and number of
+    threads give the same weights. Raises ValueError naming the field that is wrong.
     """
-    parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
-    learnt = data.step[data.ts < parts.cuts.validation]
-    card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
+    data, parts, card, config = prepared.data, prepared.split, prepared.card, prepared.config
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
-        windows = Windows(data, outputs.horizon, card.target_columns, scale, device, card.known_columns)
-        sources = [
-            Source(windows, parts, outputs.horizon, config.epoch_windows, config.batch, config.seed + place)
-            for place in range(len(card.networks))
-        ]
+        sources = _sources(prepared, scale, device)
         pooled = _pooled(data, parts.cuts.validation)
         members = [member(card, each, pooled).to(device) for each in card.networks]
         if warm is not None:
@@ -167,14 +207,29 @@ def fit(
     history = numbered(each.history for each in trained)
     best = kept(history, config)
     metrics = {"validation_mse": validation, "train_loss": best.train_loss, "best_epoch": best.number}
-    naive = naive_scores(
-        data, parts.validation, outputs.horizon, card.target_columns, inputs.freq, Yardstick(scale, scale)
-    )
-    metrics |= {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
-    trained_until = int(data.ts[np.concatenate([parts.train, parts.validation]) + outputs.horizon].max())
-    ranges = _ranges(data, inputs.features, parts.cuts.test)
-    seen = {"trained_until": trained_until, "ranges": ranges, "metrics": metrics}
+    metrics |= _naive_metrics(data, parts, card, scale)
+    seen = {
+        "trained_until": int(data.ts[np.concatenate([parts.train, parts.validation]) + card.output.horizon].max()),
+        "ranges": _ranges(data, card.input.features, parts.cuts.test),
+        "metrics": metrics,
+    }
     return Fitted(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
+
+
+def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[Source]:
+    """The batches of each network, each in an order of its own."""
+    data, card, config, horizon = prepared.data, prepared.card, prepared.config, prepared.card.output.horizon
+    windows = Windows(data, horizon, card.target_columns, scale, device, card.known_columns)
+    return [
+        Source(windows, prepared.split, horizon, config.epoch_windows, config.batch, config.seed + place)
+        for place in range(len(card.networks))
+    ]
+
+
+def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArray[np.float64]) -> dict[str, float]:
+    by = Yardstick(scale, scale)
+    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, by)
+    return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 
 
 def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:

@@ -59,24 +59,46 @@ def next_token_card(vocabulary: Mapping[str, Any], tokens: int, config: NextToke
     return NextTokenCard(name=name, arch="lstm", hyperparameters=settings, vocabulary=dict(vocabulary), tokens=tokens)
 
 
-def fit_next_token(
-    train: Ints,
-    validation: Ints,
-    vocabulary: Mapping[str, Any],
-    tokens: int,
-    config: NextTokenConfig,
-    name: str,
-    on_step: OnStep | None = None,
-) -> Fitted[NextToken, NextTokenCard]:
-    """Trains a model to continue the tokens `train` (T,), and keeps the weights that were best on `validation` (T',).
+@dataclass(frozen=True, slots=True)
+class PreparedTokens:
+    """What the training of a model that continues texts begins with.
 
-    Raises ValueError where a text is too short for the streams it is read in.
+    Raises ValueError where a part is too short for the streams it is read in.
     """
-    card = next_token_card(vocabulary, tokens, config, name)
-    config = replace(config, epochs=config.epochs or passes(READ, len(train), most=4))
+
+    train: Ints
+    """(T,)."""
+    validation: Ints
+    """(T',)."""
+    card: NextTokenCard
+    """Of the network before its training."""
+    config: NextTokenConfig
+
+    def __post_init__(self) -> None:
+        streams = self.config.batch
+        for part, text in (("training", self.train), ("validation", self.validation)):
+            if len(text) <= streams:
+                raise ValueError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
+
+    def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
+        """The card's inputs of so many rows from the beginning of what is trained on, with the state before any."""
+        length = max(1, min(len(self.train) // count, self.config.steps))
+        return token_inputs(self.train, self.card, (count, length))
+
+
+def token_inputs(text: Ints, card: NextTokenCard, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
+    """A model's named inputs (B,S) of a text's beginning, again and again where it is too short; the state is zero."""
+    state = np.zeros((int(card.hyperparameters["layers"]), shape[0], int(card.hyperparameters["hidden"])), np.float32)
+    return {"x": np.resize(text, shape), "h": state, "c": state}
+
+
+def fit_next_token(prepared: PreparedTokens, on_step: OnStep | None = None) -> Fitted[NextToken, NextTokenCard]:
+    """Trains a model to continue a text, and keeps the weights that were best on what validates."""
+    card, config = prepared.card, prepared.config
+    config = replace(config, epochs=config.epochs or passes(READ, len(prepared.train), most=4))
     with repeatable(config) as device:
         model = build_next_token(card).to(device)
-        history = optimise(model, _Streams(train, validation, config.batch, config.steps, device), config, on_step)
+        history = optimise(model, _Streams(prepared, device), config, on_step)
     best = kept(history, config)
     metrics = {"validation_nats": best.validation_loss, "train_nats": best.train_loss, "best_epoch": best.number}
     return Fitted(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
@@ -85,13 +107,10 @@ def fit_next_token(
 class _Streams:
     """A text cut into streams that are read side by side, some steps at a time; all but its first token are targets."""
 
-    def __init__(self, train: Ints, validation: Ints, streams: int, steps: int, device: torch.device) -> None:
-        for part, text in (("training", train), ("validation", validation)):
-            if len(text) <= streams:
-                raise ValueError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
-        self._train, self._validation = (_side_by_side(text, streams, device) for text in (train, validation))
-        self._length = steps
-        self.steps = -(-self._train[0].shape[1] // steps)
+    def __init__(self, prepared: PreparedTokens, device: torch.device) -> None:
+        both, self._length = (prepared.train, prepared.validation), prepared.config.steps
+        self._train, self._validation = (_side_by_side(text, prepared.config.batch, device) for text in both)
+        self.steps = -(-self._train[0].shape[1] // self._length)
 
     def train(self) -> Iterator[Batch]:
         return self._chunks(*self._train)

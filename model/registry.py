@@ -110,7 +110,8 @@ class Registry:
         """Logs a training run and registers its model as a new version, the champion if there is none.
 
         `folder` holds model.onnx and whatever else belongs to the run (weights, card, plot); `history` has the metrics
-        of each epoch, from 1. The version has all its tags, and the file's sha256 among them, from its creation on.
+        of each epoch, from 1. The version has all its tags, and the file's sha256 among them, from its creation on, and
+        the alias that it is given.
         `reached` is told of the steps: uploaded, registered. If the tags have a JOB, what an earlier attempt at the
         same job left behind is removed, and if that came as far as a version, it is the one.
         """
@@ -132,9 +133,10 @@ class Registry:
             source = f"{run.info.artifact_uri}/{MODEL_FILE}"
             found = self._client.create_model_version(name, source, run.info.run_id, tags, await_creation_for=0)
             reached("registered")
-            if CHAMPION not in self._client.get_registered_model(name).aliases:
-                self._client.set_registered_model_alias(name, CHAMPION, str(found.version))
-            return self._version(found)
+            if CHAMPION in self._client.get_registered_model(name).aliases:
+                return self._version(found)
+            self._client.set_registered_model_alias(name, CHAMPION, str(found.version))
+            return self._version(found, (CHAMPION,))
 
     def of_job(self, name: str, job: str) -> Version | None:
         """The version that a job of this fingerprint has made, if there is one."""
@@ -169,8 +171,8 @@ class Registry:
         with self._mapped_errors():
             self._client.set_registered_model_alias(version.name, alias, version.number)
 
-    def promote(self, version: Version, instead_of: str | None = None) -> None:
-        """Make a version the champion; which one it replaces is remembered, for `rollback`.
+    def promote(self, version: Version, instead_of: str | None = None) -> bool:
+        """Make a version the champion, and say whether it was not; which one it replaces is remembered, for `rollback`.
 
         `instead_of` is the number of the version that it was judged against: Overtaken is raised if another one serves.
         """
@@ -178,13 +180,14 @@ class Registry:
             model = self._client.get_registered_model(version.name)
             serving = str(model.aliases.get(CHAMPION, ""))
             if serving == version.number:
-                return
+                return False
             if instead_of is not None and serving != instead_of:
                 raise Overtaken(f"{version.label} was judged against {version.name}/{instead_of}; {serving} serves now")
             earlier = [*_numbers(model.tags.get(_EARLIER, "")), *filter(None, [serving])]
             self._client.set_registered_model_tag(version.name, _EARLIER, ",".join(earlier[-_REMEMBERED:]))
             self._client.set_registered_model_alias(version.name, CHAMPION, version.number)
             self._client.set_model_version_tag(version.name, version.number, PROMOTED, str(int(time.time() * 1000)))
+        return True
 
     def rollback(self, name: str) -> Version:
         """Make the champion before this one the champion again. Raises UnknownModel if there was none."""
@@ -260,6 +263,11 @@ class Registry:
             client = MlflowClient(self.tracking_uri, self.tracking_uri)
             client.search_registered_models(max_results=1)
         return client
+
+    @property
+    def absent(self) -> bool:
+        """Whether it is a local store that is still to be made, as it is by the first question asked of it."""
+        return self._database is not None and not self._database.exists()
 
     @cached_property
     def _database(self) -> Path | None:

@@ -1,9 +1,11 @@
 """A model's next versions: judged on what nobody has seen, registered with the verdict, and promoted or not."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 
 from deploy.retrain import Busy, RetrainJob, retrain
@@ -21,6 +23,8 @@ from model.forecasting import ForecastConfig
 from model.registry import Registry
 from model.verdict import needed
 from pipeline.history import History, from_frame
+
+Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HOUR, START = 3_600_000, 1_704_067_200_000
 QUICK, SMALL = ForecastConfig(arch="linear"), ForecastConfig(arch="segment", hidden=16, epochs=12)
@@ -126,6 +130,69 @@ def test_of_two_at_once_one_says_so(registry: Registry, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"), pytest.raises(Busy, match="another retraining"):
         retrain(history(1600), JOB, registry)
     assert len(registry.versions("tides")) == 1
+
+
+class Arriving(io.BytesIO):
+    """A file on standard input; something else happens while it is read."""
+
+    def __init__(self, table: pl.DataFrame, meanwhile: Callable[[], object]) -> None:
+        super().__init__(table.write_csv().encode())
+        self.buffer, self.meanwhile = self, meanwhile
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.meanwhile()
+        return super().read(size)
+
+
+def windy(table: History) -> History:
+    return replace(table, frame=table.frame.with_columns(wind=pl.col("value") * 2))
+
+
+def test_whoever_is_promoted_while_the_history_is_read_is_not_judged_against(
+    registry: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another version with other features: neither the columns read nor the verdict are about it."""
+    train(windy(history(800)), replace(JOB.train, features=("value", "wind")), registry)
+    locked: list[bool] = []
+
+    def meanwhile() -> None:
+        registry.promote(registry.resolve("tides/2"))
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock").acquire(timeout=0)
+        locked.append(True)
+
+    table = windy(history(1600, turn=820)).frame.select("series", "ts", "value", "wind")
+    monkeypatch.setattr(sys, "stdin", Arriving(table, meanwhile))
+    ended = tidecast(
+        *("retrain", "--name", "tides", "--data", "-", "--arch", "linear"),
+        *("--tracking-uri", registry.tracking_uri, "--json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert locked
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert (found["model"], found["decision"]) == ("tides/3", "overtaken")
+    assert found["why"] == "tides/3 was judged against tides/1; 2 serves now"
+    version = registry.resolve("tides/3")
+    assert version.tags["against"] == "tides/1"
+    assert json.loads(version.tags["input"])["features"] == ["value"]
+    assert registry.resolve("tides").label == "tides/2"
+
+
+def test_the_first_of_a_name_that_another_came_before_is_not_called_its_champion(
+    empty: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = history(400).frame.select("series", "ts", "value")
+    other = replace(JOB.train, seq_len=24)
+    monkeypatch.setattr(sys, "stdin", Arriving(table, lambda: train(history(400), other, empty)))
+    ended = tidecast(
+        *("retrain", "--name", "tides", "--data", "-", "--arch", "linear"),
+        *("--tracking-uri", empty.tracking_uri, "--json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert (found["model"], found["decision"]) == ("tides/2", "overtaken")
+    assert "registered tides/2: the champion is still tides/1" in ended.stderr
+    assert json.loads(empty.resolve("tides/2").tags["input"])["seq_len"] != 24, "nobody served when it began"
 
 
 def test_another_horizon_is_another_model(registry: Registry) -> None:

@@ -202,7 +202,7 @@ def test_versions_tell_their_aliases_and_a_promotion_can_be_taken_back(store: St
     first, second, third = (record(store, "life", tmp_path, content) for content in (b"1", b"2", b"3"))
     registry = Registry(store.uri)
     registry.call(third, "challenger")
-    registry.promote(second)
+    assert registry.promote(second)
     assert [(version.number, version.aliases) for version in registry.versions("life")] == [
         ("3", ("challenger",)),
         ("2", ("champion",)),
@@ -224,7 +224,7 @@ def test_who_was_judged_against_another_champion_does_not_become_one(store: Stor
     registry.promote(second, instead_of=first.number)
     with pytest.raises(Overtaken, match="race/3 was judged against race/1; 2 serves now"):
         registry.promote(third, instead_of=first.number)
-    registry.promote(second)
+    assert not registry.promote(second), "it is the champion already"
     assert registry.rollback("race") == first, "a promotion of the champion is none"
 
 

@@ -16,9 +16,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.classify import ClassifyConfig, Ints, Parts, classifier_card, fit_classifier, judge, partition, probabilities
+from model.classify import (
+    ClassifyConfig,
+    Ints,
+    Parts,
+    PreparedTexts,
+    classifier_card,
+    fit_classifier,
+    judge,
+    partition,
+    probabilities,
+)
 from model.export import save, session
-from model.next_token import NextTokenConfig, fit_next_token, next_token_card
+from model.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card
 from model.spec import AnyCard, ClassifierCard, NextTokenCard, read_card
 from model.tokens import Classifier, NextToken, build_classifier, build_next_token
 from model.train import Fitted
@@ -74,9 +84,15 @@ def names(count: int) -> list[str]:
     return [f"label-{number}" for number in range(count)]
 
 
+def prepared(
+    texts: Corpus, config: ClassifyConfig = QUICK, labels: int = 2, parts: Parts | None = None
+) -> PreparedTexts:
+    card = classifier_card(names(labels), WORDS, TOKENS, config, "texts")
+    return PreparedTexts(texts, texts.y, parts or texts.rows, card, config)
+
+
 def train(texts: Corpus, config: ClassifyConfig = QUICK, labels: int = 2) -> Fitted[Classifier, ClassifierCard]:
-    parts = texts.rows
-    return fit_classifier(texts, texts.y, names(labels), parts.train, parts.validation, WORDS, TOKENS, config, "texts")
+    return fit_classifier(prepared(texts, config, labels))
 
 
 def weights(model: nn.Module) -> dict[str, bytes]:
@@ -194,10 +210,10 @@ def test_no_text_but_those_to_learn_from_reaches_the_weights(few: Corpus) -> Non
     x[others] = np.where(x[others] > 0, 3, 0)
     y[others] = 1 - y[others]
     changed = Corpus(x, few.lengths, y)
-    again = fit_classifier(changed, y, names(2), parts.train, parts.validation, WORDS, TOKENS, config, "texts")
+    again = fit_classifier(prepared(changed, config, parts=parts))
     assert weights(again.model) == first
     x[parts.train[0]] = np.where(x[parts.train[0]] > 0, 3, 0)
-    again = fit_classifier(changed, y, names(2), parts.train, parts.validation, WORDS, TOKENS, config, "texts")
+    again = fit_classifier(prepared(changed, config, parts=parts))
     assert weights(again.model) != first
 
 
@@ -234,20 +250,8 @@ def test_a_batch_of_one_trains(count: int, batch: int) -> None:
 
 def test_progress_is_told_step_by_step(few: Corpus) -> None:
     seen: list[tuple[int, int, int]] = []
-    parts = few.rows
-    fit_classifier(
-        few,
-        few.y,
-        names(2),
-        parts.train,
-        parts.validation,
-        WORDS,
-        TOKENS,
-        QUICK,
-        "texts",
-        lambda done, total, history: seen.append((done, total, len(history))),
-    )
-    steps = -(-len(parts.train) // QUICK.batch)
+    fit_classifier(prepared(few), lambda done, total, history: seen.append((done, total, len(history))))
+    steps = -(-len(few.rows.train) // QUICK.batch)
     assert seen == [(done, 3 * steps, done // steps) for done in range(1, 3 * steps + 1)]
 
 
@@ -301,7 +305,8 @@ def test_one_label_alone_is_judged_without_a_warning(labels: int) -> None:
 def follow(
     train: Ints, validation: Ints, config: NextTokenConfig = STREAMS, tokens: int = 9
 ) -> Fitted[NextToken, NextTokenCard]:
-    return fit_next_token(train, validation, {"tokeniser": "char"}, tokens, config, "follow")
+    card = next_token_card({"tokeniser": "char"}, tokens, config, "follow")
+    return fit_next_token(PreparedTokens(train, validation, card, config))
 
 
 def cycle(count: int, period: int = 5) -> Ints:
