@@ -22,9 +22,10 @@ from model.plot import plot_backtest
 from model.scores import METRICS, Metrics, Scores, Yardstick, best, yardstick
 from model.series import WindowData
 from model.statistical import ORIGINS, name_of, statistical_scores
-from pipeline.grid import Grid, Ints, parse_duration
+from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, infer_freq, windows
 from pipeline.sources import Columns
+from tidecast.freq import parse_duration
 
 Protocol = Literal["rolling", "ett", "70-10-20"]
 ETT_DAYS = (360, 120, 120)

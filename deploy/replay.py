@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.config import HOME, ConfigError, Device, window_config
-from deploy.console import minute, progress, say
+from deploy.console import progress, say
 from deploy.contest import WindowRows, window_losses
 from deploy.predictor import CHUNK, Predictor, fetch
 from deploy.training import read_history
@@ -30,6 +30,7 @@ from model.spec import Card
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.times import format_time
 
 SEASONAL, LAST = "seasonal-naive", "last-value"
 POINTS = 120
@@ -99,7 +100,9 @@ class Replay:
         ends = ends[(ts >= since) & (ts < until)]
         if not len(ends):
             back = max(each.seq_len for each in self._each)
-            known = "" if not len(ts) else f"; they end from {minute(int(ts.min()))} to {minute(int(ts.max()))}"
+            known = (
+                "" if not len(ts) else f"; they end from {format_time(int(ts.min()))} to {format_time(int(ts.max()))}"
+            )
             raise ConfigError(
                 f"from: no window of {back} steps, with the {self.horizon} after it known, ends in that time{known}"
             )
@@ -197,11 +200,11 @@ def replay(
     past = Replay(read_history(bootstrap, topic, data, columns, inputs.freq), predictors, job)
     origins = past.data.ts[past.ends]
     begin, end = int(origins.min()), int(origins.max())
-    say(f"{len(past.ends):,} origins from {minute(begin)} to {minute(end)}, {past.horizon} steps ahead")
+    say(f"{len(past.ends):,} origins from {format_time(begin)} to {format_time(end)}, {past.horizon} steps ahead")
     done = _all(past, job)
     for name, (entrant, _) in done.items():
         if entrant.learned_until is not None and entrant.learned_until > begin:
-            until = minute(entrant.learned_until)
+            until = format_time(entrant.learned_until)
             say(f"{name} has learned from this time, up to {until}: there it knew what would come")
     found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
     _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from deploy.config import HOME, MODELS, ConfigError, window_config
-from deploy.console import minute, say
+from deploy.console import say
 from deploy.contest import Losses, losses
 from deploy.predictor import load
 from deploy.registration import Candidate, champion, register, watched
@@ -36,6 +36,7 @@ from pipeline import failpoint
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.times import format_time as minute
 
 JUDGED = 3
 """Where there is more, so many times as long a time is judged on as a verdict needs at least."""

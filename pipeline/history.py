@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from pipeline.events import Decoder, Event, InvalidEvent
-from pipeline.grid import MILLISECONDS
 from pipeline.log import EventLog, Record
 from pipeline.sources import Progress, silent
 from pipeline.windows import SlidingWindows, WindowConfig, sliding_windows
+from tidecast.freq import MILLISECONDS
 
 CHUNK = 65_536
 TOMBSTONE = "tombstone"
