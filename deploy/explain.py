@@ -14,9 +14,9 @@ from deploy.config import HOME, ConfigError, window_config
 from deploy.console import say
 from deploy.messages import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, Forecast, encode_forecasts
 from deploy.predictor import fetch
-from model.naive import Floats
 from model.plot import plot_window
 from model.spec import Card
+from model.windows import Floats
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.log import EventLog, Record
 from pipeline.windows import Windows, WindowStore

@@ -22,11 +22,13 @@ from polars import selectors
 
 from deploy.config import window_config
 from deploy.training import TrainJob, shapes
-from model.backtest import Cuts, held_out, run_starts
+from model.baselines import seasonal_naive
 from model.forecasting import Fitted, fit, forecast
-from model.naive import Floats, Rows, seasonal_naive, shortest_lag
+from model.seasons import shortest_lag
 from model.spec import InputSpec
+from model.splits import Cuts, held_out, run_starts
 from model.train import OnStep
+from model.windows import Floats, Rows
 from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, from_frame, windows
 from pipeline.sliding import SlidingWindows

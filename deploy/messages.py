@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from model.naive import seasonal_naive, shortest_lag
+from model.baselines import seasonal_naive
+from model.seasons import shortest_lag
 from model.spec import Card
 from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
 from pipeline.log import Cut, Record

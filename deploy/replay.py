@@ -19,14 +19,16 @@ from rich.table import Table
 
 from deploy.config import HOME, ConfigError, Device, window_config
 from deploy.console import progress, say
-from deploy.contest import WindowRows, window_losses
+from deploy.contest import WindowRows
 from deploy.predictor import CHUNK, Predictor, fetch
 from deploy.training import read_history
-from model.backtest import FAR, run_starts, scored, series_scale, targets
-from model.naive import Floats, Rows, seasonal_naive, shortest_lag
+from model.baselines import seasonal_naive
+from model.metrics import METRICS, Scores, best, error_scale, series_scale, window_mse
 from model.plot import plot_replay
-from model.scores import METRICS, Scores, best, yardstick
+from model.seasons import shortest_lag
 from model.spec import Card
+from model.splits import FAR, run_starts, scored, targets
+from model.windows import Floats, Rows
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
@@ -91,7 +93,7 @@ class Replay:
         self.ends = self._origins(job)
         self._lag = shortest_lag(self.card.input.freq)
         self._scale = series_scale(self.data, self.columns, FAR)
-        self._by = yardstick(self.data, self.columns, FAR, self._lag, self._scale)
+        self._by = error_scale(self.data, self.columns, FAR, self._lag, self._scale)
 
     def _origins(self, job: ReplayJob) -> Rows:
         ends = reduce(np.intersect1d, (scored(each, self.horizon) for each in self._each))
@@ -131,7 +133,7 @@ class Replay:
                 series = self.data.series[part]
                 actual, observed = targets(self.data, part, self.horizon, self.columns)
                 did.scores.add(series, made, actual, observed)
-                did.lost.append(window_losses(made, actual, observed, self._scale[series]))
+                did.lost.append(window_mse(made, actual, observed, self._scale[series]))
                 did.ts.append(self.data.ts[part])
                 report(len(part))
         did.seconds = time.monotonic() - began

@@ -23,15 +23,15 @@ from deploy.contest import Losses, losses
 from deploy.predictor import load
 from deploy.registration import Candidate, champion, register, watched
 from deploy.training import TrainJob, candidate, in_words, like_before, read_history, shapes, train
-from model.backtest import Cuts, last_share
 from model.export import CARD_FILE, WEIGHTS_FILE
 from model.forecasting import Warm, fit
 from model.lstm import build
-from model.naive import Rows
 from model.plot import plot_verdict
 from model.registry import CHALLENGER, JOB, PROMOTED, Overtaken, Registry, Version
 from model.spec import Card, InputSpec, read_card
+from model.splits import Cuts, last_share
 from model.verdict import Verdict, judge, needed
+from model.windows import Rows
 from pipeline import failpoint
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows

@@ -12,9 +12,9 @@ from deploy.console import progress, say
 from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
 from model import team
 from model.forecasting import Fitted, ForecastConfig, fit
-from model.naive import seasonal_lags
 from model.plot import plot_forecasts
 from model.registry import Registry, Version, check_name
+from model.seasons import seasonal_lags
 from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
 from pipeline.grid import Aggregate
