@@ -27,8 +27,8 @@ from serving import ROOT, say
 from deploy.config import window_config
 from deploy.contest import WindowRows
 from deploy.predictor import load
-from model.backtest import scored
 from model.spec import Card
+from model.splits import scored
 from pipeline.history import History, from_frame, windows
 from pipeline.sources import Columns, read_file
 

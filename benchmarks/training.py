@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from model.backtest import Cuts
 from model.forecasting import ForecastConfig, fit
 from model.spec import InputSpec, OutputSpec
+from model.splits import Cuts
 from model.train import Epoch
 from pipeline.windows import WindowConfig, sliding_windows
 

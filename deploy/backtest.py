@@ -15,16 +15,18 @@ from deploy.config import HOME, ConfigError, window_config
 from deploy.console import progress, say
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, read_history, shapes
-from model.backtest import FAR, Cuts, chunks, held_out, naive_scores, series_scale, split, targets
+from model.baselines import naive_scores
 from model.forecasting import Fitted, fit, forecast
-from model.naive import Rows, seasonal_lags, shortest_lag
+from model.metrics import METRICS, ErrorScale, Metrics, Scores, best, error_scale, series_scale
 from model.plot import plot_backtest
-from model.scores import METRICS, Metrics, Scores, Yardstick, best, yardstick
-from model.series import WindowData
+from model.seasons import seasonal_lags, shortest_lag
+from model.splits import FAR, Cuts, chunks, held_out, split, targets
 from model.statistical import ORIGINS, name_of, statistical_scores
-from pipeline.grid import Grid, Ints, parse_duration
+from model.windows import Rows, WindowData
+from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, infer_freq, windows
 from pipeline.sources import Columns
+from tidecast.freq import parse_duration
 
 Protocol = Literal["rolling", "ett", "70-10-20"]
 ETT_DAYS = (360, 120, 120)
@@ -134,7 +136,7 @@ def judge(history: History, job: BacktestJob) -> Judged:
     say(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are forecast to judge by")
     season = shortest_lag(freq)
     deviation = series_scale(data, columns, cuts.validation)
-    by = yardstick(data, columns, cuts.validation, season, deviation)
+    by = error_scale(data, columns, cuts.validation, season, deviation)
     runs = []
     for seed in range(job.train.config.seed, job.train.config.seed + job.seeds):
         with watched(in_words) as on_step:
@@ -144,7 +146,7 @@ def judge(history: History, job: BacktestJob) -> Judged:
     return Judged(data, test, runs, naive, beside(data, runs[0][0], test, by) if job.statistical else None)
 
 
-def model_scores(fitted: Fitted, data: WindowData, ends: Rows, by: Yardstick) -> Scores:
+def model_scores(fitted: Fitted, data: WindowData, ends: Rows, by: ErrorScale) -> Scores:
     """A model's scores over the windows that end in these rows."""
     horizon, columns = fitted.card.output.horizon, fitted.card.target_columns
     scores = Scores(by, horizon)
@@ -154,14 +156,14 @@ def model_scores(fitted: Fitted, data: WindowData, ends: Rows, by: Yardstick) ->
     return scores
 
 
-def beside(data: WindowData, fitted: Fitted, ends: Rows, by: Yardstick) -> Beside | None:
+def beside(data: WindowData, fitted: Fitted, ends: Rows, by: ErrorScale) -> Beside | None:
     """The statistical forecast beside a model's; None where statsforecast is not installed."""
     if find_spec("statsforecast") is None:
         say("no AutoETS or MSTL beside it: pip install 'tidecast[compare]' brings statsforecast")
         return None
     card, lags = fitted.card, seasonal_lags(fitted.card.input.freq)
     every, name = -(-len(ends) // ORIGINS), name_of(lags)
-    some, by = ends[::every], Yardstick(by.deviation[:, :1], by.naive[:, :1])
+    some, by = ends[::every], ErrorScale(by.deviation[:, :1], by.naive[:, :1])
     with progress(f"{name} at every {every}th origin", len(some)) as report:
         theirs = statistical_scores(data, some, card.output.horizon, card.target_columns[0], lags, by, report)
     ours = Scores(by, card.output.horizon)

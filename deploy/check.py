@@ -1,6 +1,6 @@
 """What is wrong with a configuration, before anything starts: nothing is written, no group is joined."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import ceil
@@ -17,13 +17,12 @@ from model.registry import RegistryError, RegistryUnavailable
 from model.spec import Card
 from pipeline import checkpoint
 from pipeline.codec import StateMismatch
-from pipeline.grid import MILLISECONDS, Grid, WindowConfig
+from pipeline.grid import Grid, WindowConfig
 from pipeline.log import EventLog, NotPermitted, Policy, UnknownTopic
 from pipeline.sample import Sample, sample
 from pipeline.tail import safe
+from tidecast.freq import format_duration, round_up_duration
 
-MONTH = 2_629_746_000
-"""Milliseconds of a month, on average."""
 OUTAGE = 3_600_000
 """Milliseconds for which a service may well be away."""
 NAMED = 5
@@ -248,17 +247,17 @@ def retention(
         yield Finding("retention", "ok", "no limit in time" if policy.retention_bytes else "everything is kept")
         return
     kept, every = min(limits), 1000 * checkpoint_s
-    text = f"events are kept for {'' if kept == policy.retention_ms else 'about '}{span(kept)}"
+    text = f"events are kept for {'' if kept == policy.retention_ms else 'about '}{format_duration(kept)}"
     todo = "raise retention.ms, and retention.bytes if it is set"
     if kept < every:
-        found_wrong = f"{text}, and a checkpoint comes every {span(every)}: a restart would miss some"
+        found_wrong = f"{text}, and a checkpoint comes every {format_duration(every)}: a restart would miss some"
         yield Finding("retention", "wrong", found_wrong, todo)
     elif kept < OUTAGE:
         yield Finding("retention", "warning", f"{text}: a service that is away for longer misses some", todo)
     back = windows and look_back(windows, found.spacing)
     if back and kept < back:
-        short = f"{text}, and the model looks back {span(back)}: training on the topic sees too little, and a lost "
-        short += "state topic can't be made again from it; serving goes by its checkpoint, and does not need it"
+        short = f"{text}, and the model looks back {format_duration(back)}: training on the topic sees too little, and "
+        short += "a lost state topic can't be made again from it; serving goes by its checkpoint, and does not need it"
         yield Finding("retention", "warning", short, todo)
     elif kept >= OUTAGE:
         yield Finding("retention", "ok", text)
@@ -266,13 +265,8 @@ def retention(
 
 def look_back(windows: WindowConfig, spacing: float | None) -> float | None:
     """How far a window reaches back, milliseconds; None where only events would tell, and too few are there."""
-    step = spacing if windows.grid is None else step_length(windows.grid)
+    step = spacing if windows.grid is None else windows.grid.mean_step
     return None if step is None else windows.seq_len * step
-
-
-def step_length(grid: Grid) -> int:
-    """A grid's step in milliseconds, a calendar's on average."""
-    return grid.milliseconds or grid.months * MONTH
 
 
 def _records(found: Sample, partitions: int) -> Iterator[Finding]:
@@ -305,12 +299,12 @@ def order(found: Sample, windows: WindowConfig) -> Iterator[Finding]:
     if not found.valid:
         return
     text = f"{found.late:,} of {found.valid:,} events come late"
-    text += f", by up to {span(found.lateness)}" if found.late else ""
+    text += f", by up to {format_duration(found.lateness)}" if found.late else ""
     text += f", {found.duplicate:,} repeat a step" if found.duplicate and windows.aggregate is None else ""
     if found.lateness <= windows.lateness:
         yield Finding("order", "ok", text)
     else:
-        todo = f"--lateness {duration(found.lateness)} waits for all of these"
+        todo = f"--lateness {round_up_duration(found.lateness)} waits for all of these"
         yield Finding("order", "warning", f"{text}: what comes after a later step of its series is not used", todo)
 
 
@@ -319,9 +313,9 @@ def spacing(found: Sample, windows: WindowConfig) -> Iterator[Finding]:
     grid, apart = windows.grid, found.spacing
     if grid is None or apart is None:
         return
-    ratio = apart / step_length(grid)
+    ratio = apart / grid.mean_step
     close = 0.1 if grid.months else 0.02
-    text = f"a series' events are {span(apart)} apart, and the model's steps {windows.freq}"
+    text = f"a series' events are {format_duration(apart)} apart, and the model's steps {windows.freq}"
     todo = "serve a model that was trained on events like these"
     if abs(ratio - 1) <= close or (ratio < 1 and windows.aggregate):
         yield Finding("freq", "ok", text)
@@ -333,20 +327,3 @@ def spacing(found: Sample, windows: WindowConfig) -> Iterator[Finding]:
         yield Finding("freq", "wrong", text, todo)
     else:
         yield Finding("freq", "warning", f"{text}: the steps between are filled on straight lines", todo)
-
-
-def span(milliseconds: float) -> str:
-    """A length of time for people."""
-    unit, length = _unit(milliseconds)
-    return f"{milliseconds / length:.3g} {unit}"
-
-
-def duration(milliseconds: int) -> str:
-    """A length of time as an option takes it, rounded up."""
-    unit, length = _unit(milliseconds)
-    return f"{ceil(milliseconds / length)}{unit}"
-
-
-def _unit(milliseconds: float) -> tuple[str, int]:
-    units: Iterable[tuple[str, int]] = reversed(MILLISECONDS.items())
-    return next((unit for unit in units if unit[0] != "w" and unit[1] <= milliseconds), ("ms", 1))

@@ -21,11 +21,11 @@ from deploy.console import say
 from model.spec import InputSpec
 from pipeline.checkpoint import Lost
 from pipeline.connect import connect
-from pipeline.grid import parse_duration
 from pipeline.log import EventLog
 from pipeline.settings import KafkaSettings
 from pipeline.text import Vocabulary
 from pipeline.windows import SERIES_LIMIT, WindowConfig
+from tidecast.freq import parse_duration
 
 HOME = Path(".tidecast")
 DEFAULT_LOG = f"sqlite:{HOME / 'log.db'}"

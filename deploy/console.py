@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Protocol
 
 import typer
@@ -22,11 +21,6 @@ class Report(Protocol):
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
         """So much of the total is done; `note` says how it goes, `total` corrects what was expected."""
         ...
-
-
-def minute(ts: int) -> str:
-    """A time, epoch milliseconds, in UTC."""
-    return f"{datetime.fromtimestamp(ts / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def say(line: str) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.predictor import Predictor
-from model.backtest import Cuts, baselines, chunks, series_scale, split, targets
+from model.baselines import baselines
 from model.forecasting import Fitted, forecast
-from model.naive import Floats, Rows
+from model.metrics import series_scale, window_mse
+from model.splits import Cuts, chunks, split, targets
 from model.verdict import by_origin
+from model.windows import Rows
 from pipeline.sliding import SlidingWindows
 
 Reals = npt.NDArray[np.float64]
@@ -55,23 +57,12 @@ def losses(data: SlidingWindows, fitted: Fitted, serving: Predictor, cuts: Cuts)
             },
         }
         for name, each in made.items():
-            parts.setdefault(name, []).append(window_losses(each, actual, observed, scale[data.series[part]]))
+            parts.setdefault(name, []).append(window_mse(each, actual, observed, scale[data.series[part]]))
     lost = {name: np.concatenate(part) for name, part in parts.items()}
     known = np.isfinite(lost["champion"])
     key = _origins(data, ends, card.input.freq)[known]
     _, first = np.unique(key, return_index=True)
     return ends[known][first], {name: by_origin(key, loss[known])[1] for name, loss in lost.items()}
-
-
-def window_losses(made: Floats, actual: Floats, observed: npt.NDArray[np.bool_], scale: Reals) -> Reals:
-    """Each window's mean squared error (N,) in z-scores; nan where nothing of its horizon was observed.
-
-    Of forecasts and truth (N,K,O), what of it was observed, and each window's scale (N,O).
-    """
-    error = np.where(observed, ((made.astype(np.float64) - actual) / scale[:, None]) ** 2, 0.0)
-    count = observed.sum(axis=(1, 2))
-    lost: Reals = np.divide(error.sum(axis=(1, 2)), count, out=np.full(len(error), np.nan), where=count > 0)
-    return lost
 
 
 def _origins(data: SlidingWindows, ends: Rows, freq: str | None) -> Rows:

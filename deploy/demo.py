@@ -27,10 +27,11 @@ from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError, open
 from deploy.console import console, progress, say
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
-from model.backtest import mse
+from model.baselines import seasonal_naive
 from model.forecasting import ForecastConfig
-from model.naive import seasonal_lags, seasonal_naive
+from model.metrics import mse
 from model.registry import Registry
+from model.seasons import seasonal_lags
 from pipeline.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.history import read_topic

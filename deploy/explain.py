@@ -13,9 +13,9 @@ from deploy.config import HOME, ConfigError, window_config
 from deploy.console import say
 from deploy.forecasts import forecast_batches
 from deploy.predictor import fetch
-from model.naive import Floats
 from model.plot import plot_window
 from model.spec import Card
+from model.windows import Floats
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.formats.forecasts import Forecast, encode_forecasts

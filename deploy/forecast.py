@@ -16,6 +16,7 @@ from model.plot import plot_ahead
 from model.spec import Card
 from pipeline.sources import Columns, stem_of
 from pipeline.tables import read_table
+from tidecast.times import format_time
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
 """How much of the forecasts the table shows."""
@@ -73,8 +74,9 @@ def _table(made: pl.DataFrame, card: Card) -> Table:
     table = Table(title=f"{card.name}{of}, {len(wide):,} steps ahead", title_justify="left")
     for column in wide.columns:
         table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
-    for moment, *values in wide.sort("ds").head(SHOWN_STEPS).iter_rows():
-        table.add_row(f"{moment:%Y-%m-%d %H:%M}", *("" if value is None else f"{value:,.6g}" for value in values))
+    shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(pl.col("ds").dt.epoch("ms"))
+    for ts, *values in shown.iter_rows():
+        table.add_row(format_time(ts), *("" if value is None else f"{value:,.6g}" for value in values))
     left = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
     if any(left):
         table.caption, table.caption_justify = f"and {left[0]:,} steps, {left[1]:,} series more", "left"

@@ -21,18 +21,20 @@ import polars as pl
 from polars import selectors
 
 from deploy.config import window_config
-from deploy.console import minute
 from deploy.training import TrainJob, shapes
-from model.backtest import Cuts, held_out, run_starts
+from model.baselines import seasonal_naive
 from model.forecasting import Fitted, fit, forecast
-from model.naive import Floats, Rows, seasonal_naive, shortest_lag
+from model.seasons import shortest_lag
 from model.spec import InputSpec
+from model.splits import Cuts, held_out, run_starts
 from model.train import OnStep
+from model.windows import Floats, Rows
 from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, from_frame, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns, measurements
 from pipeline.tables import Table
+from tidecast.times import format_time
 
 NAMES = ("unique_id", "ds", "y")
 """What the columns of a frame are called: its series, their times, the values."""
@@ -179,7 +181,7 @@ class Forecaster:
         lacking = np.isin(ends, data.ends)[:, None] & np.isnan(values).any(axis=2)
         if needed and lacking.any():
             place, step = np.argwhere(lacking)[0]
-            series, moment = data.names[data.series[ends[place]]], minute(int(times[place, step]))
+            series, moment = data.names[data.series[ends[place]]], format_time(int(times[place, step]))
             raise ValueError(
                 f"known: {', '.join(spec.known)} of {series!r} must be told for {self.horizon} steps of {spec.freq} "
                 f"ahead, and {moment} has nothing"
@@ -241,7 +243,7 @@ def _refuse_contradictions(told: pl.DataFrame) -> None:
     """Raises ValueError where a future has two values of one series and time."""
     twice = told.unique().filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")
     if len(twice):
-        moment = minute(twice["ts"][0])
+        moment = format_time(twice["ts"][0])
         raise ValueError(f"future: {twice['series'][0]!r} has different values at {moment}")
 
 

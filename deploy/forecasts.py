@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from model.naive import seasonal_naive, shortest_lag
+from model.baselines import seasonal_naive
+from model.seasons import shortest_lag
 from model.spec import Card
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.formats.labels import LabelBatch

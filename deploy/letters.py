@@ -19,7 +19,8 @@ from deploy.config import ConfigError, open_log
 from deploy.console import say
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
-from pipeline.tail import moment, safe
+from pipeline.tail import safe
+from tidecast.times import format_time
 
 
 def letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[DeadLetter]:
@@ -96,11 +97,12 @@ def _print(topic: str, reasons: dict[str, Tally], newest: list[DeadLetter]) -> N
         table.add_column(heading, width=10)  # date over time
     table.add_column("for example")
     for name, tally in reasons.items():
-        row = (safe(name), f"{tally.count:,}", moment(tally.first), moment(tally.last), safe(tally.detail))
+        first, last = (format_time(ts, "seconds") for ts in (tally.first, tally.last))
+        row = (safe(name), f"{tally.count:,}", first, last, safe(tally.detail))
         table.add_row(*map(Text, row))
     console.print(table)
     for letter in newest:
-        where = f"{moment(letter.timestamp)} {safe(letter.topic)}/{letter.partition}:{letter.offset}"
+        where = f"{format_time(letter.timestamp, 'seconds')} {safe(letter.topic)}/{letter.partition}:{letter.offset}"
         value = safe(raw(letter.value or ""))
         line = Text.assemble((where, "dim"), " ", (safe(letter.reason), "bold"), f": {safe(letter.detail)} | {value}")
         console.print(line, soft_wrap=True)

@@ -5,8 +5,10 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import minute, say
+from deploy.console import say
 from model.registry import Registry, Version
+from tidecast.freq import format_duration
+from tidecast.times import format_time
 
 SHOWN = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
 """Tags that a version is shown with."""
@@ -34,8 +36,8 @@ def _row(version: Version) -> tuple[str, ...]:
     return (
         version.label,
         ", ".join(version.aliases),
-        _age(time.time() - version.created / 1000),
-        _day(tags.get("trained_until")),
+        format_duration(max(0, 1000 * time.time() - version.created), whole=True),
+        format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
         tags.get("validation_mse", ""),
         f"{min(naive):.4g}" if naive else "",
         verdict,
@@ -45,17 +47,6 @@ def _row(version: Version) -> tuple[str, ...]:
 def _facts(version: Version) -> dict[str, object]:
     shown = {tag: version.tags[tag] for tag in (*SHOWN, "trained_until", "why", "against") if tag in version.tags}
     return {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0, seconds):.0f} s"
-
-
-def _day(milliseconds: str | None) -> str:
-    return "" if milliseconds is None else minute(int(milliseconds))
 
 
 def promote(model: str, tracking_uri: str) -> dict[str, object]:

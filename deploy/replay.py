@@ -18,18 +18,21 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.config import HOME, ConfigError, Device, window_config
-from deploy.console import minute, progress, say
-from deploy.contest import WindowRows, window_losses
+from deploy.console import progress, say
+from deploy.contest import WindowRows
 from deploy.predictor import CHUNK, Predictor, fetch
 from deploy.training import read_history
-from model.backtest import FAR, run_starts, scored, series_scale, targets
-from model.naive import Floats, Rows, seasonal_naive, shortest_lag
+from model.baselines import seasonal_naive
+from model.metrics import METRICS, Scores, best, error_scale, series_scale, window_mse
 from model.plot import plot_replay
-from model.scores import METRICS, Scores, best, yardstick
+from model.seasons import shortest_lag
 from model.spec import Card
+from model.splits import FAR, run_starts, scored, targets
+from model.windows import Floats, Rows
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.times import format_time
 
 SEASONAL, LAST = "seasonal-naive", "last-value"
 POINTS = 120
@@ -90,7 +93,7 @@ class Replay:
         self.ends = self._origins(job)
         self._lag = shortest_lag(self.card.input.freq)
         self._scale = series_scale(self.data, self.columns, FAR)
-        self._by = yardstick(self.data, self.columns, FAR, self._lag, self._scale)
+        self._by = error_scale(self.data, self.columns, FAR, self._lag, self._scale)
 
     def _origins(self, job: ReplayJob) -> Rows:
         ends = reduce(np.intersect1d, (scored(each, self.horizon) for each in self._each))
@@ -99,7 +102,9 @@ class Replay:
         ends = ends[(ts >= since) & (ts < until)]
         if not len(ends):
             back = max(each.seq_len for each in self._each)
-            known = "" if not len(ts) else f"; they end from {minute(int(ts.min()))} to {minute(int(ts.max()))}"
+            known = (
+                "" if not len(ts) else f"; they end from {format_time(int(ts.min()))} to {format_time(int(ts.max()))}"
+            )
             raise ConfigError(
                 f"from: no window of {back} steps, with the {self.horizon} after it known, ends in that time{known}"
             )
@@ -128,7 +133,7 @@ class Replay:
                 series = self.data.series[part]
                 actual, observed = targets(self.data, part, self.horizon, self.columns)
                 did.scores.add(series, made, actual, observed)
-                did.lost.append(window_losses(made, actual, observed, self._scale[series]))
+                did.lost.append(window_mse(made, actual, observed, self._scale[series]))
                 did.ts.append(self.data.ts[part])
                 report(len(part))
         did.seconds = time.monotonic() - began
@@ -197,11 +202,11 @@ def replay(
     past = Replay(read_history(bootstrap, topic, data, columns, inputs.freq), predictors, job)
     origins = past.data.ts[past.ends]
     begin, end = int(origins.min()), int(origins.max())
-    say(f"{len(past.ends):,} origins from {minute(begin)} to {minute(end)}, {past.horizon} steps ahead")
+    say(f"{len(past.ends):,} origins from {format_time(begin)} to {format_time(end)}, {past.horizon} steps ahead")
     done = _all(past, job)
     for name, (entrant, _) in done.items():
         if entrant.learned_until is not None and entrant.learned_until > begin:
-            until = minute(entrant.learned_until)
+            until = format_time(entrant.learned_until)
             say(f"{name} has learned from this time, up to {until}: there it knew what would come")
     found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
     _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")

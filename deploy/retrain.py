@@ -19,24 +19,25 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from deploy.config import HOME, MODELS, ConfigError, window_config
-from deploy.console import minute, say
+from deploy.console import say
 from deploy.contest import Losses, losses
 from deploy.predictor import load
 from deploy.registration import Candidate, champion, register, watched
 from deploy.training import TrainJob, candidate, in_words, like_before, read_history, shapes, train_after
-from model.backtest import Cuts, last_share
 from model.export import CARD_FILE, WEIGHTS_FILE
 from model.forecasting import Warm, fit
 from model.lstm import build
-from model.naive import Rows
 from model.plot import plot_verdict
 from model.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Overtaken, Registry, Version
 from model.spec import Card, InputSpec, read_card
+from model.splits import Cuts, last_share
 from model.verdict import Verdict, judge, needed
+from model.windows import Rows
 from pipeline import failpoint
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.times import format_time as minute
 
 JUDGED = 3
 """Where there is more, so many times as long a time is judged on as a verdict needs at least."""

@@ -12,12 +12,12 @@ from deploy.console import progress, say
 from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
 from model import team
 from model.forecasting import Fitted, ForecastConfig, PreparedWindows, fit_forecaster, prepare, window_inputs
-from model.naive import seasonal_lags
 from model.plot import plot_forecasts
 from model.registry import Registry, Version, check_name
-from model.series import WindowData
+from model.seasons import seasonal_lags
 from model.spec import Card, InputSpec, OutputSpec
 from model.train import Epoch
+from model.windows import WindowData
 from pipeline.grid import Aggregate
 from pipeline.history import History, between, from_frame, infer_freq, read_topic, windows
 from pipeline.sliding import Codes

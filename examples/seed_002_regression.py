@@ -32,11 +32,13 @@ from torch import Tensor, nn
 
 import deploy
 from deploy.config import window_config
-from model.backtest import baselines, mse, targets
+from model.baselines import baselines
 from model.forecasting import ForecastConfig, fit, forecast
-from model.naive import seasonal_lags
+from model.metrics import mse
+from model.seasons import seasonal_lags
 from model.shapes import Core, Head, Select, State, squared_error
 from model.spec import InputSpec, OutputSpec
+from model.splits import targets
 from pipeline.history import from_frame, infer_freq, windows
 from pipeline.sources import read_file
 

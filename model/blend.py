@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from model.naive import seasonal_lags
+from model.seasons import seasonal_lags
 from model.spec import InputSpec, OutputSpec, Setting
 
 MAX_SEGMENT = 48

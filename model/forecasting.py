@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.backtest import Cuts, Split, last_share, naive_scores, series_scale, split
+from model.baselines import naive_scores
 from model.blend import recipe, weigh
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
 from model.members import Source, Trained, numbered, side_by_side
-from model.naive import Rows, calendar_cycles, seasonal_lags, step_length
+from model.metrics import series_scale
 from model.normalise import Pooled
-from model.scores import Yardstick
-from model.series import WindowData, Windows
+from model.seasons import calendar_cycles, seasonal_lags, step_length
+from model.series import Windows
 from model.spec import Card, InputSpec, OutputSpec, Setting
+from model.splits import Cuts, Split, last_share, split
 from model.train import Epoch, OnStep, TrainConfig, kept, repeatable
+from model.windows import Rows, WindowData
 
 BLEND = "blend"
 """The arch of a model that is the mean of several networks."""
@@ -227,7 +229,7 @@ def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: 
 
 
 def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArray[np.float64]) -> dict[str, float]:
-    by = Yardstick(scale, scale)
+    by = ErrorScale(scale, scale)
     naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, by)
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 

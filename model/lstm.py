@@ -11,8 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from model.naive import calendar_cycles, step_length
 from model.normalise import Ahead, Normalisation, Pooled
+from model.seasons import calendar_cycles, step_length
 from model.shapes import Batch, Core, Head, Select, State
 from model.spec import Card, Setting
 

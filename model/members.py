@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from model import team
-from model.backtest import Split
 from model.lstm import LSTM, Forecaster, LinearNetwork, Member
 from model.ridge import solutions
 from model.series import Windows
 from model.shapes import Batch
+from model.splits import Split
 from model.train import Epoch, OnStep, TrainConfig, optimise
 
 CORES = torch.get_num_threads()

@@ -12,12 +12,11 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from model.backtest import baselines
+from model.baselines import baselines
 from model.forecasting import Fitted, forecast
-from model.naive import Floats, Rows
-from model.series import WindowData
 from model.train import Epoch
 from model.verdict import LEAST_GAIN, Verdict
+from model.windows import Floats, Rows, WindowData
 
 Reals = npt.NDArray[np.float64]
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"

@@ -4,7 +4,6 @@ T rows of all series, one after another   N windows   B batch   S steps   F feat
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,46 +11,7 @@ import torch
 from torch import Tensor
 
 from model.shapes import Batch
-
-
-class WindowData(Protocol):
-    """Windows as training takes them: rows of one array, series after series, and where each window ends."""
-
-    @property
-    def values(self) -> npt.NDArray[np.float32]:
-        """(T,F), raw units; filled where not observed."""
-
-    @property
-    def observed(self) -> npt.NDArray[np.bool_]:
-        """(T,F): False where a hole was filled."""
-
-    @property
-    def step(self) -> npt.NDArray[np.int64]:
-        """(T,): index on the grid."""
-
-    @property
-    def ts(self) -> npt.NDArray[np.int64]:
-        """(T,): event time, epoch milliseconds."""
-
-    @property
-    def series(self) -> npt.NDArray[np.int32]:
-        """(T,): index into names."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The series."""
-
-    @property
-    def run(self) -> npt.NDArray[np.int32]:
-        """(T,): rows that follow each other without a break share a number."""
-
-    @property
-    def ends(self) -> npt.NDArray[np.int64]:
-        """(N,): the row of each window's last step."""
-
-    @property
-    def seq_len(self) -> int:
-        """S."""
+from model.windows import WindowData
 
 
 class Windows:

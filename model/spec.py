@@ -3,11 +3,12 @@
 Without torch and onnxruntime, so that serving can read a model's needs before it loads anything.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
+
+from tidecast.freq import Freq
 
 FORMAT = 1
 """The version of the card's layout; a file with another is refused."""
@@ -15,7 +16,6 @@ INPUTS = ("x", "observed", "step", "future")
 """Every input a windower supplies; a model names those it takes."""
 MODEL_FILE = "model.onnx"
 """What a model's file is called in its folder, and among the artifacts of its run."""
-_FREQ = re.compile(r"[1-9]\d*(ms|s|m|h|d|w|mo|y)")
 
 Setting = bool | int | float | str
 """A hyperparameter's value."""
@@ -69,8 +69,8 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"lateness: {self.lateness} is negative")
         if self.aggregate is not None and self.freq is None:
             raise ValueError("aggregate: needs a freq, the steps that events are put together in")
-        if self.freq is not None and not _FREQ.fullmatch(self.freq):
-            raise ValueError(f"freq: {self.freq!r} is not like 30m, 1h, 1d or 1mo")
+        if self.freq is not None:
+            Freq.parse(self.freq)
         _check_names("features", self.features)
         _check_names("inputs", self.inputs)
         if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from model.backtest import targets
-from model.naive import Rows
-from model.scores import Scores, Yardstick
-from model.series import WindowData
+from model.metrics import ErrorScale, Scores
+from model.splits import targets
+from model.windows import Rows, WindowData
 
 ORIGINS = 60
 """How many origins are fitted, spread over all: one takes about a second."""
@@ -29,7 +28,7 @@ def statistical_scores(
     horizon: int,
     column: int,
     lags: Mapping[str, int],
-    by: Yardstick,
+    by: ErrorScale,
     on_fit: Callable[[int], object],
 ) -> Scores:
     """The scores of a new fit at each of these origins; each sees its series without a break, up to its origin.

@@ -1,17 +1,15 @@
 """What a window is, for the stream and for batches alike: its steps, the grid they lie on, and how holes are filled."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-MONTHS = {"mo": 1, "y": 12}
+from tidecast.freq import MILLISECONDS, MONTH, Freq
+
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
 """What becomes of several events in one step."""
-FREQ = re.compile(rf"([1-9]\d{{0,7}})({'|'.join([*MILLISECONDS, *MONTHS])})")
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -40,11 +38,13 @@ class Grid:
     @classmethod
     def parse(cls, freq: str, bucket: bool = False) -> Self:
         """The grid of a freq such as 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y. Raises ValueError."""
-        parsed = FREQ.fullmatch(freq)
-        if parsed is None:
-            raise ValueError(f"freq: {freq!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
-        count, unit = int(parsed[1]), parsed[2]
-        return cls(count * MILLISECONDS.get(unit, 0), count * MONTHS.get(unit, 0), bucket)
+        parsed = Freq.parse(freq)
+        return cls(parsed.milliseconds, parsed.months, bucket)
+
+    @property
+    def mean_step(self) -> int:
+        """A step's length in milliseconds, a calendar step's on average."""
+        return self.milliseconds or self.months * MONTH
 
     def index(self, ts: Whole) -> Whole:
         """The number of the step that a time (epoch milliseconds) belongs to."""
@@ -124,14 +124,6 @@ class WindowConfig:
         """Milliseconds that an event may wait before it is a step."""
         grid = self.grid if self.aggregate else None
         return self.lateness + (0 if grid is None else grid.milliseconds + grid.months * 31 * MILLISECONDS["d"])
-
-
-def parse_duration(text: str) -> int:
-    """Milliseconds of a duration such as 250ms, 90s, 5m, 12h or 7d; 0 is one too. Raises ValueError."""
-    parsed = FREQ.fullmatch(text)
-    if text != "0" and (parsed is None or parsed[2] in MONTHS):
-        raise ValueError(f"{text!r} is no duration such as 250ms, 90s, 5m, 12h or 7d")
-    return 0 if parsed is None else int(parsed[1]) * MILLISECONDS[parsed[2]]
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ import polars as pl
 
 from pipeline.events import Decoder, Event
 from pipeline.formats.decoding import Decode, decode_records
-from pipeline.grid import MILLISECONDS
 from pipeline.log import EventLog, Record
 from pipeline.sources import Progress, silent
 from pipeline.windows import SlidingWindows, WindowConfig, sliding_windows
+from tidecast.freq import MILLISECONDS
 
 CHUNK = 65_536
 TOMBSTONE = "tombstone"

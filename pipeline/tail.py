@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
 from pipeline.log import EventLog, Record
+from tidecast.times import format_time
 
 INTERVAL_S = 0.2
 WIDTH = 120
@@ -34,9 +34,10 @@ class _Forecast(msgspec.Struct):
     model: str = ""
 
     def text(self) -> str:
+        start = self.ts if self.start is None else self.start
         targets = self.forecast if isinstance(self.forecast, dict) else {"": self.forecast}
         steps = " | ".join(f"{name} {_shortened(values)}".lstrip() for name, values in targets.items())
-        return f"forecast from {moment(self.ts if self.start is None else self.start)}: {steps}  {self.model}".rstrip()
+        return f"forecast from {format_time(start, 'seconds')}: {steps}  {self.model}".rstrip()
 
 
 class _Label(msgspec.Struct):
@@ -55,7 +56,7 @@ class _Event(msgspec.Struct):
 
     def text(self) -> str:
         named = {} if self.value is None else {"value": self.value}
-        at = moment(self.ts) if isinstance(self.ts, int) else self.ts
+        at = format_time(self.ts, "seconds") if isinstance(self.ts, int) else self.ts
         values = " ".join(f"{name} {value:.6g}" for name, value in {**named, **(self.values or {})}.items())
         if not values:
             raise msgspec.ValidationError("no value")
@@ -84,7 +85,7 @@ def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> 
 def describe(record: Record) -> Line:
     """A record as a line: an event's value, a forecast's ends, a label, a dead letter's reason, or its text."""
     key = "" if record.key is None else safe(record.key)
-    return Line(moment(record.timestamp), record.partition, record.offset, key, _text(record))
+    return Line(format_time(record.timestamp, "seconds"), record.partition, record.offset, key, _text(record))
 
 
 def _text(record: Record) -> str:
@@ -105,14 +106,6 @@ def _text(record: Record) -> str:
 def _shortened(values: Sequence[float]) -> str:
     words = [f"{value:.6g}" for value in values]
     return " ".join(words if len(words) <= SHOWN else [*words[: SHOWN - 1], "..", words[-1]])
-
-
-def moment(ts: int) -> str:
-    """Epoch milliseconds as UTC, or as they stand where a calendar ends."""
-    try:
-        return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return str(ts)
 
 
 def safe(raw: bytes | str) -> str:

@@ -159,6 +159,19 @@ def start_tidecast(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[s
 
 
 @pytest.fixture
+def run_serving_python(tmp_path: Path) -> Callable[..., str]:
+    """What a program prints in the environment of `tidecast serve`, in an empty folder, `without` some modules."""
+
+    def run(program: str, *, without: tuple[str, ...] = ()) -> str:
+        code = f"import sys; sys.modules.update(dict.fromkeys({without!r}))\n{program}"
+        return subprocess.run(
+            [SERVING_PYTHON, "-c", code], cwd=tmp_path, text=True, stdout=subprocess.PIPE, check=True
+        ).stdout
+
+    return run
+
+
+@pytest.fixture
 def until_written() -> Callable[[EventLog, str, int, "subprocess.Popen[str]"], list[Record]]:
     """Waits until a topic with one partition has so many records, as long as their writer lives; the records."""
 

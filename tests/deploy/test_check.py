@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from deploy.check import Finding, duration, order, replication, spacing, span
+from deploy.check import Finding, order, replication, spacing
 from pipeline.codec import encode_metadata
 from pipeline.connect import connect
 from pipeline.events import Event, encode
@@ -257,8 +257,3 @@ def test_one_broker_of_several_is_a_risk() -> None:
     one(list(replication("power", policy._replace(replication=3))), "warning", "min.insync.replicas 1")
     assert not list(replication("power", policy._replace(replication=3, min_insync=2)))
     assert not list(replication("power", policy._replace(brokers=1)))
-
-
-def test_lengths_of_time_in_words() -> None:
-    assert [span(ms) for ms in (1, 90_000, 5_400_000, 14 * 24 * HOUR)] == ["1 ms", "1.5 m", "1.5 h", "14 d"]
-    assert [duration(ms) for ms in (1, 1500, 90_000, 25 * HOUR)] == ["1ms", "2s", "2m", "2d"]

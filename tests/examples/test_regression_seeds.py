@@ -19,9 +19,9 @@ from seed_002_regression import EveryStep
 from torch import Tensor, nn
 
 from model.forecasting import Fitted, ForecastConfig, fit
-from model.series import WindowData
 from model.shapes import State
 from model.spec import ShapeError
+from model.windows import WindowData
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SCRIPTS = Path(seeds.__file__).parent

@@ -238,6 +238,19 @@ def owners(log: Log, group: str) -> list[int]:
     return [sum(len(topic["partitions"]) for topic in found["assigned_partitions"]) for found in assigned]
 
 
+def test_errors_splits_and_baselines_need_neither_torch_nor_polars(run_serving_python: Callable[..., str]) -> None:
+    program = """
+import numpy as np
+from model import baselines, metrics, seasons, splits, windows
+
+wave = np.tile([1.0, 3.0], 30)
+ends = np.arange(30, 55)
+naive = baselines.seasonal_naive(wave, ends, np.zeros_like(ends), 4, seasons.seasonal_lags("12h")["day"])
+print(metrics.mse(naive + 1, wave[ends[:, None] + np.arange(1, 5)], 2.0))
+"""
+    assert float(run_serving_python(program, without=("torch", "polars", "scipy"))) == 0.25
+
+
 def test_serving_needs_neither_torch_nor_polars(
     log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:

@@ -19,7 +19,7 @@ SEQ_LEN, HORIZON = 24, 6
 
 @dataclass(frozen=True)
 class Data:
-    """model.shapes.WindowData, by hand."""
+    """model.windows.WindowData, by hand."""
 
     values: npt.NDArray[np.float32]
     observed: npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from model.blend import MANY, recipe, weigh
 from model.forecasting import ForecastConfig, forecast_card
 from model.lstm import Calendar, build
-from model.naive import calendar_cycles, step_length
+from model.seasons import calendar_cycles, step_length
 from model.spec import Card, InputSpec, OutputSpec
 
 

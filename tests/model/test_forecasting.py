@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.backtest import baselines, mse, series_scale, targets
+from model.baselines import baselines
 from model.forecasting import Fitted, ForecastConfig, fit, forecast
 from model.lstm import build
-from model.series import WindowData
+from model.metrics import mse, series_scale
 from model.spec import InputSpec, OutputSpec
+from model.splits import targets
 from model.train import choose_device, knows_bf16
+from model.windows import WindowData
 from pipeline.windows import WindowConfig, sliding_windows
 
 MakeData = Callable[..., WindowData]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.series import WindowData, Windows
+from model.series import Windows
 from model.shapes import Batch, loss
 from model.spec import ShapeError
+from model.windows import WindowData
 
 MakeData = Callable[..., WindowData]
 

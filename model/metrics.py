@@ -1,4 +1,6 @@
-"""How forecasts are judged: errors in z-scores, MASE and sMAPE, summed window by window; in numpy.
+"""How forecasts are judged: errors in z-scores, MASE and sMAPE; in numpy.
+
+An error in z-scores is divided by the standard deviation of its series in the training part.
 
 C series   N windows   K horizon steps   O targets
 """
@@ -9,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.series import WindowData
+from model.spec import ShapeError
+from model.windows import Flags, Floats, WindowData
 
 Reals = npt.NDArray[np.float64]
 METRICS = ("mse", "mae", "mase", "smape")
@@ -18,8 +21,57 @@ absolute error over the sum of forecast and truth, both absolute."""
 Metrics = dict[str, float]
 
 
+def series_scale(data: WindowData, columns: Sequence[int], before: int) -> Reals:
+    """Each series' standard deviation, (series, columns), over what was observed before a time (epoch milliseconds).
+
+    A series that is constant or absent there gets the median of the others, 1 if there are none.
+    """
+    scale = np.ones((len(data.names), len(columns)))
+    for place, column in enumerate(columns):
+        known = data.observed[:, column] & (data.ts < before)
+        series, values = data.series[known], data.values[known, column].astype(np.float64)
+        size = np.bincount(series, minlength=len(data.names))
+        mean = np.bincount(series, values, len(data.names)) / np.maximum(size, 1)
+        variance = np.bincount(series, (values - mean[series]) ** 2, len(data.names)) / np.maximum(size, 1)
+        deviation = np.sqrt(variance)
+        varies = deviation > np.abs(mean) * np.finfo(np.float32).eps
+        typical = np.median(deviation[varies]) if varies.any() else 1.0
+        scale[:, place] = np.where(varies, deviation, typical)
+    return scale
+
+
+def squared_error(forecast: Floats, actual: Floats, scale: Floats | float) -> Reals:
+    """Each target's squared error in z-scores; `scale`, the standard deviation, broadcasts to the forecasts' shape."""
+    error: Reals = ((forecast.astype(np.float64) - actual) / scale) ** 2
+    return error
+
+
+def mse(forecast: Floats, actual: Floats, scale: Floats | float, observed: Flags | None = None) -> float:
+    """The mean squared error over all observed targets, in z-scores; nan if there are none.
+
+    `forecast` and `actual` have one shape, such as (N,K) or (N,K,O); `scale`, the training part's standard deviation,
+    broadcasts to it. Raises ShapeError for two shapes.
+    """
+    if forecast.shape != actual.shape:
+        raise ShapeError(f"forecast {forecast.shape} and actual {actual.shape} must have one shape")
+    error = squared_error(forecast, actual, scale)
+    kept = error if observed is None else error[observed]
+    return float(kept.mean()) if kept.size else float("nan")
+
+
+def window_mse(forecast: Floats, actual: Floats, observed: Flags, scale: Reals) -> Reals:
+    """Each window's mean squared error (N,) in z-scores; nan where nothing of its horizon was observed.
+
+    Of forecasts and truth (N,K,O), what of it was observed, and each window's scale (N,O).
+    """
+    error = np.where(observed, squared_error(forecast, actual, scale[:, None]), 0.0)
+    count = observed.sum(axis=(1, 2))
+    lost: Reals = np.divide(error.sum(axis=(1, 2)), count, out=np.full(len(error), np.nan), where=count > 0)
+    return lost
+
+
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class ErrorScale:
     """What errors are divided by, (C,O) each, from the training part alone."""
 
     deviation: Reals
@@ -28,8 +80,8 @@ class Yardstick:
     """Mean absolute errors of the seasonal naive, one step after the other."""
 
 
-def yardstick(data: WindowData, columns: Sequence[int], before: int, lag: int, deviation: Reals) -> Yardstick:
-    """The yardstick of rows before a time (epoch milliseconds); `lag` is the season, 1 where there is none.
+def error_scale(data: WindowData, columns: Sequence[int], before: int, lag: int, deviation: Reals) -> ErrorScale:
+    """The scale of errors from the rows before a time (epoch milliseconds); `lag` is the season, 1 where there is none.
 
     A series whose season repeats exactly, or is not there, is measured by its standard deviation.
     """
@@ -42,13 +94,13 @@ def yardstick(data: WindowData, columns: Sequence[int], before: int, lag: int, d
         total = np.bincount(series, np.abs(values[known] - values[known - lag]), len(data.names))
         count = np.bincount(series, minlength=len(data.names))
         naive[:, place] = np.where(total > 0, total / np.maximum(count, 1), naive[:, place])
-    return Yardstick(deviation, naive)
+    return ErrorScale(deviation, naive)
 
 
 class Scores:
     """The errors of one forecaster; every observed target weighs the same."""
 
-    def __init__(self, by: Yardstick, horizon: int) -> None:
+    def __init__(self, by: ErrorScale, horizon: int) -> None:
         self._by = by
         shape = (len(by.deviation), horizon, by.deviation.shape[1])
         self._sums = {metric: np.zeros(shape) for metric in METRICS}
@@ -65,11 +117,11 @@ class Scores:
         assert forecast.shape == actual.shape == observed.shape
         truth = actual.astype(np.float64)
         error = np.where(observed, np.abs(forecast - truth), 0.0)
-        scaled = error / self._by.deviation[series][:, None]
+        deviation = self._by.deviation[series][:, None]
         size = np.where(observed, np.abs(forecast) + np.abs(truth), 0.0)
         errors = {
-            "mse": scaled**2,
-            "mae": scaled,
+            "mse": np.where(observed, squared_error(forecast, truth, deviation), 0.0),
+            "mae": error / deviation,
             "mase": error / self._by.naive[series][:, None],
             "smape": np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0),
         }

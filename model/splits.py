@@ -1,20 +1,11 @@
-"""Rolling-origin evaluation: how data is split in time, what a forecast has to beat, and by what measure; in numpy.
-
-Every error here is a mean squared error in z-scores: divided by the variance of its series in the training part.
-"""
+"""How windows are split in time for rolling-origin evaluation, and what happened after each of them; in numpy."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from model.naive import Floats, Rows, seasonal_lags, seasonal_naive
-from model.scores import Scores, Yardstick
-from model.series import WindowData
-from model.spec import ShapeError
-
-Flags = npt.NDArray[np.bool_]
+from model.windows import Flags, Floats, Rows, WindowData
 
 _CHUNK = 4096
 FAR = 2**62
@@ -84,25 +75,6 @@ def scored(data: WindowData, horizon: int) -> Rows:
     return whole
 
 
-def series_scale(data: WindowData, columns: Sequence[int], before: int) -> npt.NDArray[np.float64]:
-    """Each series' standard deviation, (series, columns), over what was observed before a time (epoch milliseconds).
-
-    A series that is constant or absent there gets the median of the others, 1 if there are none.
-    """
-    scale = np.ones((len(data.names), len(columns)))
-    for place, column in enumerate(columns):
-        known = data.observed[:, column] & (data.ts < before)
-        series, values = data.series[known], data.values[known, column].astype(np.float64)
-        size = np.bincount(series, minlength=len(data.names))
-        mean = np.bincount(series, values, len(data.names)) / np.maximum(size, 1)
-        variance = np.bincount(series, (values - mean[series]) ** 2, len(data.names)) / np.maximum(size, 1)
-        deviation = np.sqrt(variance)
-        varies = deviation > np.abs(mean) * np.finfo(np.float32).eps
-        typical = np.median(deviation[varies]) if varies.any() else 1.0
-        scale[:, place] = np.where(varies, deviation, typical)
-    return scale
-
-
 def targets(data: WindowData, ends: Rows, horizon: int, columns: Sequence[int]) -> tuple[Floats, Flags]:
     """What happened after each window, (N,K,O), and which of it was observed."""
     rows = ends[:, None] + np.arange(1, horizon + 1)
@@ -113,40 +85,6 @@ def run_starts(data: WindowData, ends: Rows) -> Rows:
     """The first row (N,) of each of these rows' series without a break."""
     begins = np.flatnonzero(np.diff(data.run, prepend=data.run[0] - 1))
     return begins[np.searchsorted(begins, ends, side="right") - 1]
-
-
-def baselines(
-    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None
-) -> dict[str, Floats]:
-    """Every naive forecast (N,K,O) from these windows' origins: `last`, and one for each season of `freq`."""
-    values, first = data.values[:, list(columns)], run_starts(data, ends)
-    lags = {"last": 1, **seasonal_lags(freq)}
-    return {name: seasonal_naive(values, ends, first, horizon, lag) for name, lag in lags.items()}
-
-
-def mse(forecast: Floats, actual: Floats, scale: Floats | float, observed: Flags | None = None) -> float:
-    """The mean squared error over all observed targets, in z-scores; nan if there are none.
-
-    `forecast` and `actual` have one shape, such as (N,K) or (N,K,O); `scale`, the training part's standard deviation,
-    broadcasts to it. Raises ShapeError for two shapes.
-    """
-    if forecast.shape != actual.shape:
-        raise ShapeError(f"forecast {forecast.shape} and actual {actual.shape} must have one shape")
-    error = ((forecast.astype(np.float64) - actual) / scale) ** 2
-    kept = error if observed is None else error[observed]
-    return float(kept.mean()) if kept.size else float("nan")
-
-
-def naive_scores(
-    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None, by: Yardstick
-) -> dict[str, Scores]:
-    """Each naive forecast's scores over these windows."""
-    found: dict[str, Scores] = {}
-    for part in chunks(ends):
-        actual, observed = targets(data, part, horizon, columns)
-        for name, made in baselines(data, part, horizon, columns, freq).items():
-            found.setdefault(name, Scores(by, horizon)).add(data.series[part], made, actual, observed)
-    return found
 
 
 def chunks(ends: Rows) -> Iterator[Rows]:

@@ -1,0 +1,1 @@
+"""Forecasts on every event: what a program imports of Tidecast."""
