@@ -116,7 +116,11 @@ BAD: dict[str, tuple[Callable[[World], Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+ALIKE = {"windows", "features", "slow"}
+"""Kinds that are refused as others are."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in BAD])
 def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World, kind: str) -> None:
     make, why = BAD[kind]
     world.promote(make(world))
@@ -148,6 +152,7 @@ def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World)
     assert world.taken().label == "tiny/1"
 
 
+@pytest.mark.slow
 def test_a_model_that_was_replaced_is_let_go(world: World) -> None:
     def sessions() -> int:
         gc.collect()

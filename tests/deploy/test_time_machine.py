@@ -36,13 +36,13 @@ def archive(tmp_path: Path) -> Path:
 @pytest.fixture
 def longer(shared: Shared) -> Path:
     """A model that looks back twice as far as `own_model`."""
-    return written(shared, seq_len=24)
+    return written(shared, "longer", seq_len=24)
 
 
-def written(shared: Shared, seq_len: int, horizon: int = HORIZON) -> Path:
+def written(shared: Shared, name: str, seq_len: int, horizon: int = HORIZON) -> Path:
     settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(
-        name="tiny",
+        name=name,
         input=InputSpec(seq_len=seq_len, freq="1h"),
         output=OutputSpec(horizon=horizon),
         arch="segment",
@@ -94,7 +94,7 @@ def test_what_can_not_be_replayed_is_said(archive: Path, own_model: Path, tideca
         (("--model", "seasonal-naive"), "model: give a registered version or a file"),
         (("--model", own_model, "--from", "2030-01-01"), "from: no window of 12 steps, with the 4 after it known"),
         (("--model", own_model, "--from", "soon"), "from: 'soon' is no time"),
-        (("--model", own_model, "--model", written(shared, 12, 5)), "can't be compared: 5 steps of"),
+        (("--model", own_model, "--model", written(shared, "far", 12, 5)), "can't be compared: 5 steps of"),
     ):
         ended = tidecast("replay", "--data", archive, *arguments)
         assert ended.returncode == 78

@@ -310,6 +310,7 @@ def test_a_wrong_checksum_is_never_read_past(
         assert not kafka.records(f"{topic}-dead-letters")
 
 
+@pytest.mark.slow
 def test_what_unpacks_to_more_than_a_gigabyte_takes_little_memory(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

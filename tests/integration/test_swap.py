@@ -126,6 +126,7 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     some_explain_themselves(stream, tidecast, *where)
 
 
+@pytest.mark.parametrize("log_address", ["sqlite", pytest.param("kafka", marks=pytest.mark.slow)], indirect=True)
 def test_a_shadow_answers_beside_the_model_that_serves(
     stream: Stream, log_address: str, start_tidecast: Start, tracking_uri: str, versions: Versions, fresh: Fresh
 ) -> None:

@@ -107,6 +107,7 @@ def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
     return [(predictor.card.labels[row.argmax()], float(row.max())) for row in given]
 
 
+@pytest.mark.parametrize("log_address", [pytest.param("sqlite", marks=pytest.mark.slow), "kafka"], indirect=True)
 def test_texts_and_forecasts_are_served_side_by_side(
     log: EventLog,
     log_address: str,
@@ -144,6 +145,7 @@ def test_texts_and_forecasts_are_served_side_by_side(
     assert {answer.model for answer in answers} == {"spam/1"}
 
 
+@pytest.mark.slow
 def test_killed_in_mid_stream_every_text_is_answered(
     log: EventLog,
     log_address: str,

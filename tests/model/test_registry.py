@@ -159,6 +159,7 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_processes_that_make_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.onnx").write_bytes(b"a model")

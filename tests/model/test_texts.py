@@ -461,7 +461,7 @@ def classifier(request: pytest.FixtureRequest, shared: Shared) -> Exported:
     labels, more = request.param
     config = ClassifyConfig(hidden=16, **{"embedding": 8} | more)
     card = classifier_card(names(labels), WORDS, TOKENS, config, "classifier")
-    model = build_classifier(card)
+    model = build_classifier(card).eval()
     wide(model)
     name = f"classifier-{more['select']}-{labels}"
     made = shared.made(name, lambda folder: save(model, card, folder, texts(64, 12)))
@@ -472,7 +472,7 @@ def classifier(request: pytest.FixtureRequest, shared: Shared) -> Exported:
 def continuer(shared: Shared) -> Exported:
     config = NextTokenConfig(hidden=16, embedding=8, layers=2)
     card = next_token_card({"tokeniser": "char"}, TOKENS, config, "continuer")
-    model = build_next_token(card)
+    model = build_next_token(card).eval()
     wide(model)
     given = begun(64, 12, 16)
     made = shared.made("continuer", lambda folder: save(model, card, folder, given))

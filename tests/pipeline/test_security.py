@@ -291,6 +291,7 @@ def test_one_of_several_servers_is_enough(broker: Broker) -> None:
     gc.collect()
 
 
+@pytest.mark.slow
 def test_a_broker_that_names_itself_otherwise(broker: Broker) -> None:
     log = connect(broker.at("ELSEWHERE"), broker.tls(request_s=5))
     with contextlib.closing(log), pytest.raises(NotPermitted, match=r"not valid for '127\.0\.0\.1'"):
