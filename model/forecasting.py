@@ -13,7 +13,7 @@ from model.baselines import naive_scores
 from model.blend import recipe, weigh
 from model.lstm import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
 from model.members import Source, Trained, numbered, side_by_side
-from model.metrics import series_scale
+from model.metrics import ErrorScale, series_scale
 from model.normalise import Pooled
 from model.seasons import calendar_cycles, seasonal_lags, step_length
 from model.series import Windows

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,34 +14,58 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from hypothesis import settings
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
+from sharing import Shared, kill_process, start_process
+from waiting import until
 
 from deploy.cli import main
 from model.registry import Registry
 from pipeline.log import EventLog, Record, UnknownTopic
 
+settings.register_profile("quick", max_examples=20)
 names = itertools.count()
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+"""Which of a run's workers this is, "gw0" for example; none if it is the only one."""
 SERVING_PYTHON = os.environ.get("TIDECAST_SERVING_PYTHON", sys.executable)
 """What runs `tidecast serve` as a process: this Python, or that of an environment without the training extra."""
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a broker with one node, started from $KAFKA_HOME for this session."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What this run makes once, for all of its workers."""
+    base = tmp_path_factory.getbasetemp()
+    return Shared((base.parent if WORKER else base) / "shared")
+
+
+@pytest.fixture(scope="session")
+def kafka_server(shared: Shared) -> Iterator[tuple[str, Path]]:
+    """host:port of a broker with one node, started from $KAFKA_HOME once a run, and its folder."""
     home = os.environ.get("KAFKA_HOME")
     if not home:
         pytest.skip("KAFKA_HOME is not set: this needs Apache Kafka, its bin/kafka and a Java to run it")
-    kafka, folder = Path(home) / "bin" / "kafka", tmp_path_factory.mktemp("kafka")
-    try:
+    kafka = Path(home) / "bin" / "kafka"
+
+    def start(folder: Path) -> str:
         command = [str(kafka), "start", str(folder), "--port", str(free_port())]
         started = subprocess.run(command, check=True, capture_output=True, text=True)
         bootstrap = started.stdout.split()[-1]
         with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:  # tests write records of years ago
             admin.alter_configs([ConfigResource("broker", "0", {"log.retention.ms": "-1"})])
-        yield bootstrap
-    finally:
+        return bootstrap
+
+    def stop(folder: Path) -> None:
         subprocess.run([kafka, "kill", folder], check=True)
+
+    with shared.server("kafka", start, stop) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_server: tuple[str, Path]) -> str:
+    """host:port of the run's broker."""
+    return kafka_server[0]
 
 
 def free_port() -> int:
@@ -60,7 +83,7 @@ def free_port() -> int:
 
 @pytest.fixture(params=["sqlite", "kafka"])
 def log_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An address for pipeline.log.connect: a new SQLite file, or the session's broker."""
+    """An address for pipeline.log.connect: a new SQLite file, or the run's broker."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'log.db'}"
     return str(request.getfixturevalue("kafka_bootstrap"))
@@ -68,56 +91,48 @@ def log_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def fresh() -> Callable[[str], str]:
-    """A name for a topic or a group that nobody had before: fresh("orders") -> "orders-17"."""
-    return lambda name: f"{name}-{next(names)}"
+    """A name for a topic or a group that nobody had before: fresh("orders") -> "orders-17", or "orders-gw0-17"."""
+    return lambda name: "-".join(filter(None, (name, WORKER, str(next(names)))))
 
 
 @pytest.fixture(scope="session")
-def _empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    Registry(f"sqlite:///{file}").names()
-    return file
+def empty_registry(shared: Shared) -> Path:
+    """The database of a registry that holds nothing, to copy: to make its tables anew takes seconds."""
+    return shared.made("registry", lambda folder: Registry(f"sqlite:///{folder}/mlflow.db").names()) / "mlflow.db"
 
 
 @pytest.fixture
-def tracking_uri(tmp_path: Path, _empty_registry: Path) -> str:
-    """A registry of this test's own, empty, with its artifacts in tmp_path; to make its tables anew takes seconds."""
-    return f"sqlite:///{shutil.copy(_empty_registry, tmp_path / 'mlflow.db')}"
+def tracking_uri(tmp_path: Path, empty_registry: Path) -> str:
+    """A registry of this test's own, empty, with its artifacts in tmp_path."""
+    return f"sqlite:///{shutil.copy(empty_registry, tmp_path / 'mlflow.db')}"
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The URL of an MLflow server for this session, and the folder of its artifacts."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    backend, artifacts = f"sqlite:///{folder}/mlflow.db", folder / "artifacts"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--backend-store-uri", backend, "--serve-artifacts", "--artifacts-destination", str(artifacts)],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def mlflow_server(shared: Shared, empty_registry: Path) -> Iterator[tuple[str, Path]]:
+    """The URL of the run's MLflow server, and the folder of its artifacts."""
+
+    def start(folder: Path) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        backend = f"sqlite:///{shutil.copy(empty_registry, folder / 'mlflow.db')}"
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+        command += ["--backend-store-uri", backend, "--serve-artifacts", "--artifacts-destination", "artifacts"]
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        process = start_process(folder, command, {**os.environ, **quiet})
+        until(lambda: answers(f"http://127.0.0.1:{port}/health"), process)
+        return f"http://127.0.0.1:{port}"
+
+    with shared.server("mlflow", start, kill_process) as (url, folder):
+        yield url, folder / "artifacts"
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there."""
     try:
-        _wait_until_ready(process, f"http://127.0.0.1:{port}/health")
-        yield f"http://127.0.0.1:{port}", artifacts
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            with urlopen(url):
-                return
-        except (URLError, ConnectionError):
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.1)
-    pytest.fail("mlflow server does not start")
+        with urlopen(url):
+            return True
+    except (URLError, ConnectionError):
+        return False
 
 
 @pytest.fixture
@@ -176,12 +191,8 @@ def until_written() -> Callable[[EventLog, str, int, "subprocess.Popen[str]"], l
     """Waits until a topic with one partition has so many records, as long as their writer lives; the records."""
 
     def wait(log: EventLog, topic: str, count: int, writer: "subprocess.Popen[str]") -> list[Record]:
-        deadline = time.monotonic() + 180
-        while (end := _end(log, topic)) < count:
-            assert time.monotonic() < deadline, f"{end} of {count} records"
-            with pytest.raises(subprocess.TimeoutExpired):
-                writer.wait(0.05)
-        return [record for records in log.read(topic, 0, 0, end) for record in records]
+        until(lambda: _end(log, topic) >= count, writer)
+        return [record for records in log.read(topic, 0, 0, _end(log, topic)) for record in records]
 
     return wait
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import onnx
 import onnx.parser
 import pytest
+from models import exported
+from sharing import Shared
 
-from model.export import export
-from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
@@ -42,11 +42,9 @@ def foreign_model(onnx_file: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_model(shared: Shared) -> Path:
     """An untrained LSTM of hourly steps, 12 back and 4 ahead."""
     inputs, outputs = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
     settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export(build(card), card, path)
-    return path
+    return exported(shared, card)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
+from waiting import PATIENCE_S
 
 from deploy.check import Finding, order, replication, spacing
 from pipeline.codec import encode_metadata
@@ -175,7 +176,7 @@ def test_a_groups_state_fits_or_not(
     service = start_tidecast(*serve, "--model", check.model)
     until_written(check.log, f"{check.topic}-forecasts", 9, service)
     service.terminate()
-    _, err = service.communicate(timeout=180)
+    _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     ends = check.log.bounds(f"{check.group}-state")
     one(check()["state"], "ok", f"what {check.group}-state holds fits")

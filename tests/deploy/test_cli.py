@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 from model.forecasting import EPOCHS, ForecastConfig
 from model.spec import InputSpec
@@ -304,7 +305,7 @@ def test_serve_takes_everything_from_the_file(
         service = start_tidecast("serve", "--json")
         until_written(log, "power-forecasts", 4, service)
     service.terminate()
-    out, err = service.communicate(timeout=180)
+    out, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     (summary,) = map(json.loads, out.splitlines())
     assert {"model": "written.onnx", "output": "power-forecasts", "forecasts": 4}.items() <= summary.items()

@@ -1,28 +1,25 @@
 """Another version takes over while a service runs, or is refused and the old one goes on."""
 
 import gc
-import threading
+import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import onnx
 import onnx.parser
 import pytest
-import torch
+from models import exported
 from onnxruntime import InferenceSession
+from sharing import Shared
+from waiting import PATIENCE_S, until
 
 from deploy.config import MODELS
 from deploy.follow import Follower
 from deploy.predictor import Predictor, fetch
-from model.export import export
-from model.lstm import build
 from model.registry import Registry, RegistryUnavailable, Version
-from model.spec import Card, InputSpec, OutputSpec, read_card
+from model.spec import Card, InputSpec, OutputSpec
 
 INPUTS, OUTPUTS = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
 
@@ -39,22 +36,11 @@ def card(**changed: Any) -> Card:
     return Card(**facts | changed)
 
 
-@cache
-def exported(written: str, seed: int) -> bytes:
-    """A model's file, made once for all tests: an export takes seconds."""
-    made = read_card(written)
-    assert isinstance(made, Card)
-    torch.manual_seed(seed)
-    with TemporaryDirectory() as folder:
-        export(build(made), made, Path(folder) / "model.onnx")
-        return (Path(folder) / "model.onnx").read_bytes()
-
-
 class World:
     """A registry whose champion a follower watches, and what it said."""
 
-    def __init__(self, folder: Path, uri: str) -> None:
-        self.folder, self.uri = folder, uri
+    def __init__(self, folder: Path, uri: str, shared: Shared) -> None:
+        self.folder, self.uri, self.shared = folder, uri, shared
         self.registry = Registry(self.uri)
         self.register(self.file())
         self.said: SimpleQueue[str] = SimpleQueue()
@@ -63,8 +49,7 @@ class World:
     def file(self, made: Card | None = None, seed: int = 0) -> Path:
         run = self.folder / "run"
         run.mkdir(exist_ok=True)
-        (run / "model.onnx").write_bytes(exported(msgspec.json.encode(made or card()).decode(), seed))
-        return run / "model.onnx"
+        return Path(shutil.copy(exported(self.shared, made or card(), seed), run / "model.onnx"))
 
     def register(self, file: Path) -> Version:
         return self.registry.record("tiny", file.parent, params={}, history=[], metrics={}, tags={})
@@ -75,20 +60,18 @@ class World:
         return version
 
     def line(self) -> str:
-        return self.said.get(timeout=180)
+        return self.said.get(timeout=PATIENCE_S)
 
     def taken(self) -> Predictor:
-        for _ in range(1800):
-            if made := self.follower.take():
-                return made
-            threading.Event().wait(0.1)
-        pytest.fail("no model came")
+        taken: list[Predictor] = []
+        until(lambda: bool(taken), meanwhile=lambda: taken.extend(filter(None, [self.follower.take()])))
+        return taken[0]
 
 
 @pytest.fixture
-def world(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, tracking_uri: str, shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.chdir(tmp_path)
-    found = World(tmp_path, tracking_uri)
+    found = World(tmp_path, tracking_uri, shared)
     yield found
     found.follower.close()
 
@@ -133,7 +116,11 @@ BAD: dict[str, tuple[Callable[[World], Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+ALIKE = {"windows", "features", "slow"}
+"""Kinds that are refused as others are."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in BAD])
 def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World, kind: str) -> None:
     make, why = BAD[kind]
     world.promote(make(world))
@@ -165,6 +152,7 @@ def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World)
     assert world.taken().label == "tiny/1"
 
 
+@pytest.mark.slow
 def test_a_model_that_was_replaced_is_let_go(world: World) -> None:
     def sessions() -> int:
         gc.collect()

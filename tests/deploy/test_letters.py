@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_S
 
 from pipeline.connect import connect
 from pipeline.events import MAX_VALUE_BYTES, Decoder, Event, InvalidEvent
@@ -291,6 +292,6 @@ def test_from_a_service_to_a_person_and_back(
     (forecast,) = until_written(town.log, f"{topic}-forecasts", 1, service)
     assert json.loads(forecast.value or b"")["ts"] == forecast.timestamp == START + 11 * HOUR
     service.terminate()
-    _, err = service.communicate(timeout=180)
+    _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0
     assert "13 records, 1 forecasts, 1 dead letters, 0 late" in err

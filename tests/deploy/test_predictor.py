@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from deploy.config import ConfigError, Device
 from deploy.predictor import CHUNK, Predictor, load
@@ -79,7 +80,7 @@ def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None
 
 
 @pytest.mark.parametrize("which", ["own_model", "foreign_model"])
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bounds=st.tuples(st.integers(0, 599), st.integers(1, 600)))
 @example(bounds=(5, CHUNK))
 @example(bounds=(5, CHUNK + 1))

@@ -12,14 +12,15 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import exported
+from properties import examples
+from sharing import Shared
 
 from deploy import service
 from deploy.config import Guarantee, ServeConfig, ShortSeries
 from deploy.predictor import Predictor, load
 from deploy.service import Service
 from deploy.tasks import task_of
-from model.export import export
-from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec
 from pipeline import failpoint
 from pipeline.connect import connect
@@ -47,13 +48,11 @@ class Idle(Flag):
 
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+def predictor(shared: Shared) -> Predictor:
     inputs, outputs = InputSpec(seq_len=4, freq="1m"), OutputSpec(horizon=2)
     hyper: dict[str, Any] = {"hidden": 4, "layers": 1, "dropout": 0.0, "location": "last", "segment": 2}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=hyper, trained_until=0)
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export(build(card), card, path)
-    return load(path, "tiny.onnx", "cpu")
+    return load(exported(shared, card), "tiny.onnx", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +154,7 @@ def world(log: EventLog, predictor: Predictor, made: list[Row], **settings: Any)
     checkpoint_s=st.sampled_from([0.0, 0.0, 1000.0]),
     short_series=st.sampled_from(["wait", "naive"]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 def test_wherever_it_ends(
     log: EventLog,
     predictor: Predictor,

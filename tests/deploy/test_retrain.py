@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
+from sharing import Shared
 
 from deploy.retrain import Busy, RetrainJob, retrain
 from deploy.training import TrainJob, train
@@ -51,10 +53,13 @@ def empty(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def registry(empty: Registry) -> Registry:
-    """A store with a champion that has learned from 800 hours."""
-    train(history(800), JOB.train, empty)
-    return empty
+def registry(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A store with a champion that has learned from 800 hours, trained once a run."""
+    monkeypatch.chdir(tmp_path)
+    trained = shared.made(
+        "tides", lambda folder: train(history(800), JOB.train, Registry(f"sqlite:///{folder / 'mlflow.db'}"))
+    )
+    return Registry(f"sqlite:///{shutil.copy(trained / 'mlflow.db', tmp_path)}")
 
 
 def test_the_first_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +124,7 @@ def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, m
         assert int(newest.tags["ancestry_until"]) >= seen["champion"].trained_until
 
 
+@pytest.mark.slow
 def test_a_warm_start_begins_where_the_champion_is(empty: Registry) -> None:
     train(history(800), replace(JOB.train, config=SMALL), empty)
     short = replace(JOB.train, config=replace(SMALL, epochs=1, learning_rate=1e-5))
@@ -200,6 +206,7 @@ def test_another_horizon_is_another_model(registry: Registry) -> None:
         retrain(history(1600), replace(JOB, train=replace(JOB.train, horizon=7)), registry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["uploaded", "registered", "challenger"])
 def test_killed_anywhere_the_next_attempt_yields_one_clean_version(
     registry: Registry, tmp_path: Path, step: str

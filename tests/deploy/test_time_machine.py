@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from models import exported
+from sharing import Shared
 
 from deploy.config import ConfigError, moment
 from deploy.predictor import load
 from deploy.replay import ReplayJob, alike
-from model.export import export
-from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -34,23 +34,22 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def longer(tmp_path: Path) -> Path:
+def longer(shared: Shared) -> Path:
     """A model that looks back twice as far as `own_model`."""
-    return written(tmp_path / "longer.onnx", seq_len=24)
+    return written(shared, "longer", seq_len=24)
 
 
-def written(path: Path, seq_len: int, horizon: int = HORIZON) -> Path:
+def written(shared: Shared, name: str, seq_len: int, horizon: int = HORIZON) -> Path:
     settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(
-        name="tiny",
+        name=name,
         input=InputSpec(seq_len=seq_len, freq="1h"),
         output=OutputSpec(horizon=horizon),
         arch="segment",
         hyperparameters=settings,
         trained_until=START + 30 * HOUR,
     )
-    export(build(card), card, path)
-    return path
+    return exported(shared, card)
 
 
 def test_all_models_forecast_from_the_same_origins(
@@ -90,12 +89,12 @@ def test_errors_are_those_of_the_origins_asked_for(archive: Path, own_model: Pat
     assert steps == pytest.approx(wrong.mean(axis=0) / 2, rel=1e-5)
 
 
-def test_what_can_not_be_replayed_is_said(archive: Path, own_model: Path, tidecast: Tidecast, tmp_path: Path) -> None:
+def test_what_can_not_be_replayed_is_said(archive: Path, own_model: Path, tidecast: Tidecast, shared: Shared) -> None:
     for arguments, why in (
         (("--model", "seasonal-naive"), "model: give a registered version or a file"),
         (("--model", own_model, "--from", "2030-01-01"), "from: no window of 12 steps, with the 4 after it known"),
         (("--model", own_model, "--from", "soon"), "from: 'soon' is no time"),
-        (("--model", own_model, "--model", written(tmp_path / "far.onnx", 12, 5)), "can't be compared: 5 steps of"),
+        (("--model", own_model, "--model", written(shared, "far", 12, 5)), "can't be compared: 5 steps of"),
     ):
         ended = tidecast("replay", "--data", archive, *arguments)
         assert ended.returncode == 78

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import PATIENCE_S
 
 from deploy.watchdog import Standstill
 from pipeline.log import LogUnavailable
@@ -23,7 +24,7 @@ print("went on")
 
 def watched(limit: float, hangs: bool) -> "subprocess.CompletedProcess[str]":
     code = WATCHED.format(limit=limit, hangs=hangs)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_call_that_never_returns_ends_the_process() -> None:

@@ -260,6 +260,7 @@ def test_spam_runs(run: Run) -> None:
     assert cut["accuracy"] < whole["accuracy"]
 
 
+@pytest.mark.slow
 def test_tweets_run_on_what_stands_in(run: Run) -> None:
     result, said = run(seed_001_tweets, "--mode", "parity", "--epochs", 1)
     assert result.keys() == {"mode", "accuracy", "seconds"}
@@ -273,6 +274,7 @@ def test_tweets_run_on_what_stands_in(run: Run) -> None:
     assert "LEAKY: 0.00% of the test's rows have a re-worded sibling in training" in said
 
 
+@pytest.mark.slow
 def test_reviews_run(run: Run) -> None:
     result, said = run(seed_003_reviews, "--mode", "parity")
     assert result.keys() == {"mode", "max_abs", "seconds"}
@@ -284,6 +286,7 @@ def test_reviews_run(run: Run) -> None:
     assert result["accuracy"] == pytest.approx(sum(folds) / 2, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_script_runs_from_anywhere(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "seed_000_spam.py"), "--json", "--mode", "parity"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

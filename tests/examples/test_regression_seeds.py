@@ -271,6 +271,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["parity", "honest"])
 def test_the_scripts_run(mode: str, page: str) -> None:
     options = ("--mode", mode, "--epochs", "1", "--seed", "1")

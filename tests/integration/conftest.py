@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
+from sharing import Shared
 from world import tiny_model
 
 
 @pytest.fixture(scope="session")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_file(shared: Shared) -> Path:
     """An untrained model of one-minute steps: 12 back, 4 ahead."""
-    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+    return shared.made("tiny", lambda folder: tiny_model(folder / "tiny.onnx")) / "tiny.onnx"
 
 
 @pytest.fixture(scope="session")

@@ -290,14 +290,14 @@ def test_what_is_accepted_counted_or_skipped(log: Log, fresh: Fresh, start_tidec
 
 
 def test_a_wrong_checksum_is_never_read_past(
-    kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, tmp_path_factory: pytest.TempPathFactory
+    kafka: Log, kafka_server: tuple[str, Path], fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:
     """40: what comes before it is forecast; then every start ends at the same place, and says where."""
     topic, before, after = fresh("flipped"), steps(0, SEQ_LEN), steps(SEQ_LEN, 3)
     kafka.send(topic, map(good, before))
     ((_, offset),) = kafka.send(topic, [Sent(0, b"s0", b'{"note":"flip me"}')])
     kafka.send(topic, map(good, after))
-    (segment,) = tmp_path_factory.getbasetemp().glob(f"kafka[0-9]*/node0/data/{topic}-0/*.log")
+    (segment,) = kafka_server[1].glob(f"node0/data/{topic}-0/*.log")
     with segment.open("r+b") as file:
         file.seek(segment.read_bytes().index(b"flip me"))
         file.write(b"g")
@@ -310,6 +310,7 @@ def test_a_wrong_checksum_is_never_read_past(
         assert not kafka.records(f"{topic}-dead-letters")
 
 
+@pytest.mark.slow
 def test_what_unpacks_to_more_than_a_gigabyte_takes_little_memory(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def assert_delivered(world: World) -> None:
     assert is_right, f"{world.guarantee}: {verdict}"
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_step(
     kafka_bootstrap: str, model_file: Path, tmp_path: Path, fresh: Callable[[str], str]
 ) -> None:
@@ -42,8 +43,10 @@ def test_a_kill_at_every_step(
         list(pool.map(killed, BOTH))
 
 
-# kafka-python leaves a socket that could not connect to the collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
+@pytest.mark.filterwarnings(  # kafka-python leaves a socket that could not connect to the collector
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_dead_leader(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
     """Of three brokers one dies, which leads a third of all partitions: every partition goes on."""
     if not (home := os.environ.get("KAFKA_HOME")):

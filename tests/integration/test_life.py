@@ -178,13 +178,19 @@ def forget(log: Log, topic: str, keep: int) -> None:
         database.executemany(delete, [(offset, topic, partition) for partition, offset in before.items()])
 
 
-def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, evict: Evict) -> None:
+@pytest.mark.parametrize(
+    ("guarantee", "kills"),
+    [("exactly-once", 1), ("at-least-once", 1), pytest.param("at-least-once", 10, marks=pytest.mark.slow)],
+)
+def test_kills_in_mid_stream(
+    log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, evict: Evict, guarantee: str, kills: int
+) -> None:
     """Every full window has a forecast, equal to an uninterrupted run's, although half way the older points go."""
     topic, group, kept = fresh("kills"), fresh("group"), fresh("kept")
     output, random = f"{topic}-out", np.random.default_rng(7)
     options = ["serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group]
-    options += ["--instance", "a", "--bootstrap", log.address, "--json"]
-    for number in range(10):
+    options += ["--instance", "a", "--bootstrap", log.address, "--guarantee", guarantee, "--json"]
+    for number in range(kills):
         rows = waves(40, 100, number * 100)
         log.send(topic, rows, partitions=2)
         log.send(kept, rows, partitions=2)
@@ -193,7 +199,7 @@ def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, 
         until_count(log, output, enough, service)
         service.kill()
         evict(log.address, group)
-        if number == 4:
+        if number == kills // 2 - 1:
             service = start_tidecast(*options)
             until_all(log, output, expected(log, kept, model_file), service)
             stop(service)
@@ -203,6 +209,7 @@ def test_ten_kills_in_mid_stream(log: Log, fresh: Fresh, start_tidecast: Start, 
     until_all(log, output, everything, service)
     stop(service)
     assert given(log, output) == everything
+    assert guarantee == "at-least-once" or len(log.forecasts(output)) == len(everything)
 
 
 def test_two_members_share_and_hand_over(

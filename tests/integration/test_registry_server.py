@@ -117,6 +117,7 @@ def served(
     return [decode(record.value or b"") for record in records], json.loads(out)
 
 
+@pytest.mark.slow
 def test_several_features_and_a_forecast_of_the_first(
     mlflow_server: tuple[str, Path],
     tidecast: Tidecast,

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from sharing import Shared
 from waiting import PATIENCE_S, until
 from world import tiny_model
 
@@ -75,10 +76,9 @@ def stream(log_address: str, fresh: Fresh) -> Iterator[Stream]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runs(shared: Shared) -> list[Path]:
     """What two trainings left: an export takes seconds."""
-    folders = [tmp_path_factory.mktemp("run") for _ in range(2)]
-    return [tiny_model(folder / "model.onnx").parent for folder in folders]
+    return [shared.made(f"run-{number}", lambda folder: tiny_model(folder / "model.onnx")) for number in range(2)]
 
 
 @pytest.fixture
@@ -126,6 +126,7 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     some_explain_themselves(stream, tidecast, *where)
 
 
+@pytest.mark.parametrize("log_address", ["sqlite", pytest.param("kafka", marks=pytest.mark.slow)], indirect=True)
 def test_a_shadow_answers_beside_the_model_that_serves(
     stream: Stream, log_address: str, start_tidecast: Start, tracking_uri: str, versions: Versions, fresh: Fresh
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from sharing import Shared
 from waiting import stop, until
 
 from deploy.config import vocabulary
@@ -46,16 +47,18 @@ def log(log_address: str) -> Iterator[EventLog]:
         yield log
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A registry with a classifier called `spam`, trained through the command line."""
-    folder = tmp_path_factory.mktemp("texts")
-    command = [sys.executable, "-m", "deploy.cli", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
-    command += ["--name", "spam", "--epochs", "6", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--json"]
-    made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["model"] == "spam/1"
-    return str(command[-2])
+@pytest.fixture(scope="session")
+def store(shared: Shared) -> str:
+    """A registry with a classifier called `spam`, trained through the command line once a run."""
+
+    def train(folder: Path) -> None:
+        command = [sys.executable, "-m", "deploy.cli", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
+        command += ["--name", "spam", "--epochs", "2", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--json"]
+        made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)["model"] == "spam/1"
+
+    return f"sqlite:///{shared.made('spam', train) / 'mlflow.db'}"
 
 
 def send(log: EventLog, topic: str, texts: list[str], first: int = 0) -> None:
@@ -105,6 +108,7 @@ def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
     return [(predictor.card.labels[row.argmax()], float(row.max())) for row in given]
 
 
+@pytest.mark.parametrize("log_address", [pytest.param("sqlite", marks=pytest.mark.slow), "kafka"], indirect=True)
 def test_texts_and_forecasts_are_served_side_by_side(
     log: EventLog,
     log_address: str,
@@ -142,6 +146,7 @@ def test_texts_and_forecasts_are_served_side_by_side(
     assert {answer.model for answer in answers} == {"spam/1"}
 
 
+@pytest.mark.slow
 def test_killed_in_mid_stream_every_text_is_answered(
     log: EventLog,
     log_address: str,

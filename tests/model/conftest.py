@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from sharing import Shared
 
 from model.export import save
 from model.forecasting import Fitted, ForecastConfig, fit
-from model.spec import InputSpec, OutputSpec
+from model.spec import MODEL_FILE, InputSpec, OutputSpec
 
 HOUR = 3_600_000
 SEQ_LEN, HORIZON = 24, 6
@@ -84,10 +85,9 @@ def wave_data() -> Data:
 
 
 @pytest.fixture(scope="session", params=["lstm", "segment"])
-def exported(
-    request: pytest.FixtureRequest, wave_data: Data, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Fitted, Path]:
+def exported(request: pytest.FixtureRequest, wave_data: Data, shared: Shared) -> tuple[Fitted, Path]:
     config = ForecastConfig(arch=request.param, hidden=16, epochs=2)
     fitted = fit(wave_data, InputSpec(seq_len=SEQ_LEN, freq="1h"), OutputSpec(horizon=HORIZON), config, "waves")
     x = wave_data.values[fitted.split.validation[:, None] + np.arange(1 - SEQ_LEN, 1)]
-    return fitted, save(fitted.model, fitted.card, tmp_path_factory.mktemp("model"), {"x": x})
+    made = shared.made(f"waves-{request.param}", lambda folder: save(fitted.model, fitted.card, folder, {"x": x}))
+    return fitted, made / MODEL_FILE

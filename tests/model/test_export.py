@@ -51,6 +51,7 @@ def test_torch_and_onnxruntime_agree(exported: Exported) -> None:
     assert parity(exported[0].model, exported[0].card, exported[1], {"x": x}) <= 1e-4
 
 
+@pytest.mark.slow
 def test_what_only_the_calendar_tells_is_learnt_and_is_in_the_file(make_data: Any, tmp_path: Path) -> None:
     hours = np.arange(10 * 168)
     data = make_data(np.where(hours % 168 < 120, 100.0, 50.0) + np.random.default_rng(0).normal(0, 10, len(hours)))
@@ -67,7 +68,7 @@ def test_what_only_the_calendar_tells_is_learnt_and_is_in_the_file(make_data: An
     np.testing.assert_allclose(given, forecast(fitted.model, data, ends), rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.parametrize("arch", ["lstm", "segment"])
+@pytest.mark.parametrize("arch", [pytest.param("lstm", marks=pytest.mark.slow), "segment"])
 def test_what_is_known_ahead_is_an_input_of_the_file(arch: Any, make_data: Any, tmp_path: Path) -> None:
     heat = np.random.default_rng(0).normal(300, 5, 400)
     data = make_data(np.stack([2 * heat, heat], axis=1))

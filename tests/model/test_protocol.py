@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +34,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 EXACT, CLOSE = 0.0, 1e-6
 TOKENS = 9
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(deadline=None, max_examples=examples(40))
 lengths = st.lists(st.integers(1, 8), min_size=1, max_size=5)
 junk = st.sampled_from([0.0, 1e9, -1e9, float("nan"), float("inf")])
 

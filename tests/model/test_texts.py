@@ -13,7 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 from safetensors.torch import load_file
+from sharing import Shared
 from torch import Tensor, nn
 
 from model.classify import (
@@ -29,7 +31,7 @@ from model.classify import (
 )
 from model.export import save, session
 from model.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card
-from model.spec import AnyCard, ClassifierCard, NextTokenCard, read_card
+from model.spec import MODEL_FILE, AnyCard, ClassifierCard, NextTokenCard, read_card
 from model.tokens import Classifier, NextToken, build_classifier, build_next_token
 from model.train import Fitted
 
@@ -104,7 +106,7 @@ def few() -> Corpus:
     return corpus(150)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.integers(10, 80), min_size=2, max_size=5), st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 99))
 def test_each_part_has_the_labels_in_the_same_shares(counts: list[int], share: float, seed: int) -> None:
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -116,7 +118,7 @@ def test_each_part_has_the_labels_in_the_same_shares(counts: list[int], share: f
         assert np.abs(np.bincount(y[part], minlength=len(counts)) - share * np.array(counts)).max() < 2
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.integers(0, 30), min_size=60, max_size=200), st.integers(0, 99))
 def test_a_group_stays_together(numbers: list[int], seed: int) -> None:
     numbers += range(31)
@@ -459,24 +461,27 @@ CLASSIFIERS: list[tuple[int, dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="session", params=CLASSIFIERS, ids=lambda given: f"{given[1]['select']}-{given[0]}")
-def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def classifier(request: pytest.FixtureRequest, shared: Shared) -> Exported:
     """One for each selection and number of labels; one of them takes its tokens one-hot."""
     labels, more = request.param
     config = ClassifyConfig(hidden=16, **{"embedding": 8} | more)
     card = classifier_card(names(labels), WORDS, TOKENS, config, "classifier")
-    model = build_classifier(card)
+    model = build_classifier(card).eval()
     wide(model)
-    return Exported(model, card, save(model, card, tmp_path_factory.mktemp("classifier"), texts(64, 12)))
+    name = f"classifier-{more['select']}-{labels}"
+    made = shared.made(name, lambda folder: save(model, card, folder, texts(64, 12)))
+    return Exported(model, card, made / MODEL_FILE)
 
 
 @pytest.fixture(scope="session")
-def continuer(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def continuer(shared: Shared) -> Exported:
     config = NextTokenConfig(hidden=16, embedding=8, layers=2)
     card = next_token_card({"tokeniser": "char"}, TOKENS, config, "continuer")
-    model = build_next_token(card)
+    model = build_next_token(card).eval()
     wide(model)
     given = begun(64, 12, 16)
-    return Exported(model, card, save(model, card, tmp_path_factory.mktemp("continuer"), given))
+    made = shared.made("continuer", lambda folder: save(model, card, folder, given))
+    return Exported(model, card, made / MODEL_FILE)
 
 
 def begun(rows: int, steps: int, hidden: int) -> dict[str, npt.NDArray[Any]]:

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import sqlite3
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
+from waiting import until
 
 from pipeline import checkpoint, codec
 from pipeline.checkpoint import Recovered
@@ -43,9 +44,7 @@ class Group:
         """Join, take over partition 0 and replay."""
         self.writer: Writer = self.log.writer(self.group)
         self.member: Member = self.log.join(self.group, self.topic)
-        deadline = time.monotonic() + 20
-        while 0 not in self.member.poll(0.5, 100).assigned:
-            assert time.monotonic() < deadline
+        until(lambda: 0 in self.member.poll(0.5, 100).assigned)
         committed, store = self.member.committed(0), WindowStore(self.config)
         recovered = checkpoint.recover(self.log, self.topic, self.state_topic, 0, committed, store)
         self.store, self.position = store, recovered.position or 0
@@ -65,10 +64,11 @@ class Group:
         """Take up to `count` records, as far as there are any, into the windows."""
         wanted = min(count, self.log.bounds(self.topic)[0].end - self.position)
         taken: list[Record] = []
-        deadline = time.monotonic() + 20
-        while len(taken) < wanted:
-            assert time.monotonic() < deadline
+
+        def take() -> None:
             taken.extend(self.member.poll(0.5, wanted - len(taken)).records.get(0, ()))
+
+        until(lambda: len(taken) >= wanted, meanwhile=take)
         self.position += len(taken)
         return self._push(taken)
 
@@ -237,7 +237,7 @@ ACTIONS = st.lists(st.tuples(st.integers(1, 30), st.sampled_from(["commit", "pas
 @given(
     EVENTS, ACTIONS, st.sampled_from([CONFIG, WindowConfig(seq_len=3), WindowConfig(seq_len=9, freq="2m", max_gap=1)])
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_recovery_gives_the_windows_at_the_last_commit(
     local: EventLog, legs: list[tuple[str, int, int]], actions: list[tuple[int, str]], config: WindowConfig
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
+from waiting import PATIENCE_S, until
 
 from pipeline.connect import connect
 from pipeline.kafka import client as kafka_client
@@ -31,9 +32,12 @@ from pipeline.log import (
     UnknownTopic,
     Writer,
 )
+from pipeline.settings import KafkaSettings
 
 Fresh = Callable[[str], str]
 START = 1_700_000_000_000
+LONG_SESSIONS = KafkaSettings(session_s=2 * PATIENCE_S)
+"""With these a member that did not leave by itself keeps its partitions for longer than any test waits."""
 
 
 @pytest.fixture
@@ -66,22 +70,22 @@ def read(log: EventLog, topic: str, partition: int = 0, start: int = 0, stop: in
     return [record for batch in log.read(topic, partition, start, end) for record in batch]
 
 
-def polled(member: Member, count: int, seconds: float = 20) -> dict[int, list[Record]]:
-    """The next `count` records, by partition; fewer if they don't come in time."""
+def polled(member: Member, count: int) -> dict[int, list[Record]]:
+    """The next `count` records, by partition."""
     found: dict[int, list[Record]] = {}
-    deadline = time.monotonic() + seconds
-    while sum(map(len, found.values())) < count and time.monotonic() < deadline:
+
+    def poll() -> None:
         for partition, records in member.poll(0.5, 100).records.items():
             found.setdefault(partition, []).extend(records)
+
+    until(lambda: sum(map(len, found.values())) >= count, meanwhile=poll)
     return found
 
 
 def assigned(member: Member, count: int = 1) -> set[int]:
     """Poll until `count` partitions have been assigned."""
     found: set[int] = set()
-    deadline = time.monotonic() + 20
-    while len(found) < count and time.monotonic() < deadline:
-        found |= set(member.poll(0.5, 100).assigned)
+    until(lambda: len(found) >= count, meanwhile=lambda: found.update(member.poll(0.5, 100).assigned))
     return found
 
 
@@ -281,9 +285,7 @@ def test_new_records_arrive_soon(log: EventLog, topic: str, fresh: Fresh) -> Non
     member = started(log, fresh("group"), topic)
     member.poll(0, 10)
     threading.Timer(0.2, write, (log, topic, 1, [7])).start()
-    began = time.monotonic()
-    assert numbers(polled(member, 1)[1]) == [7]
-    assert time.monotonic() - began < 3
+    assert numbers(member.poll(PATIENCE_S, 10).records[1]) == [7], "a poll waits no longer than for a record"
 
 
 def test_how_much_lies_beyond_a_members_position(log: EventLog, topic: str, fresh: Fresh) -> None:
@@ -308,10 +310,7 @@ def test_what_nobody_will_ever_read_is_not_behind(log: EventLog, topic: str, fre
             writer.flush()
             end()
     assert len(polled(member, 1)[0]) == 1
-    deadline = time.monotonic() + 20
-    while any(member.behind().values()):
-        assert time.monotonic() < deadline
-        member.poll(0.1, 100)
+    until(lambda: not any(member.behind().values()), meanwhile=lambda: member.poll(0.1, 100))
 
 
 def test_a_transaction_is_whole(log: EventLog, topic: str, fresh: Fresh) -> None:
@@ -394,24 +393,18 @@ class Polling(threading.Thread):
         self.join()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        threading.Event().wait(0.01)
-    return met
-
-
-def test_partitions_go_to_the_next_member(log: EventLog, log_address: str, topic: str, fresh: Fresh) -> None:
+def test_partitions_go_to_the_next_member(log_address: str, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
-    first = Polling(log.join(group, topic))
-    assert eventually(lambda: first.owned == {0, 1})
-    second = Polling(log.join(group, topic))
-    if not log_address.startswith("sqlite:"):  # Kafka shares; in the embedded log the first one keeps what it has
-        assert eventually(lambda: len(first.owned) == len(second.owned) == 1)
-        assert first.owned | second.owned == {0, 1}
-    first.stop()
-    assert eventually(lambda: second.owned == {0, 1}, seconds=5)
-    second.stop()
+    with contextlib.closing(connect(log_address, LONG_SESSIONS)) as log:
+        first = Polling(log.join(group, topic))
+        until(lambda: first.owned == {0, 1})
+        second = Polling(log.join(group, topic))
+        if not log_address.startswith("sqlite:"):  # Kafka shares; in the embedded log the first one keeps what it has
+            until(lambda: len(first.owned) == len(second.owned) == 1)
+            assert first.owned | second.owned == {0, 1}
+        first.stop()
+        until(lambda: second.owned == {0, 1})
+        second.stop()
 
 
 def test_the_bystander_cannot_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
@@ -481,15 +474,13 @@ def test_a_record_that_cannot_be_written(log: EventLog, log_address: str, topic:
 
 
 def test_everything_opened_is_closed(log_address: str, fresh: Fresh) -> None:
-    log = connect(log_address)
+    log = connect(log_address, LONG_SESSIONS)
     topic, group = _made(log, fresh("orders")), fresh("group")
     assert assigned(log.join(group, topic)) == {0}
     log.writer(fresh("writer"))
     log.close()
     with contextlib.closing(connect(log_address)) as other:
-        began = time.monotonic()
         assert assigned(other.join(group, topic)) == {0}
-        assert time.monotonic() - began < 5
 
 
 def test_header_keys_that_are_no_text(kafka_bootstrap: str, fresh: Fresh) -> None:
@@ -607,10 +598,8 @@ def test_bad_addresses(address: str) -> None:
 
 
 def test_nothing_answers() -> None:
-    began = time.monotonic()
     with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1\b.*refused"):
         connect("127.0.0.1:1,127.0.0.1:2")
-    assert time.monotonic() - began < 3
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ import base64
 import contextlib
 import datetime
 import gc
+import json
 import logging
 import os
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from sharing import Shared, kill_process, start_process
+from waiting import until
 
 from pipeline.connect import connect
 from pipeline.log import Commit, EventLog, LogError, LogUnavailable, Member, NotPermitted, Record
@@ -131,12 +133,32 @@ class Broker:
         )
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+@pytest.fixture(scope="session")
+def broker(shared: Shared) -> Iterator[Broker]:
     home = os.environ.get("KAFKA_HOME")
     if not home:
         pytest.skip("KAFKA_HOME is not set: this needs Apache Kafka and a Java to run it")
-    folder = tmp_path_factory.mktemp("secure")
+    with shared.server("secure", lambda folder: start(folder, home), kill_process) as (ports, folder):
+        yield Broker(folder, json.loads(ports))
+
+
+def start(folder: Path, home: str) -> str:
+    """Format and start a broker; its ports by listener, as JSON."""
+    write_certificates(folder)
+    ports = dict(zip((*LISTENERS, "CONTROLLER"), free_ports(len(LISTENERS) + 1), strict=True))
+    (folder / "server.properties").write_text(properties(folder, ports))
+    log4j = f"-Dlog4j2.configurationFile={home}/bin/log4j2.properties"
+    java = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/libs/*", log4j]
+    format_it = ["kafka.tools.StorageTool", "format", "-t", "dGlkZWNhc3QtdGVzdHMtMQ", "-c", "server.properties"]
+    for mechanism in MECHANISMS[1:]:
+        format_it += ["--add-scram", f"{mechanism}=[name=alice,password={PASSWORD}]"]
+    subprocess.run([*java, *format_it], cwd=folder, check=True, capture_output=True)
+    process = start_process(folder, [*java, "kafka.Kafka", "server.properties"])
+    until(lambda: is_open(ports["PLAINTEXT"]), process)
+    return json.dumps(ports)
+
+
+def write_certificates(folder: Path) -> None:
     for name, signer, password in (
         ("ca", None, None),
         ("other", None, None),
@@ -147,24 +169,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         certificate(folder, name, signer, password)
     with (folder / "broker.pem").open("a") as keystore:
         keystore.write((folder / "broker.key").read_text())
-    ports = dict(zip((*LISTENERS, "CONTROLLER"), free_ports(len(LISTENERS) + 1), strict=True))
-    (folder / "server.properties").write_text(properties(folder, ports))
-    log4j = f"-Dlog4j2.configurationFile={home}/bin/log4j2.properties"
-    java = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/libs/*", log4j]
-    format_it = ["kafka.tools.StorageTool", "format", "-t", "dGlkZWNhc3QtdGVzdHMtMQ", "-c", "server.properties"]
-    for mechanism in MECHANISMS[1:]:
-        format_it += ["--add-scram", f"{mechanism}=[name=alice,password={PASSWORD}]"]
-    subprocess.run([*java, *format_it], cwd=folder, check=True, capture_output=True)
-    with (folder / "log").open("w") as output:
-        process = subprocess.Popen(
-            [*java, "kafka.Kafka", "server.properties"], cwd=folder, stdout=output, stderr=output
-        )
-    try:
-        wait_until_open(ports["PLAINTEXT"], process, folder / "log")
-        yield Broker(folder, ports)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def properties(folder: Path, ports: dict[str, int]) -> str:
@@ -183,13 +187,11 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def wait_until_open(port: int, process: "subprocess.Popen[bytes]", output: Path) -> None:
-    while True:
-        assert process.poll() is None, output.read_text()
-        with contextlib.suppress(OSError):
-            return socket.create_connection(("localhost", port)).close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.1)
+def is_open(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("localhost", port)).close()
+        return True
+    return False
 
 
 @pytest.fixture
@@ -222,14 +224,16 @@ def values(batches: Iterable[Sequence[Record]]) -> list[bytes | None]:
 
 
 def polled(member: Member, count: int) -> list[Sequence[Record]]:
-    """The batches with the first `count` records, from the beginning; fewer if they don't come in time."""
+    """The batches with the first `count` records, from the beginning."""
     batches: list[Sequence[Record]] = []
-    deadline = time.monotonic() + 20
-    while sum(map(len, batches)) < count and time.monotonic() < deadline:
-        poll = member.poll(0.5, 100)
-        for partition in poll.assigned:
+
+    def poll() -> None:
+        found = member.poll(0.5, 100)
+        for partition in found.assigned:
             member.seek(partition, 0)
-        batches += poll.records.values()
+        batches.extend(found.records.values())
+
+    until(lambda: sum(map(len, batches)) >= count, meanwhile=poll)
     return batches
 
 
@@ -287,6 +291,7 @@ def test_one_of_several_servers_is_enough(broker: Broker) -> None:
     gc.collect()
 
 
+@pytest.mark.slow
 def test_a_broker_that_names_itself_otherwise(broker: Broker) -> None:
     log = connect(broker.at("ELSEWHERE"), broker.tls(request_s=5))
     with contextlib.closing(log), pytest.raises(NotPermitted, match=r"not valid for '127\.0\.0\.1'"):
@@ -368,11 +373,13 @@ def write(log: EventLog, topic: str) -> None:
 
 
 def until_allowed(log: EventLog, topic: str) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+    def allowed() -> bool:
         with contextlib.suppress(NotPermitted):
             log.partitions(topic)
-            return
+            return True
+        return False
+
+    until(allowed)
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from pipeline.connect import connect
 from pipeline.events import Decoder, Event
@@ -237,7 +238,7 @@ measurements = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(rows=measurements)
 def test_a_frame_written_and_read_back_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, float]]
@@ -329,7 +330,6 @@ def test_publish_at_a_speed_takes_the_events_time(tmp_path: Path) -> None:
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         begin = time.time()
         publish(recent(4, 1000), log, "in", partitions=1, speed=20)
-        assert 0.15 <= time.time() - begin < 5
         written = [record.timestamp for records in log.read("in", 0, 0, 4) for record in records]
         assert written[-1] - 1000 * begin >= 149
         with pytest.raises(ValueError, match="speed must be above 0"):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import examples
 
 from pipeline.events import Event, InvalidEvent
 from pipeline.grid import Aggregate
@@ -165,7 +166,7 @@ def test_a_stream_gives_the_windows_of_a_batch(
 
 
 @given(st.data(), configs())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config: WindowConfig) -> None:
     parts = [data.draw(streams(config)) for _ in range(2)]
     renamed = [
@@ -179,7 +180,7 @@ def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config
 
 
 @given(st.data(), configs())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowConfig) -> None:
     events = data.draw(streams(config))
     idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.patience + steps * length(config.freq)))
@@ -193,7 +194,7 @@ def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowC
 
 
 @given(st.data(), configs())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_rows_of_a_batch_lie_as_promised(data: st.DataObject, config: WindowConfig) -> None:
     windows = batch(data.draw(streams(config)), config)
     follows = np.diff(windows.run) == 0

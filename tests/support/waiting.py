@@ -1,4 +1,4 @@
-"""How tests of whole services wait for what a service does, and end it."""
+"""How tests wait for what a service does, and end it: by conditions, with a patience that only a failure uses up."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ PATIENCE_S = 180
 
 
 def until(
-    condition: Callable[[], bool], *services: "subprocess.Popen[str]", meanwhile: Callable[[], None] = lambda: None
+    condition: Callable[[], bool], *services: "subprocess.Popen[Any]", meanwhile: Callable[[], object] = lambda: None
 ) -> None:
     """Wait for a condition, as long as the services live, and do something again and again meanwhile."""
     deadline = time.monotonic() + PATIENCE_S
@@ -23,12 +23,18 @@ def until(
         time.sleep(0.02)
 
 
+def ended(service: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """The code that a service ends with by itself, and what it wrote to stdout and stderr."""
+    out, err = service.communicate(timeout=PATIENCE_S)
+    return service.returncode, out, err
+
+
 def stop(service: "subprocess.Popen[str]") -> dict[str, Any]:
     """SIGTERM a service once it has said what it does, as it listens from then on; the JSON object it ends with."""
     assert service.stderr
     next((line for line in service.stderr if " -> " in line), None)
     service.terminate()
-    out, err = service.communicate(timeout=PATIENCE_S)
-    assert service.returncode == 0, err
+    code, out, err = ended(service)
+    assert code == 0, err
     summary: dict[str, Any] = json.loads(out.splitlines()[-1])
     return summary
