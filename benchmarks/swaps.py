@@ -25,7 +25,8 @@ from model.lstm import build
 from model.registry import Registry
 from model.spec import Card, InputSpec, OutputSpec, Setting
 from pipeline.connect import connect
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
+from tidecast.errors import UnknownTopic
 
 MINUTE, START, SERIES, TOPIC = 60_000, 1_700_000_040_000, 100, "events"
 
@@ -74,7 +75,7 @@ def swapped(folder: Path, swaps: int) -> dict[str, float]:
         model(folder / "run" / "model.onnx")
         registry.record("m", folder / "run", params={}, history=[], metrics={}, tags={})
     versions = [registry.resolve(f"m/{number}") for number in (1, 2)]
-    command = [sys.executable, "-m", "deploy.cli", "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
+    command = [sys.executable, "-P", "-m", "tidecast", "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
     command += ["--bootstrap", bootstrap, "--tracking-uri", uri, "--follow", "200ms", "--device", "cpu"]
     with contextlib.closing(connect(bootstrap)) as log:
         log.create_topic(TOPIC, 1)

@@ -1,6 +1,7 @@
 """`tidecast explain`: a forecast made again, from the log and the registry, and shown with the window it is from."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, ConfigError, window_config
+from deploy.config import HOME, window_config
 from deploy.console import say
 from deploy.messages import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, Forecast, encode_forecasts
 from deploy.predictor import fetch
@@ -20,6 +21,7 @@ from model.spec import Card
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.log import EventLog, Record
 from pipeline.windows import Windows, WindowStore
+from tidecast.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def explained(
     Raises ConfigError where there is no such forecast, or what it was made of is gone.
     """
     record = _record(log, topic, partition, offset)
-    facts = {name: (content or b"").decode() for name, content in record.headers}
+    facts = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
     if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in facts]:
         raise ConfigError(
             f"{topic}/{partition} at {offset} has no header {missing[0]}: it is no forecast of a service's"
@@ -59,8 +61,7 @@ def explained(
         raise ConfigError(f"{predictor.label}: its file is not the one that made this: its sha256 is another")
     if not isinstance(predictor.card, Card):
         raise ConfigError(f"{predictor.label} makes no forecasts")
-    source, _, number = facts[INPUT].rpartition("/")
-    window = _window(log, source, int(number), facts[OFFSETS], forecast, predictor.card, lateness)
+    window = _window(log, facts, forecast, predictor.card, lateness)
     (again,) = encode_forecasts(window, predictor.predict(window), predictor.card, facts[VERSION])
     return Explained(record, forecast, facts, window, again)
 
@@ -72,11 +73,9 @@ def _record(log: EventLog, topic: str, partition: int, offset: int) -> Record:
     raise ConfigError(f"{topic}/{partition} has no record at {offset}")
 
 
-def _window(
-    log: EventLog, topic: str, partition: int, offsets: str, forecast: Forecast, card: Card, lateness: int | None
-) -> Windows:
+def _window(log: EventLog, facts: Mapping[str, str], forecast: Forecast, card: Card, lateness: int | None) -> Windows:
     """The window that a forecast was made of, built again from the records between two offsets."""
-    first, last = map(int, offsets.split("-"))
+    topic, partition, first, last = _origin(facts[INPUT], facts[OFFSETS])
     store = WindowStore(window_config(card.input, lateness), short=forecast.source == "naive")
     decode = Decoder(card.input.features).decode
     for record in _between(log, topic, partition, first, last):
@@ -97,6 +96,14 @@ def _window(
             f"{topic}/{partition} does not hold, from {first} to {last}, the window of {forecast.series!r} any more"
         )
     return windows.part(found[0], found[0] + 1)
+
+
+def _origin(source: str, offsets: str) -> tuple[str, int, int, int]:
+    """The topic and partition that a forecast's headers name, and the first and last offset. Raises ConfigError."""
+    parsed = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{source} {offsets}")
+    if parsed is None:
+        raise ConfigError(f"its headers {INPUT} {source!r} and {OFFSETS} {offsets!r} are no service's")
+    return parsed[1], int(parsed[2]), int(parsed[3]), int(parsed[4])
 
 
 def _between(log: EventLog, topic: str, partition: int, first: int, last: int) -> Iterator[Record]:

@@ -33,6 +33,7 @@ from pipeline.history import History, before, from_frame, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns, measurements
 from pipeline.tables import Table
+from tidecast.errors import ConfigError, DataError
 
 NAMES = ("unique_id", "ds", "y")
 """What the columns of a frame are called: its series, their times, the values."""
@@ -108,7 +109,7 @@ class Forecaster:
         if future is not None:
             told = _known_ahead(future, self.job, "future")
             if told is None:
-                raise ValueError("future: the forecaster was made with no `known` features")
+                raise ConfigError("future: the forecaster was made with no `known` features")
             _refuse_contradictions(told)
             known = told if known is None else pl.concat([told, known])
         return _as_given(self.ahead(history, known), self._given if frame is None else frame)
@@ -127,12 +128,12 @@ class Forecaster:
         that do not lie in the frame.
         """
         if not isinstance(n_windows, int) or n_windows < 1 or (step_size is not None and step_size < 1):
-            raise ValueError(f"n_windows, step_size: {n_windows} and {step_size} are not numbers from 1 on")
+            raise ConfigError(f"n_windows, step_size: {n_windows} and {step_size} are not numbers from 1 on")
         history, horizon = _history(frame, self.job), self.job.horizon or 1
         times = np.unique(history.frame["ts"].to_numpy())
         back = horizon + (step_size or horizon) * np.arange(n_windows)[::-1]
         if back.max() >= len(times):
-            raise ValueError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
+            raise ConfigError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
         cutoffs = times[len(times) - 1 - back]
         known = times[times <= cutoffs[0]]
         validated = held_out(len(known), self.job.config.validation, horizon)
@@ -180,7 +181,7 @@ class Forecaster:
         if needed and lacking.any():
             place, step = np.argwhere(lacking)[0]
             series, moment = data.names[data.series[ends[place]]], minute(int(times[place, step]))
-            raise ValueError(
+            raise DataError(
                 f"known: {', '.join(spec.known)} of {series!r} must be told for {self.horizon} steps of {spec.freq} "
                 f"ahead, and {moment} has nothing"
             )
@@ -217,7 +218,7 @@ class Forecaster:
         if full.any():
             values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])
         if len(wrong := np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))):
-            raise ValueError(
+            raise DataError(
                 f"the forecast of {data.names[data.series[ends[wrong[0]]]]!r} is not finite: its values are too large"
             )
         return values, full
@@ -233,7 +234,7 @@ def _known_ahead(frame: Any, job: TrainJob, name: str = "frame") -> pl.DataFrame
 
 
 def known_ahead(table: Table, columns: Columns, job: TrainJob, stem: str = "value") -> pl.DataFrame:
-    """What a table tells of the features that are known ahead: series, ts and a column for each. Raises SourceError."""
+    """What a table tells of the features that are known ahead: series, ts and a column for each. Raises DataError."""
     return measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame
 
 
@@ -242,12 +243,12 @@ def _refuse_contradictions(told: pl.DataFrame) -> None:
     twice = told.unique().filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")
     if len(twice):
         moment = minute(twice["ts"][0])
-        raise ValueError(f"future: {twice['series'][0]!r} has different values at {moment}")
+        raise DataError(f"future: {twice['series'][0]!r} has different values at {moment}")
 
 
 def _as_table(frame: Any, name: str = "frame") -> Table:
     if not hasattr(frame, "columns") or isinstance(frame, pl.LazyFrame):
-        raise ValueError(f"{name}: {type(frame).__name__} is no frame of polars or pandas")
+        raise DataError(f"{name}: {type(frame).__name__} is no frame of polars or pandas")
     known = (frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)).with_columns(
         selectors.boolean().cast(pl.Int8)
     )

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, duration, feature_names, seconds
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, Device, duration, feature_names, seconds
 from deploy.texts import CHARACTERS, ClassifyJob, NextTokenJob, learn_labels, learn_text
 from deploy.training import TrainJob
 from deploy.training import learn as learn_series
@@ -16,6 +16,7 @@ from model.next_token import NextTokenConfig
 from pipeline.grid import Aggregate
 from pipeline.sources import Columns
 from pipeline.text import Vocabulary
+from tidecast.errors import ConfigError
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +106,7 @@ def source_columns(asked: Asked) -> Columns:
 
 
 def forecast_job(asked: Asked) -> TrainJob:
-    """A forecaster's training. Raises ValueError naming the field that is wrong."""
+    """A forecaster's training. Raises ConfigError naming the field that is wrong."""
     return TrainJob(
         config=ForecastConfig(
             **asked.given("arch", "hidden", "epochs", "seed", "device", "bf16"), seconds=asked.budget

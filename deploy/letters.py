@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.config import ConfigError, open_log
+from deploy.config import open_log
 from deploy.console import say
 from pipeline.log import EventLog, Record
 from pipeline.tail import moment, safe
+from tidecast.errors import ConfigError
 
 OURS = "tidecast."
 """What the names of the headers begin with that tell about a letter; its record's own come before them."""

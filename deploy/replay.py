@@ -17,7 +17,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, ConfigError, Device, window_config
+from deploy.config import HOME, Device, window_config
 from deploy.console import minute, progress, say
 from deploy.contest import WindowRows, window_losses
 from deploy.predictor import CHUNK, Predictor, fetch
@@ -30,6 +30,7 @@ from model.spec import Card
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.errors import ConfigError
 
 SEASONAL, LAST = "seasonal-naive", "last-value"
 POINTS = 120

@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
-from deploy.config import HOME, MODELS, ConfigError, window_config
+from deploy.config import HOME, MODELS, window_config
 from deploy.console import minute, say
 from deploy.contest import Losses, losses
 from deploy.predictor import load
@@ -29,20 +29,17 @@ from model.forecasting import Warm, fit
 from model.lstm import build
 from model.naive import Rows
 from model.plot import plot_verdict
-from model.registry import CHALLENGER, JOB, PROMOTED, Overtaken, Registry, Version
+from model.registry import CHALLENGER, JOB, PROMOTED, Registry, Version
 from model.spec import Card, InputSpec, read_card
 from model.verdict import Verdict, judge, needed
 from pipeline import failpoint
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.errors import ConfigError, PromotionConflict, RetrainingBusy
 
 JUDGED = 3
 """Where there is more, so many times as long a time is judged on as a verdict needs at least."""
-
-
-class Busy(Exception):
-    """Another retraining of the same model is at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +55,8 @@ class RetrainJob:
 def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
     """Train a challenger, judge it, register it with its verdict, and promote it if that says so; what came of it.
 
-    A name without a champion gets its first. Raises Busy if another retraining of the name is at work here, ValueError
-    for a history that is too short, RegistryError.
+    A name without a champion gets its first. Raises RetrainingBusy if another retraining of the name is at work here,
+    DataError for a history that is too short, RegistryError.
     """
     lock = HOME / "locks" / f"{job.train.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +64,7 @@ def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, 
         with FileLock(lock, timeout=0):
             return _retrained(history, job, registry)
     except Timeout:
-        raise Busy(f"{job.train.name}: another retraining is at work; it holds {lock}") from None
+        raise RetrainingBusy(f"{job.train.name}: another retraining is at work; it holds {lock}") from None
 
 
 def learn(
@@ -156,7 +153,7 @@ def _settled(registry: Registry, made: Version, decision: str, why: str, verdict
     if decision == "promote":
         try:
             registry.promote(made, instead_of=made.tags["against"].rpartition("/")[2])
-        except Overtaken as error:
+        except PromotionConflict as error:
             decision, why = "overtaken", str(error)
     return _told(made, decision, why, verdict)
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from threading import Event as Flag
 from typing import NamedTuple
 
-from deploy.config import ConfigError, ServeConfig
+from deploy.config import ServeConfig
 from deploy.follow import Follower
 from deploy.messages import INPUT, OFFSETS, dead_letter
 from deploy.predictor import Predictor
@@ -34,10 +34,11 @@ from deploy.shadow import Shadow
 from deploy.tasks import Answerable, Task, Windower, task_of
 from deploy.watchdog import Standstill, Watchdog
 from pipeline import checkpoint, failpoint
-from pipeline.codec import PartitionRecord, StateMismatch, encode_metadata
+from pipeline.codec import PartitionRecord, encode_metadata
 from pipeline.events import InvalidEvent
 from pipeline.grid import Counts
-from pipeline.log import Commit, EventLog, NotPermitted, Poll, Record
+from pipeline.log import Commit, EventLog, Poll, Record
+from tidecast.errors import ConfigError, NotAuthorized, StateMismatch
 
 LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
 POLL_S = 0.2
@@ -160,7 +161,7 @@ class Service:
 
     def _make_topics(self) -> None:
         config = self._config
-        with suppress(NotPermitted):  # to read a topic's settings is a right of its own
+        with suppress(NotAuthorized):  # to read a topic's settings is a right of its own
             if self._log.policy(config.topic).compacted:
                 raise ConfigError(f"{config.topic} is compacted: events vanish from it, so windows would have holes")
         others = (config.dead_letters, config.late_topic, config.shadow_topic, config.state_topic)

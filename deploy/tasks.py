@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from deploy.config import ConfigError, ServeConfig, vocabulary, window_config
+from deploy.config import ServeConfig, vocabulary, window_config
 from deploy.messages import encode_forecasts, encode_labels
 from deploy.predictor import Outputs, Predictor, Ready
 from model.spec import Card, ClassifierCard
@@ -14,6 +14,7 @@ from pipeline.grid import Counts, Ints
 from pipeline.log import Record
 from pipeline.text import TextDecoder, TextWindower
 from pipeline.windows import WindowStore
+from tidecast.errors import ConfigError
 
 
 class Answerable(Ready, Protocol):

@@ -65,7 +65,7 @@ class NextTokenJob:
 def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Trained:
     """Fit a classifier to labelled texts, judge it on texts it has not seen, and register it.
 
-    Raises ValueError for too few texts or an impossible setting, naming it; RegistryError.
+    Raises DataError for too few texts, ConfigError naming an impossible setting; RegistryError.
     """
     champion(registry, job.name)
     labels = sorted(set(corpus.labels))
@@ -133,7 +133,7 @@ def _classifier(
 def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> Trained:
     """Fit a model to a text, judge it on the text's end, and register it.
 
-    Raises ValueError for too short a text or an impossible setting, naming it; RegistryError.
+    Raises DataError for too short a text, ConfigError naming an impossible setting; RegistryError.
     """
     champion(registry, job.name)
     cut = round(len(text) * (1 - job.share))

@@ -13,7 +13,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.config import ConfigError, log_address, read_settings, window_config
+from deploy.config import log_address, read_settings, window_config
 from deploy.console import say
 from deploy.learn import Asked, classify_job, forecast_job, next_token_job, source_columns, text_file
 from deploy.predictor import load
@@ -31,6 +31,7 @@ from model.trace import Trace, trace
 from pipeline.corpus import read_corpus
 from pipeline.history import windows
 from pipeline.tables import read_text
+from tidecast.errors import ConfigError
 
 ROWS = 4
 """How many rows of the data a settings file's batch has."""
@@ -87,7 +88,7 @@ def _from_folder(folder: Path) -> tuple[nn.Module, AnyCard, dict[str, Tensor]]:
 
 
 def network(card: AnyCard) -> nn.Module:
-    """The network that a card describes, with fresh weights. Raises ValueError for a model that is not ours."""
+    """The network that a card describes, with fresh weights. Raises ConfigError for a model that is not ours."""
     if isinstance(card, ClassifierCard):
         return build_classifier(card)
     if isinstance(card, NextTokenCard):

@@ -19,6 +19,7 @@ from model.scores import Yardstick
 from model.series import WindowData, Windows
 from model.spec import Card, InputSpec, OutputSpec, Setting
 from model.train import Epoch, OnStep, TrainConfig, kept, repeatable
+from tidecast.errors import TrainingConfigError
 
 BLEND = "blend"
 """The arch of a model that is the mean of several networks."""
@@ -52,13 +53,13 @@ class ForecastConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         if self.arch not in (BLEND, *ARCHITECTURES):
-            raise ValueError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
+            raise TrainingConfigError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
         if not self.epoch_windows > 0:
-            raise ValueError(f"epoch_windows: {self.epoch_windows} is not positive")
+            raise TrainingConfigError(f"epoch_windows: {self.epoch_windows} is not positive")
         if self.location not in LOCATIONS:
-            raise ValueError(f"location: {self.location!r} is none of {LOCATIONS}")
+            raise TrainingConfigError(f"location: {self.location!r} is none of {LOCATIONS}")
         if not 0 < self.validation < 1:
-            raise ValueError(f"validation: {self.validation} is not in (0, 1)")
+            raise TrainingConfigError(f"validation: {self.validation} is not in (0, 1)")
 
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
         """The hyperparameters that `model.lstm.member` takes, of the one network that is no blend."""
@@ -142,8 +143,8 @@ def fit(
 
     `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left. `warm`
     is a model whose weights networks of the same settings begin with.
-    On the CPU the same seed and number of threads give the same weights. Raises ValueError naming the field that is
-    wrong, or saying how many events are needed where there are too few windows.
+    On the CPU the same seed and number of threads give the same weights. Raises ConfigError naming the field that is
+    wrong, DataError saying how many events are needed where there are too few windows.
     """
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
     learnt = data.step[data.ts < parts.cuts.validation]

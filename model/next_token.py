@@ -17,6 +17,7 @@ from model.shapes import IGNORED, Batch
 from model.spec import NextTokenCard, Setting
 from model.tokens import NextToken, build_next_token
 from model.train import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
+from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
 READ = 3_500_000
@@ -44,9 +45,9 @@ class NextTokenConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         if self.steps < 1:
-            raise ValueError(f"steps: {self.steps} is not positive")
+            raise TrainingConfigError(f"steps: {self.steps} is not positive")
         if self.embedding < 0:
-            raise ValueError(f"embedding: {self.embedding} is negative")
+            raise TrainingConfigError(f"embedding: {self.embedding} is negative")
 
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.tokens` takes."""
@@ -70,7 +71,7 @@ def fit_next_token(
 ) -> Fitted[NextToken, NextTokenCard]:
     """Trains a model to continue the tokens `train` (T,), and keeps the weights that were best on `validation` (T',).
 
-    Raises ValueError where a text is too short for the streams it is read in.
+    Raises DataError where a text is too short for the streams it is read in.
     """
     card = next_token_card(vocabulary, tokens, config, name)
     config = replace(config, epochs=config.epochs or passes(READ, len(train), most=4))
@@ -88,7 +89,7 @@ class _Streams:
     def __init__(self, train: Ints, validation: Ints, streams: int, steps: int, device: torch.device) -> None:
         for part, text in (("training", train), ("validation", validation)):
             if len(text) <= streams:
-                raise ValueError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
+                raise DataError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
         self._train, self._validation = (_side_by_side(text, streams, device) for text in (train, validation))
         self._length = steps
         self.steps = -(-self._train[0].shape[1] // steps)

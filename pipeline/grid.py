@@ -7,6 +7,8 @@ from typing import Literal, Self, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tidecast.errors import ConfigError
+
 MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 MONTHS = {"mo": 1, "y": 12}
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
@@ -39,10 +41,10 @@ class Grid:
 
     @classmethod
     def parse(cls, freq: str, bucket: bool = False) -> Self:
-        """The grid of a freq such as 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y. Raises ValueError."""
+        """The grid of a freq such as 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y. Raises ConfigError."""
         parsed = FREQ.fullmatch(freq)
         if parsed is None:
-            raise ValueError(f"freq: {freq!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
+            raise ConfigError(f"freq: {freq!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
         count, unit = int(parsed[1]), parsed[2]
         return cls(count * MILLISECONDS.get(unit, 0), count * MONTHS.get(unit, 0), bucket)
 
@@ -95,17 +97,17 @@ class WindowConfig:
 
     def __post_init__(self) -> None:
         if self.seq_len < 2:
-            raise ValueError(f"seq_len: {self.seq_len} is less than 2")
+            raise ConfigError(f"seq_len: {self.seq_len} is less than 2")
         if not self.features or len(set(self.features)) < len(self.features):
-            raise ValueError(f"features: {self.features} must be one or more different names")
+            raise ConfigError(f"features: {self.features} must be one or more different names")
         if self.max_gap < 0:
-            raise ValueError(f"max_gap: {self.max_gap} is negative")
+            raise ConfigError(f"max_gap: {self.max_gap} is negative")
         if self.lateness < 0:
-            raise ValueError(f"lateness: {self.lateness} is negative")
+            raise ConfigError(f"lateness: {self.lateness} is negative")
         if self.aggregate is not None and self.aggregate not in get_args(Aggregate):
-            raise ValueError(f"aggregate: {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
+            raise ConfigError(f"aggregate: {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
         if self.aggregate is not None and self.freq is None:
-            raise ValueError("aggregate: needs a freq, the steps that events are put together in")
+            raise ConfigError("aggregate: needs a freq, the steps that events are put together in")
         if self.freq is not None:
             Grid.parse(self.freq)
 
@@ -127,10 +129,10 @@ class WindowConfig:
 
 
 def parse_duration(text: str) -> int:
-    """Milliseconds of a duration such as 250ms, 90s, 5m, 12h or 7d; 0 is one too. Raises ValueError."""
+    """Milliseconds of a duration such as 250ms, 90s, 5m, 12h or 7d; 0 is one too. Raises ConfigError."""
     parsed = FREQ.fullmatch(text)
     if text != "0" and (parsed is None or parsed[2] in MONTHS):
-        raise ValueError(f"{text!r} is no duration such as 250ms, 90s, 5m, 12h or 7d")
+        raise ConfigError(f"{text!r} is no duration such as 250ms, 90s, 5m, 12h or 7d")
     return 0 if parsed is None else int(parsed[1]) * MILLISECONDS[parsed[2]]
 
 

@@ -18,9 +18,10 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 
-from deploy.cli import main
 from model.registry import Registry
-from pipeline.log import EventLog, Record, UnknownTopic
+from pipeline.log import EventLog, Record
+from tidecast.__main__ import main
+from tidecast.errors import UnknownTopic
 
 names = itertools.count()
 SERVING_PYTHON = os.environ.get("TIDECAST_SERVING_PYTHON", sys.executable)
@@ -148,7 +149,7 @@ def start_tidecast(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[s
 
         def start(*arguments: object, without: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
             python = SERVING_PYTHON if arguments[0] == "serve" else sys.executable
-            code = f"import sys; sys.modules.update(dict.fromkeys({without!r})); from deploy.cli import main; main()"
+            code = f"import sys; sys.modules.update(dict.fromkeys({without!r})); from tidecast.__main__ import main; main()"
             command = [python, "-c", code, *map(str, arguments)]
             process = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             stack.callback(process.communicate)

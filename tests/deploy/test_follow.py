@@ -21,8 +21,9 @@ from deploy.follow import Follower
 from deploy.predictor import Predictor, fetch
 from model.export import export
 from model.lstm import build
-from model.registry import Registry, RegistryUnavailable, Version
+from model.registry import Registry, Version
 from model.spec import Card, InputSpec, OutputSpec, read_card
+from tidecast.errors import RegistryUnavailable
 
 INPUTS, OUTPUTS = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
 

@@ -8,9 +8,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from deploy.config import ConfigError
 from deploy.forecaster import Forecaster
 from model.forecasting import ForecastConfig
+from tidecast.errors import ConfigError
 
 START = datetime(2024, 1, 1)
 QUICK = ForecastConfig(arch="segment", hidden=8, epochs=2)

@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deploy.config import ConfigError, moment
+from deploy.config import moment
 from deploy.predictor import load
 from deploy.replay import ReplayJob, alike
 from model.export import export
 from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
+from tidecast.errors import ConfigError
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 HOUR, START, STEPS, HORIZON = 3_600_000, 1_700_006_400_000, 240, 4

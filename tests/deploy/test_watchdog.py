@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from deploy.watchdog import Standstill
-from pipeline.log import LogUnavailable
+from tidecast.errors import LogUnavailable
 
 WATCHED = """
 import time

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from model.forecasting import Fitted, ForecastConfig, fit
 from model.series import WindowData
 from model.shapes import State
-from model.spec import ShapeError
+from tidecast.errors import ShapeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SCRIPTS = Path(seeds.__file__).parent

@@ -21,7 +21,8 @@ from model.spec import Card
 from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import read_topic, windows
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
+from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]

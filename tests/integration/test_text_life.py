@@ -20,7 +20,8 @@ from model.registry import Registry
 from model.spec import ClassifierCard
 from pipeline.connect import connect
 from pipeline.events import Event, encode
-from pipeline.log import EventLog, Record, UnknownTopic
+from pipeline.log import EventLog, Record
+from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
 Start = Callable[..., subprocess.Popen[str]]
@@ -49,7 +50,7 @@ def log(log_address: str) -> Iterator[EventLog]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry with a classifier called `spam`, trained through the command line."""
     folder = tmp_path_factory.mktemp("texts")
-    command = [sys.executable, "-m", "deploy.cli", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
+    command = [sys.executable, "-P", "-m", "tidecast", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
     command += ["--name", "spam", "--epochs", "6", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--json"]
     made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr

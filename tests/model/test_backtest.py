@@ -9,8 +9,8 @@ from model.backtest import Cuts, baselines, held_out, last_share, mse, naive_sco
 from model.naive import seasonal_lags, seasonal_naive
 from model.scores import Yardstick
 from model.series import WindowData
-from model.spec import ShapeError
 from pipeline.windows import WindowConfig, sliding_windows
+from tidecast.errors import ShapeError
 
 MakeData = Callable[..., WindowData]
 

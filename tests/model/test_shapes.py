@@ -6,7 +6,7 @@ import torch
 
 from model.series import WindowData, Windows
 from model.shapes import Batch, loss
-from model.spec import ShapeError
+from tidecast.errors import ShapeError
 
 MakeData = Callable[..., WindowData]
 
