@@ -9,7 +9,8 @@ from rich.table import Table
 
 from deploy.config import HOME
 from deploy.console import say
-from deploy.forecaster import Forecaster, known_ahead
+from deploy.forecaster import Forecaster
+from deploy.frames import known_ahead
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, of_table
 from model.plot import plot_ahead

@@ -149,7 +149,8 @@ def start_tidecast(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[s
 
         def start(*arguments: object, without: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
             python = SERVING_PYTHON if arguments[0] == "serve" else sys.executable
-            code = f"import sys; sys.modules.update(dict.fromkeys({without!r})); from tidecast.__main__ import main; main()"
+            code = f"import sys; sys.modules.update(dict.fromkeys({without!r})); from tidecast.__main__ import main"
+            code += "; main()"
             command = [python, "-c", code, *map(str, arguments)]
             process = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             stack.callback(process.communicate)

@@ -186,7 +186,9 @@ def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) ->
 
 def test_help_comes_before_anything_heavy_is_loaded() -> None:
     heavy = ("kafka", "matplotlib", "mlflow", "onnxruntime", "polars", "torch")
-    program = f"import sys; from deploy import cli; import tidecast; print([name for name in {heavy!r} if name in sys.modules])"
+    program = (
+        f"import sys, tidecast; from deploy import cli; print([name for name in {heavy!r} if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"[]\n"
 
 
