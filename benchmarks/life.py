@@ -242,7 +242,7 @@ class World:
 
     def command(self, command: str, *arguments: str) -> list[str]:
         """The same, to be started."""
-        return [sys.executable, "-m", "deploy.cli", command, *arguments, "--json"]
+        return [sys.executable, "-P", "-m", "tidecast", command, *arguments, "--json"]
 
     @property
     def env(self) -> dict[str, str]:

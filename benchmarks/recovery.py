@@ -55,8 +55,9 @@ def ready(log: EventLog, bootstrap: str, model: Path, series: int, end: signal.S
     send(log, topic, series, range(length))
     command = [
         sys.executable,
+        "-P",
         "-m",
-        "deploy.cli",
+        "tidecast",
         "serve",
         "--bootstrap",
         bootstrap,

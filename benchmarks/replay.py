@@ -48,7 +48,18 @@ def repeated(data: Path, points: int) -> pl.DataFrame:
 
 def ours(model: Path, archive: Path) -> tuple[float, float]:
     """Windows a second of the whole command, and while it forecasts."""
-    command = [sys.executable, "-m", "deploy.cli", "replay", "--data", str(archive), "--model", str(model), "--json"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "tidecast",
+        "replay",
+        "--data",
+        str(archive),
+        "--model",
+        str(model),
+        "--json",
+    ]
     began = time.monotonic()
     done = subprocess.run(
         command,

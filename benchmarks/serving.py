@@ -68,7 +68,17 @@ class Bench:
     def tidecast(self, model: Path, guarantee: str = "at-least-once") -> float:
         """Records a second of one `tidecast serve`, by its own summary, from a new group's start to the last commit."""
         output = self._output()
-        command = [sys.executable, "-m", "deploy.cli", "serve", "--bootstrap", self.bootstrap, "--topic", self.topic]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "tidecast",
+            "serve",
+            "--bootstrap",
+            self.bootstrap,
+            "--topic",
+            self.topic,
+        ]
         command += ["--output", output, "--model", str(model), "--group", output, "--json"]
         command += ["--device", self.device, "--guarantee", guarantee]
         expected = self.records - KEYS * (seq_len(model) - 1)

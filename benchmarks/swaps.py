@@ -26,7 +26,8 @@ from model.registry import Registry
 from model.spec import Card, InputSpec, OutputSpec, Setting
 from pipeline.connect import connect
 from pipeline.formats.forecasts import Forecast
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
+from tidecast.errors import UnknownTopic
 
 MINUTE, START, SERIES, TOPIC = 60_000, 1_700_000_040_000, 100, "events"
 
@@ -83,7 +84,7 @@ def swapped(
         model(folder / "run" / "model.onnx")
         registry.record("m", folder / "run", params={}, history=[], metrics={}, tags={})
     versions = [registry.resolve(f"m/{number}") for number in (1, 2)]
-    command = [sys.executable, "-m", "deploy.cli", "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
+    command = [sys.executable, "-P", "-m", "tidecast", "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
     command += ["--bootstrap", bootstrap, "--tracking-uri", uri, "--follow", "200ms", *options]
     with contextlib.closing(connect(bootstrap)) as log:
         log.create_topic(TOPIC, 1)

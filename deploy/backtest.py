@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, ConfigError, window_config
+from deploy.config import HOME, window_config
 from deploy.console import progress, say
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, read_history, shapes
@@ -26,6 +26,7 @@ from model.windows import Rows, WindowData
 from pipeline.grid import Grid, Ints
 from pipeline.history import History, before, infer_freq, windows
 from pipeline.sources import Columns
+from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
 Protocol = Literal["rolling", "ett", "70-10-20"]
@@ -112,7 +113,7 @@ def _test_rows(times: Ints, test: str, freq: str | None) -> int:
         try:
             step = Grid.parse(freq).milliseconds if freq else 0
             return int((times >= times[-1] + step - parse_duration(test)).sum())
-        except ValueError:
+        except ConfigError:
             raise ConfigError(f"test: {test!r} is no share such as 0.2, no number of steps, no duration") from None
     if number >= 1 and not number.is_integer():
         raise ConfigError(f"test: {test!r} is no whole number of steps")
@@ -122,7 +123,8 @@ def _test_rows(times: Ints, test: str, freq: str | None) -> int:
 def judge(history: History, job: BacktestJob) -> Judged:
     """Train on a history's beginning, and forecast from every origin of its end.
 
-    Nothing is chosen by what comes after the cuts. Raises ValueError for a history that is too short.
+    Nothing is chosen by what comes after the cuts. Raises DataError for a history that is too short, ConfigError
+    for a test that is no part of it.
     """
     times = np.unique(history.frame["ts"].to_numpy())
     freq = job.train.freq or infer_freq(before(history, int(times[len(times) // 2])).frame)
@@ -132,7 +134,7 @@ def judge(history: History, job: BacktestJob) -> Judged:
     horizon, columns = outputs.horizon, [inputs.features.index(name) for name in outputs.targets]
     test = split(data, horizon, cuts).test
     if not len(test):
-        raise ValueError(f"test: no window has its {horizon} steps in the part that is forecast")
+        raise ConfigError(f"test: no window has its {horizon} steps in the part that is forecast")
     say(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are forecast to judge by")
     season = shortest_lag(freq)
     deviation = series_scale(data, columns, cuts.validation)

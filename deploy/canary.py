@@ -24,7 +24,7 @@ SLOWER, FAST_ENOUGH_S = 8.0, 0.001
 
 def refusal(candidate: Path, serving: Path) -> str:
     """Why a file can't take over from another; empty if it can."""
-    command = [sys.executable, "-m", "deploy.canary", str(candidate), str(serving)]
+    command = [sys.executable, "-P", "-m", "deploy.canary", str(candidate), str(serving)]
     try:
         tried = subprocess.run(  # noqa: S603 - this Python, our own module
             command, capture_output=True, text=True, timeout=WALL_S, check=False

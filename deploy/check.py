@@ -13,14 +13,13 @@ from deploy.config import Device, ServeConfig, open_log, window_config
 from deploy.console import say
 from deploy.predictor import Predictor, fetch
 from deploy.tasks import Task, task_of
-from model.registry import RegistryError, RegistryUnavailable
 from model.spec import Card
 from pipeline import checkpoint
-from pipeline.codec import StateMismatch
 from pipeline.grid import Grid, WindowConfig
-from pipeline.log import EventLog, NotPermitted, Policy, UnknownTopic
+from pipeline.log import EventLog, Policy
 from pipeline.sample import Sample, sample
 from pipeline.tail import safe
+from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
 from tidecast.freq import format_duration, round_up_duration
 
 OUTAGE = 3_600_000
@@ -92,7 +91,7 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
         model = _model(config, name, tracking_uri, device)
     except RegistryUnavailable:
         raise
-    except (RegistryError, ValueError) as error:
+    except TidecastError as error:
         yield Finding("model", "wrong", str(error))
     if model is not None:
         predictor = model.predictor
@@ -125,7 +124,7 @@ def _policy(log: EventLog, topic: str) -> Policy | None:
     """A topic's policy; None where it may not be read. Raises UnknownTopic."""
     try:
         return log.policy(topic)
-    except NotPermitted:
+    except NotAuthorized:
         return None
 
 

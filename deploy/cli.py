@@ -1,4 +1,4 @@
-"""The command line: every failure is one line on stderr and an exit code."""
+"""The command line: a failure is one line on stderr and an exit code; only a bug shows its traceback."""
 
 import os
 import sys
@@ -7,28 +7,10 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.commands import app
-from deploy.config import ConfigError
 from deploy.console import say
-from model.registry import CorruptModel, RegistryError, RegistryUnavailable, UnknownModel
-from pipeline.codec import StateMismatch
-from pipeline.log import LogError, LogUnavailable, MembershipLost, NotPermitted, UnknownTopic
+from tidecast.errors import TidecastError
 
 TRAINING_ONLY = ("apscheduler", "matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
-EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (LogUnavailable, os.EX_TEMPFAIL),
-    (MembershipLost, os.EX_TEMPFAIL),
-    (RegistryUnavailable, os.EX_TEMPFAIL),
-    (NotPermitted, os.EX_NOPERM),
-    (UnknownTopic, os.EX_CONFIG),
-    (UnknownModel, os.EX_CONFIG),
-    (StateMismatch, os.EX_CONFIG),
-    (ConfigError, os.EX_CONFIG),
-    (CorruptModel, os.EX_DATAERR),
-    (RegistryError, os.EX_CONFIG),
-    (LogError, os.EX_UNAVAILABLE),
-    (ValueError, os.EX_DATAERR),
-)
-"""What each failure ends with, after sysexits; the first that fits."""
 
 
 def main() -> None:
@@ -45,6 +27,8 @@ def _run() -> int:
         return _fail(_usage(error), os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except TidecastError as error:
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
         return 0
     except ModuleNotFoundError as error:
@@ -54,11 +38,6 @@ def _run() -> int:
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}", os.EX_CANTCREAT)
-    except Exception as error:
-        code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), None)
-        if code is None:
-            raise
-        return _fail(str(error), code)
 
 
 def _usage(error: TyperException) -> str:
@@ -70,7 +49,3 @@ def _usage(error: TyperException) -> str:
 def _fail(message: str, code: int) -> int:
     say(f"tidecast: {message}")
     return code
-
-
-if __name__ == "__main__":
-    main()

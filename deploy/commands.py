@@ -14,7 +14,6 @@ from deploy.config import (
     CONFIG_FILE,
     DEFAULT_LOG,
     DEFAULT_TRACKING,
-    ConfigError,
     Guarantee,
     ServeConfig,
     ShortSeries,
@@ -47,6 +46,7 @@ from deploy.options import (
     option,
 )
 from pipeline.windows import SERIES_LIMIT
+from tidecast.errors import ConfigError
 
 BEGAN = time.monotonic()
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, duration, moment, open_log
-from deploy.console import finish, say
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, duration, moment, open_log
+from deploy.console import finish
 from deploy.options import (
     Arch,
     Bootstrap,
@@ -26,6 +26,7 @@ from deploy.options import (
     nearer,
     option,
 )
+from tidecast.errors import ConfigError
 
 Name = Annotated[str, option("--name", "The registered model's name.")]
 LearnTopic = Annotated[str | None, option("--topic", "Learn from this topic's history.")]
@@ -58,7 +59,7 @@ def retrain(
     tracking_uri: Tracking = DEFAULT_TRACKING,
     as_json: Json = False,
     settings: Settings = None,
-) -> int:
+) -> None:
     """Train a challenger, and promote it if it is surely better.
 
     Challenger, champion and naive forecasts are compared at the same origins, all later than anything that either model
@@ -67,14 +68,7 @@ def retrain(
     once more after it was killed anywhere is the same as once. Ends with 75 if another retraining of the name is at
     work.
     """
-    from deploy.retrain import Busy
-
-    try:
-        finish(_run(context), as_json)
-    except Busy as error:
-        say(f"tidecast: {error}")
-        return os.EX_TEMPFAIL
-    return 0
+    finish(_run(context), as_json)
 
 
 def schedule(

@@ -25,6 +25,7 @@ from pipeline.log import EventLog
 from pipeline.settings import KafkaSettings
 from pipeline.text import Vocabulary
 from pipeline.windows import SERIES_LIMIT, WindowConfig
+from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
 HOME = Path(".tidecast")
@@ -38,10 +39,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Start = Literal["earliest", "latest"]
 Guarantee = Literal["at-least-once", "exactly-once"]
 ShortSeries = Literal["wait", "naive"]
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be; the message names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +172,10 @@ def kafka_settings(path: Path = CONFIG_FILE) -> KafkaSettings:
         file = given.pop(f"{secret}-file", None)
         if file is not None and secret not in given:
             given[secret] = _secret(f"{secret}-file", Path(file))
+    typed = {name.replace("-", "_"): _number_of(name, text) for name, text in given.items()}
     try:
-        return KafkaSettings(**{name.replace("-", "_"): _number_of(name, text) for name, text in given.items()})
-    except ValueError as error:
+        return KafkaSettings(**typed)
+    except ConfigError as error:
         raise ConfigError(f"kafka: {error}") from None
 
 
@@ -246,7 +244,7 @@ def duration(name: str, text: str | None) -> int | None:
     """An option's duration in milliseconds. Raises ConfigError."""
     try:
         return None if text is None else parse_duration(text)
-    except ValueError as error:
+    except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
 
 
@@ -260,7 +258,7 @@ def moment(name: str, text: str | None) -> int | None:
     """An option's time in epoch milliseconds; a duration is so long ago. Raises ConfigError."""
     if text is None:
         return None
-    with suppress(ValueError):
+    with suppress(ConfigError):
         return int(time.time() * 1000) - parse_duration(text)
     try:
         meant = datetime.fromisoformat(text)
@@ -300,7 +298,7 @@ def open_log(address: str) -> EventLog:
     """Connect, and say where to if it was nobody's choice."""
     try:
         log = connect(address, address.kafka if isinstance(address, Address) else KafkaSettings())
-    except ValueError as error:
+    except ConfigError as error:
         raise ConfigError(f"bootstrap: {error}") from None
     if address == DEFAULT_LOG:
         say(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")

@@ -23,7 +23,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, ConfigError, open_log
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, HOME, open_log
 from deploy.console import console, progress, say
 from deploy.predictor import Predictor, fetch
 from deploy.training import TrainJob, train
@@ -35,8 +35,9 @@ from model.seasons import seasonal_lags
 from pipeline.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.history import read_topic
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
 from pipeline.sources import publish, read_file
+from tidecast.errors import ConfigError, UnknownTopic
 
 NAME = "nyc-taxi"
 SERIES = "nyc_taxi"
@@ -183,7 +184,7 @@ def _service(options: list[str], tracking_uri: str) -> Iterator[Callable[[], Non
     """The real service, as a process of its own; yields a check that raises if it has ended."""
     HOME.mkdir(exist_ok=True)
     with SERVICE_LOG.open("w") as output:
-        command = [sys.executable, "-m", "deploy.cli", "serve", *options]
+        command = [sys.executable, "-P", "-m", "tidecast", "serve", *options]
         environment = os.environ | {"TIDECAST_TRACKING_URI": tracking_uri}  # a flag would show its password
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603
 
@@ -292,7 +293,7 @@ def _mlflow_page(tracking_uri: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with PAGE_LOG.open("w") as output:
         command += ["--backend-store-uri", tracking_uri]

@@ -1,5 +1,7 @@
 """`tidecast explain`: a forecast made again, from the log and the registry, and shown with the window it is from."""
 
+import re
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, ConfigError, window_config
+from deploy.config import HOME, window_config
 from deploy.console import say
 from deploy.forecasts import forecast_batches
 from deploy.predictor import fetch
@@ -22,6 +24,7 @@ from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
 from pipeline.log import EventLog, Record
 from pipeline.windows import Windows, WindowStore
+from tidecast.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def explained(
     Raises ConfigError where there is no such forecast, or what it was made of is gone.
     """
     record = _record(log, topic, partition, offset)
-    facts = {name: (content or b"").decode() for name, content in record.headers}
+    facts = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
     if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in facts]:
         raise ConfigError(
             f"{topic}/{partition} at {offset} has no header {missing[0]}: it is no forecast of a service's"
@@ -61,8 +64,7 @@ def explained(
         raise ConfigError(f"{predictor.label}: its file is not the one that made this: its sha256 is another")
     if not isinstance(predictor.card, Card):
         raise ConfigError(f"{predictor.label} makes no forecasts")
-    source, _, number = facts[INPUT].rpartition("/")
-    window = _window(log, source, int(number), facts[OFFSETS], forecast, predictor.card, lateness)
+    window = _window(log, facts, forecast, predictor.card, lateness)
     (batch,) = forecast_batches(window, predictor.predict(window), predictor.card, facts[VERSION])
     (again,) = encode_forecasts(batch)
     return Explained(record, forecast, facts, window, again)
@@ -75,11 +77,9 @@ def _record(log: EventLog, topic: str, partition: int, offset: int) -> Record:
     raise ConfigError(f"{topic}/{partition} has no record at {offset}")
 
 
-def _window(
-    log: EventLog, topic: str, partition: int, offsets: str, forecast: Forecast, card: Card, lateness: int | None
-) -> Windows:
+def _window(log: EventLog, facts: Mapping[str, str], forecast: Forecast, card: Card, lateness: int | None) -> Windows:
     """The window that a forecast was made of, built again from the records between two offsets."""
-    first, last = map(int, offsets.split("-"))
+    topic, partition, first, last = _origin(facts[INPUT], facts[OFFSETS])
     store = WindowStore(window_config(card.input, lateness), short=forecast.source == "naive")
     decode = Decoder(card.input.features).decode
     for records in log.read(topic, partition, first, last + 1):
@@ -100,6 +100,14 @@ def _window(
             f"{topic}/{partition} does not hold, from {first} to {last}, the window of {forecast.series!r} any more"
         )
     return windows.part(found[0], found[0] + 1)
+
+
+def _origin(source: str, offsets: str) -> tuple[str, int, int, int]:
+    """The topic and partition that a forecast's headers name, and the first and last offset. Raises ConfigError."""
+    parsed = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{source} {offsets}")
+    if parsed is None:
+        raise ConfigError(f"its headers {INPUT} {source!r} and {OFFSETS} {offsets!r} are no service's")
+    return parsed[1], int(parsed[2]), int(parsed[3]), int(parsed[4])
 
 
 def explain(

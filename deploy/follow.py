@@ -12,12 +12,9 @@ from queue import Empty, SimpleQueue
 from deploy.canary import Made, refusal
 from deploy.config import MODELS, Device, window_config
 from deploy.predictor import Predictor, load
-from model.registry import Registry, RegistryError, RegistryUnavailable, Version
+from model.registry import Registry, Version
 from model.spec import AnyCard, Card
-
-
-class Refused(Exception):
-    """A version that must not take over; the message says why."""
+from tidecast.errors import ModelRejected, RegistryError, RegistryUnavailable
 
 
 class Follower:
@@ -94,10 +91,10 @@ class Follower:
     def _checked(self, version: Version) -> Predictor:
         path = self._registry.download(version, MODELS)
         if version.sha256 not in self._tried and (reason := refusal(path, self._path)):
-            raise Refused(reason)
+            raise ModelRejected(reason)
         made = load(path, version.label, self._device)
         if reason := misfit(made.card, self._card):
-            raise Refused(f"{reason}: that takes a restart")
+            raise ModelRejected(f"{reason}: that takes a restart")
         list(made.predict(Made(made)))
         self._tried.add(made.sha256)
         return made

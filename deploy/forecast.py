@@ -7,15 +7,17 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, ConfigError
+from deploy.config import HOME
 from deploy.console import say
-from deploy.forecaster import Forecaster, known_ahead
+from deploy.forecaster import Forecaster
+from deploy.frames import known_ahead
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, of_table
 from model.plot import plot_ahead
 from model.spec import Card
 from pipeline.sources import Columns, stem_of
 from pipeline.tables import read_table
+from tidecast.errors import ConfigError
 from tidecast.times import format_time
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
@@ -28,7 +30,7 @@ WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
 
 
 def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, plot: Path | None) -> dict[str, object]:
-    """Train on a file and forecast what follows each of its series. Raises SourceError, ConfigError."""
+    """Train on a file and forecast what follows each of its series. Raises DataError, ConfigError."""
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
     table, stem = read_table(data), stem_of(data)

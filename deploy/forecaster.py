@@ -1,6 +1,6 @@
 """Forecasts of frames, without a broker or a server: `fit`, `predict`, `cross_validation`, as forecasters know them.
 
-from deploy.forecaster import Forecaster
+from tidecast import Forecaster
 
 model = Forecaster(horizon=24).fit(frame)         # unique_id, ds, y, in polars or pandas
 model.predict()                                   # unique_id, ds, Tidecast, source
@@ -12,49 +12,99 @@ model = Forecaster(horizon=24, features=("load", "heat"), known=("heat",)).fit(f
 model.predict(future=heat)                        # heat is known ahead: unique_id, ds, heat
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from polars import selectors
 
-from deploy.config import window_config
+from deploy.config import Device, window_config
+from deploy.frames import as_given, known_at, known_in_frame, names_of, read_frame, refuse_contradictions, with_times
 from deploy.training import TrainJob, shapes
 from model.baselines import seasonal_naive
-from model.forecasting import Fitted, fit, forecast
+from model.forecasting import Fitted, ForecastConfig, fit, forecast
 from model.seasons import shortest_lag
-from model.spec import InputSpec
 from model.splits import Cuts, held_out, run_starts
 from model.train import OnStep
 from model.windows import Floats, Rows
-from pipeline.grid import Grid, Ints
-from pipeline.history import History, before, from_frame, windows
+from pipeline.grid import Aggregate, Grid, Ints
+from pipeline.history import History, before, windows
 from pipeline.sliding import SlidingWindows
-from pipeline.sources import Columns, measurements
-from pipeline.tables import Table
+from tidecast.errors import ConfigError, DataError
 from tidecast.times import format_time
 
 NAMES = ("unique_id", "ds", "y")
 """What the columns of a frame are called: its series, their times, the values."""
+Arch = Literal["blend", "lstm", "segment", "linear", "naive"]
 FORECAST = "Tidecast"
 """What the column of forecasts is called."""
 
 
 class Forecaster:
-    """One model for all series of a frame.
+    """One model for all series of a frame. What is left out is found from the data.
 
-    Made with a horizon and whatever else of a TrainJob is to be settled, such as `freq="30m"`, `known=("heat",)` or,
-    for the network and its training, `config=ForecastConfig(arch="segment")`; the rest is found from the data.
+    horizon       steps of a forecast.
+    features      columns that the model looks at; left out, y alone.
+    targets       those of them that are forecast; left out, the first.
+    known         those of them that are known for the horizon too, such as a weather forecast or a holiday: none
+                  that is forecast. They need evenly spaced data or a `freq`, and take no `aggregate`.
+    freq          the spacing of steps: 250ms, 15s, 30m, 1h, 1d, 1w, 1mo, 1y; left out, what most of the data has.
+    seq_len       steps that the model looks back; left out, a quarter of the longest series (up to half, for three
+                  seasons), up to 720 or 15 seasons, and short enough to fit between breaks.
+    max_gap       the longest hole, in missing steps, that is filled by a straight line; a longer one is a break.
+                  Left out, 3, and more where that leaves too few windows.
+    aggregate     what several rows in one step become together: mean, sum, last, count, min or max; needs a `freq`.
+                  Left out, the first one is the step.
+    non_negative  whether no forecast may be below zero.
+    arch          the network: blend (the default: the mean of several), lstm, segment, linear or naive.
+    epochs        passes over the data, at most; left out, 30, or as many as make 5,000 steps.
+    seed          of the weights, the order of rows and dropout; 0 if left out.
+                  On the CPU the same seed gives the same model.
+    device        auto (the default: a GPU if there is one), cpu or cuda.
+    config        everything else about the network and its training; arch, epochs, seed and device come before it.
     """
 
-    def __init__(self, horizon: int, **job: Any) -> None:
-        self.job = TrainJob(name="forecaster", horizon=horizon, **job)
-        self._fitted: Fitted | None = None
-        self._history: History | None = None
-        self._known: pl.DataFrame | None = None
-        self._given: Any = None
+    _fitted: Fitted | None = None
+    _history: History | None = None
+    _known: pl.DataFrame | None = None
+    _given: Any = None
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        features: str | Sequence[str] = ("value",),
+        targets: str | Sequence[str] | None = None,
+        known: str | Sequence[str] = (),
+        freq: str | None = None,
+        seq_len: int | None = None,
+        max_gap: int | None = None,
+        aggregate: Aggregate | None = None,
+        non_negative: bool = False,
+        arch: Arch | None = None,
+        epochs: int | None = None,
+        seed: int | None = None,
+        device: Device | None = None,
+        config: ForecastConfig | None = None,
+    ) -> None:
+        """Settle what to learn; see the class. Raises ConfigError naming the setting that cannot be."""
+        given: dict[str, Any] = {"arch": arch, "epochs": epochs, "seed": seed, "device": device}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        self.job = TrainJob(
+            name="forecaster",
+            horizon=horizon,
+            features=names_of(features),
+            targets=None if targets is None else names_of(targets),
+            known=names_of(known),
+            freq=freq,
+            seq_len=seq_len,
+            max_gap=max_gap,
+            aggregate=aggregate,
+            non_negative=non_negative,
+            config=replace(config or ForecastConfig(), **chosen),
+        )
 
     @classmethod
     def of(cls, job: TrainJob) -> Self:
@@ -67,16 +117,17 @@ class Forecaster:
     def fitted(self) -> Fitted:
         """The model, and how it came about. Raises ValueError before `fit`."""
         if self._fitted is None:
-            raise ValueError("predict: fit comes first")
+            raise ConfigError("predict: fit comes first")
         return self._fitted
 
     def fit(self, frame: Any, on_step: OnStep | None = None) -> Self:
         """Learn from a frame (long: unique_id, ds, y; or whatever `tidecast train --data` reads), and keep it.
 
-        Raises ValueError for a frame that can't be used, or is too short.
+        Raises DataError for a frame that can't be used, or is too short.
         """
+        history, known = read_frame(frame, self.job), known_in_frame(frame, self.job)
         self._given = frame[:0]
-        return self.learn(_history(frame, self.job), on_step, known=_known_ahead(frame, self.job))
+        return self.learn(history, on_step, known=known)
 
     def learn(
         self,
@@ -101,44 +152,44 @@ class Forecaster:
         As the frame was given, in polars or pandas: unique_id, ds, the forecast (Tidecast, or of several targets
         Tidecast-NAME each), and `source`, what made it: `model`, or for a series shorter than the model looks back
         `naive`. Features that are known ahead come in `future`, or in rows of the frame without a value to forecast;
-        raises ValueError where one is missing.
+        raises DataError where one is missing.
         """
         if self._history is None:
-            raise ValueError("predict: fit comes first")
-        history = self._history if frame is None else _history(frame, self.job)
-        known = self._known if frame is None else _known_ahead(frame, self.job)
+            raise ConfigError("predict: fit comes first")
+        history = self._history if frame is None else read_frame(frame, self.job)
+        known = self._known if frame is None else known_in_frame(frame, self.job)
         if future is not None:
-            told = _known_ahead(future, self.job, "future")
+            told = known_in_frame(future, self.job, "future")
             if told is None:
-                raise ValueError("future: the forecaster was made with no `known` features")
-            _refuse_contradictions(told)
+                raise ConfigError("future: the forecaster was made with no `known` features")
+            refuse_contradictions(told)
             known = told if known is None else pl.concat([told, known])
-        return _as_given(self.ahead(history, known), self._given if frame is None else frame)
+        return as_given(self.ahead(history, known), self._given if frame is None else frame)
 
     def ahead(self, history: History, known: pl.DataFrame | None = None) -> pl.DataFrame:
         """`predict` of a history, in polars; `known` as for `learn`."""
         data = self._windows(history)
         ends = np.flatnonzero(np.diff(data.series, append=-1))
-        return _with_moments(self._table(data, ends, self._future(data, ends, known, needed=True)))
+        return with_times(self._table(data, ends, self._future(data, ends, known, needed=True)))
 
     def cross_validation(self, frame: Any, n_windows: int = 1, step_size: int | None = None) -> Any:
         """Learn from what lies before the first of `n_windows` cut-offs, and forecast from each of them.
 
         They lie `step_size` steps apart (a horizon, if left out), the last one a horizon before the end. The frame has
-        unique_id, ds, cutoff, y, the forecast and `source`, where the truth is known. Raises ValueError for cut-offs
+        unique_id, ds, cutoff, y, the forecast and `source`, where the truth is known. Raises ConfigError for cut-offs
         that do not lie in the frame.
         """
         if not isinstance(n_windows, int) or n_windows < 1 or (step_size is not None and step_size < 1):
-            raise ValueError(f"n_windows, step_size: {n_windows} and {step_size} are not numbers from 1 on")
-        history, horizon = _history(frame, self.job), self.job.horizon or 1
+            raise ConfigError(f"n_windows, step_size: {n_windows} and {step_size} are not numbers from 1 on")
+        history, horizon = read_frame(frame, self.job), self.job.horizon or 1
         times = np.unique(history.frame["ts"].to_numpy())
         back = horizon + (step_size or horizon) * np.arange(n_windows)[::-1]
         if back.max() >= len(times):
-            raise ValueError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
+            raise ConfigError(f"n_windows: {n_windows} cut-offs do not lie in {len(times):,} steps")
         cutoffs = times[len(times) - 1 - back]
         known = times[times <= cutoffs[0]]
         validated = held_out(len(known), self.job.config.validation, horizon)
-        given = _known_ahead(frame, self.job)
+        given = known_in_frame(frame, self.job)
         self.learn(history, cuts=Cuts(int(known[-validated]), int(cutoffs[0]) + 1), known=given)
         data = self._windows(history)
         names = dict(zip(self._targets, self._columns(NAMES[2]), strict=True))
@@ -150,7 +201,7 @@ class Forecaster:
             parts.append(table.with_columns(pl.lit(int(cutoff)).alias("cutoff")))
         made = pl.concat(parts).join(truth, on=NAMES[:2], how="inner")
         columns = (*NAMES[:2], "cutoff", *names.values(), *self._columns(FORECAST), "source")
-        return _as_given(_with_moments(made.select(columns)), frame)
+        return as_given(with_times(made.select(columns)), frame)
 
     @property
     def horizon(self) -> int:
@@ -171,18 +222,18 @@ class Forecaster:
     def _future(self, data: SlidingWindows, ends: Rows, known: pl.DataFrame | None, *, needed: bool) -> Floats | None:
         """What is known of the horizon (N,K,C) after some rows, nan where nothing is; None for a model without.
 
-        Raises ValueError where it is needed and missing after a series that is long enough for the model.
+        Raises DataError where it is needed and missing after a series that is long enough for the model.
         """
         spec = self.fitted.card.input
         if known is None or spec.freq is None:
             return None
         times = _times_ahead(data, ends, spec.freq, self.horizon)
-        values = _told(known, _repeated(data, ends, self.horizon), times.ravel(), spec).reshape(*times.shape, -1)
+        values = known_at(known, _repeated(data, ends, self.horizon), times.ravel(), spec).reshape(*times.shape, -1)
         lacking = np.isin(ends, data.ends)[:, None] & np.isnan(values).any(axis=2)
         if needed and lacking.any():
             place, step = np.argwhere(lacking)[0]
             series, moment = data.names[data.series[ends[place]]], format_time(int(times[place, step]))
-            raise ValueError(
+            raise DataError(
                 f"known: {', '.join(spec.known)} of {series!r} must be told for {self.horizon} steps of {spec.freq} "
                 f"ahead, and {moment} has nothing"
             )
@@ -219,41 +270,10 @@ class Forecaster:
         if full.any():
             values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])
         if len(wrong := np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))):
-            raise ValueError(
+            raise DataError(
                 f"the forecast of {data.names[data.series[ends[wrong[0]]]]!r} is not finite: its values are too large"
             )
         return values, full
-
-
-def _history(frame: Any, job: TrainJob) -> History:
-    return from_frame(measurements(_as_table(frame), Columns(features=job.features), freq=job.freq).frame)
-
-
-def _known_ahead(frame: Any, job: TrainJob, name: str = "frame") -> pl.DataFrame | None:
-    """What a frame tells of the features that are known ahead, wherever it tells all of them."""
-    return known_ahead(_as_table(frame, name), Columns(features=job.features), job) if job.known else None
-
-
-def known_ahead(table: Table, columns: Columns, job: TrainJob, stem: str = "value") -> pl.DataFrame:
-    """What a table tells of the features that are known ahead: series, ts and a column for each. Raises SourceError."""
-    return measurements(table, replace(columns, features=job.known), freq=job.freq, stem=stem).frame
-
-
-def _refuse_contradictions(told: pl.DataFrame) -> None:
-    """Raises ValueError where a future has two values of one series and time."""
-    twice = told.unique().filter(pl.struct("series", "ts").is_duplicated()).sort("series", "ts")
-    if len(twice):
-        moment = format_time(twice["ts"][0])
-        raise ValueError(f"future: {twice['series'][0]!r} has different values at {moment}")
-
-
-def _as_table(frame: Any, name: str = "frame") -> Table:
-    if not hasattr(frame, "columns") or isinstance(frame, pl.LazyFrame):
-        raise ValueError(f"{name}: {type(frame).__name__} is no frame of polars or pandas")
-    known = (frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)).with_columns(
-        selectors.boolean().cast(pl.Int8)
-    )
-    return Table(name, known, pl.int_range(1, len(known) + 1, eager=True))
 
 
 def _times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: int) -> Ints:
@@ -268,25 +288,6 @@ def _times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: in
     return np.asarray(data.ts[ends][:, None] + grid.milliseconds * ahead)
 
 
-def _told(known: pl.DataFrame, series: list[str], times: Ints, spec: InputSpec) -> Floats:
-    """The known features (M,C) of series at some times, on the grid; nan where there are none."""
-    index, names = Grid.parse(str(spec.freq)).index, list(spec.known)
-    steps = known.select("series", *names, step=pl.Series(index(known["ts"].to_numpy())))
-    steps = steps.unique(["series", "step"], keep="first", maintain_order=True)
-    places = pl.DataFrame({"series": series, "step": index(times)}, schema_overrides={"series": pl.String})
-    found = places.join(steps, on=["series", "step"], how="left", maintain_order="left").select(names)
-    return np.asarray(found.fill_null(np.nan).to_numpy(), np.float32)
-
-
 def _repeated(data: SlidingWindows, ends: Rows, horizon: int) -> list[str]:
     """The series of some rows, once for each step ahead."""
     return [data.names[place] for place in data.series[ends] for _ in range(horizon)]
-
-
-def _as_given(made: pl.DataFrame, frame: Any) -> Any:
-    """As a frame of the library that the user's is of."""
-    return made if frame is None or isinstance(frame, pl.DataFrame) else made.to_pandas()
-
-
-def _with_moments(made: pl.DataFrame) -> pl.DataFrame:
-    return made.with_columns(pl.from_epoch(name, time_unit="ms") for name in ("ds", "cutoff") if name in made.columns)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deploy.config import ConfigError, Device, vocabulary
+from deploy.config import Device, vocabulary
 from deploy.predictor import Predictor, fetch
 from model.spec import NextTokenCard
 from pipeline.text import PAD, UNKNOWN
+from tidecast.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
 

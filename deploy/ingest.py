@@ -10,7 +10,7 @@ from pipeline.sources import Columns, publish, read_file
 def ingest(
     bootstrap: str, source: str, topic: str, columns: Columns, freq: str | None, partitions: int, speed: float | None
 ) -> dict[str, object]:
-    """Publish a file to a topic; what was sent. Raises SourceError before anything is."""
+    """Publish a file to a topic; what was sent. Raises DataError before anything is."""
     found = read_file(source, columns, freq=freq)
     for note in found.notes:
         say(note)

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, ConfigError, Device, duration, feature_names, seconds
+from deploy.config import DEFAULT_LOG, DEFAULT_TRACKING, Device, duration, feature_names, seconds
 from deploy.registration import champion
 from deploy.texts import (
     CHARACTERS,
@@ -28,6 +28,7 @@ from pipeline.grid import Aggregate
 from pipeline.sources import Columns
 from pipeline.tables import read_text
 from pipeline.text import Vocabulary
+from tidecast.errors import ConfigError
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +133,7 @@ def source_columns(asked: Asked) -> Columns:
 
 
 def forecast_job(asked: Asked) -> TrainJob:
-    """A forecaster's training. Raises ValueError naming the field that is wrong."""
+    """A forecaster's training. Raises ConfigError naming the field that is wrong."""
     return TrainJob(
         config=ForecastConfig(
             **asked.given("arch", "hidden", "epochs", "seed", "device", "bf16"), seconds=asked.budget

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.config import ConfigError, open_log
+from deploy.config import open_log
 from deploy.console import say
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
 from pipeline.tail import safe
+from tidecast.errors import ConfigError
 from tidecast.times import format_time
 
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.config import CONFIG_FILE, Address, ConfigError, Device, log_address, read_settings
+from deploy.config import CONFIG_FILE, Address, Device, log_address, read_settings
 from pipeline.checkpoint import Lost
 from pipeline.grid import Aggregate, Grid
+from tidecast.errors import ConfigError
 
 
 def option(flag: str, text: str, **more: Any) -> Any:
@@ -52,11 +53,8 @@ def _with_kafka(context: typer.Context, address: str) -> Address:
 
 
 def _check_freq(freq: str | None) -> str | None:
-    try:
-        if freq is not None:
-            Grid.parse(freq)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    if freq is not None:
+        Grid.parse(freq)
     return freq
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from deploy.config import ServeConfig
-from deploy.partitions import Refused
+from deploy.partitions import Unused
 from deploy.predictor import Predictor
 from deploy.shadow import Shadow
 from deploy.tasks import Answerable, Task
@@ -23,7 +23,7 @@ class Extended(NamedTuple):
     partition: int
     records: Sequence[Record]
     pending: Answerable
-    refused: Refused
+    unused: Unused
 
 
 class Output:
@@ -41,12 +41,12 @@ class Output:
         self._send_messages(self._config.output, batch, task.messages(together, predictor), predictor)
         if self._shadow and (messages := self._shadow.answers(together)) and self._shadow.predictor:
             self._send_messages(self._config.shadow_topic, batch, iter(messages), self._shadow.predictor)
-        for partition, _, _, refused in batch:
-            for record, error in refused.invalid:
-                self._send_refused(self._config.dead_letters, partition, record, error)
+        for partition, _, _, unused in batch:
+            for record, error in unused.invalid:
+                self._send_unused(self._config.dead_letters, partition, record, error)
                 self._warn(record, error)
-            for record in refused.late if self._config.late_topic else ():
-                self._send_refused(self._config.late_topic, partition, record, LATE)
+            for record in unused.late if self._config.late_topic else ():
+                self._send_unused(self._config.late_topic, partition, record, LATE)
         return len(together)
 
     def _send_messages(self, topic: str, batch: Sequence[Extended], messages: Iterator[bytes], by: Predictor) -> None:
@@ -59,7 +59,7 @@ class Output:
                 self._send(topic, partition, key, next(messages), causes[offset], [*facts, made_of])
             failpoint.reached("producing")
 
-    def _send_refused(self, topic: str, partition: int, record: Record, error: InvalidEvent) -> None:
+    def _send_unused(self, topic: str, partition: int, record: Record, error: InvalidEvent) -> None:
         letter = encode_dead_letter(record, error)
         self._send(topic, partition, letter.key, letter.value, record, letter.headers)
 

@@ -8,15 +8,16 @@ from deploy.config import ServeConfig
 from deploy.tasks import Task, Windower
 from deploy.watchdog import Watchdog
 from pipeline import checkpoint, failpoint
-from pipeline.codec import PartitionRecord, StateMismatch, encode_metadata
+from pipeline.codec import PartitionRecord, encode_metadata
 from pipeline.events import InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.grid import Counts
 from pipeline.log import Commit, EventLog, Member, Record, Writer
+from tidecast.errors import StateMismatch
 
 
 @dataclass(slots=True)
-class Refused:
+class Unused:
     """Records that were not used: `invalid` with why, and `late` ones."""
 
     invalid: list[tuple[Record, InvalidEvent]] = field(default_factory=list)
@@ -39,9 +40,9 @@ class Partition:
         return Commit(self.position, encode_metadata(self.checkpoint))
 
 
-def extend(windower: Windower, task: Task, records: Iterable[Record]) -> Refused:
+def extend(windower: Windower, task: Task, records: Iterable[Record]) -> Unused:
     """Extend windows by the events of some records. An invalid or late one of them makes its whole record so, once."""
-    refused, push = Refused(), windower.push
+    unused, push = Unused(), windower.push
     for record, events, error in decode_records(records, task.decode):
         late = False
         for event in events:
@@ -50,10 +51,10 @@ def extend(windower: Windower, task: Task, records: Iterable[Record]) -> Refused
             except InvalidEvent as invalid:
                 error = error or invalid
         if error is not None:
-            refused.invalid.append((record, error))
+            unused.invalid.append((record, error))
         elif late:
-            refused.late.append(record)
-    return refused
+            unused.late.append(record)
+    return unused
 
 
 class Partitions:

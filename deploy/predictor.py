@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from deploy.config import MODELS, ConfigError, Device
+from deploy.config import MODELS, Device
 from deploy.console import say
-from model.gate import UnsafeModel, check_file
-from model.registry import Registry, RegistryUnavailable, Version, sha256
-from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, ShapeError, read_card
+from model.gate import check_file
+from model.registry import Registry, Version, sha256
+from model.spec import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, read_card
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
+from tidecast.errors import ConfigError, RegistryUnavailable, ShapeError, UnsafeModel
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""

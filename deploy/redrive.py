@@ -20,6 +20,7 @@ from pipeline.formats.headers import REDRIVEN
 from pipeline.formats.texts import TextDecoder
 from pipeline.log import EventLog, Record
 from pipeline.tail import safe
+from tidecast.errors import DataError
 
 SHOWN = 10
 """Most lines that are named one by one."""
@@ -60,7 +61,7 @@ def redrive(
 ) -> dict[str, object]:
     """`tidecast dead-letters --redrive`: send a file's letters of `topic` again; what was done.
 
-    Raises ValueError if some are still no events, before any is sent.
+    Raises DataError if some are still no events, before any is sent.
     """
     lines = _lines(file)
     with closing(open_log(bootstrap)) as log:
@@ -70,7 +71,7 @@ def redrive(
             say(f"{file}: line {number}: {safe(why)}")
         if refused and not skip_invalid:
             lines_are = "1 line is" if len(refused) == 1 else f"{len(refused):,} lines are"
-            raise ValueError(f"{file}: {lines_are} no event, so nothing was sent; --skip-invalid sends the others")
+            raise DataError(f"{file}: {lines_are} no event, so nothing was sent; --skip-invalid sends the others")
         before = set() if again else _redriven(log, ready)
         sent = _send(log, ready, before)
     known = len(ready) - sent
@@ -79,11 +80,11 @@ def redrive(
 
 
 def _lines(file: str) -> list[tuple[int, bytes]]:
-    """A file's lines that are not empty, with their numbers from 1. Raises ValueError."""
+    """A file's lines that are not empty, with their numbers from 1. Raises DataError."""
     try:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise ValueError(f"{file}: {error.strerror}") from None
+        raise DataError(f"{file}: {error.strerror}") from None
     return [(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
 
 
@@ -104,9 +105,9 @@ def _check(
                 continue
             record = _record(topic, letter)
             if not 0 <= record.partition < partitions(record.topic):
-                raise ValueError(f"{record.topic} has no partition {record.partition}")
+                raise DataError(f"{record.topic} has no partition {record.partition}")
             decode(record)
-        except (InvalidEvent, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        except (InvalidEvent, DataError, msgspec.MsgspecError, RecursionError) as error:
             refused.append((number, str(error)))
         else:
             ready.append(record)
@@ -114,16 +115,16 @@ def _check(
 
 
 def _record(topic: str, letter: DeadLetter) -> Again:
-    """The record that a letter's line stands for. Raises ValueError."""
+    """The record that a letter's line stands for. Raises DataError."""
     if letter.letter.rpartition("/")[0].rpartition("/")[0] != topic:
-        raise ValueError(f"it is no letter of {topic} but {letter.letter!r}")
+        raise DataError(f"it is no letter of {topic} but {letter.letter!r}")
     if letter.value is None:
-        raise ValueError("it has no value")
+        raise DataError("it has no value")
     if letter.timestamp < 0:
-        raise ValueError("its time is before 1970")
+        raise DataError("its time is before 1970")
     value = raw(letter.value)
     if letter.cut and hashlib.sha256(value).hexdigest() == letter.cut:
-        raise ValueError(f"only the first {len(value):,} bytes of its value were kept: give it a whole one")
+        raise DataError(f"only the first {len(value):,} bytes of its value were kept: give it a whole one")
     return Again(
         letter.topic,
         letter.partition,

@@ -10,9 +10,10 @@ from torch import nn
 
 from deploy.console import progress, say
 from model.export import Examples, save
-from model.registry import CHAMPION, CorruptModel, Registry, UnknownModel, Version
+from model.registry import CHAMPION, Registry, Version
 from model.spec import AnyCard
 from model.train import Epoch, OnStep
+from tidecast.errors import CorruptModel, UnknownModel
 
 EXAMPLES = 64
 """Rows that torch and onnxruntime are compared on."""

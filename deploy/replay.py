@@ -17,7 +17,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, ConfigError, Device, window_config
+from deploy.config import HOME, Device, window_config
 from deploy.console import progress, say
 from deploy.contest import WindowRows
 from deploy.predictor import CHUNK, Predictor, fetch
@@ -32,6 +32,7 @@ from model.windows import Floats, Rows
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.errors import ConfigError
 from tidecast.times import format_time
 
 SEASONAL, LAST = "seasonal-naive", "last-value"

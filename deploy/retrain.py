@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
-from deploy.config import HOME, MODELS, ConfigError, window_config
+from deploy.config import HOME, MODELS, window_config
 from deploy.console import say
 from deploy.contest import Losses, losses
 from deploy.predictor import load
@@ -28,7 +28,7 @@ from model.export import CARD_FILE, WEIGHTS_FILE
 from model.forecasting import Warm, fit
 from model.lstm import build
 from model.plot import plot_verdict
-from model.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Overtaken, Registry, Version
+from model.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Registry, Version
 from model.spec import Card, InputSpec, read_card
 from model.splits import Cuts, last_share
 from model.verdict import Verdict, judge, needed
@@ -37,14 +37,11 @@ from pipeline import failpoint
 from pipeline.history import History, windows
 from pipeline.sliding import SlidingWindows
 from pipeline.sources import Columns
+from tidecast.errors import ConfigError, PromotionConflict, RetrainingBusy
 from tidecast.times import format_time as minute
 
 JUDGED = 3
 """Where there is more, so many times as long a time is judged on as a verdict needs at least."""
-
-
-class Busy(Exception):
-    """Another retraining of the same model is at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +57,8 @@ class RetrainJob:
 def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
     """Train a challenger, judge it, register it with its verdict, and promote it if that says so; what came of it.
 
-    A name without a champion gets its first. Raises Busy if another retraining of the name is at work here, ValueError
-    for a history that is too short, RegistryError.
+    A name without a champion gets its first. Raises RetrainingBusy if another retraining of the name is at work here,
+    DataError for a history that is too short, RegistryError.
     """
     with _alone(job.train.name):
         return _retrained(history, job, registry, champion(registry, job.train.name))
@@ -69,13 +66,13 @@ def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, 
 
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
-    """While this lasts no other retraining of the name is at work here. Raises Busy."""
+    """While this lasts no other retraining of the name is at work here. Raises RetrainingBusy."""
     path = HOME / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path).acquire(timeout=0)
     except Timeout:
-        raise Busy(f"{name}: another retraining is at work; it holds {path}") from None
+        raise RetrainingBusy(f"{name}: another retraining is at work; it holds {path}") from None
     with lock:
         yield
 
@@ -178,7 +175,7 @@ def _settled(registry: Registry, made: Version, decision: str, why: str, verdict
     if decision == "promote":
         try:
             registry.promote(made, instead_of=made.tags["against"].rpartition("/")[2])
-        except Overtaken as error:
+        except PromotionConflict as error:
             decision, why = "overtaken", str(error)
     return _told(made, decision, why, verdict)
 

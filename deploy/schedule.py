@@ -10,8 +10,9 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from deploy.config import ConfigError, seconds
+from deploy.config import seconds
 from deploy.console import say
+from tidecast.errors import ConfigError
 
 
 def trigger(cron: str | None, every: str | None) -> BaseTrigger:

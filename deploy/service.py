@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Event as Flag
 
-from deploy.config import ConfigError, ServeConfig
+from deploy.config import ServeConfig
 from deploy.follow import Follower
 from deploy.output import Extended, Output
 from deploy.partitions import Partitions, extend
@@ -34,7 +34,8 @@ from deploy.tasks import Task, task_of
 from deploy.watchdog import Standstill, Watchdog
 from pipeline import failpoint
 from pipeline.grid import Counts
-from pipeline.log import EventLog, NotPermitted, Poll, Record
+from pipeline.log import EventLog, Poll, Record
+from tidecast.errors import ConfigError, NotAuthorized
 
 POLL_S = 0.2
 REPORT_S = 10.0
@@ -199,15 +200,15 @@ class Service:
 
     def _extend(self, partition: int, records: Sequence[Record]) -> Extended:
         windower = self._partitions[partition].windower
-        refused = extend(windower, self._task, records)
-        return Extended(partition, records, windower.take(), refused)
+        unused = extend(windower, self._task, records)
+        return Extended(partition, records, windower.take(), unused)
 
     def _count(self, batch: Sequence[Extended], forecasts: int) -> None:
         for extended in batch:
             windower = self._partitions[extended.partition].windower
             self.stats.count_windows(windower.counts)
             windower.counts = Counts()
-            self.stats.dead_letters.update(error.reason for _, error in extended.refused.invalid)
+            self.stats.dead_letters.update(error.reason for _, error in extended.unused.invalid)
         self.stats.forecasts += forecasts
         self.stats.batch_sizes.add([forecasts])
 
@@ -223,7 +224,7 @@ class Service:
 
 def _make_topics(log: EventLog, config: ServeConfig) -> None:
     """Create what is missing of a service's topics. Raises ConfigError for those that can't be used."""
-    with suppress(NotPermitted):  # to read a topic's settings is a right of its own
+    with suppress(NotAuthorized):  # to read a topic's settings is a right of its own
         if log.policy(config.topic).compacted:
             raise ConfigError(f"{config.topic} is compacted: events vanish from it, so windows would have holes")
     needed = log.partitions(config.topic)

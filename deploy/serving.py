@@ -7,13 +7,14 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 
-from deploy.config import ConfigError, Device, ServeConfig, open_log
+from deploy.config import Device, ServeConfig, open_log
 from deploy.console import say
 from deploy.follow import Follower
 from deploy.predictor import Predictor, fetch
 from deploy.service import Service
 from deploy.shadow import Shadow
 from deploy.tasks import task_of
+from tidecast.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
-from deploy.config import ConfigError, ServeConfig, vocabulary, window_config
+from deploy.config import ServeConfig, vocabulary, window_config
 from deploy.forecasts import forecast_batches, label_batches
 from deploy.predictor import Outputs, Predictor, Ready
 from model.spec import Card, ClassifierCard
@@ -18,6 +18,7 @@ from pipeline.formats.texts import TextDecoder
 from pipeline.grid import Counts, Ints
 from pipeline.text import TextWindower
 from pipeline.windows import WindowStore
+from tidecast.errors import ConfigError
 
 
 class Answerable(Ready, Protocol):

@@ -75,7 +75,7 @@ class NextTokenJob:
 def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Trained:
     """Fit a classifier to labelled texts, judge it on texts it has not seen, and register it.
 
-    Raises ValueError for too few texts or an impossible setting, naming it; RegistryError.
+    Raises DataError for too few texts, ConfigError naming an impossible setting; RegistryError.
     """
     champion(registry, job.name)
     prepared = prepare_texts(corpus, job)
@@ -140,7 +140,7 @@ def _classifier(fitted: Fitted[Classifier, ClassifierCard], prepared: PreparedTe
 def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> Trained:
     """Fit a model to a text, judge it on the text's end, and register it.
 
-    Raises ValueError for too short a text or an impossible setting, naming it; RegistryError.
+    Raises DataError for too short a text, ConfigError naming an impossible setting; RegistryError.
     """
     champion(registry, job.name)
     prepared = prepare_text(text, job)
@@ -201,7 +201,7 @@ def learn_labels(
 
 
 def labelled_texts(path: str, columns: tuple[str | None, str | None, str | None]) -> Corpus:
-    """A file's texts, with a line for whatever was left out; `columns` as for `learn_labels`. Raises SourceError."""
+    """A file's texts, with a line for whatever was left out; `columns` as for `learn_labels`. Raises DataError."""
     corpus = read_corpus(path, *columns)
     for note in corpus.notes:
         say(note)

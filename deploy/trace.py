@@ -12,7 +12,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.config import DEFAULT_TRACKING, ConfigError, log_address, read_settings
+from deploy.config import DEFAULT_TRACKING, log_address, read_settings
 from deploy.console import say
 from deploy.learn import Asked, prepared
 from deploy.predictor import load
@@ -22,6 +22,7 @@ from model.registry import Registry
 from model.spec import AnyCard, ClassifierCard, NextTokenCard, read_card
 from model.tokens import build_classifier, build_next_token
 from model.trace import Trace, trace
+from tidecast.errors import ConfigError
 
 ROWS = 4
 """How many rows of the data a settings file's batch has."""
@@ -92,7 +93,7 @@ def _from_folder(folder: Path) -> tuple[nn.Module, AnyCard, Batch]:
 
 
 def network(card: AnyCard) -> nn.Module:
-    """The network that a card describes, with fresh weights. Raises ValueError for a model that is not ours."""
+    """The network that a card describes, with fresh weights. Raises ConfigError for a model that is not ours."""
     if isinstance(card, ClassifierCard):
         return build_classifier(card)
     if isinstance(card, NextTokenCard):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import msgspec
 import numpy as np
 
-from deploy.config import ConfigError, open_log, window_config
+from deploy.config import open_log, window_config
 from deploy.console import progress, say
 from deploy.registration import EXAMPLES, Candidate, Trained, champion, register, watched
 from model import team
@@ -23,6 +23,7 @@ from pipeline.history import History, between, from_frame, infer_freq, read_topi
 from pipeline.sliding import Codes
 from pipeline.sources import Columns, measurements, stem_of
 from pipeline.tables import Table, read_table
+from tidecast.errors import ConfigError, DataError
 
 DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
@@ -89,7 +90,7 @@ class TrainJob:
 def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     """Fit a model to a history, log it, register it, and make it champion if the name has none.
 
-    Raises ValueError for a history that is too short or an impossible setting, naming it; RegistryError.
+    Raises DataError for a history that is too short, ConfigError naming an impossible setting; RegistryError.
     """
     return train_after(champion(registry, job.name), history, job, registry)
 
@@ -115,7 +116,7 @@ def prepare_windows(history: History, job: TrainJob, serving: Version | None) ->
     job = like_before(job, serving)
     if history.frame.is_empty():
         hint = "; events with several values need --features" if "schema" in history.invalid else ""
-        raise ValueError(f"there are no events to learn from: {dict(history.invalid) or 'the history is empty'}{hint}")
+        raise DataError(f"there are no events to learn from: {dict(history.invalid) or 'the history is empty'}{hint}")
     inputs, outputs = shapes(history, job)
     step = f"{inputs.freq} each" if inputs.freq else "one an event"
     say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
@@ -245,7 +246,7 @@ def read_history(
     freq: str | None,
     span: tuple[int | None, int | None] = (None, None),
 ) -> History:
-    """A topic's history, or where there is no topic a file's. Raises SourceError, LogError, ConfigError.
+    """A topic's history, or where there is no topic a file's. Raises DataError, LogError, ConfigError.
 
     Of a span, from its first time up to, without, its second: a topic's records written in it, a file's events of it.
     """
@@ -266,7 +267,7 @@ def _lengths(trained: Trained) -> dict[str, object]:
 
 def of_table(table: Table, columns: Columns, freq: str | None, stem: str) -> History:
     """A file's table as a history, with a line for whatever it leaves open; `stem` may name its series. Raises
-    SourceError."""
+    DataError."""
     source = measurements(table, columns, freq=freq, stem=stem)
     for note in source.notes:
         say(note)

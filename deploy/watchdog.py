@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from deploy.console import say
-from pipeline.log import LogUnavailable
+from tidecast.errors import LogUnavailable
 
 TICK_S = 1.0
 

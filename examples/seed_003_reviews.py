@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from model.classify import Ints, Report
 from model.shapes import Select
-from model.spec import ShapeError
 from model.train import TrainConfig, repeatable
 from pipeline.text import Vocabulary
+from tidecast.errors import ShapeError
 
 LABELS = ("neg", "pos")
 FOLDS, BATCH, STEPS = 10, 50, 200

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from model.shapes import State
-from model.spec import ShapeError
+from tidecast.errors import ShapeError
 
 Weights: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """w_ih (4H,E), w_hh (4H,H), b_ih (4H,), b_hh (4H,); H rows for each gate."""

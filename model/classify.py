@@ -19,6 +19,7 @@ from model.shapes import Batch
 from model.spec import ClassifierCard, Setting
 from model.tokens import Classifier, build_classifier
 from model.train import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
+from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
 SHOWN = 60_000
@@ -59,12 +60,12 @@ class ClassifyConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         if self.embedding < 0:
-            raise ValueError(f"embedding: {self.embedding} is negative")
+            raise TrainingConfigError(f"embedding: {self.embedding} is negative")
         for field in ("token_dropout", "embedding_dropout", "smoothing"):
             if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field}: {getattr(self, field)} is not in [0, 1)")
+                raise TrainingConfigError(f"{field}: {getattr(self, field)} is not in [0, 1)")
         if self.members < 1:
-            raise ValueError(f"members: {self.members} is not positive")
+            raise TrainingConfigError(f"members: {self.members} is not positive")
 
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.tokens` takes."""
@@ -112,14 +113,14 @@ def partition(y: Ints, groups: Sequence[str] | None, share: float, seed: int) ->
     """Cuts rows at random into three; `share` of them validates and as many are for the test.
 
     Without groups each part has the labels in the same shares; with them all rows of a group stay together. Raises
-    ValueError where there is too little to cut.
+    DataError where there is too little to cut.
     """
     rows = np.arange(len(y))
     smallest = int(np.bincount(y).min())
     if smallest < 3:
-        raise ValueError(f"labels: each needs at least 3 texts, and one has {smallest}")
+        raise DataError(f"labels: each needs at least 3 texts, and one has {smallest}")
     if groups is not None and len(set(groups)) < 3:
-        raise ValueError(f"groups: at least 3 are needed, one for each part, and there are {len(set(groups))}")
+        raise DataError(f"groups: at least 3 are needed, one for each part, and there are {len(set(groups))}")
     rest, test = _cut(rows, y, groups, share, seed)
     train, validation = _cut(rest, y, groups, share / (1 - share), seed)
     return Parts(train, validation, test)

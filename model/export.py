@@ -20,7 +20,8 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.spec import MODEL_FILE, AnyCard, Array, ShapeError
+from model.spec import MODEL_FILE, AnyCard, Array
+from tidecast.errors import ParityError, ShapeError
 
 OPSET = 20
 TOLERANCE = 1e-4
@@ -35,10 +36,6 @@ _DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 
 Examples = Mapping[str, npt.NDArray[Any]]
 """A model's named inputs for some rows."""
-
-
-class ParityError(Exception):
-    """The ONNX file gives something else than the network it was made from."""
 
 
 def save(model: nn.Module, card: AnyCard, folder: Path, examples: Examples) -> Path:

@@ -21,6 +21,7 @@ from model.spec import Card, InputSpec, OutputSpec, Setting
 from model.splits import Cuts, Split, last_share, split
 from model.train import Epoch, OnStep, TrainConfig, kept, repeatable
 from model.windows import Rows, WindowData
+from tidecast.errors import TrainingConfigError
 
 BLEND = "blend"
 """The arch of a model that is the mean of several networks."""
@@ -54,13 +55,13 @@ class ForecastConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         if self.arch not in (BLEND, *ARCHITECTURES):
-            raise ValueError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
+            raise TrainingConfigError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
         if not self.epoch_windows > 0:
-            raise ValueError(f"epoch_windows: {self.epoch_windows} is not positive")
+            raise TrainingConfigError(f"epoch_windows: {self.epoch_windows} is not positive")
         if self.location not in LOCATIONS:
-            raise ValueError(f"location: {self.location!r} is none of {LOCATIONS}")
+            raise TrainingConfigError(f"location: {self.location!r} is none of {LOCATIONS}")
         if not 0 < self.validation < 1:
-            raise ValueError(f"validation: {self.validation} is not in (0, 1)")
+            raise TrainingConfigError(f"validation: {self.validation} is not in (0, 1)")
 
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
         """The hyperparameters that `model.lstm.member` takes, of the one network that is no blend."""

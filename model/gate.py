@@ -10,6 +10,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from tidecast.errors import UnsafeModel
+
 MAX_BYTES = 256 << 20
 """The largest file that is read."""
 DOMAINS = ("", "ai.onnx")
@@ -34,10 +36,6 @@ _NAMES = (
 OPERATORS = frozenset(_NAMES.split())
 """Operators of the standard that compute with tensors only."""
 GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
-
-
-class UnsafeModel(Exception):
-    """A model file that holds what none of ours needs."""
 
 
 def check_file(path: Path) -> None:

@@ -15,6 +15,7 @@ from model.normalise import Ahead, Normalisation, Pooled
 from model.seasons import calendar_cycles, step_length
 from model.shapes import Batch, Core, Head, Select, State
 from model.spec import Card, Setting
+from tidecast.errors import ConfigError
 
 ARCHITECTURES = ("lstm", "segment", "linear", "naive")
 LOCATIONS = ("last", "mean", "season")
@@ -45,14 +46,14 @@ class Dropout(nn.Module):
 class Calendar(nn.Module):
     """Where in a day, a week and a year steps lie: sines and cosines of the grid's index.
 
-    `cycles` are those of them that a `freq` step is at most half of. Raises ValueError for any other.
+    `cycles` are those of them that a `freq` step is at most half of. Raises ConfigError for any other.
     """
 
     def __init__(self, freq: str | None, cycles: Sequence[str]) -> None:
         super().__init__()
         lengths = calendar_cycles(freq)
         if unknown := sorted(set(cycles) - set(lengths)):
-            raise ValueError(f"calendar: {unknown[0]!r} is no cycle of steps of {freq}")
+            raise ConfigError(f"calendar: {unknown[0]!r} is no cycle of steps of {freq}")
         self.unit, self.lengths = step_length(freq), tuple(lengths[cycle] for cycle in cycles)
         self.width = 2 * HARMONICS * len(self.lengths)
 
@@ -278,7 +279,7 @@ def default_segment(steps: int, horizon: int) -> int:
 def build(card: Card, pooled: Pooled | None = None) -> Forecaster:
     """The network that a card describes, with fresh weights.
 
-    `pooled` is left out where weights are loaded, which hold it. Raises ValueError naming the setting that is wrong.
+    `pooled` is left out where weights are loaded, which hold it. Raises ConfigError naming the setting that is wrong.
     """
     members = [member(card, each, pooled) for each in card.networks]
     return Forecaster(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
@@ -289,28 +290,28 @@ def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = 
 
     `settings` are arch and location, for location `season` lag, and look, the steps it looks back, if that is not the
     whole window; for an LSTM hidden, layers, dropout, and skip, the season of a linear forecast beside it, if there is
-    one; for arch `segment` segment, and calendar, the cycles it knows, with commas, if there are any. Raises ValueError
-    naming the setting that is wrong.
+    one; for arch `segment` segment, and calendar, the cycles it knows, with commas, if there are any. Raises
+    ConfigError naming the setting that is wrong.
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
-        raise ValueError(f"arch: {arch!r} is none of {ARCHITECTURES}")
+        raise ConfigError(f"arch: {arch!r} is none of {ARCHITECTURES}")
     location = str(settings["location"])
     look, lag = int(settings.get("look", inputs.seq_len)), int(settings.get("lag", 0)) if location == "season" else 0
     if not 2 <= look <= inputs.seq_len:
-        raise ValueError(f"look: {look} is not in a window of {inputs.seq_len} steps")
+        raise ConfigError(f"look: {look} is not in a window of {inputs.seq_len} steps")
     if not 0 <= lag < look - 1 or (location == "season" and not lag):
-        raise ValueError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
+        raise ConfigError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
     if "observed" in inputs.inputs:
-        raise ValueError(f"inputs: {inputs.inputs}, these networks take x, step for a calendar, and future")
+        raise ConfigError(f"inputs: {inputs.inputs}, these networks take x, step for a calendar, and future")
     if location not in LOCATIONS:
-        raise ValueError(f"location: {location!r} is none of {LOCATIONS}")
+        raise ConfigError(f"location: {location!r} is none of {LOCATIONS}")
     steps = look - lag
     network = _network(card, settings, steps)
     pooled = pooled or Pooled.unknown(len(inputs.features))
     season = int(settings.get("skip", 0))
     if not 0 <= season <= steps:
-        raise ValueError(f"skip: {season} is no season of {steps} steps")
+        raise ConfigError(f"skip: {season} is no season of {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
     ahead = Ahead(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
     return Member(Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead)
@@ -329,9 +330,9 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
         return StepNetwork(*shape, hidden, layers, dropout, ahead)
     segment = int(settings.get("segment", 1))
     if not 1 <= segment <= steps:
-        raise ValueError(f"segment: {segment} is not in {steps} steps")
+        raise ConfigError(f"segment: {segment} is not in {steps} steps")
     cycles = str(settings["calendar"]).split(",") if "calendar" in settings else []
     if cycles and "step" not in card.input.inputs:
-        raise ValueError("calendar: it needs the input step")
+        raise ConfigError("calendar: it needs the input step")
     calendar = Calendar(card.input.freq, cycles) if cycles else None
     return SegmentNetwork(*shape, hidden, layers, dropout, segment, calendar, ahead)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.spec import ShapeError
 from model.windows import Flags, Floats, WindowData
+from tidecast.errors import ShapeError
 
 Reals = npt.NDArray[np.float64]
 METRICS = ("mse", "mae", "mase", "smape")

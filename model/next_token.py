@@ -17,6 +17,7 @@ from model.shapes import IGNORED, Batch
 from model.spec import NextTokenCard, Setting
 from model.tokens import NextToken, build_next_token
 from model.train import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
+from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
 READ = 3_500_000
@@ -44,9 +45,9 @@ class NextTokenConfig(TrainConfig):
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         if self.steps < 1:
-            raise ValueError(f"steps: {self.steps} is not positive")
+            raise TrainingConfigError(f"steps: {self.steps} is not positive")
         if self.embedding < 0:
-            raise ValueError(f"embedding: {self.embedding} is negative")
+            raise TrainingConfigError(f"embedding: {self.embedding} is negative")
 
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.tokens` takes."""
@@ -78,7 +79,7 @@ class PreparedTokens:
         streams = self.config.batch
         for part, text in (("training", self.train), ("validation", self.validation)):
             if len(text) <= streams:
-                raise ValueError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
+                raise DataError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
 
     def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
         """The card's inputs of so many rows from the beginning of what is trained on, with the state before any."""

@@ -1,11 +1,6 @@
 """Where models are kept: runs, versions and aliases in MLflow. The only importer of mlflow, and lazily so.
 
-    RegistryError
-      RegistryUnavailable   no server or store there, or it does not answer as one
-      UnknownModel          no such name, version or alias
-      Overtaken             another version became champion while this one was judged
-      CorruptModel          a version whose file is missing, or is not the one that was registered
-
+Whatever goes wrong is a RegistryError (tidecast.errors).
 Look-ups work with mlflow-skinny against a server; a local SQLite store needs the full mlflow.
 """
 
@@ -26,6 +21,14 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from model.spec import MODEL_FILE
+from tidecast.errors import (
+    CorruptModel,
+    PromotionConflict,
+    RegistryError,
+    RegistryUnavailable,
+    TrainingConfigError,
+    UnknownModel,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,26 +45,6 @@ _REMEMBERED = 50
 _SQLITE = "sqlite:///"
 _NAME = r"[^/@:]+"
 _METRICS_A_CALL = 1000
-
-
-class RegistryError(Exception):
-    """Anything that keeps a model from being recorded or had; the message is one line for people."""
-
-
-class RegistryUnavailable(RegistryError):
-    """The registry can't be reached, or is none."""
-
-
-class UnknownModel(RegistryError):
-    """The registry has no such name, version or alias."""
-
-
-class Overtaken(RegistryError):
-    """Another version became champion meanwhile."""
-
-
-class CorruptModel(RegistryError):
-    """The version's file is not what was registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +157,8 @@ class Registry:
     def promote(self, version: Version, instead_of: str | None = None) -> bool:
         """Make a version the champion, and say whether it was not; which one it replaces is remembered, for `rollback`.
 
-        `instead_of` is the number of the version that it was judged against: Overtaken is raised if another one serves.
+        `instead_of` is the number of the version that it was judged against. Raises PromotionConflict if another one
+        serves.
         """
         with self._mapped_errors():
             model = self._client.get_registered_model(version.name)
@@ -182,7 +166,9 @@ class Registry:
             if serving == version.number:
                 return False
             if instead_of is not None and serving != instead_of:
-                raise Overtaken(f"{version.label} was judged against {version.name}/{instead_of}; {serving} serves now")
+                raise PromotionConflict(
+                    f"{version.label} was judged against {version.name}/{instead_of}; {serving} serves now"
+                )
             earlier = [*_numbers(model.tags.get(_EARLIER, "")), *filter(None, [serving])]
             self._client.set_registered_model_tag(version.name, _EARLIER, ",".join(earlier[-_REMEMBERED:]))
             self._client.set_registered_model_alias(version.name, CHAMPION, version.number)
@@ -366,9 +352,9 @@ def _quoted(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for a name that no model can have."""
+    """Raises TrainingConfigError for a name that no model can have."""
     if not re.fullmatch(_NAME, name):
-        raise ValueError(f"name: {name!r} is empty or has one of / @ :")
+        raise TrainingConfigError(f"name: {name!r} is empty or has one of / @ :")
 
 
 def sha256(path: Path) -> str:

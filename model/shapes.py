@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from model.spec import ShapeError, Task
+from model.spec import Task
+from tidecast.errors import ConfigError, ShapeError
 
 Selection = Literal["all", "last", "mean_max", "last_padded"]
 SELECTIONS: tuple[Selection, ...] = ("all", "last", "mean_max", "last_padded")
@@ -107,7 +108,7 @@ class Select(nn.Module):
     def __init__(self, mode: Selection) -> None:
         super().__init__()
         if mode not in SELECTIONS:
-            raise ValueError(f"select: {mode!r} is none of {SELECTIONS}")
+            raise ConfigError(f"select: {mode!r} is none of {SELECTIONS}")
         self.mode = mode
 
     def forward(self, out_BSH: Tensor, lengths: Tensor | None = None) -> Tensor:

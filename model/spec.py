@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from tidecast.errors import ConfigError, DataError
 from tidecast.freq import Freq
 
 FORMAT = 1
@@ -23,10 +24,6 @@ Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
 """What becomes of several events in one step."""
 Task = Literal["forecast", "classify", "next_token"]
 """What a model is for."""
-
-
-class ShapeError(ValueError):
-    """Arrays, or a file and its card, whose shapes do not fit each other."""
 
 
 class Array(NamedTuple):
@@ -62,30 +59,30 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.seq_len < 2:
-            raise ValueError(f"seq_len: {self.seq_len} is less than 2")
+            raise ConfigError(f"seq_len: {self.seq_len} is less than 2")
         if self.max_gap < 0:
-            raise ValueError(f"max_gap: {self.max_gap} is negative")
+            raise ConfigError(f"max_gap: {self.max_gap} is negative")
         if self.lateness < 0:
-            raise ValueError(f"lateness: {self.lateness} is negative")
+            raise ConfigError(f"lateness: {self.lateness} is negative")
         if self.aggregate is not None and self.freq is None:
-            raise ValueError("aggregate: needs a freq, the steps that events are put together in")
+            raise ConfigError("aggregate: needs a freq, the steps that events are put together in")
         if self.freq is not None:
             Freq.parse(self.freq)
         _check_names("features", self.features)
         _check_names("inputs", self.inputs)
         if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):
-            raise ValueError(f"inputs: {self.inputs} are not x and some of {INPUTS[1:]}")
+            raise ConfigError(f"inputs: {self.inputs} are not x and some of {INPUTS[1:]}")
         self._check_known()
 
     def _check_known(self) -> None:
         if unknown := sorted(set(self.known) - set(self.features)):
-            raise ValueError(f"known: {unknown[0]!r} is none of the features {', '.join(self.features)}")
+            raise ConfigError(f"known: {unknown[0]!r} is none of the features {', '.join(self.features)}")
         if "future" in self.inputs and not self.known:
-            raise ValueError("inputs: future is of features that are known ahead, and there are none")
+            raise ConfigError("inputs: future is of features that are known ahead, and there are none")
         if self.known:
             _check_names("known", self.known)
             if self.freq is None:
-                raise ValueError("known: what lies ahead needs a freq, the steps it is known for")
+                raise ConfigError("known: what lies ahead needs a freq, the steps it is known for")
 
     def arrays(self, horizon: int) -> Arrays:
         """The file's inputs, for forecasts of so many steps."""
@@ -111,7 +108,7 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
-            raise ValueError(f"horizon: {self.horizon} is less than 1")
+            raise ConfigError(f"horizon: {self.horizon} is less than 1")
         _check_names("targets", self.targets)
 
     @property
@@ -136,7 +133,7 @@ class _Card(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
-            raise ValueError(f"format: {self.format}, this version reads {FORMAT}")
+            raise ConfigError(f"format: {self.format}, this version reads {FORMAT}")
 
     def to_json(self) -> str:
         """The card as one line of JSON."""
@@ -160,9 +157,9 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
         super().__post_init__()
         missing = set(self.output.targets) - set(self.input.features)
         if missing:
-            raise ValueError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
+            raise ConfigError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
         if both := sorted(set(self.output.targets) & set(self.input.known)):
-            raise ValueError(f"known: {both[0]!r} is forecast, so it can't be known ahead")
+            raise ConfigError(f"known: {both[0]!r} is forecast, so it can't be known ahead")
 
     @property
     def networks(self) -> tuple[dict[str, Setting], ...]:
@@ -199,7 +196,7 @@ class _TextCard(_Card, frozen=True, kw_only=True, tag_field="task"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tokens < 3:
-            raise ValueError(f"tokens: {self.tokens}, and padding and the unknown one are two of them")
+            raise ConfigError(f"tokens: {self.tokens}, and padding and the unknown one are two of them")
 
 
 class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
@@ -213,7 +210,7 @@ class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
         super().__post_init__()
         _check_names("labels", self.labels)
         if len(self.labels) < 2:
-            raise ValueError(f"labels: {self.labels} leave nothing to tell apart")
+            raise DataError(f"labels: {self.labels} leave nothing to tell apart")
 
     @property
     def inputs(self) -> Arrays:
@@ -255,14 +252,14 @@ class _Head(msgspec.Struct):
 
 
 def read_card(text: str) -> AnyCard:
-    """The card in a file's metadata. Raises ValueError naming the field that is wrong."""
+    """The card in a file's metadata. Raises DataError naming the field that is wrong."""
     kinds: dict[Task, type[AnyCard]] = {kind.task: kind for kind in (Card, ClassifierCard, NextTokenCard)}
     try:
         return msgspec.json.decode(text, type=kinds[msgspec.json.decode(text, type=_Head).task])
     except msgspec.DecodeError as error:
-        raise ValueError(f"the model's card: {error}") from None
+        raise DataError(f"the model's card: {error}") from None
 
 
 def _check_names(field: str, names: tuple[str, ...]) -> None:
     if not names or not all(names) or len(set(names)) != len(names):
-        raise ValueError(f"{field}: {names} must be different names, at least one")
+        raise ConfigError(f"{field}: {names} must be different names, at least one")

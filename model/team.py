@@ -1,6 +1,6 @@
 """Several processes, on one machine or more, that train one model: each takes its share of every batch.
 
-`torchrun --nproc-per-node 2 -m deploy.cli train ...` starts them; by itself a process is a team of one.
+`torchrun --nproc-per-node 2 -m tidecast train ...` starts them; by itself a process is a team of one.
 """
 
 import atexit

@@ -240,7 +240,7 @@ def _remembering(core: Core) -> Core:
 def build_classifier(card: ClassifierCard, entries: Sequence[str] = ()) -> Classifier:
     """The network that a card describes, with fresh weights, for words whose parts count too where `entries` are given.
 
-    Raises ValueError naming the setting that is wrong.
+    Raises ConfigError naming the setting that is wrong.
     """
     select: Selection = str(card.hyperparameters["select"])  # type: ignore[assignment]  # Select checks it
     return Classifier(card.tokens, len(card.labels), select, card.hyperparameters, entries)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from model import team
 from model.shapes import Batch, Model, State, loss
 from model.spec import AnyCard, Setting
+from tidecast.errors import ConfigError, TrainingConfigError
 
 Trained = TypeVar("Trained", bound=nn.Module)
 Described = TypeVar("Described", bound=AnyCard)
@@ -60,9 +61,9 @@ class TrainConfig:
         for field in ("hidden", "layers", "epochs", "patience", "batch", "learning_rate", "clip", "threads", "seconds"):
             value = getattr(self, field)
             if value is not None and not value > 0:
-                raise ValueError(f"{field}: {value} is not positive")
+                raise TrainingConfigError(f"{field}: {value} is not positive")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: {self.dropout} is not in [0, 1)")
+            raise TrainingConfigError(f"dropout: {self.dropout} is not in [0, 1)")
 
     def network(self) -> dict[str, Setting]:
         """What a card keeps to make the same network again."""
@@ -111,11 +112,11 @@ OnStep = Callable[[int, int, list[Epoch]], object]
 def repeatable(config: TrainConfig) -> Iterator[torch.device]:
     """The config's seed, threads and device, for as long as this lasts.
 
-    Raises ValueError for a GPU that is not there, and for a processor that does not know bfloat16 where it is asked to.
+    Raises ConfigError for a GPU that is not there, and for a processor that is asked for bfloat16 and does not know it.
     """
     device, threads = choose_device(config.device), torch.get_num_threads()
     if config.bf16 and device.type == "cpu" and not knows_bf16():
-        raise ValueError("bf16: this processor does not know bfloat16")
+        raise ConfigError("bf16: this processor does not know bfloat16")
     team.join(device)
     torch.set_num_threads(config.threads)
     try:
@@ -132,10 +133,10 @@ def knows_bf16() -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for auto, cpu or cuda. Raises ValueError for a GPU that is not there."""
+    """The device for auto, cpu or cuda. Raises ConfigError for a GPU that is not there."""
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise ValueError("device: cuda is not available to this torch")
+        raise ConfigError("device: cuda is not available to this torch")
     return team.device("cuda" if there and name != "cpu" else "cpu")
 
 
@@ -152,7 +153,7 @@ def kept(history: list[Epoch], config: TrainConfig) -> Epoch:
 def optimise(model: Model, source: Source, config: TrainConfig, on_step: OnStep | None = None) -> list[Epoch]:
     """Trains a network, keeps its best weights on validation or its last, as the config says, and tells how it went.
 
-    Raises ValueError where the error stops being a number.
+    Raises ConfigError where the error stops being a number.
     """
     return _Trainer(model, source, config, on_step or (lambda *_: None)).run()
 
@@ -175,7 +176,7 @@ class _Trainer:
             begun = time.perf_counter()
             train, validation = self._pass(), self._validate()
             if not math.isfinite(error := train if validation is None else validation):
-                raise ValueError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
+                raise ConfigError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
             seconds = team.mean(time.perf_counter() - begun, self.device)
             self.history.append(Epoch(number=number, train_loss=train, validation_loss=error, seconds=seconds))
             self._keep_to_time(seconds, number)

@@ -19,9 +19,7 @@ from pipeline import failpoint
 from pipeline.codec import (
     PARTITION_KEY,
     SERIES_PREFIX,
-    CorruptState,
     PartitionRecord,
-    StateMismatch,
     config_hash,
     decode_metadata,
     decode_partition,
@@ -30,9 +28,10 @@ from pipeline.codec import (
     encode_partition,
     encode_series,
 )
-from pipeline.log import Commit, EventLog, LogError, Member, Writer
+from pipeline.log import Commit, EventLog, Member, Writer
 from pipeline.reorder import BEFORE_ALL
 from pipeline.windows import SeriesState, WindowConfig
+from tidecast.errors import CorruptState, LogError, StateMismatch
 
 Lost = Literal["fail", "earliest"]
 """What to do where records that are still needed are no longer in the log."""

@@ -14,19 +14,12 @@ import numpy as np
 from pipeline.grid import WindowConfig
 from pipeline.reorder import BEFORE_ALL, Waiting
 from pipeline.windows import UNKNOWN, SeriesState
+from tidecast.errors import CorruptState, StateMismatch
 
 FORMAT = 2
 PARTITION_KEY = b"partition"
 SERIES_PREFIX = b"s:"
 METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
-
-
-class CorruptState(Exception):
-    """A state record whose bytes are not those that were written."""
-
-
-class StateMismatch(Exception):
-    """State and group, topic or windows do not belong together; the message says what to do."""
 
 
 class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -7,7 +7,7 @@ from pipeline.settings import KafkaSettings
 def connect(address: str, kafka: KafkaSettings | None = None) -> EventLog:
     """Open the log at `address`: ``sqlite:PATH``, or Kafka's ``host:port[,host:port...]`` as `kafka` says.
 
-    Raises ValueError for an address of neither form, LogUnavailable if nothing answers there, NotPermitted if it lets
+    Raises ConfigError for an address of neither form, LogUnavailable if nothing answers there, NotAuthorized if it lets
     nobody in who comes with these settings.
     """
     if address.startswith("sqlite:"):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.tables import SourceError, Table, listed, read_table
+from pipeline.tables import Table, listed, read_table
+from tidecast.errors import DataError
 
 TEXTS = ("text", "message", "sentence", "review", "tweet", "comment", "content", "body", "sms")
 LABELS = ("label", "class", "category", "sentiment", "target", "type")
@@ -26,7 +27,7 @@ def read_corpus(path: str, text: str | None = None, label: str | None = None, gr
     """Read a CSV, Parquet or JSON lines file of texts and their labels; rows without either are left out.
 
     Columns are found by name where none is given; a number counts the columns of a file without a header line. Raises
-    SourceError.
+    DataError.
     """
     numbered = [name.isdigit() for name in (text, label, group) if name]
     table = read_table(path, header=not (numbered and all(numbered)))
@@ -36,7 +37,7 @@ def read_corpus(path: str, text: str | None = None, label: str | None = None, gr
     kept = cells.filter(pl.col("text").str.strip_chars() != "", pl.col("label").str.strip_chars() != "")
     labels = kept["label"].str.strip_chars()
     if not 2 <= labels.n_unique() <= MOST_LABELS:
-        raise SourceError(f"{table.name}: column {label!r} has {labels.n_unique():,} different labels")
+        raise DataError(f"{table.name}: column {label!r} has {labels.n_unique():,} different labels")
     skipped = len(cells) - len(kept)
     notes = (f"{skipped:,} of {len(cells):,} rows have no text or no label: skipped",) if skipped else ()
     groups = kept["group"].fill_null("").to_list() if group else None
@@ -44,10 +45,10 @@ def read_corpus(path: str, text: str | None = None, label: str | None = None, gr
 
 
 def _column(table: Table, given: str | None, names: tuple[str, ...], role: str) -> str:
-    """The column given, or the one with the likeliest name. Raises SourceError."""
+    """The column given, or the one with the likeliest name. Raises DataError."""
     there = {name.strip().lower(): name for name in reversed(table.columns.columns)}
     found = [there[name] for name in ([given.lower()] if given else names) if name in there]
     if not found:
         what = f"no column {given!r}" if given else f"which column is the {role}"
-        raise SourceError(f"{table.name}: {what} among {listed(table.columns.columns)}? Name it with --{role}-column")
+        raise DataError(f"{table.name}: {what} among {listed(table.columns.columns)}? Name it with --{role}-column")
     return found[0]

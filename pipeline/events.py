@@ -6,6 +6,7 @@
 `series` may be left out where the record's key names it, `ts` where the record's own timestamp is meant.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 
 from pipeline.log import Record, Undecodable
+from tidecast.errors import TidecastError
 
 Reason = Literal[
     "malformed_json",
@@ -56,8 +58,10 @@ LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
 Wire = TypeVar("Wire")
 
 
-class InvalidEvent(Exception):
+class InvalidEvent(TidecastError):
     """A record that is no event. `reason` is one word for machines, `detail` one line for people."""
+
+    exit_code = os.EX_DATAERR
 
     def __init__(self, reason: Reason, detail: str) -> None:
         detail = detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}..."

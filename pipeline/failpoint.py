@@ -11,6 +11,8 @@ import signal
 import time
 from dataclasses import dataclass
 
+from tidecast.errors import ConfigError
+
 VARIABLE = "TIDECAST_FAILPOINT"
 STEPS = (
     *("polled", "extended", "producing", "produced", "flushed", "offsets-sent", "committed"),
@@ -49,14 +51,14 @@ class Failpoint:
 
 
 def parse(text: str) -> Failpoint:
-    """The failpoint that a variable's text means; none for an empty one. Raises ValueError."""
+    """The failpoint that a variable's text means; none for an empty one. Raises ConfigError."""
     if not text:
         return Failpoint()
     step, count, action, *more = [*text.split(":"), *("1", "kill")[text.count(":") :]]
     known = action in {"kill", "stop", "fail"} or action.removeprefix("hold=").replace(".", "", 1).isdecimal()
     steps = (*STEPS, *RETRAINING)
     if more or step not in steps or not count.isdecimal() or not known:
-        raise ValueError(f"{VARIABLE}: {text!r} is not like flushed, flushed:3 or flushed:3:hold=2; {' '.join(steps)}")
+        raise ConfigError(f"{VARIABLE}: {text!r} is not like flushed, flushed:3 or flushed:3:hold=2; {' '.join(steps)}")
     return Failpoint(step, int(count), action)
 
 
@@ -64,13 +66,13 @@ _armed: Failpoint | None = None
 
 
 def arm(text: str) -> Failpoint:
-    """Take `text` for what the variable says. Raises ValueError."""
+    """Take `text` for what the variable says. Raises ConfigError."""
     global _armed
     _armed = parse(text)
     return _armed
 
 
 def reached(step: str) -> None:
-    """The process has come to a step. Raises ValueError for a variable that names none."""
+    """The process has come to a step. Raises ConfigError for a variable that names none."""
     armed = _armed or arm(os.environ.get(VARIABLE, ""))
     armed.reached(step)

@@ -6,6 +6,7 @@ from typing import Literal, Self, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tidecast.errors import ConfigError
 from tidecast.freq import MILLISECONDS, MONTH, Freq
 
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
@@ -95,17 +96,17 @@ class WindowConfig:
 
     def __post_init__(self) -> None:
         if self.seq_len < 2:
-            raise ValueError(f"seq_len: {self.seq_len} is less than 2")
+            raise ConfigError(f"seq_len: {self.seq_len} is less than 2")
         if not self.features or len(set(self.features)) < len(self.features):
-            raise ValueError(f"features: {self.features} must be one or more different names")
+            raise ConfigError(f"features: {self.features} must be one or more different names")
         if self.max_gap < 0:
-            raise ValueError(f"max_gap: {self.max_gap} is negative")
+            raise ConfigError(f"max_gap: {self.max_gap} is negative")
         if self.lateness < 0:
-            raise ValueError(f"lateness: {self.lateness} is negative")
+            raise ConfigError(f"lateness: {self.lateness} is negative")
         if self.aggregate is not None and self.aggregate not in get_args(Aggregate):
-            raise ValueError(f"aggregate: {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
+            raise ConfigError(f"aggregate: {self.aggregate!r} is none of {', '.join(get_args(Aggregate))}")
         if self.aggregate is not None and self.freq is None:
-            raise ValueError("aggregate: needs a freq, the steps that events are put together in")
+            raise ConfigError("aggregate: needs a freq, the steps that events are put together in")
         if self.freq is not None:
             Grid.parse(self.freq)
 

@@ -2,37 +2,12 @@
 
 `pipeline.connect` opens one: Kafka at ``host:port[,host:port]``, or one SQLite file at ``sqlite:PATH``.
 Both pass the same list of checks (tests/pipeline/test_log.py). Times are epoch milliseconds, keys and values bytes.
-
-    LogError
-      LogUnavailable      no answer in time, or a retriable failure: try again
-      UnknownTopic        the topic does not exist
-      MembershipLost      another member owns the partitions now: stop, send nothing
-      NotPermitted        authentication or authorisation failed
+What a log refuses is a LogError (tidecast.errors).
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
-
-
-class LogError(Exception):
-    """The log refused or could not do what was asked."""
-
-
-class LogUnavailable(LogError):
-    """The log did not answer in time; the same call may work later."""
-
-
-class UnknownTopic(LogError):
-    """The topic does not exist."""
-
-
-class MembershipLost(LogError):
-    """This member, or this transactional id, has been replaced by another."""
-
-
-class NotPermitted(LogError):
-    """Authentication or authorisation failed."""
 
 
 class Record(Protocol):
@@ -142,7 +117,7 @@ class Member(Protocol):
         ...
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
-        """Commit outside a transaction, and wait for the answer. Raises MembershipLost, LogUnavailable."""
+        """Commit outside a transaction, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
         ...
 
     def behind(self) -> dict[int, int]:
@@ -215,7 +190,7 @@ class EventLog(Protocol):
         ...
 
     def policy(self, topic: str) -> Policy:
-        """What is kept of a topic, and how safely. Raises UnknownTopic; NotPermitted where that may not be read."""
+        """What is kept of a topic, and how safely. Raises UnknownTopic; NotAuthorized where that may not be read."""
         ...
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:

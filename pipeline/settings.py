@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, get_args
 
+from tidecast.errors import ConfigError
+
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -16,7 +18,7 @@ HEARTBEAT_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """How to connect to a Kafka, and how long to wait for it. Raises ValueError naming the field that is wrong.
+    """How to connect to a Kafka, and how long to wait for it. Raises ConfigError naming the field that is wrong.
 
     TLS always verifies the broker's certificate and its host name.
     """
@@ -61,36 +63,38 @@ class KafkaSettings:
         given = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
         if not self.security_protocol.startswith("SASL_"):
             if any(value is not None for value in given):
-                raise ValueError(f"security_protocol: {self.security_protocol} takes no sasl_* settings; SASL_SSL does")
+                raise ConfigError(
+                    f"security_protocol: {self.security_protocol} takes no sasl_* settings; SASL_SSL does"
+                )
             return
         _one_of("sasl_mechanism", self.sasl_mechanism, get_args(SaslMechanism))
         for name in ("sasl_username", "sasl_password"):
             if not getattr(self, name):
-                raise ValueError(f"{name}: {self.sasl_mechanism} needs one")
+                raise ConfigError(f"{name}: {self.sasl_mechanism} needs one")
 
     def _check_times(self) -> None:
         for name in ("request_s", "delivery_s", "transaction_s", "session_s"):
             if not (isfinite(seconds := getattr(self, name)) and seconds > 0):
-                raise ValueError(f"{name}: {seconds:g} is no number of seconds above 0")
+                raise ConfigError(f"{name}: {seconds:g} is no number of seconds above 0")
         if self.session_s < 3 * HEARTBEAT_S:
-            raise ValueError(f"session_s: {self.session_s:g} must hold three heartbeats of {HEARTBEAT_S:g} s")
+            raise ConfigError(f"session_s: {self.session_s:g} must hold three heartbeats of {HEARTBEAT_S:g} s")
         if self.delivery_s < self.request_s:
-            raise ValueError(f"delivery_s: {self.delivery_s:g} is shorter than request_s, {self.request_s:g}")
+            raise ConfigError(f"delivery_s: {self.delivery_s:g} is shorter than request_s, {self.request_s:g}")
 
     def _check_files(self) -> None:
         given = (self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile, self.ssl_key_password)
         if not self.security_protocol.endswith("SSL"):
             if any(value is not None for value in given):
-                raise ValueError(f"security_protocol: {self.security_protocol} takes no ssl_* settings; SSL does")
+                raise ConfigError(f"security_protocol: {self.security_protocol} takes no ssl_* settings; SSL does")
             return
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
-            raise ValueError("ssl_certfile: a certificate and its key, ssl_keyfile, are given together")
+            raise ConfigError("ssl_certfile: a certificate and its key, ssl_keyfile, are given together")
         if self.ssl_key_password is not None and self.ssl_keyfile is None:
-            raise ValueError("ssl_key_password: there is no ssl_keyfile")
+            raise ConfigError("ssl_key_password: there is no ssl_keyfile")
         self.tls_context()  # the client itself would only say that it can't connect
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What TLS is made with, its files read anew; None where there is no TLS. Raises ValueError."""
+        """What TLS is made with, its files read anew; None where there is no TLS. Raises ConfigError."""
         if not self.security_protocol.endswith("SSL"):
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificates and host names
@@ -108,7 +112,7 @@ class KafkaSettings:
 
 def _one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name}: {value or 'nothing'} is not one of {', '.join(choices)}")
+        raise ConfigError(f"{name}: {value or 'nothing'} is not one of {', '.join(choices)}")
 
 
 @contextmanager
@@ -119,6 +123,6 @@ def _reading(name: str, *paths: str) -> Iterator[None]:
         yield
     except ssl.SSLError as error:
         reason = (error.reason or "").replace("_", " ").lower() or "no PEM, or not what ssl_key_password opens"
-        raise ValueError(f"{name}: {' and '.join(paths)} can't be used: {reason}") from None
+        raise ConfigError(f"{name}: {' and '.join(paths)} can't be used: {reason}") from None
     except OSError as error:
-        raise ValueError(f"{name}: {error.filename}: {error.strerror}") from None
+        raise ConfigError(f"{name}: {error.filename}: {error.strerror}") from None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipeline.events import MAX_FLOAT32, Event, InvalidEvent
 from pipeline.grid import Bools, Counts, Floats, Ints, Value, WindowConfig, interpolate, view
 from pipeline.reorder import BEFORE_ALL, ReorderBuffer
+from tidecast.errors import DataError, ShapeError
 
 Codes = npt.NDArray[np.int32]
 
@@ -69,12 +70,12 @@ def sliding_windows(
 
     `ts` (N,) is in epoch milliseconds, `values` (N,F) in the order of the features; rows in (partition, offset) order.
     `partition` (N,) matters only where events wait for stream time; None: all are of one, and no series is of several.
-    Raises ValueError for other shapes, and for values that do not fit in a float32.
+    Raises ShapeError for other shapes, DataError for values that do not fit in a float32.
     """
     if values.shape != (len(series), len(config.features)) or ts.shape != (len(series),):
-        raise ValueError(f"{len(series)} series, ts {ts.shape}, values {values.shape}, features {config.features}")
+        raise ShapeError(f"{len(series)} series, ts {ts.shape}, values {values.shape}, features {config.features}")
     if not (np.abs(values) <= MAX_FLOAT32).all():
-        raise ValueError("values: some do not fit in a float32")
+        raise DataError("values: some do not fit in a float32")
     counts = Counts()
     numbers = {name: number for number, name in enumerate(dict.fromkeys(series))}
     if config.reorders:

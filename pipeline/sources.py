@@ -18,7 +18,8 @@ import polars as pl
 from pipeline.events import MAX_AHEAD, MIN_TIME, Event, InvalidEvent, check_series, encode
 from pipeline.grid import Grid
 from pipeline.log import EventLog
-from pipeline.tables import SourceError, Table, listed, read_table
+from pipeline.tables import Table, listed, read_table
+from tidecast.errors import ConfigError, DataError
 
 Progress = Callable[[int, int], object]
 """Called with how much is done, and of how much."""
@@ -83,7 +84,7 @@ def silent(done: int, total: int) -> None:
 def read_file(path: str, columns: Columns | None = None, *, freq: str | None = None) -> Source:
     """Read a file, or standard input for ``-``: CSV, JSON lines or Parquet, gzipped or not.
 
-    A file without times needs `freq` (such as "30m"): its rows become steps from 2000-01-01 on. Raises SourceError
+    A file without times needs `freq` (such as "30m"): its rows become steps from 2000-01-01 on. Raises DataError
     with the row and column of what is wrong; a file is read whole or not at all.
     """
     return measurements(read_table(path), columns, freq=freq, stem=stem_of(path))
@@ -92,7 +93,7 @@ def read_file(path: str, columns: Columns | None = None, *, freq: str | None = N
 def measurements(
     table: Table, columns: Columns | None = None, *, freq: str | None = None, stem: str = "value"
 ) -> Source:
-    """The measurements in a table; `stem` is what its series is called if no column says. Raises SourceError."""
+    """The measurements in a table; `stem` is what its series is called if no column says. Raises DataError."""
     columns = columns or Columns()
     table, ts = _with_time(table, columns)
     layout = _layout(table, columns, ts, freq)
@@ -101,7 +102,7 @@ def measurements(
     frame = _wide(table, layout, times) if wide else _long(table, layout, times, columns.features, stem)
     kept = frame.drop_nulls()
     if kept.is_empty():
-        raise SourceError(f"{table.name}: no row has a value")
+        raise DataError(f"{table.name}: no row has a value")
     skipped = len(frame) - len(kept)
     notes = (how, f"{skipped:,} of {len(frame):,} measurements have no value: skipped" if skipped else "")
     return Source(kept, skipped, tuple(filter(None, notes)))
@@ -127,7 +128,7 @@ def publish(
 
     `speed` replays event time at that multiple of real time; None is as fast as the log takes them. `partitions` is
     for a topic that does not exist yet. A record's timestamp is the moment it is written: retention and lateness
-    go by it, and a history stamped with its own past would be deleted on arrival. Raises SourceError for times that
+    go by it, and a history stamped with its own past would be deleted on arrival. Raises DataError for times that
     no topic takes, before anything is sent.
     """
     _check_times(frame)
@@ -156,7 +157,7 @@ class _Pace:
 
     def __init__(self, speed: float | None, first: int) -> None:
         if speed is not None and not speed > 0:
-            raise ValueError(f"speed must be above 0, not {speed}")
+            raise ConfigError(f"speed must be above 0, not {speed}")
         self._speed = speed
         self._first = first
         self._start = time.monotonic()
@@ -172,7 +173,7 @@ def _check_times(frame: pl.DataFrame) -> None:
     latest = int(time.time() * 1000) + MAX_AHEAD
     for wrong, why in ((pl.col("ts") < MIN_TIME, "before 2000-01-01"), (pl.col("ts") > latest, "in the future")):
         if count := len(frame.filter(wrong)):
-            raise SourceError(f"{count:,} of {len(frame):,} measurements lie {why}, which a topic's readers refuse")
+            raise DataError(f"{count:,} of {len(frame):,} measurements lie {why}, which a topic's readers refuse")
 
 
 def stem_of(path: str) -> str:
@@ -192,7 +193,7 @@ def _guess(table: Table, names: Sequence[str]) -> str | None:
 def _named(table: Table, given: str) -> str:
     found = given if given in table.columns.columns else _guess(table, [_plain(given)])
     if found is None:
-        raise SourceError(f"{table.name}: no column {given!r} among {listed(table.columns.columns)}")
+        raise DataError(f"{table.name}: no column {given!r} among {listed(table.columns.columns)}")
     return found
 
 
@@ -229,7 +230,7 @@ def _made_up_times(table: Table, layout: _Layout, freq: str) -> tuple[pl.Series,
 
 def _layout(table: Table, columns: Columns, ts: str | None, freq: str | None) -> _Layout:
     if ts is None and freq is None:
-        raise SourceError(
+        raise DataError(
             f"{table.name}: no column of times among {listed(table.columns.columns)}: name it with --time-column, or, "
             "if the rows are evenly spaced, give their spacing with --freq (such as 30m)"
         )
@@ -246,10 +247,10 @@ def _value_columns(table: Table, series: str | None, ts: str | None) -> tuple[st
     """Where no column is called value: the only one of numbers, or, without a series, all of them."""
     others = [name for name in table.columns.columns if name not in {series, ts, ""} and _plain(name) not in SERIES]
     if not others:
-        raise SourceError(f"{table.name}: no column of values among {listed(table.columns.columns)}")
+        raise DataError(f"{table.name}: no column of values among {listed(table.columns.columns)}")
     numbers = tuple(name for name in others if table.numeric(name))
     if not numbers or len(numbers) < len(others) or (series and len(numbers) > 1):
-        raise SourceError(
+        raise DataError(
             f"{table.name}: which column is the value among {listed(others)}? Name it with --value-column"
             + ("" if series else ", and the one that names the series, if there is one, with --series-column")
         )
@@ -268,7 +269,7 @@ def _wide(table: Table, layout: _Layout, ts: pl.Series) -> pl.DataFrame:
         try:
             check_series(name)
         except InvalidEvent as error:
-            raise SourceError(f"{table.name}: column {name!r}: {error.detail}") from None
+            raise DataError(f"{table.name}: column {name!r}: {error.detail}") from None
     cells = pl.DataFrame([table.numbers(name) for name in layout.values]).to_numpy()
     return pl.DataFrame(
         {

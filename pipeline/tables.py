@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 
 from pipeline.events import MAX_FLOAT32, InvalidEvent, check_series, parse_time
+from tidecast.errors import DataError
 
 CHUNK = 65_536
 WIDTH = 60
@@ -37,10 +38,6 @@ PARTIAL = {4: "-01-01", 7: "-01"}
 """What completes a year and a month to a date, by the text's length."""
 
 
-class SourceError(ValueError):
-    """A file that can't be used. One line: the file, the row (a CSV's header is row 1) and the column."""
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """A file's cells as they stand: text for CSV, typed for the others. `rows` numbers each row as in the file."""
@@ -49,9 +46,9 @@ class Table:
     columns: pl.DataFrame
     rows: pl.Series
 
-    def fault(self, at: int, column: str, what: str) -> SourceError:
+    def fault(self, at: int, column: str, what: str) -> DataError:
         """The error for one cell; `at` counts the table's rows from 0."""
-        return SourceError(f"{self.name}: row {self.rows[at]}, column {column!r}: {what}")
+        return DataError(f"{self.name}: row {self.rows[at]}, column {column!r}: {what}")
 
     def numeric(self, column: str) -> bool:
         """Whether at least half of the column's cells are numbers, so that another one there is a mistake."""
@@ -62,7 +59,7 @@ class Table:
         return given.dtype.is_numeric()
 
     def numbers(self, column: str) -> pl.Series:
-        """The column as Float64, null where a value is missing. Raises SourceError for what is no float32."""
+        """The column as Float64, null where a value is missing. Raises DataError for what is no float32."""
         given = self.columns[column]
         values = given.cast(pl.Float64) if given.dtype.is_numeric() else self._parsed(column, given)
         values = values.fill_nan(None)
@@ -70,7 +67,7 @@ class Table:
         return values
 
     def names(self, column: str) -> pl.Series:
-        """The column as names of series. Raises SourceError for a missing or unusable one."""
+        """The column as names of series. Raises DataError for a missing or unusable one."""
         names = self.columns[column].cast(pl.String).fill_null("")
         for name in names.unique(maintain_order=True):
             try:
@@ -80,7 +77,7 @@ class Table:
         return names
 
     def times(self, column: str) -> tuple[pl.Series, str]:
-        """The column as epoch milliseconds (Int64), and a line on what was assumed, if anything. Raises SourceError."""
+        """The column as epoch milliseconds (Int64), and a line on what was assumed, if anything. Raises DataError."""
         given = self.columns[column]
         if given.dtype == pl.Date or isinstance(given.dtype, pl.Datetime):
             self._refuse(given.is_null(), column, "no time")
@@ -123,7 +120,7 @@ class Table:
 
 
 def read_table(path: str, *, header: bool = True) -> Table:
-    """Read a file, or standard input for ``-``: by its ending, else by its first bytes. Raises SourceError.
+    """Read a file, or standard input for ``-``: by its ending, else by its first bytes. Raises DataError.
 
     Without a `header` line a CSV's columns are called 1, 2 and so on.
     """
@@ -136,12 +133,12 @@ def read_table(path: str, *, header: bool = True) -> Table:
     else:
         table = _csv(name, _text(name, data), header)
     if table.columns.is_empty():
-        raise SourceError(f"{name}: no rows below the header")
+        raise DataError(f"{name}: no rows below the header")
     return table
 
 
 def read_text(path: str) -> str:
-    """A file, or standard input for ``-``, as one UTF-8 text. Raises SourceError."""
+    """A file, or standard input for ``-``, as one UTF-8 text. Raises DataError."""
     return _text(*_content(path))
 
 
@@ -169,13 +166,13 @@ def _content(path: str) -> tuple[str, bytes]:
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise SourceError(f"{name}: {error.strerror}") from None
+        raise DataError(f"{name}: {error.strerror}") from None
     try:
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (EOFError, OSError, zlib.error) as error:
-        raise SourceError(f"{name}: the gzip file is cut short or damaged ({error})") from None
+        raise DataError(f"{name}: the gzip file is cut short or damaged ({error})") from None
     if not data.strip():
-        raise SourceError(f"{name}: the file is empty")
+        raise DataError(f"{name}: the file is empty")
     return name, data
 
 
@@ -184,7 +181,7 @@ def _text(name: str, data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
-        raise SourceError(f"{name}: row {row}: not UTF-8 text (byte {data[error.start]:#x})") from None
+        raise DataError(f"{name}: row {row}: not UTF-8 text (byte {data[error.start]:#x})") from None
 
 
 def _csv(name: str, text: str, header: bool) -> Table:
@@ -209,19 +206,19 @@ def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], hea
         first = next(filter(None, lines), [])
         names = [column.strip() for column in first] if header else [str(place + 1) for place in range(len(first))]
         if len(set(names)) < len(names):
-            raise SourceError(f"{name}: row {lines.line_num}: two columns of one name among {listed(names)}")
+            raise DataError(f"{name}: row {lines.line_num}: two columns of one name among {listed(names)}")
         schema = dict.fromkeys(names, pl.String)
         for row in lines if header else chain([first], lines):
             if len(row) == len(names):
                 rows.append(lines.line_num)
                 cells.append(row)
             elif row:
-                raise SourceError(f"{name}: row {lines.line_num}: {_ragged(names, row)}")
+                raise DataError(f"{name}: row {lines.line_num}: {_ragged(names, row)}")
             if len(cells) == CHUNK:
                 chunks.append(pl.DataFrame(cells, schema, orient="row"))
                 cells = []
     except csv.Error as error:
-        raise SourceError(f"{name}: row {lines.line_num}: {error}") from None
+        raise DataError(f"{name}: row {lines.line_num}: {error}") from None
     chunks.append(pl.DataFrame(cells, schema, orient="row"))
     return Table(name, pl.concat(chunks), pl.Series(rows, dtype=pl.Int64))
 
@@ -242,7 +239,7 @@ def _json_lines(name: str, text: str) -> Table:
         try:
             parsed = decode(line)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise SourceError(f"{name}: row {number}: not a JSON object: {error}") from None
+            raise DataError(f"{name}: row {number}: not a JSON object: {error}") from None
         nested = parsed.pop("values", None)
         objects.append({**parsed, **nested} if isinstance(nested, dict) else parsed)
         rows.append(number)
@@ -263,7 +260,7 @@ def _parquet(name: str, data: bytes) -> Table:
     try:
         frame = pl.read_parquet(data)
     except pl.exceptions.PolarsError as error:
-        raise SourceError(f"{name}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{name}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
     columns = [_typed(column.name, column.to_list()) if _opaque(column) else column for column in frame]
     return Table(name, pl.DataFrame(columns), pl.int_range(1, len(frame) + 1, eager=True))
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.formats.texts import TextEvent
 from pipeline.grid import Counts, Ints
 from pipeline.windows import SeriesState
+from tidecast.errors import ConfigError
 
 PAD, UNKNOWN = 0, 1
 WORDS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
@@ -40,7 +41,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.max_len < 1:
-            raise ValueError(f"max_len: {self.max_len} is less than 1")
+            raise ConfigError(f"max_len: {self.max_len} is less than 1")
 
     def __len__(self) -> int:
         return len(self.entries) + 2

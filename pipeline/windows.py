@@ -28,6 +28,7 @@ from pipeline.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, inter
 from pipeline.reorder import BEFORE_ALL, ReorderBuffer, Waiting
 from pipeline.rows import Row, Rows
 from pipeline.sliding import SlidingWindows, sliding_windows
+from tidecast.errors import ConfigError
 
 __all__ = [
     "Counts",
@@ -158,7 +159,7 @@ class WindowStore:
         self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
     ) -> None:
         if idle is not None and idle <= config.patience:
-            raise ValueError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
+            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL

@@ -20,9 +20,10 @@ from kafka.admin import ConfigResource
 from sharing import Shared, kill_process, start_process
 from waiting import until
 
-from deploy.cli import main
 from model.registry import Registry
-from pipeline.log import EventLog, Record, UnknownTopic
+from pipeline.log import EventLog, Record
+from tidecast.__main__ import main
+from tidecast.errors import UnknownTopic
 
 settings.register_profile("quick", max_examples=20)
 names = itertools.count()
@@ -163,7 +164,8 @@ def start_tidecast(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[s
 
         def start(*arguments: object, without: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
             python = SERVING_PYTHON if arguments[0] == "serve" else sys.executable
-            code = f"import sys; sys.modules.update(dict.fromkeys({without!r})); from deploy.cli import main; main()"
+            code = f"import sys; sys.modules.update(dict.fromkeys({without!r})); from tidecast.__main__ import main"
+            code += "; main()"
             command = [python, "-c", code, *map(str, arguments)]
             process = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             stack.callback(process.communicate)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Self
 
+from tidecast.errors import ConfigError
+
 MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 """The units of one length, from the shortest to the longest."""
 MONTHS = {"mo": 1, "y": 12}
@@ -29,7 +31,7 @@ class Freq:
         """A freq such as 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y. Raises ValueError."""
         parsed = _FREQ.fullmatch(text)
         if parsed is None:
-            raise ValueError(f"freq: {text!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
+            raise ConfigError(f"freq: {text!r} is not like 250ms, 15s, 30m, 1h, 1d, 1w, 1mo or 1y")
         return cls(int(parsed[1]), parsed[2])
 
     @property
@@ -47,7 +49,7 @@ def parse_duration(text: str) -> int:
     """Milliseconds of a duration such as 250ms, 90s, 5m, 12h or 7d; 0 is one too. Raises ValueError."""
     parsed = _FREQ.fullmatch(text)
     if text != "0" and (parsed is None or parsed[2] in MONTHS):
-        raise ValueError(f"{text!r} is no duration such as 250ms, 90s, 5m, 12h or 7d")
+        raise ConfigError(f"{text!r} is no duration such as 250ms, 90s, 5m, 12h or 7d")
     return 0 if parsed is None else int(parsed[1]) * MILLISECONDS[parsed[2]]
 
 

@@ -17,8 +17,9 @@ from pipeline.kafka.client import Shortener, admin, meaning, reader, translated
 from pipeline.kafka.knock import knock
 from pipeline.kafka.member import KafkaMember
 from pipeline.kafka.writer import KafkaWriter
-from pipeline.log import Bounds, Commit, LogUnavailable, Member, NotPermitted, Policy, Record, UnknownTopic, Writer
+from pipeline.log import Bounds, Commit, Member, Policy, Record, Writer
 from pipeline.settings import KafkaSettings
+from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownTopic
 
 COMPACTED = {
     "cleanup.policy": "compact",
@@ -34,7 +35,7 @@ SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "reten
 
 
 class KafkaLog:
-    """EventLog on the Kafka at ``host:port[,host:port...]``. Raises ValueError, LogUnavailable, NotPermitted."""
+    """EventLog on the Kafka at ``host:port[,host:port...]``. Raises ConfigError, LogUnavailable, NotAuthorized."""
 
     def __init__(self, address: str, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -76,7 +77,7 @@ class KafkaLog:
         return str(self._describe(topic)["topic_id"])
 
     def policy(self, topic: str) -> Policy:
-        """What is kept of a topic, and how safely. Raises UnknownTopic, NotPermitted."""
+        """What is kept of a topic, and how safely. Raises UnknownTopic, NotAuthorized."""
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
         with translated(f"{self.label}, looking up its brokers"):
             brokers = len(self._insisting(lambda: self._admin.describe_cluster())["brokers"])
@@ -96,7 +97,7 @@ class KafkaLog:
             found = self._insisting(lambda: self._admin.describe_configs([resource], config_filter="all"))
         settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
         if not settings.keys() >= set(SETTINGS):  # the client keeps the reason to itself
-            raise NotPermitted(f"topic {topic}: its settings can't be read, which takes the right DescribeConfigs")
+            raise NotAuthorized(f"topic {topic}: its settings can't be read, which takes the right DescribeConfigs")
         return settings
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
@@ -168,7 +169,7 @@ class KafkaLog:
         where = TopicPartition(topic, partition)
         bounds = self.bounds(topic)
         if partition not in bounds:
-            raise ValueError(f"{topic} has {len(bounds)} partitions, none is {partition}")
+            raise ConfigError(f"{topic} has {len(bounds)} partitions, none is {partition}")
         with self._reader() as reader:
             reader.assign([where])
             reader.seek(where, max(start, bounds[partition].start))
@@ -226,6 +227,6 @@ def _servers(address: str) -> list[tuple[str, int]]:
         host, _, port = part.strip().rpartition(":")
         if not host or {"/", "@"} & set(host) or not port.isdecimal() or not 0 < int(port) < 65536:
             shown = "what has an @" if "@" in address else repr(address)  # it may hold a password
-            raise ValueError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
+            raise ConfigError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
         servers.append((host, int(port)))
     return servers

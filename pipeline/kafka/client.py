@@ -14,8 +14,9 @@ from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
 from pipeline.events import MAX_VALUE_BYTES
-from pipeline.log import Cut, LogError, LogUnavailable, MembershipLost, NotPermitted, Undecodable, UnknownTopic
+from pipeline.log import Cut, Undecodable
 from pipeline.settings import HEARTBEAT_S, KafkaSettings
+from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
 
 MAX_UNPACKED = 32 << 20
 """Bytes that a compressed batch may unpack to; batches of some 1 MiB, as brokers take them, make 20 at the most."""
@@ -96,7 +97,7 @@ def _ms(seconds: float) -> int:
 
 MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
     (
-        MembershipLost,
+        ConsumerFenced,
         (
             errors.CommitFailedError,
             errors.FencedInstanceIdError,
@@ -107,7 +108,7 @@ MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
         ),
     ),
     (
-        NotPermitted,
+        NotAuthorized,
         (errors.AuthorizationError, errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError),
     ),
     (UnknownTopic, (errors.UnknownTopicOrPartitionError,)),
@@ -146,7 +147,7 @@ def meaning(error: BaseException, doing: str) -> LogError:
     """The LogError that a client's error is, with what was being done."""
     kind = next((kind for kind, causes in MEANINGS if isinstance(error, causes)), LogError)
     if any(refusal in str(error) for refusal in REFUSALS):
-        kind = NotPermitted
+        kind = NotAuthorized
     elif kind is LogError and UNANSWERED in str(error):
         kind = LogUnavailable
     return kind(f"{doing}: {error}")

@@ -16,8 +16,8 @@ from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import MetadataRequest
 
 from pipeline.kafka.client import admin, meaning
-from pipeline.log import LogError, LogUnavailable, NotPermitted
 from pipeline.settings import KafkaSettings
+from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
 CONNECT = 3.0
 """Seconds that a broker may take to accept the first connection."""
@@ -25,15 +25,15 @@ _OUR_CERTIFICATE = "it asks for a certificate, and does not accept ours, or that
 
 
 def knock(servers: Sequence[tuple[str, int]], kafka: KafkaSettings, label: str) -> None:
-    """Return if one of the servers answers and lets us in. Raises NotPermitted, LogUnavailable with all reasons."""
+    """Return if one of the servers answers and lets us in. Raises NotAuthorized, LogUnavailable with all reasons."""
     failures = []
     for host, port in servers:
         try:
             return _try(host, port, kafka)
         except LogError as error:
             failures.append(error)
-    refused = any(isinstance(failure, NotPermitted) for failure in failures)
-    kind, does = (NotPermitted, "does not let us in") if refused else (LogUnavailable, "does not answer")
+    refused = any(isinstance(failure, NotAuthorized) for failure in failures)
+    kind, does = (NotAuthorized, "does not let us in") if refused else (LogUnavailable, "does not answer")
     raise kind(f"{label} {does} ({', '.join(map(str, failures))})")
 
 
@@ -41,7 +41,7 @@ def _try(host: str, port: int, kafka: KafkaSettings) -> None:
     _shake_hands(host.strip("[]"), port, kafka)
     try:
         _introduce(host, port, kafka)
-    except NotPermitted:  # a broker that goes down hangs up like one that refuses, but only once
+    except NotAuthorized:  # a broker that goes down hangs up like one that refuses, but only once
         _shake_hands(host.strip("[]"), port, kafka)
         _introduce(host, port, kafka)
 
@@ -56,10 +56,10 @@ def _shake_hands(host: str, port: int, kafka: KafkaSettings) -> None:
             if context is not None:
                 stack.enter_context(context.wrap_socket(plain, server_hostname=host))
     except ssl.SSLCertVerificationError as error:
-        raise NotPermitted(f"{where}: its certificate is not accepted: {error.verify_message}") from error
+        raise NotAuthorized(f"{where}: its certificate is not accepted: {error.verify_message}") from error
     except ssl.SSLError as error:
         if _refused_certificate(error):
-            raise NotPermitted(f"{where}: {_OUR_CERTIFICATE}") from error
+            raise NotAuthorized(f"{where}: {_OUR_CERTIFICATE}") from error
         raise LogUnavailable(f"{where}: no TLS there, which {kafka.security_protocol} needs") from error
     except OSError as error:
         raise LogUnavailable(f"{where}: {error.strerror or error}") from error
@@ -89,18 +89,18 @@ def _introduce(host: str, port: int, kafka: KafkaSettings) -> None:
 def _reason(error: errors.KafkaError, connection: KafkaConnection, where: str, kafka: KafkaSettings) -> LogError:
     protocol, cause = kafka.security_protocol, error.args[0] if error.args else None
     if isinstance(cause, ssl.SSLError) and _refused_certificate(cause):
-        return NotPermitted(f"{where}: {_OUR_CERTIFICATE}")
+        return NotAuthorized(f"{where}: {_OUR_CERTIFICATE}")
     if isinstance(error, errors.IllegalSaslStateError):
-        return NotPermitted(f"{where}: it asks for no user, and {protocol} brings one (security_protocol)")
+        return NotAuthorized(f"{where}: it asks for no user, and {protocol} brings one (security_protocol)")
     hung_up = isinstance(error, errors.KafkaConnectionError)
     if isinstance(error, errors.InvalidReceiveError) or (hung_up and connection.broker_version_data is None):
         return LogUnavailable(f"{where}: it hangs up; does it speak {protocol} (security_protocol)?")
     if hung_up and kafka.sasl_mechanism is None:
-        return NotPermitted(f"{where}: it asks for a user, and {protocol} brings none (security_protocol)")
+        return NotAuthorized(f"{where}: it asks for a user, and {protocol} brings none (security_protocol)")
     # Which of them it is the client often does not know: it drops an answer with which a connection ends.
     if hung_up or isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
         wrong = f"wrong name or password for {kafka.sasl_username!r}"
-        return NotPermitted(f"{where}: {wrong}, or it does not offer {kafka.sasl_mechanism} (sasl_mechanism)")
+        return NotAuthorized(f"{where}: {wrong}, or it does not offer {kafka.sasl_mechanism} (sasl_mechanism)")
     return meaning(error, where)
 
 

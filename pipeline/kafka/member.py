@@ -10,8 +10,9 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState
 
 from pipeline.kafka.client import consumer, translated
-from pipeline.log import Commit, LogUnavailable, MembershipLost, Poll, Record
+from pipeline.log import Commit, Poll, Record
 from pipeline.settings import KafkaSettings
+from tidecast.errors import ConsumerFenced, LogUnavailable
 
 SLICE = 0.1
 """Seconds of one poll of the client's, which does not return when only the assignment changed."""
@@ -82,7 +83,7 @@ class KafkaMember:
         self._consumer.resume(where)
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
-        """Commit outside a transaction, and wait for the answer. Raises MembershipLost, LogUnavailable."""
+        """Commit outside a transaction, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
         self.generation(offsets)
         with translated(f"{self._doing}, commit"):
             self._consumer.commit(self.positions(offsets), timeout_ms=int(self._kafka.delivery_s * 1000))
@@ -90,10 +91,10 @@ class KafkaMember:
     def generation(self, offsets: Mapping[int, Commit]) -> Any:
         """The generation of the last poll, if it lets this member commit `offsets`.
 
-        Raises MembershipLost for partitions that poll reported as somebody else's, LogUnavailable in a rebalance.
+        Raises ConsumerFenced for partitions that poll reported as somebody else's, LogUnavailable in a rebalance.
         """
         if self._generation.generation_id < 0 or not offsets.keys() <= self._owned:
-            raise MembershipLost(f"{self._doing}: partitions {sorted(offsets)} are no longer this member's")
+            raise ConsumerFenced(f"{self._doing}: partitions {sorted(offsets)} are no longer this member's")
         if self._generation.state == MemberState.REBALANCING:
             raise LogUnavailable(f"{self._doing}: a rebalance goes on")
         return self._generation

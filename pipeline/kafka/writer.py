@@ -11,8 +11,9 @@ from kafka import KafkaProducer, errors
 from pipeline import failpoint
 from pipeline.kafka.client import meaning, producer, translated
 from pipeline.kafka.member import KafkaMember
-from pipeline.log import Commit, LogError, Member
+from pipeline.log import Commit, Member
 from pipeline.settings import KafkaSettings
+from tidecast.errors import LogError
 
 MAX_RECORDS_IN_FLIGHT = 20_000
 MAX_BYTES_IN_FLIGHT = 64 << 20

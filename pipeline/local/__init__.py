@@ -15,7 +15,8 @@ from filelock import FileLock
 from pipeline.local.member import LocalMember
 from pipeline.local.store import BUSY, Store, translated
 from pipeline.local.writer import LocalWriter
-from pipeline.log import Bounds, Commit, LogError, LogUnavailable, Member, Policy, Record, UnknownTopic, Writer
+from pipeline.log import Bounds, Commit, Member, Policy, Record, Writer
+from tidecast.errors import ConfigError, LogError, LogUnavailable, UnknownTopic
 
 PAGE = 5_000
 """Records in one batch of `read`."""
@@ -28,12 +29,12 @@ NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 class LocalLog:
     """EventLog in the SQLite file at `path`, made with its folder if missing; locks lie beside it in ``path.locks``.
 
-    Raises ValueError for an empty path, LogError for a file or folder that can't be used.
+    Raises ConfigError for an empty path, LogError for a file or folder that can't be used.
     """
 
     def __init__(self, path: str) -> None:
         if not path:
-            raise ValueError("sqlite: needs the path of a file, such as sqlite:.tidecast/log.db")
+            raise ConfigError("sqlite: needs the path of a file, such as sqlite:.tidecast/log.db")
         self.label = f"SQLite at {path}"
         self.patience = 2 * BUSY
         self._path = Path(path).absolute()
@@ -110,7 +111,7 @@ class LocalLog:
         """The records with start <= offset < stop, in order, in batches. Raises LogUnavailable if `stop` is ahead."""
         bounds = self.bounds(topic)
         if partition not in bounds:
-            raise ValueError(f"{topic} has {len(bounds)} partitions, none is {partition}")
+            raise ConfigError(f"{topic} has {len(bounds)} partitions, none is {partition}")
         while records := self._store.records(topic, partition, start, stop, PAGE):
             yield records
             start = records[-1].offset + 1

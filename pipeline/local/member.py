@@ -11,7 +11,8 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from pipeline.local.store import Store, translated
-from pipeline.log import Commit, LogError, MembershipLost, Poll, Record
+from pipeline.log import Commit, Poll, Record
+from tidecast.errors import ConsumerFenced, LogError
 
 TICK = 0.005
 """Seconds between two looks for new records."""
@@ -107,7 +108,7 @@ class LocalMember:
         self._positions[partition] = offset
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
-        """Commit, and wait for the answer. Raises MembershipLost, LogUnavailable."""
+        """Commit, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
         with self._store.transaction() as connection:
             self.record(connection, offsets)
 
@@ -117,7 +118,7 @@ class LocalMember:
             where = (self._group, self._ids[number])
             claim = "SELECT member FROM claims WHERE member_group = ? AND partition_id = ?"
             if connection.execute(claim, where).fetchone() != (self._name,):
-                raise MembershipLost(f"group {self._group}: {self._topic}/{number} has another member now")
+                raise ConsumerFenced(f"group {self._group}: {self._topic}/{number} has another member now")
             if len(commit.metadata.encode()) > MAX_METADATA:
                 raise LogError(f"{self._topic}/{number}: commit metadata is longer than {MAX_METADATA} bytes")
             connection.execute("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", (*where, *commit))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline.log import LogError, LogUnavailable, NotPermitted
+from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
 BUSY = 30.0
 """Seconds to wait for others to finish writing."""
@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS writers (transactional_id TEXT PRIMARY KEY, epoch INT
 MEANINGS: dict[str, type[LogError]] = {
     "SQLITE_BUSY": LogUnavailable,
     "SQLITE_LOCKED": LogUnavailable,
-    "SQLITE_PERM": NotPermitted,
-    "SQLITE_READONLY": NotPermitted,
+    "SQLITE_PERM": NotAuthorized,
+    "SQLITE_READONLY": NotAuthorized,
 }
 HEADERS = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
 
@@ -114,6 +114,6 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorname", "")
         raise MEANINGS.get("_".join(code.split("_")[:2]), LogError)(f"log file {path}: {error}") from error
     except PermissionError as error:
-        raise NotPermitted(f"log file {path}: {error.strerror}") from error
+        raise NotAuthorized(f"log file {path}: {error.strerror}") from error
     except OSError as error:
         raise LogError(f"log file {path}: {error.strerror or error}") from error

@@ -13,7 +13,8 @@ import msgspec
 from pipeline import failpoint
 from pipeline.local.member import LocalMember
 from pipeline.local.store import Store
-from pipeline.log import Commit, LogError, Member, MembershipLost, UnknownTopic
+from pipeline.log import Commit, Member
+from tidecast.errors import ConsumerFenced, LogError, UnknownTopic
 
 MAX_RECORDS = 10_000
 MAX_BYTES = 16 << 20
@@ -118,11 +119,11 @@ class LocalWriter:
         self._in_transaction = True
 
     def commit(self, offsets: Mapping[int, Commit], member: Member) -> None:
-        """Write records and the member's offsets as one. Raises MembershipLost if either has been replaced."""
+        """Write records and the member's offsets as one. Raises ConsumerFenced if either has been replaced."""
         assert isinstance(member, LocalMember)
         with self._store.transaction() as connection:
             if self._current(connection) != self._epoch:
-                raise MembershipLost(f"writer {self._id} has been replaced")
+                raise ConsumerFenced(f"writer {self._id} has been replaced")
             self._write(connection)
             member.record(connection, offsets)
             failpoint.reached("offsets-sent")

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.backtest import BacktestJob, Judged, judge, protocol_cuts
-from deploy.config import ConfigError
 from deploy.training import TrainJob
 from model.forecasting import ForecastConfig, forecast
 from pipeline.history import History, from_frame
+from tidecast.errors import ConfigError
 
 HOUR = 3_600_000
 START = 1_700_000_000_000 // HOUR * HOUR

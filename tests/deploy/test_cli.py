@@ -15,7 +15,8 @@ from waiting import PATIENCE_S
 from model.forecasting import EPOCHS, ForecastConfig
 from model.spec import InputSpec
 from pipeline.connect import connect
-from pipeline.log import Record, UnknownTopic
+from pipeline.log import Record
+from tidecast.errors import UnknownTopic
 
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -186,12 +187,14 @@ def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) ->
 
 def test_help_comes_before_anything_heavy_is_loaded() -> None:
     heavy = ("kafka", "matplotlib", "mlflow", "onnxruntime", "polars", "torch")
-    program = f"import sys; from deploy import cli; print([name for name in {heavy!r} if name in sys.modules])"
+    program = (
+        f"import sys, tidecast; from deploy import cli; print([name for name in {heavy!r} if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"[]\n"
 
 
 def test_training_without_its_extra_says_what_to_install() -> None:
-    program = "import sys; sys.modules['torch'] = None; from deploy.cli import main; main()"
+    program = "import sys; sys.modules['torch'] = None; from tidecast.__main__ import main; main()"
     command = [sys.executable, "-c", program, "train", "--name", "m", "--data", "hours.csv"]
     failed(subprocess.run(command, capture_output=True, text=True), 69, r"this needs torch, .* its extra \[tr")
 

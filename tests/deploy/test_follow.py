@@ -18,8 +18,9 @@ from waiting import PATIENCE_S, until
 from deploy.config import MODELS
 from deploy.follow import Follower
 from deploy.predictor import Predictor, fetch
-from model.registry import Registry, RegistryUnavailable, Version
+from model.registry import Registry, Version
 from model.spec import Card, InputSpec, OutputSpec
+from tidecast.errors import RegistryUnavailable
 
 INPUTS, OUTPUTS = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
 

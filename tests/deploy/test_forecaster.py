@@ -2,15 +2,16 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 
-from deploy.config import ConfigError
-from deploy.forecaster import Forecaster
 from model.forecasting import ForecastConfig
+from tidecast import Forecaster
+from tidecast.errors import ConfigError
 
 START = datetime(2024, 1, 1)
 QUICK = ForecastConfig(arch="segment", hidden=8, epochs=2)
@@ -76,7 +77,7 @@ def test_cut_offs_are_forecast_from_what_lies_before_them() -> None:
 
 def test_several_columns_forecast_some_of_them() -> None:
     known = frame().rename({"y": "load"}).with_columns(heat=pl.col("load") * 10, rain=pl.col("load").abs())
-    several = {"features": ("rain", "load", "heat"), "targets": ("heat", "load"), "config": QUICK}
+    several: dict[str, Any] = {"features": ("rain", "load", "heat"), "targets": ("heat", "load"), "config": QUICK}
     made = Forecaster(horizon=6, seq_len=24, **several).fit(known).predict()
     assert made.columns == ["unique_id", "ds", "Tidecast-heat", "Tidecast-load", "source"]
     naive = made.filter(pl.col("source") == "naive").select(pl.col("Tidecast-heat") - 10 * pl.col("Tidecast-load"))

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deploy.config import ConfigError
 from deploy.generate import Floats, Sampling, continued, draw, generate
 from deploy.predictor import Predictor, load
 from model.export import export
@@ -21,6 +20,7 @@ from model.next_token import NextTokenConfig, next_token_card
 from model.spec import ClassifierCard
 from model.tokens import NextToken, build_next_token
 from pipeline.text import PAD, UNKNOWN, Vocabulary
+from tidecast.errors import ConfigError
 
 OnnxFile = Callable[..., Path]
 

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from deploy.config import ConfigError, Device
+from deploy.config import Device
 from deploy.predictor import CHUNK, Predictor, load
-from model.spec import Card, InputSpec, OutputSpec, ShapeError
+from model.spec import Card, InputSpec, OutputSpec
 from pipeline.windows import Windows
+from tidecast.errors import ConfigError, ShapeError
 
 OnnxFile = Callable[..., Path]
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()

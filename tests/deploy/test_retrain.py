@@ -19,12 +19,13 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from sharing import Shared
 
-from deploy.retrain import Busy, RetrainJob, retrain
+from deploy.retrain import RetrainJob, retrain
 from deploy.training import TrainJob, train
 from model.forecasting import ForecastConfig
 from model.registry import Registry
 from model.verdict import needed
 from pipeline.history import History, from_frame
+from tidecast.errors import RetrainingBusy
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -133,7 +134,10 @@ def test_a_warm_start_begins_where_the_champion_is(empty: Registry) -> None:
 
 
 def test_of_two_at_once_one_says_so(registry: Registry, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"), pytest.raises(Busy, match="another retraining"):
+    with (
+        FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"),
+        pytest.raises(RetrainingBusy, match="another retraining"),
+    ):
         retrain(history(1600), JOB, registry)
     assert len(registry.versions("tides")) == 1
 
@@ -214,7 +218,7 @@ def test_killed_anywhere_the_next_attempt_yields_one_clean_version(
     table = tmp_path / "tides.csv"
     history(1600, turn=820).frame.select("series", "ts", "value").write_csv(table)
     arguments = ("retrain", "--name", "tides", "--data", str(table), "--arch", "linear", "--json")
-    command = [sys.executable, "-m", "deploy.cli", *arguments]
+    command = [sys.executable, "-P", "-m", "tidecast", *arguments]
 
     def attempt(failpoint: str) -> "subprocess.CompletedProcess[str]":
         environment = {

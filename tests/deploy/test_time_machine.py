@@ -12,10 +12,11 @@ import pytest
 from models import exported
 from sharing import Shared
 
-from deploy.config import ConfigError, moment
+from deploy.config import moment
 from deploy.predictor import load
 from deploy.replay import ReplayJob, alike
 from model.spec import Card, InputSpec, OutputSpec, Setting
+from tidecast.errors import ConfigError
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 HOUR, START, STEPS, HORIZON = 3_600_000, 1_700_006_400_000, 240, 4

@@ -7,7 +7,6 @@ import msgspec
 import polars as pl
 import pytest
 
-from deploy.config import ConfigError
 from deploy.training import TrainJob, like_before, read_history, shapes, train
 from model.registry import Registry, Version
 from model.spec import InputSpec, OutputSpec
@@ -16,6 +15,7 @@ from pipeline.events import Event, encode
 from pipeline.grid import Grid
 from pipeline.history import History, from_frame
 from pipeline.sources import Columns
+from tidecast.errors import ConfigError
 
 START = 1_700_000_000_000
 

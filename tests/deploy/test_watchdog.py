@@ -7,7 +7,7 @@ import pytest
 from waiting import PATIENCE_S
 
 from deploy.watchdog import Standstill
-from pipeline.log import LogUnavailable
+from tidecast.errors import LogUnavailable
 
 WATCHED = """
 import time

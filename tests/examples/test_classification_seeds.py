@@ -25,8 +25,8 @@ from torch import Tensor
 from deploy.texts import ClassifyJob
 from model.classify import ClassifyConfig, Ints
 from model.shapes import Head, Select
-from model.spec import ShapeError
 from model.train import Epoch, TrainConfig, repeatable
+from tidecast.errors import ShapeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "text"
 SCRIPTS = Path(seeds.__file__).parent

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from model.forecasting import Fitted, ForecastConfig, fit
 from model.shapes import State
-from model.spec import ShapeError
 from model.windows import WindowData
+from tidecast.errors import ShapeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SCRIPTS = Path(seeds.__file__).parent

@@ -15,7 +15,7 @@ from world import PARTITIONS, RECORDS, ROOT, SERIES, Load, Row, Unexpected, Worl
 from model.registry import Registry
 from model.spec import MODEL_FILE
 from pipeline.codec import PARTITION_KEY, SERIES_PREFIX, decode_metadata
-from pipeline.log import UnknownTopic
+from tidecast.errors import UnknownTopic
 
 HALF = RECORDS // 2
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"

@@ -25,10 +25,10 @@ from deploy.config import Guarantee
 from model.export import export
 from model.lstm import build
 from model.spec import Card, InputSpec, OutputSpec, Setting
-from pipeline.codec import PARTITION_KEY, CorruptState, decode_partition
+from pipeline.codec import PARTITION_KEY, decode_partition
 from pipeline.connect import connect
 from pipeline.events import Event, encode
-from pipeline.log import UnknownTopic
+from tidecast.errors import CorruptState, UnknownTopic
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS, SERIES, RECORDS = 6, 200, 20_000
@@ -329,7 +329,7 @@ class World:
         environment: Mapping[str, str] | None = None,
     ) -> Service:
         """Start a service."""
-        command = [sys.executable, "-m", "deploy.cli", "serve", "--topic", self.topic, "--output", self.output]
+        command = [sys.executable, "-P", "-m", "tidecast", "serve", "--topic", self.topic, "--output", self.output]
         command += ["--model", self.model, "--group", self.group, "--instance", instance, "--device", "cpu"]
         command += ["--guarantee", self.guarantee, "--bootstrap", self.serve_from, *options]
         service = Service(command, {**SETTINGS, **(environment or {})}, self.folder, failpoint, supervised)

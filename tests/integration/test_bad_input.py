@@ -21,7 +21,8 @@ from waiting import PATIENCE_S, stop, until
 from pipeline.connect import connect
 from pipeline.events import MAX_AHEAD, MAX_HEADERS, MAX_VALUE_BYTES, Decoder, Event, InvalidEvent, encode
 from pipeline.kafka.client import MAX_UNPACKED
-from pipeline.log import EventLog, Record, Undecodable, UnknownTopic
+from pipeline.log import EventLog, Record, Undecodable
+from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
 Start = Callable[..., subprocess.Popen[str]]

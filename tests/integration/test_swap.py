@@ -22,7 +22,8 @@ from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.history import read_topic, windows
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
+from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]

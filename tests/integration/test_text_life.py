@@ -22,7 +22,8 @@ from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.labels import Label
-from pipeline.log import EventLog, Record, UnknownTopic
+from pipeline.log import EventLog, Record
+from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
 Start = Callable[..., subprocess.Popen[str]]
@@ -52,7 +53,7 @@ def store(shared: Shared) -> str:
     """A registry with a classifier called `spam`, trained through the command line once a run."""
 
     def train(folder: Path) -> None:
-        command = [sys.executable, "-m", "deploy.cli", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
+        command = [sys.executable, "-P", "-m", "tidecast", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
         command += ["--name", "spam", "--epochs", "2", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--json"]
         made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.cell import LSTM, ScalarCell, cell, detached
 from model.shapes import State
-from model.spec import ShapeError
+from tidecast.errors import ShapeError
 
 E, H = 5, 16
 every_depth = pytest.mark.parametrize("layers", [1, 2, 3])

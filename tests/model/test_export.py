@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deploy.config import ConfigError
 from deploy.predictor import load
-from model.export import ParityError, export, parity, save
+from model.export import export, parity, save
 from model.forecasting import Fitted, ForecastConfig, fit, forecast
 from model.lstm import build
 from model.plot import plot_forecasts
 from model.spec import Card, InputSpec, OutputSpec, read_card
+from tidecast.errors import ConfigError, ParityError
 
 Exported = tuple[Fitted, Path]
 

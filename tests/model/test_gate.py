@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from model import gate
-from model.gate import UnsafeModel, check_file
+from model.gate import check_file
+from tidecast.errors import UnsafeModel
 
 X, Y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy")
 

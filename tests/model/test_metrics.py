@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.metrics import METRICS, ErrorScale, Scores, best, error_scale, mse, series_scale, window_mse
-from model.spec import ShapeError
 from model.windows import WindowData
+from tidecast.errors import ShapeError
 
 MakeData = Callable[..., WindowData]
 

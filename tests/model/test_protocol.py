@@ -27,8 +27,9 @@ from model.shapes import (
     loss,
     squared_error,
 )
-from model.spec import Setting, ShapeError, Task
+from model.spec import Setting, Task
 from model.tokens import Classifier, Forget, NextToken, backwards, letter_groups
+from tidecast.errors import ShapeError
 
 Network = TypeVar("Network", bound=nn.Module)
 

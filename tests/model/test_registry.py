@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model.registry import (
-    JOB,
-    CorruptModel,
-    Overtaken,
-    Registry,
-    RegistryError,
-    RegistryUnavailable,
-    UnknownModel,
-    Version,
-)
+from model.registry import JOB, Registry, Version
+from tidecast.errors import CorruptModel, PromotionConflict, RegistryError, RegistryUnavailable, UnknownModel
 
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
@@ -218,7 +210,7 @@ def test_who_was_judged_against_another_champion_does_not_become_one(store: Stor
     first, second, third = (record(store, "race", tmp_path, content) for content in (b"1", b"2", b"3"))
     registry = Registry(store.uri)
     registry.promote(second, instead_of=first.number)
-    with pytest.raises(Overtaken, match="race/3 was judged against race/1; 2 serves now"):
+    with pytest.raises(PromotionConflict, match="race/3 was judged against race/1; 2 serves now"):
         registry.promote(third, instead_of=first.number)
     assert not registry.promote(second), "it is the champion already"
     assert registry.rollback("race") == first, "a promotion of the champion is none"

@@ -6,8 +6,8 @@ import torch
 
 from model.series import Windows
 from model.shapes import Batch, loss
-from model.spec import ShapeError
 from model.windows import WindowData
+from tidecast.errors import ShapeError
 
 MakeData = Callable[..., WindowData]
 

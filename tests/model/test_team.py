@@ -66,7 +66,7 @@ def test_two_processes_register_one_version(tmp_path: Path) -> None:
     table.write_text(
         "ts,value\n" + "".join(f"2024-01-{day // 24 + 1:02d}T{day % 24:02d}:00,{day % 24}\n" for day in range(720))
     )
-    command = ["-m", "deploy.cli", "train", "--data", str(table), "--name", "power", "--epochs", "1", "--json"]
+    command = ["-m", "tidecast", "train", "--data", str(table), "--name", "power", "--epochs", "1", "--json"]
     store = ["--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--arch", "segment"]
     (line,) = run(*command, *store, processes=2).splitlines()
     assert json.loads(line)["model"] == "power/1"

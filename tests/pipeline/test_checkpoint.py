@@ -17,11 +17,12 @@ from waiting import until
 
 from pipeline import checkpoint, codec
 from pipeline.checkpoint import Recovered
-from pipeline.codec import PartitionRecord, StateMismatch
+from pipeline.codec import PartitionRecord
 from pipeline.connect import connect
 from pipeline.events import Event, InvalidEvent
-from pipeline.log import Commit, EventLog, LogError, Member, MembershipLost, Record, Writer
+from pipeline.log import Commit, EventLog, Member, Record, Writer
 from pipeline.windows import WindowConfig, Windows, WindowStore
+from tidecast.errors import ConsumerFenced, LogError, StateMismatch
 
 Fresh = Callable[[str], str]
 Step = tuple[str, int]
@@ -186,7 +187,7 @@ def test_a_pass_that_fails_is_absent(group: Group) -> None:
     group.write_pass()
     group.poll(3)
     successor = group.log.writer(group.group)
-    with pytest.raises(MembershipLost):
+    with pytest.raises(ConsumerFenced):
         group.write_pass()
     assert group.store.dirty() == ["b", "a"]
     successor.close()

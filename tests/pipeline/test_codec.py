@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline import codec
-from pipeline.codec import CorruptState, PartitionRecord
+from pipeline.codec import PartitionRecord
 from pipeline.reorder import Waiting
 from pipeline.windows import SeriesState
+from tidecast.errors import CorruptState
 
 times = st.integers(-(2**60), 2**60)
 waiting = st.builds(Waiting, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus import LABELS, MOST_LABELS, TEXTS, Corpus, read_corpus
-from pipeline.tables import SourceError, read_text
+from pipeline.tables import read_text
+from tidecast.errors import DataError
 
 Write = Callable[[str, str | bytes], str]
 ROWS = [("see you at five", "ham"), ("win a prize, now", "spam"), ('say "yes"', "ham")]
@@ -149,14 +150,14 @@ def test_rows_without_a_group_are_one_group(write: Write) -> None:
 )
 def test_what_is_wrong_is_one_line(write: Write, content: str | bytes, columns: tuple[str, ...], message: str) -> None:
     path = write("wrong.csv", content)
-    with pytest.raises(SourceError, match=f"^{path}: {message}") as wrong:
+    with pytest.raises(DataError, match=f"^{path}: {message}") as wrong:
         read_corpus(path, *columns)
     assert "\n" not in str(wrong.value)
 
 
 def test_labels_that_are_no_labels_are_refused(write: Write) -> None:
     lines = [f"text {number},{number}" for number in range(MOST_LABELS + 1)]
-    with pytest.raises(SourceError, match="column 'label' has 1,001 different labels"):
+    with pytest.raises(DataError, match="column 'label' has 1,001 different labels"):
         read_corpus(write("many.csv", "\n".join(["text,label", *lines])))
     assert len(set(read_corpus(write("some.csv", "\n".join(["text,label", *lines[1:]]))).labels)) == MOST_LABELS
 
@@ -165,5 +166,5 @@ def test_a_plain_text_is_read_whole(write: Write) -> None:
     content = "Größe\r\n\n end "
     assert read_text(write("plain.txt", content)) == content
     assert read_text(write("plain.txt.gz", gzip.compress(content.encode(), mtime=0))) == content
-    with pytest.raises(SourceError, match="the file is empty"):
+    with pytest.raises(DataError, match="the file is empty"):
         read_text(write("nothing.txt", " \n"))

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pipeline.connect import connect
 from pipeline.events import Event, encode
 from pipeline.history import History, from_frame, infer_freq, read_topic, windows
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
 from pipeline.sources import Columns, publish, read_file
 from pipeline.windows import WindowConfig
+from tidecast.errors import UnknownTopic
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "series"
 START = 1_600_000_000_000

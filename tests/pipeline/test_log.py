@@ -18,21 +18,9 @@ from waiting import PATIENCE_S, until
 from pipeline.connect import connect
 from pipeline.kafka import client as kafka_client
 from pipeline.kafka import member as kafka_member
-from pipeline.log import (
-    Bounds,
-    Commit,
-    EventLog,
-    LogError,
-    LogUnavailable,
-    Member,
-    MembershipLost,
-    Policy,
-    Record,
-    Undecodable,
-    UnknownTopic,
-    Writer,
-)
+from pipeline.log import Bounds, Commit, EventLog, Member, Policy, Record, Undecodable, Writer
 from pipeline.settings import KafkaSettings
+from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, UnknownTopic
 
 Fresh = Callable[[str], str]
 START = 1_700_000_000_000
@@ -351,7 +339,7 @@ def test_a_successor_fences(log: EventLog, topic: str, fresh: Fresh) -> None:
     new.begin()
     new.send(topic, 0, b"k", b"2")
     new.commit({0: Commit(1)}, member)
-    with pytest.raises(MembershipLost):
+    with pytest.raises(ConsumerFenced):
         old.commit({0: Commit(9)}, member)
     assert numbers(read(log, topic)) == [2]
     assert member.committed(0) == Commit(1)
@@ -361,7 +349,7 @@ def test_a_fenced_writer_stays_fenced(log: EventLog, topic: str, fresh: Fresh) -
     member, name = started(log, fresh("group"), topic), fresh("writer")
     old, _ = log.writer(name), log.writer(name)
     for _ in range(2):
-        with pytest.raises(MembershipLost):
+        with pytest.raises(ConsumerFenced):
             _transact(old, topic, member)
     assert not read(log, topic)
 
@@ -410,7 +398,7 @@ def test_partitions_go_to_the_next_member(log_address: str, topic: str, fresh: F
 def test_the_bystander_cannot_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     bystander = log.join(group, topic)
-    with pytest.raises(MembershipLost):
+    with pytest.raises(ConsumerFenced):
         bystander.commit({0: Commit(1)})
     with pytest.raises(ValueError, match=r"[Aa]ssigned"):
         bystander.seek(0, 0)
@@ -517,10 +505,10 @@ def test_a_member_that_was_removed(kafka_bootstrap: str, fresh: Fresh) -> None:
             admin.remove_group_members(group, [MemberToRemove(member_id=found["member_id"])])
         writer.begin()
         writer.send(topic, 0, b"k", b"2")
-        with pytest.raises(MembershipLost):
+        with pytest.raises(ConsumerFenced):
             writer.commit({0: Commit(1)}, member)
         writer.abort()
-        with pytest.raises(MembershipLost):
+        with pytest.raises(ConsumerFenced):
             member.commit({0: Commit(1)})
         assert member.committed(0) is None
         assert numbers(read(log, topic)) == [1]
@@ -581,11 +569,11 @@ def test_a_stolen_claim(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "log.db.locks")
         (tmp_path / "log.db.locks").mkdir()
         assert assigned(second) == {0}
-        with pytest.raises(MembershipLost):
+        with pytest.raises(ConsumerFenced):
             first.commit({0: Commit(1)})
         writer.begin()
         writer.send("orders", 0, b"k", b"1")
-        with pytest.raises(MembershipLost):
+        with pytest.raises(ConsumerFenced):
             writer.commit({0: Commit(1)}, first)
         assert second.committed(0) is None
         assert log.bounds("orders") == {0: Bounds(0, 0)}

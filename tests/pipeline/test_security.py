@@ -26,8 +26,9 @@ from sharing import Shared, kill_process, start_process
 from waiting import until
 
 from pipeline.connect import connect
-from pipeline.log import Commit, EventLog, LogError, LogUnavailable, Member, NotPermitted, Record
+from pipeline.log import Commit, EventLog, Member, Record
 from pipeline.settings import KafkaSettings
+from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
 Fresh = Callable[[str], str]
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -251,20 +252,25 @@ def test_tls_and_a_certificate_of_our_own(broker: Broker, fresh: Fresh) -> None:
 
 
 REFUSED: dict[str, tuple[str, Callable[[Broker], KafkaSettings], type[LogError], str]] = {
-    "wrong password, PLAIN": ("SASL", lambda b: b.user("PLAIN", password="x"), NotPermitted, "wrong name or password"),
-    "wrong password, SCRAM": ("SASL", lambda b: b.user(password="x"), NotPermitted, "password for 'alice'.*SHA-512"),
-    "nobody": ("SASL", lambda b: b.user(name="nobody"), NotPermitted, "wrong name or password for 'nobody'"),
-    "another mechanism": ("SCRAM", lambda b: b.user("PLAIN"), NotPermitted, "does not offer PLAIN"),
-    "no user": ("SASL", lambda b: b.tls(), NotPermitted, "asks for a user, and SSL brings none"),
-    "no user, no TLS": ("BARE", lambda b: KafkaSettings(), NotPermitted, "asks for a user, and PLAINTEXT brings none"),
-    "a user too many": ("TLS", lambda b: b.user(), NotPermitted, "asks for no user, and SASL_SSL brings one"),
-    "unknown authority": ("TLS", lambda b: b.tls(ssl_cafile=b.file("other.pem")), NotPermitted, "not accepted: unable"),
-    "the system's authorities": ("TLS", lambda b: b.tls(ssl_cafile=None), NotPermitted, "certificate is not accepted"),
-    "no certificate": ("MUTUAL", lambda b: b.tls(), NotPermitted, "asks for a certificate"),
+    "wrong password, PLAIN": ("SASL", lambda b: b.user("PLAIN", password="x"), NotAuthorized, "wrong name or password"),
+    "wrong password, SCRAM": ("SASL", lambda b: b.user(password="x"), NotAuthorized, "password for 'alice'.*SHA-512"),
+    "nobody": ("SASL", lambda b: b.user(name="nobody"), NotAuthorized, "wrong name or password for 'nobody'"),
+    "another mechanism": ("SCRAM", lambda b: b.user("PLAIN"), NotAuthorized, "does not offer PLAIN"),
+    "no user": ("SASL", lambda b: b.tls(), NotAuthorized, "asks for a user, and SSL brings none"),
+    "no user, no TLS": ("BARE", lambda b: KafkaSettings(), NotAuthorized, "asks for a user, and PLAINTEXT brings none"),
+    "a user too many": ("TLS", lambda b: b.user(), NotAuthorized, "asks for no user, and SASL_SSL brings one"),
+    "unknown authority": (
+        "TLS",
+        lambda b: b.tls(ssl_cafile=b.file("other.pem")),
+        NotAuthorized,
+        "not accepted: unable",
+    ),
+    "the system's authorities": ("TLS", lambda b: b.tls(ssl_cafile=None), NotAuthorized, "certificate is not accepted"),
+    "no certificate": ("MUTUAL", lambda b: b.tls(), NotAuthorized, "asks for a certificate"),
     "a stranger's certificate": (
         "MUTUAL",
         lambda b: b.tls(ssl_certfile=b.file("stranger.pem"), ssl_keyfile=b.file("stranger.key")),
-        NotPermitted,
+        NotAuthorized,
         "does not accept ours",
     ),
     "no TLS to TLS": ("TLS", lambda b: KafkaSettings(), LogUnavailable, "hangs up; does it speak PLAINTEXT"),
@@ -282,7 +288,7 @@ def test_who_does_not_get_in_reads_why_at_once(broker: Broker, case: str) -> Non
 
 
 def test_a_host_by_another_name(broker: Broker) -> None:
-    with pytest.raises(NotPermitted, match=r"not accepted: .* not valid for '127\.0\.0\.1'"):
+    with pytest.raises(NotAuthorized, match=r"not accepted: .* not valid for '127\.0\.0\.1'"):
         connect(broker.at("TLS", "127.0.0.1"), broker.tls())
 
 
@@ -294,7 +300,7 @@ def test_one_of_several_servers_is_enough(broker: Broker) -> None:
 @pytest.mark.slow
 def test_a_broker_that_names_itself_otherwise(broker: Broker) -> None:
     log = connect(broker.at("ELSEWHERE"), broker.tls(request_s=5))
-    with contextlib.closing(log), pytest.raises(NotPermitted, match=r"not valid for '127\.0\.0\.1'"):
+    with contextlib.closing(log), pytest.raises(NotAuthorized, match=r"not valid for '127\.0\.0\.1'"):
         log.partitions("orders")
     gc.collect()
 
@@ -325,7 +331,7 @@ def test_rights_that_are_missing(broker: Broker, boss: EventLog, fresh: Fresh) -
         }
         until_allowed(log, seen)
         for message, call in denied.items():
-            with pytest.raises(NotPermitted, match=message):
+            with pytest.raises(NotAuthorized, match=message):
                 call()
 
 
@@ -374,7 +380,7 @@ def write(log: EventLog, topic: str) -> None:
 
 def until_allowed(log: EventLog, topic: str) -> None:
     def allowed() -> bool:
-        with contextlib.suppress(NotPermitted):
+        with contextlib.suppress(NotAuthorized):
             log.partitions(topic)
             return True
         return False
@@ -469,7 +475,7 @@ def test_secrets_appear_nowhere(broker: Broker, debug_log: Lines, fresh: Fresh, 
     own = {"ssl_certfile": broker.file("client.pem"), "ssl_keyfile": broker.file("client.key")}
     settings = broker.tls(**own, ssl_key_password=KEY_PASSWORD)
     connect(broker.at("MUTUAL"), settings).close()
-    with pytest.raises(NotPermitted) as raised:
+    with pytest.raises(NotAuthorized) as raised:
         connect(broker.at("SASL"), broker.user(mechanism, password=f"{PASSWORD}."))
     assert "Starting KafkaAdminClient" in debug_log.text
     assert "SaslAuthenticateRequest" in debug_log.text

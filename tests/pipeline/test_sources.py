@@ -18,7 +18,7 @@ from properties import examples
 from pipeline.connect import connect
 from pipeline.events import Decoder, Event
 from pipeline.sources import Columns, events, publish, read_file
-from pipeline.tables import SourceError
+from tidecast.errors import DataError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "series"
 HALF_HOUR = 1_800_000
@@ -208,7 +208,7 @@ def test_a_wrong_file_is_one_line_that_names_file_row_and_column(
     write: Write, name: str, content: str | bytes, what: str
 ) -> None:
     path = write(name, content)
-    with pytest.raises(SourceError, match=what) as error:
+    with pytest.raises(DataError, match=what) as error:
         read_file(path)
     assert str(error.value).startswith(path)
     assert "\n" not in str(error.value)
@@ -216,9 +216,9 @@ def test_a_wrong_file_is_one_line_that_names_file_row_and_column(
 
 def test_a_column_that_is_not_there_and_a_file_that_is_not(write: Write, tmp_path: Path) -> None:
     for columns in (Columns(series="x"), Columns(ts="x"), Columns(value="x"), Columns(features=("value", "x"))):
-        with pytest.raises(SourceError, match="no column 'x' among 'series', 'ts', 'value'"):
+        with pytest.raises(DataError, match="no column 'x' among 'series', 'ts', 'value'"):
             read_file(write("t.csv", LONG), columns)
-    with pytest.raises(SourceError, match=re.escape(f"{tmp_path}: Is a directory")):
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}: Is a directory")):
         read_file(str(tmp_path))
 
 
@@ -280,9 +280,9 @@ def test_real_files(
 def test_a_real_file_that_says_too_little_is_not_guessed_at() -> None:
     if not DATA.exists():
         pytest.skip(f"the real series are not at {DATA}")
-    with pytest.raises(SourceError, match="which column is the value among 'Date', 'Time', 'Count'"):
+    with pytest.raises(DataError, match="which column is the value among 'Date', 'Time', 'Count'"):
         read_file(str(DATA / "pedestrian.csv"))
-    with pytest.raises(SourceError, match="give their spacing with --freq"):
+    with pytest.raises(DataError, match="give their spacing with --freq"):
         read_file(str(DATA / "taylor.csv"))
 
 
@@ -340,7 +340,7 @@ def test_publish_refuses_times_no_reader_takes_before_it_sends_any(tmp_path: Pat
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         for ts, what in ((ms(1949, 1, 1), "before 2000-01-01"), (ms(2199, 1, 1), "in the future")):
             frame = pl.DataFrame({"series": ["a", "a"], "ts": [ms(2020, 1, 1), ts], "value": [1.0, 2.0]})
-            with pytest.raises(SourceError, match=f"1 of 2 measurements lie {what}"):
+            with pytest.raises(DataError, match=f"1 of 2 measurements lie {what}"):
                 publish(frame, log, "in", partitions=1)
         log.create_topic("in", 1)
         assert log.bounds("in")[0] == (0, 0)

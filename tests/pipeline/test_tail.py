@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.connect import connect
-from pipeline.log import EventLog, UnknownTopic
+from pipeline.log import EventLog
 from pipeline.tail import describe, tail
+from tidecast.errors import UnknownTopic
 
 START = 1_600_000_000_000
 Fresh = Callable[[str], str]
