@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pipeline.events import InvalidEvent, check_series, parse
 from pipeline.grid import Counts, Ints
 from pipeline.log import Record
-from pipeline.windows import SeriesState
+from pipeline.windows import Sections, SeriesState
 
 PAD, UNKNOWN = 0, 1
 WORDS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
@@ -186,6 +186,7 @@ class TextWindower:
 
     def __init__(self, encoder: Encoder) -> None:
         self.counts = Counts()
+        self.sections: Sections = {}
         self._encoder = encoder
         self._pending: list[tuple[TextEvent, list[int], int]] = []
 
