@@ -165,6 +165,7 @@ class Partitions:
                 partitions=self._count,
                 topic_id=self._topic_id,
                 stream_time=owned.windower.stream_time,
+                sections=dict(owned.windower.sections),
             )
             with self._watched("checkpoint"):
                 checkpoint.write_pass(

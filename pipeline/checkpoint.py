@@ -1,7 +1,9 @@
 """Checkpoints: a partition's windows in a compacted topic, so that a restart goes on with the windows it had.
 
 The state topic has as many partitions as the input. A partition holds, for each series, its whole state (key ``s:``
-and the name), and one record about itself (key ``partition``); pipeline/codec.py has their bytes.
+and the name), and one record about itself (key ``partition``); pipeline/codec.py has their bytes. Either may have
+sections: what a part of a service keeps there under a name, with a version of its own. A service that does not know a
+name keeps its bytes.
 
 A pass is one transaction: the series that changed, the partition's record with the position P up to which they have
 seen the input, and P as the group's offset with R = P in the commit's metadata. So a pass is whole or absent, and a
@@ -13,6 +15,7 @@ After a restart: `recover`, then read [R, X) of the input into the store and emi
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 from pipeline import failpoint
@@ -20,6 +23,7 @@ from pipeline.codec import (
     PARTITION_KEY,
     SERIES_PREFIX,
     PartitionRecord,
+    check_sections,
     config_hash,
     decode_metadata,
     decode_partition,
@@ -30,7 +34,7 @@ from pipeline.codec import (
 )
 from pipeline.log import Commit, EventLog, Member, Writer
 from pipeline.reorder import BEFORE_ALL
-from pipeline.windows import SeriesState, WindowConfig
+from pipeline.windows import Sections, SeriesState, WindowConfig
 from tidecast.errors import CorruptState, LogError, StateMismatch
 
 Lost = Literal["fail", "earliest"]
@@ -46,6 +50,8 @@ class Stateful(Protocol):
 
     stream_time: int
     """The latest time of any of the partition's events, epoch milliseconds."""
+    sections: Sections
+    """What is kept of the partition beside its series."""
 
     def dirty(self) -> list[str]:
         """The series that changed since the last `clean`."""
@@ -108,13 +114,15 @@ def recover(
     committed: Commit | None,
     store: Stateful,
     lost: Lost = "earliest",
+    readable: Mapping[str, int] = MappingProxyType({}),
 ) -> Recovered:
     """Fills an empty store with a partition's windows as its last pass left them.
 
     `committed` is the group's commit, asked for before this. With `lost` "fail" it is refused to go on without records
-    that are no longer in the log.
+    that are no longer in the log. `readable` are the names of sections that the caller reads, each with the latest
+    version that it does; sections of other names are kept as they are.
 
-    Raises StateMismatch where going on would give other windows than before.
+    Raises StateMismatch where going on would give other windows than before, and for a section of a later version.
     """
     bounds = log.bounds(topic)[partition]
     try:
@@ -125,7 +133,7 @@ def recover(
         position = record.position if committed is None else committed.offset
         if position > bounds.end:
             raise StateMismatch(f"the group was at {position} and {topic}/{partition} ends at {bounds.end}")
-        corrupt = _fill(store, held, record)
+        corrupt = _fill(store, held, record, readable)
     except StateMismatch as mismatch:
         raise StateMismatch(
             f"state {state_topic}/{partition} does not fit: {mismatch}. Use another group; or let this one start anew: "
@@ -186,8 +194,9 @@ def _damaged(found: str, written: str) -> bool:
     return len(found) == len(written) and sum(a != b for a, b in zip(found, written, strict=True)) <= 2
 
 
-def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord) -> int:
-    """Restore stream time and all series; how many were corrupt. Raises StateMismatch."""
+def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord, readable: Mapping[str, int]) -> int:
+    """Restore the partition's own and all series; how many were corrupt. Raises StateMismatch."""
+    check_sections(record.sections, readable)
     hashed, corrupt, heard = config_hash(store.config), 0, BEFORE_ALL
     for key, value in held.items():
         if key == PARTITION_KEY:
@@ -197,9 +206,11 @@ def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord)
         except CorruptState:
             corrupt += 1
             continue
+        check_sections(state.sections, readable)
         store.restore(series, state)
         heard = max(heard, state.heard)
     store.stream_time = heard if record.stream_time is None else record.stream_time
+    store.sections = record.sections
     return corrupt
 
 

@@ -1,10 +1,12 @@
 """A partition's state as bytes, and back: one record a series, one about the partition, and a commit's metadata.
 
 Every value is a format byte, a MessagePack array and the CRC-32 of the key and both. This format reads the one before.
+Sections are the array's last element, which is left out where there are none.
 """
 
 import re
 import zlib
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TypeVar
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from pipeline.grid import WindowConfig
 from pipeline.reorder import BEFORE_ALL, Waiting
-from pipeline.windows import UNKNOWN, SeriesState
+from pipeline.windows import UNKNOWN, Section, Sections, SeriesState
 from tidecast.errors import CorruptState, StateMismatch
 
 FORMAT = 2
@@ -33,6 +35,8 @@ class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     """The input topic's identity."""
     stream_time: int | None = None
     """The latest time of any of its events, epoch milliseconds; None: the latest of its series."""
+    sections: dict[str, Section] = {}
+    """What is kept of the partition beside its series."""
 
 
 class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -48,6 +52,7 @@ class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
     heard: int | None = None
     waiting: list[Waiting] = []
     since: tuple[int, int, int] | None = None
+    sections: dict[str, Section] = {}
 
 
 Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
@@ -75,6 +80,7 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
         heard=state.heard,
         waiting=list(state.waiting),
         since=state.since,
+        sections=dict(state.sections),
     )
     return _seal(SERIES_PREFIX + series.encode(), record)
 
@@ -100,6 +106,7 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
         heard=record.ts if record.heard is None else record.heard,
         waiting=record.waiting,
         since=record.since or (UNKNOWN, UNKNOWN, 0),
+        sections=record.sections,
     )
     return key.removeprefix(SERIES_PREFIX).decode(), state
 
@@ -112,6 +119,19 @@ def encode_partition(record: PartitionRecord) -> bytes:
 def decode_partition(data: bytes) -> PartitionRecord:
     """The record that was encoded. Raises CorruptState, StateMismatch."""
     return _unseal(PARTITION_KEY, data, PartitionRecord)
+
+
+def check_sections(sections: Sections, readable: Mapping[str, int]) -> None:
+    """Raises StateMismatch for a section of a later version than the one that is `readable` under its name.
+
+    One whose name is not there is somebody else's, and right in any version.
+    """
+    for name, section in sections.items():
+        if section.version > readable.get(name, section.version):
+            raise StateMismatch(
+                f"its section {name} has version {section.version}, and this version of Tidecast reads up to "
+                f"{readable[name]}; the one that wrote it, or a later one, goes on with it"
+            )
 
 
 def encode_metadata(replay_from: int) -> str:
@@ -128,8 +148,9 @@ def decode_metadata(metadata: str) -> int | None:
     return int(parsed[2])
 
 
-def _seal(key: bytes, body: msgspec.Struct) -> bytes:
-    data = bytes((FORMAT,)) + msgspec.msgpack.encode(body)
+def _seal(key: bytes, body: PartitionRecord | _SeriesRecord) -> bytes:
+    fields = msgspec.structs.astuple(body)
+    data = bytes((FORMAT,)) + msgspec.msgpack.encode(fields if body.sections else fields[:-1])
     return data + zlib.crc32(key + data).to_bytes(4, "big")
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.formats.texts import TextEvent
 from pipeline.grid import Counts, Ints
-from pipeline.windows import SeriesState
+from pipeline.windows import Sections, SeriesState
 from tidecast.errors import ConfigError
 
 PAD, UNKNOWN = 0, 1
@@ -150,6 +150,7 @@ class TextWindower:
 
     def __init__(self, encoder: Encoder) -> None:
         self.counts = Counts()
+        self.sections: Sections = {}
         self._encoder = encoder
         self._pending: list[tuple[TextEvent, list[int], int]] = []
 

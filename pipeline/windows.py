@@ -16,9 +16,9 @@ partition, decides when they are due, and when a silent series is forgotten.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ from tidecast.errors import ConfigError
 __all__ = [
     "Counts",
     "Grid",
+    "Section",
+    "Sections",
     "SeriesState",
     "SlidingWindows",
     "WindowConfig",
@@ -45,6 +47,17 @@ UNKNOWN = -1
 """No tag."""
 SERIES_LIMIT = 100_000
 """Series a partition may have by default."""
+
+
+class Section(NamedTuple):
+    """What a part of a service keeps in a checkpoint beside the windows: bytes in a version of that part's own."""
+
+    version: int
+    data: bytes
+
+
+Sections = Mapping[str, Section]
+"""Sections by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +80,8 @@ class SeriesState:
     """Steps that have not been released."""
     since: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
     """A tag from which on all n steps came, a later one, and how many steps ago that was."""
+    sections: Sections = field(default_factory=dict)
+    """What is kept of the series beside its window; a section that nobody knows stays as it is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +178,7 @@ class WindowStore:
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL
+        self.sections: Sections = {}
         self._idle, self._limit = idle, limit
         self._grid = config.grid
         self._reorder = ReorderBuffer(config) if config.reorders else None
@@ -170,6 +186,7 @@ class WindowStore:
         self._least = self._seq_len if not short else 1 if self._grid else 2
         self._rows = Rows(self._seq_len, self._width, timed=self._grid is None)
         self._series: dict[str, _Series] = {}
+        self._sections: dict[str, Sections] = {}
         self._silent: list[tuple[int, str]] = []
         self._wake = -BEFORE_ALL
         self._changed: dict[str, None] = {}
@@ -276,6 +293,7 @@ class WindowStore:
             return
         self._rows.release(series)
         self._changed[name] = None
+        self._sections.pop(name, None)
         del self._series[name]
 
     def _listen(self, name: str, heard: int) -> None:
@@ -316,6 +334,7 @@ class WindowStore:
             heard=max(found.ts, found.heard),
             waiting=self._reorder.state(series) if self._reorder else (),
             since=(found.since, found.later, found.run - found.later_run),
+            sections=self._sections.get(series, {}),
         )
 
     def restore(self, series: str, state: SeriesState) -> None:
@@ -325,6 +344,9 @@ class WindowStore:
         self._rows.fill(found, state.values, state.observed, state.times)
         found.since, found.later, ago = state.since
         found.later_run = found.run - ago
+        self._sections.pop(series, None)
+        if state.sections:
+            self._sections[series] = state.sections
         if self._reorder is not None:
             self._reorder.restore(series, state.waiting)
             self._wake = min(self._wake, self._reorder.next_due)

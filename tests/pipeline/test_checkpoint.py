@@ -5,6 +5,7 @@ import itertools
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from pipeline.codec import PartitionRecord
 from pipeline.connect import connect
 from pipeline.events import Event, InvalidEvent
 from pipeline.log import Commit, EventLog, Member, Record, Writer
-from pipeline.windows import WindowConfig, Windows, WindowStore
+from pipeline.windows import Section, SeriesState, WindowConfig, Windows, WindowStore
 from tidecast.errors import ConsumerFenced, LogError, StateMismatch
 
 Fresh = Callable[[str], str]
@@ -29,6 +30,8 @@ Step = tuple[str, int]
 START = 1_700_000_040_000
 CONFIG = WindowConfig(seq_len=4, freq="1m")
 STEPS = [("a", 0), ("b", 0), ("a", 1), ("a", 3), ("b", 9), ("a", 2), ("a", 4), ("b", 10), ("a", 5), ("a", 6)]
+HASH = codec.config_hash(CONFIG)
+SECTIONS = {"scores": Section(3, b"\x00\xff"), "intervals": Section(1, b"")}
 names = itertools.count()
 
 
@@ -82,6 +85,7 @@ class Group:
             partitions=self.partitions,
             topic_id=self.log.topic_id(self.topic),
             stream_time=self.store.stream_time,
+            sections=dict(self.store.sections),
         )
         checkpoint.write_pass(self.writer, self.member, self.state_topic, 0, self.store, record)
         self.passed = self.position
@@ -109,7 +113,13 @@ def write_steps(log: EventLog, topic: str, steps: Sequence[Step]) -> None:
 
 
 def contents(store: WindowStore) -> Mapping[str, bytes]:
-    return {name: codec.encode_series(b"", name, state) for name in store if (state := store.state(name))}
+    return {name: codec.encode_series(b"", name, state_of(store, name)) for name in store}
+
+
+def state_of(store: WindowStore, series: str) -> SeriesState:
+    state = store.state(series)
+    assert state
+    return state
 
 
 def uninterrupted(steps: Sequence[Step], config: WindowConfig) -> WindowStore:
@@ -390,6 +400,59 @@ def test_a_newer_format(local: EventLog, stopped: Group) -> None:
     sealed = body + zlib.crc32(b"s:a" + body).to_bytes(4, "big")
     write(local, stopped.state_topic, 0, [(b"s:a", sealed)])
     refused(local, stopped, "format 3", None)
+
+
+def with_sections(group: Group) -> None:
+    """Let the pass of a group that has ended hold sections, as a later version writes them."""
+    state = next(batch for batch in group.log.read(group.state_topic, 0, *group.log.bounds(group.state_topic)[0]))
+    held = {record.key or b"": record.value or b"" for record in state}
+    name, series = codec.decode_series(HASH, b"s:a", held[b"s:a"])
+    record = codec.decode_partition(held[b"partition"])
+    partition = msgspec.structs.replace(record, sections={"watch": Section(7, b"all")})
+    rows = [
+        (b"s:a", codec.encode_series(HASH, name, replace(series, sections=SECTIONS))),
+        (b"partition", codec.encode_partition(partition)),
+    ]
+    write(group.log, group.state_topic, 0, rows)
+
+
+def test_a_section_that_nobody_knows_is_kept(group: Group) -> None:
+    group.start()
+    group.poll(4)
+    group.write_pass()
+    group.end()
+    with_sections(group)
+    for count in (1, 4):
+        group.start()
+        group.poll(count)
+        group.write_pass()
+        group.end()
+    group.start()
+    kept = {name: state_of(group.store, name).sections for name in group.store}
+    assert kept == {"a": SECTIONS, "b": {}}
+    assert group.store.sections == {"watch": (7, b"all")}
+    for name in group.store:
+        group.store.restore(name, replace(state_of(group.store, name), sections={}))
+    assert contents(group.store) == contents(uninterrupted(STEPS[:9], CONFIG))
+    group.end()
+
+
+@pytest.mark.parametrize(
+    ("readable", "name"),
+    [({"scores": 2}, "scores"), ({"watch": 6, "scores": 3}, "watch"), ({"watch": 7, "scores": 3, "other": 1}, None)],
+)
+def test_a_section_of_a_later_version(stopped: Group, readable: dict[str, int], name: str | None) -> None:
+    with_sections(stopped)
+
+    def recover() -> Recovered:
+        store, topics = WindowStore(CONFIG), (stopped.topic, stopped.state_topic)
+        return checkpoint.recover(stopped.log, *topics, 0, None, store, readable=readable)
+
+    if name is None:
+        assert recover().position == 4
+        return
+    with pytest.raises(StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; the one that"):
+        recover()
 
 
 def test_the_format_before(local: EventLog, stopped: Group) -> None:

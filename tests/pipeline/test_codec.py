@@ -1,5 +1,12 @@
 """States and metadata as bytes: they come back, and damage is noticed."""
 
+import gzip
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +16,12 @@ from hypothesis.extra import numpy as hnp
 from pipeline import codec
 from pipeline.codec import PartitionRecord
 from pipeline.reorder import Waiting
-from pipeline.windows import SeriesState
+from pipeline.windows import Section, SeriesState
 from tidecast.errors import CorruptState
 
+LEFT_BY_B0BAF3E = Path(__file__).resolve().parents[1] / "fixtures" / "b0baf3e" / "log.db.gz"
+
+sections = st.dictionaries(st.text(), st.builds(Section, st.integers(0, 2**63 - 1), st.binary()), max_size=3)
 times = st.integers(-(2**60), 2**60)
 waiting = st.builds(Waiting, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3))
 states = st.integers(0, 9).flatmap(
@@ -24,6 +34,7 @@ states = st.integers(0, 9).flatmap(
         times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
         heard=times,
         waiting=st.lists(waiting, min_size=not steps, max_size=3),
+        sections=sections,
     )
 )
 
@@ -37,7 +48,44 @@ def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) ->
     np.testing.assert_array_equal(decoded.observed, state.observed)
     np.testing.assert_array_equal(decoded.times, state.times)
     assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
-    assert (decoded.heard, decoded.waiting) == (state.heard, state.waiting)
+    assert (decoded.heard, decoded.waiting, decoded.sections) == (state.heard, state.waiting, state.sections)
+    assert codec.encode_series(config, name, decoded) == codec.encode_series(config, "pump", state)
+
+
+@given(st.integers(0, 2**40), sections)
+def test_a_partition_s_record_comes_back(position: int, sections: dict[str, Section]) -> None:
+    record = PartitionRecord(position=position, partitions=2, topic_id="three", sections=sections)
+    assert codec.decode_partition(codec.encode_partition(record)) == record
+
+
+@given(states)
+def test_sections_lie_behind_what_an_earlier_version_reads(state: SeriesState) -> None:
+    state = replace(state, sections={"scores": Section(1, b"x")})
+    bare = codec.encode_series(b"", "pump", replace(state, sections={}))
+    assert fields(codec.encode_series(b"", "pump", state)) == [*fields(bare), {"scores": [1, b"x"]}]
+
+
+def fields(encoded: bytes) -> list[object]:
+    found: list[object] = msgspec.msgpack.decode(encoded[1:-4])
+    return found
+
+
+def test_what_b0baf3e_wrote_is_read_and_written_to_the_byte(tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    file.write_bytes(gzip.decompress(LEFT_BY_B0BAF3E.read_bytes()))
+    with closing(sqlite3.connect(file)) as log:
+        rows: list[tuple[bytes, bytes]] = log.execute("SELECT key, value FROM records WHERE compacted").fetchall()
+    kept = dict.fromkeys(("partition", "series"), 0)
+    for key, value in rows:
+        if key == codec.PARTITION_KEY:
+            assert codec.encode_partition(codec.decode_partition(value)) == value
+            kept["partition"] += 1
+        else:
+            config = fields(value)[0]
+            assert isinstance(config, bytes)
+            assert codec.encode_series(config, *codec.decode_series(config, key, value)) == value
+            kept["series"] += 1
+    assert min(kept.values()) >= 7
 
 
 @given(states, st.data())

@@ -19,6 +19,7 @@ from pipeline.grid import Aggregate
 from pipeline.windows import (
     Counts,
     Grid,
+    Section,
     SeriesState,
     SlidingWindows,
     WindowConfig,
@@ -353,6 +354,17 @@ def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> 
     assert store.state("a") is None
     store.push(of_minutes(13, series="c")[0])
     assert minutes_of(store.take()) == [[0, 1], [5, 11], [12, 13]]
+
+
+def test_a_forgotten_series_begins_without_its_sections() -> None:
+    store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE)
+    store.push(of_minutes(0)[0])
+    sections = {"scores": Section(1, b"x")}
+    store.restore("a", replace(of(store, "a"), sections=sections))
+    assert of(store, "a").sections == sections
+    for event in [*of_minutes(11, series="b"), *of_minutes(12)]:
+        store.push(event)
+    assert of(store, "a").sections == {}
 
 
 def test_a_lower_limit_lets_those_go_on_that_are_there() -> None:
