@@ -11,8 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, window_config
+from deploy.config import window_config
 from deploy.console import progress, say
+from deploy.pictures import picture_path, say_where
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, read_history, shapes
 from model.baselines import naive_scores
@@ -181,11 +182,11 @@ def backtest(
     history = read_history(bootstrap, topic, data, columns, job.train.freq)
     began = time.monotonic()
     judged = judge(history, job)
-    picture = plot or HOME / "backtests" / f"{job.train.name}-{judged.runs[0][0].card.output.horizon}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    name = f"{job.train.name}-{judged.runs[0][0].card.output.horizon}"
+    picture = picture_path(plot, "backtests", name)
     plot_backtest(judged.runs[0][0], judged.data, judged.test, _steps(judged), picture)
     _show(judged, job)
-    say(f"a picture of it: {picture}")
+    say_where(picture)
     return _summary(judged, job) | {"seconds": round(time.monotonic() - began, 1), "plot": str(picture)}
 
 

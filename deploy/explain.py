@@ -11,9 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, window_config
-from deploy.console import say
+from deploy.config import window_config
 from deploy.forecasts import forecast_batches
+from deploy.pictures import picture_path, say_where
 from deploy.predictor import fetch
 from model.plot import plot_window
 from model.spec import Card
@@ -134,12 +134,11 @@ def explain(
     for name, line in lines.items():
         table.add_row(name, line)
     Console(highlight=False).print(table)
-    picture = plot or HOME / "explained" / f"{topic}-{partition}-{offset}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture = picture_path(plot, "explained", f"{topic}-{partition}-{offset}")
     plot_window(
         _known(found.window), _times(forecast), _values(forecast), f"{forecast.series}, by {facts[VERSION]}", picture
     )
-    say(f"a picture of it: {picture}")
+    say_where(picture)
     return {"same": found.same, **msgspec.to_builtins(forecast), **facts, "plot": str(picture)}
 
 

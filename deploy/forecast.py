@@ -7,10 +7,10 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME
 from deploy.console import say
 from deploy.forecaster import Forecaster
 from deploy.frames import known_ahead
+from deploy.pictures import picture_path, say_where
 from deploy.registration import watched
 from deploy.training import TrainJob, in_words, of_table
 from model.plot import plot_ahead
@@ -42,8 +42,7 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
         forecaster = Forecaster.of(job).learn(history, on_step)
     made = forecaster.ahead(history, known)
     card, fitted = forecaster.fitted.card, forecaster.fitted
-    picture = plot or HOME / "forecasts" / f"{job.name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture = picture_path(plot, "forecasts", job.name)
     plot_ahead(history.frame, made, card.output.targets[0], picture)
     Console(highlight=False).print(_table(made, card))
     errors = f"{card.metrics['validation_mse']:.3f}, the better naive forecast's {fitted.naive_mse:.3f}"
@@ -54,7 +53,7 @@ def forecast(job: TrainJob, data: str, columns: Columns, output: Path | None, pl
         )
     if output is not None:
         WRITERS[output.suffix](made, output)
-    say(f"a picture of it: {picture}{f'; all of it: {output}' if output else ''}")
+    say_where(picture, output)
     return {
         "series": made["unique_id"].n_unique(),
         "horizon": card.output.horizon,

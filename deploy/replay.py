@@ -17,9 +17,10 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from deploy.config import HOME, Device, window_config
+from deploy.config import Device, window_config
 from deploy.console import progress, say
 from deploy.contest import WindowRows
+from deploy.pictures import picture_path, say_where
 from deploy.predictor import CHUNK, Predictor, fetch
 from deploy.training import read_history
 from model.baselines import seasonal_naive
@@ -211,10 +212,9 @@ def replay(
             say(f"{name} has learned from this time, up to {until}: there it knew what would come")
     found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
     _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")
-    picture = plot or HOME / "replays" / f"{topic or Path(str(data)).stem}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture = picture_path(plot, "replays", topic or Path(str(data)).stem)
     _draw({name: did for name, (_, did) in done.items()}, (begin, end), picture)
-    say(f"a picture of it: {picture}")
+    say_where(picture)
     winner = best({name: did.scores.overall() for name, (_, did) in done.items()})
     return {"from": begin, "to": end, "windows": len(past.ends), "best": winner, "models": found, "plot": str(picture)}
 
