@@ -1,5 +1,6 @@
 # make demo            the whole life of a forecast, on data the package carries   (ARGS=--once ends by itself)
-# make test            the test suite; with KAFKA_HOME set, on a real Kafka too
+# make test            the tests, in some minutes; with KAFKA_HOME set, on a real Kafka too
+# make test-all        those that take long as well: real kills, trainings, whole lives, properties in full
 # make check           style, types, import rules
 # make test-serving    serving from an environment without torch and polars, from a file and from an MLflow server
 # make faults          every fault that delivery survives, on three real brokers, in about 40 minutes; needs KAFKA_HOME,
@@ -17,12 +18,15 @@ BIN := $(VENV)/bin
 ARGS ?=
 WHEELS ?=
 
-.PHONY: demo test check test-serving faults bench gpu audit lock clean
+.PHONY: demo test test-all check test-serving faults bench gpu audit lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
 
 test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --hypothesis-profile quick $(ARGS)
+
+test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed

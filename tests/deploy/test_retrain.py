@@ -54,13 +54,14 @@ def empty(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def registry(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def registry(shared: Shared, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A store with a champion that has learned from 800 hours, trained once a run."""
     monkeypatch.chdir(tmp_path)
-    trained = shared.made(
-        "tides", lambda folder: train(history(800), JOB.train, Registry(f"sqlite:///{folder / 'mlflow.db'}"))
-    )
-    return Registry(f"sqlite:///{shutil.copy(trained / 'mlflow.db', tmp_path)}")
+
+    def make(folder: Path) -> None:
+        train(history(800), JOB.train, Registry(f"sqlite:///{shutil.copy(empty_registry, folder)}"))
+
+    return Registry(f"sqlite:///{shutil.copy(shared.made('tides', make) / 'mlflow.db', tmp_path)}")
 
 
 def test_the_first_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:

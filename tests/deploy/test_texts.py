@@ -68,9 +68,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tracking URI that this module's tests share: to make its tables takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+def store(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tracking URI that this module's tests share."""
+    return f"sqlite:///{shutil.copy(empty_registry, tmp_path_factory.mktemp('store'))}"
 
 
 def summary(ended: "subprocess.CompletedProcess[str]") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -49,12 +50,13 @@ def log(log_address: str) -> Iterator[EventLog]:
 
 
 @pytest.fixture(scope="session")
-def store(shared: Shared) -> str:
+def store(shared: Shared, empty_registry: Path) -> str:
     """A registry with a classifier called `spam`, trained through the command line once a run."""
 
     def train(folder: Path) -> None:
+        uri = f"sqlite:///{shutil.copy(empty_registry, folder)}"
         command = [sys.executable, "-P", "-m", "tidecast", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
-        command += ["--name", "spam", "--epochs", "2", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--json"]
+        command += ["--name", "spam", "--epochs", "6", "--tracking-uri", uri, "--json"]
         made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["model"] == "spam/1"
