@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.config import Device, ServeConfig, open_log, window_config
-from deploy.console import say
+from deploy.console import printable, say
 from deploy.predictor import Predictor, fetch
 from deploy.tasks import Task, task_of
 from model.spec import Card
@@ -18,7 +18,6 @@ from pipeline import checkpoint
 from pipeline.grid import Grid, WindowConfig
 from pipeline.log import EventLog, Policy
 from pipeline.sample import Sample, sample
-from pipeline.tail import safe
 from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
 from tidecast.freq import format_duration, round_up_duration
 
@@ -284,7 +283,7 @@ def _records(found: Sample, partitions: int) -> Iterator[Finding]:
         text = f"{found.keyless:,} of {found.records:,} have no key: nothing holds a series to one partition"
         yield Finding("keys", "warning", text, "write events with their series as key")
     if spread := found.spread:
-        named = ", ".join(map(safe, spread[:NAMED])) + (", .." if len(spread) > NAMED else "")
+        named = ", ".join(map(printable, spread[:NAMED])) + (", .." if len(spread) > NAMED else "")
         text = f"{len(spread):,} of {len(found.partitions):,} series lie in several partitions, with a part of"
         text += f" their window in each: {named}"
         todo = "write a series' events with one key, and by one partitioner"

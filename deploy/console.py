@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+WIDTH = 120
+"""Most characters of a text that is shown in a line."""
+
 # Of several processes that train together one speaks.
 console = Console(stderr=True, highlight=False, emoji=False, quiet=os.environ.get("RANK", "0") != "0")
 
@@ -62,3 +65,10 @@ def _in_fifths(what: str, expected: int) -> Report:
             say(f"{what}: {done:,} of {whole:,}{note and f', {note}'}")
 
     return report
+
+
+def printable(raw: bytes | str) -> str:
+    """What a terminal can show: no control characters, at most WIDTH long."""
+    text = raw if isinstance(raw, str) else raw[: 4 * WIDTH].decode(errors="backslashreplace")
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return text if len(text) <= WIDTH else text[: WIDTH - 2] + ".."

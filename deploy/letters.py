@@ -16,10 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.config import open_log
-from deploy.console import say
+from deploy.console import printable, say
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
-from pipeline.tail import safe
 from tidecast.errors import ConfigError
 from tidecast.times import format_time
 
@@ -99,13 +98,17 @@ def _print(topic: str, reasons: dict[str, Tally], newest: list[DeadLetter]) -> N
     table.add_column("for example")
     for name, tally in reasons.items():
         first, last = (format_time(ts, "seconds") for ts in (tally.first, tally.last))
-        row = (safe(name), f"{tally.count:,}", first, last, safe(tally.detail))
+        row = (printable(name), f"{tally.count:,}", first, last, printable(tally.detail))
         table.add_row(*map(Text, row))
     console.print(table)
     for letter in newest:
-        where = f"{format_time(letter.timestamp, 'seconds')} {safe(letter.topic)}/{letter.partition}:{letter.offset}"
-        value = safe(raw(letter.value or ""))
-        line = Text.assemble((where, "dim"), " ", (safe(letter.reason), "bold"), f": {safe(letter.detail)} | {value}")
+        where = (
+            f"{format_time(letter.timestamp, 'seconds')} {printable(letter.topic)}/{letter.partition}:{letter.offset}"
+        )
+        value = printable(raw(letter.value or ""))
+        line = Text.assemble(
+            (where, "dim"), " ", (printable(letter.reason), "bold"), f": {printable(letter.detail)} | {value}"
+        )
         console.print(line, soft_wrap=True)
 
 

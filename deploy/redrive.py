@@ -12,14 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from deploy.config import open_log
-from deploy.console import progress, say
+from deploy.console import printable, progress, say
 from pipeline.events import Decoder, InvalidEvent
 from pipeline.formats.dead_letters import DeadLetter, raw
 from pipeline.formats.decoding import Decode
 from pipeline.formats.headers import REDRIVEN
 from pipeline.formats.texts import TextDecoder
 from pipeline.log import EventLog, Record
-from pipeline.tail import safe
 from tidecast.errors import DataError
 
 SHOWN = 10
@@ -68,7 +67,7 @@ def redrive(
         decode = TextDecoder().decode if texts else Decoder(features).decode
         ready, refused = _check(log, topic, lines, decode, reason)
         for number, why in refused[:SHOWN]:
-            say(f"{file}: line {number}: {safe(why)}")
+            say(f"{file}: line {number}: {printable(why)}")
         if refused and not skip_invalid:
             lines_are = "1 line is" if len(refused) == 1 else f"{len(refused):,} lines are"
             raise DataError(f"{file}: {lines_are} no event, so nothing was sent; --skip-invalid sends the others")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from deploy.tail import describe, tail
 from pipeline.connect import connect
 from pipeline.log import EventLog
-from pipeline.tail import describe, tail
 from tidecast.errors import UnknownTopic
 
 START = 1_600_000_000_000
