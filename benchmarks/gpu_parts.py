@@ -21,22 +21,22 @@ from serving import Bench, broker
 from swaps import TOPIC, newest, resident, swapped
 from torch import nn
 
-from deploy.config import window_config
-from deploy.predictor import load
-from deploy.training import of_table
-from model.classify import ClassifyConfig, classifier_card
-from model.export import export
-from model.forecasting import ForecastConfig, fit, forecast_card
-from model.lstm import build
-from model.next_token import NextTokenConfig, next_token_card
-from model.spec import AnyCard, Array, InputSpec, OutputSpec
-from model.tokens import build_classifier, build_next_token
-from model.train import knows_bf16
-from pipeline.connect import connect
-from pipeline.history import windows
-from pipeline.sliding import SlidingWindows
-from pipeline.sources import Columns
-from pipeline.tables import read_table
+from deploy.serving.predictor import load
+from deploy.settings.serve import window_config
+from deploy.training.forecasting import of_table
+from model.artifacts.export import export
+from model.card import AnyCard, Array, InputSpec, OutputSpec
+from model.networks.forecast import build
+from model.networks.text import build_classifier, build_next_token
+from model.training.classification import ClassifyConfig, classifier_card
+from model.training.forecasting import ForecastConfig, fit, forecast_card
+from model.training.loop import knows_bf16
+from model.training.next_token import NextTokenConfig, next_token_card
+from pipeline.datasets.history import windows
+from pipeline.datasets.measurements import Columns
+from pipeline.datasets.tables import read_table
+from pipeline.log.connect import connect
+from pipeline.windows.sliding import SlidingWindows
 
 TOLERANCE = 1e-5
 """The greatest difference between GPU and CPU, relative to the greatest value of an output."""

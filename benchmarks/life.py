@@ -38,11 +38,11 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import ConfigResource
 from serving import ROOT, broker, say
 
-from deploy.explain import explained
-from pipeline.connect import connect
-from pipeline.events import Event, encode
+from deploy.operations.explain import explained
+from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog
+from pipeline.log.connect import connect
 
 NAME, SERIES, PARTITIONS, RATE = "life", 100, 4, 2_000
 MINUTE, START = 60_000, 1_700_000_040_000

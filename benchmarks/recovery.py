@@ -17,8 +17,8 @@ from pathlib import Path
 
 from serving import broker, running, say, seq_len
 
-from pipeline.connect import connect
 from pipeline.log import EventLog
+from pipeline.log.connect import connect
 
 PARTITIONS, MINUTE, START = 6, 60_000, 1_700_000_000_000
 

@@ -24,13 +24,13 @@ import onnxruntime as ort
 import polars as pl
 from serving import ROOT, say
 
-from deploy.config import window_config
-from deploy.contest import WindowRows
-from deploy.predictor import load
-from model.spec import Card
-from model.splits import scored
-from pipeline.history import History, from_frame, windows
-from pipeline.sources import Columns, read_file
+from deploy.evaluation.comparison import WindowRows
+from deploy.serving.predictor import load
+from deploy.settings.serve import window_config
+from model.card import Card
+from model.evaluation.splits import scored
+from pipeline.datasets.history import History, from_frame, windows
+from pipeline.datasets.measurements import Columns, read_file
 
 SAMPLE = 100_000
 """Windows, at most, that onnxruntime alone is timed on."""

@@ -28,8 +28,8 @@ from statistics import median
 
 import onnxruntime as ort
 
-from pipeline.connect import connect
 from pipeline.log import EventLog
+from pipeline.log.connect import connect
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = 100

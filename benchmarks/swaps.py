@@ -20,13 +20,13 @@ from pathlib import Path
 import msgspec
 from serving import ROOT, last_json, running, say
 
-from model.export import export
-from model.lstm import build
-from model.registry import Registry
-from model.spec import Card, InputSpec, OutputSpec, Setting
-from pipeline.connect import connect
+from model.artifacts.export import export
+from model.artifacts.registry import Registry
+from model.card import Card, InputSpec, OutputSpec, Setting
+from model.networks.forecast import build
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog
+from pipeline.log.connect import connect
 from tidecast.errors import UnknownTopic
 
 MINUTE, START, SERIES, TOPIC = 60_000, 1_700_000_040_000, 100, "events"

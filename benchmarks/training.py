@@ -18,11 +18,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from model.forecasting import ForecastConfig, fit
-from model.spec import InputSpec, OutputSpec
-from model.splits import Cuts
-from model.train import Epoch
-from pipeline.windows import WindowConfig, sliding_windows
+from model.card import InputSpec, OutputSpec
+from model.evaluation.splits import Cuts
+from model.training.forecasting import ForecastConfig, fit
+from model.training.loop import Epoch
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.sliding import sliding_windows
 
 TRAINED, VALIDATED = 8640, 2880
 Curve = list[tuple[float, float]]

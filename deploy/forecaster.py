@@ -20,18 +20,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from deploy.config import Device, window_config
 from deploy.frames import as_given, known_at, known_in_frame, names_of, read_frame, refuse_contradictions, with_times
-from deploy.training import TrainJob, shapes
-from model.baselines import seasonal_naive
-from model.forecasting import Fitted, ForecastConfig, fit, forecast
+from deploy.settings.serve import Device, window_config
+from deploy.training.forecasting import TrainJob, shapes
+from model.evaluation.baselines import seasonal_naive
+from model.evaluation.splits import Cuts, held_out, run_starts
 from model.seasons import shortest_lag
-from model.splits import Cuts, held_out, run_starts
-from model.train import OnStep
+from model.training.forecasting import Fitted, ForecastConfig, fit, forecast
+from model.training.loop import OnStep
 from model.windows import Floats, Rows
-from pipeline.grid import Aggregate, Grid, Ints
-from pipeline.history import History, before, windows
-from pipeline.sliding import SlidingWindows
+from pipeline.datasets.history import History, before, windows
+from pipeline.windows.grid import Aggregate, Grid, Ints
+from pipeline.windows.sliding import SlidingWindows
 from tidecast.errors import ConfigError, DataError
 from tidecast.times import format_time
 

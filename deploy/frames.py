@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from deploy.training import TrainJob
-from model.spec import InputSpec
+from deploy.training.forecasting import TrainJob
+from model.card import InputSpec
 from model.windows import Floats
-from pipeline.grid import Grid, Ints
-from pipeline.history import History, from_frame
-from pipeline.sources import Columns, measurements
-from pipeline.tables import Table
+from pipeline.datasets.history import History, from_frame
+from pipeline.datasets.measurements import Columns, measurements
+from pipeline.datasets.tables import Table
+from pipeline.windows.grid import Grid, Ints
 from tidecast.errors import DataError
 from tidecast.times import format_time
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from deploy.config import HOME
 from deploy.console import say
+from deploy.settings.serve import HOME
 
 
 def picture_path(option: Path | None, folder: str, name: str) -> Path:

@@ -26,9 +26,10 @@ from seeds import Options, finished, options, run, say, sms
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
-from deploy.registration import watched
-from deploy.texts import ClassifyJob, fitted_vocabulary, in_words
-from model.classify import (
+from deploy.training.registration import watched
+from deploy.training.texts import ClassifyJob, fitted_vocabulary, in_words
+from model.networks.protocol import Core, Head, Select
+from model.training.classification import (
     ClassifyConfig,
     Ints,
     Parts,
@@ -39,9 +40,8 @@ from model.classify import (
     judge,
     probabilities,
 )
-from model.shapes import Core, Head, Select
-from model.train import OnStep, TrainConfig, repeatable
-from pipeline.text import Vocabulary
+from model.training.loop import OnStep, TrainConfig, repeatable
+from pipeline.windows.tokens import Vocabulary
 
 LABELS = ("ham", "spam")
 BATCH, STEPS = 4, 5

@@ -27,16 +27,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cell import ScalarCell, ScalarStep
 from seed_000_spam import LastStep, filled, job_for, judged
 from seeds import Options, finished, lines_of, options, run, say, sentences
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from torch import Tensor
 
-from deploy.registration import watched
-from deploy.texts import in_words
-from model.cell import ScalarCell, ScalarStep
-from model.classify import Ints, Report
-from model.train import TrainConfig, repeatable
+from deploy.training.registration import watched
+from deploy.training.texts import in_words
+from model.training.classification import Ints, Report
+from model.training.loop import TrainConfig, repeatable
 
 LABELS = ("Positive", "Negative")
 NOTHING = "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|"

@@ -25,12 +25,12 @@ import torch
 from seeds import finished, lines_of, options, run, say
 from torch import Tensor, nn
 
-from deploy.registration import watched
-from deploy.texts import CHARACTERS
-from model.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card
-from model.shapes import Batch, State, loss
-from model.tokens import NextToken
-from model.train import choose_device
+from deploy.training.registration import watched
+from deploy.training.texts import CHARACTERS
+from model.networks.protocol import Batch, State, loss
+from model.networks.text import NextToken
+from model.training.loop import choose_device
+from model.training.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card
 
 STREAMS, STEPS, EPOCHS, LEARNING_RATE, CLIP = 128, 100, 10, 0.01, 5.0
 SETTINGS = {"hidden": 390, "layers": 2, "dropout": 0.5, "embedding": 0}

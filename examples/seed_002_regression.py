@@ -31,16 +31,16 @@ from seeds import finished, options, run, say
 from torch import Tensor, nn
 
 import deploy
-from deploy.config import window_config
-from model.baselines import baselines
-from model.forecasting import ForecastConfig, fit, forecast
-from model.metrics import mse
+from deploy.settings.serve import window_config
+from model.card import InputSpec, OutputSpec
+from model.evaluation.baselines import baselines
+from model.evaluation.metrics import mse
+from model.evaluation.splits import targets
+from model.networks.protocol import Core, Head, Select, State, squared_error
 from model.seasons import seasonal_lags
-from model.shapes import Core, Head, Select, State, squared_error
-from model.spec import InputSpec, OutputSpec
-from model.splits import targets
-from pipeline.history import from_frame, infer_freq, windows
-from pipeline.sources import read_file
+from model.training.forecasting import ForecastConfig, fit, forecast
+from pipeline.datasets.history import from_frame, infer_freq, windows
+from pipeline.datasets.measurements import read_file
 
 TAXI = Path(deploy.__file__).parent / "data" / "nyc_taxi.csv"
 DAY = 86_400_000

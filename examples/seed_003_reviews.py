@@ -25,10 +25,10 @@ from seeds import Options, finished, options, run, say, sentences
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
-from model.classify import Ints, Report
-from model.shapes import Select
-from model.train import TrainConfig, repeatable
-from pipeline.text import Vocabulary
+from model.networks.protocol import Select
+from model.training.classification import Ints, Report
+from model.training.loop import TrainConfig, repeatable
+from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ShapeError
 
 LABELS = ("neg", "pos")

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import polars as pl
 import torch
+from cell import LSTM, NAMES, Weights, cell, detached
 from seeds import finished, options, run, say
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import deploy
-from model.cell import LSTM, NAMES, Weights, cell, detached
-from model.shapes import Head, State
-from pipeline.sources import read_file
+from model.networks.protocol import Head, State
+from pipeline.datasets.measurements import read_file
 
 TAXI = Path(deploy.__file__).parent / "data" / "nyc_taxi.csv"
 STEPS, BATCH, INPUTS, HIDDEN, LAYERS = 8, 64, 20, 100, 2

@@ -20,7 +20,7 @@ from kafka.admin import ConfigResource
 from sharing import Shared, kill_process, start_process
 from waiting import until
 
-from model.registry import Registry
+from model.artifacts.registry import Registry
 from pipeline.log import EventLog, Record
 from tidecast.__main__ import main
 from tidecast.errors import UnknownTopic

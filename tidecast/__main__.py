@@ -13,7 +13,7 @@ def main() -> None:
     except ImportError as error:
         print(f"tidecast: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(os.EX_CONFIG)
-    from deploy.cli import main as run
+    from deploy.cli.main import main as run
 
     run()
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.events import MAX_VALUE_BYTES, InvalidEvent
+from pipeline.formats.events import InvalidEvent
 from pipeline.formats.headers import OURS
-from pipeline.log import Cut, Record
+from pipeline.log import MAX_VALUE_BYTES, Cut, Record
 
 
 class Base64(msgspec.Struct, frozen=True):

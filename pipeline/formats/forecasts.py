@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.grid import Floats, Ints
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 _encode = msgspec.json.Encoder().encode
 

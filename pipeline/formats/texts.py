@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.events import InvalidEvent, check_series, parse
+from pipeline.formats.events import InvalidEvent, check_series, parse
 from pipeline.log import Record
 
 

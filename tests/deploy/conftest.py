@@ -9,7 +9,7 @@ import pytest
 from models import exported
 from sharing import Shared
 
-from model.spec import Card, InputSpec, OutputSpec, Setting
+from model.card import Card, InputSpec, OutputSpec, Setting
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 WEIGHTS = ", ".join(str((-1) ** place * (place % 7) / 10) for place in range(12 * 4))

@@ -22,10 +22,10 @@ from seed_000_spam import LastStep
 from seed_001_tweets import Tweets
 from torch import Tensor
 
-from deploy.texts import ClassifyJob
-from model.classify import ClassifyConfig, Ints
-from model.shapes import Head, Select
-from model.train import Epoch, TrainConfig, repeatable
+from deploy.training.texts import ClassifyJob
+from model.networks.protocol import Head, Select
+from model.training.classification import ClassifyConfig, Ints
+from model.training.loop import Epoch, TrainConfig, repeatable
 from tidecast.errors import ShapeError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "text"

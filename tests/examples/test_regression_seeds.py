@@ -18,8 +18,8 @@ import torch
 from seed_002_regression import EveryStep
 from torch import Tensor, nn
 
-from model.forecasting import Fitted, ForecastConfig, fit
-from model.shapes import State
+from model.networks.protocol import State
+from model.training.forecasting import Fitted, ForecastConfig, fit
 from model.windows import WindowData
 from tidecast.errors import ShapeError
 

@@ -7,7 +7,7 @@ from typing import Any
 from oracle import Verdict
 from world import World
 
-from deploy.config import Guarantee
+from deploy.settings.serve import Guarantee
 
 EXACTLY_ONCE: tuple[Guarantee, ...] = ("exactly-once",)
 BOTH: tuple[Guarantee, ...] = ("exactly-once", "at-least-once")

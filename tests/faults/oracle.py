@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from deploy.config import window_config
-from deploy.forecasts import forecast_batches
-from deploy.predictor import Predictor, load
-from model.spec import Card
-from pipeline.events import Decoder, InvalidEvent
+from deploy.serving.forecasts import forecast_batches
+from deploy.serving.predictor import Predictor, load
+from deploy.settings.serve import window_config
+from model.card import Card
+from pipeline.formats.events import Decoder, InvalidEvent
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
-from pipeline.windows import SERIES_LIMIT, WindowStore
+from pipeline.windows.store import SERIES_LIMIT, WindowStore
 
 Identity = tuple[int, str, int]
 """Input partition, series, ts."""

@@ -12,9 +12,9 @@ from kafka.structs import OffsetAndMetadata
 from oracle import Forgotten, History, Oracle, read
 from world import PARTITIONS, RECORDS, ROOT, SERIES, Load, Row, Unexpected, World, row, rows
 
-from model.registry import Registry
-from model.spec import MODEL_FILE
-from pipeline.codec import PARTITION_KEY, SERIES_PREFIX, decode_metadata
+from model.artifacts.registry import Registry
+from model.card import MODEL_FILE
+from pipeline.state.records import PARTITION_KEY, SERIES_PREFIX, decode_metadata
 from tidecast.errors import UnknownTopic
 
 HALF = RECORDS // 2

@@ -21,13 +21,13 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
 from oracle import Expected, Oracle, Verdict, judge, read
 
-from deploy.config import Guarantee
-from model.export import export
-from model.lstm import build
-from model.spec import Card, InputSpec, OutputSpec, Setting
-from pipeline.codec import PARTITION_KEY, decode_partition
-from pipeline.connect import connect
-from pipeline.events import Event, encode
+from deploy.settings.serve import Guarantee
+from model.artifacts.export import export
+from model.card import Card, InputSpec, OutputSpec, Setting
+from model.networks.forecast import build
+from pipeline.formats.events import Event, encode
+from pipeline.log.connect import connect
+from pipeline.state.records import PARTITION_KEY, decode_partition
 from tidecast.errors import CorruptState, UnknownTopic
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,10 +18,10 @@ from kafka.admin import ConfigResource
 from kafka.record.util import encode_varint
 from waiting import PATIENCE_S, stop, until
 
-from pipeline.connect import connect
-from pipeline.events import MAX_AHEAD, MAX_HEADERS, MAX_VALUE_BYTES, Decoder, Event, InvalidEvent, encode
-from pipeline.kafka.client import MAX_UNPACKED
-from pipeline.log import EventLog, Record, Undecodable
+from pipeline.formats.events import MAX_AHEAD, MAX_HEADERS, Decoder, Event, InvalidEvent, encode
+from pipeline.log import MAX_VALUE_BYTES, EventLog, Record, Undecodable
+from pipeline.log.connect import connect
+from pipeline.log.kafka.client import MAX_UNPACKED
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]

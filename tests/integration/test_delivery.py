@@ -16,7 +16,7 @@ from faults import BOTH, settled
 from killed import kill_at_each_step
 from world import World
 
-from deploy.config import Guarantee
+from deploy.settings.serve import Guarantee
 
 RECORDS = 6_000
 

@@ -14,13 +14,13 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from waiting import stop, until
 
-from deploy.predictor import load
-from pipeline.connect import connect
-from pipeline.events import Event, encode
+from deploy.serving.predictor import load
+from pipeline.datasets.history import read_topic, windows
+from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
-from pipeline.history import read_topic, windows
 from pipeline.log import EventLog, Record
-from pipeline.windows import WindowConfig
+from pipeline.log.connect import connect
+from pipeline.windows.grid import WindowConfig
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
@@ -249,7 +249,8 @@ def owners(log: Log, group: str) -> list[int]:
 def test_errors_splits_and_baselines_need_neither_torch_nor_polars(run_serving_python: Callable[..., str]) -> None:
     program = """
 import numpy as np
-from model import baselines, metrics, seasons, splits, windows
+from model.evaluation import baselines, metrics, splits
+from model import seasons, windows
 
 wave = np.tile([1.0, 3.0], 30)
 ends = np.arange(30, 55)

@@ -13,10 +13,10 @@ import pytest
 from mlflow import MlflowClient
 from waiting import PATIENCE_S
 
-from model.registry import Registry, sha256
-from pipeline.connect import connect
+from model.artifacts.registry import Registry, sha256
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import Record
+from pipeline.log.connect import connect
 
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]

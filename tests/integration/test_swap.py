@@ -13,16 +13,16 @@ from sharing import Shared
 from waiting import PATIENCE_S, until
 from world import tiny_model
 
-from deploy.config import window_config
-from deploy.contest import WindowRows
-from deploy.predictor import Predictor, load
-from model.registry import Registry
-from model.spec import Card
-from pipeline.connect import connect
-from pipeline.events import Event, encode
+from deploy.evaluation.comparison import WindowRows
+from deploy.serving.predictor import Predictor, load
+from deploy.settings.serve import window_config
+from model.artifacts.registry import Registry
+from model.card import Card
+from pipeline.datasets.history import read_topic, windows
+from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
-from pipeline.history import read_topic, windows
 from pipeline.log import EventLog
+from pipeline.log.connect import connect
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]

@@ -15,15 +15,15 @@ import pytest
 from sharing import Shared
 from waiting import stop, until
 
-from deploy.config import vocabulary
-from deploy.predictor import load
-from model.registry import Registry
-from model.spec import ClassifierCard
-from pipeline.connect import connect
-from pipeline.events import Event, encode
+from deploy.serving.predictor import load
+from deploy.settings.serve import vocabulary
+from model.artifacts.registry import Registry
+from model.card import ClassifierCard
+from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.labels import Label
 from pipeline.log import EventLog, Record
+from pipeline.log.connect import connect
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]

@@ -23,9 +23,9 @@ import onnxruntime as ort
 import pytest
 from waiting import stop, until
 
-from model.registry import Registry
-from pipeline.connect import connect
+from model.artifacts.registry import Registry
 from pipeline.log import EventLog, Record
+from pipeline.log.connect import connect
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from sharing import Shared
 
-from model.export import save
-from model.forecasting import Fitted, ForecastConfig, fit
-from model.spec import MODEL_FILE, InputSpec, OutputSpec
+from model.artifacts.export import save
+from model.card import MODEL_FILE, InputSpec, OutputSpec
+from model.training.forecasting import Fitted, ForecastConfig, fit
 
 HOUR = 3_600_000
 SEQ_LEN, HORIZON = 24, 6

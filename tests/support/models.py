@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from sharing import Shared
 
-from model.export import export
-from model.lstm import build
-from model.spec import Card
+from model.artifacts.export import export
+from model.card import Card
+from model.networks.forecast import build
 
 
 def exported(shared: Shared, card: Card, seed: int = 0) -> Path:

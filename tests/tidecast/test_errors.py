@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import tidecast as door
-from pipeline.events import InvalidEvent
+from pipeline.formats.events import InvalidEvent
 from tidecast import errors
 from tidecast.errors import ConfigError, DataError, ShapeError, TidecastError
 
@@ -63,14 +63,14 @@ def test_an_error_of_ours_is_one_line_and_its_code(
     def fail(*_: object) -> None:
         raise kind("it went wrong")
 
-    monkeypatch.setattr("deploy.ingest.ingest", fail)
+    monkeypatch.setattr("deploy.operations.ingest.ingest", fail)
     ended = tidecast("ingest", "-", "--topic", "power")
     assert (ended.returncode, ended.stdout, ended.stderr) == (kind.exit_code, "", "tidecast: it went wrong\n")
 
 
 def test_an_error_of_another_is_a_bug_and_shows_where() -> None:
-    broken = "deploy.ingest.ingest = lambda *_: numpy.zeros(2) + numpy.zeros(3)"
-    program = f"import numpy, deploy.ingest; {broken}; from tidecast.__main__ import main; main()"
+    broken = "deploy.operations.ingest.ingest = lambda *_: numpy.zeros(2) + numpy.zeros(3)"
+    program = f"import numpy, deploy.operations.ingest; {broken}; from tidecast.__main__ import main; main()"
     command = [sys.executable, "-c", program, "ingest", "-", "--topic", "power"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -1,0 +1,1 @@
+"""Backtests, replays, forecasts of files, and the comparison of models."""

@@ -1,0 +1,73 @@
+"""What a challenger, a champion and naive forecasts lose at the same origins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deploy.serving.predictor import Predictor
+from model.evaluation.baselines import baselines
+from model.evaluation.metrics import series_scale, window_mse
+from model.evaluation.promotion import by_origin
+from model.evaluation.splits import Cuts, chunks, split, targets
+from model.training.forecasting import Fitted, forecast
+from model.windows import Rows
+from pipeline.windows.sliding import SlidingWindows
+
+Reals = npt.NDArray[np.float64]
+Losses = dict[str, Reals]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """Windows of a history as a predictor takes them."""
+
+    data: SlidingWindows
+    ends: Rows
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """A model's named inputs for some of the windows."""
+        ends = self.ends[start:stop]
+        return {"x": self.data.x(ends), "observed": self.data.x_observed(ends), "step": self.data.step[ends]}
+
+
+def losses(data: SlidingWindows, fitted: Fitted, serving: Predictor, cuts: Cuts) -> tuple[Rows, Losses]:
+    """Where everybody was judged (T,), and what the challenger, the champion and each naive forecast lost there.
+
+    The first are rows, one an origin; losses are squared errors in z-scores, the mean of an origin's series.
+    """
+    card = fitted.card
+    horizon, columns = card.output.horizon, card.target_columns
+    ends = split(data, horizon, cuts).test
+    scale = series_scale(data, columns, cuts.validation)
+    parts: dict[str, list[Reals]] = {}
+    for part in chunks(ends):
+        actual, observed = targets(data, part, horizon, columns)
+        made = {
+            "challenger": forecast(fitted.model, data, part),
+            "champion": np.concatenate(list(serving.predict(WindowRows(data, part)))),
+            **{
+                f"naive ({name})": each
+                for name, each in baselines(data, part, horizon, columns, card.input.freq).items()
+            },
+        }
+        for name, each in made.items():
+            parts.setdefault(name, []).append(window_mse(each, actual, observed, scale[data.series[part]]))
+    lost = {name: np.concatenate(part) for name, part in parts.items()}
+    known = np.isfinite(lost["champion"])
+    key = _origins(data, ends, card.input.freq)[known]
+    _, first = np.unique(key, return_index=True)
+    return ends[known][first], {name: by_origin(key, loss[known])[1] for name, loss in lost.items()}
+
+
+def _origins(data: SlidingWindows, ends: Rows, freq: str | None) -> Rows:
+    """A number for each window's origin: its step, or without a grid its rank in time, one for all series."""
+    if freq is not None:
+        return data.step[ends]
+    rank: Rows = np.argsort(np.argsort(data.ts[ends], kind="stable"), kind="stable")
+    return rank // len(np.unique(data.series[ends]))

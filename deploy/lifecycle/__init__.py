@@ -1,0 +1,1 @@
+"""Retraining, schedules, versions and aliases."""

@@ -1,0 +1,1 @@
+"""Commands for people who run a service: check, explain, dead letters, trace, tail, ingest, generate."""

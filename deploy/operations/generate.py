@@ -1,0 +1,79 @@
+"""Texts continued by a next-token model, a token at a time, from its ONNX file alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from deploy.serving.predictor import Predictor, fetch
+from deploy.settings.serve import Device, vocabulary
+from model.card import NextTokenCard
+from pipeline.windows.tokens import PAD, UNKNOWN
+from tidecast.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn."""
+
+    temperature: float = 0.7
+    """0: always the likeliest; 1: as the model says; higher is wilder."""
+    top_k: int = 0
+    """Only among so many of the likeliest; 0: among all."""
+    seed: int | None = None
+    """The same seed draws the same text; None: another each time."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ConfigError(f"temperature: {self.temperature} is no number from 0 up")
+        if self.top_k < 0:
+            raise ConfigError(f"top-k: {self.top_k} is negative")
+        if self.seed is not None and self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} is negative")
+
+
+def generate(predictor: Predictor, prompt: str, length: int, sampling: Sampling) -> Iterator[str]:
+    """`length` tokens after the prompt, as text. Raises ConfigError for a model that continues no texts."""
+    card = predictor.card
+    if not isinstance(card, NextTokenCard):
+        raise ConfigError(f"{predictor.label} does not continue texts: it was not trained with --task next-token")
+    return _generated(predictor, card, prompt, length, sampling)
+
+
+def _generated(
+    predictor: Predictor, card: NextTokenCard, prompt: str, length: int, sampling: Sampling
+) -> Iterator[str]:
+    words = vocabulary(card.vocabulary)
+    joint = " " if words.tokeniser == "word" else ""
+    shape = [1 if size == "batch" else int(size) for size in card.inputs["h"].shape]
+    h = c = np.zeros(shape, np.float32)
+    tokens, random = words.encoder().encode(prompt) or [UNKNOWN], np.random.default_rng(sampling.seed)
+    for _ in range(length):
+        logits, h, c = predictor.session.run(None, {"x": np.array([tokens], np.int64), "h": h, "c": c})
+        tokens = [draw(logits[0, -1].astype(np.float64), sampling, random)]
+        yield joint + words.decoded(tokens[0])
+
+
+def draw(logits: Floats, sampling: Sampling, random: np.random.Generator) -> int:
+    """A token by its logits (V,); never padding or the unknown one."""
+    logits = logits.copy()
+    logits[[PAD, UNKNOWN]] = -np.inf
+    if not sampling.temperature:
+        return int(logits.argmax())
+    if 0 < sampling.top_k < len(logits):
+        logits[logits < np.partition(logits, -sampling.top_k)[-sampling.top_k]] = -np.inf
+    odds = np.exp((logits - logits.max()) / sampling.temperature)
+    return int(random.choice(len(odds), p=odds / odds.sum()))
+
+
+def continued(
+    model: str, prompt: str, length: int, sampling: Sampling, tracking_uri: str, device: Device = "cpu"
+) -> Iterator[str]:
+    """`tidecast generate`: the prompt, then what follows, piece by piece."""
+    predictor = fetch(model, tracking_uri, device)
+    pieces = generate(predictor, prompt, length, sampling)
+    yield prompt
+    yield from pieces

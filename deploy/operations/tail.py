@@ -1,0 +1,121 @@
+"""A topic for people: its newest records, then what arrives, each as one line."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from typing import NamedTuple
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from deploy.console import printable
+from deploy.settings.serve import open_log
+from pipeline.log import EventLog, Record
+from tidecast.times import format_time
+
+INTERVAL_S = 0.2
+SHOWN = 6
+"""Most steps of a forecast, the last one among them."""
+
+
+class Line(NamedTuple):
+    """A record in words, free of control characters."""
+
+    time: str
+    """The log's own time of the record, UTC."""
+    partition: int
+    offset: int
+    key: str
+    text: str
+
+
+class _Forecast(msgspec.Struct):
+    ts: int
+    forecast: list[float] | dict[str, list[float]]
+    start: int | None = None
+    model: str = ""
+
+    def text(self) -> str:
+        start = self.ts if self.start is None else self.start
+        targets = self.forecast if isinstance(self.forecast, dict) else {"": self.forecast}
+        steps = " | ".join(f"{name} {_shortened(values)}".lstrip() for name, values in targets.items())
+        return f"forecast from {format_time(start, 'seconds')}: {steps}  {self.model}".rstrip()
+
+
+class _Label(msgspec.Struct):
+    label: str
+    probability: float
+    model: str = ""
+
+    def text(self) -> str:
+        return f"{self.label} {self.probability:.3f}  {self.model}".rstrip()
+
+
+class _Event(msgspec.Struct):
+    value: float | None = None
+    values: dict[str, float] | None = None
+    ts: int | str | None = None
+
+    def text(self) -> str:
+        named = {} if self.value is None else {"value": self.value}
+        at = format_time(self.ts, "seconds") if isinstance(self.ts, int) else self.ts
+        values = " ".join(f"{name} {value:.6g}" for name, value in {**named, **(self.values or {})}.items())
+        if not values:
+            raise msgspec.ValidationError("no value")
+        return f"{values}  at {at}" if at else values
+
+
+def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> Iterator[Record]:
+    """The last `last` offsets' records of each partition, by time; with `follow` also all that come, until stopped.
+
+    An offset may hold a transaction's mark instead of a record, so fewer may come. Raises UnknownTopic, LogUnavailable.
+    """
+    reached = {partition: max(start, end - last) for partition, (start, end) in log.bounds(topic).items()}
+    while True:
+        fresh: list[Record] = []
+        for partition, (start, end) in log.bounds(topic).items():
+            begin = max(reached.get(partition, start), start)
+            fresh += [record for records in log.read(topic, partition, begin, end) for record in records]
+            reached[partition] = end
+        yield from sorted(fresh, key=lambda record: (record.timestamp, record.partition, record.offset))
+        if not follow:
+            return
+        if not fresh:
+            time.sleep(INTERVAL_S)
+
+
+def describe(record: Record) -> Line:
+    """A record as a line: an event's value, a forecast's ends, a label, a dead letter's reason, or its text."""
+    key = "" if record.key is None else printable(record.key)
+    return Line(format_time(record.timestamp, "seconds"), record.partition, record.offset, key, _text(record))
+
+
+def _text(record: Record) -> str:
+    headers = dict(record.headers)
+    if record.value is None:
+        return "(tombstone)"
+    if reason := headers.get("tidecast.reason"):
+        return printable(b"refused: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
+    shapes: tuple[type[_Forecast | _Label | _Event], ...] = (_Forecast, _Label, _Event)
+    for shape in shapes:
+        try:
+            return printable(msgspec.json.decode(record.value, type=shape).text())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+    return printable(record.value)
+
+
+def _shortened(values: Sequence[float]) -> str:
+    words = [f"{value:.6g}" for value in values]
+    return " ".join(words if len(words) <= SHOWN else [*words[: SHOWN - 1], "..", words[-1]])
+
+
+def show(bootstrap: str, topic: str, last: int, follow: bool) -> None:
+    """Print a topic's newest records to stdout, one a line, and with `follow` what arrives until interrupted."""
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    with closing(open_log(bootstrap)) as log, suppress(KeyboardInterrupt):
+        for record in tail(log, topic, last=last, follow=follow):
+            line = describe(record)
+            where = f"{line.time} {line.partition}:{line.offset}"
+            console.print(Text.assemble((where, "dim"), " ", (line.key, "bold"), " ", line.text))

@@ -1,0 +1,1 @@
+"""The consumer service; without torch and polars."""

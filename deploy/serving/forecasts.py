@@ -1,0 +1,72 @@
+"""From a model's outputs to forecasts and labels as values: what a window was, what was made of it, and by what.
+
+B windows or texts   S steps of a window   K horizon steps   O targets   C labels
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from model.card import Card
+from model.evaluation.baselines import seasonal_naive
+from model.seasons import shortest_lag
+from pipeline.formats.forecasts import ForecastBatch
+from pipeline.formats.labels import LabelBatch
+from pipeline.windows.store import Windows
+from pipeline.windows.tokens import Texts
+
+Floats = npt.NDArray[np.float32]
+
+
+def forecast_batches(windows: Windows, outputs: Iterable[Floats], card: Card, model: str) -> Iterator[ForecastBatch]:
+    """The windows' forecasts, in order; `outputs` are (b,K,O), together as many as windows.
+
+    A window that is not full yet gets a seasonal naive forecast instead. Raises ValueError for other numbers of them.
+    """
+    done = 0
+    for values in outputs:
+        part = windows.part(done, done + len(values))
+        done += len(values)
+        if len(part) == len(values):
+            yield _forecasts(part, values, card, model)
+    if done != len(windows):
+        raise ValueError(f"{done} forecasts of {len(windows)} windows")
+
+
+def _forecasts(windows: Windows, values: Floats, card: Card, model: str) -> ForecastBatch:
+    source, models = ["model"] * len(windows), [model] * len(windows)
+    (short,) = np.nonzero(windows.length < windows.x.shape[1])
+    if len(short):
+        lag = shortest_lag(card.input.freq)
+        values = values.copy()
+        values[short] = _naive(windows, short, card, lag)
+        for place in short.tolist():
+            source[place], models[place] = "naive", f"naive/{lag}"
+    columns = (windows.series, windows.ts, windows.start, windows.spacing)
+    return ForecastBatch(*columns, values, source, models, card.output.targets)
+
+
+def _naive(windows: Windows, places: npt.NDArray[np.int64], card: Card, lag: int) -> Floats:
+    """The seasonal naive forecasts (N,K,O) of windows that are not full, by what they have."""
+    steps = windows.x.shape[1]
+    ends = np.arange(1, len(places) + 1) * steps - 1
+    first = ends + 1 - windows.length[places]
+    values = windows.x[places][:, :, card.target_columns].reshape(-1, len(card.output.targets))
+    return np.asarray(seasonal_naive(values, ends, first, card.output.horizon, lag), np.float32)
+
+
+def label_batches(texts: Texts, outputs: Iterable[Floats], labels: Sequence[str], model: str) -> Iterator[LabelBatch]:
+    """The texts' likeliest labels, in order; `outputs` are probabilities (b,C), together as many as texts.
+
+    Raises ValueError for other numbers of them.
+    """
+    done = 0
+    for probabilities in outputs:
+        ids = texts.ids[done : done + len(probabilities)]
+        done += len(probabilities)
+        best = [labels[place] for place in probabilities.argmax(axis=1).tolist()]
+        if len(ids) == len(best):
+            yield LabelBatch(ids, best, probabilities.max(axis=1).tolist(), model)
+    if done != len(texts):
+        raise ValueError(f"{done} labels of {len(texts)} texts")

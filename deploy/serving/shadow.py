@@ -1,0 +1,37 @@
+"""A second model on the same windows, whose answers go to a topic of their own: a challenger seen at work."""
+
+from collections.abc import Callable
+
+from deploy.serving.model_updates import Follower
+from deploy.serving.predictor import Predictor
+from deploy.serving.tasks import Answerable, task_of
+from deploy.settings.serve import ServeConfig
+
+
+class Shadow:
+    """Answers beside the model that serves: whatever is wrong with its model ends the shadow alone.
+
+    Its answers go the way of all others, in the same flush or transaction.
+    """
+
+    def __init__(self, follower: Follower, config: ServeConfig, say: Callable[[str], None]) -> None:
+        """The follower brings its models; there is none before the first."""
+        self._follower, self._config, self._say = follower, config, say
+        self.predictor: Predictor | None = None
+
+    def follow(self) -> None:
+        """Go on with another model, if there is one."""
+        if made := self._follower.take():
+            self.predictor = made
+            self._say(f"{made.label} is the shadow now, on {self._config.shadow_topic}")
+
+    def answers(self, pending: Answerable) -> list[bytes]:
+        """What the shadow says of all that waits, in order; nothing while there is none."""
+        if self.predictor is None:
+            return []
+        try:
+            return list(task_of(self.predictor, self._config).messages(pending, self.predictor))
+        except Exception as error:  # of whatever kind: no challenger may end what serves
+            self._say(f"alert: {self.predictor.label} is no shadow any more: {error}")
+            self.predictor = None
+            return []

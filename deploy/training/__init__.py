@@ -1,0 +1,1 @@
+"""Training jobs: from a topic or a file to a registered model."""

@@ -1,0 +1,265 @@
+"""Shapes as data: what a model takes and gives, and the card that every model file carries about itself.
+
+Without torch and onnxruntime, so that serving can read a model's needs before it loads anything.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import msgspec
+
+from tidecast.errors import ConfigError, DataError
+from tidecast.freq import Freq
+
+FORMAT = 1
+"""The version of the card's layout; a file with another is refused."""
+INPUTS = ("x", "observed", "step", "future")
+"""Every input a windower supplies; a model names those it takes."""
+MODEL_FILE = "model.onnx"
+"""What a model's file is called in its folder, and among the artifacts of its run."""
+
+Setting = bool | int | float | str
+"""A hyperparameter's value."""
+Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
+"""What becomes of several events in one step."""
+Task = Literal["forecast", "classify", "next_token"]
+"""What a model is for."""
+
+
+class Array(NamedTuple):
+    """One of a model's inputs or outputs: its type, and its dimensions, by name where any length will do."""
+
+    dtype: Literal["float32", "int64", "bool"]
+    shape: tuple[int | str, ...]
+
+
+Arrays = Mapping[str, Array]
+"""A model's inputs or outputs in order."""
+
+
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model takes: windows of `seq_len` steps of `features`, x (B,S,F) float32 in raw units."""
+
+    seq_len: int
+    """S, steps in a window."""
+    features: tuple[str, ...] = ("value",)
+    """The columns of x, in order."""
+    freq: str | None = None
+    """The spacing of steps, such as 30m, 1h or 1mo; None: each event is a step."""
+    max_gap: int = 3
+    """The longest hole, in missing steps, that is filled; without meaning where freq is None."""
+    aggregate: Aggregate | None = None
+    """What several events in one step become together; None: the first one is the step."""
+    lateness: int = 0
+    """Milliseconds of stream time for which a step waits for events that are out of order."""
+    known: tuple[str, ...] = ()
+    """Features whose values are known for the horizon too: C of them, the columns of `future`."""
+    inputs: tuple[str, ...] = ("x",)
+    """The file's inputs, in order, by the names in INPUTS."""
+
+    def __post_init__(self) -> None:
+        if self.seq_len < 2:
+            raise ConfigError(f"seq_len: {self.seq_len} is less than 2")
+        if self.max_gap < 0:
+            raise ConfigError(f"max_gap: {self.max_gap} is negative")
+        if self.lateness < 0:
+            raise ConfigError(f"lateness: {self.lateness} is negative")
+        if self.aggregate is not None and self.freq is None:
+            raise ConfigError("aggregate: needs a freq, the steps that events are put together in")
+        if self.freq is not None:
+            Freq.parse(self.freq)
+        _check_names("features", self.features)
+        _check_names("inputs", self.inputs)
+        if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):
+            raise ConfigError(f"inputs: {self.inputs} are not x and some of {INPUTS[1:]}")
+        self._check_known()
+
+    def _check_known(self) -> None:
+        if unknown := sorted(set(self.known) - set(self.features)):
+            raise ConfigError(f"known: {unknown[0]!r} is none of the features {', '.join(self.features)}")
+        if "future" in self.inputs and not self.known:
+            raise ConfigError("inputs: future is of features that are known ahead, and there are none")
+        if self.known:
+            _check_names("known", self.known)
+            if self.freq is None:
+                raise ConfigError("known: what lies ahead needs a freq, the steps it is known for")
+
+    def arrays(self, horizon: int) -> Arrays:
+        """The file's inputs, for forecasts of so many steps."""
+        window = ("batch", self.seq_len, len(self.features))
+        every = {
+            "x": Array("float32", window),
+            "observed": Array("bool", window),
+            "step": Array("int64", ("batch",)),
+            "future": Array("float32", ("batch", horizon, len(self.known))),
+        }
+        return {name: every[name] for name in self.inputs}
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model gives: the `horizon` steps after the window, (B,K,O) float32 in raw units."""
+
+    horizon: int
+    """K, steps of a forecast."""
+    targets: tuple[str, ...] = ("value",)
+    """The forecast columns, in order: features of the input."""
+    non_negative: bool = False
+    """Whether what would be below zero is zero."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ConfigError(f"horizon: {self.horizon} is less than 1")
+        _check_names("targets", self.targets)
+
+    @property
+    def arrays(self) -> Arrays:
+        """The file's output."""
+        return {"forecast": Array("float32", ("batch", self.horizon, len(self.targets)))}
+
+
+class _Card(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
+    """What a model file says about itself, as JSON under the key `tidecast` of its metadata."""
+
+    format: int = FORMAT
+    """The layout of this card."""
+    name: str
+    """The model's name."""
+    arch: str
+    """The network: `lstm`, `segment`, or a `blend` of several."""
+    hyperparameters: dict[str, Setting] = {}
+    """What `model.networks.forecast` needs to make the same network again."""
+    metrics: dict[str, float] = {}
+    """The scores at the end of training."""
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ConfigError(f"format: {self.format}, this version reads {FORMAT}")
+
+    def to_json(self) -> str:
+        """The card as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
+    """The card of a model that forecasts."""
+
+    task: ClassVar[Task] = "forecast"
+    input: InputSpec
+    output: OutputSpec
+    members: tuple[dict[str, Setting], ...] = ()
+    """For arch `blend`: each network's settings."""
+    ranges: dict[str, tuple[float, float]] = {}
+    """Each feature's least and greatest value in the data it was trained and chosen on, raw units."""
+    trained_until: int
+    """The time of the last target seen, by training or validation; epoch milliseconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        missing = set(self.output.targets) - set(self.input.features)
+        if missing:
+            raise ConfigError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
+        if both := sorted(set(self.output.targets) & set(self.input.known)):
+            raise ConfigError(f"known: {both[0]!r} is forecast, so it can't be known ahead")
+
+    @property
+    def networks(self) -> tuple[dict[str, Setting], ...]:
+        """The settings of each network in the file."""
+        return self.members or ({"arch": self.arch, **self.hyperparameters},)
+
+    @property
+    def target_columns(self) -> list[int]:
+        """Where each target lies among the features."""
+        return [self.input.features.index(name) for name in self.output.targets]
+
+    @property
+    def known_columns(self) -> list[int]:
+        """Where each feature that is known ahead lies among the features."""
+        return [self.input.features.index(name) for name in self.input.known]
+
+    @property
+    def inputs(self) -> Arrays:
+        """The file's inputs."""
+        return self.input.arrays(self.output.horizon)
+
+    @property
+    def outputs(self) -> Arrays:
+        """The file's output."""
+        return self.output.arrays
+
+
+class _TextCard(_Card, frozen=True, kw_only=True, tag_field="task"):
+    vocabulary: dict[str, Any]
+    """How a text becomes tokens, in the words of the windower that makes them."""
+    tokens: int
+    """V, how many different tokens there are, padding and the unknown one among them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < 3:
+            raise ConfigError(f"tokens: {self.tokens}, and padding and the unknown one are two of them")
+
+
+class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
+    """The card of a model that labels texts: tokens, padded on the right to any length, to a probability a label."""
+
+    task: ClassVar[Task] = "classify"
+    labels: tuple[str, ...]
+    """C labels, in the order of the output's columns."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_names("labels", self.labels)
+        if len(self.labels) < 2:
+            raise DataError(f"labels: {self.labels} leave nothing to tell apart")
+
+    @property
+    def inputs(self) -> Arrays:
+        """The file's inputs."""
+        return {"x": Array("int64", ("batch", "steps")), "lengths": Array("int64", ("batch",))}
+
+    @property
+    def outputs(self) -> Arrays:
+        """The file's output."""
+        return {"probability": Array("float32", ("batch", len(self.labels)))}
+
+
+class NextTokenCard(_TextCard, frozen=True, kw_only=True, tag="next_token"):
+    """The card of a model that continues texts: tokens and a state to each next token's logits, and the state then."""
+
+    task: ClassVar[Task] = "next_token"
+
+    @property
+    def inputs(self) -> Arrays:
+        """The file's inputs."""
+        return {"x": Array("int64", ("batch", "steps")), "h": self._state, "c": self._state}
+
+    @property
+    def outputs(self) -> Arrays:
+        """The file's outputs."""
+        logits = Array("float32", ("batch", "steps", self.tokens))
+        return {"logits": logits, "h_out": self._state, "c_out": self._state}
+
+    @property
+    def _state(self) -> Array:
+        return Array("float32", (int(self.hyperparameters["layers"]), "batch", int(self.hyperparameters["hidden"])))
+
+
+AnyCard = Card | ClassifierCard | NextTokenCard
+
+
+class _Head(msgspec.Struct):
+    task: Task = "forecast"
+
+
+def read_card(text: str) -> AnyCard:
+    """The card in a file's metadata. Raises DataError naming the field that is wrong."""
+    kinds: dict[Task, type[AnyCard]] = {kind.task: kind for kind in (Card, ClassifierCard, NextTokenCard)}
+    try:
+        return msgspec.json.decode(text, type=kinds[msgspec.json.decode(text, type=_Head).task])
+    except msgspec.DecodeError as error:
+        raise DataError(f"the model's card: {error}") from None
+
+
+def _check_names(field: str, names: tuple[str, ...]) -> None:
+    if not names or not all(names) or len(set(names)) != len(names):
+        raise ConfigError(f"{field}: {names} must be different names, at least one")

@@ -1,0 +1,251 @@
+"""Pictures for people to judge a model by: forecasts against what happened, labels given against true ones, losses."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from model.evaluation.baselines import baselines
+from model.evaluation.promotion import LEAST_GAIN, Verdict
+from model.training.forecasting import Fitted, forecast
+from model.training.loop import Epoch
+from model.windows import Floats, Rows, WindowData
+
+Reals = npt.NDArray[np.float64]
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+FORECAST, NAIVE = "#0b69c7", "#e07a1f"
+PANELS = 4
+LONGEST_LABEL, MOST_NUMBERS = 20, 20
+
+
+def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
+    """Draws the first target of four validation windows: what happened, the forecast, the naive forecast. A PNG."""
+    card = fitted.card
+    horizon, columns = card.output.horizon, card.target_columns[:1]
+    ends = fitted.split.validation
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS).astype(int))]
+    naive = baselines(data, ends, horizon, columns, card.input.freq)
+    season = min(naive, key=lambda name: card.metrics[f"naive_{name}_mse"])
+    made = forecast(fitted.model, data, ends)[:, :, 0]
+    figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
+    panels = figure.subplots(2, 2, squeeze=False).ravel()
+    for panel, end, ours, theirs in zip(panels[: len(ends)], ends, made, naive[season][:, :, 0], strict=True):
+        _draw(panel, data, end, columns[0], ours, theirs, f"naive ({season})")
+    for panel in panels[len(ends) :]:
+        panel.set_axis_off()
+    errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {card.metrics[f'naive_{season}_mse']:.3f}"
+    figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead   ·   {errors}", color=INK)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def plot_backtest(
+    fitted: Fitted, data: WindowData, ends: Rows, errors: Mapping[str, Sequence[float]], path: Path
+) -> None:
+    """Draws a model beside the naive forecast at three origins, and everybody's `errors` by steps ahead. A PNG.
+
+    `ends` (N,) are the rows that the origins are drawn from, evenly; `errors` are mean squares in z-scores.
+    """
+    card = fitted.card
+    horizon, columns = card.output.horizon, card.target_columns[:1]
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS + 1).astype(int)[1:-1])]
+    naive = baselines(data, ends, horizon, columns, card.input.freq)
+    season = min(naive, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
+    made = forecast(fitted.model, data, ends)[:, :, 0]
+    figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
+    first, *panels = figure.subplots(2, 2, squeeze=False).ravel()
+    for name, values in errors.items():
+        ours = not name.startswith("naive")
+        color = FORECAST if ours else NAIVE if name == f"naive ({season})" else MUTED
+        first.plot(range(1, horizon + 1), values, label=name, color=color, linewidth=2.2 if ours else 1.2)
+    first.set_title("mean squared error by steps ahead, in z-scores", loc="left", fontsize=10, color=INK)
+    first.legend(frameon=False, fontsize=8)
+    _plain(first)
+    for panel, end, ours_there, theirs in zip(panels, ends, made, naive[season][:, :, 0], strict=False):
+        _draw(panel, data, end, columns[0], ours_there, theirs, f"naive ({season})")
+    for panel in panels[len(ends) :]:
+        panel.set_axis_off()
+    figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead", color=INK)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def plot_verdict(verdict: Verdict, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
+    """Draws what challenger, champion and naive forecasts lost over the time judged, and how sure the gain is. A PNG.
+
+    `ts` (T,) are the origins in epoch milliseconds, `losses` (T,) mean squared errors in z-scores.
+    """
+    figure = Figure(figsize=(12, 6), dpi=110, layout="constrained", facecolor="white")
+    over_time, gain = figure.subplots(2, 1, height_ratios=[4, 1])
+    times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in ts.tolist()]
+    width = max(1, len(times) // max(verdict.blocks, 1))
+    colors = {"challenger": FORECAST, "champion": INK}
+    for name, values in losses.items():
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        line = 2.2 if name in colors else 1.2
+        over_time.plot(times[width - 1 :], smooth, label=name, color=colors.get(name, MUTED), linewidth=line)
+    over_time.set_title(f"mean squared error in z-scores, of {width} origins", loc="left", fontsize=10, color=INK)
+    over_time.legend(frameon=False, fontsize=8)
+    _timed(over_time)
+    if np.isfinite(verdict.low):
+        gain.plot([100 * verdict.low, 100 * verdict.high], [0, 0], color=FORECAST, linewidth=3, solid_capstyle="butt")
+    gain.plot([100 * verdict.gain], [0], "o", color=FORECAST)
+    gain.axvline(100 * LEAST_GAIN, color=NAIVE, linestyle=(0, (4, 2)))
+    gain.set_yticks([])
+    gain.set_title("gain in percent; promoted if all of it is right of the line", loc="left", fontsize=10, color=INK)
+    _plain(gain)
+    figure.suptitle(f"{title}: {verdict.decision}", color=INK)
+    figure.savefig(path)
+
+
+def plot_replay(
+    ts: Rows, over_time: Mapping[str, Reals], by_step: Mapping[str, Sequence[float]], title: str, path: Path
+) -> None:
+    """Draws several forecasters' mean squared errors, in z-scores, over the time replayed and by steps ahead. A PNG.
+
+    `ts` (T,) are times in epoch milliseconds, `over_time` (T,) errors, nan where nothing was forecast.
+    """
+    figure = Figure(figsize=(12, 6), dpi=110, layout="constrained", facecolor="white")
+    when, ahead = figure.subplots(2, 1)
+    times = np.array([datetime.fromtimestamp(ms / 1000, UTC) for ms in ts.tolist()])
+    for name, values in over_time.items():
+        known = np.isfinite(values)
+        when.plot(times[known], values[known], label=name, linewidth=1.6)
+    for steps in by_step.values():
+        ahead.plot(range(1, len(steps) + 1), steps, linewidth=1.6)
+    for panel, heading in ((when, "over time"), (ahead, "by steps ahead")):
+        panel.set_title(f"mean squared error in z-scores, {heading}", loc="left", fontsize=10, color=INK)
+    _timed(when)
+    _plain(ahead)
+    figure.suptitle(title, color=INK)
+    figure.legend(loc="outside lower center", ncols=len(over_time), frameon=False)
+    figure.savefig(path)
+
+
+def plot_window(known: Floats, times: tuple[int, int], made: Floats, title: str, path: Path) -> None:
+    """Draws a window (n,F), and the forecast (K,) that follows it. A PNG.
+
+    `times` are when the forecast begins and how long a step is, in epoch milliseconds.
+    """
+    start, step = times
+    ms = start + step * np.arange(-len(known), len(made))
+    moments = np.array([datetime.fromtimestamp(at / 1000, UTC) for at in ms.tolist()])
+    figure = Figure(figsize=(12, 4.4), dpi=110, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    for column in range(known.shape[1]):
+        first = column == 0
+        panel.plot(
+            moments[: len(known)],
+            known[:, column],
+            color=INK if first else MUTED,
+            linewidth=1.6 if first else 1,
+            label="the window" if first else None,
+        )
+    panel.plot(moments[len(known) :], made, color=FORECAST, linewidth=2.2, label="forecast")
+    panel.set_title(title, loc="left", fontsize=10, color=INK)
+    panel.legend(frameon=False)
+    _timed(panel)
+    figure.savefig(path)
+
+
+def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, target: str, path: Path) -> None:
+    """Draws what is known of up to four series, and the forecasts that follow. A PNG.
+
+    `known` has series, ts (epoch milliseconds) and the target's values; `made` unique_id, ds and its forecast.
+    """
+    names = made["unique_id"].unique(maintain_order=True).to_list()[:PANELS]
+    rows, columns = (1, 1) if len(names) == 1 else (2, 2)
+    figure = Figure(figsize=(12, 3.2 + 1.6 * rows), dpi=110, layout="constrained", facecolor="white")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, name in zip(panels, names, strict=False):
+        ahead = made.filter(pl.col("unique_id") == name)
+        before = known.filter(pl.col("series") == name).sort("ts").tail(3 * len(ahead) + 24)
+        moments = pl.from_epoch(before["ts"], time_unit="ms")
+        panel.plot(moments.to_list(), before[target].to_list(), color=INK, linewidth=1.6, label="what happened")
+        panel.plot(
+            ahead["ds"].to_list(), ahead[made.columns[2]].to_list(), color=FORECAST, linewidth=2.2, label="forecast"
+        )
+        panel.set_title(name, loc="left", fontsize=10, color=INK)
+        _timed(panel)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path)
+
+
+def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
+    """Draws how often each true label (rows) was given each label (columns), of C labels. A PNG."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    size = 3.2 + 0.6 * min(len(labels), 30)
+    figure = Figure(figsize=(size + 0.6, size), dpi=110, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 2]}.." for label in labels]
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    panel.set_yticks(range(len(names)), names)
+    panel.set_xlabel("label given", color=INK)
+    panel.set_ylabel("true label", color=INK)
+    if len(labels) <= MOST_NUMBERS:
+        for row, column in np.ndindex(*confusion.shape):
+            color = "white" if shares[row, column] > 0.5 else INK
+            panel.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=color, fontsize=9)
+    right = np.trace(confusion) / max(confusion.sum(), 1)
+    panel.set_title(f"{right:.1%} of {confusion.sum():,} texts not seen are right", loc="left", fontsize=10, color=INK)
+    panel.tick_params(colors=MUTED, length=0, labelsize=9)
+    figure.savefig(path)
+
+
+def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
+    """Draws training and validation loss over the epochs. A PNG."""
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained", facecolor="white")
+    panel = figure.subplots()
+    numbers = [epoch.number for epoch in history]
+    panel.plot(numbers, [epoch.train_loss for epoch in history], color=MUTED, marker="o", label="training")
+    panel.plot(numbers, [epoch.validation_loss for epoch in history], color=FORECAST, marker="o", label="validation")
+    panel.set_xlabel("epoch", color=INK)
+    panel.set_ylabel(unit, color=INK)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.legend(frameon=False)
+    _plain(panel)
+    figure.savefig(path)
+
+
+def _draw(
+    panel: Axes, data: WindowData, end: np.int64, column: int, ours: Floats, theirs: Floats, naive_label: str
+) -> None:
+    horizon = len(ours)
+    before: Rows = np.arange(end - min(data.seq_len, 2 * horizon) + 1, end + 1)
+    after: Rows = np.arange(end + 1, end + horizon + 1)
+    known = np.concatenate([before, after])
+    times = np.array([datetime.fromtimestamp(ms / 1000, UTC) for ms in data.ts[known].tolist()])
+    ahead = times[len(before) :]
+    panel.axvspan(times[len(before) - 1], times[-1], color=GRID, alpha=0.5, linewidth=0)
+    panel.plot(times, data.values[known, column], color=INK, linewidth=1.6, label="what happened")
+    panel.plot(ahead, theirs, color=NAIVE, linewidth=1.4, linestyle=(0, (4, 2)), label=naive_label)
+    panel.plot(ahead, ours, color=FORECAST, linewidth=2.2, label="forecast")
+    title = f"{data.names[data.series[end]]}, from {times[len(before) - 1]:%Y-%m-%d %H:%M} UTC"
+    panel.set_title(title, loc="left", fontsize=10, color=INK)
+    _timed(panel)
+    panel.margins(x=0)
+
+
+def _timed(panel: Axes) -> None:
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    _plain(panel)
+
+
+def _plain(panel: Axes) -> None:
+    panel.grid(axis="y", color=GRID)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.spines["bottom"].set_color(MUTED)
+    panel.tick_params(colors=MUTED, length=0, labelsize=9)

@@ -1,0 +1,1 @@
+"""The training loop, what is trained by it, and how several networks become one model."""

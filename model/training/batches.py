@@ -1,0 +1,61 @@
+"""Windows of series as training takes them: batches gathered from views. Shapes: model/networks/protocol.py.
+
+T rows of all series, one after another   N windows   B batch   S steps   F features   K horizon steps   O targets
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.networks.protocol import Batch
+from model.windows import WindowData
+
+
+class Windows:
+    """Batches gathered from views over one array: memory is that of the data, not S+K times it.
+
+    `scale` is (series, O), `columns` says where the targets lie among the features, `known` where those are that are
+    known ahead.
+    """
+
+    def __init__(
+        self,
+        data: WindowData,
+        horizon: int,
+        columns: Sequence[int],
+        scale: npt.NDArray[np.float64],
+        device: torch.device,
+        known: Sequence[int] = (),
+    ) -> None:
+        self.seq_len = data.seq_len
+        self._columns = torch.tensor(columns, device=device)
+        self._known = torch.tensor(known, device=device) if known else None
+        self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
+        self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
+        self._step = torch.from_numpy(data.step).to(device)
+        self._series = torch.from_numpy(data.series).to(device)
+        self._scale = torch.from_numpy(scale.astype(np.float32)).to(device)
+
+    def batch(self, ends: Tensor) -> Batch:
+        """The windows that end in these rows, (B,) int64; each has its whole horizon in its run."""
+        ends = ends.to(self._series.device)
+        starts = ends - self.seq_len + 1
+        rows, observed = self._windows[starts], self._observed[starts][:, self.seq_len :]
+        y = rows[:, self.seq_len :].index_select(2, self._columns)
+        scale = self._scale[self._series[ends]].unsqueeze(1)
+        return Batch(
+            task="forecast",
+            x=rows[:, : self.seq_len],
+            y=y,
+            observed=observed.index_select(2, self._columns),
+            step=self._step[ends],
+            future=None if self._known is None else rows[:, self.seq_len :].index_select(2, self._known),
+            scale=scale,
+        )
+
+
+def _views(rows_TF: Tensor, length: int) -> Tensor:
+    return rows_TF.unfold(0, length, 1).transpose(1, 2)

@@ -1,0 +1,101 @@
+"""The default recipe: which networks are trained, and by what weights they are averaged."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from model.card import InputSpec, OutputSpec, Setting
+from model.seasons import seasonal_lags
+
+MAX_SEGMENT = 48
+MANY = 1_000_000
+"""Windows to train on, from which on there is one LSTM for each location: what is left of them is better spent on
+steps, and every one of them costs time wherever so many windows are forecast."""
+ROUNDS = 20
+"""Picks of the greedy selection; a weight there is a multiple of one over it."""
+LEAST = 0.03
+"""A network of less weight is not worth its time."""
+
+Reals = npt.NDArray[np.float64]
+
+
+def recipe(
+    inputs: InputSpec,
+    outputs: OutputSpec,
+    network: Mapping[str, Setting],
+    cycles: Sequence[str] = (),
+    windows: int = 0,
+) -> tuple[dict[str, Setting], ...]:
+    """The networks that are tried for windows of this length and spacing.
+
+    `network` is what the LSTMs share, `cycles` those of the calendar that the data holds twice and a window does not,
+    `windows` how many there are to train on.
+    """
+    seq_len = inputs.seq_len
+    lags = sorted(seasonal_lags(inputs.freq).values())
+    seasons = [lag for lag in lags if lags[0] + lag <= seq_len]
+    season = seasons[0] if seasons else 0
+    segment = season if 1 < season <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, outputs.horizon))
+    shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
+    shared = {"arch": "segment", **network, "segment": segment}
+    kinds = list(_lstms(seasons, shorter, cycles))
+    if windows >= MANY:
+        kinds = list({kind["location"]: kind for kind in reversed(kinds)}.values())[::-1]
+    return (*({**shared, **own} for own in kinds), *_baselines(season, shorter))
+
+
+def _baselines(season: int, shorter: list[int]) -> Iterator[dict[str, Setting]]:
+    yield {"arch": "linear", "location": "last"}
+    for look in shorter[:1]:
+        yield {"arch": "linear", "location": "last", "look": look}
+    if season:
+        yield {"arch": "linear", "location": "season", "lag": season}
+        yield {"arch": "naive", "location": "season", "lag": season}
+    yield {"arch": "naive", "location": "last"}
+
+
+def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Iterator[dict[str, Setting]]:
+    yield {"location": "last"}
+    if cycles:
+        yield {"location": "mean", "calendar": ",".join(cycles)}
+    for look in shorter:
+        yield {"location": "last", "look": look}
+    if not seasons:
+        yield {"location": "mean"}
+        return
+    yield {"location": "last", "skip": seasons[0]}
+    yield {"location": "mean", "skip": seasons[0]}
+    for look in shorter[:1]:
+        yield {"location": "mean", "skip": seasons[0], "look": look}
+    for cycle in seasons:
+        yield {"location": "season", "lag": seasons[0], "skip": cycle}
+
+
+def weigh(errors: npt.NDArray[np.floating]) -> Reals:
+    """The weights (M,), together 1, of M members with these errors (M,T) of the same targets.
+
+    Half of a weight is by greedy selection, half by the inverse cube of the mean squared error: the first finds who
+    helps whom, and errs with a validation part that is short; the second hardly looks at it, and would keep everybody.
+    """
+    mse = np.square(errors, dtype=np.float64).mean(axis=1)
+    inverse = (np.maximum(mse.min(), np.finfo(np.float64).tiny) / np.maximum(mse, np.finfo(np.float64).tiny)) ** 3
+    weights = (_greedy(errors) + inverse / inverse.sum()) / 2
+    weights[weights < LEAST] = 0
+    return np.asarray(weights / weights.sum())
+
+
+def _greedy(errors: npt.NDArray[np.floating]) -> Reals:
+    """Selection with replacement (Caruana et al. 2004): again and again the member that lowers the mean's error most.
+
+    Ties, and what helps nothing, go to the earlier one.
+    """
+    cross = errors.astype(np.float64) @ errors.T.astype(np.float64)
+    count, best = np.zeros(len(errors)), (np.inf, np.zeros(len(errors)))
+    for size in range(1, ROUNDS + 1):
+        added = count + np.eye(len(errors))
+        totals = np.einsum("mi,ij,mj->m", added, cross, added) / size**2
+        count = added[int(totals.argmin())]
+        if totals.min() < best[0]:
+            best = float(totals.min()), count / size
+    return best[1]

@@ -1,0 +1,292 @@
+"""Forecasting: one LSTM over the windows of all series, judged in time on what came later."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.card import Card, InputSpec, OutputSpec, Setting
+from model.evaluation.baselines import naive_scores
+from model.evaluation.metrics import ErrorScale, series_scale
+from model.evaluation.splits import Cuts, Split, last_share, split
+from model.networks.forecast import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
+from model.networks.normalization import Pooled
+from model.seasons import calendar_cycles, seasonal_lags, step_length
+from model.training.batches import Windows
+from model.training.ensemble import recipe, weigh
+from model.training.loop import Epoch, OnStep, TrainConfig, kept, repeatable
+from model.training.members import Source, Trained, numbered, side_by_side
+from model.windows import Rows, WindowData
+from tidecast.errors import TrainingConfigError
+
+BLEND = "blend"
+"""The arch of a model that is the mean of several networks."""
+FLOOR = 0.01
+"""The least scale of a window, in standard deviations of the calmest series."""
+_EVALUATION_BATCH = 1024
+EPOCHS, _STEPS = 30, 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastConfig(TrainConfig):
+    """How a forecasting model is made. The only place for these defaults."""
+
+    dropout: float = 0.3
+    epochs: int | None = None
+    """Passes over the windows, at most; None: 30, and where a pass is short as many as make 5,000 steps, with a
+    patience in proportion."""
+    arch: Literal["blend", "lstm", "segment", "linear", "naive"] = "blend"
+    """The network; a blend is the mean of several, each with its own location and skip, weighed on
+    validation."""
+    segment: int | None = None
+    """Steps in a segment; None: the longest sensible one that divides seq_len and horizon. Only for arch segment."""
+    location: Literal["last", "mean", "season"] = "last"
+    """What is taken off a window before the network and put back after it; season: each step's value a season before,
+    by the grid's shortest season."""
+    epoch_windows: int = 16_384
+    """Windows in an epoch and in its validation, at most: of more it is a sample."""
+    validation: float = 1 / 7
+    """The share of the data, last in time, that validates."""
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        if self.arch not in (BLEND, *ARCHITECTURES):
+            raise TrainingConfigError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
+        if not self.epoch_windows > 0:
+            raise TrainingConfigError(f"epoch_windows: {self.epoch_windows} is not positive")
+        if self.location not in LOCATIONS:
+            raise TrainingConfigError(f"location: {self.location!r} is none of {LOCATIONS}")
+        if not 0 < self.validation < 1:
+            raise TrainingConfigError(f"validation: {self.validation} is not in (0, 1)")
+
+    def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
+        """The hyperparameters that `model.networks.forecast.member` takes, of the one network that is no blend."""
+        settings: dict[str, Setting] = {} if self.arch in ("linear", "naive") else self.network()
+        settings["location"] = self.location
+        lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
+        if lag:
+            settings["lag"] = lag
+        if self.arch == "segment":
+            settings["segment"] = self.segment or default_segment(inputs.seq_len - lag, outputs.horizon)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A trained model that another one begins with."""
+
+    model: Forecaster
+    card: Card
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained model, on the CPU, and how it came about; losses are mse in z-scores of each series' training part."""
+
+    model: Forecaster
+    card: Card
+    history: list[Epoch]
+    split: Split
+
+    @property
+    def naive_mse(self) -> float:
+        """The best seasonal naive's error, or without seasons the last value's, on the same validation windows."""
+        scores = {name: score for name, score in self.card.metrics.items() if name.startswith("naive_")}
+        return min(
+            (score for name, score in scores.items() if name != "naive_last_mse"), default=scores["naive_last_mse"]
+        )
+
+
+def forecast_card(
+    inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str, span: int = 0, windows: int = 0
+) -> Card:
+    """The card of a model that is not trained yet, on a history of `span` steps with so many windows to train on."""
+    if config.arch == BLEND:
+        settings: dict[str, Setting] = {}
+        seen, learnt = (steps * step_length(inputs.freq) // 2 for steps in (inputs.seq_len, span))
+        cycles = [cycle for cycle, length in calendar_cycles(inputs.freq).items() if seen < length <= learnt]
+        members = recipe(inputs, outputs, config.network(), cycles, windows)
+    else:
+        settings, members = config.settings(inputs, outputs), ()
+    return Card(
+        name=name,
+        input=_taken(inputs, members or ({"arch": config.arch},)),
+        output=outputs,
+        arch=config.arch,
+        hyperparameters=settings,
+        members=members,
+        trained_until=0,
+    )
+
+
+def _taken(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> InputSpec:
+    """With what these networks take of all the inputs there are."""
+    if inputs.known and any(each["arch"] in ("lstm", "segment") for each in networks):
+        return msgspec.structs.replace(inputs, inputs=("x", "step", "future"))
+    takes = ("x", "step") if any("calendar" in each for each in networks) else ("x",)
+    return msgspec.structs.replace(inputs, inputs=takes)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWindows:
+    """What the training of a forecaster begins with."""
+
+    data: WindowData
+    split: Split
+    card: Card
+    """Of the networks before their training; a blend's has all that are tried."""
+    config: ForecastConfig
+
+    def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
+        """The card's inputs of the first windows trained on."""
+        return window_inputs(self.data, self.card, self.split.train[:count])
+
+
+def window_inputs(data: WindowData, card: Card, ends: Rows) -> dict[str, npt.NDArray[Any]]:
+    """The card's named inputs of the windows that end in these rows, each with its horizon behind it."""
+    rows, back, ahead = ends[:, None], np.arange(1 - data.seq_len, 1), np.arange(1, card.output.horizon + 1)
+    made: dict[str, npt.NDArray[Any]] = {"x": data.values[rows + back], "step": data.step[ends]}
+    if card.known_columns:
+        made["future"] = data.values[rows + ahead][..., card.known_columns]
+    return {name: made[name] for name in card.inputs}
+
+
+def prepare(
+    data: WindowData,
+    inputs: InputSpec,
+    outputs: OutputSpec,
+    config: ForecastConfig,
+    name: str,
+    cuts: Cuts | None = None,
+) -> PreparedWindows:
+    """Split the windows of all series, and describe the networks that are trained on the first part of them.
+
+    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left. Raises
+    ValueError naming the field that is wrong, or saying how many events are needed where there are too few windows.
+    """
+    parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
+    learnt = data.step[data.ts < parts.cuts.validation]
+    card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
+    return PreparedWindows(data, parts, card, config)
+
+
+def fit(
+    data: WindowData,
+    inputs: InputSpec,
+    outputs: OutputSpec,
+    config: ForecastConfig,
+    name: str,
+    on_step: OnStep | None = None,
+    cuts: Cuts | None = None,
+    warm: Warm | None = None,
+) -> Fitted:
+    """`prepare` and `fit_forecaster` in one. Raises ValueError as they do."""
+    return fit_forecaster(prepare(data, inputs, outputs, config, name, cuts), on_step, warm)
+
+
+def fit_forecaster(prepared: PreparedWindows, on_step: OnStep | None = None, warm: Warm | None = None) -> Fitted:
+    """Trains one model on the windows of all series, and keeps the weights that were best on validation.
+
+    `warm` is a model whose weights networks of the same settings begin with. On the CPU the same seed and number of
+    threads give the same weights. Raises ValueError naming the field that is wrong.
+    """
+    data, parts, card, config = prepared.data, prepared.split, prepared.card, prepared.config
+    scale = series_scale(data, card.target_columns, parts.cuts.validation)
+    with repeatable(config) as device:
+        sources = _sources(prepared, scale, device)
+        pooled = _pooled(data, parts.cuts.validation)
+        members = [member(card, each, pooled).to(device) for each in card.networks]
+        if warm is not None:
+            _begin_with(members, card, warm)
+        config = _long_enough(config, sources[0].steps)
+        trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
+        model, card = _blended(trained, card)
+        validation = float(sources[0].errors(model.to(device).eval()).double().square().mean())
+        model.cpu()
+    history = numbered(each.history for each in trained)
+    best = kept(history, config)
+    metrics = {"validation_mse": validation, "train_loss": best.train_loss, "best_epoch": best.number}
+    metrics |= _naive_metrics(data, parts, card, scale)
+    seen = {
+        "trained_until": int(data.ts[np.concatenate([parts.train, parts.validation]) + card.output.horizon].max()),
+        "ranges": _ranges(data, card.input.features, parts.cuts.test),
+        "metrics": metrics,
+    }
+    return Fitted(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
+
+
+def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[Source]:
+    """The batches of each network, each in an order of its own."""
+    data, card, config, horizon = prepared.data, prepared.card, prepared.config, prepared.card.output.horizon
+    windows = Windows(data, horizon, card.target_columns, scale, device, card.known_columns)
+    return [
+        Source(windows, prepared.split, horizon, config.epoch_windows, config.batch, config.seed + place)
+        for place in range(len(card.networks))
+    ]
+
+
+def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArray[np.float64]) -> dict[str, float]:
+    by = ErrorScale(scale, scale)
+    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, by)
+    return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
+
+
+def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:
+    for each, settings in zip(members, card.networks, strict=True):
+        for before, known in zip(warm.model.members, warm.card.networks, strict=True):
+            if settings == known:
+                pooled = ("floor", "ahead.mean", "ahead.deviation")
+                weights = {name: value for name, value in before.state_dict().items() if not name.endswith(pooled)}
+                each.load_state_dict(weights, strict=False)
+
+
+def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
+    if config.epochs is not None:
+        return config
+    epochs = max(EPOCHS, -(-_STEPS // steps))
+    return replace(config, epochs=epochs, patience=config.patience * epochs // EPOCHS)
+
+
+def _blended(trained: list[Trained], card: Card) -> tuple[Forecaster, Card]:
+    """The best mean of the networks, and its card."""
+    weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
+    used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
+    members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
+    model = Forecaster(members, kept_weights, card.output.non_negative, card.known_columns)
+    settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
+    networks = [card.networks[each.place] for each, _ in used]
+    return model, msgspec.structs.replace(card, members=settings, input=_taken(card.input, networks))
+
+
+@torch.no_grad()
+def forecast(
+    model: Forecaster, data: WindowData, ends: Rows, future: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one.
+
+    `future` (N,K,C) is what is known ahead, for a model that takes it; None: as it came, in the rows that follow.
+    """
+    if model.known and future is None:
+        future = data.values[ends[:, None] + np.arange(1, model.horizon + 1)][..., model.known]
+    back = np.arange(1 - data.seq_len, 1)
+    made = []
+    for some in np.array_split(np.arange(len(ends)), -(-len(ends) // _EVALUATION_BATCH)):
+        x, step = (torch.from_numpy(rows) for rows in (data.values[ends[some, None] + back], data.step[ends[some]]))
+        made.append(model(x, step, None if future is None else torch.from_numpy(future[some])))
+    return torch.cat(made).numpy()
+
+
+def _pooled(data: WindowData, before: int) -> Pooled:
+    scale, seen = series_scale(data, range(data.values.shape[1]), before), data.values[data.ts < before]
+    per_feature = (FLOOR * scale.min(axis=0), seen.mean(axis=0, dtype=np.float64), np.median(scale, axis=0))
+    return Pooled(*(torch.from_numpy(each).float() for each in per_feature))
+
+
+def _ranges(data: WindowData, features: tuple[str, ...], before: int) -> dict[str, tuple[float, float]]:
+    seen = data.values[data.ts < before]
+    pairs = zip(features, seen.min(axis=0), seen.max(axis=0), strict=True)
+    return {name: (float(least), float(greatest)) for name, least, greatest in pairs}

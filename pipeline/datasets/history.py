@@ -1,0 +1,155 @@
+"""A topic's past, or a file, as one frame: rows in (partition, offset) order, as serving met or will meet them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from pipeline.datasets.measurements import Progress, silent
+from pipeline.formats.decoding import Decode, decode_records
+from pipeline.formats.events import Decoder, Event
+from pipeline.log import EventLog, Record
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from tidecast.freq import MILLISECONDS
+
+CHUNK = 65_536
+TOMBSTONE = "tombstone"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Events and where they came from.
+
+    `frame` has partition (Int32), offset (Int64), series (String), ts (Int64, epoch ms) and a Float64 column a
+    feature. `offsets` are the ranges read, start <= offset < end. `invalid` counts records that are no events by
+    their reason, `tombstones` those without a value; neither is in the frame.
+    """
+
+    frame: pl.DataFrame
+    offsets: Mapping[int, tuple[int, int]]
+    invalid: Mapping[str, int]
+    tombstones: int = 0
+
+
+def read_topic(
+    log: EventLog,
+    topic: str,
+    features: Sequence[str] = ("value",),
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    on_progress: Progress = silent,
+) -> History:
+    """All that the topic holds now, or its records written from `since` up to, without, `until` (epoch ms).
+
+    Raises UnknownTopic and LogUnavailable.
+    """
+    ranges = _ranges(log, topic, since, until)
+    total = sum(end - start for start, end in ranges.values())
+    decode = Decoder(tuple(features)).decode
+    refused: Counter[str] = Counter()
+    parts = [_frame(features, 0, [])]
+    done = 0
+    for partition, (start, end) in ranges.items():
+        rows: list[tuple[int, Event]] = []
+        for records in log.read(topic, partition, start, end):
+            rows += _events(decode, records, refused)
+            on_progress(done + records[-1].offset + 1 - start, total)
+            if len(rows) >= CHUNK:
+                parts.append(_frame(features, partition, rows))
+                rows = []
+        parts.append(_frame(features, partition, rows))
+        done += end - start
+    on_progress(total, total)
+    tombstones = refused.pop(TOMBSTONE, 0)
+    return History(pl.concat(parts), ranges, dict(refused), tombstones)
+
+
+def from_frame(frame: pl.DataFrame) -> History:
+    """A file's measurements as the history of a topic with one partition: by time, offsets counted from 0."""
+    rows = frame.sort("ts", maintain_order=True).with_row_index("offset")
+    place = (pl.lit(0, pl.Int32).alias("partition"), pl.col("offset").cast(pl.Int64))
+    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, {})
+
+
+def before(history: History, end: int) -> History:
+    """What lies before a time, in epoch milliseconds."""
+    return between(history, None, end)
+
+
+def between(history: History, since: int | None, until: int | None) -> History:
+    """What lies from a time up to, without, another, in epoch milliseconds."""
+    frame = history.frame
+    if since is not None:
+        frame = frame.filter(pl.col("ts") >= since)
+    return replace(history, frame=frame if until is None else frame.filter(pl.col("ts") < until))
+
+
+def windows(history: History, config: WindowConfig) -> SlidingWindows:
+    """Every window that serving this history would have filled, in the config's features.
+
+    A series in more than one partition is several, called `name@partition`: windows never cross partitions.
+    """
+    spread = pl.col("partition").n_unique().over("series") > 1
+    placed = pl.concat_str("series", pl.lit("@"), "partition")
+    frame = history.frame.with_columns(pl.when(spread).then(placed).otherwise("series").alias("series"))
+    values = frame.select(config.features).to_numpy()
+    columns = (frame["series"].to_list(), frame["ts"].to_numpy(), values)
+    return sliding_windows(*columns, config, frame["partition"].to_numpy())
+
+
+def infer_freq(frame: pl.DataFrame) -> str | None:
+    """The spacing of a frame's series, such as "30m" or "1mo": the most common one, if most steps have it."""
+    rows = frame.select("series", "ts").unique().sort("series", "ts")
+    moment = pl.from_epoch("ts", time_unit="ms").dt
+    step, share = _most_common(rows, pl.col("ts"))
+    months, month_share = _most_common(rows, 12 * moment.year().cast(pl.Int64) + moment.month())
+    if month_share > max(share, 0.5) and months > 0:
+        return f"{months}mo" if months % 12 else f"{months // 12}y"
+    if share <= 0.5:
+        return None
+    return next(f"{step // length}{unit}" for unit, length in reversed(MILLISECONDS.items()) if step % length == 0)
+
+
+def _most_common(rows: pl.DataFrame, place: pl.Expr) -> tuple[int, float]:
+    """The most common difference of `place` between a series' consecutive rows, and the share of rows that have it."""
+    steps = rows.select(step=place.diff().over("series")).drop_nulls()["step"]
+    if steps.is_empty():
+        return 0, 0.0
+    top = steps.value_counts(sort=True)
+    return int(top["step"][0]), top["count"][0] / len(steps)
+
+
+def _ranges(log: EventLog, topic: str, since: int | None, until: int | None) -> dict[int, tuple[int, int]]:
+    held = log.bounds(topic)
+    first = {} if since is None else log.offsets_at(topic, since)
+    last = {} if until is None else log.offsets_at(topic, until)
+    ranges = {}
+    for partition, (start, end) in sorted(held.items()):
+        stop = min(last.get(partition, end), end)
+        ranges[partition] = (min(max(first.get(partition, start), start), stop), stop)
+    return ranges
+
+
+def _events(decode: Decode, records: Sequence[Record], refused: Counter[str]) -> Iterator[tuple[int, Event]]:
+    for record, events, error in decode_records(records, decode):
+        if error is not None:
+            refused[error.reason] += 1
+        elif record.value is None:
+            refused[TOMBSTONE] += 1
+        yield from ((record.offset, event) for event in events)
+
+
+def _frame(features: Sequence[str], partition: int, rows: Sequence[tuple[int, Event]]) -> pl.DataFrame:
+    values = zip(*(event.values for _, event in rows), strict=True) if rows else [()] * len(features)
+    return pl.DataFrame(
+        [
+            pl.repeat(partition, len(rows), dtype=pl.Int32, eager=True).alias("partition"),
+            pl.Series("offset", [offset for offset, _ in rows], pl.Int64),
+            pl.Series("series", [event.series for _, event in rows], pl.String),
+            pl.Series("ts", [event.ts for _, event in rows], pl.Int64),
+            *(pl.Series(name, column, pl.Float64) for name, column in zip(features, values, strict=True)),
+        ]
+    )

@@ -1,0 +1,270 @@
+"""Files as tables: CSV, JSON lines and Parquet, read whole or not at all, every fault with its row and column."""
+
+import csv
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+
+from pipeline.formats.events import MAX_FLOAT32, InvalidEvent, check_series, parse_time
+from tidecast.errors import DataError
+
+CHUNK = 65_536
+WIDTH = 60
+"""Most characters of a cell in a message."""
+LARGEST_INT = 2**63
+DELIMITERS = (",", ";", "\t", "|")
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
+"""What stands for no value in a text cell, in lower case."""
+EPOCHS = (
+    (1e11, ("seconds", 1e3)),
+    (1e14, ("milliseconds", 1.0)),
+    (1e17, ("microseconds", 1e-3)),
+    (1e19, ("nanoseconds", 1e-6)),
+)
+"""A column of numbers whose largest lies below the bound holds that unit; the factor makes milliseconds."""
+SMALLEST_EPOCH = 1e8
+"""Whole numbers that stay below it are written dates: 1949, 20140701."""
+PARTIAL = {4: "-01-01", 7: "-01"}
+"""What completes a year and a month to a date, by the text's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file's cells as they stand: text for CSV, typed for the others. `rows` numbers each row as in the file."""
+
+    name: str
+    columns: pl.DataFrame
+    rows: pl.Series
+
+    def fault(self, at: int, column: str, what: str) -> DataError:
+        """The error for one cell; `at` counts the table's rows from 0."""
+        return DataError(f"{self.name}: row {self.rows[at]}, column {column!r}: {what}")
+
+    def numeric(self, column: str) -> bool:
+        """Whether at least half of the column's cells are numbers, so that another one there is a mistake."""
+        given = self.columns[column]
+        if given.dtype == pl.String:
+            cells = given.filter(~_missing(given))
+            return len(cells) > 0 and 2 * cells.str.strip_chars().cast(pl.Float64, strict=False).count() >= len(cells)
+        return given.dtype.is_numeric()
+
+    def numbers(self, column: str) -> pl.Series:
+        """The column as Float64, null where a value is missing. Raises DataError for what is no float32."""
+        given = self.columns[column]
+        values = given.cast(pl.Float64) if given.dtype.is_numeric() else self._parsed(column, given)
+        values = values.fill_nan(None)
+        self._refuse(values.abs() > MAX_FLOAT32, column, "{} does not fit in a float32")
+        return values
+
+    def names(self, column: str) -> pl.Series:
+        """The column as names of series. Raises DataError for a missing or unusable one."""
+        names = self.columns[column].cast(pl.String).fill_null("")
+        for name in names.unique(maintain_order=True):
+            try:
+                check_series(name)
+            except InvalidEvent as error:
+                raise self.fault(_first(names == name), column, error.detail) from None
+        return names
+
+    def times(self, column: str) -> tuple[pl.Series, str]:
+        """The column as epoch milliseconds (Int64), and a line on what was assumed, if anything. Raises DataError."""
+        given = self.columns[column]
+        if given.dtype == pl.Date or isinstance(given.dtype, pl.Datetime):
+            self._refuse(given.is_null(), column, "no time")
+            return given.dt.epoch("ms"), ""
+        text = given.cast(pl.String).str.strip_chars().fill_null("")
+        number = text.cast(pl.Float64, strict=False)
+        largest = number.abs().to_numpy().max()
+        if not SMALLEST_EPOCH <= largest < EPOCHS[-1][0]:  # a cell that is no number makes it NaN
+            return self._dated(column, text), ""
+        unit, factor = next(scale for bound, scale in EPOCHS if largest < bound)
+        return (number * factor).round().cast(pl.Int64), f"the times in {column!r} are taken as epoch {unit}"
+
+    def _parsed(self, column: str, given: pl.Series) -> pl.Series:
+        text = given.cast(pl.String).str.strip_chars()
+        values = text.cast(pl.Float64, strict=False)
+        self._refuse(values.is_null() & ~_missing(text), column, "{!r} is no number")
+        return values
+
+    def _dated(self, column: str, text: pl.Series) -> pl.Series:
+        """Texts to milliseconds, each distinct one parsed once; all in one time zone."""
+        moments: dict[str, int] = {}
+        zones: dict[timedelta | None, str] = {}
+        for cell in text.unique(maintain_order=True):
+            full = cell + PARTIAL.get(len(cell), "")
+            try:
+                moments[cell] = parse_time(full)
+            except InvalidEvent:
+                what = f"{_shown(cell)!r} is no time" if cell else "no time"
+                raise self.fault(_first(text == cell), column, f"{what} (ISO 8601, or an epoch)") from None
+            zones.setdefault(datetime.fromisoformat(full).utcoffset(), cell)
+            if len(zones) > 1:
+                one, other = zones.values()
+                raise self.fault(_first(text == cell), column, f"{other!r} and {one!r} are in different time zones")
+        return pl.Series([moments[cell] for cell in text], dtype=pl.Int64)
+
+    def _refuse(self, wrong: pl.Series, column: str, what: str) -> None:
+        if wrong.any():
+            at = _first(wrong)
+            raise self.fault(at, column, what.format(_shown(self.columns[column][at])))
+
+
+def read_table(path: str, *, header: bool = True) -> Table:
+    """Read a file, or standard input for ``-``: by its ending, else by its first bytes. Raises DataError.
+
+    Without a `header` line a CSV's columns are called 1, 2 and so on.
+    """
+    name, data = _content(path)
+    ending = Path(path.removesuffix(".gz")).suffix.lower()
+    if ending in {".parquet", ".pq"} or data.startswith(b"PAR1"):
+        table = _parquet(name, data)
+    elif ending in {".jsonl", ".ndjson", ".json"} or data.lstrip().startswith(b"{"):
+        table = _json_lines(name, _text(name, data))
+    else:
+        table = _csv(name, _text(name, data), header)
+    if table.columns.is_empty():
+        raise DataError(f"{name}: no rows below the header")
+    return table
+
+
+def read_text(path: str) -> str:
+    """A file, or standard input for ``-``, as one UTF-8 text. Raises DataError."""
+    return _text(*_content(path))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for people, quoted."""
+    return ", ".join(map(repr, names))
+
+
+def _shown(cell: Any) -> Any:
+    """A cell for people: the beginning of a long text."""
+    return f"{cell[:WIDTH]}..." if isinstance(cell, str) and len(cell) > WIDTH else cell
+
+
+def _first(wrong: pl.Series) -> int:
+    return int(wrong.arg_true()[0])
+
+
+def _missing(text: pl.Series) -> pl.Series:
+    return text.is_null() | text.str.strip_chars().str.to_lowercase().is_in(MISSING)
+
+
+def _content(path: str) -> tuple[str, bytes]:
+    """What the file is called, and its bytes, unpacked; not none."""
+    name = "standard input" if path == "-" else path
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror}") from None
+    try:
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{name}: the gzip file is cut short or damaged ({error})") from None
+    if not data.strip():
+        raise DataError(f"{name}: the file is empty")
+    return name, data
+
+
+def _text(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{name}: row {row}: not UTF-8 text (byte {data[error.start]:#x})") from None
+
+
+def _csv(name: str, text: str, header: bool) -> Table:
+    first = text.lstrip().partition("\n")[0]
+    if "\t" not in first:
+        return _separated(name, text, max(DELIMITERS, key=first.count), csv.QUOTE_MINIMAL, header)
+    return _separated(name, text, "\t", csv.QUOTE_NONE if _bare_quotes(text) else csv.QUOTE_MINIMAL, header)
+
+
+def _bare_quotes(text: str) -> bool:
+    """Whether a quote, between tabs, is just a quote: it begins a cell of a line, and does not end it."""
+    cells = (cell for line in text.split("\n") if '"' in line for cell in line.rstrip("\r").split("\t"))
+    return any(cell.startswith('"') and (len(cell) == 1 or not cell.endswith('"')) for cell in cells)
+
+
+def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], header: bool) -> Table:
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    rows: list[int] = []
+    cells: list[list[str]] = []
+    chunks: list[pl.DataFrame] = []
+    try:
+        first = next(filter(None, lines), [])
+        names = [column.strip() for column in first] if header else [str(place + 1) for place in range(len(first))]
+        if len(set(names)) < len(names):
+            raise DataError(f"{name}: row {lines.line_num}: two columns of one name among {listed(names)}")
+        schema = dict.fromkeys(names, pl.String)
+        for row in lines if header else chain([first], lines):
+            if len(row) == len(names):
+                rows.append(lines.line_num)
+                cells.append(row)
+            elif row:
+                raise DataError(f"{name}: row {lines.line_num}: {_ragged(names, row)}")
+            if len(cells) == CHUNK:
+                chunks.append(pl.DataFrame(cells, schema, orient="row"))
+                cells = []
+    except csv.Error as error:
+        raise DataError(f"{name}: row {lines.line_num}: {error}") from None
+    chunks.append(pl.DataFrame(cells, schema, orient="row"))
+    return Table(name, pl.concat(chunks), pl.Series(rows, dtype=pl.Int64))
+
+
+def _ragged(header: Sequence[str], row: Sequence[str]) -> str:
+    if len(row) < len(header):
+        return f"{len(row)} cells for {len(header)} columns: none for column {header[len(row)]!r}"
+    return f"{len(row)} cells for {len(header)} columns: too many after column {header[-1]!r}"
+
+
+def _json_lines(name: str, text: str) -> Table:
+    decode = msgspec.json.Decoder(dict[str, object]).decode
+    rows: list[int] = []
+    objects: list[dict[str, object]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            parsed = decode(line)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise DataError(f"{name}: row {number}: not a JSON object: {error}") from None
+        nested = parsed.pop("values", None)
+        objects.append({**parsed, **nested} if isinstance(nested, dict) else parsed)
+        rows.append(number)
+    names = dict.fromkeys(key for parsed in objects for key in parsed)
+    columns = [_typed(key, [parsed.get(key) for parsed in objects]) for key in names]
+    return Table(name, pl.DataFrame(columns), pl.Series(rows, dtype=pl.Int64))
+
+
+def _typed(name: str, cells: list[Any]) -> pl.Series:
+    """Cells of one kind of number keep their type; anything else, or mixed, becomes text that is parsed later."""
+    kinds = {type(cell) for cell in cells} - {type(None)}
+    if len(kinds) == 1 and kinds <= {int, float} and all(cell is None or abs(cell) < LARGEST_INT for cell in cells):
+        return pl.Series(name, cells)
+    return pl.Series(name, [None if cell is None else str(cell) for cell in cells], dtype=pl.String)
+
+
+def _parquet(name: str, data: bytes) -> Table:
+    try:
+        frame = pl.read_parquet(data)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{name}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+    columns = [_typed(column.name, column.to_list()) if _opaque(column) else column for column in frame]
+    return Table(name, pl.DataFrame(columns), pl.int_range(1, len(frame) + 1, eager=True))
+
+
+def _opaque(column: pl.Series) -> bool:
+    """Whether its cells are of a type that polars makes no text of: lists, structs, bytes, spans of time."""
+    return column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Duration, pl.Object)

@@ -1,0 +1,19 @@
+"""Which log an address means. The implementations are imported only when asked for."""
+
+from pipeline.log import EventLog
+from pipeline.log.settings import KafkaSettings
+
+
+def connect(address: str, kafka: KafkaSettings | None = None) -> EventLog:
+    """Open the log at `address`: ``sqlite:PATH``, or Kafka's ``host:port[,host:port...]`` as `kafka` says.
+
+    Raises ConfigError for an address of neither form, LogUnavailable if nothing answers there, NotAuthorized if it lets
+    nobody in who comes with these settings.
+    """
+    if address.startswith("sqlite:"):
+        from pipeline.log.sqlite import LocalLog
+
+        return LocalLog(address.removeprefix("sqlite:"))
+    from pipeline.log.kafka import KafkaLog
+
+    return KafkaLog(address, kafka or KafkaSettings())

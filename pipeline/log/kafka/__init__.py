@@ -1,0 +1,232 @@
+"""EventLog on Apache Kafka: the one for production.
+
+Nothing outside this folder imports kafka. Its consumers and producers create a topic that is missing just by
+asking for it, so every topic is looked up with the admin client first.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from pipeline.log import Bounds, Commit, Member, Policy, Record, Writer
+from pipeline.log.kafka.client import Shortener, admin, meaning, reader, translated
+from pipeline.log.kafka.connection_check import knock
+from pipeline.log.kafka.consumer import KafkaMember
+from pipeline.log.kafka.producer import KafkaWriter
+from pipeline.log.settings import KafkaSettings
+from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownTopic
+
+COMPACTED = {
+    "cleanup.policy": "compact",
+    # Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
+    "segment.bytes": str(32 << 20),
+    "min.cleanable.dirty.ratio": "0.1",
+    # A state has no time, and a machine whose clock is ahead would have its records refused.
+    "message.timestamp.type": "LogAppendTime",
+}
+
+SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.bytes", "retention.ms")
+"""What a Policy is read from."""
+
+
+class KafkaLog:
+    """EventLog on the Kafka at ``host:port[,host:port...]``. Raises ConfigError, LogUnavailable, NotAuthorized."""
+
+    def __init__(self, address: str, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        servers = _servers(address)
+        self.label = f"Kafka at {address}"
+        self.patience = max(kafka.delivery_s, kafka.stall_s) + kafka.request_s
+        self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
+        logger = logging.getLogger("kafka")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)  # what matters comes as an exception
+        knock(servers, kafka, self.label)
+        with translated(self.label):
+            self._admin = KafkaAdminClient(**admin(kafka), **self._config)
+        self._shortener = Shortener()
+        self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._shortener)
+        self._created: set[str] = set()
+        self._readers: list[KafkaConsumer] = []
+        self._opened: list[Member | Writer] = []
+
+    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
+        """Create the topic if it is missing; return how many partitions it has, once they have leaders."""
+        if compacted:
+            self._shortener.whole.add(topic)
+        with contextlib.suppress(UnknownTopic):
+            return self.partitions(topic)
+        wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
+        # Somebody else may have made it in between.
+        with translated(f"{self.label}, creating topic {topic}"), contextlib.suppress(errors.TopicAlreadyExistsError):
+            self._admin.create_topics({topic: wanted})
+        self._created.add(topic)
+        return self.partitions(topic)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises UnknownTopic."""
+        return len(self._describe(topic)["partitions"])
+
+    def topic_id(self, topic: str) -> str:
+        """The topic's UUID. Raises UnknownTopic."""
+        return str(self._describe(topic)["topic_id"])
+
+    def policy(self, topic: str) -> Policy:
+        """What is kept of a topic, and how safely. Raises UnknownTopic, NotAuthorized."""
+        partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
+        with translated(f"{self.label}, looking up its brokers"):
+            brokers = len(self._insisting(lambda: self._admin.describe_cluster())["brokers"])
+        return Policy(
+            compacted="compact" in settings["cleanup.policy"],
+            retention_ms=_limit(settings, "retention.ms"),
+            retention_bytes=_limit(settings, "retention.bytes"),
+            replication=min(len(each["replica_nodes"]) for each in partitions),
+            min_insync=int(settings["min.insync.replicas"]),
+            max_message_bytes=int(settings["max.message.bytes"]),
+            brokers=brokers,
+        )
+
+    def _settings(self, topic: str) -> dict[str, str]:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, SETTINGS)
+        with translated(f"{self.label}, settings of {topic}"):
+            found = self._insisting(lambda: self._admin.describe_configs([resource], config_filter="all"))
+        settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
+        if not settings.keys() >= set(SETTINGS):  # the client keeps the reason to itself
+            raise NotAuthorized(f"topic {topic}: its settings can't be read, which takes the right DescribeConfigs")
+        return settings
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
+        wanted = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        with translated(f"{self.label}, offsets of group {group}"):
+            # Asking for the first group that a cluster ever has makes the topic that groups are kept in.
+            found = self._insisting(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
+        return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
+
+    def _insisting(self, question: Callable[[], Any]) -> Any:
+        """The answer, asked for again while brokers hang up or are not ready: another one may answer.
+
+        By a new client: an old one goes on asking a node that is gone until its metadata is.
+        """
+        deadline = time.monotonic() + self._kafka.delivery_s
+        while True:
+            try:
+                return question()
+            except errors.UnknownTopicOrPartitionError:
+                raise
+            except errors.RetriableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+                with contextlib.suppress(errors.KafkaError):  # nobody is there: the question will say so
+                    self._admin, old = KafkaAdminClient(**admin(self._kafka), **self._config), self._admin
+                    old.close()
+
+    def _describe(self, topic: str) -> dict[str, Any]:
+        # A new topic becomes known to one broker after the other, and its leaders later still.
+        deadline = time.monotonic() + (self._kafka.request_s if topic in self._created else 0)
+        while True:
+            with translated(f"{self.label}, looking up topic {topic}"):
+                (found,) = self._insisting(lambda: self._admin.describe_topics([topic]))
+            error = errors.for_code(found["error_code"])
+            ready = error is errors.NoError and all(each["leader_id"] >= 0 for each in found["partitions"])
+            if not ready and time.monotonic() < deadline:
+                time.sleep(0.02)
+            elif error is errors.NoError:
+                return dict(found)
+            else:
+                raise meaning(error(), f"topic {topic}")
+
+    def bounds(self, topic: str) -> dict[int, Bounds]:
+        """Each partition's oldest and next offset, open transactions included. Raises UnknownTopic."""
+        count = self.partitions(topic)
+        starts, ends = (self._offsets(topic, count, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
+        return {partition: Bounds(starts[partition], ends[partition]) for partition in range(count)}
+
+    def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
+        """Each partition's first offset whose record is at `timestamp` or later, else its end."""
+        count = self.partitions(topic)
+        found = self._offsets(topic, count, max(0, timestamp))
+        ends = self._offsets(topic, count, OffsetSpec.LATEST)
+        return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
+    def _offsets(self, topic: str, count: int, spec: int) -> dict[int, int]:
+        specs = {TopicPartition(topic, partition): spec for partition in range(count)}
+        with translated(f"{self.label}, offsets of {topic}"):
+            found = self._insisting(lambda: self._admin.list_partition_offsets(specs))
+        return {where.partition: each.offset for where, each in found.items()}
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
+        """The committed records with start <= offset < stop, in order, in batches; then end.
+
+        Raises LogUnavailable if an open transaction or an unreachable log keeps it from passing `stop`.
+        """
+        where = TopicPartition(topic, partition)
+        bounds = self.bounds(topic)
+        if partition not in bounds:
+            raise ConfigError(f"{topic} has {len(bounds)} partitions, none is {partition}")
+        with self._reader() as reader:
+            reader.assign([where])
+            reader.seek(where, max(start, bounds[partition].start))
+            deadline = time.monotonic() + self._kafka.stall_s
+            while (position := reader.position(where)) < stop:
+                records = reader.poll(timeout_ms=500, max_records=5000).get(where, [])
+                if reader.position(where) > position:
+                    deadline = time.monotonic() + self._kafka.stall_s
+                elif time.monotonic() > deadline:
+                    raise LogUnavailable(f"{topic}/{partition} can't be read past {position}, short of {stop}")
+                if wanted := [record for record in records if record.offset < stop]:
+                    yield wanted
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[KafkaConsumer]:
+        with translated(f"{self.label}, reading"):
+            found = self._readers.pop() if self._readers else KafkaConsumer(**reader(self._kafka), **self._consumer)
+            try:
+                yield found
+            finally:
+                self._readers.append(found)
+
+    def writer(self, transactional_id: str | None = None) -> Writer:
+        """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
+        config = self._config | ({} if transactional_id is None else {"client_id": transactional_id})
+        writer = KafkaWriter(self._kafka, config, transactional_id, self.partitions)
+        self._opened.append(writer)
+        return writer
+
+    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+        """Become a member of `group` on `topic`; `instance` is its client id, with which the member id begins."""
+        self.partitions(topic)
+        config = self._consumer | ({} if instance is None else {"client_id": instance})
+        static_id = {"group_instance_id": instance} if static else {}
+        member = KafkaMember(self._kafka, config | static_id, group, topic)
+        self._opened.append(member)
+        return member
+
+    def close(self) -> None:
+        """Close the connection and everything it opened that is still open."""
+        with contextlib.ExitStack() as closing:  # each of them, whatever one raises
+            for each in (self._admin, *self._readers, *self._opened):
+                closing.callback(each.close)
+
+
+def _limit(settings: Mapping[str, str], name: str) -> int | None:
+    """A topic's limit; none where time or size is kept without one, or where its policy deletes nothing."""
+    value = int(settings[name])
+    return value if value >= 0 and "delete" in settings["cleanup.policy"] else None
+
+
+def _servers(address: str) -> list[tuple[str, int]]:
+    servers = []
+    for part in address.split(","):
+        host, _, port = part.strip().rpartition(":")
+        if not host or {"/", "@"} & set(host) or not port.isdecimal() or not 0 < int(port) < 65536:
+            shown = "what has an @" if "@" in address else repr(address)  # it may hold a password
+            raise ConfigError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
+        servers.append((host, int(port)))
+    return servers

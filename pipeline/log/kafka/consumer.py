@@ -1,0 +1,136 @@
+"""A consumer in a Kafka group: cooperative assignment, and no record before its partition has been sought."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
+
+from pipeline.log import Commit, Poll, Record
+from pipeline.log.kafka.client import consumer, translated
+from pipeline.log.settings import KafkaSettings
+from tidecast.errors import ConsumerFenced, LogUnavailable
+
+SLICE = 0.1
+"""Seconds of one poll of the client's, which does not return when only the assignment changed."""
+REBALANCE = 10.0
+"""Seconds that a poll goes on past its timeout to see a rebalance through."""
+
+
+class KafkaMember:
+    """One consumer in a group; a static member if the config holds a group_instance_id."""
+
+    def __init__(self, kafka: KafkaSettings, config: Mapping[str, Any], group: str, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._doing = f"group {group} on {topic}"
+        self._owned: set[int] = set()
+        self._events: deque[tuple[bool, set[int]]] = deque()
+        strategy = (CooperativeStickyAssignor,)
+        with translated(self._doing):
+            settings = {**consumer(kafka), **config, "group_id": group, "partition_assignment_strategy": strategy}
+            self._consumer = KafkaConsumer(**settings)
+            self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._events))
+        self._generation = self._consumer.group_metadata()
+
+    def poll(self, timeout: float, max_records: int) -> Poll:
+        """Wait up to `timeout` seconds for records or a changed assignment."""
+        until = deadline = time.monotonic() + timeout
+        records: Mapping[TopicPartition, Sequence[Record]] = {}
+        while not records and not self._events:
+            left = max(0.0, min(SLICE, until - time.monotonic()))
+            with translated(self._doing):
+                records = self._consumer.poll(timeout_ms=left * 1000, max_records=max_records)
+            self._generation = self._consumer.group_metadata()
+            if self._generation.state == MemberState.REBALANCING:
+                # The client forgets a rebalance that it began for new partitions and that outlasts its poll, and does
+                # any one again that ends between two polls. Before the end nothing can be committed either.
+                self._consumer._coordinator.request_rejoin()
+                until = deadline + REBALANCE
+            else:
+                until = deadline
+            if time.monotonic() >= until:
+                break
+        assigned, revoked = self._rebalanced()
+        by_partition = {where.partition: batch for where, batch in records.items()}
+        return Poll(assigned, revoked, by_partition, self._generation.state != MemberState.REBALANCING)
+
+    def _rebalanced(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        before, kept = set(self._owned), set(self._owned)
+        while self._events:
+            gained, partitions = self._events.popleft()
+            if gained:
+                self._owned |= partitions
+            else:
+                self._owned -= partitions
+                kept -= partitions
+        return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
+
+    def committed(self, partition: int) -> Commit | None:
+        """The group's committed position, or None. Waits for an open transaction that holds one."""
+        where = TopicPartition(self._topic, partition)
+        with translated(f"{self._doing}, committed offset of {partition}"):
+            found = self._consumer.committed(where, metadata=True, timeout_ms=int(self._kafka.stall_s * 1000))
+        return None if found is None else Commit(found.offset, found.metadata)
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Start (or go on) reading an assigned partition at `offset`."""
+        where = TopicPartition(self._topic, partition)
+        self._consumer.seek(where, offset)
+        self._consumer.resume(where)
+
+    def commit(self, offsets: Mapping[int, Commit]) -> None:
+        """Commit outside a transaction, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
+        self.generation(offsets)
+        with translated(f"{self._doing}, commit"):
+            self._consumer.commit(self.positions(offsets), timeout_ms=int(self._kafka.delivery_s * 1000))
+
+    def generation(self, offsets: Mapping[int, Commit]) -> Any:
+        """The generation of the last poll, if it lets this member commit `offsets`.
+
+        Raises ConsumerFenced for partitions that poll reported as somebody else's, LogUnavailable in a rebalance.
+        """
+        if self._generation.generation_id < 0 or not offsets.keys() <= self._owned:
+            raise ConsumerFenced(f"{self._doing}: partitions {sorted(offsets)} are no longer this member's")
+        if self._generation.state == MemberState.REBALANCING:
+            raise LogUnavailable(f"{self._doing}: a rebalance goes on")
+        return self._generation
+
+    def positions(self, offsets: Mapping[int, Commit]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """`offsets` as the client wants them."""
+        return {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(commit.offset, commit.metadata, -1)
+            for partition, commit in offsets.items()
+        }
+
+    def behind(self) -> dict[int, int]:
+        """For each partition being read, how many offsets before the last stable one lie beyond its position."""
+        reading = list(self._consumer.assignment() - self._consumer.paused())
+        with translated(f"{self._doing}, end offsets"):
+            ends = self._consumer.end_offsets(reading)
+            return {where.partition: end - self._consumer.position(where) for where, end in ends.items()}
+
+    def close(self) -> None:
+        """Leave the group at once, so that its partitions move on; a static member keeps them for its return."""
+        with translated(f"{self._doing}, leaving"):
+            self._consumer.close(timeout_ms=int(self._kafka.request_s * 1000))
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Records rebalances, and holds new partitions still until they are sought. Runs on the network thread."""
+
+    def __init__(self, consumer: KafkaConsumer, events: deque[tuple[bool, set[int]]]) -> None:
+        self._consumer = consumer
+        self._events = events
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        for where in assigned:
+            self._consumer.pause(where)
+            self._consumer.seek(where, 0)  # without any position, poll looks for a commit, and may raise
+        self._events.append((True, {where.partition for where in assigned}))
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        self._events.append((False, {where.partition for where in revoked}))

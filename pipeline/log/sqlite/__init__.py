@@ -1,0 +1,141 @@
+"""EventLog in one SQLite file: the embedded default, for trying and developing on one machine.
+
+Several processes may use the file at once. There are no rebalances: a partition has one reader in a group, the member
+that claimed it first, and goes to the next one when that member is closed or its process ends, however it ends.
+"""
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from pipeline.log import Bounds, Commit, Member, Policy, Record, Writer
+from pipeline.log.sqlite.consumer import LocalMember
+from pipeline.log.sqlite.producer import LocalWriter
+from pipeline.log.sqlite.store import BUSY, Store, translated
+from tidecast.errors import ConfigError, LogError, LogUnavailable, UnknownTopic
+
+PAGE = 5_000
+"""Records in one batch of `read`."""
+MAX_RECORD = 1_000_000_000
+"""The largest value that SQLite takes."""
+NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+"""What Kafka allows as a topic's name."""
+
+
+class LocalLog:
+    """EventLog in the SQLite file at `path`, made with its folder if missing; locks lie beside it in ``path.locks``.
+
+    Raises ConfigError for an empty path, LogError for a file or folder that can't be used.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not path:
+            raise ConfigError("sqlite: needs the path of a file, such as sqlite:.tidecast/log.db")
+        self.label = f"SQLite at {path}"
+        self.patience = 2 * BUSY
+        self._path = Path(path).absolute()
+        self._locks = Path(f"{self._path}.locks")
+        with translated(self._path):
+            self._locks.mkdir(parents=True, exist_ok=True)
+            self._store = Store(self._path)
+            with FileLock(self._locks / "schema", timeout=BUSY):  # SQLite does not wait for its switch to WAL
+                self._store.create()
+        self._opened: list[Member | Writer] = []
+
+    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
+        """Create the topic if it is missing; return how many partitions it has, new or old."""
+        with contextlib.suppress(UnknownTopic):
+            return self.partitions(topic)
+        if not NAME.fullmatch(topic) or partitions < 1:
+            raise LogError(f"a topic named {topic!r} with {partitions} partitions is not possible")
+        with self._store.transaction() as connection:
+            row = (topic, uuid.uuid4().hex, compacted)
+            if connection.execute("INSERT OR IGNORE INTO topics VALUES (?, ?, ?)", row).rowcount:
+                rows = [(topic, number) for number in range(partitions)]
+                connection.executemany("INSERT INTO partitions (topic, number, end_offset) VALUES (?, ?, 0)", rows)
+        return self.partitions(topic)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises UnknownTopic."""
+        return len(self.bounds(topic))
+
+    def topic_id(self, topic: str) -> str:
+        """An identity that changes when a topic is deleted and made again. Raises UnknownTopic."""
+        rows = self._store.query("SELECT uid FROM topics WHERE name = ?", topic)
+        if not rows:
+            raise UnknownTopic(f"topic {topic} does not exist")
+        return str(rows[0][0])
+
+    def policy(self, topic: str) -> Policy:
+        """Everything is kept, in one copy; of a compacted topic each key's newest record. Raises UnknownTopic."""
+        self.topic_id(topic)
+        ((compacted,),) = self._store.query("SELECT compacted FROM topics WHERE name = ?", topic)
+        return Policy(bool(compacted), None, None, 1, 1, MAX_RECORD, 1)
+
+    def committed(self, group: str, topic: str) -> dict[int, Commit]:
+        """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
+        self.topic_id(topic)
+        rows = self._store.query(
+            "SELECT number, offset, metadata FROM commits JOIN partitions ON partition_id = id"
+            " WHERE member_group = ? AND topic = ?",
+            *(group, topic),
+        )
+        return {number: Commit(offset, metadata) for number, offset, metadata in rows}
+
+    def bounds(self, topic: str) -> dict[int, Bounds]:
+        """Each partition's oldest and next offset. Raises UnknownTopic."""
+        rows = self._store.query(
+            "SELECT number, ifnull((SELECT min(offset) FROM records WHERE partition_id = id), end_offset), end_offset"
+            " FROM partitions WHERE topic = ? ORDER BY number",
+            topic,
+        )
+        if not rows:
+            raise UnknownTopic(f"topic {topic} does not exist")
+        return {number: Bounds(start, end) for number, start, end in rows}
+
+    def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
+        """Each partition's first offset whose record is at `timestamp` or later, else its end."""
+        self.topic_id(topic)
+        rows = self._store.query(
+            "SELECT number, ifnull((SELECT offset FROM records WHERE partition_id = id AND timestamp >= ?"
+            " ORDER BY offset LIMIT 1), end_offset) FROM partitions WHERE topic = ?",
+            *(timestamp, topic),
+        )
+        return dict(rows)
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
+        """The records with start <= offset < stop, in order, in batches. Raises LogUnavailable if `stop` is ahead."""
+        bounds = self.bounds(topic)
+        if partition not in bounds:
+            raise ConfigError(f"{topic} has {len(bounds)} partitions, none is {partition}")
+        while records := self._store.records(topic, partition, start, stop, PAGE):
+            yield records
+            start = records[-1].offset + 1
+        if bounds[partition].end < stop:
+            raise LogUnavailable(f"{topic}/{partition} ends at {bounds[partition].end}, short of {stop}")
+
+    def writer(self, transactional_id: str | None = None) -> Writer:
+        """A producer; a transactional id fences its predecessor."""
+        writer = LocalWriter(self._path, transactional_id)
+        self._opened.append(writer)
+        return writer
+
+    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+        """Become a member of `group` on `topic`. There is no list of members for `instance` to be seen in.
+
+        A claim ends with its process, so a static member gets back only what nobody has taken.
+        """
+        self.topic_id(topic)
+        member = LocalMember(self._path, self._locks, group, topic)
+        self._opened.append(member)
+        return member
+
+    def close(self) -> None:
+        """Close the file and everything opened on it."""
+        with contextlib.ExitStack() as closing:  # each of them, whatever one raises
+            for each in (self._store, *self._opened):
+                closing.callback(each.close)

@@ -1,0 +1,1 @@
+"""A partition's state in a compacted topic: records, checkpoints, recovery."""

@@ -1,0 +1,235 @@
+"""Checkpoints: a partition's windows in a compacted topic, so that a restart goes on with the windows it had.
+
+The state topic has as many partitions as the input. A partition holds, for each series, its whole state (key ``s:``
+and the name), and one record about itself (key ``partition``); records.py has their bytes. Either may have
+sections: what a part of a service keeps there under a name, with a version of its own. A service that does not know a
+name keeps its bytes.
+
+A pass is one transaction: the series that changed, the partition's record with the position P up to which they have
+seen the input, and P as the group's offset with R = P in the commit's metadata. So a pass is whole or absent, and a
+fenced member's is absent. Commits between passes carry their own offset X, and the R of the last pass.
+
+After a restart: `recover`, then read [R, X) of the input into the store and emit nothing, then go on at X.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from pipeline import failpoint
+from pipeline.log import Commit, EventLog, Member, Writer
+from pipeline.state.records import (
+    PARTITION_KEY,
+    SERIES_PREFIX,
+    PartitionRecord,
+    check_sections,
+    config_hash,
+    decode_metadata,
+    decode_partition,
+    decode_series,
+    encode_metadata,
+    encode_partition,
+    encode_series,
+)
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.reorder import BEFORE_ALL
+from pipeline.windows.store import Sections, SeriesState
+from tidecast.errors import CorruptState, LogError, StateMismatch
+
+Lost = Literal["fail", "earliest"]
+"""What to do where records that are still needed are no longer in the log."""
+
+
+class Stateful(Protocol):
+    """A windower's state, series by series."""
+
+    @property
+    def config(self) -> WindowConfig | None:
+        """What its states depend on; None for a windower that has none."""
+
+    stream_time: int
+    """The latest time of any of the partition's events, epoch milliseconds."""
+    sections: Sections
+    """What is kept of the partition beside its series."""
+
+    def dirty(self) -> list[str]:
+        """The series that changed since the last `clean`."""
+
+    def clean(self) -> None:
+        """Count every series as unchanged."""
+
+    def state(self, series: str) -> SeriesState | None:
+        """A copy of a series' state; None for one that was forgotten."""
+
+    def restore(self, series: str, state: SeriesState) -> None:
+        """Put a series into a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Where a partition's windows, as they were at R, go on."""
+
+    replay_from: int | None
+    """R, also for the metadata of commits; read [R, position) into the store. None for a new group."""
+    position: int | None
+    """X, where to go on reading; None for a new group, which should write a pass as soon as it knows its start."""
+    corrupt: int
+    """Series that start empty because their records were corrupt."""
+    notes: tuple[str, ...]
+    """What a person should know, a line each."""
+
+
+def write_pass(
+    writer: Writer, member: Member, state_topic: str, partition: int, store: Stateful, record: PartitionRecord
+) -> None:
+    """Write what changed since the last pass and commit `record.position`, as one transaction of `writer`.
+
+    Right after a commit and before the next poll. Whatever fails is raised, after the transaction is aborted.
+    """
+    config = config_hash(store.config)
+    writer.begin()
+    failpoint.reached("pass-begun")
+    try:
+        for series in store.dirty():
+            state = store.state(series)
+            value = None if state is None else encode_series(config, series, state)
+            writer.send(state_topic, partition, SERIES_PREFIX + series.encode(), value)
+        writer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
+        failpoint.reached("pass-sent")
+        writer.commit({partition: Commit(record.position, encode_metadata(record.position))}, member)
+    except BaseException:
+        with contextlib.suppress(LogError):  # the first failure tells more; the next writer of this id aborts it
+            writer.abort()
+        raise
+    failpoint.reached("pass-committed")
+    store.clean()
+
+
+def recover(
+    log: EventLog,
+    topic: str,
+    state_topic: str,
+    partition: int,
+    committed: Commit | None,
+    store: Stateful,
+    lost: Lost = "earliest",
+    readable: Mapping[str, int] = MappingProxyType({}),
+) -> Recovered:
+    """Fills an empty store with a partition's windows as its last pass left them.
+
+    `committed` is the group's commit, asked for before this. With `lost` "fail" it is refused to go on without records
+    that are no longer in the log. `readable` are the names of sections that the caller reads, each with the latest
+    version that it does; sections of other names are kept as they are.
+
+    Raises StateMismatch where going on would give other windows than before, and for a section of a later version.
+    """
+    bounds = log.bounds(topic)[partition]
+    try:
+        held = _newest(log, topic, state_topic, partition)
+        if committed is None and not held:
+            return Recovered(None, None, 0, ())
+        record, damaged = _checked_record(log, topic, committed, held)
+        position = record.position if committed is None else committed.offset
+        if position > bounds.end:
+            raise StateMismatch(f"the group was at {position} and {topic}/{partition} ends at {bounds.end}")
+        corrupt = _fill(store, held, record, readable)
+    except StateMismatch as mismatch:
+        raise StateMismatch(
+            f"state {state_topic}/{partition} does not fit: {mismatch}. Use another group; or let this one start anew: "
+            f"stop its members, then delete the topic {state_topic} and the group's offsets on {topic}"
+        ) from None
+    gone = _gone(record.position, position, bounds.start)
+    if gone and lost == "fail":
+        raise StateMismatch(f"{topic}/{partition}: {'; '.join(gone)}. --on-lost earliest goes on without them")
+    notes = (*damaged, *_notes(position, committed is None, corrupt), *gone)
+    return Recovered(record.position, max(position, bounds.start), corrupt, notes)
+
+
+def _newest(log: EventLog, topic: str, state_topic: str, partition: int) -> dict[bytes, bytes]:
+    """The newest value of each key; bounds count what an open transaction wrote, and reading waits for its end."""
+    bounds, partitions = log.bounds(state_topic), log.partitions(topic)
+    if len(bounds) != partitions:
+        raise StateMismatch(f"it has {len(bounds)} partitions, and {topic} has {partitions}")
+    held: dict[bytes, bytes] = {}
+    for records in log.read(state_topic, partition, *bounds[partition]):
+        for record in records:
+            key = record.key or b""
+            if record.value is None:
+                held.pop(key, None)
+            else:
+                held[key] = record.value
+    return held
+
+
+def _checked_record(
+    log: EventLog, topic: str, committed: Commit | None, held: Mapping[bytes, bytes]
+) -> tuple[PartitionRecord, list[str]]:
+    """The partition's record, if it and the commit belong together, and what was damaged. Raises StateMismatch.
+
+    Each of the two holds R: where one is corrupt, the other tells.
+    """
+    if PARTITION_KEY not in held:
+        raise StateMismatch("the group has committed offsets, or states of series, without the partition's record")
+    replay_from = None if committed is None else decode_metadata(committed.metadata)
+    here = (log.partitions(topic), log.topic_id(topic))
+    try:
+        record = decode_partition(held[PARTITION_KEY])
+    except CorruptState as error:
+        if replay_from is None:
+            raise StateMismatch(f"the partition's record is corrupt ({error})") from None
+        rebuilt = PartitionRecord(position=replay_from, partitions=here[0], topic_id=here[1])
+        return rebuilt, [f"the partition's record is corrupt ({error}): its position is taken from the commit"]
+    if (record.partitions, record.topic_id) != here:
+        raise StateMismatch(f"it belongs to another topic named {topic}, deleted since, or to fewer partitions of it")
+    if committed is None or replay_from == record.position:
+        return record, []
+    if not _damaged(committed.metadata, encode_metadata(record.position)):
+        raise StateMismatch(f"the group's offset {committed.offset} was set by something else than its service")
+    return record, ["the commit's metadata is corrupt: the checkpoint's position is taken from the partition's record"]
+
+
+def _damaged(found: str, written: str) -> bool:
+    """Whether a text is another one with a letter or two that are wrong."""
+    return len(found) == len(written) and sum(a != b for a, b in zip(found, written, strict=True)) <= 2
+
+
+def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord, readable: Mapping[str, int]) -> int:
+    """Restore the partition's own and all series; how many were corrupt. Raises StateMismatch."""
+    check_sections(record.sections, readable)
+    hashed, corrupt, heard = config_hash(store.config), 0, BEFORE_ALL
+    for key, value in held.items():
+        if key == PARTITION_KEY:
+            continue
+        try:
+            series, state = decode_series(hashed, key, value)
+        except CorruptState:
+            corrupt += 1
+            continue
+        check_sections(state.sections, readable)
+        store.restore(series, state)
+        heard = max(heard, state.heard)
+    store.stream_time = heard if record.stream_time is None else record.stream_time
+    store.sections = record.sections
+    return corrupt
+
+
+def _gone(replay_from: int, position: int, start: int) -> list[str]:
+    """What is needed and no longer in the log, a line each."""
+    gone = []
+    if replay_from < min(start, position):
+        lost = f"offsets {replay_from} to {min(start, position) - 1}"
+        gone.append(f"{lost} are no longer in the log: the windows go on without those events")
+    if position < start:
+        gone.append(f"offsets {position} to {start - 1} were deleted before they were read: no forecasts for them")
+    return gone
+
+
+def _notes(position: int, expired: bool, corrupt: int) -> list[str]:
+    notes = []
+    if expired:
+        notes.append(f"the group's offset is gone (expired?): going on from the last checkpoint, at {position}")
+    if corrupt:
+        notes.append(f"{corrupt} series start with empty windows: their states are corrupt")
+    return notes

@@ -1,0 +1,143 @@
+"""Where the last steps of many series lie: arrays with a row a series, so that many windows are gathered in one step.
+
+S steps of a window   F features
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.windows.grid import Bools, Floats, Ints, view
+
+SLACK = 64
+"""Steps that a row has beyond S: it is shifted back once in so many."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One series' row. Its places are counted through all rows."""
+
+    end: int
+    """One past its newest step."""
+    stop: int
+    """One past its last place."""
+    run: int = 0
+    """Steps since its window was empty."""
+
+
+class Rows:
+    """Rows of S + SLACK steps: values (F,) float32, whether they were observed, and if `timed` each step's time."""
+
+    def __init__(self, seq_len: int, features: int, timed: bool) -> None:
+        self._seq_len, self._width, self._timed = seq_len, features, timed
+        self._length = seq_len + SLACK
+        self._used = 0
+        self._free: list[int] = []
+        self._marked: list[int] = []
+        self._gathered: list[tuple[Floats, Bools]] = []
+        self._values: Floats = np.zeros((0, features), np.float32)
+        self._observed: Bools = np.zeros((0, features), np.bool_)
+        self._times: Ints = np.zeros(0, np.int64)
+        nothing = (0, seq_len, features)
+        self._nothing: tuple[Floats, Bools] = np.empty(nothing, np.float32), np.empty(nothing, np.bool_)
+        self._reserve(16)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, for up to twice the rows there are."""
+        return self._values.nbytes + self._observed.nbytes + self._times.nbytes
+
+    def place(self) -> tuple[int, int]:
+        """The first place of a row that is free, and the one past its last."""
+        if self._free:
+            start = self._free.pop()
+        else:
+            start = self._seq_len + self._used * self._length  # so S steps lie before the end of a first row too
+            if start == len(self._values):
+                self._reserve(2 * self._used)
+            self._used += 1
+        return start, start + self._length
+
+    def release(self, row: Row) -> None:
+        """Let another series have a row."""
+        self.gather()
+        self._free.append(row.stop - self._length)
+
+    def write(self, row: Row, values: Sequence[float], observed: bool, ts: int = 0) -> None:
+        """Add a step to a row."""
+        if row.end == row.stop:
+            self._shift(row)
+        for at, value in enumerate(values, row.end * self._width):
+            self._values_memory[at] = value
+            self._observed_memory[at] = observed
+        if self._timed:
+            self._times_memory[row.end] = ts
+        row.end += 1
+        row.run += 1
+
+    def mark(self, row: Row) -> None:
+        """Keep a row's last S steps for `take`; what lies before its first one is not its own."""
+        self._marked.append(row.end - self._seq_len)
+
+    def take(self) -> tuple[Floats, Bools]:
+        """The windows (B,S,F) marked since the last take, and which of their values were observed."""
+        self.gather()
+        values, observed = zip(self._nothing, *self._gathered, strict=True)
+        self._gathered = []
+        return np.concatenate(values), np.concatenate(observed)
+
+    def gather(self) -> None:
+        """Copy what is marked, before its places change."""
+        if self._marked:
+            starts, self._marked = np.array(self._marked), []
+            shape = (len(starts), self._seq_len, self._width)
+            windows = self._values_view[starts].reshape(shape), self._observed_view[starts].reshape(shape)
+            self._gathered.append(windows)
+
+    def last(self, row: Row) -> Floats:
+        """The values (F,) of a row's newest step."""
+        newest: Floats = self._values[row.end - 1]
+        return newest
+
+    def first_time(self, row: Row) -> int:
+        """The time of the first of a row's last S steps."""
+        return int(self._times[row.end - self._seq_len])
+
+    def copy(self, row: Row) -> tuple[Floats, Bools, Ints]:
+        """A row's last n <= S steps: (n,F), (n,F), and if timed (n,)."""
+        kept = slice(row.end - min(row.run, self._seq_len), row.end)
+        return self._values[kept].copy(), self._observed[kept].copy(), self._times[kept].copy()
+
+    def fill(self, row: Row, values: Floats, observed: Bools, times: Ints) -> None:
+        """Make a row hold these n steps and no other."""
+        self.gather()
+        start = row.stop - self._length
+        row.run, row.end = len(values), start + len(values)
+        self._values[start : row.end], self._observed[start : row.end] = values, observed
+        if self._timed:
+            self._times[start : row.end] = times
+
+    def _shift(self, row: Row) -> None:
+        """Move a full row's last S-1 steps to its beginning."""
+        self.gather()
+        kept, start = self._seq_len - 1, row.stop - self._length
+        for array in (self._values, self._observed, *((self._times,) if self._timed else ())):
+            array[start : start + kept] = array[row.stop - kept : row.stop]
+        row.end = start + kept
+
+    def _reserve(self, rows: int) -> None:
+        """Make room for so many rows. Memory not written to is not yet used."""
+        places = self._seq_len + rows * self._length
+        shape = (places, self._width)
+        values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+        values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
+        self._values, self._observed = values, observed
+        if self._timed:
+            times = np.zeros(places, np.int64)
+            times[: len(self._times)] = self._times
+            self._times, self._times_memory = times, times.data
+        # A memoryview writes single numbers several times faster than an array does, and rounds them alike.
+        self._values_memory = values.data.cast("B").cast("f")
+        self._observed_memory = observed.data.cast("B").cast("?")
+        self._values_view, self._observed_view = view(values, self._seq_len), view(observed, self._seq_len)

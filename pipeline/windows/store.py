@@ -1,0 +1,381 @@
+"""Windows: the last S steps of a series. Streaming (WindowStore) and batch (sliding_windows) give the same bits.
+
+Without a freq each event is a step, if it is later than the series' last one. With a freq events are placed on a grid:
+
+- the next step extends the window at once;
+- a hole of up to max_gap steps is filled by straight lines when the next real step comes; a filled step is not
+  `observed`, and never ends a window;
+- a longer hole empties the window;
+- an event at the last step is a duplicate, one before it is late: both are counted and not used;
+- one older than the whole window is no event any more.
+
+Events that wait before they are steps do so in a ReorderBuffer. Stream time, the latest time of any event of the
+partition, decides when they are due, and when a silent series is forgotten.
+
+    B windows   S steps of a window   F features
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.formats.events import Event, InvalidEvent
+from pipeline.windows.buffers import Row, Rows
+from pipeline.windows.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate
+from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer, Waiting
+from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from tidecast.errors import ConfigError
+
+__all__ = [
+    "Counts",
+    "Grid",
+    "Section",
+    "Sections",
+    "SeriesState",
+    "SlidingWindows",
+    "WindowConfig",
+    "WindowStore",
+    "Windows",
+    "sliding_windows",
+]
+
+UNKNOWN = -1
+"""No tag."""
+SERIES_LIMIT = 100_000
+"""Series a partition may have by default."""
+
+
+class Section(NamedTuple):
+    """What a part of a service keeps in a checkpoint beside the windows: bytes in a version of that part's own."""
+
+    version: int
+    data: bytes
+
+
+Sections = Mapping[str, Section]
+"""Sections by name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesState:
+    """All that the next event of a series depends on: its last n steps, n <= S, and what waits to be one."""
+
+    values: Floats
+    """(n,F)."""
+    observed: Bools
+    """(n,F): False where a hole was filled."""
+    step: int
+    """The last step's number: on the grid, or counted from 0."""
+    ts: int
+    """The last accepted event's time, epoch milliseconds."""
+    times: Ints
+    """(n,): each step's time where there is no grid; with one (0,)."""
+    heard: int
+    """The latest time of any event that was used or waits, epoch milliseconds."""
+    waiting: Sequence[Waiting] = ()
+    """Steps that have not been released."""
+    since: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
+    """A tag from which on all n steps came, a later one, and how many steps ago that was."""
+    sections: Sections = field(default_factory=dict)
+    """What is kept of the series beside its window; a section that nobody knows stays as it is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """B complete windows, in the order in which events completed them."""
+
+    x: Floats
+    """(B,S,F)."""
+    observed: Bools
+    """(B,S,F): False where a hole was filled."""
+    step: Ints
+    """(B,): the number of the last step: on the grid, or counted from 0."""
+    ts: Ints
+    """(B,): the time of the last step's event, epoch milliseconds."""
+    start: Ints
+    """(B,): the time of the first step after the window, epoch milliseconds."""
+    spacing: Ints
+    """(B,): how long that step is, milliseconds: by the grid, or as long as from the event before."""
+    series: list[str]
+    """(B,)."""
+    tag: Ints
+    """(B,): what the caller pushed with the event that completed the window."""
+    length: Ints
+    """(B,): how many of the window's steps, the last ones, the series has had; x is zero before them."""
+    since: Ints
+    """(B,): a tag at or before those of all events of the window, of up to twice as many; UNKNOWN if there is none.
+
+    Where events wait for stream time, those that waited may have come before it."""
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """(B,): what their forecasts are keyed by."""
+        return [series.encode() for series in self.series]
+
+    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """A model's named inputs for some of the windows."""
+        part = slice(start, stop)
+        return {"x": self.x[part], "observed": self.observed[part], "step": self.step[part]}
+
+    def part(self, start: int, stop: int) -> "Windows":
+        """Some of the windows."""
+        kept = slice(start, stop)
+        return Windows(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
+
+    @staticmethod
+    def concat(parts: Sequence["Windows"]) -> "Windows":
+        """The windows of one or more parts, one part after the other."""
+        return Windows(
+            x=np.concatenate([part.x for part in parts]),
+            observed=np.concatenate([part.observed for part in parts]),
+            step=np.concatenate([part.step for part in parts]),
+            ts=np.concatenate([part.ts for part in parts]),
+            start=np.concatenate([part.start for part in parts]),
+            spacing=np.concatenate([part.spacing for part in parts]),
+            series=[series for part in parts for series in part.series],
+            tag=np.concatenate([part.tag for part in parts]),
+            length=np.concatenate([part.length for part in parts]),
+            since=np.concatenate([part.since for part in parts]),
+        )
+
+
+@dataclass(slots=True)
+class _Series(Row):
+    """One series' row in the store, and where it stands in time."""
+
+    step: int = -1
+    ts: int = BEFORE_ALL
+    heard: int = BEFORE_ALL
+    since: int = UNKNOWN
+    later: int = UNKNOWN
+    later_run: int = 0
+    """What `run` was at the tag `later`."""
+
+
+class WindowStore:
+    """The windows of one input partition's series, extended event by event.
+
+    `idle` is for how many milliseconds of stream time a series may be silent before it is forgotten (None: for ever),
+    `limit` how many series there may be. If `short`, windows that are not full yet are given too, from the first step
+    on; without a grid from the second, which tells the spacing. `counts` are running totals.
+
+    A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid 8 more a step (`nbytes` is what is
+    reserved, for up to twice the series), and about 300 bytes of Python objects.
+    """
+
+    def __init__(
+        self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
+    ) -> None:
+        if idle is not None and idle <= config.patience:
+            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
+        self.config = config
+        self.counts = Counts()
+        self.stream_time = BEFORE_ALL
+        self.sections: Sections = {}
+        self._idle, self._limit = idle, limit
+        self._grid = config.grid
+        self._reorder = ReorderBuffer(config) if config.reorders else None
+        self._seq_len, self._width = config.seq_len, len(config.features)
+        self._least = self._seq_len if not short else 1 if self._grid else 2
+        self._rows = Rows(self._seq_len, self._width, timed=self._grid is None)
+        self._series: dict[str, _Series] = {}
+        self._sections: dict[str, Sections] = {}
+        self._silent: list[tuple[int, str]] = []
+        self._wake = -BEFORE_ALL
+        self._changed: dict[str, None] = {}
+        self._pending: list[tuple[int, int, int, int, int, int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._series)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self._rows.nbytes
+
+    def push(self, event: Event, tag: int = 0) -> bool:
+        """Take in an event; False if it is late or a duplicate, and so not used.
+
+        What this completes, of any series, is kept for `take`, with the caller's `tag`. Raises InvalidEvent for an
+        event older than its series' whole window, and for a series too many; ValueError if there are not as many values
+        as features.
+        """
+        name, ts, values = event
+        if len(values) != self._width:
+            raise ValueError(f"{name}: {len(values)} values for the features {self.config.features}")
+        if ts > self.stream_time:
+            self.stream_time = ts
+            if ts >= self._wake:
+                self._wake_up(tag)
+        series = self._series.get(name) or self._first(name, ts)
+        grid = self._grid
+        ahead = min(ts - series.ts, 1) if grid is None else grid.index(ts) - series.step
+        if ahead <= 0 and series.run:
+            return self._refuse(series, event, ahead)
+        if self._reorder is not None:
+            return self._hold(self._reorder, series, event, tag)
+        self._extend(series, event, ahead, tag)
+        return True
+
+    def _extend(self, series: _Series, event: Event, ahead: int, tag: int) -> None:
+        """Add an event that is `ahead` steps after its series' last one."""
+        name, ts, values = event
+        if ahead != 1 and series.run:
+            self._bridge(series, ahead, values)
+        if not series.run or series.run - series.later_run >= self._seq_len:
+            series.since, series.later, series.later_run = series.later if series.run else tag, tag, series.run
+        self._rows.write(series, values, True, ts)
+        elapsed = ts - series.ts
+        series.ts = ts
+        series.step += ahead
+        self.counts.accepted += 1
+        self._changed[name] = None
+        if series.run >= self._least:
+            self._rows.mark(series)
+            self._pending.append((series.step, ts, elapsed, tag, min(series.run, self._seq_len), series.since, name))
+
+    def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, tag: int) -> bool:
+        """Let an event wait, unless stream time has passed it already; False if its step is taken."""
+        if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
+            self.counts.duplicate += 1
+            return False
+        series.heard = max(series.heard, event.ts)
+        self._changed[event.series] = None
+        self._wake = min(self._wake, reorder.next_due)
+        if self._wake <= self.stream_time:
+            self._wake_up(tag)
+        return True
+
+    def _refuse(self, series: _Series, event: Event, ahead: int) -> bool:
+        """Count an event that is not after its series' last step. Raises InvalidEvent if it is before its window."""
+        if ahead == 0 and self.config.aggregate is None:
+            self.counts.duplicate += 1
+            return False
+        self.counts.late += 1
+        if self._grid is None:
+            old = series.run >= self._seq_len and event.ts < self._rows.first_time(series)
+        else:
+            old = ahead <= -self._seq_len
+        if old:
+            raise InvalidEvent("bad_time", f"{event.ts} lies before the whole window of {event.series!r}")
+        return False
+
+    def _wake_up(self, tag: int) -> None:
+        """What is due at this stream time: waiting steps become steps, then silent series are forgotten."""
+        due = -BEFORE_ALL
+        if self._reorder is not None:
+            for event in self._reorder.release(self.stream_time):
+                series = self._series[event.series]
+                ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
+                self._extend(series, event, ahead, tag)
+            due = self._reorder.next_due
+        while self._silent and self._silent[0][0] <= self.stream_time:
+            self._forget_if_silent(heappop(self._silent)[1])
+        self._wake = min(due, self._silent[0][0]) if self._silent else due
+
+    def _forget_if_silent(self, name: str) -> None:
+        series = self._series.get(name)
+        if series is None or self._idle is None:
+            return
+        heard = max(series.ts, series.heard)
+        if heard + self._idle >= self.stream_time:
+            self._listen(name, heard)
+            return
+        self._rows.release(series)
+        self._changed[name] = None
+        self._sections.pop(name, None)
+        del self._series[name]
+
+    def _listen(self, name: str, heard: int) -> None:
+        """Note when a series last heard at a time will have been silent for too long."""
+        if self._idle is not None:
+            heappush(self._silent, (heard + self._idle + 1, name))
+            self._wake = min(self._wake, self._silent[0][0])
+
+    def take(self) -> Windows:
+        """The windows completed since the last take, in the order of their events."""
+        x, observed = self._rows.take()
+        pending = zip(*self._pending, strict=True) if self._pending else ((),) * 7
+        step, ts, elapsed, tag, length, first, series = pending
+        steps, times, tags, lengths, since = (np.array(numbers, np.int64) for numbers in (step, ts, tag, length, first))
+        if self._least < self._seq_len:
+            strange = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
+            x[strange], observed[strange] = 0, False
+        if self._grid is None:
+            spacing = np.array(elapsed, np.int64)
+            start = times + spacing
+        else:
+            start, spacing = self._grid.after(steps, times)
+        self._pending = []
+        return Windows(x, observed, steps, times, start, spacing, list(series), tags, lengths, since)
+
+    def state(self, series: str) -> SeriesState | None:
+        """A copy of a series' state; None for one that is not here."""
+        found = self._series.get(series)
+        if found is None:
+            return None
+        values, observed, times = self._rows.copy(found)
+        return SeriesState(
+            values=values,
+            observed=observed,
+            step=found.step,
+            ts=found.ts,
+            times=times,
+            heard=max(found.ts, found.heard),
+            waiting=self._reorder.state(series) if self._reorder else (),
+            since=(found.since, found.later, found.run - found.later_run),
+            sections=self._sections.get(series, {}),
+        )
+
+    def restore(self, series: str, state: SeriesState) -> None:
+        """Put a series, new or not, into a state. It does not count as changed."""
+        found = self._series.get(series) or self._add(series, state.heard)
+        found.step, found.ts, found.heard = state.step, state.ts, state.heard
+        self._rows.fill(found, state.values, state.observed, state.times)
+        found.since, found.later, ago = state.since
+        found.later_run = found.run - ago
+        self._sections.pop(series, None)
+        if state.sections:
+            self._sections[series] = state.sections
+        if self._reorder is not None:
+            self._reorder.restore(series, state.waiting)
+            self._wake = min(self._wake, self._reorder.next_due)
+
+    def dirty(self) -> list[str]:
+        """The series that changed since the last `clean`, in the order of their first change."""
+        return list(self._changed)
+
+    def clean(self) -> None:
+        """Count every series as unchanged."""
+        self._changed.clear()
+
+    def _bridge(self, series: _Series, ahead: int, values: Sequence[float]) -> None:
+        """Deal with the hole before an event that is `ahead` > 1 steps after its series' last one."""
+        if ahead - 1 > self.config.max_gap:
+            series.run = 0
+            self.counts.reset += 1
+            return
+        after = np.array(values, np.float32)
+        for step in interpolate(self._rows.last(series), after, np.arange(1, ahead)[:, None], ahead).tolist():
+            self._rows.write(series, step, False)
+        self.counts.filled += ahead - 1
+
+    def _first(self, name: str, ts: int) -> _Series:
+        if len(self._series) >= self._limit:
+            raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
+        return self._add(name, ts)
+
+    def _add(self, name: str, ts: int) -> _Series:
+        series = self._series[name] = _Series(*self._rows.place())
+        self._listen(name, ts)
+        return series

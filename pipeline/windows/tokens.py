@@ -1,0 +1,183 @@
+"""Texts as tokens: their vocabulary, and the windower that makes tokens of them, which needs no state.
+
+N texts   B of them   S tokens of the longest
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.formats.texts import TextEvent
+from pipeline.windows.grid import Counts, Ints
+from pipeline.windows.store import Sections, SeriesState
+from tidecast.errors import ConfigError
+
+PAD, UNKNOWN = 0, 1
+WORDS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+DIGIT = re.compile(r"\d")
+
+
+class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
+    """How a text becomes tokens: 0 is padding, 1 what is not known, and the n-th entry n + 2."""
+
+    tokeniser: Literal["word", "char"] = "word"
+    """word: words (don't is one), and other signs one by one; char: every character."""
+    lower: bool = True
+    """Whether case is dropped."""
+    digits: bool = True
+    """Whether every digit is read as 0."""
+    max_len: int = 256
+    """The longest text, in tokens; a longer one is cut."""
+    cut: Literal["head", "tail"] = "head"
+    """Which end of a longer text is kept."""
+    entries: tuple[str, ...] = ()
+    """The tokens that are known, the most frequent first."""
+
+    def __post_init__(self) -> None:
+        if self.max_len < 1:
+            raise ConfigError(f"max_len: {self.max_len} is less than 1")
+
+    def __len__(self) -> int:
+        return len(self.entries) + 2
+
+    def fitted(self, texts: Iterable[str], min_count: int = 1, most: int = 50_000) -> Self:
+        """The vocabulary of these texts: its `most` frequent tokens that come up `min_count` times or more."""
+        counts = Counter(token for text in texts for token in self.split(text))
+        ranked = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
+        return msgspec.structs.replace(
+            self, entries=tuple(token for token, count in ranked[:most] if count >= min_count)
+        )
+
+    def split(self, text: str) -> list[str]:
+        """The text's tokens as text, uncut."""
+        text = text.lower() if self.lower else text
+        text = DIGIT.sub("0", text) if self.digits else text
+        return list(text) if self.tokeniser == "char" else WORDS.findall(text)
+
+    def decoded(self, token: int) -> str:
+        """A token as text; nothing for padding and the unknown one."""
+        return self.entries[token - 2] if token > UNKNOWN else ""
+
+    def encoder(self) -> "Encoder":
+        """Makes tokens of texts."""
+        return Encoder(self)
+
+
+class Encoder:
+    """Texts to tokens, by one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._numbers = {entry: number for number, entry in enumerate(vocabulary.entries, start=2)}
+
+    def encode(self, text: str) -> list[int]:
+        """All of a text's tokens, uncut."""
+        known = self._numbers.get
+        return [known(token, UNKNOWN) for token in self._vocabulary.split(text)]
+
+    def cut(self, text: str) -> list[int]:
+        """A text's tokens, at most max_len of them; an empty text is one unknown token."""
+        tokens, longest = self.encode(text), self._vocabulary.max_len
+        return (tokens[:longest] if self._vocabulary.cut == "head" else tokens[-longest:]) or [UNKNOWN]
+
+    def batch(self, texts: Sequence[str]) -> "TokenRows":
+        """Texts as rows of tokens, padded on the right."""
+        return padded([self.cut(text) for text in texts])
+
+
+class TokenRows(NamedTuple):
+    """N texts: x (N,S) int64 and lengths (N,) int64."""
+
+    x: Ints
+    lengths: Ints
+
+
+def padded(rows: Sequence[Sequence[int]]) -> TokenRows:
+    """Rows of tokens, made one length by padding on the right."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    x = np.full((len(rows), int(lengths.max(initial=1))), PAD, np.int64)
+    x[np.arange(x.shape[1]) < lengths[:, None]] = [token for row in rows for token in row]
+    return TokenRows(x, lengths)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """B texts, in the order in which they came."""
+
+    ids: list[str | int]
+    keys: list[bytes]
+    """What their answers are keyed by."""
+    tokens: list[list[int]]
+    tag: Ints
+    """(B,): what the caller pushed with each."""
+
+    @property
+    def since(self) -> Ints:
+        """(B,): what was pushed first of what each was made of, which is itself."""
+        return self.tag
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """A model's named inputs for some of the texts, as long as the longest of them."""
+        return padded(self.tokens[start:stop])._asdict()
+
+    @staticmethod
+    def concat(parts: Sequence["Texts"]) -> "Texts":
+        """The texts of one or more parts, one part after the other."""
+        return Texts(
+            ids=[name for part in parts for name in part.ids],
+            keys=[key for part in parts for key in part.keys],
+            tokens=[row for part in parts for row in part.tokens],
+            tag=np.concatenate([part.tag for part in parts]),
+        )
+
+
+class TextWindower:
+    """Makes tokens of texts as they come. It keeps nothing of them, so a checkpoint holds no state."""
+
+    config = None
+    """Nothing that a state would depend on."""
+    stream_time = 0
+    """A text has no time."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.counts = Counts()
+        self.sections: Sections = {}
+        self._encoder = encoder
+        self._pending: list[tuple[TextEvent, list[int], int]] = []
+
+    def push(self, event: TextEvent, tag: int = 0) -> bool:
+        """Keep a text for `take`, with the caller's `tag`. No text is too late, so it is always used."""
+        self._pending.append((event, self._encoder.cut(event.text), tag))
+        self.counts.accepted += 1
+        return True
+
+    def take(self) -> Texts:
+        """The texts since the last take."""
+        events, tokens, tags = zip(*self._pending, strict=True) if self._pending else ((), (), ())
+        self._pending = []
+        ids, keys = [event.id for event in events], [event.key for event in events]
+        return Texts(ids, keys, list(tokens), np.array(tags, np.int64))
+
+    def dirty(self) -> list[str]:
+        """No series has changed."""
+        return []
+
+    def clean(self) -> None:
+        """Nothing to count as unchanged."""
+
+    def state(self, series: str) -> SeriesState | None:
+        """No series has a state."""
+        return None
+
+    def restore(self, series: str, state: SeriesState) -> None:
+        """Raises KeyError: no series has a state."""
+        raise KeyError(series)

@@ -1,0 +1,246 @@
+"""A model's next versions: judged on what nobody has seen, registered with the verdict, and promoted or not."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from sharing import Shared
+
+from deploy.lifecycle.retrain import RetrainJob, retrain
+from deploy.training.forecasting import TrainJob, train
+from model.artifacts.registry import Registry
+from model.evaluation.promotion import needed
+from model.training.forecasting import ForecastConfig
+from pipeline.datasets.history import History, from_frame
+from tidecast.errors import RetrainingBusy
+
+Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
+
+HOUR, START = 3_600_000, 1_704_067_200_000
+QUICK, SMALL = ForecastConfig(arch="linear"), ForecastConfig(arch="segment", hidden=16, epochs=12)
+JOB = RetrainJob(train=TrainJob(name="tides", horizon=6, seq_len=48, freq="1h", config=QUICK))
+
+
+def tide(hours: int, turn: int, seed: int = 0) -> npt.NDArray[np.float64]:
+    """A daily tide that from some hour on comes twice a day and higher."""
+    hour = np.arange(hours)
+    before, after = np.sin(hour * np.pi / 12), 2 * np.sin(hour * np.pi / 6)
+    return np.where(hour < turn, before, after) + np.random.default_rng(seed).normal(0, 0.5, hours) + 10
+
+
+def history(hours: int, turn: int = 10**9) -> History:
+    values = tide(hours, turn)
+    ts = START + HOUR * np.arange(hours)
+    return from_frame(pl.DataFrame({"series": ["harbour"] * hours, "ts": ts, "value": values}))
+
+
+@pytest.fixture
+def empty(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.chdir(tmp_path)
+    return Registry(tracking_uri)
+
+
+@pytest.fixture
+def registry(shared: Shared, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A store with a champion that has learned from 800 hours, trained once a run."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(folder: Path) -> None:
+        train(history(800), JOB.train, Registry(f"sqlite:///{shutil.copy(empty_registry, folder)}"))
+
+    return Registry(f"sqlite:///{shutil.copy(shared.made('tides', make) / 'mlflow.db', tmp_path)}")
+
+
+def test_the_first_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, empty).items()
+    assert empty.resolve("tides").label == "tides/1"
+    assert "no model is called tides yet, so this trains the first; there are: none" in capsys.readouterr().err
+
+
+def test_a_drift_s_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:
+    drifted = history(1600, turn=820)
+    found = retrain(drifted, JOB, registry)
+    assert {"model": "tides/2", "decision": "promote"}.items() <= found.items(), found
+    version = registry.resolve("tides@champion")
+    assert version == registry.resolve("tides@challenger")
+    assert version.tags["verdict"] == "promote"
+    assert version.tags["against"] == "tides/1"
+    assert float(version.tags["low"]) > 0.01
+    assert retrain(drifted, JOB, registry)["decision"] == "promoted before"
+    assert registry.rollback("tides").label == "tides/1"
+    assert retrain(drifted, JOB, registry)["decision"] == "promoted before", "who took it back meant it"
+    assert registry.resolve("tides@champion").label == "tides/1"
+    assert [each.label for each in registry.versions("tides")] == ["tides/2", "tides/1"]
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    files = {file.path for file in client.list_artifacts(version.run_id)}
+    assert {"verdict.json", "verdict.png", "model.onnx", "weights.safetensors"} <= files
+
+
+def test_a_worse_challenger_is_registered_and_refused(registry: Registry) -> None:
+    poor = replace(JOB, train=replace(JOB.train, config=ForecastConfig(arch="naive")))
+    found = retrain(history(1600), poor, registry)
+    assert {"model": "tides/2", "decision": "keep"}.items() <= found.items(), found
+    assert registry.resolve("tides@champion").label == "tides/1"
+    assert registry.resolve("tides@challenger").label == "tides/2"
+
+
+def test_too_little_that_is_new_decides_nothing_and_trains_nothing(registry: Registry) -> None:
+    found = retrain(history(800 + needed(6) - 1), JOB, registry)
+    assert found["decision"] == "undecided"
+    assert f"{needed(6) - 1} steps have come" in str(found["why"])
+    assert len(registry.versions("tides")) == 1
+    assert retrain(history(800 + needed(6)), JOB, registry)["decision"] != "first"
+    assert len(registry.versions("tides")) == 2
+
+
+def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    from deploy.lifecycle import retrain as module
+
+    original = module.losses  # type: ignore[attr-defined]
+
+    def watched(data: Any, fitted: Any, serving: Any, cuts: Any) -> Any:
+        rows, lost = original(data, fitted, serving, cuts)
+        seen.update(first=int(data.ts[rows + 1].min()), challenger=fitted.card.trained_until, champion=serving.card)
+        return rows, lost
+
+    monkeypatch.setattr(module, "losses", watched)
+    warm = replace(JOB, start="warm")
+    for hours in (1200, 1900):
+        retrain(history(hours), warm, registry)
+        assert seen["first"] > max(seen["challenger"], seen["champion"].trained_until)
+        newest = registry.versions("tides")[0]
+        assert int(newest.tags["ancestry_until"]) >= seen["champion"].trained_until
+
+
+@pytest.mark.slow
+def test_a_warm_start_begins_where_the_champion_is(empty: Registry) -> None:
+    train(history(800), replace(JOB.train, config=SMALL), empty)
+    short = replace(JOB.train, config=replace(SMALL, epochs=1, learning_rate=1e-5))
+    fresh, warm = (retrain(history(1600), replace(JOB, train=short, start=start), empty) for start in ("fresh", "warm"))
+    assert float(str(warm["challenger"])) < 0.8 * float(str(fresh["challenger"]))
+
+
+def test_of_two_at_once_one_says_so(registry: Registry, tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"),
+        pytest.raises(RetrainingBusy, match="another retraining"),
+    ):
+        retrain(history(1600), JOB, registry)
+    assert len(registry.versions("tides")) == 1
+
+
+class Arriving(io.BytesIO):
+    """A file on standard input; something else happens while it is read."""
+
+    def __init__(self, table: pl.DataFrame, meanwhile: Callable[[], object]) -> None:
+        super().__init__(table.write_csv().encode())
+        self.buffer, self.meanwhile = self, meanwhile
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.meanwhile()
+        return super().read(size)
+
+
+def windy(table: History) -> History:
+    return replace(table, frame=table.frame.with_columns(wind=pl.col("value") * 2))
+
+
+def test_whoever_is_promoted_while_the_history_is_read_is_not_judged_against(
+    registry: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another version with other features: neither the columns read nor the verdict are about it."""
+    train(windy(history(800)), replace(JOB.train, features=("value", "wind")), registry)
+    locked: list[bool] = []
+
+    def meanwhile() -> None:
+        registry.promote(registry.resolve("tides/2"))
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock").acquire(timeout=0)
+        locked.append(True)
+
+    table = windy(history(1600, turn=820)).frame.select("series", "ts", "value", "wind")
+    monkeypatch.setattr(sys, "stdin", Arriving(table, meanwhile))
+    ended = tidecast(
+        *("retrain", "--name", "tides", "--data", "-", "--arch", "linear"),
+        *("--tracking-uri", registry.tracking_uri, "--json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert locked
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert (found["model"], found["decision"]) == ("tides/3", "overtaken")
+    assert found["why"] == "tides/3 was judged against tides/1; 2 serves now"
+    version = registry.resolve("tides/3")
+    assert version.tags["against"] == "tides/1"
+    assert json.loads(version.tags["input"])["features"] == ["value"]
+    assert registry.resolve("tides").label == "tides/2"
+
+
+def test_the_first_of_a_name_that_another_came_before_is_not_called_its_champion(
+    empty: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = history(400).frame.select("series", "ts", "value")
+    other = replace(JOB.train, seq_len=24)
+    monkeypatch.setattr(sys, "stdin", Arriving(table, lambda: train(history(400), other, empty)))
+    ended = tidecast(
+        *("retrain", "--name", "tides", "--data", "-", "--arch", "linear"),
+        *("--tracking-uri", empty.tracking_uri, "--json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert (found["model"], found["decision"]) == ("tides/2", "overtaken")
+    assert "registered tides/2: the champion is still tides/1" in ended.stderr
+    assert json.loads(empty.resolve("tides/2").tags["input"])["seq_len"] != 24, "nobody served when it began"
+
+
+def test_another_horizon_is_another_model(registry: Registry) -> None:
+    with pytest.raises(Exception, match="horizon: tides/1 forecasts 6 steps"):
+        retrain(history(1600), replace(JOB, train=replace(JOB.train, horizon=7)), registry)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["uploaded", "registered", "challenger"])
+def test_killed_anywhere_the_next_attempt_yields_one_clean_version(
+    registry: Registry, tmp_path: Path, step: str
+) -> None:
+    table = tmp_path / "tides.csv"
+    history(1600, turn=820).frame.select("series", "ts", "value").write_csv(table)
+    arguments = ("retrain", "--name", "tides", "--data", str(table), "--arch", "linear", "--json")
+    command = [sys.executable, "-P", "-m", "tidecast", *arguments]
+
+    def attempt(failpoint: str) -> "subprocess.CompletedProcess[str]":
+        environment = {
+            **os.environ,
+            "TIDECAST_FAILPOINT": failpoint,
+            "TIDECAST_TRACKING_URI": registry.tracking_uri,
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        }
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    killed = attempt(step)
+    assert killed.returncode == -9, killed.stderr
+    assert registry.resolve("tides@champion").label == "tides/1"
+    done = attempt("")
+    assert done.returncode == 0, done.stderr
+    assert {"model": "tides/2", "decision": "promote"}.items() <= json.loads(done.stdout).items()
+    assert [(each.label, "champion" in each.aliases) for each in registry.versions("tides")] == [
+        ("tides/2", True),
+        ("tides/1", False),
+    ]
+    client = MlflowClient(registry.tracking_uri, registry.tracking_uri)
+    experiment = client.get_experiment_by_name("tides")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2

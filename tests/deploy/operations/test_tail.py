@@ -1,0 +1,84 @@
+"""A topic for people."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+
+from deploy.operations.tail import describe, tail
+from pipeline.log import EventLog
+from pipeline.log.connect import connect
+from tidecast.errors import UnknownTopic
+
+START = 1_600_000_000_000
+Fresh = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A record as a test gives it."""
+
+    value: bytes | None
+    key: bytes | None = b"pump"
+    headers: Sequence[tuple[str, bytes]] = ()
+    topic: str = "t"
+    partition: int = 3
+    offset: int = 17
+    timestamp: int = START
+
+
+def write(log: EventLog, topic: str, values: Sequence[int]) -> None:
+    """Each value into partition value % 2, a second apart."""
+    with closing(log.writer()) as writer:
+        for value in values:
+            writer.send(topic, value % 2, None, b"%d" % value, timestamp=START + 1000 * value)
+        writer.flush()
+
+
+def test_the_last_records_of_each_partition_by_time_then_those_that_come(log_address: str, fresh: Fresh) -> None:
+    topic = fresh("t")
+    with closing(connect(log_address)) as log:
+        log.create_topic(topic, 2)
+        write(log, topic, range(10))
+        assert [record.value for record in tail(log, topic, last=2)] == [b"6", b"7", b"8", b"9"]
+        assert list(tail(log, topic, last=0)) == []
+        following = tail(log, topic, last=1, follow=True)
+        assert [record.value for record in itertools.islice(following, 2)] == [b"8", b"9"]
+        write(log, topic, [10, 11, 12])
+        assert [record.value for record in itertools.islice(following, 3)] == [b"10", b"11", b"12"]
+        with pytest.raises(UnknownTopic):
+            next(tail(log, fresh("none")))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b'{"ts":1600000000000,"value":21.5}', "value 21.5  at 2020-09-13 12:26:40"),
+        (b'{"value":1e300}', "value 1e+300"),
+        (b'{"id":7,"label":"spam","probability":0.98765,"model":"m/7"}', "spam 0.988  m/7"),
+        (b'{"ts":"2020-01-01","values":{"flow":1,"heat":2.25}}', "flow 1 heat 2.25  at 2020-01-01"),
+        (
+            b'{"series":"a","ts":0,"start":1600000000000,"step":60000,"forecast":[1,2,3,4,5,6,7],"source":"model","model":"m/7"}',
+            "forecast from 2020-09-13 12:26:40: 1 2 3 4 5 .. 7  m/7",
+        ),
+        (b'{"ts":0,"forecast":{"flow":[1,2],"heat":[3,4]}}', "forecast from 1970-01-01 00:00:00: flow 1 2 | heat 3 4"),
+        (b'{"ts":99999999999999999,"forecast":[]}', "forecast from 99999999999999999:"),
+        (None, "(tombstone)"),
+        (b"{}", "{}"),
+        (b"[" * 100_000, "[" * 118 + ".."),
+        (b"\xff\x1b[31mred\n", "\\xff\\x1b[31mred\\n"),
+        (b'{"value":"21"}', '{"value":"21"}'),
+    ],
+)
+def test_what_a_record_says(value: bytes | None, text: str) -> None:
+    assert describe(Given(value=value)) == ("2020-09-13 12:26:40", 3, 17, "pump", text)
+
+
+def test_a_dead_letter_says_why() -> None:
+    headers = [("tidecast.reason", b"bad_time"), ("tidecast.detail", b"too early")]
+    assert describe(Given(value=b"{\x00}", key=None, headers=headers))[3:] == (
+        "",
+        "refused: bad_time: too early | {\\x00}",
+    )

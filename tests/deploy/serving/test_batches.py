@@ -1,0 +1,195 @@
+"""Replay: a service that ends anywhere, again and again, gives what one that never ends gives, byte for byte."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from random import Random
+from threading import Event as Flag
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import exported
+from properties import examples
+from sharing import Shared
+
+from deploy.serving import loop
+from deploy.serving.loop import Service
+from deploy.serving.predictor import Predictor, load
+from deploy.serving.tasks import task_of
+from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
+from model.card import Card, InputSpec, OutputSpec
+from pipeline import failpoint
+from pipeline.log import EventLog
+from pipeline.log.connect import connect
+
+MINUTE = 60_000
+START = 1_700_000_040_000
+PARTITIONS, SERIES = 2, 5
+names = itertools.count()
+Row = tuple[int, bytes, bytes | None]
+"""A record: its partition, key and value."""
+
+
+class Idle(Flag):
+    """Set when several polls in a row have brought nothing."""
+
+    def __init__(self, progress: Callable[[], int]) -> None:
+        super().__init__()
+        self._progress, self._seen, self._still = progress, -1, 0
+
+    def is_set(self) -> bool:
+        self._still = self._still + 1 if self._progress() == self._seen else 0
+        self._seen = self._progress()
+        return self._still > 2
+
+
+@pytest.fixture(scope="module")
+def predictor(shared: Shared) -> Predictor:
+    inputs, outputs = InputSpec(seq_len=4, freq="1m"), OutputSpec(horizon=2)
+    hyper: dict[str, Any] = {"hidden": 4, "layers": 1, "dropout": 0.0, "location": "last", "segment": 2}
+    card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=hyper, trained_until=0)
+    return load(exported(shared, card), "tiny.onnx", "cpu")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventLog]:
+    with closing(connect(f"sqlite:{tmp_path_factory.mktemp('log') / 'log.db'}")) as log:
+        yield log
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "POLL_S", 0.0)
+        yield
+    failpoint.arm("")
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[Row]:
+    """Several series a partition: mostly the next minute; holes, steps back, repeats; and what is no event."""
+    random, made, minutes = Random(draw(st.integers(0, 2**32))), [], [0] * SERIES
+    for number in random.choices(range(SERIES), range(1, SERIES + 1), k=draw(st.integers(0, 200))):
+        minutes[number] += random.choice([1, 1, 1, 1, 1, 2, 3, 7, 0, -1, -3, -9])
+        ts = START + minutes[number] * MINUTE + random.randrange(3000)
+        event = b'{"ts":%d,"value":%d.5}' % (ts, minutes[number])
+        value = random.choices([event, b"{", None], [50, 1, 1])[0]
+        made.append((number % PARTITIONS, b"s%d" % number, value))
+    return made
+
+
+ENDS = st.lists(
+    st.tuples(st.sampled_from(failpoint.STEPS), st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=6
+)
+SPECS = st.sampled_from(
+    [
+        InputSpec(seq_len=4, freq="1m"),
+        InputSpec(seq_len=4),
+        InputSpec(seq_len=4, freq="1m", lateness=3 * MINUTE),
+        InputSpec(seq_len=4, lateness=2 * MINUTE),
+        InputSpec(seq_len=4, freq="2m", aggregate="mean"),
+        InputSpec(seq_len=4, freq="2m", aggregate="last", lateness=MINUTE, max_gap=0),
+    ]
+)
+
+
+class World:
+    """One topic and one group on it."""
+
+    def __init__(self, log: EventLog, predictor: Predictor, config: ServeConfig, made: list[Row]) -> None:
+        self.log, self.predictor, self.config = log, predictor, config
+        log.create_topic(config.topic, PARTITIONS)
+        with closing(log.writer()) as writer:
+            for offset, (partition, key, value) in enumerate(made):
+                writer.send(config.topic, partition, key, value, timestamp=START + offset + 10**9)
+            writer.flush()
+
+    def serve(self) -> None:
+        """Until nothing waits any more, or what is armed ends it."""
+        with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
+            one = Service(log, self.predictor, task_of(self.predictor, self.config), self.config, lambda _: None)
+            one.run(Idle(lambda: one.stats.records))
+
+    def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
+        """What a topic holds, partition by partition."""
+        parts = []
+        for partition, (start, end) in sorted(self.log.bounds(topic).items()):
+            records = itertools.chain.from_iterable(self.log.read(topic, partition, start, end))
+            parts.append([(each.key, each.value, each.timestamp, *unnamed(each.headers)) for each in records])
+        return parts
+
+    def state(self) -> list[dict[bytes, bytes | None]]:
+        """The newest state of each key; the partition's record without the topic's identity."""
+        newest = [{row[0]: row[1] for row in part} for part in self.read(self.config.state_topic)]
+        for part in newest:
+            position, count, _, *more = msgspec.msgpack.decode(part[b"partition"][1:-4])
+            part[b"partition"] = msgspec.msgpack.encode((position, count, *more))
+        return [{key: value for key, value in part.items() if value is not None} for part in newest]
+
+
+def unnamed(headers: Any) -> list[tuple[str, bytes]]:
+    """Headers without those that name the topic, which differs from world to world."""
+    return [each for each in headers if each[0] not in ("tidecast.topic", "tidecast.input")]
+
+
+def world(log: EventLog, predictor: Predictor, made: list[Row], **settings: Any) -> World:
+    number = next(names)
+    config = ServeConfig(
+        topic=f"t{number}", output=f"t{number}-out", group=f"g{number}", instance="a", start="earliest", **settings
+    )
+    return World(log, predictor, config, made)
+
+
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+@given(
+    made=rows(),
+    spec=SPECS,
+    ends=ENDS,
+    limit=st.sampled_from([100, 2]),
+    idle=st.sampled_from([None, 8 * MINUTE, 30 * MINUTE]),
+    checkpoint_s=st.sampled_from([0.0, 0.0, 1000.0]),
+    short_series=st.sampled_from(["wait", "naive"]),
+)
+@settings(deadline=None, max_examples=examples(60))
+def test_wherever_it_ends(
+    log: EventLog,
+    predictor: Predictor,
+    guarantee: Guarantee,
+    made: list[Row],
+    spec: InputSpec,
+    ends: list[tuple[str, int, int]],
+    limit: int,
+    idle: int | None,
+    checkpoint_s: float,
+    short_series: ShortSeries,
+) -> None:
+    assert isinstance(predictor.card, Card)
+    predictor = replace(predictor, card=msgspec.structs.replace(predictor.card, input=spec))
+    settled: dict[str, Any] = {"series_limit": limit, "idle": idle, "checkpoint_s": checkpoint_s}
+    settled |= {"guarantee": guarantee, "short_series": short_series}
+    whole = world(log, predictor, made, **settled, late_topic=f"late-{next(names)}")
+    failpoint.arm("")
+    whole.serve()
+    broken = world(log, predictor, made, **settled, late_topic=f"late-{next(names)}")
+    for step, count, most in ends:
+        broken.config = replace(broken.config, max_batch=most)
+        failpoint.arm(f"{step}:{count}:fail")
+        with suppress(RuntimeError):
+            broken.serve()
+    failpoint.arm("")
+    broken.serve()
+    for topic in ("output", "dead_letters", "late_topic"):
+        expected, seen = (each.read(getattr(each.config, topic)) for each in (whole, broken))
+        if guarantee == "at-least-once":
+            seen = [list(dict.fromkeys(_hashable(part))) for part in seen]
+            expected = [list(dict.fromkeys(_hashable(part))) for part in expected]
+        assert seen == expected, topic
+    assert broken.state() == whole.state()
+
+
+def _hashable(part: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [tuple(map(repr, row)) for row in part]

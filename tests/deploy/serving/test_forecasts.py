@@ -1,0 +1,165 @@
+import hashlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.serving.forecasts import forecast_batches
+from model.card import Card, InputSpec, OutputSpec
+from pipeline.formats.dead_letters import encode_dead_letter
+from pipeline.formats.events import InvalidEvent
+from pipeline.formats.forecasts import Forecast, encode_forecasts
+from pipeline.log import MAX_VALUE_BYTES
+from pipeline.windows.store import Windows
+
+HALF_HOUR = 1_800_000
+
+
+class Record(NamedTuple):
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    topic: str = "power"
+    partition: int = 3
+    offset: int = 41
+    timestamp: int = 1_700_000_000_000
+    key: bytes | None = b"pump"
+
+
+def windows(count: int) -> Windows:
+    numbers = np.arange(count)
+    return Windows(
+        x=np.zeros((count, 2, 1), np.float32),
+        observed=np.ones((count, 2, 1), np.bool_),
+        step=numbers,
+        ts=1_700_000_000_000 + numbers * HALF_HOUR,
+        start=1_700_000_000_000 + (numbers + 1) * HALF_HOUR,
+        spacing=np.full(count, HALF_HOUR),
+        series=[f"pump-{number}" for number in numbers],
+        tag=numbers,
+        length=np.full(count, 2),
+        since=numbers,
+    )
+
+
+def card(*targets: str, horizon: int = 2) -> Card:
+    inputs = InputSpec(seq_len=2, features=targets or ("value",), freq="30m")
+    outputs = OutputSpec(horizon=horizon, targets=inputs.features)
+    return Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
+
+
+def messages(windows: Windows, parts: list[npt.NDArray[np.float32]], card: Card, model: str) -> Iterator[bytes]:
+    """What serving writes of a model's outputs."""
+    return chain.from_iterable(map(encode_forecasts, forecast_batches(windows, parts, card, model)))
+
+
+def test_a_forecast_is_this_json() -> None:
+    values = np.array([[[21.5], [-3.0]]], np.float32)
+    assert list(messages(windows(1), [values], card(), "taxi/7")) == [
+        b'{"series":"pump-0","ts":1700000000000,"start":1700001800000,"step":1800000,"forecast":[21.5,-3.0],'
+        b'"source":"model","model":"taxi/7"}'
+    ]
+
+
+def test_several_targets_have_their_names() -> None:
+    values = np.array([[[1, 10], [2, 20], [3, 30]]], np.float32)
+    (payload,) = messages(windows(1), [values], card("flow", "pressure"), "taxi/7")
+    assert b'"forecast":{"flow":[1.0,2.0,3.0],"pressure":[10.0,20.0,30.0]}' in payload
+
+
+@given(st.lists(st.integers(0, 5), max_size=6), st.data())
+def test_parts_do_not_show_and_values_keep_their_bits(sizes: list[int], data: st.DataObject) -> None:
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    drawn = data.draw(st.lists(finite, min_size=2 * sum(sizes), max_size=2 * sum(sizes)))
+    values = np.array(drawn, np.float32).reshape(-1, 2, 1)
+    parts = np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
+    payloads = list(messages(windows(sum(sizes)), parts, card(), "m/1"))
+    found = [msgspec.json.decode(payload, type=Forecast) for payload in payloads]
+    assert [forecast.series for forecast in found] == [f"pump-{number}" for number in range(sum(sizes))]
+    assert np.array([forecast.forecast for forecast in found], np.float32).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_window_has_one_forecast(count: int) -> None:
+    with pytest.raises(ValueError, match=r"\d forecasts of 2 windows"):
+        list(messages(windows(2), [np.zeros((count, 2, 1), np.float32)], card(), "m/1"))
+
+
+def test_until_its_window_is_full_a_series_has_a_naive_forecast_and_says_so() -> None:
+    ready = windows(3)
+    ready.x[:], ready.length[:] = [[[0.0], [3.5]], [[1.0], [2.0]], [[0.0], [-7.0]]], [1, 2, 1]
+    made = np.full((3, 2, 1), 99, np.float32)
+    found = [msgspec.json.decode(each, type=Forecast) for each in messages(ready, [made], card(), "m/1")]
+    assert [each.forecast for each in found] == [[3.5, 3.5], [99, 99], [-7, -7]]
+    assert [(each.source, each.model) for each in found] == [
+        ("naive", "naive/48"),
+        ("model", "m/1"),
+        ("naive", "naive/48"),
+    ]
+
+
+def test_a_naive_forecast_repeats_the_season_as_soon_as_there_is_one() -> None:
+    inputs = InputSpec(seq_len=6, features=("a", "b"), freq="8h")
+    outputs = OutputSpec(horizon=4, targets=("b",))
+    x = np.array([[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 3, 4]], np.float32)
+    ready = Windows(
+        x=np.stack([x, 10 * x], axis=-1),
+        observed=np.ones((2, 6, 2), np.bool_),
+        step=np.zeros(2, np.int64),
+        ts=np.zeros(2, np.int64),
+        start=np.zeros(2, np.int64),
+        spacing=np.zeros(2, np.int64),
+        series=["s", "t"],
+        tag=np.zeros(2, np.int64),
+        length=np.array([4, 2]),
+        since=np.zeros(2, np.int64),
+    )
+    about = Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
+    found = [
+        msgspec.json.decode(each, type=Forecast).forecast
+        for each in messages(ready, [np.zeros((2, 4, 1), np.float32)], about, "m/1")
+    ]
+    assert found == [[20, 30, 40, 20], [40, 30, 40, 40]]
+
+
+def test_a_dead_letter_says_where_it_was_and_why() -> None:
+    _, value, headers = encode_dead_letter(
+        Record(b"{", (("trace", b"x"),)), InvalidEvent("malformed_json", "it ends early")
+    )
+    assert value == b"{"
+    assert headers == [
+        ("trace", b"x"),
+        ("tidecast.reason", b"malformed_json"),
+        ("tidecast.detail", b"it ends early"),
+        ("tidecast.topic", b"power"),
+        ("tidecast.partition", b"3"),
+        ("tidecast.offset", b"41"),
+        ("tidecast.timestamp", b"1700000000000"),
+        ("tidecast.sha256", hashlib.sha256(b"{").hexdigest().encode()),
+    ]
+
+
+@pytest.mark.parametrize("header", [("none", None), ("tidecast.reason", b"mine")])
+def test_whatever_headers_a_record_has_the_letters_own_come_last(header: tuple[str, bytes]) -> None:
+    _, _, headers = encode_dead_letter(Record(b"{", (header,)), InvalidEvent("schema", "no value"))
+    assert headers[0] == (header[0], header[1] or b"")
+    assert dict(headers)["tidecast.reason"] == b"schema"
+
+
+def test_a_long_one_is_cut_but_its_digest_is_of_all() -> None:
+    sent = bytes(range(256)) * 300
+    _, value, headers = encode_dead_letter(Record(sent), InvalidEvent("too_large", "76800 bytes"))
+    assert (len(value), value) == (65_536, sent[:MAX_VALUE_BYTES])
+    assert dict(headers)["tidecast.sha256"] == hashlib.sha256(sent).hexdigest().encode()
+
+
+def test_it_fits_where_its_record_did_however_long_key_and_headers_are() -> None:
+    record = Record(b"{", (("trace", b"x" * MAX_VALUE_BYTES),), key=b"k" * 2_000_000)
+    key, _, headers = encode_dead_letter(record, InvalidEvent("bad_key", "too long"))
+    assert key == b"k" * MAX_VALUE_BYTES
+    assert headers[0] == ("tidecast.headers", b"left out")

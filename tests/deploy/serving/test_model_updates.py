@@ -1,0 +1,187 @@
+"""Another version takes over while a service runs, or is refused and the old one goes on."""
+
+import gc
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import onnx
+import onnx.parser
+import pytest
+from models import exported
+from onnxruntime import InferenceSession
+from sharing import Shared
+from waiting import PATIENCE_S, until
+
+from deploy.serving.model_updates import Follower
+from deploy.serving.predictor import Predictor, fetch
+from deploy.settings.serve import MODELS
+from model.artifacts.registry import Registry, Version
+from model.card import Card, InputSpec, OutputSpec
+from tidecast.errors import RegistryUnavailable
+
+INPUTS, OUTPUTS = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
+
+
+def card(**changed: Any) -> Card:
+    facts: dict[str, Any] = {
+        "name": "tiny",
+        "input": INPUTS,
+        "output": OUTPUTS,
+        "arch": "segment",
+        "hyperparameters": {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4},
+        "trained_until": 0,
+    }
+    return Card(**facts | changed)
+
+
+class World:
+    """A registry whose champion a follower watches, and what it said."""
+
+    def __init__(self, folder: Path, uri: str, shared: Shared) -> None:
+        self.folder, self.uri, self.shared = folder, uri, shared
+        self.registry = Registry(self.uri)
+        self.register(self.file())
+        self.said: SimpleQueue[str] = SimpleQueue()
+        self.follower = Follower("tiny", self.uri, "cpu", fetch("tiny", self.uri), 0.05, self.said.put)
+
+    def file(self, made: Card | None = None, seed: int = 0) -> Path:
+        run = self.folder / "run"
+        run.mkdir(exist_ok=True)
+        return Path(shutil.copy(exported(self.shared, made or card(), seed), run / "model.onnx"))
+
+    def register(self, file: Path) -> Version:
+        return self.registry.record("tiny", file.parent, params={}, history=[], metrics={}, tags={})
+
+    def promote(self, file: Path) -> Version:
+        version = self.register(file)
+        self.registry.promote(version)
+        return version
+
+    def line(self) -> str:
+        return self.said.get(timeout=PATIENCE_S)
+
+    def taken(self) -> Predictor:
+        taken: list[Predictor] = []
+        until(lambda: bool(taken), meanwhile=lambda: taken.extend(filter(None, [self.follower.take()])))
+        return taken[0]
+
+
+@pytest.fixture
+def world(tmp_path: Path, tracking_uri: str, shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.chdir(tmp_path)
+    found = World(tmp_path, tracking_uri, shared)
+    yield found
+    found.follower.close()
+
+
+def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[World], Path]:
+    def write(world: World) -> Path:
+        path = world.file(seed=1)
+        model = onnx.load(path)
+        change(model)
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+def weights_are_not_finite(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor) * float("nan")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+
+def operator_is_unknown(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].op_type = "Mystery"
+
+
+def hundred_times_as_slow() -> Callable[[World], Path]:
+    wide = {"hidden": 512, "layers": 3, "dropout": 0.0, "location": "last", "segment": 1}
+    return lambda world: world.file(card(hyperparameters=wide))
+
+
+BAD: dict[str, tuple[Callable[[World], Path], str]] = {
+    "not finite": (edited(weights_are_not_finite), "its output is not finite"),
+    "operator": (edited(operator_is_unknown), "Mystery"),
+    "horizon": (lambda world: world.file(card(output=OutputSpec(horizon=5))), "it forecasts 5 steps"),
+    "windows": (lambda world: world.file(card(input=InputSpec(seq_len=16, freq="1h"))), "16 steps of 1h"),
+    "features": (
+        lambda world: world.file(card(input=InputSpec(seq_len=12, freq="1h", features=("value", "b")))),
+        "windows",
+    ),
+    "slow": (hundred_times_as_slow(), "times as long as now"),
+}
+
+
+ALIKE = {"windows", "features", "slow"}
+"""Kinds that are refused as others are."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in BAD])
+def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World, kind: str) -> None:
+    make, why = BAD[kind]
+    world.promote(make(world))
+    alert = world.line()
+    assert alert.startswith("alert: tiny/1 goes on: tiny/2 is refused: ")
+    assert why in alert
+    assert world.follower.take() is None
+    world.promote(world.file(seed=2))
+    assert world.taken().label == "tiny/3"
+    with pytest.raises(Empty):
+        world.said.get_nowait()
+
+
+def test_a_file_that_is_not_the_registered_one_is_refused(world: World) -> None:
+    file = world.file(seed=1)
+    version = world.register(file)
+    (stored,) = (path for path in world.folder.rglob(f"{version.run_id}/**/model.onnx"))
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(content)
+    world.registry.promote(version)
+    assert "tiny/2 is refused: tiny/2: its file's sha256 is not the one it was registered with" in world.line()
+
+
+def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World) -> None:
+    world.promote(world.file(seed=1))
+    assert world.taken().label == "tiny/2"
+    assert world.registry.rollback("tiny").label == "tiny/1"
+    assert world.taken().label == "tiny/1"
+
+
+@pytest.mark.slow
+def test_a_model_that_was_replaced_is_let_go(world: World) -> None:
+    def sessions() -> int:
+        gc.collect()
+        return sum(type(each) is InferenceSession for each in gc.get_objects())
+
+    serving, before = None, sessions()
+    versions = [world.registry.resolve("tiny/1"), world.register(world.file(seed=1))]
+    for number in range(1, 6):
+        world.registry.promote(versions[number % 2])
+        serving = world.taken()
+        assert serving.label == versions[number % 2].label
+        assert sessions() - before == 1
+
+
+def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> Version:
+        raise RegistryUnavailable("nobody answers")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "resolve", gone)
+        assert world.line() == "alert: tiny/1 goes on, the registry is out of reach: nobody answers"
+        assert fetch("tiny", world.uri).label == "tiny/1"
+        assert "tiny was tiny/1 when it last answered" in capsys.readouterr().err
+        with pytest.raises(RegistryUnavailable):
+            fetch("tiny", "http://127.0.0.1:9")
+        with pytest.raises(RegistryUnavailable):
+            fetch("tiny@challenger", world.uri)
+    assert world.line() == "the registry answers again; tiny is tiny/1"
+    assert (MODELS / "tiny-1.onnx").is_file()

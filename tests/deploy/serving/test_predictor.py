@@ -1,0 +1,179 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from properties import examples
+
+from deploy.serving.predictor import CHUNK, Predictor, load
+from deploy.settings.serve import Device
+from model.card import Card, InputSpec, OutputSpec
+from pipeline.windows.store import Windows
+from tidecast.errors import ConfigError, ShapeError
+
+OnnxFile = Callable[..., Path]
+HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+ONE_TO_ONE = "g (float[batch, 12, 1] x) => (float[batch, 12] y) <int64[1] axes = {2}> { y = Squeeze (x, axes) }"
+
+
+def some(count: int, seq_len: int = 12) -> Windows:
+    x = np.random.default_rng(0).normal(100, 20, (count, seq_len, 1)).astype(np.float32)
+    numbers = np.arange(count)
+    return Windows(
+        x=x,
+        observed=np.ones_like(x, np.bool_),
+        step=numbers,
+        ts=numbers * 3_600_000,
+        start=(numbers + 1) * 3_600_000,
+        spacing=np.full(count, 3_600_000),
+        series=["s"] * count,
+        tag=numbers,
+        length=np.full(count, seq_len),
+        since=numbers,
+    )
+
+
+def part(windows: Windows, start: int, stop: int) -> Windows:
+    kept = slice(start, stop)
+    return Windows(
+        x=windows.x[kept],
+        observed=windows.observed[kept],
+        step=windows.step[kept],
+        ts=windows.ts[kept],
+        start=windows.start[kept],
+        spacing=windows.spacing[kept],
+        series=windows.series[kept],
+        tag=windows.tag[kept],
+        length=windows.length[kept],
+        since=windows.since[kept],
+    )
+
+
+def forecasts(predictor: Predictor, windows: Windows) -> bytes:
+    parts = list(predictor.predict(windows))
+    assert all(each.dtype == np.float32 and each.shape[1:] == (4, 1) for each in parts)
+    assert [len(each) for each in parts[:-1]] == [CHUNK] * (len(parts) - 1)
+    assert sum(map(len, parts)) == len(windows)
+    return b"".join(each.tobytes() for each in parts)
+
+
+def test_our_own_model_says_what_it_takes(own_model: Path) -> None:
+    predictor = load(own_model, "tiny/7", "cpu")
+    assert (predictor.label, predictor.device, predictor.because) == ("tiny/7", "cpu", "asked for")
+    assert isinstance(predictor.card, Card)
+    assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
+    assert predictor.card.output == OutputSpec(horizon=4)
+    (given,) = predictor.session.run(None, {"x": some(9).x})
+    assert forecasts(predictor, some(9)) == given.tobytes()
+
+
+def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None:
+    predictor = load(foreign_model, "foreign.onnx", "cpu")
+    assert isinstance(predictor.card, Card)
+    assert predictor.card.input == InputSpec(seq_len=12)
+    assert predictor.card.output == OutputSpec(horizon=4)
+    (given,) = predictor.session.run(None, {"x": some(9).x})
+    assert forecasts(predictor, some(9)) == given.tobytes()
+
+
+@pytest.mark.parametrize("which", ["own_model", "foreign_model"])
+@settings(deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bounds=st.tuples(st.integers(0, 599), st.integers(1, 600)))
+@example(bounds=(5, CHUNK))
+@example(bounds=(5, CHUNK + 1))
+def test_a_forecast_does_not_depend_on_its_batch(
+    request: pytest.FixtureRequest, which: str, bounds: tuple[int, int]
+) -> None:
+    predictor = load(request.getfixturevalue(which), "m", "cpu")
+    whole, (start, count) = forecasts(predictor, some(600)), bounds
+    windows = part(some(600), start, start + count)
+    assert forecasts(predictor, windows) == whole[16 * start : 16 * (start + len(windows))]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_window_alone_is_forecast_as_among_others(own_model: Path, size: int) -> None:
+    predictor, windows = load(own_model, "m", "cpu"), some(240)
+    apart = [forecasts(predictor, part(windows, start, start + size)) for start in range(0, 240, size)]
+    assert b"".join(apart) == forecasts(predictor, windows)
+
+
+def test_no_windows_are_no_forecasts(own_model: Path) -> None:
+    assert list(load(own_model, "m", "cpu").predict(some(0))) == []
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "g (float[batch, seq, 1] x) => (float[batch, seq] y) <int64[1] axes = {2}> { y = Squeeze (x, axes) }",
+        "g (float[batch, 12, 2] x) => (float[batch, 12] y) <int64[1] a = {2}> { y = ReduceSum <keepdims = 0> (x, a) }",
+        "g (float[batch, 12] x) => (float[batch, 12] y) { y = Relu (x) }",
+        "g (float[batch, 12, 1] x) => (float[batch, 12, 1] y) { y = Relu (x) }",
+        "g (float[1, 12, 1] x) => (float[1, 12] y) <int64[1] axes = {2}> { y = Squeeze (x, axes) }",
+        "g (double[batch, 12, 1] x) => (double[batch, 12] y) <int64[1] axes = {2}> { y = Squeeze (x, axes) }",
+        "g (float[batch, 12, 1] x, float[batch, 12, 1] z) => (float[batch, 12] y) <int64[1] axes = {2}>"
+        " { both = Add (x, z)  y = Squeeze (both, axes) }",
+        "g (float[batch, 12, 1] x) => (float[batch, 12] y, float[batch, 12] z) <int64[1] axes = {2}>"
+        " { y = Squeeze (x, axes)  z = Squeeze (x, axes) }",
+    ],
+    ids=[
+        "dynamic sequence",
+        "two features",
+        "no feature axis",
+        "three output axes",
+        "one batch",
+        "doubles",
+        "two inputs",
+        "two outputs",
+    ],
+)
+def test_a_foreign_model_of_another_shape_is_refused(onnx_file: OnnxFile, graph: str) -> None:
+    with pytest.raises(ShapeError, match=r"must be \(batch, seq, 1\) -> \(batch, horizon\): .+") as raised:
+        load(onnx_file(graph), "m", "cpu")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("seq_len", "horizon", "what"), [(24, 12, "'x'"), (12, 4, "'y'")])
+def test_a_model_that_is_not_what_its_card_says_is_refused(
+    onnx_file: OnnxFile, seq_len: int, horizon: int, what: str
+) -> None:
+    card = Card(
+        name="other",
+        input=InputSpec(seq_len=seq_len),
+        output=OutputSpec(horizon=horizon),
+        arch="lstm",
+        trained_until=0,
+    )
+    with pytest.raises(ShapeError, match=f"{what} is .* and must be .* by its specification"):
+        load(onnx_file(ONE_TO_ONE, card.to_json()), "m", "cpu")
+
+
+def test_a_card_that_is_none_is_refused(onnx_file: OnnxFile) -> None:
+    with pytest.raises(ValueError, match="the model's card: "):
+        load(onnx_file(ONE_TO_ONE, "{}"), "m", "cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "some.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"some\.onnx") as raised:
+        load(path, "m", "cpu")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("device", get_args(Device))
+def test_a_device_is_said_with_its_reason(own_model: Path, device: Device) -> None:
+    if device == "cuda" and not HAS_CUDA:
+        with pytest.raises(ConfigError, match="device cuda: this onnxruntime has no CUDA provider"):
+            load(own_model, "m", device)
+        return
+    predictor = load(own_model, "m", device)
+    assert predictor.device in ("cpu", "cuda")
+    assert predictor.because
+    if device == "auto" and not HAS_CUDA:
+        assert (predictor.device, predictor.because[:28]) == ("cpu", "this onnxruntime has no CUDA")

@@ -1,0 +1,143 @@
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pytest
+
+from deploy.training.forecasting import TrainJob, like_before, read_history, shapes, train
+from model.artifacts.registry import Registry, Version
+from model.card import InputSpec, OutputSpec
+from pipeline.datasets.history import History, from_frame
+from pipeline.datasets.measurements import Columns
+from pipeline.formats.events import Event, encode
+from pipeline.log.connect import connect
+from pipeline.windows.grid import Grid
+from tidecast.errors import ConfigError
+
+START = 1_700_000_000_000
+
+
+def history(times: Sequence[int], series: int = 1, **values: float) -> History:
+    rows = [(f"s{number}", ts) for number in range(series) for ts in times]
+    frame = pl.DataFrame(rows, ["series", "ts"], orient="row")
+    return from_frame(frame.with_columns(**{name: pl.lit(value) for name, value in (values or {"value": 1.0}).items()}))
+
+
+def steps(freq: str, count: int) -> list[int]:
+    grid = Grid.parse(freq)
+    return [grid.time(grid.index(START) + number) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("freq", "count", "seq_len", "horizon"),
+    [
+        ("30m", 10_000, 720, 48),
+        ("1h", 10_000, 720, 24),
+        ("6h", 10_000, 420, 4),
+        ("1d", 10_000, 105, 7),
+        ("1w", 10_000, 676, 52),
+        ("1mo", 10_000, 180, 12),
+        ("1y", 400, 100, 12),
+        ("1m", 10_000, 720, 96),
+        ("15s", 10_000, 720, 96),
+        ("11m", 10_000, 720, 12),
+        ("1h", 400, 96, 24),
+        ("1mo", 144, 36, 12),
+        ("1h", 60, 24, 8),
+    ],
+)
+def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int, seq_len: int, horizon: int) -> None:
+    inputs, outputs = shapes(history(steps(freq, count)), TrainJob(name="m"))
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (freq, seq_len, horizon)
+
+
+def test_irregular_data_has_no_grid() -> None:
+    times = [START + 1000 * number**2 for number in range(1000)]
+    inputs, outputs = shapes(history(times), TrainJob(name="m"))
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 250, 12)
+
+
+def test_holes_and_a_second_series_do_not_change_the_grid() -> None:
+    times = [ts for number, ts in enumerate(steps("30m", 2000)) if number % 5]
+    assert shapes(history(times, series=2), TrainJob(name="m"))[0].freq == "30m"
+
+
+def test_a_look_back_fits_between_breaks() -> None:
+    times = [ts for number, ts in enumerate(steps("1h", 2000)) if number % 120 >= 8]
+    inputs, _ = shapes(history(times), TrainJob(name="m", freq="1h"))
+    assert inputs.seq_len == 48, "of 112 hours between two breaks; 72 would leave less than half of the windows"
+    assert shapes(history(times), TrainJob(name="m", freq="1h", max_gap=8))[0].seq_len == 456
+
+
+def test_a_history_of_holes_is_filled_further_and_forecast_less_far() -> None:
+    times = [ts for number, ts in enumerate(steps("10m", 3000)) if number % 9 < 2]
+    inputs, _ = shapes(history(times), TrainJob(name="m", freq="10m"))
+    assert inputs.max_gap == 12, "holes of 7 steps, where 3 and 6 would leave nothing"
+    times = [ts for number, ts in enumerate(steps("10m", 3000)) if number % 150 < 60]
+    inputs, outputs = shapes(history(times), TrainJob(name="m", freq="10m"))
+    assert outputs.horizon < 60
+    assert inputs.seq_len + outputs.horizon <= 60
+    with_horizon, _ = shapes(history(times), TrainJob(name="m", freq="10m", horizon=96, max_gap=3))
+    assert (with_horizon.max_gap, with_horizon.seq_len) == (3, 96)
+
+
+def test_what_the_job_says_counts() -> None:
+    job = TrainJob(name="m", freq="2h", horizon=5, seq_len=11)
+    inputs, outputs = shapes(history(steps("1h", 1000)), job)
+    assert (inputs.freq, inputs.seq_len, outputs.horizon) == ("2h", 11, 5)
+    inputs, outputs = shapes(history(steps("1h", 1000)), TrainJob(name="m", horizon=10))
+    assert (inputs.seq_len, outputs.horizon) == (240, 10), "a quarter of the history, in whole days"
+
+
+def test_the_first_feature_is_forecast() -> None:
+    job = TrainJob(name="m", features=("flow", "pressure"))
+    inputs, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0), job)
+    assert (inputs.features, outputs.targets) == (("flow", "pressure"), ("flow",))
+
+
+def test_targets_are_features() -> None:
+    job = TrainJob(name="m", features=("flow", "pressure", "heat"), targets=("heat", "flow"), non_negative=True)
+    _, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0, heat=3.0), job)
+    assert (outputs.targets, outputs.non_negative) == (("heat", "flow"), True)
+    with pytest.raises(ConfigError, match=r"^targets: 'rain' is none of the features flow, heat$"):
+        TrainJob(name="m", features=("flow", "heat"), targets=("rain",))
+
+
+def test_a_next_version_keeps_the_windows_of_the_one_that_serves() -> None:
+    inputs = InputSpec(seq_len=77, freq="1h", max_gap=5, aggregate="mean", lateness=9)
+    written = {"input": inputs, "output": OutputSpec(horizon=7)}
+    tags = {name: msgspec.json.encode(spec).decode() for name, spec in written.items()}
+    serving = Version("m", "3", "run", "0" * 64, tags)
+    again, outputs = shapes(history(steps("1h", 1000)), like_before(TrainJob(name="m"), serving))
+    assert (again, outputs.horizon) == (inputs, 7)
+    asked = TrainJob(name="m", seq_len=50, horizon=10)
+    longer, outputs = shapes(history(steps("1h", 1000)), like_before(asked, serving))
+    assert (longer.seq_len, longer.max_gap, outputs.horizon) == (50, 5, 10)
+    for other in (TrainJob(name="m", freq="2h"), TrainJob(name="m", features=("flow",))):
+        assert like_before(other, serving) == other
+    assert like_before(asked, None) == like_before(asked, replace(serving, tags={})) == asked
+
+
+def test_a_history_without_events_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no events to learn from: the history is empty"):
+        train(history([]), TrainJob(name="m"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_what_a_topic_has_of_a_span_of_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"sqlite:{tmp_path}/log.db"
+    with closing(connect(address)) as log, closing(log.writer()) as writer:
+        log.create_topic("power", 1)
+        for number in range(10):
+            writer.send("power", 0, b"a", encode(Event("a", START + number, (1.0,))), timestamp=START + number)
+        writer.flush()
+    read = read_history(address, "power", None, Columns(), None, (START + 7, None))
+    assert len(read.frame) == 3
+    assert "3 events were written in that time; the topic has 10 records" in capsys.readouterr().err
+
+
+def test_a_name_that_no_model_can_have_is_refused_before_the_work() -> None:
+    with pytest.raises(ValueError, match="name: 'a/b'"):
+        TrainJob(name="a/b")

@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.evaluation.promotion import by_origin, judge, needed
+
+HORIZON = 12
+Reals = npt.NDArray[np.float64]
+
+
+def rough(numbers: np.random.Generator, size: int, lasting: float) -> Reals:
+    """A series of variance one whose values last."""
+    noise = numbers.normal(size=size)
+    made = np.empty(size)
+    made[0] = noise[0]
+    for place in range(1, size):
+        made[place] = lasting * made[place - 1] + np.sqrt(1 - lasting**2) * noise[place]
+    return made
+
+
+def rivals(seed: int, blocks: int, lasting: float, shared: float = 0.5) -> tuple[Reals, Reals]:
+    """The losses of two equally good forecasters at origins a step apart, in good times and bad ones."""
+    numbers, steps = np.random.default_rng(seed), blocks * 2 * HORIZON
+    common, times = (rough(numbers, steps + HORIZON, lasting) for _ in range(2))
+    errors = (
+        np.sqrt(shared) * common + np.sqrt(1 - shared) * rough(numbers, steps + HORIZON, lasting) for _ in range(2)
+    )
+    first, second = (
+        np.convolve((error * np.exp(times / 2)) ** 2, np.ones(HORIZON) / HORIZON, "valid")[:steps] for error in errors
+    )
+    return first, second
+
+
+@pytest.mark.parametrize("lasting", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("blocks", [10, 30])
+def test_of_200_equal_challengers_at_most_5_percent_are_promoted(lasting: float, blocks: int) -> None:
+    promoted = 0
+    for seed in range(200):
+        challenger, champion = rivals(seed, blocks, lasting)
+        promoted += judge(challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
+    assert promoted <= 10
+
+
+@pytest.mark.parametrize("blocks", [10, 30])
+def test_most_clearly_better_ones_are_promoted_and_worse_ones_never(blocks: int) -> None:
+    better = worse = 0
+    for seed in range(50):
+        challenger, champion = rivals(seed, blocks, 0.5, shared=0.9)
+        better += judge(0.6 * challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
+        worse += judge(1.2 * challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
+    assert better > 40
+    assert worse == 0
+
+
+def test_too_short_a_time_decides_nothing_however_great_the_gain() -> None:
+    challenger, champion = rivals(1, 9, 0.5)
+    verdict = judge(challenger / 100, champion, {"last": champion}, HORIZON)
+    assert verdict.decision == "undecided"
+    assert "origins decide nothing, 10 would" in verdict.why
+    assert needed(HORIZON) == 10 * 24 + 11
+
+
+def test_a_winner_must_beat_every_naive_forecast() -> None:
+    champion, _ = rivals(1, 60, 0.5)
+    challenger = champion * np.random.default_rng(0).uniform(0.3, 0.7, len(champion))
+    won = judge(challenger, champion, {"last": champion, "day": champion / 1.5}, HORIZON)
+    lost = judge(challenger, champion, {"last": champion, "day": champion / 3}, HORIZON)
+    assert (won.decision, lost.decision) == ("promote", "keep")
+    assert "but the best naive forecast (day)" in lost.why
+    assert replace(won, naive=0, why="") == replace(lost, decision="promote", naive=0, why="")
+
+
+@given(seed=st.integers(0, 99), scale=st.floats(1e-6, 1e6))
+def test_the_unit_does_not_matter_and_the_same_losses_have_the_same_verdict(seed: int, scale: float) -> None:
+    challenger, champion = rivals(seed, 12, 0.9)
+    once, again = (
+        judge(challenger * unit, champion * unit, {"last": champion * unit}, HORIZON) for unit in (1.0, scale)
+    )
+    assert (once.decision, once.blocks) == (again.decision, again.blocks)
+    assert once.gain == pytest.approx(again.gain)
+    assert once.low == pytest.approx(again.low, abs=1e-6)
+    assert judge(challenger, champion, {"last": champion}, HORIZON) == once
+
+
+def test_a_perfect_champion_is_kept() -> None:
+    nothing = np.zeros(24 * HORIZON)
+    assert judge(nothing, nothing, {"last": nothing + 1}, HORIZON).decision == "keep"
+
+
+def test_losses_at_one_origin_are_averaged() -> None:
+    origins, losses = by_origin(np.array([7, 3, 7, 5]), np.array([1.0, 2.0, 3.0, 4.0]))
+    assert origins.tolist() == [3, 5, 7]
+    assert losses.tolist() == [2.0, 4.0, 2.0]

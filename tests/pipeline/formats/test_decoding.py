@@ -1,0 +1,53 @@
+"""Records to events, with a codec whose records bring several."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from deploy.serving.partitions import extend
+from deploy.serving.tasks import Task
+from pipeline.formats.decoding import decode_records
+from pipeline.formats.events import Event, InvalidEvent
+from pipeline.log import Record
+from pipeline.log.connect import connect
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.store import WindowStore
+
+START, HOUR = 1_700_000_000_000, 3_600_000
+
+
+def columns(record: Record) -> Sequence[Event]:
+    """A codec of many points a record: `series hour hour ..`."""
+    series, *hours = (record.value or b"").decode().split()
+    if not hours:
+        raise InvalidEvent("schema", "no hours")
+    return [Event(series, START + int(hour) * HOUR, (float(hour),)) for hour in hours]
+
+
+def written(path: Path, *values: bytes | None) -> list[Record]:
+    with closing(connect(f"sqlite:{path / 'log.db'}")) as log:
+        log.create_topic("points", 1)
+        with closing(log.writer()) as writer:
+            for value in values:
+                writer.send("points", 0, None, value)
+            writer.flush()
+        return [record for records in log.read("points", 0, 0, len(values)) for record in records]
+
+
+def test_every_record_comes_with_its_events_its_error_or_as_a_tombstone(tmp_path: Path) -> None:
+    found = list(decode_records(written(tmp_path, b"a 1 2", None, b"b"), columns))
+    assert [len(each.events) for each in found] == [2, 0, 0]
+    assert [each.error and each.error.reason for each in found] == [None, None, "schema"]
+    assert [each.record.offset for each in found] == [0, 1, 2]
+
+
+def test_all_events_of_a_record_extend_windows_and_a_unused_one_makes_one_dead_letter(tmp_path: Path) -> None:
+    store = WindowStore(WindowConfig(seq_len=2, freq="1h"))
+    task = Task(decode=columns, windower=lambda: store, batches=None, encode=None, output_kind="")  # type: ignore[arg-type]
+    records = written(tmp_path, b"a 10 11 12", b"a 11", b"a 13 1 2 14", b"b 1")
+    unused = extend(store, task, records)
+    windows = store.take()
+    hours = [(ts - START) // HOUR for ts in windows.ts.tolist()]
+    assert (hours, windows.tag.tolist()) == ([11, 12, 13, 14], [0, 0, 2, 2])
+    assert [(record.offset, error.reason) for record, error in unused.invalid] == [(2, "bad_time")]
+    assert [record.offset for record in unused.late] == [1]

@@ -1,0 +1,498 @@
+"""Checkpoints: states as bytes, passes, and recovery after an end at any point."""
+
+import contextlib
+import itertools
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties import examples
+from waiting import until
+
+from pipeline.formats.events import Event, InvalidEvent
+from pipeline.log import Commit, EventLog, Member, Record, Writer
+from pipeline.log.connect import connect
+from pipeline.state import checkpoint, records
+from pipeline.state.checkpoint import Recovered
+from pipeline.state.records import PartitionRecord
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.store import Section, SeriesState, Windows, WindowStore
+from tidecast.errors import ConsumerFenced, LogError, StateMismatch
+
+Fresh = Callable[[str], str]
+Step = tuple[str, int]
+START = 1_700_000_040_000
+CONFIG = WindowConfig(seq_len=4, freq="1m")
+STEPS = [("a", 0), ("b", 0), ("a", 1), ("a", 3), ("b", 9), ("a", 2), ("a", 4), ("b", 10), ("a", 5), ("a", 6)]
+HASH = records.config_hash(CONFIG)
+SECTIONS = {"scores": Section(3, b"\x00\xff"), "intervals": Section(1, b"")}
+names = itertools.count()
+
+
+class Group:
+    """A group's one member on a topic with one partition, doing what a service does but forecast."""
+
+    def __init__(self, log: EventLog, topic: str, group: str, config: WindowConfig = CONFIG) -> None:
+        self.log, self.topic, self.group, self.config = log, topic, group, config
+        self.state_topic = f"{group}-state"
+        self.partitions = log.partitions(topic)
+        log.create_topic(self.state_topic, self.partitions, compacted=True)
+
+    def start(self) -> Recovered:
+        """Join, take over partition 0 and replay."""
+        self.writer: Writer = self.log.writer(self.group)
+        self.member: Member = self.log.join(self.group, self.topic)
+        until(lambda: 0 in self.member.poll(0.5, 100).assigned)
+        committed, store = self.member.committed(0), WindowStore(self.config)
+        recovered = checkpoint.recover(self.log, self.topic, self.state_topic, 0, committed, store)
+        self.store, self.position = store, recovered.position or 0
+        self.passed = recovered.replay_from or 0
+        for batch in self.log.read(self.topic, 0, self.passed, self.position):
+            self._push(batch)
+        self.member.seek(0, self.position)
+        return recovered
+
+    def _push(self, records: Sequence[Record]) -> Windows:
+        for record in records:
+            with contextlib.suppress(InvalidEvent):
+                self.store.push(event(record))
+        return self.store.take()
+
+    def poll(self, count: int) -> Windows:
+        """Take up to `count` records, as far as there are any, into the windows."""
+        wanted = min(count, self.log.bounds(self.topic)[0].end - self.position)
+        taken: list[Record] = []
+
+        def take() -> None:
+            taken.extend(self.member.poll(0.5, wanted - len(taken)).records.get(0, ()))
+
+        until(lambda: len(taken) >= wanted, meanwhile=take)
+        self.position += len(taken)
+        return self._push(taken)
+
+    def commit(self) -> None:
+        self.member.commit({0: Commit(self.position, records.encode_metadata(self.passed))})
+
+    def write_pass(self) -> None:
+        record = PartitionRecord(
+            position=self.position,
+            partitions=self.partitions,
+            topic_id=self.log.topic_id(self.topic),
+            stream_time=self.store.stream_time,
+            sections=dict(self.store.sections),
+        )
+        checkpoint.write_pass(self.writer, self.member, self.state_topic, 0, self.store, record)
+        self.passed = self.position
+
+    def end(self) -> None:
+        """As a process that ends: whatever is open is left open, but for the membership."""
+        self.writer.close()
+        self.member.close()
+
+
+def event(record: Record) -> Event:
+    name, _, minute = (record.value or b"").partition(b" ")
+    return Event(name.decode(), START + int(minute) * 60_000, (int(minute) / 3,))
+
+
+def write(log: EventLog, topic: str, partition: int, rows: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+    with contextlib.closing(log.writer()) as writer:
+        for key, value in rows:
+            writer.send(topic, partition, key, value)
+        writer.flush()
+
+
+def write_steps(log: EventLog, topic: str, steps: Sequence[Step]) -> None:
+    write(log, topic, 0, [(None, f"{name} {minute}".encode()) for name, minute in steps])
+
+
+def contents(store: WindowStore) -> Mapping[str, bytes]:
+    return {name: records.encode_series(b"", name, state_of(store, name)) for name in store}
+
+
+def state_of(store: WindowStore, series: str) -> SeriesState:
+    state = store.state(series)
+    assert state
+    return state
+
+
+def uninterrupted(steps: Sequence[Step], config: WindowConfig) -> WindowStore:
+    store = WindowStore(config)
+    for name, minute in steps:
+        with contextlib.suppress(InvalidEvent):
+            store.push(Event(name, START + minute * 60_000, (minute / 3,)))
+    return store
+
+
+@pytest.fixture
+def log(log_address: str) -> Iterator[EventLog]:
+    with contextlib.closing(connect(log_address)) as log:
+        yield log
+
+
+@pytest.fixture
+def group(log: EventLog, fresh: Fresh) -> Group:
+    """On a topic that holds STEPS."""
+    topic = fresh("input")
+    log.create_topic(topic, 1)
+    write_steps(log, topic, STEPS)
+    return Group(log, topic, fresh("group"))
+
+
+@pytest.fixture(scope="module")
+def local_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "log.db"
+
+
+@pytest.fixture(scope="module")
+def local(local_path: Path) -> Iterator[EventLog]:
+    with contextlib.closing(connect(f"sqlite:{local_path}")) as log:
+        yield log
+
+
+@pytest.fixture
+def stopped(local: EventLog) -> Group:
+    """A group on the embedded log that has passed at 4, committed at 7 and ended."""
+    topic = f"input-{next(names)}"
+    local.create_topic(topic, 1)
+    write_steps(local, topic, STEPS)
+    group = Group(local, topic, f"group-{next(names)}")
+    group.start()
+    group.poll(4)
+    group.write_pass()
+    group.poll(3)
+    group.commit()
+    group.end()
+    return group
+
+
+def test_a_restart_goes_on_where_it_was(group: Group) -> None:
+    new = group.start()
+    assert (new.position, new.replay_from, new.corrupt, new.notes) == (None, None, 0, ())
+    group.write_pass()
+    group.poll(4)
+    group.write_pass()
+    group.poll(3)
+    group.commit()
+    group.poll(2)
+    group.end()
+
+    recovered = group.start()
+    assert (recovered.replay_from, recovered.position, recovered.corrupt, recovered.notes) == (4, 7, 0, ())
+    assert contents(group.store) == contents(uninterrupted(STEPS[:7], CONFIG))
+    assert group.store.dirty() == ["b", "a"]
+    assert group.poll(100).ts.tolist() == [START + 5 * 60_000, START + 6 * 60_000]
+    assert contents(group.store) == contents(uninterrupted(STEPS, CONFIG))
+
+
+def test_a_pass_that_fails_is_absent(group: Group) -> None:
+    group.start()
+    group.poll(4)
+    group.write_pass()
+    group.poll(3)
+    successor = group.log.writer(group.group)
+    with pytest.raises(ConsumerFenced):
+        group.write_pass()
+    assert group.store.dirty() == ["b", "a"]
+    successor.close()
+    group.end()
+    recovered = group.start()
+    assert (recovered.replay_from, recovered.position) == (4, 4)
+    assert contents(group.store) == contents(uninterrupted(STEPS[:4], CONFIG))
+
+
+def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
+    start = local.bounds(stopped.state_topic)[0].end
+    stopped.start()
+    stopped.store.clean()
+    stopped.poll(1)
+    stopped.write_pass()
+    end = local.bounds(stopped.state_topic)[0].end
+    written = [record.key for batch in local.read(stopped.state_topic, 0, start, end) for record in batch]
+    assert written == [b"s:b", b"partition"]
+    stopped.end()
+
+
+def test_an_aborted_pass_can_be_tried_again(stopped: Group) -> None:
+    stopped.start()
+    changed = stopped.store.dirty()
+    with pytest.raises(LogError):
+        checkpoint.write_pass(
+            stopped.writer,
+            stopped.member,
+            "no-such-topic",
+            0,
+            stopped.store,
+            PartitionRecord(position=7, partitions=1, topic_id=""),
+        )
+    assert stopped.store.dirty() == changed
+    stopped.write_pass()
+    assert stopped.store.dirty() == []
+    stopped.end()
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from([1, 1, 1, 2, 3, 6, 0, -1]), st.integers(1, 12)),
+    min_size=1,
+    max_size=12,
+)
+ACTIONS = st.lists(st.tuples(st.integers(1, 30), st.sampled_from(["commit", "pass", "nothing"])), max_size=10)
+
+
+@given(
+    EVENTS, ACTIONS, st.sampled_from([CONFIG, WindowConfig(seq_len=3), WindowConfig(seq_len=9, freq="2m", max_gap=1)])
+)
+@settings(deadline=None, max_examples=examples(40))
+def test_recovery_gives_the_windows_at_the_last_commit(
+    local: EventLog, legs: list[tuple[str, int, int]], actions: list[tuple[int, str]], config: WindowConfig
+) -> None:
+    steps = _steps(legs)
+    topic = f"input-{next(names)}"
+    local.create_topic(topic, 1)
+    write_steps(local, topic, steps)
+    group = Group(local, topic, f"group-{next(names)}", config)
+    group.start()
+    group.write_pass()
+    committed = 0
+    for count, action in actions:
+        group.poll(count)
+        if action == "commit":
+            group.commit()
+        elif action == "pass":
+            group.write_pass()
+        committed = committed if action == "nothing" else group.position
+    group.end()
+
+    recovered = group.start()
+    assert recovered.position == committed
+    assert contents(group.store) == contents(uninterrupted(steps[:committed], config))
+    group.poll(len(steps))
+    assert contents(group.store) == contents(uninterrupted(steps, config))
+    group.end()
+
+
+def _steps(legs: Sequence[tuple[str, int, int]]) -> list[Step]:
+    at = dict.fromkeys("abc", 0)
+    steps = []
+    for name, stride, count in legs:
+        for _ in range(count):
+            at[name] += stride
+            steps.append((name, at[name]))
+    return steps
+
+
+def test_a_corrupt_series_starts_empty(local: EventLog, stopped: Group) -> None:
+    write(local, stopped.state_topic, 0, [(b"s:a", b"\x01nonsense")])
+    recovered = stopped.start()
+    assert recovered.corrupt == 1
+    assert "1 series" in recovered.notes[0]
+    expected = uninterrupted([STEPS[1], *STEPS[4:7]], CONFIG)  # a's first events are forgotten
+    assert contents(stopped.store) == contents(expected)
+    stopped.end()
+
+
+def test_a_series_with_a_tombstone_is_forgotten(group: Group) -> None:
+    group.start()
+    group.poll(4)
+    group.write_pass()
+    group.end()
+    write(group.log, group.state_topic, 0, [(b"s:a", None)])
+    assert group.start().corrupt == 0
+    assert contents(group.store) == contents(uninterrupted([STEPS[1]], CONFIG))
+    group.end()
+
+
+def test_a_series_may_be_called_anything(local: EventLog, stopped: Group) -> None:
+    write_steps(local, stopped.topic, [("partition", 1), ("s:a", 2), ("Größe", 3)])
+    stopped.start()
+    stopped.poll(100)
+    stopped.write_pass()
+    stopped.end()
+    stopped.start()
+    assert set(stopped.store) == {"a", "b", "partition", "s:a", "Größe"}
+    stopped.end()
+
+
+def test_state_without_a_commit_goes_on_from_its_own_position(local: EventLog, stopped: Group) -> None:
+    store = WindowStore(CONFIG)
+    recovered = checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store)
+    assert (recovered.replay_from, recovered.position) == (4, 4)
+    assert "expired" in recovered.notes[0]
+    assert contents(store) == contents(uninterrupted(STEPS[:4], CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("committed", "reason"),
+    [
+        (Commit(7), "offset 7 was set by something else"),
+        (Commit(7, "by hand"), "offset 7 was set by something else"),
+        (Commit(7, records.encode_metadata(3)), "offset 7 was set by something else"),
+        (Commit(99, records.encode_metadata(4)), "the group was at 99"),
+    ],
+)
+def test_a_commit_that_does_not_belong_to_the_state(
+    local: EventLog, stopped: Group, committed: Commit, reason: str
+) -> None:
+    refused(local, stopped, reason, committed)
+
+
+def refused(log: EventLog, group: Group, reason: str, committed: Commit | None, config: WindowConfig = CONFIG) -> None:
+    with pytest.raises(StateMismatch, match=reason) as failure:
+        checkpoint.recover(log, group.topic, group.state_topic, 0, committed, WindowStore(config))
+    assert f"state {group.state_topic}/0" in str(failure.value)
+    assert "Use another group; or" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        WindowConfig(seq_len=5, freq="1m"),
+        WindowConfig(seq_len=4, freq="2m"),
+        WindowConfig(seq_len=4),
+        WindowConfig(seq_len=4, freq="1m", max_gap=9),
+        WindowConfig(seq_len=4, freq="1m", features=("flow",)),
+    ],
+)
+def test_other_windows(local: EventLog, stopped: Group, config: WindowConfig) -> None:
+    refused(local, stopped, "made with another seq_len", None, config)
+
+
+def test_the_same_windows_in_other_words(local: EventLog, stopped: Group) -> None:
+    config = WindowConfig(seq_len=4, freq="60s")
+    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, WindowStore(config)).position == 4
+    assert records.config_hash(WindowConfig(seq_len=4, max_gap=1)) == records.config_hash(WindowConfig(seq_len=4))
+
+
+@pytest.mark.parametrize("metadata", ["", records.encode_metadata(0)])
+def test_a_commit_without_state(local: EventLog, stopped: Group, metadata: str) -> None:
+    other = Group(local, stopped.topic, f"group-{next(names)}")
+    refused(local, other, "without the partition's record", Commit(3, metadata))
+
+
+def test_a_corrupt_record_of_the_partition(local: EventLog, stopped: Group) -> None:
+    write(local, stopped.state_topic, 0, [(b"partition", b"\x01nonsense")])
+    refused(local, stopped, "corrupt", None)
+
+
+@pytest.mark.parametrize("changed", [{"topic_id": "another"}, {"partitions": 2}])
+def test_another_topic_of_the_same_name(local: EventLog, stopped: Group, changed: dict[str, object]) -> None:
+    mine = {"position": 4, "partitions": 1, "topic_id": local.topic_id(stopped.topic)}
+    record = PartitionRecord(**(mine | changed))  # type: ignore[arg-type]
+    write(local, stopped.state_topic, 0, [(b"partition", records.encode_partition(record))])
+    refused(local, stopped, "another topic", Commit(7, records.encode_metadata(4)))
+
+
+def test_a_state_topic_with_other_partitions(local: EventLog, stopped: Group) -> None:
+    topic = f"input-{next(names)}"
+    local.create_topic(topic, 2)
+    with pytest.raises(StateMismatch, match=r"1 partitions, and .* has 2"):
+        checkpoint.recover(local, topic, stopped.state_topic, 0, None, WindowStore(CONFIG))
+
+
+def test_a_newer_format(local: EventLog, stopped: Group) -> None:
+    body = b"\x03" + b"what a later version wrote"
+    sealed = body + zlib.crc32(b"s:a" + body).to_bytes(4, "big")
+    write(local, stopped.state_topic, 0, [(b"s:a", sealed)])
+    refused(local, stopped, "format 3", None)
+
+
+def with_sections(group: Group) -> None:
+    """Let the pass of a group that has ended hold sections, as a later version writes them."""
+    state = next(batch for batch in group.log.read(group.state_topic, 0, *group.log.bounds(group.state_topic)[0]))
+    held = {record.key or b"": record.value or b"" for record in state}
+    name, series = records.decode_series(HASH, b"s:a", held[b"s:a"])
+    record = records.decode_partition(held[b"partition"])
+    partition = msgspec.structs.replace(record, sections={"watch": Section(7, b"all")})
+    rows = [
+        (b"s:a", records.encode_series(HASH, name, replace(series, sections=SECTIONS))),
+        (b"partition", records.encode_partition(partition)),
+    ]
+    write(group.log, group.state_topic, 0, rows)
+
+
+def test_a_section_that_nobody_knows_is_kept(group: Group) -> None:
+    group.start()
+    group.poll(4)
+    group.write_pass()
+    group.end()
+    with_sections(group)
+    for count in (1, 4):
+        group.start()
+        group.poll(count)
+        group.write_pass()
+        group.end()
+    group.start()
+    kept = {name: state_of(group.store, name).sections for name in group.store}
+    assert kept == {"a": SECTIONS, "b": {}}
+    assert group.store.sections == {"watch": (7, b"all")}
+    for name in group.store:
+        group.store.restore(name, replace(state_of(group.store, name), sections={}))
+    assert contents(group.store) == contents(uninterrupted(STEPS[:9], CONFIG))
+    group.end()
+
+
+@pytest.mark.parametrize(
+    ("readable", "name"),
+    [({"scores": 2}, "scores"), ({"watch": 6, "scores": 3}, "watch"), ({"watch": 7, "scores": 3, "other": 1}, None)],
+)
+def test_a_section_of_a_later_version(stopped: Group, readable: dict[str, int], name: str | None) -> None:
+    with_sections(stopped)
+
+    def recover() -> Recovered:
+        store, topics = WindowStore(CONFIG), (stopped.topic, stopped.state_topic)
+        return checkpoint.recover(stopped.log, *topics, 0, None, store, readable=readable)
+
+    if name is None:
+        assert recover().position == 4
+        return
+    with pytest.raises(StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; the one that"):
+        recover()
+
+
+def test_the_format_before(local: EventLog, stopped: Group) -> None:
+    """What version 0.1 wrote: no times, nothing that waits, no stream time, and a checksum without the key."""
+    config = records.config_hash(CONFIG)
+    values, observed = np.array([1.5, 2.5], "<f4").tobytes(), np.packbits([True, False]).tobytes()
+    series = b"\x01" + msgspec.msgpack.encode((config, 28_333_335, START + 60_000, 2, values, observed))
+    partition = b"\x01" + msgspec.msgpack.encode((4, 1, local.topic_id(stopped.topic)))
+    sealed = [(b"s:old", series), (b"partition", partition)]
+    rows = [(key, body + zlib.crc32(body).to_bytes(4, "big")) for key, body in sealed]
+    write(local, stopped.state_topic, 0, rows)
+    store = WindowStore(CONFIG)
+    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store).position == 4
+    state = store.state("old")
+    assert state is not None
+    assert state.values.tolist() == [[1.5], [2.5]]
+    assert state.observed.tolist() == [[True], [False]]
+    assert (state.step, state.ts, state.heard) == (28_333_335, START + 60_000, START + 60_000)
+    assert store.stream_time == max(each.heard for name in store if (each := store.state(name)))
+
+
+@pytest.mark.parametrize(
+    ("start", "position", "notes"),
+    [
+        (4, 7, []),
+        (6, 7, ["offsets 4 to 5 are no longer"]),
+        (9, 9, ["offsets 4 to 6 are no", "offsets 7 to 8 were del"]),
+    ],
+)
+def test_what_the_log_no_longer_has_is_said(
+    local_path: Path, stopped: Group, start: int, position: int, notes: list[str]
+) -> None:
+    with contextlib.closing(sqlite3.connect(local_path)) as file, file:
+        where = "partition_id = (SELECT id FROM partitions WHERE topic = ?)"
+        file.execute(f"DELETE FROM records WHERE offset < ? AND {where}", (start, stopped.topic))
+    recovered = stopped.start()
+    assert (recovered.replay_from, recovered.position) == (4, position)
+    assert [note[: len(words)] for note, words in zip(recovered.notes, notes, strict=True)] == notes
+    known = [*STEPS[:4], *STEPS[start:7]]
+    assert contents(stopped.store) == contents(uninterrupted(known, CONFIG))
+    assert len(stopped.poll(100)) > 0
+    stopped.end()

@@ -1,0 +1,126 @@
+"""States and metadata as bytes: they come back, and damage is noticed."""
+
+import gzip
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pipeline.state import records
+from pipeline.state.records import PartitionRecord
+from pipeline.windows.reorder import Waiting
+from pipeline.windows.store import Section, SeriesState
+from tidecast.errors import CorruptState
+
+LEFT_BY_B0BAF3E = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e" / "log.db.gz"
+
+sections = st.dictionaries(st.text(), st.builds(Section, st.integers(0, 2**63 - 1), st.binary()), max_size=3)
+times = st.integers(-(2**60), 2**60)
+waiting = st.builds(Waiting, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3))
+states = st.integers(0, 9).flatmap(
+    lambda steps: st.builds(
+        SeriesState,
+        values=hnp.arrays(np.float32, (steps, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+        observed=hnp.arrays(np.bool_, (steps, 3)),
+        step=st.integers(-(2**40), 2**40),
+        ts=times,
+        times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
+        heard=times,
+        waiting=st.lists(waiting, min_size=not steps, max_size=3),
+        sections=sections,
+    )
+)
+
+
+@given(states, st.binary(min_size=8, max_size=8))
+def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) -> None:
+    name, decoded = records.decode_series(config, b"s:pump", records.encode_series(config, "pump", state))
+    assert name == "pump"
+    assert decoded.values.dtype == np.float32
+    assert decoded.values.tobytes() == state.values.tobytes()
+    np.testing.assert_array_equal(decoded.observed, state.observed)
+    np.testing.assert_array_equal(decoded.times, state.times)
+    assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
+    assert (decoded.heard, decoded.waiting, decoded.sections) == (state.heard, state.waiting, state.sections)
+    assert records.encode_series(config, name, decoded) == records.encode_series(config, "pump", state)
+
+
+@given(st.integers(0, 2**40), sections)
+def test_a_partition_s_record_comes_back(position: int, sections: dict[str, Section]) -> None:
+    record = PartitionRecord(position=position, partitions=2, topic_id="three", sections=sections)
+    assert records.decode_partition(records.encode_partition(record)) == record
+
+
+@given(states)
+def test_sections_lie_behind_what_an_earlier_version_reads(state: SeriesState) -> None:
+    state = replace(state, sections={"scores": Section(1, b"x")})
+    bare = records.encode_series(b"", "pump", replace(state, sections={}))
+    assert fields(records.encode_series(b"", "pump", state)) == [*fields(bare), {"scores": [1, b"x"]}]
+
+
+def fields(encoded: bytes) -> list[object]:
+    found: list[object] = msgspec.msgpack.decode(encoded[1:-4])
+    return found
+
+
+def test_what_b0baf3e_wrote_is_read_and_written_to_the_byte(tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    file.write_bytes(gzip.decompress(LEFT_BY_B0BAF3E.read_bytes()))
+    with closing(sqlite3.connect(file)) as log:
+        rows: list[tuple[bytes, bytes]] = log.execute("SELECT key, value FROM records WHERE compacted").fetchall()
+    kept = dict.fromkeys(("partition", "series"), 0)
+    for key, value in rows:
+        if key == records.PARTITION_KEY:
+            assert records.encode_partition(records.decode_partition(value)) == value
+            kept["partition"] += 1
+        else:
+            config = fields(value)[0]
+            assert isinstance(config, bytes)
+            assert records.encode_series(config, *records.decode_series(config, key, value)) == value
+            kept["series"] += 1
+    assert min(kept.values()) >= 7
+
+
+@given(states, st.data())
+def test_changed_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
+    key = b"s:pump"
+    both = bytearray(key + records.encode_series(b"", "pump", state))
+    both[data.draw(st.integers(0, len(both) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(CorruptState):
+        records.decode_series(b"", bytes(both[: len(key)]), bytes(both[len(key) :]))
+
+
+@given(states, st.data())
+def test_missing_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
+    encoded = records.encode_series(b"", "pump", state)
+    with pytest.raises(CorruptState):
+        records.decode_series(b"", b"s:pump", encoded[: data.draw(st.integers(0, len(encoded) - 1))])
+
+
+def test_whole_bytes_of_something_else_are_noticed() -> None:
+    record = PartitionRecord(position=1, partitions=2, topic_id="three")
+    assert records.decode_partition(records.encode_partition(record)) == record
+    with pytest.raises(CorruptState):
+        records.decode_series(b"", b"partition", records.encode_partition(record))
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_metadata_comes_back(replay_from: int) -> None:
+    metadata = records.encode_metadata(replay_from)
+    assert metadata.isascii()
+    assert len(metadata) < 50
+    assert records.decode_metadata(metadata) == replay_from
+    assert records.decode_metadata(metadata.replace("tidecast:1", "tidecast:2")) is None
+
+
+@given(st.text())
+def test_metadata_of_others_is_not_ours(metadata: str) -> None:
+    assert records.decode_metadata(metadata) is None
+    assert records.decode_metadata(f"tidecast:1:{metadata}") is None

@@ -1,0 +1,520 @@
+"""Windows: the stream and the batch give the same bits; each rule by an example; the grid."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties import examples
+
+from pipeline.formats.events import Event, InvalidEvent
+from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
+from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from pipeline.windows.store import Section, SeriesState, Windows, WindowStore
+
+MINUTE = 60_000
+START = 1_700_000_040_000  # a full minute
+FREQS = ("250ms", "7s", "30m", "1h", "1d", "1w", "1mo", "5mo", "1y")
+STRIDES = (1, 1, 1, 2, 3, 5, 12, 0, -1, -4)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> WindowConfig:
+    freq = draw(st.none() | st.sampled_from(FREQS))
+    return WindowConfig(
+        seq_len=draw(st.integers(2, 8)),
+        features=("flow", "heat", "load")[: draw(st.integers(1, 3))],
+        freq=freq,
+        max_gap=draw(st.integers(0, 4)),
+        lateness=draw(st.sampled_from((0, 1, 3))) * length(freq),
+        aggregate=draw(st.none() | st.sampled_from(get_args(Aggregate))) if freq else None,
+    )
+
+
+def length(freq: str | None) -> int:
+    """About how long a step is, in milliseconds."""
+    grid = Grid.parse(freq or "1s")
+    return grid.milliseconds or grid.months * 30 * 86_400_000
+
+
+@st.composite
+def streams(draw: st.DrawFn, config: WindowConfig) -> list[Event]:
+    """Several series, each in legs of equal strides (holes, repeats, steps back), finely interleaved."""
+    legs = st.lists(st.tuples(st.sampled_from(STRIDES), st.integers(1, 90)), min_size=1, max_size=5)
+    series = draw(st.lists(legs, min_size=1, max_size=4))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    waiting = [_events(f"series {number}", each, config, random) for number, each in enumerate(series)]
+    turns = random.permutation(np.repeat(np.arange(len(waiting)), [len(events) for events in waiting]))
+    return [waiting[turn].pop() for turn in turns]
+
+
+def _events(
+    name: str, legs: Sequence[tuple[int, int]], config: WindowConfig, random: np.random.Generator
+) -> list[Event]:
+    strides = np.concatenate([np.full(count, stride, np.int64) for stride, count in legs])
+    grid = config.grid or Grid.parse("1s")
+    step = grid.index(START) + np.cumsum(strides)
+    ts = grid.time(step) + (random.uniform(-0.5, 0.4999, len(step)) * grid.milliseconds).astype(np.int64)
+    size = (len(step), len(config.features))
+    values = random.normal(size=size) * 10.0 ** random.integers(-44, 37, size)
+    rows = zip(ts.tolist(), values.tolist(), strict=True)
+    return [Event(name, at, tuple(row)) for at, row in rows][::-1]
+
+
+def batch(events: Sequence[Event], config: WindowConfig, partition: Sequence[int] = ()) -> SlidingWindows:
+    values = np.array([event.values for event in events]).reshape(len(events), len(config.features))
+    ts = np.array([event.ts for event in events], np.int64)
+    places = np.array(partition, np.int64) if partition else None
+    return sliding_windows([event.series for event in events], ts, values, config, places)
+
+
+def stream(
+    events: Sequence[Event],
+    config: WindowConfig,
+    take: int = 1000,
+    restart: int = 1000,
+    idle: int | None = None,
+    limit: int = 100,
+    short: bool = False,
+) -> tuple[Windows, Counts]:
+    """All windows, taken after every `take` events; after every `restart` events a new store goes on from states."""
+    store, taken, counts = WindowStore(config, idle, limit, short=short), [], Counter[str]()
+    for tag, event in enumerate(events):
+        with contextlib.suppress(InvalidEvent):  # older than the window, or a sum beyond float32, or a series too many
+            store.push(event, tag)
+        if tag % take == 0:
+            taken.append(store.take())
+        if tag % restart == 0:
+            taken.append(store.take())
+            counts.update(asdict(store.counts))
+            store, old = WindowStore(config, idle, limit, short=short), store
+            store.stream_time = old.stream_time
+            for name in old:
+                store.restore(name, of(old, name))
+    counts.update(asdict(store.counts))
+    return Windows.concat([*taken, store.take()]), Counts(**counts)
+
+
+@given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
+@settings(deadline=None)
+def test_windows_that_are_not_full_are_those_of_a_shorter_look_back(
+    data: st.DataObject, config: WindowConfig, take: int, restart: int
+) -> None:
+    events = data.draw(streams(config))
+    all_of_them, _ = stream(events, config, take, restart, short=True)
+    for length in np.unique(all_of_them.length[all_of_them.length > 1]).tolist():
+        shorter, _ = stream(events, replace(config, seq_len=length), take, restart)
+        known = {(name, ts): row for row, (name, ts) in enumerate(zip(shorter.series, shorter.ts, strict=True))}
+        for row in np.flatnonzero(all_of_them.length == length):
+            same = known[all_of_them.series[row], all_of_them.ts[row]]
+            np.testing.assert_array_equal(bits(all_of_them.x[row, -length:]), bits(shorter.x[same]))
+            np.testing.assert_array_equal(all_of_them.observed[row, -length:], shorter.observed[same])
+            assert not all_of_them.x[row, :-length].any()
+            assert not all_of_them.observed[row, :-length].any()
+            assert all_of_them.start[row] == shorter.start[same]
+
+
+def of(store: WindowStore, series: str) -> SeriesState:
+    state = store.state(series)
+    assert state is not None
+    return state
+
+
+def bits(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    assert array.dtype == np.float32
+    return array.view(np.uint32)
+
+
+def of_minutes(*minutes: float, series: str = "a") -> list[Event]:
+    """An event at each of the minutes after START, its value the minute."""
+    return [Event(series, START + round(minute * MINUTE), (minute,)) for minute in minutes]
+
+
+@given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
+@settings(deadline=None)
+def test_a_stream_gives_the_windows_of_a_batch(
+    data: st.DataObject, config: WindowConfig, take: int, restart: int
+) -> None:
+    events = data.draw(streams(config))
+    expected = batch(events, config)
+    streamed, counts = stream(events, config, take, restart)
+    if not config.reorders:
+        assert [events[tag].ts for tag in streamed.tag] == streamed.ts.tolist()
+    assert counts == expected.counts
+    order = np.argsort([expected.names.index(series) for series in streamed.series], kind="stable")
+    ends = expected.ends
+    assert [streamed.series[at] for at in order] == [expected.names[number] for number in expected.series[ends]]
+    np.testing.assert_array_equal(bits(streamed.x[order]), bits(expected.x(ends)))
+    np.testing.assert_array_equal(streamed.observed[order], expected.x_observed(ends))
+    np.testing.assert_array_equal(streamed.step[order], expected.step[ends])
+    np.testing.assert_array_equal(streamed.ts[order], expected.ts[ends])
+
+
+@given(st.data(), configs())
+@settings(deadline=None, max_examples=examples(50))
+def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config: WindowConfig) -> None:
+    parts = [data.draw(streams(config)) for _ in range(2)]
+    renamed = [
+        Event(f"{event.series} of {number}", *event[1:]) for number, events in enumerate(parts) for event in events
+    ]
+    together = batch(renamed, config, [number for number, events in enumerate(parts) for _ in events])
+    alone = [batch(events, config) for events in parts]
+    assert len(together) == sum(map(len, alone))
+    x = np.concatenate([each.x(each.ends) for each in alone])
+    np.testing.assert_array_equal(bits(together.x(together.ends)), bits(x))
+
+
+@given(st.data(), configs())
+@settings(deadline=None, max_examples=examples(50))
+def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowConfig) -> None:
+    events = data.draw(streams(config))
+    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.patience + steps * length(config.freq)))
+    limit = data.draw(st.integers(1, 5))
+    whole, _ = stream(events, config, idle=idle, limit=limit)
+    take, restart = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 100))
+    pieces, _ = stream(events, config, take, restart, idle, limit)
+    assert whole.series == pieces.series
+    for name in ("x", "observed", "step", "ts", "start", "spacing", "tag"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), name)
+
+
+@given(st.data(), configs())
+@settings(deadline=None, max_examples=examples(50))
+def test_rows_of_a_batch_lie_as_promised(data: st.DataObject, config: WindowConfig) -> None:
+    windows = batch(data.draw(streams(config)), config)
+    follows = np.diff(windows.run) == 0
+    assert (np.diff(windows.step)[follows] == 1).all()
+    assert (np.diff(windows.ts)[follows] > 0).all()
+    assert (np.diff(windows.series) >= 0).all()
+    assert (np.diff(windows.run) >= 0).all()
+    assert windows.observed[windows.ends].all()
+    assert (windows.run[windows.ends] == windows.run[windows.ends - config.seq_len + 1]).all()
+
+
+def test_every_event_is_a_step_without_a_freq() -> None:
+    streamed, counts = stream(of_minutes(0, 1, 7, 7.5), WindowConfig(seq_len=3))
+    assert streamed.x.tolist() == [[[0], [1], [7]], [[1], [7], [7.5]]]
+    assert streamed.step.tolist() == [2, 3]
+    assert streamed.spacing.tolist() == [6 * MINUTE, MINUTE // 2]
+    assert (streamed.start - streamed.ts).tolist() == streamed.spacing.tolist()
+    assert streamed.observed.all()
+    assert counts == Counts(accepted=4)
+
+
+def test_without_a_freq_an_event_must_be_later_than_the_last() -> None:
+    streamed, counts = stream(of_minutes(0, 5, 3, 5, 6), WindowConfig(seq_len=3))
+    assert streamed.x.tolist() == [[[0], [5], [6]]]
+    assert counts == Counts(accepted=3, late=1, duplicate=1)
+
+
+def test_events_lie_on_the_nearest_step_and_keep_their_own_time() -> None:
+    events = of_minutes(-0.2, 1.49, 1.5)  # steps 0, 1, 2
+    streamed, _ = stream(events, WindowConfig(seq_len=2, freq="1m"))
+    first = START // MINUTE
+    assert streamed.step.tolist() == [first + 1, first + 2]
+    assert streamed.ts.tolist() == [event.ts for event in events[1:]]
+    assert streamed.spacing.tolist() == [MINUTE, MINUTE]
+
+
+def test_a_hole_is_filled_on_the_next_real_step_which_alone_ends_a_window() -> None:
+    store = WindowStore(WindowConfig(seq_len=3, freq="1m", max_gap=2))
+    for event in of_minutes(0, 1):
+        store.push(event)
+    assert len(store.take()) == 0
+    store.push(Event("a", START + 4 * MINUTE, (7.0,)), tag=17)
+    windows = store.take()
+    assert windows.x.tolist() == [[[3], [5], [7]]]
+    assert windows.observed.tolist() == [[[False], [False], [True]]]
+    assert windows.tag.tolist() == [17]
+    assert store.counts == Counts(accepted=3, filled=2)
+
+
+def test_filling_is_a_straight_line_in_each_feature() -> None:
+    config = WindowConfig(seq_len=5, features=("up", "down"), freq="1s")
+    windows = batch([Event("a", 0, (0.1, 8.0)), Event("a", 4000, (0.5, -8.0))], config).x(np.array([4]))
+    np.testing.assert_allclose(windows[0].T, [[0.1, 0.2, 0.3, 0.4, 0.5], [8.0, 4.0, 0.0, -4.0, -8.0]], rtol=1e-6)
+
+
+def test_filling_bridges_the_ends_of_float32() -> None:
+    largest = float(np.finfo(np.float32).max)
+    streamed, _ = stream([Event("a", 0, (-largest,)), Event("a", 2000, (largest,))], WindowConfig(seq_len=3, freq="1s"))
+    assert streamed.x[0, 1, 0] == 0
+
+
+def test_a_longer_hole_empties_the_window() -> None:
+    streamed, counts = stream(of_minutes(0, 1, 5, 6), WindowConfig(seq_len=2, freq="1m", max_gap=2))
+    assert streamed.x.tolist() == [[[0], [1]], [[5], [6]]]
+    assert counts == Counts(accepted=4, reset=1)
+
+
+def test_no_hole_is_filled_with_max_gap_0() -> None:
+    _, counts = stream(of_minutes(0, 2), WindowConfig(seq_len=2, freq="1m", max_gap=0))
+    assert counts == Counts(accepted=2, reset=1)
+
+
+def test_a_hole_longer_than_the_window_and_its_room_is_filled() -> None:
+    events = of_minutes(0, 500)
+    config = WindowConfig(seq_len=3, freq="1m", max_gap=499)
+    streamed, counts = stream(events, config)
+    assert streamed.x.tolist() == [[[498], [499], [500]]]
+    assert counts.filled == 499
+
+
+def test_late_and_duplicate_steps_are_counted_and_not_used() -> None:
+    streamed, counts = stream(of_minutes(0, 2, 1, 2.2, 3), WindowConfig(seq_len=4, freq="1m"))
+    assert streamed.x.tolist() == [[[0], [1], [2], [3]]]
+    assert streamed.observed.ravel().tolist() == [True, False, True, True]
+    assert counts == Counts(accepted=3, late=1, duplicate=1, filled=1)
+
+
+def minutes_of(windows: Windows) -> list[list[float]]:
+    rows: list[list[float]] = windows.x[:, :, 0].tolist()
+    return rows
+
+
+def test_with_lateness_events_wait_until_stream_time_has_passed_them_by_so_much() -> None:
+    store = WindowStore(WindowConfig(seq_len=3, freq="1m", lateness=2 * MINUTE))
+    given = [store.push(event, tag) for tag, event in enumerate(of_minutes(0, 2, 1, 1.1, 3, 4, 0))]
+    assert given == [True, True, True, False, True, True, False]
+    windows = store.take()
+    assert minutes_of(windows) == [[0, 1, 2]]
+    assert windows.tag.tolist() == [5], "the record that moved stream time completes a window"
+    assert store.counts == Counts(accepted=3, late=1, duplicate=1)
+
+
+def test_another_series_moves_stream_time_too() -> None:
+    store = WindowStore(WindowConfig(seq_len=2, freq="1m", lateness=2 * MINUTE))
+    for event in [*of_minutes(1, 0), *of_minutes(3, series="b")]:
+        store.push(event)
+    assert minutes_of(store.take()) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "made"),
+    [("mean", [2, 5]), ("sum", [6, 5]), ("last", [1, 5]), ("count", [3, 1]), ("min", [1, 5]), ("max", [3, 5])],
+)
+def test_events_of_a_step_are_put_together(aggregate: Aggregate, made: list[float]) -> None:
+    config = WindowConfig(seq_len=2, freq="10m", aggregate=aggregate)
+    store, first = WindowStore(config), START // (10 * MINUTE) * 10 * MINUTE
+    for minute, value in [(0, 2.0), (9.9, 1.0), (4, 3.0), (15, 5.0), (20, 0.0), (14, 9.0)]:
+        store.push(Event("a", first + round(minute * MINUTE), (value,)))
+    windows = store.take()
+    assert minutes_of(windows) == [made]
+    assert (windows.ts.tolist(), windows.start.tolist()) == ([first + 10 * MINUTE], [first + 20 * MINUTE])
+    assert store.counts == Counts(accepted=2, late=1)
+
+
+def test_a_sum_that_no_float32_holds_is_no_event() -> None:
+    store = WindowStore(WindowConfig(seq_len=2, freq="1m", aggregate="sum"))
+    store.push(Event("a", START, (3e38,)))
+    with pytest.raises(InvalidEvent, match="out_of_range"):
+        store.push(Event("a", START, (3e38,)))
+    for event in of_minutes(1, 2):
+        store.push(event)
+    assert minutes_of(store.take()) == [[np.float32(3e38), 1]]
+
+
+@pytest.mark.parametrize(("freq", "minute"), [("1m", 5), (None, 4.9)])
+def test_an_event_before_the_whole_window_is_none(freq: str | None, minute: float) -> None:
+    store = WindowStore(WindowConfig(seq_len=5, freq=freq))
+    for event in of_minutes(*range(11)):
+        store.push(event)
+    assert not store.push(of_minutes(6.1)[0])
+    with pytest.raises(InvalidEvent, match="bad_time"):
+        store.push(of_minutes(minute)[0])
+    assert (store.counts.accepted, store.counts.late) == (11, 2)
+
+
+def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> None:
+    store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=2)
+    for event in [*of_minutes(0, 1), *of_minutes(5, 11, series="b")]:
+        store.push(event)
+    with pytest.raises(InvalidEvent, match="series_limit"):
+        store.push(of_minutes(11, series="c")[0])
+    store.clean()
+    store.push(of_minutes(12, series="c")[0])
+    assert list(store) == ["b", "c"]
+    assert store.dirty() == ["a", "c"]
+    assert store.state("a") is None
+    store.push(of_minutes(13, series="c")[0])
+    assert minutes_of(store.take()) == [[0, 1], [5, 11], [12, 13]]
+
+
+def test_a_forgotten_series_begins_without_its_sections() -> None:
+    store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE)
+    store.push(of_minutes(0)[0])
+    sections = {"scores": Section(1, b"x")}
+    store.restore("a", replace(of(store, "a"), sections=sections))
+    assert of(store, "a").sections == sections
+    for event in [*of_minutes(11, series="b"), *of_minutes(12)]:
+        store.push(event)
+    assert of(store, "a").sections == {}
+
+
+def test_a_lower_limit_lets_those_go_on_that_are_there() -> None:
+    store, smaller = WindowStore(WindowConfig(seq_len=2)), WindowStore(WindowConfig(seq_len=2), limit=1)
+    for event in [*of_minutes(0), *of_minutes(0, series="b")]:
+        store.push(event)
+    for name in store:
+        smaller.restore(name, of(store, name))
+    assert all(smaller.push(of_minutes(1, series=name)[0]) for name in "ab")
+    with pytest.raises(InvalidEvent, match="series_limit"):
+        smaller.push(of_minutes(1, series="c")[0])
+
+
+def test_a_record_too_many_still_moves_stream_time() -> None:
+    store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=1)
+    store.push(of_minutes(0)[0])
+    for minute in (5, 11):
+        with contextlib.suppress(InvalidEvent):
+            store.push(of_minutes(minute, series=f"at {minute}")[0])
+    assert list(store) == ["at 11"]
+
+
+def test_idle_is_longer_than_a_step_may_wait() -> None:
+    with pytest.raises(ValueError, match="idle"):
+        WindowStore(WindowConfig(seq_len=2, freq="1m", aggregate="mean", lateness=MINUTE), idle=2 * MINUTE)
+
+
+def test_a_calendar_step_begins_with_its_month_and_is_as_long() -> None:
+    config = WindowConfig(seq_len=2, freq="1mo")
+    days = [(2023, 12, 5), (2024, 1, 31), (2024, 2, 1)]
+    events = [Event("a", round(datetime(*day, tzinfo=UTC).timestamp() * 1000), (1.0,)) for day in days]
+    streamed, counts = stream(events, config)
+    assert [datetime.fromtimestamp(start / 1000, UTC).day for start in streamed.start.tolist()] == [1, 1]
+    assert (streamed.spacing / 86_400_000).tolist() == [29, 31]
+    assert counts == Counts(accepted=3)
+
+
+def test_series_do_not_mix() -> None:
+    events = [event for pair in zip(of_minutes(0, 1), of_minutes(5, 6, series="b"), strict=True) for event in pair]
+    streamed, _ = stream(events, WindowConfig(seq_len=2, freq="1m"))
+    assert streamed.series == ["a", "b"]
+    assert streamed.x.tolist() == [[[0], [1]], [[5], [6]]]
+    assert streamed.tag.tolist() == [2, 3]
+
+
+def test_no_windows_have_shapes_all_the_same() -> None:
+    config = WindowConfig(seq_len=5, features=("flow", "heat"))
+    store = WindowStore(config)
+    store.push(Event("a", START, (1.0, 2.0)))
+    taken, none = store.take(), batch([], config)
+    for windows in (taken.x, taken.observed, none.x(none.ends), none.x_observed(none.ends)):
+        assert windows.shape == (0, 5, 2)
+    assert taken.step.shape == taken.ts.shape == taken.spacing.shape == taken.tag.shape == none.step.shape == (0,)
+    assert len(taken) == len(none) == 0
+
+
+def test_a_series_changes_when_a_step_is_added() -> None:
+    store = WindowStore(WindowConfig(seq_len=2))
+    for event in [*of_minutes(1), *of_minutes(1, series="b")]:
+        store.push(event)
+    assert store.dirty() == ["a", "b"]
+    store.clean()
+    for event in [*of_minutes(0, 1), *of_minutes(2, series="b")]:
+        store.push(event)
+    assert store.dirty() == ["b"]
+    assert list(store) == ["a", "b"]
+    assert len(store) == 2
+
+
+def test_a_state_holds_no_more_than_a_window() -> None:
+    store = WindowStore(WindowConfig(seq_len=3, freq="1m"))
+    for event in of_minutes(*range(200)):
+        store.push(event)
+    state = of(store, "a")
+    assert state.values.ravel().tolist() == [197, 198, 199]
+    assert state.observed.all()
+    assert (state.step, state.ts) == (START // MINUTE + 199, START + 199 * MINUTE)
+
+
+def test_restoring_a_known_series_leaves_its_finished_windows_alone() -> None:
+    store = WindowStore(WindowConfig(seq_len=2, freq="1m"))
+    store.push(of_minutes(8)[0])
+    state = of(store, "a")
+    store.push(of_minutes(9)[0])
+    store.restore("a", state)
+    store.push(Event("a", START + 9 * MINUTE, (5.0,)))
+    assert store.take().x.tolist() == [[[8], [9]], [[8], [5]]]
+
+
+@pytest.mark.parametrize("features", [("value",), ("flow", "heat", "load")])
+def test_memory_is_what_the_documentation_says(features: tuple[str, ...]) -> None:
+    for freq, times in (("1m", 0), (None, 8)):
+        store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
+        for number in range(256):
+            store.push(Event(f"series {number}", START, (1.0,) * len(features)))
+        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 5 + times)
+
+
+def test_an_event_of_another_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 values"):
+        WindowStore(WindowConfig(seq_len=2)).push(Event("a", START, (1.0, 2.0)))
+
+
+def test_a_batch_refuses_what_does_not_fit() -> None:
+    config, ts = WindowConfig(seq_len=2), np.array([START])
+    for value in (np.nan, np.inf, 1e39):
+        with pytest.raises(ValueError, match="float32"):
+            sliding_windows(["a"], ts, np.array([[value]]), config)
+    with pytest.raises(ValueError, match="features"):
+        sliding_windows(["a"], ts, np.array([[1.0, 2.0]]), config)
+    with pytest.raises(ValueError, match="ts"):
+        sliding_windows(["a", "b"], ts, np.array([[1.0], [2.0]]), config)
+
+
+@pytest.mark.parametrize(
+    ("field", "setting"),
+    [
+        ("seq_len", {"seq_len": 1}),
+        ("features", {"features": ()}),
+        ("features", {"features": ("flow", "flow")}),
+        ("max_gap", {"max_gap": -1}),
+        ("lateness", {"lateness": -1}),
+        ("aggregate", {"aggregate": "median", "freq": "1h"}),
+        ("aggregate", {"aggregate": "mean"}),
+        *[
+            ("freq", {"freq": freq})
+            for freq in ("", "m", "0m", "-1h", "1.5h", "1 h", "1min", "1H", "1h\n", "123456789s")
+        ],
+    ],
+)
+def test_a_config_that_cannot_be_names_its_field(field: str, setting: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        WindowConfig(**({"seq_len": 4} | setting))  # type: ignore[arg-type]
+
+
+@given(st.sampled_from(FREQS), st.booleans(), st.lists(st.integers(-(10**12), 10**13), min_size=1))
+def test_a_time_belongs_to_one_step(freq: str, bucket: bool, times: list[int]) -> None:
+    grid = Grid.parse(freq, bucket)
+    index = grid.index(np.array(times))
+    assert index.tolist() == [grid.index(ts) for ts in times]
+    start = grid.time(index)
+    assert start.tolist() == [grid.time(each) for each in index.tolist()]
+    assert grid.index(start).tolist() == index.tolist()
+    away = np.array(times) - start
+    if grid.months or bucket:
+        assert ((away >= 0) & (np.array(times) < grid.time(index + 1))).all()
+    else:
+        assert ((-grid.milliseconds <= 2 * away) & (2 * away < grid.milliseconds)).all()
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)), st.sampled_from((1, 3, 12)))
+def test_calendar_steps_start_with_a_month(moment: datetime, months: int) -> None:
+    ts = int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+    moment = datetime.fromtimestamp(ts / 1000, UTC)
+    index = Grid.parse(f"{months}mo").index(ts)
+    assert index == ((moment.year - 1970) * 12 + moment.month - 1) // months
+    start = datetime.fromtimestamp(Grid.parse(f"{months}mo").time(index) / 1000, UTC)
+    assert (start.day, start.hour, start.minute, start.second, start.microsecond) == (1, 0, 0, 0, 0)
+
+
+def test_a_year_is_twelve_months() -> None:
+    assert Grid.parse("1y") == Grid.parse("12mo")
