@@ -97,8 +97,8 @@ def parity(place: Place) -> Iterator[Row]:
         worst = max(_difference(ours.run(None, feed), theirs.run(None, feed)) for feed in feeds)
         yield Row((kind, f"{worst:.1e}"), "" if worst <= TOLERANCE else f"{kind} differs by {worst:.1e}")
     auto = load(path, "auto", "auto")
-    wrong = "" if auto.device == place.device else f"auto is {auto.device}: {auto.because}"
-    yield Row(("--device auto", f"{auto.device}: {auto.because}"), wrong)
+    wrong = "" if auto.device == place.device else f"auto is {auto.device}: {auto.device_reason}"
+    yield Row(("--device auto", f"{auto.device}: {auto.device_reason}"), wrong)
 
 
 def _kinds() -> Iterator[tuple[str, nn.Module, AnyCard]]:

@@ -122,7 +122,7 @@ class Stream:
     """Events of all series, step after step: a past as fast as possible, then RATE a second in a thread."""
 
     def __init__(self, log: EventLog, topic: str) -> None:
-        self._writer, self._topic, self._noise = log.writer(), topic, random.Random(0)
+        self._producer, self._topic, self._noise = log.producer(), topic, random.Random(0)
         self.sent, self.drifted = 0, False
         self._handed: list[float] = []
         self._stop = threading.Event()
@@ -132,7 +132,7 @@ class Stream:
         """So many steps, at once."""
         for _ in range(steps * SERIES):
             self._send()
-        self._writer.flush()
+        self._producer.flush()
 
     def handed(self, step: int, series: int) -> float:
         """When an event was handed to the producer."""
@@ -147,7 +147,7 @@ class Stream:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._writer.flush()
+        self._producer.flush()
 
     def _run(self) -> None:
         began, before = time.monotonic(), self.sent
@@ -162,7 +162,7 @@ class Stream:
         ts = START + step * MINUTE
         event = Event(f"s{series}", ts, (value,))
         self._handed.append(time.monotonic())
-        self._writer.send(self._topic, series % PARTITIONS, event.series.encode(), encode(event), timestamp=ts)
+        self._producer.send(self._topic, series % PARTITIONS, event.series.encode(), encode(event), timestamp=ts)
         self.sent += 1
 
 

@@ -25,12 +25,12 @@ PARTITIONS, MINUTE, START = 6, 60_000, 1_700_000_000_000
 
 def send(log: EventLog, topic: str, series: int, steps: range) -> None:
     """So many steps of each series."""
-    with contextlib.closing(log.writer()) as writer:
+    with contextlib.closing(log.producer()) as producer:
         for step in steps:
             for number in range(series):
                 body = b'{"ts":%d,"value":%d.5}' % (START + step * MINUTE, (step * 7 + number) % 100)
-                writer.send(topic, number % PARTITIONS, b"series-%d" % number, body)
-        writer.flush()
+                producer.send(topic, number % PARTITIONS, b"series-%d" % number, body)
+        producer.flush()
 
 
 def count(log: EventLog, topic: str) -> int:

@@ -57,13 +57,13 @@ class Bench:
         say(f"publishing {self.records:,} records to {self.topic}")
         self.log.create_topic(self.topic, PARTITIONS)
         noise = random.Random(0)
-        with contextlib.closing(self.log.writer()) as writer:
+        with contextlib.closing(self.log.producer()) as producer:
             for number in range(self.records):
                 step, key = divmod(number, KEYS)
                 value = math.sin(step / 24 * math.tau + key) + noise.random() * 0.1
                 body = b'{"ts":%d,"value":%.4f}' % (START + step * MINUTE_MS, value)
-                writer.send(self.topic, None, b"series-%d" % key, body)
-            writer.flush()
+                producer.send(self.topic, None, b"series-%d" % key, body)
+            producer.flush()
 
     def tidecast(self, model: Path, guarantee: str = "at-least-once") -> float:
         """Records a second of one `tidecast serve`, by its own summary, from a new group's start to the last commit."""

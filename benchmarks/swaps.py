@@ -42,12 +42,12 @@ def model(path: Path) -> None:
 
 def send(log: EventLog, steps: range) -> None:
     """So many steps of each series."""
-    with contextlib.closing(log.writer()) as writer:
+    with contextlib.closing(log.producer()) as producer:
         for step in steps:
             for number in range(SERIES):
                 body = b'{"ts":%d,"value":%d.5}' % (START + step * MINUTE, (step * 7 + number) % 100)
-                writer.send(TOPIC, 0, b"series-%d" % number, body)
-        writer.flush()
+                producer.send(TOPIC, 0, b"series-%d" % number, body)
+        producer.flush()
 
 
 def newest(log: EventLog, output: str = f"{TOPIC}-forecasts") -> str:

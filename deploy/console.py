@@ -18,7 +18,7 @@ WIDTH = 120
 console = Console(stderr=True, highlight=False, emoji=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
-class Report(Protocol):
+class ProgressCallback(Protocol):
     """How far the work is."""
 
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
@@ -38,7 +38,7 @@ def finish(summary: Mapping[str, object], as_json: bool) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Report]:
+def progress(what: str, total: int) -> Iterator[ProgressCallback]:
     """A bar on a terminal, a line at every fifth elsewhere."""
     if not console.is_terminal:
         yield _in_fifths(what, total)
@@ -53,7 +53,7 @@ def progress(what: str, total: int) -> Iterator[Report]:
         yield report
 
 
-def _in_fifths(what: str, expected: int) -> Report:
+def _in_fifths(what: str, expected: int) -> ProgressCallback:
     said = 0
 
     def report(done: int, note: str = "", total: int | None = None) -> None:

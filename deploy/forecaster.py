@@ -26,7 +26,7 @@ from deploy.training.forecasting import TrainJob, shapes
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts
 from model.seasons import shortest_lag
-from model.training.forecasting import Fitted, ForecastConfig, fit, forecast
+from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
 from model.training.loop import OnStep
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, before, windows
@@ -66,7 +66,7 @@ class Forecaster:
     config        everything else about the network and its training; arch, epochs, seed and device come before it.
     """
 
-    _fitted: Fitted | None = None
+    _fitted: FittedForecaster | None = None
     _history: History | None = None
     _known: pl.DataFrame | None = None
     _given: Any = None
@@ -114,7 +114,7 @@ class Forecaster:
         return made
 
     @property
-    def fitted(self) -> Fitted:
+    def fitted(self) -> FittedForecaster:
         """The model, and how it came about. Raises ValueError before `fit`."""
         if self._fitted is None:
             raise ConfigError("predict: fit comes first")

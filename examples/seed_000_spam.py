@@ -30,14 +30,14 @@ from deploy.training.registration import watched
 from deploy.training.texts import ClassifyJob, fitted_vocabulary, in_words
 from model.networks.protocol import Core, Head, Select
 from model.training.classification import (
+    ClassificationReport,
     ClassifyConfig,
     Ints,
     Parts,
     PreparedTexts,
-    Report,
     classifier_card,
+    evaluate,
     fit_classifier,
-    judge,
     probabilities,
 )
 from model.training.loop import OnStep, TrainConfig, repeatable
@@ -117,7 +117,7 @@ def parity(texts: Sequence[str], y: Ints, seed: int, batches: int) -> tuple[Last
         return model, seen, model.accuracy(x[cut:], labels[cut:])
 
 
-def honest(texts: Sequence[str], y: Ints, job: ClassifyJob) -> Report:
+def honest(texts: Sequence[str], y: Ints, job: ClassifyJob) -> ClassificationReport:
     """How the project's own path does on the last fifth."""
     cut = training(texts)
     train, test = np.arange(cut), np.arange(cut, len(texts))
@@ -135,14 +135,14 @@ def judged(
     test: Ints,
     job: ClassifyJob,
     on_step: OnStep | None = None,
-) -> Report:
+) -> ClassificationReport:
     """Vocabulary and weights from the training rows, by a recipe that was found elsewhere; one look at the test's."""
     vocabulary = fitted_vocabulary(job, [texts[row] for row in train])
     data, settings = vocabulary.encoder().batch(texts), msgspec.to_builtins(vocabulary)
     card = classifier_card(labels, settings, len(vocabulary), job.config, job.name)
     parts = Parts(train, np.empty(0, np.int64), test)
     fitted = fit_classifier(PreparedTexts(data, y, parts, card, job.config), on_step)
-    return judge(probabilities(fitted.model, data, test), y[test])
+    return evaluate(probabilities(fitted.model, data, test), y[test])
 
 
 def job_for(asked: Options, name: str, max_len: int | None = None) -> ClassifyJob:

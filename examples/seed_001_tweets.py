@@ -35,7 +35,7 @@ from torch import Tensor
 
 from deploy.training.registration import watched
 from deploy.training.texts import in_words
-from model.training.classification import Ints, Report
+from model.training.classification import ClassificationReport, Ints
 from model.training.loop import TrainConfig, repeatable
 
 LABELS = ("Positive", "Negative")
@@ -138,7 +138,7 @@ def siblings(data: Tweets, train: Ints, test: Ints) -> float:
     return float(np.isin(ids[test], ids[train]).mean())
 
 
-def honest(data: Tweets, split: str, asked: Options) -> Report:
+def honest(data: Tweets, split: str, asked: Options) -> ClassificationReport:
     """How the project's own path does on the fifth for the test."""
     job = job_for(asked, "tweets")
     if split == "id":

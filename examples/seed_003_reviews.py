@@ -26,7 +26,7 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 from model.networks.protocol import Select
-from model.training.classification import Ints, Report
+from model.training.classification import ClassificationReport, Ints
 from model.training.loop import TrainConfig, repeatable
 from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ShapeError
@@ -64,7 +64,7 @@ def parity(texts: Sequence[str], seed: int) -> tuple[LastStep, dict[str, Tensor]
     return model, seen | routed, float((routed["Final"] - selected).abs().max())
 
 
-def honest(texts: Sequence[str], y: Ints, asked: Options, folds: int) -> list[Report]:
+def honest(texts: Sequence[str], y: Ints, asked: Options, folds: int) -> list[ClassificationReport]:
     """How the project's own path does on each of the first folds."""
     job, reports = job_for(asked, "reviews"), []
     splits = StratifiedKFold(FOLDS, shuffle=True, random_state=42).split(texts, y)

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from model.evaluation.baselines import baselines
-from model.evaluation.promotion import LEAST_GAIN, Verdict
-from model.training.forecasting import Fitted, forecast
+from model.evaluation.promotion import LEAST_GAIN, PromotionDecision
+from model.training.forecasting import FittedForecaster, forecast
 from model.training.loop import Epoch
 from model.windows import Floats, Rows, WindowData
 
@@ -25,7 +25,7 @@ PANELS = 4
 LONGEST_LABEL, MOST_NUMBERS = 20, 20
 
 
-def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
+def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> None:
     """Draws the first target of four validation windows: what happened, the forecast, the naive forecast. A PNG."""
     card = fitted.card
     horizon, columns = card.output.horizon, card.target_columns[:1]
@@ -47,7 +47,7 @@ def plot_forecasts(fitted: Fitted, data: WindowData, path: Path) -> None:
 
 
 def plot_backtest(
-    fitted: Fitted, data: WindowData, ends: Rows, errors: Mapping[str, Sequence[float]], path: Path
+    fitted: FittedForecaster, data: WindowData, ends: Rows, errors: Mapping[str, Sequence[float]], path: Path
 ) -> None:
     """Draws a model beside the naive forecast at three origins, and everybody's `errors` by steps ahead. A PNG.
 
@@ -77,7 +77,7 @@ def plot_backtest(
     figure.savefig(path)
 
 
-def plot_verdict(verdict: Verdict, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
+def plot_verdict(verdict: PromotionDecision, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
     """Draws what challenger, champion and naive forecasts lost over the time judged, and how sure the gain is. A PNG.
 
     `ts` (T,) are the origins in epoch milliseconds, `losses` (T,) mean squared errors in z-scores.

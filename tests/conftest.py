@@ -192,8 +192,8 @@ def run_serving_python(tmp_path: Path) -> Callable[..., str]:
 def until_written() -> Callable[[EventLog, str, int, "subprocess.Popen[str]"], list[Record]]:
     """Waits until a topic with one partition has so many records, as long as their writer lives; the records."""
 
-    def wait(log: EventLog, topic: str, count: int, writer: "subprocess.Popen[str]") -> list[Record]:
-        until(lambda: _end(log, topic) >= count, writer)
+    def wait(log: EventLog, topic: str, count: int, producer: "subprocess.Popen[str]") -> list[Record]:
+        until(lambda: _end(log, topic) >= count, producer)
         return [record for records in log.read(topic, 0, 0, _end(log, topic)) for record in records]
 
     return wait

@@ -40,10 +40,10 @@ from deploy.settings.serve import (
     ServeConfig,
     ShortSeries,
     Start,
-    duration,
-    feature_names,
     group_name,
-    seconds,
+    parse_duration_option,
+    parse_feature_names,
+    parse_seconds_option,
 )
 from pipeline.windows.store import SERIES_LIMIT
 from tidecast.errors import ConfigError
@@ -102,7 +102,7 @@ def ingest(
     from pipeline.datasets.measurements import Columns
 
     columns = Columns(
-        series=series_column, ts=time_column, value=value_column, features=feature_names("features", features)
+        series=series_column, ts=time_column, value=value_column, features=parse_feature_names("features", features)
     )
     finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
 
@@ -156,7 +156,7 @@ def dead_letters(
         from deploy.operations.redrive import redrive as send
 
         names, flags = (
-            feature_names("features", features),
+            parse_feature_names("features", features),
             {"texts": texts, "again": again, "skip_invalid": skip_invalid},
         )
         finish(send(bootstrap, topic, redrive, names, reason=reason, **flags), as_json)
@@ -221,7 +221,7 @@ def serve(
     series, and a restart goes on where the last one was. Records that are no events go to GROUP-dead-letters. SIGTERM
     finishes the batch in hand.
     """
-    from deploy.serving.run import Wiring
+    from deploy.serving.run import Connections
     from deploy.serving.run import serve as run
 
     if static and instance is None:
@@ -234,15 +234,15 @@ def serve(
         start=start,
         guarantee=guarantee,
         late_topic=late_topic or "",
-        lateness=duration("lateness", lateness),
-        idle=duration("idle", idle),
+        lateness=parse_duration_option("lateness", lateness),
+        idle=parse_duration_option("idle", idle),
         series_limit=series_limit,
         lost=on_lost,
         short_series=short_series,
-        follow_s=seconds("follow", follow) or 0,
+        follow_s=parse_seconds_option("follow", follow) or 0,
         static=static,
     )
-    wiring = Wiring(model=model, shadow=shadow, device=device, bootstrap=bootstrap, tracking_uri=tracking_uri)
+    wiring = Connections(model=model, shadow=shadow, device=device, bootstrap=bootstrap, tracking_uri=tracking_uri)
     finish(run(settled, wiring), as_json)
 
 
@@ -276,7 +276,7 @@ def check(
         instance="check",
         start="earliest",
         late_topic=late_topic or "",
-        lateness=duration("lateness", lateness),
+        lateness=parse_duration_option("lateness", lateness),
         lost=on_lost,
     )
     found = run(settled, model, device, bootstrap, tracking_uri, as_json=as_json)

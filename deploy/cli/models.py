@@ -25,7 +25,7 @@ from deploy.cli.options import (
     option,
 )
 from deploy.console import finish
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, duration, moment, open_log
+from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, open_log, parse_duration_option, parse_time_option
 from tidecast.errors import ConfigError
 
 Name = Annotated[str, option("--name", "The registered model's name.")]
@@ -107,12 +107,12 @@ def _run(context: typer.Context) -> dict[str, object]:
     """One retraining, by the options of a command."""
     from deploy.lifecycle.retrain import RetrainJob
     from deploy.lifecycle.retrain import learn as run
-    from deploy.training.options import Asked, forecast_job, source_columns
+    from deploy.training.options import TrainOptions, forecast_job, source_columns
 
     given: dict[str, Any] = context.params
     topic, data = nearer(context, topic=given["topic"], data=given["data"])
-    asked = Asked.of(given | {"topic": topic, "data": data})
-    span = (moment("since", given.get("since")), moment("until", given.get("until")))
+    asked = TrainOptions.of(given | {"topic": topic, "data": data})
+    span = (parse_time_option("since", given.get("since")), parse_time_option("until", given.get("until")))
     job = RetrainJob(train=forecast_job(asked), start=given["start"])
     return run(job, topic, data, source_columns(asked), span, asked.bootstrap, asked.tracking_uri)
 
@@ -188,14 +188,16 @@ def replay(
     """
     from deploy.evaluation.replay import ReplayJob
     from deploy.evaluation.replay import replay as run
-    from deploy.training.options import Asked, source_columns
+    from deploy.training.options import TrainOptions, source_columns
 
     topic, data = nearer(context, topic=topic, data=data)
     columns = source_columns(
-        Asked(name="replay", series_column=series_column, time_column=time_column, value_column=value_column)
+        TrainOptions(name="replay", series_column=series_column, time_column=time_column, value_column=value_column)
     )
     wanted = tuple(dict.fromkeys(model))
-    job = ReplayJob(models=wanted, since=moment("from", since), until=moment("to", until), device=device)
+    job = ReplayJob(
+        models=wanted, since=parse_time_option("from", since), until=parse_time_option("to", until), device=device
+    )
     finish(run(job, topic, data, columns, bootstrap, tracking_uri, plot), as_json)
 
 
@@ -220,7 +222,7 @@ def explain(
     """
     from deploy.operations.explain import explain as run
 
-    late = duration("lateness", lateness)
+    late = parse_duration_option("lateness", lateness)
     found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, plot)
     finish(found, as_json)
     return 0 if found["same"] else os.EX_DATAERR

@@ -7,7 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.settings.serve import CONFIG_FILE, Address, Device, log_address, read_settings
-from pipeline.state.checkpoint import Lost
+from pipeline.state.checkpoint import OnDataLoss
 from pipeline.windows.grid import Aggregate, Grid
 from tidecast.errors import ConfigError
 
@@ -129,7 +129,7 @@ Tokeniser = Annotated[
     option("--tokeniser", "What a token is.", show_default="word; for next-token char"),
 ]
 MaxLen = Annotated[int | None, option("--max-len", "The longest text in tokens; what 99 % have if left out.", min=1)]
-Cut = Annotated[
+Truncated = Annotated[
     Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
 ]
 Balance = Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")]
@@ -182,7 +182,7 @@ LateTopic = Annotated[
     str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
 ]
 OnLost = Annotated[
-    Lost, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
+    OnDataLoss, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
 ]
 Horizon = Annotated[
     int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)

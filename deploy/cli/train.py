@@ -12,7 +12,6 @@ from deploy.cli.options import (
     BFloat16,
     Bootstrap,
     Budget,
-    Cut,
     DeviceOption,
     Epochs,
     Features,
@@ -37,6 +36,7 @@ from deploy.cli.options import (
     TimeColumn,
     Tokeniser,
     Tracking,
+    Truncated,
     ValueColumn,
     keep_to_task,
     nearer,
@@ -79,7 +79,7 @@ def train(
     group_column: GroupColumn = None,
     tokeniser: Tokeniser = None,
     max_len: MaxLen = None,
-    cut: Cut = None,
+    cut: Truncated = None,
     balance: Balance = False,
     members: Members = None,
     device: DeviceOption = "auto",
@@ -96,9 +96,9 @@ def train(
     keep_to_task(context, task)
     if task == "forecast":
         topic, data = nearer(context, topic=topic, data=data)
-    from deploy.training.options import Asked, learn
+    from deploy.training.options import TrainOptions, learn
 
-    finish(learn(Asked.of(context.params | {"topic": topic, "data": data})), as_json)
+    finish(learn(TrainOptions.of(context.params | {"topic": topic, "data": data})), as_json)
 
 
 def backtest(
@@ -150,10 +150,10 @@ def backtest(
     from deploy.evaluation.backtest import BacktestJob
     from deploy.evaluation.backtest import backtest as run
     from deploy.settings.serve import model_name
-    from deploy.training.options import Asked, forecast_job, source_columns
+    from deploy.training.options import TrainOptions, forecast_job, source_columns
 
     topic, data = nearer(context, topic=topic, data=data)
-    asked = Asked.of(context.params | {"topic": topic, "data": data, "name": topic or model_name(str(data))})
+    asked = TrainOptions.of(context.params | {"topic": topic, "data": data, "name": topic or model_name(str(data))})
     job = BacktestJob(train=forecast_job(asked), protocol=protocol, test=test, seeds=seeds, statistical=statistical)
     finish(run(job, topic, data, source_columns(asked), bootstrap, plot), as_json)
 
@@ -193,7 +193,7 @@ def forecast(
     """
     from deploy.evaluation.forecast import forecast as run
     from deploy.settings.serve import model_name
-    from deploy.training.options import Asked, forecast_job, source_columns
+    from deploy.training.options import TrainOptions, forecast_job, source_columns
 
-    asked = Asked.of(context.params | {"name": model_name(data)})
+    asked = TrainOptions.of(context.params | {"name": model_name(data)})
     finish(run(forecast_job(asked), data, source_columns(asked), output, plot), as_json)

@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.text import Text
 
 from deploy.console import console, progress, say
-from deploy.serving.predictor import Predictor, fetch
+from deploy.serving.predictor import Predictor, load_model
 from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, HOME, open_log
 from deploy.training.forecasting import TrainJob, train
 from model.artifacts.registry import Registry
@@ -159,7 +159,7 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     segment = ForecastConfig(arch="segment", dropout=0.1)  # one network: a minute is all there is
     job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN, config=segment)
     model = train(read_topic(log, topic), job, registry).version
-    predictor = fetch(model.label, tracking_uri)
+    predictor = load_model(model.label, tracking_uri)
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
     forecasts = Forecasts(log, f"{topic}-forecasts")
     options = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--model", model.label]
@@ -209,7 +209,7 @@ def _wait_for_past(forecasts: Forecasts, check: Callable[[], None]) -> None:
 
 def _replay(log: EventLog, topic: str, board: Scoreboard, forecasts: Forecasts, check: Callable[[], None]) -> float:
     """Send what comes after the past, and collect its forecasts; when the first one was back, monotonic seconds."""
-    writer, first, total = log.writer(), 0.0, len(board.forecasts)
+    producer, first, total = log.producer(), 0.0, len(board.forecasts)
     latest = time.monotonic()
     with _view(board) as show:
         while not board.known.all() and time.monotonic() < latest + PATIENCE_S:
@@ -217,15 +217,15 @@ def _replay(log: EventLog, topic: str, board: Scoreboard, forecasts: Forecasts, 
             begun = time.monotonic()
             for row in range(board.sent, min(board.sent + EVENTS_A_TICK, total)):
                 ts, value = int(board.times[board.cut + row]), float(board.values[board.cut + row])
-                writer.send(topic, 0, SERIES.encode(), encode(Event(SERIES, ts, (value,))))
+                producer.send(topic, 0, SERIES.encode(), encode(Event(SERIES, ts, (value,))))
                 board.sent, latest = row + 1, time.monotonic()
-            writer.flush()
+            producer.flush()
             for forecast in forecasts.new():
                 board.note(forecast)
             first = first or (time.monotonic() if board.known.any() else 0.0)
             show()
             time.sleep(max(0.0, begun + TICK_S - time.monotonic()))
-    writer.close()
+    producer.close()
     return first
 
 

@@ -22,7 +22,7 @@ from model.evaluation.splits import FAR, Cuts, chunks, held_out, split, targets
 from model.evaluation.statistical import ORIGINS, name_of, statistical_scores
 from model.plots import plot_backtest
 from model.seasons import seasonal_lags, shortest_lag
-from model.training.forecasting import Fitted, fit, forecast
+from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData
 from pipeline.datasets.history import History, before, infer_freq, windows
 from pipeline.datasets.measurements import Columns
@@ -53,7 +53,7 @@ class BacktestJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class StatisticalComparison:
     """A statistical forecast of the first target on every k-th origin, and the first seed's model on the same."""
 
     name: str
@@ -63,16 +63,16 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class BacktestResult:
     """What came of one past."""
 
     data: WindowData
     test: Rows
     """The windows that were forecast."""
-    runs: list[tuple[Fitted, Scores]]
+    runs: list[tuple[FittedForecaster, Scores]]
     """A training and its scores for each seed."""
     naive: dict[str, Scores]
-    beside: Beside | None
+    beside: StatisticalComparison | None
 
     @property
     def overall(self) -> Metrics:
@@ -121,7 +121,7 @@ def _test_rows(times: Ints, test: str, freq: str | None) -> int:
     return int(number) if number >= 1 else round(number * len(times))
 
 
-def judge(history: History, job: BacktestJob) -> Judged:
+def run_backtest(history: History, job: BacktestJob) -> BacktestResult:
     """Train on a history's beginning, and forecast from every origin of its end.
 
     Nothing is chosen by what comes after the cuts. Raises DataError for a history that is too short, ConfigError
@@ -146,10 +146,10 @@ def judge(history: History, job: BacktestJob) -> Judged:
             fitted = fit(data, inputs, outputs, replace(job.train.config, seed=seed), job.train.name, on_step, cuts)
         runs.append((fitted, model_scores(fitted, data, test, by)))
     naive = naive_scores(data, test, horizon, columns, freq, by)
-    return Judged(data, test, runs, naive, beside(data, runs[0][0], test, by) if job.statistical else None)
+    return BacktestResult(data, test, runs, naive, beside(data, runs[0][0], test, by) if job.statistical else None)
 
 
-def model_scores(fitted: Fitted, data: WindowData, ends: Rows, by: ErrorScale) -> Scores:
+def model_scores(fitted: FittedForecaster, data: WindowData, ends: Rows, by: ErrorScale) -> Scores:
     """A model's scores over the windows that end in these rows."""
     horizon, columns = fitted.card.output.horizon, fitted.card.target_columns
     scores = Scores(by, horizon)
@@ -159,7 +159,7 @@ def model_scores(fitted: Fitted, data: WindowData, ends: Rows, by: ErrorScale) -
     return scores
 
 
-def beside(data: WindowData, fitted: Fitted, ends: Rows, by: ErrorScale) -> Beside | None:
+def beside(data: WindowData, fitted: FittedForecaster, ends: Rows, by: ErrorScale) -> StatisticalComparison | None:
     """The statistical forecast beside a model's; None where statsforecast is not installed."""
     if find_spec("statsforecast") is None:
         say("no AutoETS or MSTL beside it: pip install 'tidecast[compare]' brings statsforecast")
@@ -172,7 +172,7 @@ def beside(data: WindowData, fitted: Fitted, ends: Rows, by: ErrorScale) -> Besi
     ours = Scores(by, card.output.horizon)
     actual, observed = targets(data, some, card.output.horizon, card.target_columns[:1])
     ours.add(data.series[some], forecast(fitted.model, data, some)[..., :1], actual, observed)
-    return Beside(name, every, theirs, ours)
+    return StatisticalComparison(name, every, theirs, ours)
 
 
 def backtest(
@@ -181,63 +181,63 @@ def backtest(
     """`tidecast backtest`: the table on stdout, a picture, and all of it as data."""
     history = read_history(bootstrap, topic, data, columns, job.train.freq)
     began = time.monotonic()
-    judged = judge(history, job)
-    name = f"{job.train.name}-{judged.runs[0][0].card.output.horizon}"
+    result = run_backtest(history, job)
+    name = f"{job.train.name}-{result.runs[0][0].card.output.horizon}"
     picture = picture_path(plot, "backtests", name)
-    plot_backtest(judged.runs[0][0], judged.data, judged.test, _steps(judged), picture)
-    _show(judged, job)
+    plot_backtest(result.runs[0][0], result.data, result.test, _steps(result), picture)
+    _show(result, job)
     say_where(picture)
-    return _summary(judged, job) | {"seconds": round(time.monotonic() - began, 1), "plot": str(picture)}
+    return _summary(result, job) | {"seconds": round(time.monotonic() - began, 1), "plot": str(picture)}
 
 
-def _steps(judged: Judged) -> dict[str, list[float]]:
+def _steps(result: BacktestResult) -> dict[str, list[float]]:
     """Everybody's squared error for each step ahead."""
-    naive = {f"naive ({name})": scores.by_step()["mse"] for name, scores in judged.naive.items()}
-    return {"Tidecast": judged.runs[0][1].by_step()["mse"], **naive}
+    naive = {f"naive ({name})": scores.by_step()["mse"] for name, scores in result.naive.items()}
+    return {"Tidecast": result.runs[0][1].by_step()["mse"], **naive}
 
 
-def _show(judged: Judged, job: BacktestJob) -> None:
-    card = judged.runs[0][0].card
-    title = f"{job.train.name}, {job.protocol}: {len(judged.test):,} windows, {card.output.horizon} steps ahead"
+def _show(result: BacktestResult, job: BacktestJob) -> None:
+    card = result.runs[0][0].card
+    title = f"{job.train.name}, {job.protocol}: {len(result.test):,} windows, {card.output.horizon} steps ahead"
     table = Table(title=title, title_justify="left", caption="mse, mae in z-scores of training", caption_justify="left")
     for heading in ("forecast", *METRICS):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "forecast" else "right")
-    for name, errors in _lines(judged).items():
+    for name, errors in _lines(result).items():
         table.add_row(name, *(f"{errors[metric]:.4g}" for metric in METRICS))
     Console(highlight=False).print(table)
 
 
-def _lines(judged: Judged) -> dict[str, Metrics]:
+def _lines(result: BacktestResult) -> dict[str, Metrics]:
     """The table's lines: ours, the naive ones, those on every k-th origin, and ours for each series if they are few."""
-    lines = {"Tidecast": judged.overall} | {f"naive ({name})": each.overall() for name, each in judged.naive.items()}
-    if other := judged.beside:
+    lines = {"Tidecast": result.overall} | {f"naive ({name})": each.overall() for name, each in result.naive.items()}
+    if other := result.beside:
         note = f", every {other.every}th" if other.every > 1 else ""
         lines |= {f"{other.name}{note}": other.theirs.overall(), f"Tidecast{note} ": other.ours.overall()}
-    by_series = judged.runs[0][1].by_series(judged.data.names)
+    by_series = result.runs[0][1].by_series(result.data.names)
     return lines | ({f"  {name}": errors for name, errors in by_series.items()} if 1 < len(by_series) <= LISTED else {})
 
 
-def _summary(judged: Judged, job: BacktestJob) -> dict[str, object]:
-    card, errors = judged.runs[0][0].card, [scores.overall() for _, scores in judged.runs]
+def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
+    card, errors = result.runs[0][0].card, [scores.overall() for _, scores in result.runs]
     spread = {metric: stdev(error[metric] for error in errors) if len(errors) > 1 else 0.0 for metric in METRICS}
-    naive = {name: scores.overall() for name, scores in judged.naive.items()}
+    naive = {name: scores.overall() for name, scores in result.naive.items()}
     found: dict[str, object] = {
         "protocol": job.protocol,
         "freq": card.input.freq,
         "seq_len": card.input.seq_len,
         "horizon": card.output.horizon,
-        "windows": len(judged.test),
-        **judged.overall,
+        "windows": len(result.test),
+        **result.overall,
         "spread": spread,
         "seeds": errors,
-        "validation_mse": mean(fitted.card.metrics["validation_mse"] for fitted, _ in judged.runs),
+        "validation_mse": mean(fitted.card.metrics["validation_mse"] for fitted, _ in result.runs),
         "better_naive": best(naive),
         "baselines": naive,
-        "by_step": judged.runs[0][1].by_step(),
-        "by_series": judged.runs[0][1].by_series(judged.data.names),
-        "baselines_by_series": {name: scores.by_series(judged.data.names) for name, scores in judged.naive.items()},
+        "by_step": result.runs[0][1].by_step(),
+        "by_series": result.runs[0][1].by_series(result.data.names),
+        "baselines_by_series": {name: scores.by_series(result.data.names) for name, scores in result.naive.items()},
     }
-    if other := judged.beside:
+    if other := result.beside:
         same = {"every": other.every, other.name: other.theirs.overall(), "tidecast": other.ours.overall()}
         found["statistical"] = same
     return found

@@ -12,7 +12,7 @@ from model.evaluation.baselines import baselines
 from model.evaluation.metrics import series_scale, window_mse
 from model.evaluation.promotion import by_origin
 from model.evaluation.splits import Cuts, chunks, split, targets
-from model.training.forecasting import Fitted, forecast
+from model.training.forecasting import FittedForecaster, forecast
 from model.windows import Rows
 from pipeline.windows.sliding import SlidingWindows
 
@@ -36,7 +36,7 @@ class WindowRows:
         return {"x": self.data.x(ends), "observed": self.data.x_observed(ends), "step": self.data.step[ends]}
 
 
-def losses(data: SlidingWindows, fitted: Fitted, serving: Predictor, cuts: Cuts) -> tuple[Rows, Losses]:
+def losses(data: SlidingWindows, fitted: FittedForecaster, serving: Predictor, cuts: Cuts) -> tuple[Rows, Losses]:
     """Where everybody was judged (T,), and what the challenger, the champion and each naive forecast lost there.
 
     The first are rows, one an origin; losses are squared errors in z-scores, the mean of an origin's series.

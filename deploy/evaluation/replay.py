@@ -20,7 +20,7 @@ from rich.table import Table
 from deploy.console import progress, say
 from deploy.evaluation.comparison import WindowRows
 from deploy.pictures import picture_path, say_where
-from deploy.serving.predictor import CHUNK, Predictor, fetch
+from deploy.serving.predictor import CHUNK, Predictor, load_model
 from deploy.settings.serve import Device, window_config
 from deploy.training.forecasting import read_history
 from model.card import Card
@@ -58,7 +58,7 @@ class ReplayJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class ReplayModel:
     """Who forecasts."""
 
     name: str
@@ -69,7 +69,7 @@ class Entrant:
 
 
 @dataclass(slots=True)
-class Did:
+class ReplayResult:
     """How somebody did."""
 
     scores: Scores
@@ -112,34 +112,34 @@ class Replay:
             )
         return ends
 
-    def entrants(self) -> Iterator[Entrant]:
+    def replay_models(self) -> Iterator[ReplayModel]:
         """Who forecasts, in the order that was asked for."""
         known = zip(self._predictors, self._each, strict=True)
         for name in self._names:
             if name in (SEASONAL, LAST):
-                yield Entrant(name, self._naive(self._lag if name == SEASONAL else 1))
+                yield ReplayModel(name, self._naive(self._lag if name == SEASONAL else 1))
             else:
                 predictor, data = next(known)
-                yield Entrant(predictor.label, _by_model(predictor, data), _card(predictor).trained_until)
+                yield ReplayModel(predictor.label, _by_model(predictor, data), _card(predictor).trained_until)
 
     def _naive(self, lag: int) -> Callable[[Rows], Floats]:
         values = self.data.values[:, self.columns]
         return lambda ends: seasonal_naive(values, ends, run_starts(self.data, ends), self.horizon, lag)
 
-    def run(self, entrant: Entrant, report: Callable[[int], None]) -> Did:
+    def run(self, replay_model: ReplayModel, report: Callable[[int], None]) -> ReplayResult:
         """Everything forecast by one of them, on all cores, and scored; `report` is told of each part's size."""
-        did, began = Did(Scores(self._by, self.horizon)), time.monotonic()
+        result, began = ReplayResult(Scores(self._by, self.horizon)), time.monotonic()
         parts = np.split(self.ends, range(CHUNK, len(self.ends), CHUNK))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for part, made in _ahead(pool, entrant.forecast, parts):
+            for part, made in _ahead(pool, replay_model.forecast, parts):
                 series = self.data.series[part]
                 actual, observed = targets(self.data, part, self.horizon, self.columns)
-                did.scores.add(series, made, actual, observed)
-                did.lost.append(window_mse(made, actual, observed, self._scale[series]))
-                did.ts.append(self.data.ts[part])
+                result.scores.add(series, made, actual, observed)
+                result.lost.append(window_mse(made, actual, observed, self._scale[series]))
+                result.ts.append(self.data.ts[part])
                 report(len(part))
-        did.seconds = time.monotonic() - began
-        return did
+        result.seconds = time.monotonic() - began
+        return result
 
 
 def _card(predictor: Predictor) -> Card:
@@ -197,7 +197,7 @@ def replay(
     plot: Path | None,
 ) -> dict[str, object]:
     """`tidecast replay`: the table on stdout, a picture, and the same as data."""
-    predictors = [fetch(name, tracking_uri, job.device) for name in job.models if name not in (SEASONAL, LAST)]
+    predictors = [load_model(name, tracking_uri, job.device) for name in job.models if name not in (SEASONAL, LAST)]
     alike(predictors)
     inputs = _card(predictors[0]).input
     columns = Columns(series=columns.series, ts=columns.ts, value=columns.value, features=inputs.features)
@@ -206,38 +206,38 @@ def replay(
     begin, end = int(origins.min()), int(origins.max())
     say(f"{len(past.ends):,} origins from {format_time(begin)} to {format_time(end)}, {past.horizon} steps ahead")
     done = _all(past, job)
-    for name, (entrant, _) in done.items():
-        if entrant.learned_until is not None and entrant.learned_until > begin:
-            until = format_time(entrant.learned_until)
+    for name, (replay_model, _) in done.items():
+        if replay_model.learned_until is not None and replay_model.learned_until > begin:
+            until = format_time(replay_model.learned_until)
             say(f"{name} has learned from this time, up to {until}: there it knew what would come")
-    found = {name: _summary(entrant, did, len(past.ends)) for name, (entrant, did) in done.items()}
+    found = {name: _summary(replay_model, result, len(past.ends)) for name, (replay_model, result) in done.items()}
     _show(found, f"{len(past.ends):,} windows, {past.horizon} steps ahead")
     picture = picture_path(plot, "replays", topic or Path(str(data)).stem)
-    _draw({name: did for name, (_, did) in done.items()}, (begin, end), picture)
+    _draw({name: result for name, (_, result) in done.items()}, (begin, end), picture)
     say_where(picture)
-    winner = best({name: did.scores.overall() for name, (_, did) in done.items()})
+    winner = best({name: result.scores.overall() for name, (_, result) in done.items()})
     return {"from": begin, "to": end, "windows": len(past.ends), "best": winner, "models": found, "plot": str(picture)}
 
 
-def _all(past: Replay, job: ReplayJob) -> dict[str, tuple[Entrant, Did]]:
-    done: dict[str, tuple[Entrant, Did]] = {}
+def _all(past: Replay, job: ReplayJob) -> dict[str, tuple[ReplayModel, ReplayResult]]:
+    done: dict[str, tuple[ReplayModel, ReplayResult]] = {}
     with progress("replay", len(past.ends) * len(job.models)) as report:
         so_far = 0
-        for entrant in past.entrants():
+        for replay_model in past.replay_models():
 
-            def tell(more: int, name: str = entrant.name) -> None:
+            def tell(more: int, name: str = replay_model.name) -> None:
                 nonlocal so_far
                 so_far += more
                 report(so_far, name)
 
-            done[entrant.name] = entrant, past.run(entrant, tell)
+            done[replay_model.name] = replay_model, past.run(replay_model, tell)
     return done
 
 
-def _summary(entrant: Entrant, did: Did, count: int) -> dict[str, object]:
-    overall = did.scores.overall()
-    facts = {"learned_until": entrant.learned_until, "windows_per_s": round(count / max(did.seconds, 1e-9), 1)}
-    return {**overall, "by_step": did.scores.by_step(), **facts}
+def _summary(replay_model: ReplayModel, result: ReplayResult, count: int) -> dict[str, object]:
+    overall = result.scores.overall()
+    facts = {"learned_until": replay_model.learned_until, "windows_per_s": round(count / max(result.seconds, 1e-9), 1)}
+    return {**overall, "by_step": result.scores.by_step(), **facts}
 
 
 def _show(found: dict[str, dict[str, object]], title: str) -> None:
@@ -249,16 +249,16 @@ def _show(found: dict[str, dict[str, object]], title: str) -> None:
     Console(highlight=False).print(table)
 
 
-def _draw(done: dict[str, Did], span: tuple[int, int], path: Path) -> None:
+def _draw(done: dict[str, ReplayResult], span: tuple[int, int], path: Path) -> None:
     """Errors over time, each the mean of what was forecast in a part of it."""
     edges = np.linspace(span[0], span[1] + 1, POINTS + 1)
     over_time = {}
-    for name, did in done.items():
-        ts, lost = np.concatenate(did.ts), np.concatenate(did.lost)
+    for name, result in done.items():
+        ts, lost = np.concatenate(result.ts), np.concatenate(result.lost)
         known = np.isfinite(lost)
         place = np.searchsorted(edges, ts[known], side="right") - 1
         count = np.bincount(place, minlength=POINTS)
         total = np.bincount(place, lost[known], POINTS)
         over_time[name] = np.divide(total, count, out=np.full(POINTS, np.nan), where=count > 0)
-    by_step = {name: did.scores.by_step()["mse"] for name, did in done.items()}
+    by_step = {name: result.scores.by_step()["mse"] for name, result in done.items()}
     plot_replay(edges[:-1].astype(np.int64), over_time, by_step, "replay", path)

@@ -27,7 +27,7 @@ from deploy.training.registration import Candidate, champion, register, watched
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Registry, Version
 from model.card import Card, InputSpec, read_card
-from model.evaluation.promotion import Verdict, judge, needed
+from model.evaluation.promotion import PromotionDecision, decide, needed
 from model.evaluation.splits import Cuts, last_share
 from model.networks.forecast import build
 from model.plots import plot_verdict
@@ -139,17 +139,17 @@ def _challenged(history: History, job: RetrainJob, registry: Registry, serving: 
         fitted = fit(data, inputs, outputs, plan.config, plan.name, on_step, cuts, warm)
     origins, lost = losses(data, fitted, predictor, cuts)
     naive = {name: loss for name, loss in lost.items() if name.startswith("naive")}
-    verdict = judge(lost["challenger"], lost["champion"], naive, outputs.horizon)
+    verdict = decide(lost["challenger"], lost["champion"], naive, outputs.horizon)
     ancestry = max(seen if warm else 0, fitted.card.trained_until)
     tags = {JOB: fingerprint, "ancestry_until": str(ancestry), "against": serving.label, **_in_tags(verdict)}
     title = f"{plan.name} against {serving.label}"
-    judged = _with_verdict(candidate(fitted, data, history, plan), tags, verdict, data.ts[origins], lost, title)
-    version = register(judged, registry, failpoint.reached).version
+    result = _with_verdict(candidate(fitted, data, history, plan), tags, verdict, data.ts[origins], lost, title)
+    version = register(result, registry, failpoint.reached).version
     return _settled(registry, version, verdict.decision, verdict.why, verdict)
 
 
 def _with_verdict(
-    made: Candidate, tags: Mapping[str, str], verdict: Verdict, ts: Rows, lost: Losses, title: str
+    made: Candidate, tags: Mapping[str, str], verdict: PromotionDecision, ts: Rows, lost: Losses, title: str
 ) -> Candidate:
     """The candidate with the verdict in its tags, as JSON and as a picture."""
 
@@ -161,12 +161,14 @@ def _with_verdict(
     return replace(made, tags={**made.tags, **tags}, draw=draw)
 
 
-def _in_tags(verdict: Verdict) -> dict[str, str]:
+def _in_tags(verdict: PromotionDecision) -> dict[str, str]:
     numbers = {name: f"{value:.6g}" for name, value in asdict(verdict).items() if isinstance(value, float)}
     return {"verdict": verdict.decision, "why": verdict.why, **numbers}
 
 
-def _settled(registry: Registry, made: Version, decision: str, why: str, verdict: Verdict | None) -> dict[str, object]:
+def _settled(
+    registry: Registry, made: Version, decision: str, why: str, verdict: PromotionDecision | None
+) -> dict[str, object]:
     """Move the aliases that a verdict moves; not twice, as somebody may have moved them back."""
     if PROMOTED in made.tags:
         return _told(made, "promoted before", why, verdict)
@@ -180,7 +182,7 @@ def _settled(registry: Registry, made: Version, decision: str, why: str, verdict
     return _told(made, decision, why, verdict)
 
 
-def _told(version: Version, decision: str, why: str, verdict: Verdict | None) -> dict[str, object]:
+def _told(version: Version, decision: str, why: str, verdict: PromotionDecision | None) -> dict[str, object]:
     words = {"promote": "is the champion now", "first": "is the champion", "undecided": "nothing decided"}
     say(f"{version.label}: {words.get(decision, 'is not promoted')}: {why}")
     numbers = (

@@ -11,7 +11,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from deploy.console import say
-from deploy.settings.serve import seconds
+from deploy.settings.serve import parse_seconds_option
 from tidecast.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ def trigger(cron: str | None, every: str | None) -> BaseTrigger:
             return CronTrigger.from_crontab(cron)
         except ValueError as error:
             raise ConfigError(f"cron: {cron!r}: {error}") from None
-    interval = seconds("every", every)
+    interval = parse_seconds_option("every", every)
     if not interval:
         raise ConfigError(f"every: {every!r} is no time to wait")
     return IntervalTrigger(seconds=interval, start_date=datetime.now(UTC) + timedelta(seconds=0.1))

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from deploy.console import printable, say
 from deploy.operations.sample import Sample, sample
-from deploy.serving.predictor import Predictor, fetch
+from deploy.serving.predictor import Predictor, load_model
 from deploy.serving.tasks import Task, task_of
 from deploy.settings.serve import Device, ServeConfig, open_log, window_config
 from model.card import Card
-from pipeline.log import EventLog, Policy
+from pipeline.log import EventLog, TopicConfig
 from pipeline.state import checkpoint
 from pipeline.windows.grid import Grid, WindowConfig
 from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
@@ -94,7 +94,7 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
         yield Finding("model", "wrong", str(error))
     if model is not None:
         predictor = model.predictor
-        yield Finding("model", "ok", f"{predictor.label} on {predictor.device}: {predictor.because}")
+        yield Finding("model", "ok", f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
         config = replace(config, output=config.output or f"{config.topic}-{model.task.output_kind}")
     try:
         count = log.partitions(config.topic)
@@ -106,7 +106,7 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
     if model is not None:
         yield from _state(log, config, count, model.task)
         found = sample(log, config.topic, model.task.decode, model.grid)
-        yield from retention(_policy(log, config.topic), config.checkpoint_s, model.windows, found)
+        yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, found)
         yield from _records(found, count)
         if model.windows is not None:
             yield from order(found, model.windows)
@@ -114,15 +114,15 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
 
 
 def _model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> Model:
-    predictor = fetch(name, tracking_uri, device)
+    predictor = load_model(name, tracking_uri, device)
     card, task = predictor.card, task_of(predictor, config)
     return Model(predictor, task, window_config(card.input, config.lateness) if isinstance(card, Card) else None)
 
 
-def _policy(log: EventLog, topic: str) -> Policy | None:
-    """A topic's policy; None where it may not be read. Raises UnknownTopic."""
+def _topic_config(log: EventLog, topic: str) -> TopicConfig | None:
+    """A topic's configuration; None where it may not be read. Raises UnknownTopic."""
     try:
-        return log.policy(topic)
+        return log.topic_config(topic)
     except NotAuthorized:
         return None
 
@@ -132,7 +132,7 @@ def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None)
     written = (config.output, config.state_topic, config.dead_letters, config.late_topic)
     for topic in filter(None, (config.topic, *written)):
         try:
-            partitions, policy = log.partitions(topic), _policy(log, topic)
+            partitions, topic_config = log.partitions(topic), _topic_config(log, topic)
         except UnknownTopic:
             yield Finding("topics", "ok", f"{topic} will be made with {_parts(count)}")
             continue
@@ -140,14 +140,14 @@ def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None)
         if partitions < count:
             text = f"{topic} has {_parts(partitions)}, and {config.topic} {count}"
             notable.append(Finding("topics", "wrong", text, "give it as many"))
-        if policy is None:
+        if topic_config is None:
             todo = "allow DescribeConfigs on it, and check again"
             notable.append(Finding("topics", "warning", f"{topic}: its settings may not be read", todo))
         else:
-            notable += compaction(config, topic, policy.compacted)
-            notable += replication(topic, policy)
+            notable += compaction(config, topic, topic_config.compacted)
+            notable += replication(topic, topic_config)
             if topic == config.state_topic and model is not None:
-                notable += _state_size(topic, policy, model)
+                notable += _state_size(topic, topic_config, model)
         yield from notable
         if not notable and topic != config.topic:
             yield Finding("topics", "ok", f"{topic} has {_parts(partitions)}")
@@ -159,39 +159,37 @@ def _parts(count: int) -> str:
 
 def compaction(config: ServeConfig, topic: str, compacted: bool) -> Iterator[Finding]:
     """Whether a topic that must not be compacted is, and the other way round."""
-    policy = "set its cleanup.policy to delete"
+    todo = "set its cleanup.policy to delete"
     if topic == config.state_topic:
         if not compacted:
             found = f"{topic} is not compacted: it grows for ever, or forgets windows"
             yield Finding("topics", "wrong", found, "set its cleanup.policy to compact")
     elif compacted and topic == config.output:
-        yield Finding("topics", "warning", f"{topic} is compacted: only each key's newest answer is kept", policy)
+        yield Finding("topics", "warning", f"{topic} is compacted: only each key's newest answer is kept", todo)
     elif compacted and topic == config.topic:
         found = f"{topic} is compacted: events vanish from it, so windows would have holes; serve refuses it"
-        yield Finding("topics", "wrong", found, f"{policy}, or copy what comes to a topic that has it")
+        yield Finding("topics", "wrong", found, f"{todo}, or copy what comes to a topic that has it")
     elif compacted:
-        yield Finding(
-            "topics", "wrong", f"{topic} is compacted: it loses letters, and takes none without a key", policy
-        )
+        yield Finding("topics", "wrong", f"{topic} is compacted: it loses letters, and takes none without a key", todo)
 
 
-def replication(topic: str, policy: Policy) -> Iterator[Finding]:
+def replication(topic: str, topic_config: TopicConfig) -> Iterator[Finding]:
     """Whether losing one of several brokers would lose records."""
-    if policy.brokers > 1 and policy.replication == 1:
+    if topic_config.brokers > 1 and topic_config.replication == 1:
         yield Finding("topics", "warning", f"{topic} lies on one broker: lost with it", "replicate it, at best 3 times")
-    elif policy.brokers > 1 and policy.min_insync == 1:
+    elif topic_config.brokers > 1 and topic_config.min_insync == 1:
         found = f"{topic} has min.insync.replicas 1: what is acknowledged may lie on one broker only"
         yield Finding("topics", "warning", found, "set it to 2, with 3 replicas")
 
 
-def _state_size(topic: str, policy: Policy, model: Model) -> Iterator[Finding]:
+def _state_size(topic: str, topic_config: TopicConfig, model: Model) -> Iterator[Finding]:
     """Whether a series' state is too large a record."""
     if model.windows is None:
         return
     steps = model.windows.seq_len * len(model.windows.features)
     size = 4 * steps + steps // 8 + 8 * model.windows.seq_len + 1024
-    if size > policy.max_message_bytes:
-        found = f"{topic} takes {policy.max_message_bytes:,} bytes at once, and a series' windows have {size:,}"
+    if size > topic_config.max_message_bytes:
+        found = f"{topic} takes {topic_config.max_message_bytes:,} bytes at once, and a series' windows have {size:,}"
         yield Finding("topics", "wrong", found, f"set its max.message.bytes to {2 * size}")
 
 
@@ -233,19 +231,19 @@ def _notes(log: EventLog, config: ServeConfig, partition: int, task: Task) -> li
 
 
 def retention(
-    policy: Policy | None, checkpoint_s: float, windows: WindowConfig | None, found: Sample
+    topic_config: TopicConfig | None, checkpoint_s: float, windows: WindowConfig | None, found: Sample
 ) -> Iterator[Finding]:
     """Whether the input is kept for as long as a restart, an outage and a look-back need."""
-    if policy is None:
+    if topic_config is None:
         return
-    limits = [] if policy.retention_ms is None else [float(policy.retention_ms)]
-    if policy.retention_bytes is not None and found.rate:
-        limits.append(policy.retention_bytes / found.rate)
+    limits = [] if topic_config.retention_ms is None else [float(topic_config.retention_ms)]
+    if topic_config.retention_bytes is not None and found.rate:
+        limits.append(topic_config.retention_bytes / found.rate)
     if not limits:
-        yield Finding("retention", "ok", "no limit in time" if policy.retention_bytes else "everything is kept")
+        yield Finding("retention", "ok", "no limit in time" if topic_config.retention_bytes else "everything is kept")
         return
     kept, every = min(limits), 1000 * checkpoint_s
-    text = f"events are kept for {'' if kept == policy.retention_ms else 'about '}{format_duration(kept)}"
+    text = f"events are kept for {'' if kept == topic_config.retention_ms else 'about '}{format_duration(kept)}"
     todo = "raise retention.ms, and retention.bytes if it is set"
     if kept < every:
         found_wrong = f"{text}, and a checkpoint comes every {format_duration(every)}: a restart would miss some"

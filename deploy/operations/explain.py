@@ -13,7 +13,7 @@ from rich.table import Table
 
 from deploy.pictures import picture_path, say_where
 from deploy.serving.forecasts import forecast_batches
-from deploy.serving.predictor import fetch
+from deploy.serving.predictor import load_model
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots import plot_window
@@ -59,7 +59,7 @@ def explained(
             f"{topic}/{partition} at {offset} has no header {missing[0]}: it is no forecast of a service's"
         )
     forecast = msgspec.json.decode(record.value or b"", type=Forecast)
-    predictor = fetch(model or facts[VERSION], uri, "cpu")
+    predictor = load_model(model or facts[VERSION], uri, "cpu")
     if predictor.sha256 != facts[MODEL]:
         raise ConfigError(f"{predictor.label}: its file is not the one that made this: its sha256 is another")
     if not isinstance(predictor.card, Card):
@@ -90,10 +90,10 @@ def _window(log: EventLog, facts: Mapping[str, str], forecast: Forecast, card: C
     windows = store.take()
     found = [
         place
-        for place, (series, ts, tag) in enumerate(
-            zip(windows.series, windows.ts.tolist(), windows.tag.tolist(), strict=True)
+        for place, (series, ts, offset) in enumerate(
+            zip(windows.series, windows.ts.tolist(), windows.offset.tolist(), strict=True)
         )
-        if (series, ts, tag) == (forecast.series, forecast.ts, last)
+        if (series, ts, offset) == (forecast.series, forecast.ts, last)
     ]
     if not found:
         raise ConfigError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.predictor import Predictor, fetch
+from deploy.serving.predictor import Predictor, load_model
 from deploy.settings.serve import Device, vocabulary
 from model.card import NextTokenCard
 from pipeline.windows.tokens import PAD, UNKNOWN
@@ -73,7 +73,7 @@ def continued(
     model: str, prompt: str, length: int, sampling: Sampling, tracking_uri: str, device: Device = "cpu"
 ) -> Iterator[str]:
     """`tidecast generate`: the prompt, then what follows, piece by piece."""
-    predictor = fetch(model, tracking_uri, device)
+    predictor = load_model(model, tracking_uri, device)
     pieces = generate(predictor, prompt, length, sampling)
     yield prompt
     yield from pieces

@@ -27,7 +27,7 @@ SHOWN = 10
 _decode = msgspec.json.Decoder(DeadLetter).decode
 
 
-class Again(NamedTuple):
+class RedriveRecord(NamedTuple):
     """A record as it will be sent; the offset is its letter's record's."""
 
     topic: str
@@ -43,7 +43,7 @@ class Again(NamedTuple):
 class Checked(NamedTuple):
     """A file's lines: what can be sent, by its offsets, and the numbers of the others with what is wrong."""
 
-    ready: list[Again]
+    ready: list[RedriveRecord]
     refused: list[tuple[int, str]]
 
 
@@ -94,7 +94,7 @@ def _check(
     decode: Decode,
     reason: str | None,
 ) -> Checked:
-    ready: list[Again] = []
+    ready: list[RedriveRecord] = []
     refused = []
     partitions = cache(log.partitions)
     for number, line in lines:
@@ -113,7 +113,7 @@ def _check(
     return Checked(sorted(ready, key=lambda record: record[:3]), refused)
 
 
-def _record(topic: str, letter: DeadLetter) -> Again:
+def _record(topic: str, letter: DeadLetter) -> RedriveRecord:
     """The record that a letter's line stands for. Raises DataError."""
     if letter.letter.rpartition("/")[0].rpartition("/")[0] != topic:
         raise DataError(f"it is no letter of {topic} but {letter.letter!r}")
@@ -124,7 +124,7 @@ def _record(topic: str, letter: DeadLetter) -> Again:
     value = raw(letter.value)
     if letter.cut and hashlib.sha256(value).hexdigest() == letter.cut:
         raise DataError(f"only the first {len(value):,} bytes of its value were kept: give it a whole one")
-    return Again(
+    return RedriveRecord(
         letter.topic,
         letter.partition,
         letter.offset,
@@ -136,7 +136,7 @@ def _record(topic: str, letter: DeadLetter) -> Again:
     )
 
 
-def _redriven(log: EventLog, ready: Sequence[Again]) -> set[str]:
+def _redriven(log: EventLog, ready: Sequence[RedriveRecord]) -> set[str]:
     """The letters that have been sent already: a record that was one has its time, so none lies before that."""
     ranges = {}
     for topic in {record.topic for record in ready}:
@@ -163,16 +163,16 @@ def _marks(records: Iterable[Record]) -> Iterator[str]:
                 yield letter.decode(errors="replace")
 
 
-def _send(log: EventLog, ready: Iterable[Again], before: set[str]) -> int:
+def _send(log: EventLog, ready: Iterable[RedriveRecord], before: set[str]) -> int:
     sent: defaultdict[str, int] = defaultdict(int)
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for record in ready:
             if record.letter not in before:
                 before.add(record.letter)  # a line may be there twice
                 topic, partition, _, timestamp, key, value, headers, _ = record
-                writer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
+                producer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
                 sent[topic] += 1
-        writer.flush()
+        producer.flush()
     for topic, count in sent.items():
         say(f"{count:,} to {topic}")
     return sum(sent.values())

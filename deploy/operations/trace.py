@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deploy.console import say
 from deploy.serving.predictor import load
 from deploy.settings.serve import DEFAULT_TRACKING, log_address, read_settings
-from deploy.training.options import Asked, prepared
+from deploy.training.options import TrainOptions, prepared
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry
 from model.card import AnyCard, ClassifierCard, NextTokenCard, read_card
@@ -106,7 +106,7 @@ def _from_settings(path: Path, tracking_uri: str | None, settable: Settable) -> 
     typed = {"name": path.stem, **read_settings(path, settable.anywhere)}
     given = {name.replace("-", "_"): value for name, value in typed.items() if name in settable.in_train}
     try:
-        asked = Asked.of(given if tracking_uri is None else given | {"tracking_uri": tracking_uri})
+        asked = TrainOptions.of(given if tracking_uri is None else given | {"tracking_uri": tracking_uri})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     begun = prepared(msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path)))

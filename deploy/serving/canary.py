@@ -52,16 +52,16 @@ def main(candidate: str, serving: str) -> int:
 
 
 def _wrong(candidate: Predictor, serving: Predictor) -> str:
-    rows = Made(candidate)
+    rows = SyntheticInput(candidate)
     for size in (1, 7, BATCH):
-        for given in candidate.predict(Made(candidate, size)):
+        for given in candidate.predict(SyntheticInput(candidate, size)):
             if not np.isfinite(given).all():
                 return "its output is not finite"
     times: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for predictor in (candidate, serving):
             begun = time.perf_counter()
-            list(predictor.predict(rows if predictor is candidate else Made(serving)))
+            list(predictor.predict(rows if predictor is candidate else SyntheticInput(serving)))
             times.setdefault(predictor.label, []).append(time.perf_counter() - begun)
     mine, theirs = (median(times[predictor.label]) for predictor in (candidate, serving))
     if mine > max(SLOWER * theirs, FAST_ENOUGH_S):
@@ -69,7 +69,7 @@ def _wrong(candidate: Predictor, serving: Predictor) -> str:
     return ""
 
 
-class Made:
+class SyntheticInput:
     """Inputs made up for a model: values from the ranges it has learned from, and ones."""
 
     def __init__(self, predictor: Predictor, size: int = BATCH) -> None:

@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Event as Flag
 
-from deploy.serving.model_updates import Follower
+from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.output import Extended, Output
 from deploy.serving.partitions import Partitions, extend
 from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
 from deploy.serving.stats import ServiceStats
 from deploy.serving.tasks import Task, task_of
-from deploy.serving.watchdog import Standstill, Watchdog
+from deploy.serving.watchdog import StallDetector, Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.log import EventLog, Poll, Record
@@ -39,7 +39,7 @@ from tidecast.errors import ConfigError, NotAuthorized
 
 POLL_S = 0.2
 REPORT_S = 10.0
-STANDSTILL = 3
+STALLED_LOOKS = 3
 """Looks, REPORT_S apart, after which a partition with a lag and no progress ends the service."""
 
 
@@ -58,7 +58,7 @@ def _slices(polled: Mapping[int, Sequence[Record]], most: int) -> Iterator[list[
         yield part
 
 
-class _Every:
+class _Interval:
     """True once in so many seconds, and not at first."""
 
     def __init__(self, seconds: float) -> None:
@@ -81,26 +81,26 @@ class Service:
         task: Task,
         config: ServeConfig,
         say: Callable[[str], None],
-        follower: Follower | None = None,
+        updater: ModelUpdater | None = None,
         shadow: Shadow | None = None,
     ) -> None:
         """Make the topics that are missing, fence a predecessor of the same instance, then join the group.
 
         A follower brings other models to go on with, a shadow answers beside them.
         """
-        self._follower, self._shadow = follower, shadow
+        self._updater, self._shadow = updater, shadow
         self._log, self._predictor, self._task, self._config, self._say = log, predictor, task, config, say
         self.stats = ServiceStats(task.output_kind)
         self.stats.serves(predictor)
         self._began = 0.0
         self._reported = 0
         self._unsaved = 0
-        self._watched, self._standstill = Watchdog(log.patience), Standstill(STANDSTILL)
+        self._watched, self._stall_detector = Watchdog(log.patience), StallDetector(STALLED_LOOKS)
         _make_topics(log, config)
         with self._watched("fencing a predecessor"):
-            passes = log.writer(f"{config.group}-{config.instance}")
-        self._producer = passes if config.guarantee == "exactly-once" else log.writer()
-        self._consumer = log.join(config.group, config.topic, instance=config.instance, static=config.static)
+            passes = log.producer(f"{config.group}-{config.instance}")
+        self._producer = passes if config.guarantee == "exactly-once" else log.producer()
+        self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
         self._partitions = Partitions(log, config, self._consumer, passes, self._watched, say)
         self._output = Output(self._producer, config, say, shadow)
 
@@ -111,7 +111,7 @@ class Service:
 
     def run(self, stop: Flag) -> ServiceStats:
         """Serve until `stop` is set; then the batch in hand is finished, and a last checkpoint written."""
-        settled, checkpoint_due, report_due = False, _Every(self._config.checkpoint_s), _Every(REPORT_S)
+        settled, checkpoint_due, report_due = False, _Interval(self._config.checkpoint_s), _Interval(REPORT_S)
         while not stop.is_set():
             poll = self._poll()
             settled = poll.settled
@@ -130,7 +130,7 @@ class Service:
 
     def _swap(self) -> None:
         """Go on with another model, if there is one. It takes the windows that there are."""
-        made = self._follower and self._follower.take()
+        made = self._updater and self._updater.take()
         if made:
             self._predictor, self._task = made, task_of(made, self._config)
             self.stats.serves(made)
@@ -167,8 +167,8 @@ class Service:
     def _look(self) -> None:
         """Notice what makes no error: a partition that stands still, a topic that is not the one it was."""
         with self._watched("end offsets"):
-            self.stats.lag = self._consumer.behind()
-        self._standstill.look(self._partitions.positions, self.stats.lag)
+            self.stats.lag = self._consumer.lag()
+        self._stall_detector.look(self._partitions.positions, self.stats.lag)
         self._partitions.check_topic()
 
     def _process(self, polled: Mapping[int, Sequence[Record]]) -> None:
@@ -225,7 +225,7 @@ class Service:
 def _make_topics(log: EventLog, config: ServeConfig) -> None:
     """Create what is missing of a service's topics. Raises ConfigError for those that can't be used."""
     with suppress(NotAuthorized):  # to read a topic's settings is a right of its own
-        if log.policy(config.topic).compacted:
+        if log.topic_config(config.topic).compacted:
             raise ConfigError(f"{config.topic} is compacted: events vanish from it, so windows would have holes")
     needed = log.partitions(config.topic)
     others = (config.dead_letters, config.late_topic, config.shadow_topic, config.state_topic)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from deploy.serving.canary import Made, refusal
+from deploy.serving.canary import SyntheticInput, refusal
 from deploy.serving.predictor import Predictor, load
 from deploy.settings.serve import MODELS, Device, window_config
 from model.artifacts.registry import Registry, Version
@@ -17,7 +17,7 @@ from model.card import AnyCard, Card
 from tidecast.errors import ModelRejected, RegistryError, RegistryUnavailable
 
 
-class Follower:
+class ModelUpdater:
     """Brings the versions that an alias comes to mean."""
 
     def __init__(
@@ -93,9 +93,9 @@ class Follower:
         if version.sha256 not in self._tried and (reason := refusal(path, self._path)):
             raise ModelRejected(reason)
         made = load(path, version.label, self._device)
-        if reason := misfit(made.card, self._card):
+        if reason := incompatibility(made.card, self._card):
             raise ModelRejected(f"{reason}: that takes a restart")
-        list(made.predict(Made(made)))
+        list(made.predict(SyntheticInput(made)))
         self._tried.add(made.sha256)
         return made
 
@@ -109,7 +109,7 @@ class Follower:
         return f"{self._label} goes on" if self._label else "there is none yet"
 
 
-def misfit(card: AnyCard, before: AnyCard) -> str:
+def incompatibility(card: AnyCard, before: AnyCard) -> str:
     """What keeps a model from answering the windows of the one before it; empty if nothing does."""
     if type(card) is not type(before):
         return f"its task is {card.task}, not {before.task}"

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from deploy.serving.partitions import Unused
+from deploy.serving.partitions import UnusedRecords
 from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
-from deploy.serving.tasks import Answerable, Task
+from deploy.serving.tasks import PendingBatch, Task
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import encode_dead_letter
 from pipeline.formats.events import InvalidEvent
 from pipeline.formats.headers import INPUT, OFFSETS
-from pipeline.log import Record, Writer
+from pipeline.log import Producer, Record
 
 LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
 
@@ -22,15 +22,15 @@ class Extended(NamedTuple):
 
     partition: int
     records: Sequence[Record]
-    pending: Answerable
-    unused: Unused
+    pending: PendingBatch
+    unused: UnusedRecords
 
 
 class Output:
     """Sends what comes of a micro-batch: forecasts or labels, a shadow's beside them, dead letters, late records."""
 
     def __init__(
-        self, producer: Writer, config: ServeConfig, say: Callable[[str], None], shadow: Shadow | None = None
+        self, producer: Producer, config: ServeConfig, say: Callable[[str], None], shadow: Shadow | None = None
     ) -> None:
         self._producer, self._config, self._say, self._shadow = producer, config, say, shadow
         self._reasons: set[str] = set()
@@ -54,8 +54,10 @@ class Output:
         for partition, records, pending, _ in batch:
             causes = {record.offset: record for record in records}
             facts = [*by.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
-            for key, since, offset in zip(pending.keys, pending.since.tolist(), pending.tag.tolist(), strict=True):
-                made_of = (OFFSETS, b"%d-%d" % (max(since, 0), offset))
+            for key, first_offset, offset in zip(
+                pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
+            ):
+                made_of = (OFFSETS, b"%d-%d" % (max(first_offset, 0), offset))
                 self._send(topic, partition, key, next(messages), causes[offset], [*facts, made_of])
             failpoint.reached("producing")
 

@@ -10,7 +10,7 @@ from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.decoding import decode_records
 from pipeline.formats.events import InvalidEvent
-from pipeline.log import Commit, EventLog, Member, Record, Writer
+from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.state import checkpoint
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.windows.grid import Counts
@@ -18,7 +18,7 @@ from tidecast.errors import StateMismatch
 
 
 @dataclass(slots=True)
-class Unused:
+class UnusedRecords:
     """Records that were not used: `invalid` with why, and `late` ones."""
 
     invalid: list[tuple[Record, InvalidEvent]] = field(default_factory=list)
@@ -41,9 +41,9 @@ class Partition:
         return Commit(self.position, encode_metadata(self.checkpoint))
 
 
-def extend(windower: Windower, task: Task, records: Iterable[Record]) -> Unused:
+def extend(windower: Windower, task: Task, records: Iterable[Record]) -> UnusedRecords:
     """Extend windows by the events of some records. An invalid or late one of them makes its whole record so, once."""
-    unused, push = Unused(), windower.push
+    unused, push = UnusedRecords(), windower.push
     for record, events, error in decode_records(records, task.decode):
         late = False
         for event in events:
@@ -65,8 +65,8 @@ class Partitions:
         self,
         log: EventLog,
         config: ServeConfig,
-        consumer: Member,
-        producer: Writer,
+        consumer: Consumer,
+        producer: Producer,
         watched: Watchdog,
         say: Callable[[str], None],
     ) -> None:

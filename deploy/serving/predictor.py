@@ -45,7 +45,7 @@ Outputs = npt.NDArray[np.float32]
 _AHEAD = ThreadPoolExecutor(1, "inference")
 
 
-class Ready(Protocol):
+class ModelInput(Protocol):
     """What waits to be predicted: windows, or texts."""
 
     def __len__(self) -> int: ...
@@ -61,7 +61,7 @@ class Predictor:
     session: ort.InferenceSession
     label: str
     device: str
-    because: str
+    device_reason: str
     card: AnyCard
     path: Path
     sha256: str
@@ -73,7 +73,7 @@ class Predictor:
         facts = {MODEL: self.sha256, VERSION: self.label, PROVIDER: self.session.get_providers()[0]}
         return [(name, fact.encode()) for name, fact in facts.items()]
 
-    def predict(self, ready: Ready) -> Iterator[Outputs]:
+    def predict(self, ready: ModelInput) -> Iterator[Outputs]:
         """The model's output (b,...) for B windows or texts in their order, in parts of up to CHUNK.
 
         A part is computed while the caller uses the one before; B up to CHUNK are one call.
@@ -105,7 +105,7 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
         raise ConfigError(f"{path}: there is no such file")
     try:
         check_file(path)
-        session, because = _session(path, device)
+        session, device_reason = _session(path, device)
     except UnsafeModel as error:
         raise ConfigError(f"{path}: {error}") from None
     except ConfigError:
@@ -115,7 +115,7 @@ def load(path: Path, label: str, device: Device = "auto") -> Predictor:
     text = session.get_modelmeta().custom_metadata_map.get("tidecast")
     card = _foreign(session, label) if text is None else _declared(session, read_card(text))
     on_gpu = session.get_providers()[0] == CUDA
-    return Predictor(session, label, "cuda" if on_gpu else "cpu", because, card, path, sha256(path))
+    return Predictor(session, label, "cuda" if on_gpu else "cpu", device_reason, card, path, sha256(path))
 
 
 def _session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
@@ -185,7 +185,7 @@ def _declared(session: ort.InferenceSession, card: AnyCard) -> AnyCard:
     if isinstance(card, Card) and "future" in card.inputs:
         known = ", ".join(card.input.known)
         raise ConfigError(f"the model must know {known} for the steps it forecasts, which a stream does not tell")
-    if wrong := _misfit(session, card.inputs, card.outputs):
+    if wrong := _incompatibility(session, card.inputs, card.outputs):
         raise ShapeError(f"{wrong} by its specification")
     return card
 
@@ -197,12 +197,12 @@ def _foreign(session: ort.InferenceSession, label: str) -> Card:
     if len(shape) != 3 or len(out) != 2 or not isinstance(shape[1], int) or not isinstance(out[1], int):
         raise ShapeError(f"{FOREIGN}: it has {shape} -> {out}")
     inputs, outputs = InputSpec(seq_len=shape[1]), OutputSpec(horizon=out[1])
-    if wrong := _misfit(session, inputs.arrays(out[1]), {"forecast": Array("float32", ("batch", out[1]))}):
+    if wrong := _incompatibility(session, inputs.arrays(out[1]), {"forecast": Array("float32", ("batch", out[1]))}):
         raise ShapeError(f"{FOREIGN}: {wrong}")
     return Card(name=label, input=inputs, output=outputs, arch="foreign", trained_until=0)
 
 
-def _misfit(session: ort.InferenceSession, inputs: Arrays, outputs: Arrays) -> str:
+def _incompatibility(session: ort.InferenceSession, inputs: Arrays, outputs: Arrays) -> str:
     """What keeps a file from taking and giving arrays of these types and shapes."""
     taken, given = session.get_inputs(), session.get_outputs()
     if (len(taken), len(given)) != (len(inputs), len(outputs)):
@@ -218,7 +218,7 @@ def _misfit(session: ort.InferenceSession, inputs: Arrays, outputs: Arrays) -> s
     return ""
 
 
-def fetch(model: str, tracking_uri: str, device: Device = "auto") -> Predictor:
+def load_model(model: str, tracking_uri: str, device: Device = "auto") -> Predictor:
     """A predictor for NAME@ALIAS or NAME/VERSION in a registry, or for a file whose name ends in .onnx.
 
     A version is downloaded once, checked against its registered sha256, and kept. While the registry is out of reach it

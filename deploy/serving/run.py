@@ -9,8 +9,8 @@ from threading import Event as Flag
 
 from deploy.console import say
 from deploy.serving.loop import Service
-from deploy.serving.model_updates import Follower
-from deploy.serving.predictor import Predictor, fetch
+from deploy.serving.model_updates import ModelUpdater
+from deploy.serving.predictor import Predictor, load_model
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_of
 from deploy.settings.serve import Device, ServeConfig, open_log
@@ -18,7 +18,7 @@ from tidecast.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
+class Connections:
     """What a service is connected to."""
 
     model: str
@@ -34,11 +34,13 @@ class Wiring:
             raise ConfigError("shadow: give NAME@ALIAS or NAME/VERSION of the registry")
 
 
-def serve(config: ServeConfig, wiring: Wiring) -> dict[str, object]:
+def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
     stop = _stop_on_signals()
     with ExitStack() as stack:
-        service = _service(fetch(wiring.model, wiring.tracking_uri, wiring.device), config, wiring, stack)
+        service = _service(
+            load_model(connections.model, connections.tracking_uri, connections.device), config, connections, stack
+        )
         gc.freeze()  # else a collection, of all that was imported too, holds every answer up for a tenth of a second
         stats = service.run(stop)
     unused = f", {stats.late:,} late and {stats.duplicate:,} duplicate events not used"
@@ -46,26 +48,28 @@ def serve(config: ServeConfig, wiring: Wiring) -> dict[str, object]:
     return {"output": service.output, **stats.summary()}
 
 
-def _service(predictor: Predictor, config: ServeConfig, wiring: Wiring, stack: ExitStack) -> Service:
+def _service(predictor: Predictor, config: ServeConfig, connections: Connections, stack: ExitStack) -> Service:
     """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
 
-    def follower(reference: str, say: Callable[[str], None], *, none: bool = False) -> Follower:
-        made = Follower(reference, wiring.tracking_uri, wiring.device, predictor, config.follow_s, say, none=none)
+    def updater(reference: str, say: Callable[[str], None], *, none: bool = False) -> ModelUpdater:
+        made = ModelUpdater(
+            reference, connections.tracking_uri, connections.device, predictor, config.follow_s, say, none=none
+        )
         stack.callback(made.close)
         return made
 
-    log = stack.enter_context(closing(open_log(wiring.bootstrap)))
+    log = stack.enter_context(closing(open_log(connections.bootstrap)))
     task = task_of(predictor, config)
     output = config.output or f"{config.topic}-{task.output_kind}"
-    config = replace(config, output=output, shadow_topic=f"{output}-shadow" if wiring.shadow else "")
-    fixed = "/" in wiring.model or wiring.model.endswith(".onnx")
-    followed = None if fixed else follower(wiring.model, say)
+    config = replace(config, output=output, shadow_topic=f"{output}-shadow" if connections.shadow else "")
+    fixed = "/" in connections.model or connections.model.endswith(".onnx")
+    followed = None if fixed else updater(connections.model, say)
     shadow = None
-    if wiring.shadow:
-        shadow = Shadow(follower(wiring.shadow, lambda line: say(f"shadow: {line}"), none=True), config, say)
+    if connections.shadow:
+        shadow = Shadow(updater(connections.shadow, lambda line: say(f"shadow: {line}"), none=True), config, say)
     service = Service(log, predictor, task, config, say, followed, shadow)
     say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
-    say(f"{predictor.label} on {predictor.device}: {predictor.because}")
+    say(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
     return service
 
 

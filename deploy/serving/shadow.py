@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from deploy.serving.model_updates import Follower
+from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor
-from deploy.serving.tasks import Answerable, task_of
+from deploy.serving.tasks import PendingBatch, task_of
 from deploy.settings.serve import ServeConfig
 
 
@@ -14,18 +14,18 @@ class Shadow:
     Its answers go the way of all others, in the same flush or transaction.
     """
 
-    def __init__(self, follower: Follower, config: ServeConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, updater: ModelUpdater, config: ServeConfig, say: Callable[[str], None]) -> None:
         """The follower brings its models; there is none before the first."""
-        self._follower, self._config, self._say = follower, config, say
+        self._updater, self._config, self._say = updater, config, say
         self.predictor: Predictor | None = None
 
     def follow(self) -> None:
         """Go on with another model, if there is one."""
-        if made := self._follower.take():
+        if made := self._updater.take():
             self.predictor = made
             self._say(f"{made.label} is the shadow now, on {self._config.shadow_topic}")
 
-    def answers(self, pending: Answerable) -> list[bytes]:
+    def answers(self, pending: PendingBatch) -> list[bytes]:
         """What the shadow says of all that waits, in order; nothing while there is none."""
         if self.predictor is None:
             return []

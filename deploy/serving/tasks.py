@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from deploy.serving.forecasts import forecast_batches, label_batches
-from deploy.serving.predictor import Outputs, Predictor, Ready
+from deploy.serving.predictor import ModelInput, Outputs, Predictor
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
 from pipeline.formats.decoding import Decode
@@ -21,7 +21,7 @@ from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
 
 
-class Answerable(Ready, Protocol):
+class PendingBatch(ModelInput, Protocol):
     """What waits to be predicted and answered."""
 
     @property
@@ -29,15 +29,15 @@ class Answerable(Ready, Protocol):
         """(B,): what the answers are keyed by."""
 
     @property
-    def tag(self) -> Ints:
+    def offset(self) -> Ints:
         """(B,): what was pushed with each."""
 
     @property
-    def since(self) -> Ints:
+    def first_offset(self) -> Ints:
         """(B,): from what was pushed with which on each was made."""
 
     @staticmethod
-    def concat(parts: Sequence[Any]) -> "Answerable":
+    def concat(parts: Sequence[Any]) -> "PendingBatch":
         """Several of them as one."""
 
 
@@ -46,14 +46,14 @@ class Windower(Stateful, Protocol):
 
     counts: Counts
 
-    def push(self, event: Any, tag: int = 0) -> bool:
+    def push(self, event: Any, offset: int = 0) -> bool:
         """Take in an event, and say whether it is used; what it completes is kept for `take`, with the caller's `tag`.
 
         Raises InvalidEvent.
         """
 
     def take(self) -> Any:
-        """What was completed since the last take, as Answerable."""
+        """What was completed since the last take, as PendingBatch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Task:
     output_kind: str
     """What it writes, in one word."""
 
-    def messages(self, pending: Answerable, predictor: Predictor) -> Iterator[bytes]:
+    def messages(self, pending: PendingBatch, predictor: Predictor) -> Iterator[bytes]:
         """What the model says of all that waits, in its order; each part is predicted while the one before is used."""
         return chain.from_iterable(map(self.encode, self.batches(pending, predictor.predict(pending))))
 

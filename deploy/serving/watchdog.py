@@ -45,7 +45,7 @@ class Watchdog:
         self._closed.set()
 
 
-class Standstill:
+class StallDetector:
     """Notices partitions whose lag stays while their position does not move."""
 
     def __init__(self, patience: int) -> None:
@@ -54,12 +54,12 @@ class Standstill:
         self._positions: dict[int, int] = {}
         self._seen: dict[int, int] = {}
 
-    def look(self, positions: Mapping[int, int], behind: Mapping[int, int]) -> None:
+    def look(self, positions: Mapping[int, int], lag: Mapping[int, int]) -> None:
         """Compare the next offsets to read with those of the last look. Raises LogUnavailable."""
-        still = {p for p, lag in behind.items() if lag > 0 and self._positions.get(p) == positions.get(p)}
+        still = {p for p, lag in lag.items() if lag > 0 and self._positions.get(p) == positions.get(p)}
         self._seen = {partition: self._seen.get(partition, 0) + 1 for partition in still}
         self._positions = dict(positions)
         for partition, times in self._seen.items():
             if times >= self._patience:
                 where = f"partition {partition} stands still at {positions[partition]}"
-                raise LogUnavailable(f"{where}, {behind[partition]:,} records before its end")
+                raise LogUnavailable(f"{where}, {lag[partition]:,} records before its end")

@@ -22,7 +22,7 @@ from model.card import InputSpec
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
-from pipeline.state.checkpoint import Lost
+from pipeline.state.checkpoint import OnDataLoss
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.store import SERIES_LIMIT
 from pipeline.windows.tokens import Vocabulary
@@ -69,7 +69,7 @@ class ServeConfig:
     """Milliseconds of stream time after which a silent series is forgotten; None: never."""
     series_limit: int = SERIES_LIMIT
     """Series a partition may have; events of more are dead letters."""
-    lost: Lost = "fail"
+    lost: OnDataLoss = "fail"
     """Whether to go on without records that are needed and no longer in the log."""
     short_series: ShortSeries = "wait"
     """Whether a series is forecast before its window is full, by the seasonal naive."""
@@ -218,7 +218,7 @@ def _number_of(name: str, text: str) -> Any:
         raise ConfigError(f"kafka: {name}: {text!r} is no number of seconds") from None
 
 
-def feature_names(option: str, text: str) -> tuple[str, ...]:
+def parse_feature_names(option: str, text: str) -> tuple[str, ...]:
     """The features in an option's text, with commas between them. Raises ConfigError naming the option."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
@@ -241,7 +241,7 @@ def window_config(spec: InputSpec, lateness: int | None = None) -> WindowConfig:
     )
 
 
-def duration(name: str, text: str | None) -> int | None:
+def parse_duration_option(name: str, text: str | None) -> int | None:
     """An option's duration in milliseconds. Raises ConfigError."""
     try:
         return None if text is None else parse_duration(text)
@@ -249,13 +249,13 @@ def duration(name: str, text: str | None) -> int | None:
         raise ConfigError(f"{name}: {error}") from None
 
 
-def seconds(name: str, text: str | None) -> float | None:
+def parse_seconds_option(name: str, text: str | None) -> float | None:
     """An option's duration in seconds. Raises ConfigError."""
-    milliseconds = duration(name, text)
+    milliseconds = parse_duration_option(name, text)
     return None if milliseconds is None else milliseconds / 1000
 
 
-def moment(name: str, text: str | None) -> int | None:
+def parse_time_option(name: str, text: str | None) -> int | None:
     """An option's time in epoch milliseconds; a duration is so long ago. Raises ConfigError."""
     if text is None:
         return None

@@ -9,13 +9,20 @@ import numpy as np
 
 from deploy.console import progress, say
 from deploy.settings.serve import open_log, window_config
-from deploy.training.registration import EXAMPLES, Candidate, Trained, champion, register, watched
+from deploy.training.registration import EXAMPLES, Candidate, RegisteredModel, champion, register, watched
 from model.artifacts.registry import Registry, Version, check_name
 from model.card import Card, InputSpec, OutputSpec
 from model.plots import plot_forecasts
 from model.seasons import seasonal_lags
 from model.training import distributed
-from model.training.forecasting import Fitted, ForecastConfig, PreparedWindows, fit_forecaster, prepare, window_inputs
+from model.training.forecasting import (
+    FittedForecaster,
+    ForecastConfig,
+    PreparedWindows,
+    fit_forecaster,
+    prepare,
+    window_inputs,
+)
 from model.training.loop import Epoch
 from model.windows import WindowData
 from pipeline.datasets.history import History, between, from_frame, infer_freq, read_topic, windows
@@ -87,7 +94,7 @@ class TrainJob:
         return self.targets or self.features[:1]
 
 
-def train(history: History, job: TrainJob, registry: Registry) -> Trained:
+def train(history: History, job: TrainJob, registry: Registry) -> RegisteredModel:
     """Fit a model to a history, log it, register it, and make it champion if the name has none.
 
     Raises DataError for a history that is too short, ConfigError naming an impossible setting; RegistryError.
@@ -95,12 +102,12 @@ def train(history: History, job: TrainJob, registry: Registry) -> Trained:
     return train_after(champion(registry, job.name), history, job, registry)
 
 
-def train_after(serving: Version | None, history: History, job: TrainJob, registry: Registry) -> Trained:
+def train_after(serving: Version | None, history: History, job: TrainJob, registry: Registry) -> RegisteredModel:
     """`train`, with the windows of the version that served when the work began."""
     prepared = prepare_windows(history, job, serving)
     with watched(in_words) as on_step:
         fitted = fit_forecaster(prepared, on_step)
-    if not distributed.leads():
+    if not distributed.is_rank_zero():
         raise SystemExit(0)  # the leader registers what this process helped to train
     made = candidate(fitted, prepared.data, history, job)
     best, naive = made.best(), fitted.naive_mse
@@ -198,7 +205,7 @@ def in_words(epoch: Epoch) -> str:
     return f"validation error {epoch.validation_loss:.3f}"
 
 
-def candidate(fitted: Fitted, data: WindowData, history: History, job: TrainJob) -> Candidate:
+def candidate(fitted: FittedForecaster, data: WindowData, history: History, job: TrainJob) -> Candidate:
     """A fitted forecaster with all that is kept of it."""
     card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
     ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
@@ -259,7 +266,7 @@ def read_history(
     return between(of_table(read_table(data), columns, freq, stem_of(data)), *span)
 
 
-def _lengths(trained: Trained) -> dict[str, object]:
+def _lengths(trained: RegisteredModel) -> dict[str, object]:
     card = trained.candidate.card
     assert isinstance(card, Card)
     return {"freq": card.input.freq, "seq_len": card.input.seq_len, "horizon": card.output.horizon}

@@ -5,7 +5,14 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, Device, duration, feature_names, seconds
+from deploy.settings.serve import (
+    DEFAULT_LOG,
+    DEFAULT_TRACKING,
+    Device,
+    parse_duration_option,
+    parse_feature_names,
+    parse_seconds_option,
+)
 from deploy.training.forecasting import TrainJob, prepare_windows, read_history
 from deploy.training.forecasting import learn as learn_series
 from deploy.training.registration import champion
@@ -31,7 +38,7 @@ from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ConfigError
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `tidecast train`, and what others share with it; None is each task's own default."""
 
     name: str
@@ -86,13 +93,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def _meant(name: str, value: Any) -> Any:
     """The value of an option whose text has a meaning of its own."""
     if name in {"features", "targets", "known"}:
-        return feature_names(name, value)
+        return parse_feature_names(name, value)
     if name == "lateness":
-        return duration(name, value)
-    return seconds(name, value) if name == "budget" else value
+        return parse_duration_option(name, value)
+    return parse_seconds_option(name, value) if name == "budget" else value
 
 
-def learn(asked: Asked) -> dict[str, object]:
+def learn(asked: TrainOptions) -> dict[str, object]:
     """`tidecast train`: train, register, and say what came of it. Raises ConfigError where there is no data."""
     if distributed.size() > 1 and asked.task != "forecast":
         raise ConfigError(f"torchrun: --task {asked.task} trains in one process")
@@ -104,7 +111,7 @@ def learn(asked: Asked) -> dict[str, object]:
     return learn_text(next_token_job(asked), text_file(asked), asked.tracking_uri)
 
 
-def prepared(asked: Asked) -> PreparedWindows | PreparedTexts | PreparedTokens:
+def prepared(asked: TrainOptions) -> PreparedWindows | PreparedTexts | PreparedTokens:
     """What `learn` would begin with; nothing is made, nor registered. Raises ConfigError where there is no data."""
     if asked.task == "forecast":
         job, registry = forecast_job(asked), Registry(asked.tracking_uri)
@@ -115,24 +122,24 @@ def prepared(asked: Asked) -> PreparedWindows | PreparedTexts | PreparedTokens:
     return prepare_text(read_text(text_file(asked)), next_token_job(asked))
 
 
-def text_columns(asked: Asked) -> tuple[str | None, str | None, str | None]:
+def text_columns(asked: TrainOptions) -> tuple[str | None, str | None, str | None]:
     """Where a file of labelled texts has text, label and group."""
     return asked.text_column, asked.label_column, asked.group_column
 
 
-def text_file(asked: Asked) -> str:
+def text_file(asked: TrainOptions) -> str:
     """The file that a task of texts learns from. Raises ConfigError."""
     if asked.data is None:
         raise ConfigError(f"data: --task {asked.task} learns from a file, --data FILE")
     return asked.data
 
 
-def source_columns(asked: Asked) -> Columns:
+def source_columns(asked: TrainOptions) -> Columns:
     """Where a file of measurements has what."""
     return Columns(series=asked.series_column, ts=asked.time_column, value=asked.value_column, features=asked.features)
 
 
-def forecast_job(asked: Asked) -> TrainJob:
+def forecast_job(asked: TrainOptions) -> TrainJob:
     """A forecaster's training. Raises ConfigError naming the field that is wrong."""
     return TrainJob(
         config=ForecastConfig(
@@ -143,7 +150,7 @@ def forecast_job(asked: Asked) -> TrainJob:
     )
 
 
-def classify_job(asked: Asked) -> ClassifyJob:
+def classify_job(asked: TrainOptions) -> ClassifyJob:
     """A classifier's training."""
     return ClassifyJob(
         vocabulary=Vocabulary(**asked.given("tokeniser", "cut")),
@@ -152,7 +159,7 @@ def classify_job(asked: Asked) -> ClassifyJob:
     )
 
 
-def next_token_job(asked: Asked) -> NextTokenJob:
+def next_token_job(asked: TrainOptions) -> NextTokenJob:
     """The training of a model that continues texts."""
     return NextTokenJob(
         vocabulary=msgspec.structs.replace(CHARACTERS, **asked.given("tokeniser")),

@@ -41,7 +41,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class RegisteredModel:
     """A registered version and how it came about."""
 
     version: Version
@@ -81,7 +81,9 @@ def watched(in_words: Callable[[Epoch], str]) -> Iterator[OnStep]:
         )
 
 
-def register(candidate: Candidate, registry: Registry, reached: Callable[[str], None] = lambda _: None) -> Trained:
+def register(
+    candidate: Candidate, registry: Registry, reached: Callable[[str], None] = lambda _: None
+) -> RegisteredModel:
     """Export a candidate, check the file, log its run and register it; the first of a name becomes champion.
 
     `reached` is told of the steps, as by `Registry.record`.
@@ -103,7 +105,7 @@ def register(candidate: Candidate, registry: Registry, reached: Callable[[str], 
             reached=reached,
         )
     say(f"registered {version.label}: {_served(version, registry)}")
-    return Trained(version, candidate)
+    return RegisteredModel(version, candidate)
 
 
 def _served(version: Version, registry: Registry) -> str:

@@ -7,23 +7,23 @@ import msgspec
 import numpy as np
 
 from deploy.console import say
-from deploy.training.registration import EXAMPLES, Candidate, Trained, champion, register, watched
+from deploy.training.registration import EXAMPLES, Candidate, RegisteredModel, champion, register, watched
 from model.artifacts.registry import Registry, check_name
 from model.card import ClassifierCard, NextTokenCard
 from model.networks.text import Classifier, NextToken
 from model.plots import plot_confusion, plot_history
 from model.training.classification import (
+    ClassificationReport,
     ClassifyConfig,
     PreparedTexts,
-    Report,
     classifier_card,
+    evaluate,
     fit_classifier,
-    judge,
     partition,
     probabilities,
     text_inputs,
 )
-from model.training.loop import Epoch, Fitted
+from model.training.loop import Epoch, FittedModel
 from model.training.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card, token_inputs
 from pipeline.datasets.corpus import Corpus, read_corpus
 from pipeline.datasets.tables import read_text
@@ -72,7 +72,7 @@ class NextTokenJob:
         check_name(self.name)
 
 
-def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Trained:
+def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> RegisteredModel:
     """Fit a classifier to labelled texts, judge it on texts it has not seen, and register it.
 
     Raises DataError for too few texts, ConfigError naming an impossible setting; RegistryError.
@@ -82,7 +82,7 @@ def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Tr
     with watched(_in_words) as on_step:
         fitted = fit_classifier(prepared, on_step)
     test = prepared.parts.test
-    report = judge(probabilities(fitted.model, prepared.data, test), prepared.y[test])
+    report = evaluate(probabilities(fitted.model, prepared.data, test), prepared.y[test])
     say(f"on {len(test):,} texts not seen: {in_words(report)}, after {len(fitted.history)} epochs")
     return register(_classifier(fitted, prepared, report), registry)
 
@@ -112,7 +112,7 @@ def fitted_vocabulary(job: ClassifyJob, texts: list[str]) -> Vocabulary:
     return msgspec.structs.replace(vocabulary, max_len=job.max_len)
 
 
-def in_words(report: Report) -> str:
+def in_words(report: ClassificationReport) -> str:
     """A report as a line."""
     always = f"always the most frequent label: {report.majority:.3f}"
     return f"accuracy {report.accuracy:.3f} ({always}), MCC {report.mcc:.3f}, F1 {report.f1:.3f}"
@@ -122,7 +122,9 @@ def _in_words(epoch: Epoch) -> str:
     return f"validation loss {epoch.validation_loss:.3f}"
 
 
-def _classifier(fitted: Fitted[Classifier, ClassifierCard], prepared: PreparedTexts, report: Report) -> Candidate:
+def _classifier(
+    fitted: FittedModel[Classifier, ClassifierCard], prepared: PreparedTexts, report: ClassificationReport
+) -> Candidate:
     scores = {"accuracy": report.accuracy, "mcc": report.mcc, "f1": report.f1, "majority": report.majority}
     card = msgspec.structs.replace(fitted.card, metrics=fitted.card.metrics | scores)
     return Candidate(
@@ -137,7 +139,7 @@ def _classifier(fitted: Fitted[Classifier, ClassifierCard], prepared: PreparedTe
     )
 
 
-def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> Trained:
+def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> RegisteredModel:
     """Fit a model to a text, judge it on the text's end, and register it.
 
     Raises DataError for too short a text, ConfigError naming an impossible setting; RegistryError.
@@ -170,7 +172,7 @@ def _in_nats(epoch: Epoch) -> str:
     return f"{nats:.3f} nats a token ({nats / math.log(2):.3f} bits)"
 
 
-def _next_token(fitted: Fitted[NextToken, NextTokenCard], prepared: PreparedTokens) -> Candidate:
+def _next_token(fitted: FittedModel[NextToken, NextTokenCard], prepared: PreparedTokens) -> Candidate:
     nats = fitted.card.metrics["validation_nats"]
     metrics = fitted.card.metrics | {"bits": nats / math.log(2), "perplexity": math.exp(nats)}
     card = msgspec.structs.replace(fitted.card, metrics=metrics)

@@ -24,7 +24,7 @@ _UNSURE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PromotionDecision:
     """What was decided, and by which numbers: mean squared errors in z-scores, and the gain as a share."""
 
     decision: Decision
@@ -53,7 +53,9 @@ def by_origin(step: Ints, losses: Reals) -> tuple[Ints, Reals]:
     return origins, np.bincount(place, losses) / count
 
 
-def judge(challenger: Reals, champion: Reals, naive: Mapping[str, Reals], horizon: int, seed: int = 0) -> Verdict:
+def decide(
+    challenger: Reals, champion: Reals, naive: Mapping[str, Reals], horizon: int, seed: int = 0
+) -> PromotionDecision:
     """The verdict on losses (T,) at the same origins in order of time; `naive` has each naive forecast's.
 
     The gain's lower bound is a moving-block bootstrap's (Kuensch 1989), as wide as so few blocks make it.
@@ -76,7 +78,7 @@ def judge(challenger: Reals, champion: Reals, naive: Mapping[str, Reals], horizo
         why = f"{against}, but {naively}"
     else:
         decision, why = "promote", f"{against}, at least {low:+.1%}; {naively}"
-    return Verdict(
+    return PromotionDecision(
         decision=decision,
         why=why,
         challenger=mine,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.card import Card, Setting
-from model.networks.normalization import Ahead, Normalisation, Pooled
+from model.networks.normalization import FutureCovariates, Normalisation, Pooled
 from model.networks.protocol import Batch, Core, Head, Select, State
 from model.seasons import calendar_cycles, step_length
 from tidecast.errors import ConfigError
@@ -219,7 +219,7 @@ class Member(nn.Module):
         columns: list[int],
         skip: SeasonalSkip | None,
         look: int,
-        ahead: Ahead | None = None,
+        ahead: FutureCovariates | None = None,
     ) -> None:
         super().__init__()
         self.look, self.ahead = look, ahead
@@ -239,7 +239,7 @@ class Member(nn.Module):
         return forecast
 
 
-class Forecaster(nn.Module):
+class ForecastNetwork(nn.Module):
     """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
     If `non_negative`, what is below zero is zero. `known` is where the features lie that are known ahead.
@@ -276,13 +276,13 @@ def default_segment(steps: int, horizon: int) -> int:
     return max(length for length in range(1, longest + 1) if horizon % length == 0)
 
 
-def build(card: Card, pooled: Pooled | None = None) -> Forecaster:
+def build(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
     """The network that a card describes, with fresh weights.
 
     `pooled` is left out where weights are loaded, which hold it. Raises ConfigError naming the setting that is wrong.
     """
     members = [member(card, each, pooled) for each in card.networks]
-    return Forecaster(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
+    return ForecastNetwork(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
 
 
 def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> Member:
@@ -313,7 +313,7 @@ def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = 
     if not 0 <= season <= steps:
         raise ConfigError(f"skip: {season} is no season of {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
-    ahead = Ahead(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
+    ahead = FutureCovariates(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
     return Member(Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead)
 
 

@@ -57,7 +57,7 @@ class Normalisation(nn.Module):
         return season.repeat(1, -(-self.horizon // self.lag), 1)[:, : self.horizon]
 
 
-class Ahead(nn.Module):
+class FutureCovariates(nn.Module):
     """What is known of the horizon, normalised: C features against their training's mean, and against the window.
 
     The first tells a rare day, even where the window is flat; the second what changes.

@@ -14,7 +14,7 @@ from model.networks.protocol import Batch
 from model.windows import WindowData
 
 
-class Windows:
+class WindowBatches:
     """Batches gathered from views over one array: memory is that of the data, not S+K times it.
 
     `scale` is (series, O), `columns` says where the targets lie among the features, `known` where those are that are

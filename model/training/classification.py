@@ -18,7 +18,7 @@ from torch import Tensor
 from model.card import ClassifierCard, Setting
 from model.networks.protocol import Batch
 from model.networks.text import Classifier, build_classifier
-from model.training.loop import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
+from model.training.loop import FittedModel, OnStep, TrainConfig, kept, optimise, passes, repeatable
 from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ClassificationReport:
     """How labels given compare with the true ones."""
 
     accuracy: float
@@ -174,7 +174,7 @@ def text_inputs(data: TextData, rows: Ints) -> dict[str, Ints]:
     return {"x": data.x[rows, : data.lengths[rows].max()], "lengths": data.lengths[rows]}
 
 
-def fit_classifier(prepared: PreparedTexts, on_step: OnStep | None = None) -> Fitted[Classifier, ClassifierCard]:
+def fit_classifier(prepared: PreparedTexts, on_step: OnStep | None = None) -> FittedModel[Classifier, ClassifierCard]:
     """Trains a classifier on the texts to train on, and looks after each pass at how it does on those that validate.
 
     On the CPU the same seed and number of threads give the same weights. Raises ValueError.
@@ -186,7 +186,7 @@ def fit_classifier(prepared: PreparedTexts, on_step: OnStep | None = None) -> Fi
         history = optimise(model, _Texts(prepared, device), config, on_step)
     best = kept(history, config)
     metrics = {"validation_loss": best.validation_loss, "train_loss": best.train_loss, "best_epoch": best.number}
-    return Fitted(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
+    return FittedModel(model.fold().cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
 
 
 def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
@@ -245,11 +245,11 @@ def probabilities(model: Classifier, data: TextData, rows: Ints) -> npt.NDArray[
     return torch.cat([model(x[:, : int(lengths.max())], lengths) for x, lengths in given]).numpy()
 
 
-def judge(given: npt.NDArray[np.float32], y: Ints) -> Report:
+def evaluate(given: npt.NDArray[np.float32], y: Ints) -> ClassificationReport:
     """Compares the likeliest labels of probabilities (N,C) with the true ones (N,)."""
     said, labels = given.argmax(1), np.arange(given.shape[1])
     averaged: dict[str, Any] = {"average": "binary"} if len(labels) == 2 else {"average": "macro", "labels": labels}
-    return Report(
+    return ClassificationReport(
         accuracy=float(accuracy_score(y, said)),
         mcc=float(matthews_corrcoef(y, said)) if len({*y.tolist(), *said.tolist()}) > 1 else 0.0,
         f1=float(f1_score(y, said, zero_division=0.0, **averaged)),

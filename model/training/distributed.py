@@ -16,7 +16,7 @@ def size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def leads() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the one that speaks for all."""
     return int(os.environ.get("RANK", "0")) == 0
 
@@ -38,7 +38,7 @@ def share(rows: Tensor) -> Tensor:
     return rows if len(rows) < size() else rows[int(os.environ.get("RANK", "0")) :: size()]
 
 
-def agree(model: nn.Module) -> None:
+def broadcast_weights(model: nn.Module) -> None:
     """Give everybody the leader's weights."""
     if size() > 1:
         for tensor in model.state_dict().values():

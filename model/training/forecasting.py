@@ -13,13 +13,13 @@ from model.card import Card, InputSpec, OutputSpec, Setting
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
 from model.evaluation.splits import Cuts, Split, last_share, split
-from model.networks.forecast import ARCHITECTURES, LOCATIONS, Forecaster, Member, default_segment, member
+from model.networks.forecast import ARCHITECTURES, LOCATIONS, ForecastNetwork, Member, default_segment, member
 from model.networks.normalization import Pooled
 from model.seasons import calendar_cycles, seasonal_lags, step_length
-from model.training.batches import Windows
+from model.training.batches import WindowBatches
 from model.training.ensemble import recipe, weigh
 from model.training.loop import Epoch, OnStep, TrainConfig, kept, repeatable
-from model.training.members import Source, Trained, numbered, side_by_side
+from model.training.members import TrainedMember, WindowSource, numbered, side_by_side
 from model.windows import Rows, WindowData
 from tidecast.errors import TrainingConfigError
 
@@ -79,15 +79,15 @@ class ForecastConfig(TrainConfig):
 class Warm:
     """A trained model that another one begins with."""
 
-    model: Forecaster
+    model: ForecastNetwork
     card: Card
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedForecaster:
     """A trained model, on the CPU, and how it came about; losses are mse in z-scores of each series' training part."""
 
-    model: Forecaster
+    model: ForecastNetwork
     card: Card
     history: list[Epoch]
     split: Split
@@ -183,12 +183,14 @@ def fit(
     on_step: OnStep | None = None,
     cuts: Cuts | None = None,
     warm: Warm | None = None,
-) -> Fitted:
+) -> FittedForecaster:
     """`prepare` and `fit_forecaster` in one. Raises ValueError as they do."""
     return fit_forecaster(prepare(data, inputs, outputs, config, name, cuts), on_step, warm)
 
 
-def fit_forecaster(prepared: PreparedWindows, on_step: OnStep | None = None, warm: Warm | None = None) -> Fitted:
+def fit_forecaster(
+    prepared: PreparedWindows, on_step: OnStep | None = None, warm: Warm | None = None
+) -> FittedForecaster:
     """Trains one model on the windows of all series, and keeps the weights that were best on validation.
 
     `warm` is a model whose weights networks of the same settings begin with. On the CPU the same seed and number of
@@ -216,15 +218,15 @@ def fit_forecaster(prepared: PreparedWindows, on_step: OnStep | None = None, war
         "ranges": _ranges(data, card.input.features, parts.cuts.test),
         "metrics": metrics,
     }
-    return Fitted(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
+    return FittedForecaster(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
 
 
-def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[Source]:
+def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[WindowSource]:
     """The batches of each network, each in an order of its own."""
     data, card, config, horizon = prepared.data, prepared.card, prepared.config, prepared.card.output.horizon
-    windows = Windows(data, horizon, card.target_columns, scale, device, card.known_columns)
+    windows = WindowBatches(data, horizon, card.target_columns, scale, device, card.known_columns)
     return [
-        Source(windows, prepared.split, horizon, config.epoch_windows, config.batch, config.seed + place)
+        WindowSource(windows, prepared.split, horizon, config.epoch_windows, config.batch, config.seed + place)
         for place in range(len(card.networks))
     ]
 
@@ -251,12 +253,12 @@ def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
     return replace(config, epochs=epochs, patience=config.patience * epochs // EPOCHS)
 
 
-def _blended(trained: list[Trained], card: Card) -> tuple[Forecaster, Card]:
+def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork, Card]:
     """The best mean of the networks, and its card."""
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
-    model = Forecaster(members, kept_weights, card.output.non_negative, card.known_columns)
+    model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
     return model, msgspec.structs.replace(card, members=settings, input=_taken(card.input, networks))
@@ -264,7 +266,7 @@ def _blended(trained: list[Trained], card: Card) -> tuple[Forecaster, Card]:
 
 @torch.no_grad()
 def forecast(
-    model: Forecaster, data: WindowData, ends: Rows, future: npt.NDArray[np.float32] | None = None
+    model: ForecastNetwork, data: WindowData, ends: Rows, future: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
     """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one.
 

@@ -17,7 +17,7 @@ from model.networks.protocol import Batch, Model, State, loss
 from model.training import distributed
 from tidecast.errors import ConfigError, TrainingConfigError
 
-Trained = TypeVar("Trained", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module)
 Described = TypeVar("Described", bound=AnyCard)
 
 
@@ -83,15 +83,15 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted(Generic[Trained, Described]):
+class FittedModel(Generic[Network, Described]):
     """A trained model, on the CPU, and how it came about; losses are those of its task."""
 
-    model: Trained
+    model: Network
     card: Described
     history: list[Epoch]
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where batches come from, on the device they are needed on."""
 
     steps: int
@@ -150,7 +150,7 @@ def kept(history: list[Epoch], config: TrainConfig) -> Epoch:
     return history[-1] if config.keep == "last" else min(history, key=lambda epoch: epoch.validation_loss)
 
 
-def optimise(model: Model, source: Source, config: TrainConfig, on_step: OnStep | None = None) -> list[Epoch]:
+def optimise(model: Model, source: BatchSource, config: TrainConfig, on_step: OnStep | None = None) -> list[Epoch]:
     """Trains a network, keeps its best weights on validation or its last, as the config says, and tells how it went.
 
     Raises ConfigError where the error stops being a number.
@@ -159,11 +159,11 @@ def optimise(model: Model, source: Source, config: TrainConfig, on_step: OnStep 
 
 
 class _Trainer:
-    def __init__(self, model: Model, source: Source, config: TrainConfig, on_step: OnStep) -> None:
+    def __init__(self, model: Model, source: BatchSource, config: TrainConfig, on_step: OnStep) -> None:
         assert isinstance(model, nn.Module)
         self.model, self.source, self.config, self.on_step = model, source, config, on_step
         self.device = next(model.parameters()).device
-        distributed.agree(model)
+        distributed.broadcast_weights(model)
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)
         assert config.epochs is not None
         self.epochs, self.total, self.done = config.epochs, config.epochs * source.steps, 0

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from model.evaluation.splits import Split
-from model.networks.forecast import LSTM, Forecaster, LinearNetwork, Member
+from model.networks.forecast import LSTM, ForecastNetwork, LinearNetwork, Member
 from model.networks.protocol import Batch
 from model.training import distributed
-from model.training.batches import Windows
+from model.training.batches import WindowBatches
 from model.training.loop import Epoch, OnStep, TrainConfig, optimise
 from model.training.ridge import solutions
 
@@ -27,7 +27,7 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedMember:
     """A network after its training."""
 
     place: int
@@ -38,10 +38,10 @@ class Trained:
     """On validation, (T,), in z-scores."""
 
 
-class Source:
+class WindowSource:
     """Batches of windows, in a new order for each training pass; of many windows a sample."""
 
-    def __init__(self, windows: Windows, parts: Split, horizon: int, most: int, size: int, seed: int) -> None:
+    def __init__(self, windows: WindowBatches, parts: Split, horizon: int, most: int, size: int, seed: int) -> None:
         self._windows, self._size = windows, size
         self._train, self._order = torch.from_numpy(parts.train), torch.Generator().manual_seed(seed)
         self._count = min(len(parts.train), most)
@@ -63,7 +63,7 @@ class Source:
         return self._batches(self._even, _BATCH)
 
     @torch.no_grad()
-    def errors(self, model: Forecaster, trained: bool = False) -> Tensor:
+    def errors(self, model: ForecastNetwork, trained: bool = False) -> Tensor:
         """A model's errors (T,) at all observed targets of the validation or training windows, in z-scores."""
         batches = map(self._windows.batch, torch.split(self._even if trained else self._validation, _BATCH))
         return torch.cat(
@@ -86,7 +86,9 @@ def numbered(histories: Iterable[Sequence[Epoch]]) -> list[Epoch]:
     return [replace(epoch, number=number) for number, epoch in enumerate(chain(*histories), 1)]
 
 
-def side_by_side(members: list[Member], sources: list[Source], config: TrainConfig, on_step: OnStep) -> list[Trained]:
+def side_by_side(
+    members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+) -> list[TrainedMember]:
     """Trains each network; each has an equal share of the time there may be, and without any left is not begun.
 
     One after the other on a GPU, in a team of processes, which meet at each step, and with LSTMs of several layers,
@@ -108,17 +110,17 @@ def side_by_side(members: list[Member], sources: list[Source], config: TrainConf
         rounds = -(-(len(lstms) - lstms.index(place)) // workers)
         return (left if place > lstms[0] else max(left, 1e-3)) / rounds
 
-    def train(place: int) -> Trained | None:
+    def train(place: int) -> TrainedMember | None:
         torch.set_num_threads(config.threads)
-        model, source = Forecaster([members[place]], [1.0]).to(device), sources[place]
+        model, source = ForecastNetwork([members[place]], [1.0]).to(device), sources[place]
         if place not in lstms:
-            return Trained(place, members[place], [_solve(model, source)], source.errors(model))
+            return TrainedMember(place, members[place], [_solve(model, source)], source.errors(model))
         seconds = share(place)
         if seconds is not None and seconds <= 0:
             return None
         history = optimise(model, source, replace(config, seconds=seconds), partial(progress.tell, place))
         progress.end(place)
-        return Trained(place, members[place], history, source.errors(model))
+        return TrainedMember(place, members[place], history, source.errors(model))
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -131,7 +133,7 @@ def side_by_side(members: list[Member], sources: list[Source], config: TrainConf
         pool.shutdown(cancel_futures=True)
 
 
-def _solve(model: Forecaster, source: Source) -> Epoch:
+def _solve(model: ForecastNetwork, source: WindowSource) -> Epoch:
     """What needs no steps: a linear network gets its best weights on validation."""
     begun, (member,) = time.perf_counter(), model.members
     assert isinstance(member, Member)

@@ -16,7 +16,7 @@ from torch import Tensor
 from model.card import NextTokenCard, Setting
 from model.networks.protocol import IGNORED, Batch
 from model.networks.text import NextToken, build_next_token
-from model.training.loop import Fitted, OnStep, TrainConfig, kept, optimise, passes, repeatable
+from model.training.loop import FittedModel, OnStep, TrainConfig, kept, optimise, passes, repeatable
 from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ def token_inputs(text: Ints, card: NextTokenCard, shape: tuple[int, int]) -> dic
     return {"x": np.resize(text, shape), "h": state, "c": state}
 
 
-def fit_next_token(prepared: PreparedTokens, on_step: OnStep | None = None) -> Fitted[NextToken, NextTokenCard]:
+def fit_next_token(prepared: PreparedTokens, on_step: OnStep | None = None) -> FittedModel[NextToken, NextTokenCard]:
     """Trains a model to continue a text, and keeps the weights that were best on what validates."""
     card, config = prepared.card, prepared.config
     config = replace(config, epochs=config.epochs or passes(READ, len(prepared.train), most=4))
@@ -102,7 +102,7 @@ def fit_next_token(prepared: PreparedTokens, on_step: OnStep | None = None) -> F
         history = optimise(model, _Streams(prepared, device), config, on_step)
     best = kept(history, config)
     metrics = {"validation_nats": best.validation_loss, "train_nats": best.train_loss, "best_epoch": best.number}
-    return Fitted(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
+    return FittedModel(model.cpu().eval(), msgspec.structs.replace(card, metrics=metrics), history)
 
 
 class _Streams:

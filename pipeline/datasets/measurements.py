@@ -50,7 +50,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Measurements:
     """A file's measurements: series (String), ts (Int64, epoch ms), a Float64 column a feature, in the file's order.
 
     `skipped` counts measurements without a value; `notes` are what the user should know of how the file was read.
@@ -81,7 +81,7 @@ def silent(done: int, total: int) -> None:
     """Progress nobody looks at."""
 
 
-def read_file(path: str, columns: Columns | None = None, *, freq: str | None = None) -> Source:
+def read_file(path: str, columns: Columns | None = None, *, freq: str | None = None) -> Measurements:
     """Read a file, or standard input for ``-``: CSV, JSON lines or Parquet, gzipped or not.
 
     A file without times needs `freq` (such as "30m"): its rows become steps from 2000-01-01 on. Raises DataError
@@ -92,7 +92,7 @@ def read_file(path: str, columns: Columns | None = None, *, freq: str | None = N
 
 def measurements(
     table: Table, columns: Columns | None = None, *, freq: str | None = None, stem: str = "value"
-) -> Source:
+) -> Measurements:
     """The measurements in a table; `stem` is what its series is called if no column says. Raises DataError."""
     columns = columns or Columns()
     table, ts = _with_time(table, columns)
@@ -105,7 +105,7 @@ def measurements(
         raise DataError(f"{table.name}: no row has a value")
     skipped = len(frame) - len(kept)
     notes = (how, f"{skipped:,} of {len(frame):,} measurements have no value: skipped" if skipped else "")
-    return Source(kept, skipped, tuple(filter(None, notes)))
+    return Measurements(kept, skipped, tuple(filter(None, notes)))
 
 
 def events(frame: pl.DataFrame, features: Sequence[str] = ("value",)) -> Iterator[Event]:
@@ -135,19 +135,19 @@ def publish(
     features = frame.drop("series", "ts").columns
     pace = _Pace(speed, frame["ts"].min())  # type: ignore[arg-type]  # an Int64 column's minimum
     count = log.create_topic(topic, partitions)
-    writer = log.writer()
+    producer = log.producer()
     try:
         for done, event in enumerate(events(frame, features), start=1):
             if (wait := pace.wait(event.ts)) > 0:
-                writer.flush()
+                producer.flush()
                 on_progress(done - 1, len(frame))
                 time.sleep(wait)
-            writer.send(topic, None, event.series.encode(), encode(event, features))
+            producer.send(topic, None, event.series.encode(), encode(event, features))
             if done % CHUNK == 0:
                 on_progress(done, len(frame))
-        writer.flush()
+        producer.flush()
     finally:
-        writer.close()
+        producer.close()
     on_progress(len(frame), len(frame))
     return Published(len(frame), count)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.formats.events import InvalidEvent
 from pipeline.formats.headers import OURS
-from pipeline.log import MAX_VALUE_BYTES, Cut, Record
+from pipeline.log import MAX_VALUE_BYTES, Record, Truncated
 
 
 class Base64(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ def encode_dead_letter(record: Record, error: InvalidEvent) -> Message:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        "sha256": value.sha256 if isinstance(value, Cut) else hashlib.sha256(value).hexdigest(),
+        "sha256": value.sha256 if isinstance(value, Truncated) else hashlib.sha256(value).hexdigest(),
     }
     headers = headers if size <= MAX_VALUE_BYTES else [(f"{OURS}headers", b"left out")]
     headers += [(f"{OURS}{name}", str(fact).encode()) for name, fact in about.items()]

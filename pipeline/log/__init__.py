@@ -44,7 +44,7 @@ class Undecodable(list[tuple[str, bytes]]):
         self.why = why
 
 
-class Cut(bytes):
+class Truncated(bytes):
     """The beginning of a key or value that is longer than an event's may be; `sha256` is the whole's, hexadecimal."""
 
     sha256: str
@@ -71,7 +71,7 @@ class Commit(NamedTuple):
     metadata: str = ""
 
 
-class Policy(NamedTuple):
+class TopicConfig(NamedTuple):
     """What a log does with a topic's records. None stands for no limit."""
 
     compacted: bool
@@ -104,7 +104,7 @@ class Poll(NamedTuple):
     settled: bool = True
 
 
-class Member(Protocol):
+class Consumer(Protocol):
     """One consumer in a group on one topic."""
 
     def poll(self, timeout: float, max_records: int) -> Poll:
@@ -123,7 +123,7 @@ class Member(Protocol):
         """Commit outside a transaction, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
         ...
 
-    def behind(self) -> dict[int, int]:
+    def lag(self) -> dict[int, int]:
         """For each partition being read, how many committed offsets lie beyond its position."""
         ...
 
@@ -132,7 +132,7 @@ class Member(Protocol):
         ...
 
 
-class Writer(Protocol):
+class Producer(Protocol):
     """A producer. With a transactional id, records are sent between `begin` and `commit`."""
 
     def send(
@@ -159,7 +159,7 @@ class Writer(Protocol):
         """Open a transaction."""
         ...
 
-    def commit(self, offsets: Mapping[int, Commit], member: Member) -> None:
+    def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
         """Flush, then commit records and the member's offsets as one, under the generation of its last poll."""
         ...
 
@@ -192,7 +192,7 @@ class EventLog(Protocol):
         """An identity that changes when a topic is deleted and made again. Raises UnknownTopic."""
         ...
 
-    def policy(self, topic: str) -> Policy:
+    def topic_config(self, topic: str) -> TopicConfig:
         """What is kept of a topic, and how safely. Raises UnknownTopic; NotAuthorized where that may not be read."""
         ...
 
@@ -218,11 +218,11 @@ class EventLog(Protocol):
         """
         ...
 
-    def writer(self, transactional_id: str | None = None) -> Writer:
+    def producer(self, transactional_id: str | None = None) -> Producer:
         """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
         ...
 
-    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+    def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
         """Become a member of `group` on `topic`. `instance` names the member in the broker's lists and logs.
 
         A `static` one is known to the group by that name, and gets its partitions back when it returns in time.

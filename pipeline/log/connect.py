@@ -11,9 +11,9 @@ def connect(address: str, kafka: KafkaSettings | None = None) -> EventLog:
     nobody in who comes with these settings.
     """
     if address.startswith("sqlite:"):
-        from pipeline.log.sqlite import LocalLog
+        from pipeline.log.sqlite import SqliteLog
 
-        return LocalLog(address.removeprefix("sqlite:"))
+        return SqliteLog(address.removeprefix("sqlite:"))
     from pipeline.log.kafka import KafkaLog
 
     return KafkaLog(address, kafka or KafkaSettings())

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Literal, Protocol
 
 from pipeline import failpoint
-from pipeline.log import Commit, EventLog, Member, Writer
+from pipeline.log import Commit, Consumer, EventLog, Producer
 from pipeline.state.records import (
     PARTITION_KEY,
     SERIES_PREFIX,
@@ -38,7 +38,7 @@ from pipeline.windows.reorder import BEFORE_ALL
 from pipeline.windows.store import Sections, SeriesState
 from tidecast.errors import CorruptState, LogError, StateMismatch
 
-Lost = Literal["fail", "earliest"]
+OnDataLoss = Literal["fail", "earliest"]
 """What to do where records that are still needed are no longer in the log."""
 
 
@@ -82,26 +82,26 @@ class Recovered:
 
 
 def write_pass(
-    writer: Writer, member: Member, state_topic: str, partition: int, store: Stateful, record: PartitionRecord
+    producer: Producer, consumer: Consumer, state_topic: str, partition: int, store: Stateful, record: PartitionRecord
 ) -> None:
     """Write what changed since the last pass and commit `record.position`, as one transaction of `writer`.
 
     Right after a commit and before the next poll. Whatever fails is raised, after the transaction is aborted.
     """
     config = config_hash(store.config)
-    writer.begin()
+    producer.begin()
     failpoint.reached("pass-begun")
     try:
         for series in store.dirty():
             state = store.state(series)
             value = None if state is None else encode_series(config, series, state)
-            writer.send(state_topic, partition, SERIES_PREFIX + series.encode(), value)
-        writer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
+            producer.send(state_topic, partition, SERIES_PREFIX + series.encode(), value)
+        producer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
         failpoint.reached("pass-sent")
-        writer.commit({partition: Commit(record.position, encode_metadata(record.position))}, member)
+        producer.commit({partition: Commit(record.position, encode_metadata(record.position))}, consumer)
     except BaseException:
         with contextlib.suppress(LogError):  # the first failure tells more; the next writer of this id aborts it
-            writer.abort()
+            producer.abort()
         raise
     failpoint.reached("pass-committed")
     store.clean()
@@ -114,7 +114,7 @@ def recover(
     partition: int,
     committed: Commit | None,
     store: Stateful,
-    lost: Lost = "earliest",
+    lost: OnDataLoss = "earliest",
     readable: Mapping[str, int] = MappingProxyType({}),
 ) -> Recovered:
     """Fills an empty store with a partition's windows as its last pass left them.
@@ -198,7 +198,7 @@ def _damaged(found: str, written: str) -> bool:
 def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord, readable: Mapping[str, int]) -> int:
     """Restore the partition's own and all series; how many were corrupt. Raises StateMismatch."""
     check_sections(record.sections, readable)
-    hashed, corrupt, heard = config_hash(store.config), 0, BEFORE_ALL
+    hashed, corrupt, last_event_ts = config_hash(store.config), 0, BEFORE_ALL
     for key, value in held.items():
         if key == PARTITION_KEY:
             continue
@@ -209,8 +209,8 @@ def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord,
             continue
         check_sections(state.sections, readable)
         store.restore(series, state)
-        heard = max(heard, state.heard)
-    store.stream_time = heard if record.stream_time is None else record.stream_time
+        last_event_ts = max(last_event_ts, state.last_event_ts)
+    store.stream_time = last_event_ts if record.stream_time is None else record.stream_time
     store.sections = record.sections
     return corrupt
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.reorder import BEFORE_ALL, Waiting
+from pipeline.windows.reorder import BEFORE_ALL, PendingStep
 from pipeline.windows.store import UNKNOWN, Section, Sections, SeriesState
 from tidecast.errors import CorruptState, StateMismatch
 
@@ -49,9 +49,9 @@ class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
     values: bytes
     observed: bytes
     times: bytes | None = None
-    heard: int | None = None
-    waiting: list[Waiting] = []
-    since: tuple[int, int, int] | None = None
+    last_event_ts: int | None = None
+    waiting: list[PendingStep] = []
+    first_offset: tuple[int, int, int] | None = None
     sections: dict[str, Section] = {}
 
 
@@ -77,9 +77,9 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
         values=state.values.astype("<f4").tobytes(),
         observed=np.packbits(state.observed).tobytes(),
         times=state.times.astype("<i8").tobytes(),
-        heard=state.heard,
+        last_event_ts=state.last_event_ts,
         waiting=list(state.waiting),
-        since=state.since,
+        first_offset=state.first_offset,
         sections=dict(state.sections),
     )
     return _seal(SERIES_PREFIX + series.encode(), record)
@@ -103,9 +103,9 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
         step=record.step,
         ts=record.ts,
         times=times,
-        heard=record.ts if record.heard is None else record.heard,
+        last_event_ts=record.ts if record.last_event_ts is None else record.last_event_ts,
         waiting=record.waiting,
-        since=record.since or (UNKNOWN, UNKNOWN, 0),
+        first_offset=record.first_offset or (UNKNOWN, UNKNOWN, 0),
         sections=record.sections,
     )
     return key.removeprefix(SERIES_PREFIX).decode(), state

@@ -15,7 +15,7 @@ SLACK = 64
 
 
 @dataclass(slots=True)
-class Row:
+class BufferRow:
     """One series' row. Its places are counted through all rows."""
 
     end: int
@@ -26,7 +26,7 @@ class Row:
     """Steps since its window was empty."""
 
 
-class Rows:
+class StepBuffers:
     """Rows of S + SLACK steps: values (F,) float32, whether they were observed, and if `timed` each step's time."""
 
     def __init__(self, seq_len: int, features: int, timed: bool) -> None:
@@ -59,12 +59,12 @@ class Rows:
             self._used += 1
         return start, start + self._length
 
-    def release(self, row: Row) -> None:
+    def release(self, row: BufferRow) -> None:
         """Let another series have a row."""
         self.gather()
         self._free.append(row.stop - self._length)
 
-    def write(self, row: Row, values: Sequence[float], observed: bool, ts: int = 0) -> None:
+    def write(self, row: BufferRow, values: Sequence[float], observed: bool, ts: int = 0) -> None:
         """Add a step to a row."""
         if row.end == row.stop:
             self._shift(row)
@@ -76,7 +76,7 @@ class Rows:
         row.end += 1
         row.run += 1
 
-    def mark(self, row: Row) -> None:
+    def mark(self, row: BufferRow) -> None:
         """Keep a row's last S steps for `take`; what lies before its first one is not its own."""
         self._marked.append(row.end - self._seq_len)
 
@@ -95,21 +95,21 @@ class Rows:
             windows = self._values_view[starts].reshape(shape), self._observed_view[starts].reshape(shape)
             self._gathered.append(windows)
 
-    def last(self, row: Row) -> Floats:
+    def last(self, row: BufferRow) -> Floats:
         """The values (F,) of a row's newest step."""
         newest: Floats = self._values[row.end - 1]
         return newest
 
-    def first_time(self, row: Row) -> int:
+    def first_time(self, row: BufferRow) -> int:
         """The time of the first of a row's last S steps."""
         return int(self._times[row.end - self._seq_len])
 
-    def copy(self, row: Row) -> tuple[Floats, Bools, Ints]:
+    def copy(self, row: BufferRow) -> tuple[Floats, Bools, Ints]:
         """A row's last n <= S steps: (n,F), (n,F), and if timed (n,)."""
         kept = slice(row.end - min(row.run, self._seq_len), row.end)
         return self._values[kept].copy(), self._observed[kept].copy(), self._times[kept].copy()
 
-    def fill(self, row: Row, values: Floats, observed: Bools, times: Ints) -> None:
+    def fill(self, row: BufferRow, values: Floats, observed: Bools, times: Ints) -> None:
         """Make a row hold these n steps and no other."""
         self.gather()
         start = row.stop - self._length
@@ -118,7 +118,7 @@ class Rows:
         if self._timed:
             self._times[start : row.end] = times
 
-    def _shift(self, row: Row) -> None:
+    def _shift(self, row: BufferRow) -> None:
         """Move a full row's last S-1 steps to its beginning."""
         self.gather()
         kept, start = self._seq_len - 1, row.stop - self._length

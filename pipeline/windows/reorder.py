@@ -16,7 +16,7 @@ from pipeline.windows.grid import Grid, WindowConfig
 BEFORE_ALL = -(2**63)
 
 
-class Waiting(msgspec.Struct, array_like=True, gc=False):
+class PendingStep(msgspec.Struct, array_like=True, gc=False):
     """What waits for one step of a series."""
 
     place: int
@@ -35,7 +35,7 @@ class ReorderBuffer:
     def __init__(self, config: WindowConfig) -> None:
         self._lateness, self._aggregate = config.lateness, config.aggregate
         self._bucket: Grid | None = None if config.aggregate is None else config.grid
-        self._waiting: dict[str, dict[int, Waiting]] = {}
+        self._waiting: dict[str, dict[int, PendingStep]] = {}
         self._due: list[tuple[int, str, int]] = []
 
     @property
@@ -48,7 +48,7 @@ class ReorderBuffer:
         series, ts, values = event
         steps = self._waiting.setdefault(series, {})
         if (held := steps.get(place)) is None:
-            self._hold(series, Waiting(place, ts, 1, list(values)))
+            self._hold(series, PendingStep(place, ts, 1, list(values)))
             return True
         if self._aggregate is None:
             return False
@@ -56,15 +56,15 @@ class ReorderBuffer:
         held.ts, held.count = max(held.ts, ts), held.count + 1
         return True
 
-    def _hold(self, series: str, waiting: Waiting) -> None:
+    def _hold(self, series: str, waiting: PendingStep) -> None:
         self._waiting.setdefault(series, {})[waiting.place] = waiting
         heappush(self._due, (self._due_time(waiting), series, waiting.place))
 
-    def _due_time(self, waiting: Waiting) -> int:
+    def _due_time(self, waiting: PendingStep) -> int:
         end = waiting.ts if self._bucket is None else self._bucket.time(waiting.place + 1)
         return end + self._lateness
 
-    def _together(self, held: Waiting, ts: int, values: Sequence[float]) -> list[float]:
+    def _together(self, held: PendingStep, ts: int, values: Sequence[float]) -> list[float]:
         pairs = list(zip(held.values, values, strict=True))
         match self._aggregate:
             case "last":
@@ -86,7 +86,7 @@ class ReorderBuffer:
                     del self._waiting[series]
                 yield Event(series, *self._step(waiting))
 
-    def _step(self, waiting: Waiting) -> tuple[int, tuple[float, ...]]:
+    def _step(self, waiting: PendingStep) -> tuple[int, tuple[float, ...]]:
         if self._bucket is None:
             return waiting.ts, tuple(waiting.values)
         values: Sequence[float] = waiting.values
@@ -96,12 +96,12 @@ class ReorderBuffer:
             values = [float(waiting.count)] * len(waiting.values)
         return self._bucket.time(waiting.place), tuple(values)
 
-    def state(self, series: str) -> list[Waiting]:
+    def state(self, series: str) -> list[PendingStep]:
         """A copy of what waits of a series, in the order of its steps."""
         held = self._waiting.get(series, {})
         return [msgspec.structs.replace(held[place], values=list(held[place].values)) for place in sorted(held)]
 
-    def restore(self, series: str, waiting: Sequence[Waiting]) -> None:
+    def restore(self, series: str, waiting: Sequence[PendingStep]) -> None:
         """Let this wait of a series, and nothing else."""
         self._waiting.pop(series, None)
         for each in waiting:

@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats.events import Event, InvalidEvent
-from pipeline.windows.buffers import Row, Rows
+from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate
-from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer, Waiting
+from pipeline.windows.reorder import BEFORE_ALL, PendingStep, ReorderBuffer
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from tidecast.errors import ConfigError
 
@@ -74,11 +74,11 @@ class SeriesState:
     """The last accepted event's time, epoch milliseconds."""
     times: Ints
     """(n,): each step's time where there is no grid; with one (0,)."""
-    heard: int
+    last_event_ts: int
     """The latest time of any event that was used or waits, epoch milliseconds."""
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[PendingStep] = ()
     """Steps that have not been released."""
-    since: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
+    first_offset: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
     """A tag from which on all n steps came, a later one, and how many steps ago that was."""
     sections: Sections = field(default_factory=dict)
     """What is kept of the series beside its window; a section that nobody knows stays as it is."""
@@ -102,11 +102,11 @@ class Windows:
     """(B,): how long that step is, milliseconds: by the grid, or as long as from the event before."""
     series: list[str]
     """(B,)."""
-    tag: Ints
+    offset: Ints
     """(B,): what the caller pushed with the event that completed the window."""
     length: Ints
     """(B,): how many of the window's steps, the last ones, the series has had; x is zero before them."""
-    since: Ints
+    first_offset: Ints
     """(B,): a tag at or before those of all events of the window, of up to twice as many; UNKNOWN if there is none.
 
     Where events wait for stream time, those that waited may have come before it."""
@@ -140,20 +140,20 @@ class Windows:
             start=np.concatenate([part.start for part in parts]),
             spacing=np.concatenate([part.spacing for part in parts]),
             series=[series for part in parts for series in part.series],
-            tag=np.concatenate([part.tag for part in parts]),
+            offset=np.concatenate([part.offset for part in parts]),
             length=np.concatenate([part.length for part in parts]),
-            since=np.concatenate([part.since for part in parts]),
+            first_offset=np.concatenate([part.first_offset for part in parts]),
         )
 
 
 @dataclass(slots=True)
-class _Series(Row):
+class _Series(BufferRow):
     """One series' row in the store, and where it stands in time."""
 
     step: int = -1
     ts: int = BEFORE_ALL
-    heard: int = BEFORE_ALL
-    since: int = UNKNOWN
+    last_event_ts: int = BEFORE_ALL
+    first_offset: int = UNKNOWN
     later: int = UNKNOWN
     later_run: int = 0
     """What `run` was at the tag `later`."""
@@ -184,7 +184,7 @@ class WindowStore:
         self._reorder = ReorderBuffer(config) if config.reorders else None
         self._seq_len, self._width = config.seq_len, len(config.features)
         self._least = self._seq_len if not short else 1 if self._grid else 2
-        self._rows = Rows(self._seq_len, self._width, timed=self._grid is None)
+        self._rows = StepBuffers(self._seq_len, self._width, timed=self._grid is None)
         self._series: dict[str, _Series] = {}
         self._sections: dict[str, Sections] = {}
         self._silent: list[tuple[int, str]] = []
@@ -203,7 +203,7 @@ class WindowStore:
         """Bytes of the arrays."""
         return self._rows.nbytes
 
-    def push(self, event: Event, tag: int = 0) -> bool:
+    def push(self, event: Event, offset: int = 0) -> bool:
         """Take in an event; False if it is late or a duplicate, and so not used.
 
         What this completes, of any series, is kept for `take`, with the caller's `tag`. Raises InvalidEvent for an
@@ -216,24 +216,28 @@ class WindowStore:
         if ts > self.stream_time:
             self.stream_time = ts
             if ts >= self._wake:
-                self._wake_up(tag)
+                self._wake_up(offset)
         series = self._series.get(name) or self._first(name, ts)
         grid = self._grid
         ahead = min(ts - series.ts, 1) if grid is None else grid.index(ts) - series.step
         if ahead <= 0 and series.run:
             return self._refuse(series, event, ahead)
         if self._reorder is not None:
-            return self._hold(self._reorder, series, event, tag)
-        self._extend(series, event, ahead, tag)
+            return self._hold(self._reorder, series, event, offset)
+        self._extend(series, event, ahead, offset)
         return True
 
-    def _extend(self, series: _Series, event: Event, ahead: int, tag: int) -> None:
+    def _extend(self, series: _Series, event: Event, ahead: int, offset: int) -> None:
         """Add an event that is `ahead` steps after its series' last one."""
         name, ts, values = event
         if ahead != 1 and series.run:
             self._bridge(series, ahead, values)
         if not series.run or series.run - series.later_run >= self._seq_len:
-            series.since, series.later, series.later_run = series.later if series.run else tag, tag, series.run
+            series.first_offset, series.later, series.later_run = (
+                series.later if series.run else offset,
+                offset,
+                series.run,
+            )
         self._rows.write(series, values, True, ts)
         elapsed = ts - series.ts
         series.ts = ts
@@ -242,18 +246,20 @@ class WindowStore:
         self._changed[name] = None
         if series.run >= self._least:
             self._rows.mark(series)
-            self._pending.append((series.step, ts, elapsed, tag, min(series.run, self._seq_len), series.since, name))
+            self._pending.append(
+                (series.step, ts, elapsed, offset, min(series.run, self._seq_len), series.first_offset, name)
+            )
 
-    def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, tag: int) -> bool:
+    def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, offset: int) -> bool:
         """Let an event wait, unless stream time has passed it already; False if its step is taken."""
         if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
             self.counts.duplicate += 1
             return False
-        series.heard = max(series.heard, event.ts)
+        series.last_event_ts = max(series.last_event_ts, event.ts)
         self._changed[event.series] = None
         self._wake = min(self._wake, reorder.next_due)
         if self._wake <= self.stream_time:
-            self._wake_up(tag)
+            self._wake_up(offset)
         return True
 
     def _refuse(self, series: _Series, event: Event, ahead: int) -> bool:
@@ -270,14 +276,14 @@ class WindowStore:
             raise InvalidEvent("bad_time", f"{event.ts} lies before the whole window of {event.series!r}")
         return False
 
-    def _wake_up(self, tag: int) -> None:
+    def _wake_up(self, offset: int) -> None:
         """What is due at this stream time: waiting steps become steps, then silent series are forgotten."""
         due = -BEFORE_ALL
         if self._reorder is not None:
             for event in self._reorder.release(self.stream_time):
                 series = self._series[event.series]
                 ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
-                self._extend(series, event, ahead, tag)
+                self._extend(series, event, ahead, offset)
             due = self._reorder.next_due
         while self._silent and self._silent[0][0] <= self.stream_time:
             self._forget_if_silent(heappop(self._silent)[1])
@@ -287,27 +293,29 @@ class WindowStore:
         series = self._series.get(name)
         if series is None or self._idle is None:
             return
-        heard = max(series.ts, series.heard)
-        if heard + self._idle >= self.stream_time:
-            self._listen(name, heard)
+        last_event_ts = max(series.ts, series.last_event_ts)
+        if last_event_ts + self._idle >= self.stream_time:
+            self._listen(name, last_event_ts)
             return
         self._rows.release(series)
         self._changed[name] = None
         self._sections.pop(name, None)
         del self._series[name]
 
-    def _listen(self, name: str, heard: int) -> None:
+    def _listen(self, name: str, last_event_ts: int) -> None:
         """Note when a series last heard at a time will have been silent for too long."""
         if self._idle is not None:
-            heappush(self._silent, (heard + self._idle + 1, name))
+            heappush(self._silent, (last_event_ts + self._idle + 1, name))
             self._wake = min(self._wake, self._silent[0][0])
 
     def take(self) -> Windows:
         """The windows completed since the last take, in the order of their events."""
         x, observed = self._rows.take()
         pending = zip(*self._pending, strict=True) if self._pending else ((),) * 7
-        step, ts, elapsed, tag, length, first, series = pending
-        steps, times, tags, lengths, since = (np.array(numbers, np.int64) for numbers in (step, ts, tag, length, first))
+        step, ts, elapsed, offset, length, first, series = pending
+        steps, times, offsets, lengths, first_offset = (
+            np.array(numbers, np.int64) for numbers in (step, ts, offset, length, first)
+        )
         if self._least < self._seq_len:
             strange = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
             x[strange], observed[strange] = 0, False
@@ -317,7 +325,7 @@ class WindowStore:
         else:
             start, spacing = self._grid.after(steps, times)
         self._pending = []
-        return Windows(x, observed, steps, times, start, spacing, list(series), tags, lengths, since)
+        return Windows(x, observed, steps, times, start, spacing, list(series), offsets, lengths, first_offset)
 
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for one that is not here."""
@@ -331,18 +339,18 @@ class WindowStore:
             step=found.step,
             ts=found.ts,
             times=times,
-            heard=max(found.ts, found.heard),
+            last_event_ts=max(found.ts, found.last_event_ts),
             waiting=self._reorder.state(series) if self._reorder else (),
-            since=(found.since, found.later, found.run - found.later_run),
+            first_offset=(found.first_offset, found.later, found.run - found.later_run),
             sections=self._sections.get(series, {}),
         )
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Put a series, new or not, into a state. It does not count as changed."""
-        found = self._series.get(series) or self._add(series, state.heard)
-        found.step, found.ts, found.heard = state.step, state.ts, state.heard
+        found = self._series.get(series) or self._add(series, state.last_event_ts)
+        found.step, found.ts, found.last_event_ts = state.step, state.ts, state.last_event_ts
         self._rows.fill(found, state.values, state.observed, state.times)
-        found.since, found.later, ago = state.since
+        found.first_offset, found.later, ago = state.first_offset
         found.later_run = found.run - ago
         self._sections.pop(series, None)
         if state.sections:

@@ -114,13 +114,13 @@ class Texts:
     keys: list[bytes]
     """What their answers are keyed by."""
     tokens: list[list[int]]
-    tag: Ints
+    offset: Ints
     """(B,): what the caller pushed with each."""
 
     @property
-    def since(self) -> Ints:
+    def first_offset(self) -> Ints:
         """(B,): what was pushed first of what each was made of, which is itself."""
-        return self.tag
+        return self.offset
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,7 +136,7 @@ class Texts:
             ids=[name for part in parts for name in part.ids],
             keys=[key for part in parts for key in part.keys],
             tokens=[row for part in parts for row in part.tokens],
-            tag=np.concatenate([part.tag for part in parts]),
+            offset=np.concatenate([part.offset for part in parts]),
         )
 
 
@@ -154,18 +154,18 @@ class TextWindower:
         self._encoder = encoder
         self._pending: list[tuple[TextEvent, list[int], int]] = []
 
-    def push(self, event: TextEvent, tag: int = 0) -> bool:
+    def push(self, event: TextEvent, offset: int = 0) -> bool:
         """Keep a text for `take`, with the caller's `tag`. No text is too late, so it is always used."""
-        self._pending.append((event, self._encoder.cut(event.text), tag))
+        self._pending.append((event, self._encoder.cut(event.text), offset))
         self.counts.accepted += 1
         return True
 
     def take(self) -> Texts:
         """The texts since the last take."""
-        events, tokens, tags = zip(*self._pending, strict=True) if self._pending else ((), (), ())
+        events, tokens, offsets = zip(*self._pending, strict=True) if self._pending else ((), (), ())
         self._pending = []
         ids, keys = [event.id for event in events], [event.key for event in events]
-        return Texts(ids, keys, list(tokens), np.array(tags, np.int64))
+        return Texts(ids, keys, list(tokens), np.array(offsets, np.int64))
 
     def dirty(self) -> list[str]:
         """No series has changed."""

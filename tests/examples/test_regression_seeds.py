@@ -19,7 +19,7 @@ from seed_002_regression import EveryStep
 from torch import Tensor, nn
 
 from model.networks.protocol import State
-from model.training.forecasting import Fitted, ForecastConfig, fit
+from model.training.forecasting import FittedForecaster, ForecastConfig, fit
 from model.windows import WindowData
 from tidecast.errors import ShapeError
 
@@ -124,7 +124,7 @@ def test_parity_gives_the_error_in_passengers() -> None:
 def test_honest_learns_from_no_month_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[WindowData] = []
 
-    def watched(data: WindowData, *rest: object) -> Fitted:
+    def watched(data: WindowData, *rest: object) -> FittedForecaster:
         seen.append(data)
         return fit(data, *rest)  # type: ignore[arg-type]
 

@@ -48,7 +48,7 @@ class Fault:
     """Whether its services reach the brokers by a lane of their own."""
     alone: bool = False
     """Whether nothing else may run meanwhile: it harms the brokers, or wants the whole machine."""
-    judged: bool = True
+    result: bool = True
     """Whether everything must have been read at the end, and be as the oracle says."""
     needs: str = ""
     """A program that the machine must have."""
@@ -106,7 +106,7 @@ def run(fault: Fault, world: World, case: Any, outcome: Outcome) -> None:
     """Run one case in its world, and add to the outcome."""
     figures = fault.scenario(world, *([case] if case != () else []))
     outcome.measured([figures] if isinstance(figures, Figure) else figures or [])
-    if not fault.judged:
+    if not fault.result:
         return
     verdict, is_right = settled(world)
     outcome.verdict += verdict

@@ -92,9 +92,9 @@ def other_takes_over(world: World) -> Figure:
         world.until(lambda: world.members() == 2, "two never joined")
         world.again()
         one.kill()
-        behind = {partition: where.offset for partition, where in world.positions().items()}
+        lag = {partition: where.offset for partition, where in world.positions().items()}
         taken = world.until(
-            lambda: all(world.positions()[partition].offset > offset for partition, offset in behind.items()),
+            lambda: all(world.positions()[partition].offset > offset for partition, offset in lag.items()),
             "the other did not take over",
         )
     return Figure("taken over", taken, 35)

@@ -117,7 +117,7 @@ class Oracle:
         batches = forecast_batches(windows, parts, self._card, self._predictor.label)
         payloads = chain.from_iterable(map(encode_forecasts, batches))
         for series, ts, place, payload in zip(
-            windows.series, windows.ts.tolist(), windows.tag.tolist(), payloads, strict=True
+            windows.series, windows.ts.tolist(), windows.offset.tolist(), payloads, strict=True
         ):
             cause = records[place]
             expected.forecasts[cause.partition, series, ts] = payload, cause.timestamp

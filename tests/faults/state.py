@@ -40,7 +40,7 @@ def refused(world: World, way_out: str) -> None:
         raise Unexpected(f"it ended with {code}: {service.said}")
 
 
-@fault("partition count changed while down", "refused, with the way out: 78", judged=False)
+@fault("partition count changed while down", "refused, with the way out: 78", result=False)
 def more_partitions(world: World) -> None:
     first_half(world)
     world.admin.create_partitions({world.topic: PARTITIONS + 1})
@@ -48,7 +48,7 @@ def more_partitions(world: World) -> None:
     refused(world, "")
 
 
-@fault("topic replaced while down", "refused, with the way out: 78", judged=False)
+@fault("topic replaced while down", "refused, with the way out: 78", result=False)
 def replaced_topic(world: World) -> None:
     first_half(world)
     before = world.log.topic_id(world.topic)
@@ -65,7 +65,7 @@ def replaced_topic(world: World) -> None:
     refused(world, "Use another group")
 
 
-@fault("committed offset no longer in the log", "refused, with the way out: 78", judged=False)
+@fault("committed offset no longer in the log", "refused, with the way out: 78", result=False)
 def committed_gone(world: World) -> None:
     first_half(world)
     world.load.send(HALF // 2)
@@ -166,7 +166,7 @@ def one_position_corrupt(world: World, which: str) -> None:
         raise Unexpected(f"it did not say so: {service.said}")
 
 
-@fault("both of them corrupt", "refused, with the way out: 78", judged=False)
+@fault("both of them corrupt", "refused, with the way out: 78", result=False)
 def both_positions_corrupt(world: World) -> None:
     first_half(world)
     corrupt_record(world)

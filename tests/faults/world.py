@@ -371,11 +371,11 @@ class World:
 
     def still(self, seconds: float = 0.5) -> None:
         """Wait until the group has committed nothing for a moment."""
-        last, since = self.progress(), time.monotonic()
-        while time.monotonic() - since < seconds:
+        last, first_offset = self.progress(), time.monotonic()
+        while time.monotonic() - first_offset < seconds:
             self.until(lambda: True, "")
             if (now := self.progress()) != last:
-                last, since = now, time.monotonic()
+                last, first_offset = now, time.monotonic()
             time.sleep(0.05)
 
     def lasting(self, seconds: float) -> None:

@@ -25,6 +25,6 @@ def evict() -> Callable[[str, str], None]:
             return
         with KafkaAdminClient(bootstrap_servers=address) as admin:
             members = admin.describe_groups([group])[group]["members"]
-            admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"]) for member in members])
+            admin.remove_group_members(group, [MemberToRemove(member_id=consumer["member_id"]) for consumer in members])
 
     return evict

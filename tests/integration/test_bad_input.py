@@ -165,12 +165,12 @@ class Log:
         self.log.create_topic(topic, PARTITIONS)
         ends = {partition: bounds.end for partition, bounds in self.log.bounds(topic).items()}
         places = []
-        with closing(self.log.writer()) as writer:
+        with closing(self.log.producer()) as producer:
             for partition, key, value, timestamp, headers in records:
-                writer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
+                producer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
                 places.append((partition, ends[partition]))
                 ends[partition] += 1
-            writer.flush()
+            producer.flush()
         return places
 
     def records(self, topic: str) -> list[Record]:

@@ -44,11 +44,11 @@ class Log:
     def send(self, topic: str, rows: list[tuple[str, int, float]], partitions: int = 1) -> None:
         """Events (series, step, value); series `s3` goes to partition 3 modulo `partitions`."""
         self.log.create_topic(topic, partitions)
-        with closing(self.log.writer()) as writer:
+        with closing(self.log.producer()) as producer:
             for series, step, value in rows:
                 event = Event(series, START + step * MINUTE, (value,))
-                writer.send(topic, int(series[1:]) % partitions, series.encode(), encode(event))
-            writer.flush()
+                producer.send(topic, int(series[1:]) % partitions, series.encode(), encode(event))
+            producer.flush()
 
     def count(self, topic: str) -> int:
         """How many offsets a topic has used; none while it does not exist."""
@@ -146,12 +146,12 @@ def test_invalid_events_become_dead_letters(log: Log, fresh: Fresh, start_tideca
     topic, group = fresh("dirty"), fresh("group")
     rows = waves(2, 40)
     log.send(topic, rows[:40])
-    with closing(log.log.writer()) as writer:
+    with closing(log.log.producer()) as producer:
         for value in (b"{", b'{"value": null}', b'{"ts": 5, "value": 1}', b""):
-            writer.send(topic, 0, b"s0", value)
-        writer.send(topic, 0, None, b'{"value": 1}')
-        writer.send(topic, 0, b"s0", None)
-        writer.flush()
+            producer.send(topic, 0, b"s0", value)
+        producer.send(topic, 0, None, b'{"value": 1}')
+        producer.send(topic, 0, b"s0", None)
+        producer.flush()
     log.send(topic, rows[40:])
     options = ("--topic", topic, "--output", f"{topic}-out", "--model", model_file, "--group", group)
     service = start_tidecast("serve", *options, "--bootstrap", log.address, "--json")
@@ -242,7 +242,7 @@ def owners(log: Log, group: str) -> list[int]:
     """How many partitions each member of a Kafka group has."""
     with KafkaAdminClient(bootstrap_servers=log.address) as admin:
         members = admin.describe_groups([group])[group]["members"]
-    assigned = [member["member_assignment"] for member in members if member["member_assignment"]]
+    assigned = [consumer["member_assignment"] for consumer in members if consumer["member_assignment"]]
     return [sum(len(topic["partitions"]) for topic in found["assigned_partitions"]) for found in assigned]
 
 

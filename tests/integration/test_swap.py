@@ -41,7 +41,7 @@ class Stream:
         self.log, self.topic, self.output = log, topic, f"{topic}-forecasts"
         self._steps = itertools.count()
         log.create_topic(topic, PARTITIONS)
-        self._writer = log.writer()
+        self._producer = log.producer()
         self._made: list[Forecast] = []
         self._read: dict[int, int] = {}
         self._decode = msgspec.json.Decoder(Forecast).decode
@@ -50,8 +50,8 @@ class Stream:
         for step in itertools.islice(self._steps, steps):
             for number in range(SERIES):
                 event = Event(f"s{number}", START + step * MINUTE, (float(np.sin(step / 5 + number)),))
-                self._writer.send(self.topic, number % PARTITIONS, event.series.encode(), encode(event))
-        self._writer.flush()
+                self._producer.send(self.topic, number % PARTITIONS, event.series.encode(), encode(event))
+        self._producer.flush()
 
     def forecasts(self) -> list[Forecast]:
         """All there are so far; each is read once, however often one asks."""
@@ -67,7 +67,7 @@ class Stream:
         return sum(made.model == model for made in self.forecasts())
 
     def close(self) -> None:
-        self._writer.close()
+        self._producer.close()
 
 
 @pytest.fixture

@@ -66,11 +66,11 @@ def store(shared: Shared, empty_registry: Path) -> str:
 
 def send(log: EventLog, topic: str, texts: list[str], first: int = 0) -> None:
     log.create_topic(topic, PARTITIONS)
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for number, text in enumerate(texts, first):
             body = json.dumps({"id": f"m{number}", "text": text}).encode()
-            writer.send(topic, number % PARTITIONS, None, body)
-        writer.flush()
+            producer.send(topic, number % PARTITIONS, None, body)
+        producer.flush()
 
 
 def records(log: EventLog, topic: str) -> Iterator[Record]:
@@ -125,11 +125,11 @@ def test_texts_and_forecasts_are_served_side_by_side(
     texts, power = fresh("texts"), fresh("power")
     send(log, texts, messages)
     log.create_topic(power, 1)
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for step in range(500):
             event = Event("pump", 1_700_000_040_000 + step * 60_000, (float(step % 24),))
-            writer.send(power, 0, b"pump", encode(event))
-        writer.flush()
+            producer.send(power, 0, b"pump", encode(event))
+        producer.flush()
     on = ("--bootstrap", log_address, "--json")
     labelling = start_tidecast("serve", "--topic", texts, "--model", "spam@champion", "--tracking-uri", store, *on)
     forecasting = start_tidecast("serve", "--topic", power, "--model", model_file, *on)
@@ -183,10 +183,10 @@ def test_what_is_no_text_is_a_dead_letter(
     topic, group = fresh("dirty"), fresh("group")
     log.create_topic(topic, 1)
     sent = [(None, b'{"text": "no id"}'), (b"k", b'{"text": 5}'), (b"k", b"{"), (b"k", b'{"text": ""}'), (b"k", None)]
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for key, value in sent:
-            writer.send(topic, 0, key, value)
-        writer.flush()
+            producer.send(topic, 0, key, value)
+        producer.flush()
     model = Registry(store).download(Registry(store).resolve("spam"), tmp_path)
     options = ("--topic", topic, "--model", model, "--group", group, "--bootstrap", log_address)
     service = start_tidecast("serve", *options, "--json", without=("torch", "polars", "sklearn"))

@@ -205,8 +205,8 @@ def test_a_next_version_keeps_the_windows_of_the_champion(tidecast: Tidecast, tm
     rows = "".join(f"a,{1_800_000_000_000 + minute * 60_000},{minute % 7}\n" for minute in range(60))
     (tmp_path / "rows.csv").write_text(f"series,ts,value\n{rows}")
     learn = ("--name", "tides", "--data", "rows.csv", "--arch", "linear", "--device", "cpu", *REGISTRY, "--json")
-    judged = json.loads(tidecast("retrain", *learn).stdout.splitlines()[-1])
-    assert (judged["model"], judged["decision"]) == ("tides/1", "undecided")
+    result = json.loads(tidecast("retrain", *learn).stdout.splitlines()[-1])
+    assert (result["model"], result["decision"]) == ("tides/1", "undecided")
     ended = tidecast("train", *learn)
     assert "windows as those of tides/1" in ended.stderr
     new, old = (Registry(REGISTRY[1]).resolve(f"tides/{number}") for number in (3, 1))

@@ -12,7 +12,7 @@ from sharing import Shared
 
 from model.artifacts.export import save
 from model.card import MODEL_FILE, InputSpec, OutputSpec
-from model.training.forecasting import Fitted, ForecastConfig, fit
+from model.training.forecasting import FittedForecaster, ForecastConfig, fit
 
 HOUR = 3_600_000
 SEQ_LEN, HORIZON = 24, 6
@@ -85,7 +85,7 @@ def wave_data() -> Data:
 
 
 @pytest.fixture(scope="session", params=["lstm", "segment"])
-def exported(request: pytest.FixtureRequest, wave_data: Data, shared: Shared) -> tuple[Fitted, Path]:
+def exported(request: pytest.FixtureRequest, wave_data: Data, shared: Shared) -> tuple[FittedForecaster, Path]:
     config = ForecastConfig(arch=request.param, hidden=16, epochs=2)
     fitted = fit(wave_data, InputSpec(seq_len=SEQ_LEN, freq="1h"), OutputSpec(horizon=HORIZON), config, "waves")
     x = wave_data.values[fitted.split.validation[:, None] + np.arange(1 - SEQ_LEN, 1)]

@@ -13,11 +13,11 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.log import Bounds, Commit, Member, Policy, Record, Writer
-from pipeline.log.kafka.client import Shortener, admin, meaning, reader, translated
-from pipeline.log.kafka.connection_check import knock
-from pipeline.log.kafka.consumer import KafkaMember
-from pipeline.log.kafka.producer import KafkaWriter
+from pipeline.log import Bounds, Commit, Consumer, Producer, Record, TopicConfig
+from pipeline.log.kafka.client import TruncatingDeserializer, admin, meaning, reader, translated
+from pipeline.log.kafka.connection_check import check_connection
+from pipeline.log.kafka.consumer import KafkaGroupConsumer
+from pipeline.log.kafka.producer import KafkaLogProducer
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownTopic
 
@@ -46,19 +46,19 @@ class KafkaLog:
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)  # what matters comes as an exception
-        knock(servers, kafka, self.label)
+        check_connection(servers, kafka, self.label)
         with translated(self.label):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
-        self._shortener = Shortener()
-        self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._shortener)
+        self._deserializer = TruncatingDeserializer()
+        self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._deserializer)
         self._created: set[str] = set()
         self._readers: list[KafkaConsumer] = []
-        self._opened: list[Member | Writer] = []
+        self._opened: list[Consumer | Producer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
         """Create the topic if it is missing; return how many partitions it has, once they have leaders."""
         if compacted:
-            self._shortener.whole.add(topic)
+            self._deserializer.whole.add(topic)
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
@@ -76,12 +76,12 @@ class KafkaLog:
         """The topic's UUID. Raises UnknownTopic."""
         return str(self._describe(topic)["topic_id"])
 
-    def policy(self, topic: str) -> Policy:
+    def topic_config(self, topic: str) -> TopicConfig:
         """What is kept of a topic, and how safely. Raises UnknownTopic, NotAuthorized."""
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
         with translated(f"{self.label}, looking up its brokers"):
             brokers = len(self._insisting(lambda: self._admin.describe_cluster())["brokers"])
-        return Policy(
+        return TopicConfig(
             compacted="compact" in settings["cleanup.policy"],
             retention_ms=_limit(settings, "retention.ms"),
             retention_bytes=_limit(settings, "retention.bytes"),
@@ -192,21 +192,21 @@ class KafkaLog:
             finally:
                 self._readers.append(found)
 
-    def writer(self, transactional_id: str | None = None) -> Writer:
+    def producer(self, transactional_id: str | None = None) -> Producer:
         """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
         config = self._config | ({} if transactional_id is None else {"client_id": transactional_id})
-        writer = KafkaWriter(self._kafka, config, transactional_id, self.partitions)
-        self._opened.append(writer)
-        return writer
+        producer = KafkaLogProducer(self._kafka, config, transactional_id, self.partitions)
+        self._opened.append(producer)
+        return producer
 
-    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+    def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
         """Become a member of `group` on `topic`; `instance` is its client id, with which the member id begins."""
         self.partitions(topic)
         config = self._consumer | ({} if instance is None else {"client_id": instance})
         static_id = {"group_instance_id": instance} if static else {}
-        member = KafkaMember(self._kafka, config | static_id, group, topic)
-        self._opened.append(member)
-        return member
+        consumer = KafkaGroupConsumer(self._kafka, config | static_id, group, topic)
+        self._opened.append(consumer)
+        return consumer
 
     def close(self) -> None:
         """Close the connection and everything it opened that is still open."""

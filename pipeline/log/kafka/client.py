@@ -13,7 +13,7 @@ from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
-from pipeline.log import MAX_VALUE_BYTES, Cut, Undecodable
+from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
 
@@ -246,7 +246,7 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
 
 
-class Shortener(Deserializer):  # type: ignore[misc]
+class TruncatingDeserializer(Deserializer):  # type: ignore[misc]
     """Cuts keys and values that are too long for an event: packed, a poll's records may be of any size.
 
     One byte more than allowed is left, so that they are seen to be too long. Topics in `whole` are left alone.
@@ -259,4 +259,4 @@ class Shortener(Deserializer):  # type: ignore[misc]
         """What is kept of a key or value."""
         if data is None or len(data) <= MAX_VALUE_BYTES or topic in self.whole:
             return data
-        return Cut.of(data, MAX_VALUE_BYTES + 1)
+        return Truncated.of(data, MAX_VALUE_BYTES + 1)

@@ -24,7 +24,7 @@ CONNECT = 3.0
 _OUR_CERTIFICATE = "it asks for a certificate, and does not accept ours, or that there is none (ssl_certfile)"
 
 
-def knock(servers: Sequence[tuple[str, int]], kafka: KafkaSettings, label: str) -> None:
+def check_connection(servers: Sequence[tuple[str, int]], kafka: KafkaSettings, label: str) -> None:
     """Return if one of the servers answers and lets us in. Raises NotAuthorized, LogUnavailable with all reasons."""
     failures = []
     for host, port in servers:

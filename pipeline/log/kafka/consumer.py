@@ -20,7 +20,7 @@ REBALANCE = 10.0
 """Seconds that a poll goes on past its timeout to see a rebalance through."""
 
 
-class KafkaMember:
+class KafkaGroupConsumer:
     """One consumer in a group; a static member if the config holds a group_instance_id."""
 
     def __init__(self, kafka: KafkaSettings, config: Mapping[str, Any], group: str, topic: str) -> None:
@@ -106,7 +106,7 @@ class KafkaMember:
             for partition, commit in offsets.items()
         }
 
-    def behind(self) -> dict[int, int]:
+    def lag(self) -> dict[int, int]:
         """For each partition being read, how many offsets before the last stable one lie beyond its position."""
         reading = list(self._consumer.assignment() - self._consumer.paused())
         with translated(f"{self._doing}, end offsets"):

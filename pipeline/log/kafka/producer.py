@@ -9,9 +9,9 @@ from typing import Any
 from kafka import KafkaProducer, errors
 
 from pipeline import failpoint
-from pipeline.log import Commit, Member
+from pipeline.log import Commit, Consumer
 from pipeline.log.kafka.client import meaning, producer, translated
-from pipeline.log.kafka.consumer import KafkaMember
+from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
 
@@ -19,7 +19,7 @@ MAX_RECORDS_IN_FLIGHT = 20_000
 MAX_BYTES_IN_FLIGHT = 64 << 20
 
 
-class KafkaWriter:
+class KafkaLogProducer:
     """An idempotent producer. It is of no use after a failure: every call then raises that one again.
 
     `partitions` looks up how many partitions a topic has: the client would make a topic that is missing.
@@ -94,12 +94,12 @@ class KafkaWriter:
             self._producer.begin_transaction()
         self._in_transaction = True
 
-    def commit(self, offsets: Mapping[int, Commit], member: Member) -> None:
+    def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
         """Flush, then commit records and the member's offsets as one, under the generation of its last poll."""
-        assert isinstance(member, KafkaMember)
+        assert isinstance(consumer, KafkaGroupConsumer)
         self.flush()
         if offsets:
-            positions, generation = member.positions(offsets), member.generation(offsets)
+            positions, generation = consumer.positions(offsets), consumer.generation(offsets)
             self._bounded(
                 lambda: self._producer.send_offsets_to_transaction(positions, generation), self._kafka.delivery_s
             )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.log import Bounds, Commit, Member, Policy, Record, Writer
-from pipeline.log.sqlite.consumer import LocalMember
-from pipeline.log.sqlite.producer import LocalWriter
+from pipeline.log import Bounds, Commit, Consumer, Producer, Record, TopicConfig
+from pipeline.log.sqlite.consumer import SqliteConsumer
+from pipeline.log.sqlite.producer import SqliteProducer
 from pipeline.log.sqlite.store import BUSY, Store, translated
 from tidecast.errors import ConfigError, LogError, LogUnavailable, UnknownTopic
 
@@ -26,7 +26,7 @@ NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 """What Kafka allows as a topic's name."""
 
 
-class LocalLog:
+class SqliteLog:
     """EventLog in the SQLite file at `path`, made with its folder if missing; locks lie beside it in ``path.locks``.
 
     Raises ConfigError for an empty path, LogError for a file or folder that can't be used.
@@ -44,7 +44,7 @@ class LocalLog:
             self._store = Store(self._path)
             with FileLock(self._locks / "schema", timeout=BUSY):  # SQLite does not wait for its switch to WAL
                 self._store.create()
-        self._opened: list[Member | Writer] = []
+        self._opened: list[Consumer | Producer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
         """Create the topic if it is missing; return how many partitions it has, new or old."""
@@ -70,11 +70,11 @@ class LocalLog:
             raise UnknownTopic(f"topic {topic} does not exist")
         return str(rows[0][0])
 
-    def policy(self, topic: str) -> Policy:
+    def topic_config(self, topic: str) -> TopicConfig:
         """Everything is kept, in one copy; of a compacted topic each key's newest record. Raises UnknownTopic."""
         self.topic_id(topic)
         ((compacted,),) = self._store.query("SELECT compacted FROM topics WHERE name = ?", topic)
-        return Policy(bool(compacted), None, None, 1, 1, MAX_RECORD, 1)
+        return TopicConfig(bool(compacted), None, None, 1, 1, MAX_RECORD, 1)
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
@@ -118,21 +118,21 @@ class LocalLog:
         if bounds[partition].end < stop:
             raise LogUnavailable(f"{topic}/{partition} ends at {bounds[partition].end}, short of {stop}")
 
-    def writer(self, transactional_id: str | None = None) -> Writer:
+    def producer(self, transactional_id: str | None = None) -> Producer:
         """A producer; a transactional id fences its predecessor."""
-        writer = LocalWriter(self._path, transactional_id)
-        self._opened.append(writer)
-        return writer
+        producer = SqliteProducer(self._path, transactional_id)
+        self._opened.append(producer)
+        return producer
 
-    def join(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Member:
+    def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
         """Become a member of `group` on `topic`. There is no list of members for `instance` to be seen in.
 
         A claim ends with its process, so a static member gets back only what nobody has taken.
         """
         self.topic_id(topic)
-        member = LocalMember(self._path, self._locks, group, topic)
-        self._opened.append(member)
-        return member
+        consumer = SqliteConsumer(self._path, self._locks, group, topic)
+        self._opened.append(consumer)
+        return consumer
 
     def close(self) -> None:
         """Close the file and everything opened on it."""

@@ -21,7 +21,7 @@ CLAIM = 0.2
 MAX_METADATA = 4096
 
 
-class LocalMember:
+class SqliteConsumer:
     """Takes the partitions that are free when it polls, and keeps them until it is closed or its process ends.
 
     The claims table names each partition's member too, for the commit to check: locks are no part of a transaction.
@@ -123,7 +123,7 @@ class LocalMember:
                 raise LogError(f"{self._topic}/{number}: commit metadata is longer than {MAX_METADATA} bytes")
             connection.execute("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", (*where, *commit))
 
-    def behind(self) -> dict[int, int]:
+    def lag(self) -> dict[int, int]:
         """For each partition being read, how many offsets lie beyond its position."""
         ends = dict(self._store.query("SELECT number, end_offset FROM partitions WHERE topic = ?", self._topic))
         return {number: ends[number] - position for number, position in self._positions.items()}

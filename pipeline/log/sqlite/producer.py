@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline import failpoint
-from pipeline.log import Commit, Member
-from pipeline.log.sqlite.consumer import LocalMember
+from pipeline.log import Commit, Consumer
+from pipeline.log.sqlite.consumer import SqliteConsumer
 from pipeline.log.sqlite.store import Store
 from tidecast.errors import ConsumerFenced, LogError, UnknownTopic
 
@@ -23,7 +23,7 @@ Row = tuple[int, bytes | None, bytes | None, bytes | None]
 """timestamp, key, value, headers"""
 
 
-class LocalWriter:
+class SqliteProducer:
     """Writes as a whole or not at all: after a failed flush everything is still there for the next one."""
 
     def __init__(self, path: Path, transactional_id: str | None) -> None:
@@ -118,14 +118,14 @@ class LocalWriter:
             raise LogError("a transaction needs a writer with a transactional id")
         self._in_transaction = True
 
-    def commit(self, offsets: Mapping[int, Commit], member: Member) -> None:
+    def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
         """Write records and the member's offsets as one. Raises ConsumerFenced if either has been replaced."""
-        assert isinstance(member, LocalMember)
+        assert isinstance(consumer, SqliteConsumer)
         with self._store.transaction() as connection:
             if self._current(connection) != self._epoch:
                 raise ConsumerFenced(f"writer {self._id} has been replaced")
             self._write(connection)
-            member.record(connection, offsets)
+            consumer.record(connection, offsets)
             failpoint.reached("offsets-sent")
         self.abort()
 

@@ -276,12 +276,12 @@ def test_tail_shows_events_forecasts_and_dead_letters(tidecast: Tidecast, tmp_pa
     letter = [("tidecast.reason", b"schema"), ("tidecast.detail", b"no value")]
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         log.create_topic("mixed", 1)
-        with closing(log.writer()) as writer:
+        with closing(log.producer()) as producer:
             event = {"ts": START, "value": 21.5}
-            writer.send("mixed", 0, b"pump", json.dumps(event).encode(), timestamp=START)
-            writer.send("mixed", 0, b"pump", json.dumps({**forecast, "model": "m/1"}).encode(), timestamp=START)
-            writer.send("mixed", 0, b"pump", b"{}\x1b[31m", timestamp=START, headers=letter)
-            writer.flush()
+            producer.send("mixed", 0, b"pump", json.dumps(event).encode(), timestamp=START)
+            producer.send("mixed", 0, b"pump", json.dumps({**forecast, "model": "m/1"}).encode(), timestamp=START)
+            producer.send("mixed", 0, b"pump", b"{}\x1b[31m", timestamp=START, headers=letter)
+            producer.flush()
     ended = tidecast("tail", "mixed", "--bootstrap", f"sqlite:{tmp_path / 'log.db'}")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == [
@@ -300,11 +300,11 @@ def test_serve_takes_everything_from_the_file(
     (tmp_path / "tidecast.toml").write_text(f"topic = 'power'\nmodel = '{foreign_model}'\nbootstrap = 'sqlite:log.db'")
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         log.create_topic("power", 1)
-        with closing(log.writer()) as writer:
+        with closing(log.producer()) as producer:
             for hour in range(15):
                 event = {"series": "pump", "ts": START + hour * HOUR, "value": hour}
-                writer.send("power", 0, b"pump", json.dumps(event).encode())
-            writer.flush()
+                producer.send("power", 0, b"pump", json.dumps(event).encode())
+            producer.flush()
         service = start_tidecast("serve", "--json")
         until_written(log, "power-forecasts", 4, service)
     service.terminate()

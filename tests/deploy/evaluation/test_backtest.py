@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.evaluation.backtest import BacktestJob, Judged, judge, protocol_cuts
+from deploy.evaluation.backtest import BacktestJob, BacktestResult, protocol_cuts, run_backtest
 from deploy.training.forecasting import TrainJob
 from model.training.forecasting import ForecastConfig, forecast
 from pipeline.datasets.history import History, from_frame
@@ -82,20 +82,20 @@ def test_what_cannot_be_cut_is_refused(protocol: str, test: str, freq: str, rows
 
 
 @pytest.fixture(scope="module")
-def judged() -> Judged:
-    return judge(waves(), JOB)
+def result() -> BacktestResult:
+    return run_backtest(waves(), JOB)
 
 
-def test_every_origin_of_the_test_is_forecast_and_counted(judged: Judged) -> None:
-    assert len(judged.test) == 2 * (80 - 6 + 1)
-    assert judged.data.ts[judged.test + 1].min() == START + 320 * HOUR
-    assert set(judged.naive) == {"last", "day", "week"}
-    assert judged.overall["mse"] == judged.runs[0][1].overall()["mse"]
+def test_every_origin_of_the_test_is_forecast_and_counted(result: BacktestResult) -> None:
+    assert len(result.test) == 2 * (80 - 6 + 1)
+    assert result.data.ts[result.test + 1].min() == START + 320 * HOUR
+    assert set(result.naive) == {"last", "day", "week"}
+    assert result.overall["mse"] == result.runs[0][1].overall()["mse"]
 
 
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([0.0, 1.0, 1e6]))
 @settings(max_examples=8, deadline=None)
-def test_nothing_after_the_test_s_start_reaches_the_model(judged: Judged, seed: int, size: float) -> None:
+def test_nothing_after_the_test_s_start_reaches_the_model(result: BacktestResult, seed: int, size: float) -> None:
     """Weights, shapes and all that the card says are the same whatever happens later, and so is a forecast."""
     history = waves()
     value = pl.Series(size * np.random.default_rng(seed).normal(size=len(history.frame)))
@@ -103,14 +103,14 @@ def test_nothing_after_the_test_s_start_reaches_the_model(judged: Judged, seed: 
     altered = replace(
         history, frame=history.frame.with_columns(pl.when(later).then(value).otherwise("value").alias("value"))
     )
-    again = judge(altered, JOB)
-    (before, _), (after, _) = judged.runs[0], again.runs[0]
+    again = run_backtest(altered, JOB)
+    (before, _), (after, _) = result.runs[0], again.runs[0]
     assert after.card == before.card
     for one, other in zip(before.model.state_dict().values(), after.model.state_dict().values(), strict=True):
         assert one.numpy().tobytes() == other.numpy().tobytes()
-    first = judged.test[judged.data.ts[judged.test] < START + 320 * HOUR]
+    first = result.test[result.data.ts[result.test] < START + 320 * HOUR]
     assert len(first) == 2
-    assert forecast(after.model, again.data, first).tobytes() == forecast(before.model, judged.data, first).tobytes()
+    assert forecast(after.model, again.data, first).tobytes() == forecast(before.model, result.data, first).tobytes()
 
 
 def test_a_user_gets_a_table_a_picture_and_all_errors(

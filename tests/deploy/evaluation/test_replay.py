@@ -14,7 +14,7 @@ from sharing import Shared
 
 from deploy.evaluation.replay import ReplayJob, alike
 from deploy.serving.predictor import load
-from deploy.settings.serve import moment
+from deploy.settings.serve import parse_time_option
 from model.card import Card, InputSpec, OutputSpec, Setting
 from tidecast.errors import ConfigError
 
@@ -108,10 +108,10 @@ def test_models_of_other_windows_are_not_compared(own_model: Path, foreign_model
 
 
 def test_a_moment_is_a_time_or_so_long_ago() -> None:
-    assert moment("since", "2026-01-31T12:00") == 1_769_860_800_000
-    assert moment("until", "2026-02-01T00:00+01:00") == 1_769_900_400_000
-    assert moment("until", None) is None
-    recent, older = moment("since", "89d"), moment("since", "90d")
+    assert parse_time_option("since", "2026-01-31T12:00") == 1_769_860_800_000
+    assert parse_time_option("until", "2026-02-01T00:00+01:00") == 1_769_900_400_000
+    assert parse_time_option("until", None) is None
+    recent, older = parse_time_option("since", "89d"), parse_time_option("since", "90d")
     assert recent is not None
     assert older is not None
     assert recent - older == pytest.approx(86_400_000, abs=60_000)

@@ -13,7 +13,7 @@ from waiting import PATIENCE_S
 from deploy.operations.check import Finding, order, replication, spacing
 from deploy.operations.sample import Sample
 from pipeline.formats.events import Event, encode
-from pipeline.log import Commit, EventLog, Policy, Record
+from pipeline.log import Commit, EventLog, Record, TopicConfig
 from pipeline.log.connect import connect
 from pipeline.state.records import encode_metadata
 from pipeline.windows.grid import WindowConfig
@@ -35,11 +35,11 @@ class Checked:
         self._run = run
 
     def write(self, series: str, hours: Sequence[float], partition: int = 0, key: bytes | None = b"") -> None:
-        with closing(self.log.writer()) as writer:
+        with closing(self.log.producer()) as producer:
             for hour in hours:
                 event = Event(series, START + round(hour * HOUR), (hour,))
-                writer.send(self.topic, partition, series.encode() if key == b"" else key, encode(event))
-            writer.flush()
+                producer.send(self.topic, partition, series.encode() if key == b"" else key, encode(event))
+            producer.flush()
 
     def __call__(self, *arguments: object, code: int = 0) -> dict[str, list[Finding]]:
         """The findings by what they are about."""
@@ -194,10 +194,10 @@ def test_a_groups_state_fits_or_not(
 
 def test_offsets_without_their_state(check: Checked) -> None:
     check.log.create_topic(check.topic, 1)
-    with closing(check.log.join(check.group, check.topic)) as member:
-        while not member.poll(0.5, 1).assigned:
+    with closing(check.log.consumer(check.group, check.topic)) as consumer:
+        while not consumer.poll(0.5, 1).assigned:
             pass
-        member.commit({0: Commit(0)})
+        consumer.commit({0: Commit(0)})
     one(check(code=78)["state"], "wrong", f"{check.group}-state is gone")
 
 
@@ -205,9 +205,9 @@ def test_what_the_newest_records_tell(check: Checked) -> None:
     check.log.create_topic(check.topic, 2)
     check.write("pump", [*range(12), 3.5], key=None)
     check.write("pump", range(12, 14), partition=1)
-    with closing(check.log.writer()) as writer:
-        writer.send(check.topic, 0, b"pump", b"{")
-        writer.flush()
+    with closing(check.log.producer()) as producer:
+        producer.send(check.topic, 0, b"pump", b"{")
+        producer.flush()
     found = check(code=78)
     one(found["records"], "warning", "1 of the newest 16 are no events: 1 malformed_json")
     one(found["keys"], "warning", "13 of 16 have no key")
@@ -219,9 +219,9 @@ def test_what_the_newest_records_tell(check: Checked) -> None:
 
 def test_other_features_make_every_record_wrong(check: Checked) -> None:
     check.log.create_topic(check.topic, 1)
-    with closing(check.log.writer()) as writer:
-        writer.send(check.topic, 0, b"pump", b'{"values": {"flow": 1}}')
-        writer.flush()
+    with closing(check.log.producer()) as producer:
+        producer.send(check.topic, 0, b"pump", b'{"values": {"flow": 1}}')
+        producer.flush()
     one(check(code=78)["records"], "wrong", "1 of the newest 1 are no events: 1 schema")
 
 
@@ -253,8 +253,8 @@ def test_events_that_are_put_together_may_be_close() -> None:
 
 
 def test_one_broker_of_several_is_a_risk() -> None:
-    policy = Policy(False, None, None, replication=1, min_insync=1, max_message_bytes=1_000_000, brokers=3)
-    one(list(replication("power", policy)), "warning", "lies on one broker")
-    one(list(replication("power", policy._replace(replication=3))), "warning", "min.insync.replicas 1")
-    assert not list(replication("power", policy._replace(replication=3, min_insync=2)))
-    assert not list(replication("power", policy._replace(brokers=1)))
+    topic_config = TopicConfig(False, None, None, replication=1, min_insync=1, max_message_bytes=1_000_000, brokers=3)
+    one(list(replication("power", topic_config)), "warning", "lies on one broker")
+    one(list(replication("power", topic_config._replace(replication=3))), "warning", "min.insync.replicas 1")
+    assert not list(replication("power", topic_config._replace(replication=3, min_insync=2)))
+    assert not list(replication("power", topic_config._replace(brokers=1)))

@@ -48,17 +48,17 @@ class Town:
     def refuse(self, *sent: Sent, partition: int = 0, decode: Decode = VALUES) -> None:
         """Send records, and a letter for each."""
         begin = self.log.bounds(self.topic)[partition].end
-        with closing(self.log.writer()) as writer:
+        with closing(self.log.producer()) as producer:
             for place, (key, value, headers) in enumerate(sent):
                 at = START + (begin + place) * HOUR
-                writer.send(self.topic, partition, key, value, timestamp=at, headers=headers)
-            writer.flush()
+                producer.send(self.topic, partition, key, value, timestamp=at, headers=headers)
+            producer.flush()
             for record in self.records(self.topic, partition)[-len(sent) :]:
                 with pytest.raises(InvalidEvent) as refused:
                     decode(record)
                 key, value, headers = encode_dead_letter(record, refused.value)
-                writer.send(self.letters, partition, key, value, timestamp=record.timestamp, headers=headers)
-            writer.flush()
+                producer.send(self.letters, partition, key, value, timestamp=record.timestamp, headers=headers)
+            producer.flush()
 
     def records(self, topic: str, partition: int = 0) -> list[Record]:
         bounds = self.log.bounds(topic)[partition]
@@ -145,9 +145,9 @@ def test_the_file_holds_all_that_is_known(town: Town, tmp_path: Path) -> None:
 def test_a_letter_that_was_written_twice_is_exported_once(town: Town, tmp_path: Path) -> None:
     town.refuse((b"pump", b"{", ()))
     (letter,) = town.records(town.letters)
-    with closing(town.log.writer()) as writer:
-        writer.send(town.letters, 0, letter.key, letter.value, timestamp=letter.timestamp, headers=letter.headers)
-        writer.flush()
+    with closing(town.log.producer()) as producer:
+        producer.send(town.letters, 0, letter.key, letter.value, timestamp=letter.timestamp, headers=letter.headers)
+        producer.flush()
     assert [line["letter"] for line in town.exported(tmp_path / "letters.jsonl")] == [f"{town.letters}/0/0"]
 
 
@@ -277,11 +277,11 @@ def test_from_a_service_to_a_person_and_back(
     """A window's last event is no number; repaired, it completes the window."""
     topic, group = fresh("taxi"), fresh("group")
     town.log.create_topic(topic, 1)
-    with closing(town.log.writer()) as writer:
+    with closing(town.log.producer()) as producer:
         for hour in range(11):
-            writer.send(topic, 0, b"pump", event(hour, hour), timestamp=START + hour * HOUR)
-        writer.send(topic, 0, b"pump", event(11, "11"), timestamp=START + 11 * HOUR)
-        writer.flush()
+            producer.send(topic, 0, b"pump", event(hour, hour), timestamp=START + hour * HOUR)
+        producer.send(topic, 0, b"pump", event(11, "11"), timestamp=START + 11 * HOUR)
+        producer.flush()
     serve = ("serve", "--topic", topic, "--model", foreign_model, "--group", group, "--bootstrap", log_address)
     service = start_tidecast(*serve)
     until_written(town.log, f"{group}-dead-letters", 1, service)

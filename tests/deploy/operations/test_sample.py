@@ -23,11 +23,11 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 
 
 def write(log: EventLog, series: str, minutes: Sequence[float], partition: int = 0) -> None:
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for minute in minutes:
             event = Event(series, START + round(minute * MINUTE), (1.0,))
-            writer.send("power", partition, series.encode(), encode(event))
-        writer.flush()
+            producer.send("power", partition, series.encode(), encode(event))
+        producer.flush()
 
 
 def sampled(log: EventLog, freq: str | None = None, size: int = 2_000) -> Sample:
@@ -39,10 +39,10 @@ def test_nothing(log: EventLog) -> None:
 
 
 def test_keys_tombstones_and_what_is_no_event(log: EventLog) -> None:
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for key, value in [(b"a", None), (None, b'{"series": "a", "value": 1}'), (b"a", b"{"), (b"a", b"[]")]:
-            writer.send("power", 0, key, value)
-        writer.flush()
+            producer.send("power", 0, key, value)
+        producer.flush()
     found = sampled(log)
     assert (found.records, found.valid, found.tombstones, found.keyless) == (4, 1, 1, 1)
     assert found.invalid == {"malformed_json": 1, "schema": 1}

@@ -31,10 +31,10 @@ class Given:
 
 def write(log: EventLog, topic: str, values: Sequence[int]) -> None:
     """Each value into partition value % 2, a second apart."""
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for value in values:
-            writer.send(topic, value % 2, None, b"%d" % value, timestamp=START + 1000 * value)
-        writer.flush()
+            producer.send(topic, value % 2, None, b"%d" % value, timestamp=START + 1000 * value)
+        producer.flush()
 
 
 def test_the_last_records_of_each_partition_by_time_then_those_that_come(log_address: str, fresh: Fresh) -> None:

@@ -103,10 +103,10 @@ class World:
     def __init__(self, log: EventLog, predictor: Predictor, config: ServeConfig, made: list[Row]) -> None:
         self.log, self.predictor, self.config = log, predictor, config
         log.create_topic(config.topic, PARTITIONS)
-        with closing(log.writer()) as writer:
+        with closing(log.producer()) as producer:
             for offset, (partition, key, value) in enumerate(made):
-                writer.send(config.topic, partition, key, value, timestamp=START + offset + 10**9)
-            writer.flush()
+                producer.send(config.topic, partition, key, value, timestamp=START + offset + 10**9)
+            producer.flush()
 
     def serve(self) -> None:
         """Until nothing waits any more, or what is armed ends it."""

@@ -41,9 +41,9 @@ def windows(count: int) -> Windows:
         start=1_700_000_000_000 + (numbers + 1) * HALF_HOUR,
         spacing=np.full(count, HALF_HOUR),
         series=[f"pump-{number}" for number in numbers],
-        tag=numbers,
+        offset=numbers,
         length=np.full(count, 2),
-        since=numbers,
+        first_offset=numbers,
     )
 
 
@@ -115,9 +115,9 @@ def test_a_naive_forecast_repeats_the_season_as_soon_as_there_is_one() -> None:
         start=np.zeros(2, np.int64),
         spacing=np.zeros(2, np.int64),
         series=["s", "t"],
-        tag=np.zeros(2, np.int64),
+        offset=np.zeros(2, np.int64),
         length=np.array([4, 2]),
-        since=np.zeros(2, np.int64),
+        first_offset=np.zeros(2, np.int64),
     )
     about = Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
     found = [

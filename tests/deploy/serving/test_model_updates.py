@@ -15,8 +15,8 @@ from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
 
-from deploy.serving.model_updates import Follower
-from deploy.serving.predictor import Predictor, fetch
+from deploy.serving.model_updates import ModelUpdater
+from deploy.serving.predictor import Predictor, load_model
 from deploy.settings.serve import MODELS
 from model.artifacts.registry import Registry, Version
 from model.card import Card, InputSpec, OutputSpec
@@ -45,7 +45,7 @@ class World:
         self.registry = Registry(self.uri)
         self.register(self.file())
         self.said: SimpleQueue[str] = SimpleQueue()
-        self.follower = Follower("tiny", self.uri, "cpu", fetch("tiny", self.uri), 0.05, self.said.put)
+        self.updater = ModelUpdater("tiny", self.uri, "cpu", load_model("tiny", self.uri), 0.05, self.said.put)
 
     def file(self, made: Card | None = None, seed: int = 0) -> Path:
         run = self.folder / "run"
@@ -65,7 +65,7 @@ class World:
 
     def taken(self) -> Predictor:
         taken: list[Predictor] = []
-        until(lambda: bool(taken), meanwhile=lambda: taken.extend(filter(None, [self.follower.take()])))
+        until(lambda: bool(taken), meanwhile=lambda: taken.extend(filter(None, [self.updater.take()])))
         return taken[0]
 
 
@@ -74,7 +74,7 @@ def world(tmp_path: Path, tracking_uri: str, shared: Shared, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     found = World(tmp_path, tracking_uri, shared)
     yield found
-    found.follower.close()
+    found.updater.close()
 
 
 def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[World], Path]:
@@ -128,7 +128,7 @@ def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World
     alert = world.line()
     assert alert.startswith("alert: tiny/1 goes on: tiny/2 is refused: ")
     assert why in alert
-    assert world.follower.take() is None
+    assert world.updater.take() is None
     world.promote(world.file(seed=2))
     assert world.taken().label == "tiny/3"
     with pytest.raises(Empty):
@@ -177,11 +177,11 @@ def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "resolve", gone)
         assert world.line() == "alert: tiny/1 goes on, the registry is out of reach: nobody answers"
-        assert fetch("tiny", world.uri).label == "tiny/1"
+        assert load_model("tiny", world.uri).label == "tiny/1"
         assert "tiny was tiny/1 when it last answered" in capsys.readouterr().err
         with pytest.raises(RegistryUnavailable):
-            fetch("tiny", "http://127.0.0.1:9")
+            load_model("tiny", "http://127.0.0.1:9")
         with pytest.raises(RegistryUnavailable):
-            fetch("tiny@challenger", world.uri)
+            load_model("tiny@challenger", world.uri)
     assert world.line() == "the registry answers again; tiny is tiny/1"
     assert (MODELS / "tiny-1.onnx").is_file()

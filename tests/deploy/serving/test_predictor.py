@@ -31,9 +31,9 @@ def some(count: int, seq_len: int = 12) -> Windows:
         start=(numbers + 1) * 3_600_000,
         spacing=np.full(count, 3_600_000),
         series=["s"] * count,
-        tag=numbers,
+        offset=numbers,
         length=np.full(count, seq_len),
-        since=numbers,
+        first_offset=numbers,
     )
 
 
@@ -47,9 +47,9 @@ def part(windows: Windows, start: int, stop: int) -> Windows:
         start=windows.start[kept],
         spacing=windows.spacing[kept],
         series=windows.series[kept],
-        tag=windows.tag[kept],
+        offset=windows.offset[kept],
         length=windows.length[kept],
-        since=windows.since[kept],
+        first_offset=windows.first_offset[kept],
     )
 
 
@@ -63,7 +63,7 @@ def forecasts(predictor: Predictor, windows: Windows) -> bytes:
 
 def test_our_own_model_says_what_it_takes(own_model: Path) -> None:
     predictor = load(own_model, "tiny/7", "cpu")
-    assert (predictor.label, predictor.device, predictor.because) == ("tiny/7", "cpu", "asked for")
+    assert (predictor.label, predictor.device, predictor.device_reason) == ("tiny/7", "cpu", "asked for")
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
     assert predictor.card.output == OutputSpec(horizon=4)
@@ -174,6 +174,6 @@ def test_a_device_is_said_with_its_reason(own_model: Path, device: Device) -> No
         return
     predictor = load(own_model, "m", device)
     assert predictor.device in ("cpu", "cuda")
-    assert predictor.because
+    assert predictor.device_reason
     if device == "auto" and not HAS_CUDA:
-        assert (predictor.device, predictor.because[:28]) == ("cpu", "this onnxruntime has no CUDA")
+        assert (predictor.device, predictor.device_reason[:28]) == ("cpu", "this onnxruntime has no CUDA")

@@ -32,8 +32,8 @@ def test_a_shadow_that_fails_ends_alone(own_model: Path) -> None:
     longer = msgspec.structs.replace(predictor.card, output=msgspec.structs.replace(predictor.card.output, horizon=5))
     said: list[str] = []
     config = ServeConfig(topic="t", group="g", instance="i", start="earliest", shadow_topic="s")
-    follower: Any = Brings(predictor, replace(predictor, card=longer))
-    shadow = Shadow(follower, config, said.append)
+    updater: Any = Brings(predictor, replace(predictor, card=longer))
+    shadow = Shadow(updater, config, said.append)
     assert shadow.answers(ready) == [], "there is none yet"
     shadow.follow()
     assert shadow.answers(ready) == []

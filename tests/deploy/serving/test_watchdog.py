@@ -6,7 +6,7 @@ import sys
 import pytest
 from waiting import PATIENCE_S
 
-from deploy.serving.watchdog import Standstill
+from deploy.serving.watchdog import StallDetector
 from tidecast.errors import LogUnavailable
 
 WATCHED = """
@@ -39,7 +39,7 @@ def test_calls_that_return_are_left_alone() -> None:
 
 
 def test_a_partition_that_stands_still_with_a_lag() -> None:
-    standstill = Standstill(2)
+    standstill = StallDetector(2)
     standstill.look({0: 5, 1: 7}, {0: 3, 1: 3})
     standstill.look({0: 5, 1: 8}, {0: 3, 1: 3})
     with pytest.raises(LogUnavailable, match="partition 0 stands still at 5, 4 records before its end"):
@@ -57,6 +57,6 @@ def test_a_partition_that_stands_still_with_a_lag() -> None:
     ids=["nothing waits", "it goes on", "it goes on slowly", "it comes and goes"],
 )
 def test_what_is_no_standstill(looks: list[tuple[dict[int, int], dict[int, int]]]) -> None:
-    standstill = Standstill(2)
-    for positions, behind in looks:
-        standstill.look(positions, behind)
+    standstill = StallDetector(2)
+    for positions, lag in looks:
+        standstill.look(positions, lag)

@@ -109,8 +109,8 @@ def test_targets_are_features() -> None:
 def test_a_next_version_keeps_the_windows_of_the_one_that_serves() -> None:
     inputs = InputSpec(seq_len=77, freq="1h", max_gap=5, aggregate="mean", lateness=9)
     written = {"input": inputs, "output": OutputSpec(horizon=7)}
-    tags = {name: msgspec.json.encode(spec).decode() for name, spec in written.items()}
-    serving = Version("m", "3", "run", "0" * 64, tags)
+    offsets = {name: msgspec.json.encode(spec).decode() for name, spec in written.items()}
+    serving = Version("m", "3", "run", "0" * 64, offsets)
     again, outputs = shapes(history(steps("1h", 1000)), like_before(TrainJob(name="m"), serving))
     assert (again, outputs.horizon) == (inputs, 7)
     asked = TrainJob(name="m", seq_len=50, horizon=10)
@@ -128,11 +128,11 @@ def test_a_history_without_events_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_topic_has_of_a_span_of_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address = f"sqlite:{tmp_path}/log.db"
-    with closing(connect(address)) as log, closing(log.writer()) as writer:
+    with closing(connect(address)) as log, closing(log.producer()) as producer:
         log.create_topic("power", 1)
         for number in range(10):
-            writer.send("power", 0, b"a", encode(Event("a", START + number, (1.0,))), timestamp=START + number)
-        writer.flush()
+            producer.send("power", 0, b"a", encode(Event("a", START + number, (1.0,))), timestamp=START + number)
+        producer.flush()
     read = read_history(address, "power", None, Columns(), None, (START + 7, None))
     assert len(read.frame) == 3
     assert "3 events were written in that time; the topic has 10 records" in capsys.readouterr().err

@@ -13,10 +13,10 @@ from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.networks.forecast import build
 from model.plots import plot_forecasts
-from model.training.forecasting import Fitted, ForecastConfig, fit, forecast
+from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
 from tidecast.errors import ConfigError, ParityError
 
-Exported = tuple[Fitted, Path]
+Exported = tuple[FittedForecaster, Path]
 
 
 def test_one_file_tells_all_about_itself(exported: Exported) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluation.promotion import by_origin, judge, needed
+from model.evaluation.promotion import by_origin, decide, needed
 
 HORIZON = 12
 Reals = npt.NDArray[np.float64]
@@ -41,7 +41,7 @@ def test_of_200_equal_challengers_at_most_5_percent_are_promoted(lasting: float,
     promoted = 0
     for seed in range(200):
         challenger, champion = rivals(seed, blocks, lasting)
-        promoted += judge(challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
+        promoted += decide(challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
     assert promoted <= 10
 
 
@@ -50,15 +50,15 @@ def test_most_clearly_better_ones_are_promoted_and_worse_ones_never(blocks: int)
     better = worse = 0
     for seed in range(50):
         challenger, champion = rivals(seed, blocks, 0.5, shared=0.9)
-        better += judge(0.6 * challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
-        worse += judge(1.2 * challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
+        better += decide(0.6 * challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
+        worse += decide(1.2 * challenger, champion, {"last": champion + 9}, HORIZON).decision == "promote"
     assert better > 40
     assert worse == 0
 
 
 def test_too_short_a_time_decides_nothing_however_great_the_gain() -> None:
     challenger, champion = rivals(1, 9, 0.5)
-    verdict = judge(challenger / 100, champion, {"last": champion}, HORIZON)
+    verdict = decide(challenger / 100, champion, {"last": champion}, HORIZON)
     assert verdict.decision == "undecided"
     assert "origins decide nothing, 10 would" in verdict.why
     assert needed(HORIZON) == 10 * 24 + 11
@@ -67,8 +67,8 @@ def test_too_short_a_time_decides_nothing_however_great_the_gain() -> None:
 def test_a_winner_must_beat_every_naive_forecast() -> None:
     champion, _ = rivals(1, 60, 0.5)
     challenger = champion * np.random.default_rng(0).uniform(0.3, 0.7, len(champion))
-    won = judge(challenger, champion, {"last": champion, "day": champion / 1.5}, HORIZON)
-    lost = judge(challenger, champion, {"last": champion, "day": champion / 3}, HORIZON)
+    won = decide(challenger, champion, {"last": champion, "day": champion / 1.5}, HORIZON)
+    lost = decide(challenger, champion, {"last": champion, "day": champion / 3}, HORIZON)
     assert (won.decision, lost.decision) == ("promote", "keep")
     assert "but the best naive forecast (day)" in lost.why
     assert replace(won, naive=0, why="") == replace(lost, decision="promote", naive=0, why="")
@@ -78,17 +78,17 @@ def test_a_winner_must_beat_every_naive_forecast() -> None:
 def test_the_unit_does_not_matter_and_the_same_losses_have_the_same_verdict(seed: int, scale: float) -> None:
     challenger, champion = rivals(seed, 12, 0.9)
     once, again = (
-        judge(challenger * unit, champion * unit, {"last": champion * unit}, HORIZON) for unit in (1.0, scale)
+        decide(challenger * unit, champion * unit, {"last": champion * unit}, HORIZON) for unit in (1.0, scale)
     )
     assert (once.decision, once.blocks) == (again.decision, again.blocks)
     assert once.gain == pytest.approx(again.gain)
     assert once.low == pytest.approx(again.low, abs=1e-6)
-    assert judge(challenger, champion, {"last": champion}, HORIZON) == once
+    assert decide(challenger, champion, {"last": champion}, HORIZON) == once
 
 
 def test_a_perfect_champion_is_kept() -> None:
     nothing = np.zeros(24 * HORIZON)
-    assert judge(nothing, nothing, {"last": nothing + 1}, HORIZON).decision == "keep"
+    assert decide(nothing, nothing, {"last": nothing + 1}, HORIZON).decision == "keep"
 
 
 def test_losses_at_one_origin_are_averaged() -> None:

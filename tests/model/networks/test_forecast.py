@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import Forecaster, build, default_segment
+from model.networks.forecast import ForecastNetwork, build, default_segment
 from model.networks.normalization import Pooled
 from model.training.forecasting import ForecastConfig, forecast_card
 
@@ -17,7 +17,7 @@ both_archs = pytest.mark.parametrize("arch", ["lstm", "segment"])
 every_location = pytest.mark.parametrize("location", ["last", "mean", "season"])
 
 
-def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: float = 1e-3) -> Forecaster:
+def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: float = 1e-3) -> ForecastNetwork:
     torch.manual_seed(1)
     inputs = InputSpec(seq_len=24, features=FEATURES, freq="6h")
     outputs = OutputSpec(horizon=6, targets=TARGETS)

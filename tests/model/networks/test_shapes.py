@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model.networks.protocol import Batch, loss
-from model.training.batches import Windows
+from model.training.batches import WindowBatches
 from model.windows import WindowData
 from tidecast.errors import ShapeError
 
@@ -40,7 +40,7 @@ def test_the_loss_is_in_training_variances_and_leaves_out_what_was_filled() -> N
 def test_batches_hold_each_window_and_what_followed_it(make_data: MakeData) -> None:
     values = np.arange(40, dtype=np.float32).reshape(20, 2)
     data = make_data(values, values + 100, seq_len=5, holes=[9])
-    windows = Windows(data, 3, [1], np.array([[2.0], [7.0]]), CPU)
+    windows = WindowBatches(data, 3, [1], np.array([[2.0], [7.0]]), CPU)
     got = windows.batch(torch.tensor([6, 24]))
     assert got.x.shape == (2, 5, 2)
     assert got.x[0].tolist() == data.values[2:7].tolist()
@@ -53,7 +53,7 @@ def test_batches_hold_each_window_and_what_followed_it(make_data: MakeData) -> N
 
 def test_windows_are_views(make_data: MakeData) -> None:
     data = make_data(np.zeros(1000), seq_len=500)
-    windows = Windows(data, 100, [0], np.ones((1, 1)), CPU)
+    windows = WindowBatches(data, 100, [0], np.ones((1, 1)), CPU)
     before = windows.batch(torch.tensor([600])).x.sum()
     data.values[:] = 1
     assert (before.item(), windows.batch(torch.tensor([600])).x.sum().item()) == (0, 500)

@@ -11,7 +11,7 @@ from model.evaluation.baselines import baselines
 from model.evaluation.metrics import mse, series_scale
 from model.evaluation.splits import targets
 from model.networks.forecast import build
-from model.training.forecasting import Fitted, ForecastConfig, fit, forecast
+from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
 from model.training.loop import choose_device, knows_bf16
 from model.windows import WindowData
 from pipeline.windows.grid import WindowConfig
@@ -24,11 +24,11 @@ INPUTS, OUTPUTS = InputSpec(seq_len=24, freq="1h"), OutputSpec(horizon=6)
 QUICK = ForecastConfig(arch="segment", hidden=8, epochs=3, seed=5)
 
 
-def train(data: WindowData, config: ForecastConfig = QUICK, **given: Any) -> Fitted:
+def train(data: WindowData, config: ForecastConfig = QUICK, **given: Any) -> FittedForecaster:
     return fit(data, INPUTS, OUTPUTS, config, "waves", **given)
 
 
-def weights(fitted: Fitted) -> dict[str, bytes]:
+def weights(fitted: FittedForecaster) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in fitted.model.state_dict().items()}
 
 

@@ -27,12 +27,12 @@ from model.training.classification import (
     Parts,
     PreparedTexts,
     classifier_card,
+    evaluate,
     fit_classifier,
-    judge,
     partition,
     probabilities,
 )
-from model.training.loop import Fitted
+from model.training.loop import FittedModel
 from model.training.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card
 
 Floats = npt.NDArray[np.float32]
@@ -93,7 +93,7 @@ def prepared(
     return PreparedTexts(texts, texts.y, parts or texts.rows, card, config)
 
 
-def train(texts: Corpus, config: ClassifyConfig = QUICK, labels: int = 2) -> Fitted[Classifier, ClassifierCard]:
+def train(texts: Corpus, config: ClassifyConfig = QUICK, labels: int = 2) -> FittedModel[Classifier, ClassifierCard]:
     return fit_classifier(prepared(texts, config, labels))
 
 
@@ -169,7 +169,7 @@ def test_a_word_that_decides_is_found(labels: int, more: dict[str, Any]) -> None
     texts = corpus(600, [1 / labels] * labels)
     config = replace(EAGER, **more)
     fitted = train(texts, config, labels)
-    report = judge(probabilities(fitted.model, texts, texts.rows.test), texts.y[texts.rows.test])
+    report = evaluate(probabilities(fitted.model, texts, texts.rows.test), texts.y[texts.rows.test])
     assert report.accuracy > 0.95
     assert report.majority < 0.6
     assert fitted.card.labels == tuple(names(labels))
@@ -273,14 +273,14 @@ def certain(said: Sequence[int], labels: int) -> Floats:
 
 
 def test_two_labels_are_judged_by_hand() -> None:
-    report = judge(certain([0, 0, 1, 1, 0], 2), np.array([0, 0, 0, 1, 1]))
+    report = evaluate(certain([0, 0, 1, 1, 0], 2), np.array([0, 0, 0, 1, 1]))
     assert (report.accuracy, report.majority, report.f1) == (3 / 5, 3 / 5, 1 / 2)
     assert report.mcc == pytest.approx(1 / 6)
     assert report.confusion.tolist() == [[2, 1], [1, 1]]
 
 
 def test_three_labels_are_judged_by_hand() -> None:
-    report = judge(certain([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
+    report = evaluate(certain([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
     assert report.accuracy == pytest.approx(4 / 6)
     assert report.majority == pytest.approx(2 / 6)
     assert report.f1 == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
@@ -289,16 +289,16 @@ def test_three_labels_are_judged_by_hand() -> None:
 
 
 def test_what_is_never_said_or_never_so_has_its_place() -> None:
-    report = judge(certain([0, 0, 0], 2), np.array([0, 1, 0]))
+    report = evaluate(certain([0, 0, 0], 2), np.array([0, 1, 0]))
     assert (report.mcc, report.f1, report.confusion.tolist()) == (0, 0, [[2, 0], [1, 0]])
-    report = judge(certain([0, 1, 1], 3), np.array([0, 1, 0]))
+    report = evaluate(certain([0, 1, 1], 3), np.array([0, 1, 0]))
     assert report.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert report.f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
 
 
 @pytest.mark.parametrize("labels", [2, 3])
 def test_one_label_alone_is_judged_without_a_warning(labels: int) -> None:
-    report = judge(certain([0, 0], labels), np.array([0, 0]))
+    report = evaluate(certain([0, 0], labels), np.array([0, 0]))
     assert (report.accuracy, report.majority, report.mcc) == (1, 1, 0)
     assert report.confusion[0, 0] == 2
     assert report.confusion.shape == (labels, labels)
@@ -306,7 +306,7 @@ def test_one_label_alone_is_judged_without_a_warning(labels: int) -> None:
 
 def follow(
     train: Ints, validation: Ints, config: NextTokenConfig = STREAMS, tokens: int = 9
-) -> Fitted[NextToken, NextTokenCard]:
+) -> FittedModel[NextToken, NextTokenCard]:
     card = next_token_card({"tokeniser": "char"}, tokens, config, "follow")
     return fit_next_token(PreparedTokens(train, validation, card, config))
 

@@ -39,10 +39,10 @@ def event(series: str, step: int, partition: int = 0) -> Place:
 
 def write(log: EventLog, topic: str, records: Sequence[Place]) -> None:
     log.create_topic(topic, 2)
-    with closing(log.writer()) as writer:
+    with closing(log.producer()) as producer:
         for partition, key, value, timestamp in records:
-            writer.send(topic, partition, key, value, timestamp=timestamp)
-        writer.flush()
+            producer.send(topic, partition, key, value, timestamp=timestamp)
+        producer.flush()
 
 
 def frame(rows: Sequence[tuple[str, int, float]]) -> pl.DataFrame:

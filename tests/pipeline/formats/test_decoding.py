@@ -27,10 +27,10 @@ def columns(record: Record) -> Sequence[Event]:
 def written(path: Path, *values: bytes | None) -> list[Record]:
     with closing(connect(f"sqlite:{path / 'log.db'}")) as log:
         log.create_topic("points", 1)
-        with closing(log.writer()) as writer:
+        with closing(log.producer()) as producer:
             for value in values:
-                writer.send("points", 0, None, value)
-            writer.flush()
+                producer.send("points", 0, None, value)
+            producer.flush()
         return [record for records in log.read("points", 0, 0, len(values)) for record in records]
 
 
@@ -48,6 +48,6 @@ def test_all_events_of_a_record_extend_windows_and_a_unused_one_makes_one_dead_l
     unused = extend(store, task, records)
     windows = store.take()
     hours = [(ts - START) // HOUR for ts in windows.ts.tolist()]
-    assert (hours, windows.tag.tolist()) == ([11, 12, 13, 14], [0, 0, 2, 2])
+    assert (hours, windows.offset.tolist()) == ([11, 12, 13, 14], [0, 0, 2, 2])
     assert [(record.offset, error.reason) for record, error in unused.invalid] == [(2, "bad_time")]
     assert [record.offset for record in unused.late] == [1]

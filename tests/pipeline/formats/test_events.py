@@ -25,7 +25,7 @@ from pipeline.formats.events import (
     encode,
     parse_time,
 )
-from pipeline.log import MAX_VALUE_BYTES, Cut, Undecodable
+from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
 
 NOW = 1_700_000_000_000
 
@@ -268,7 +268,7 @@ def refused(reason: str, record: Given) -> None:
         ("bad_key", b"b"),
         ("bad_key", b"x" * 129),
         ("bad_key", b"x" * 1_000_000),
-        ("bad_key", Cut.of("ä".encode() * 50_000, MAX_VALUE_BYTES + 1)),
+        ("bad_key", Truncated.of("ä".encode() * 50_000, MAX_VALUE_BYTES + 1)),
         ("bad_key", b"\x00"),
         ("schema", b""),
         ("schema", b" "),

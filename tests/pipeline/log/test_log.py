@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 from waiting import PATIENCE_S, until
 
-from pipeline.log import Bounds, Commit, EventLog, Member, Policy, Record, Undecodable, Writer
+from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, TopicConfig, Undecodable
 from pipeline.log.connect import connect
 from pipeline.log.kafka import client as kafka_client
 from pipeline.log.kafka import consumer as kafka_member
@@ -43,10 +43,10 @@ def topic(log: EventLog, fresh: Fresh) -> str:
 
 def write(log: EventLog, topic: str, partition: int, values: Sequence[int]) -> None:
     """Each value as a record whose key is its text, whose time is START + value."""
-    with contextlib.closing(log.writer()) as writer:
+    with contextlib.closing(log.producer()) as producer:
         for value in values:
-            writer.send(topic, partition, f"{value}".encode(), f"{value}".encode(), timestamp=START + value)
-        writer.flush()
+            producer.send(topic, partition, f"{value}".encode(), f"{value}".encode(), timestamp=START + value)
+        producer.flush()
 
 
 def numbers(records: Sequence[Record]) -> list[int]:
@@ -58,31 +58,31 @@ def read(log: EventLog, topic: str, partition: int = 0, start: int = 0, stop: in
     return [record for batch in log.read(topic, partition, start, end) for record in batch]
 
 
-def polled(member: Member, count: int) -> dict[int, list[Record]]:
+def polled(consumer: Consumer, count: int) -> dict[int, list[Record]]:
     """The next `count` records, by partition."""
     found: dict[int, list[Record]] = {}
 
     def poll() -> None:
-        for partition, records in member.poll(0.5, 100).records.items():
+        for partition, records in consumer.poll(0.5, 100).records.items():
             found.setdefault(partition, []).extend(records)
 
     until(lambda: sum(map(len, found.values())) >= count, meanwhile=poll)
     return found
 
 
-def assigned(member: Member, count: int = 1) -> set[int]:
+def assigned(consumer: Consumer, count: int = 1) -> set[int]:
     """Poll until `count` partitions have been assigned."""
     found: set[int] = set()
-    until(lambda: len(found) >= count, meanwhile=lambda: found.update(member.poll(0.5, 100).assigned))
+    until(lambda: len(found) >= count, meanwhile=lambda: found.update(consumer.poll(0.5, 100).assigned))
     return found
 
 
-def started(log: EventLog, group: str, topic: str, offset: int = 0) -> Member:
+def started(log: EventLog, group: str, topic: str, offset: int = 0) -> Consumer:
     """A member that owns both partitions and reads from `offset`."""
-    member = log.join(group, topic)
-    for partition in assigned(member, 2):
-        member.seek(partition, offset)
-    return member
+    consumer = log.consumer(group, topic)
+    for partition in assigned(consumer, 2):
+        consumer.seek(partition, offset)
+    return consumer
 
 
 def test_topics_are_created_once(log: EventLog, topic: str, fresh: Fresh) -> None:
@@ -100,13 +100,13 @@ def test_a_topic_that_does_not_exist(log: EventLog, fresh: Fresh) -> None:
     calls: list[Callable[[], object]] = [
         lambda: log.partitions(missing),
         lambda: log.topic_id(missing),
-        lambda: log.policy(missing),
+        lambda: log.topic_config(missing),
         lambda: log.committed("g", missing),
         lambda: log.bounds(missing),
         lambda: log.offsets_at(missing, 0),
         lambda: list(log.read(missing, 0, 0, 1)),
-        lambda: log.join("g", missing),
-        lambda: log.writer().send(missing, 0, b"k", b"v"),
+        lambda: log.consumer("g", missing),
+        lambda: log.producer().send(missing, 0, b"k", b"v"),
     ]
     for call in calls:
         with pytest.raises(UnknownTopic, match=missing):
@@ -121,12 +121,12 @@ def test_a_topic_that_cannot_exist(log: EventLog) -> None:
 
 
 def test_records_come_back_as_sent(log: EventLog, topic: str) -> None:
-    writer = log.writer()
-    writer.send(topic, 1, b"k", b"\xff\x00", timestamp=START, headers=[("a", b"1"), ("a", b"")])
-    writer.send(topic, 1, b"k", None, timestamp=START - 1)
+    producer = log.producer()
+    producer.send(topic, 1, b"k", b"\xff\x00", timestamp=START, headers=[("a", b"1"), ("a", b"")])
+    producer.send(topic, 1, b"k", None, timestamp=START - 1)
     before = int(time.time() * 1000)
-    writer.send(topic, 1, None, b"now")
-    writer.flush()
+    producer.send(topic, 1, None, b"now")
+    producer.flush()
     first, second, third = read(log, topic, 1)
     assert (first.topic, first.partition, first.offset, first.timestamp) == (topic, 1, 0, START)
     assert (first.key, first.value, list(first.headers)) == (b"k", b"\xff\x00", [("a", b"1"), ("a", b"")])
@@ -154,10 +154,10 @@ def test_partitions_are_read_side_by_side(log: EventLog, topic: str) -> None:
 
 
 def test_a_key_keeps_its_partition(log: EventLog, topic: str) -> None:
-    with contextlib.closing(log.writer()) as writer:
+    with contextlib.closing(log.producer()) as producer:
         for value in range(60):
-            writer.send(topic, None, f"{value % 20}".encode(), f"{value}".encode())
-        writer.flush()
+            producer.send(topic, None, f"{value % 20}".encode(), f"{value}".encode())
+        producer.flush()
     keys = [{record.key for record in read(log, topic, partition)} for partition in (0, 1)]
     assert all(keys)
     assert not keys[0] & keys[1]
@@ -167,13 +167,13 @@ def test_a_key_keeps_its_partition(log: EventLog, topic: str) -> None:
 def test_a_compacted_topic_keeps_each_keys_newest(log: EventLog, fresh: Fresh) -> None:
     topic = fresh("state")
     log.create_topic(topic, 1, compacted=True)
-    with contextlib.closing(log.writer()) as writer:
+    with contextlib.closing(log.producer()) as producer:
         for _ in range(2):
             for value in range(6):
-                writer.send(topic, 0, f"{value % 3}".encode(), f"{value}".encode())
-            writer.flush()
-        writer.send(topic, 0, b"0", None)
-        writer.flush()
+                producer.send(topic, 0, f"{value % 3}".encode(), f"{value}".encode())
+            producer.flush()
+        producer.send(topic, 0, b"0", None)
+        producer.flush()
     assert log.bounds(topic)[0].end == 13
     newest = {record.key: record.value for record in read(log, topic)}
     assert newest == {b"0": None, b"1": b"4", b"2": b"5"}
@@ -182,11 +182,11 @@ def test_a_compacted_topic_keeps_each_keys_newest(log: EventLog, fresh: Fresh) -
 def test_a_topics_policy(log: EventLog, topic: str, fresh: Fresh) -> None:
     state = fresh("state")
     log.create_topic(state, 1, compacted=True)
-    policy = log.policy(topic)
-    assert not policy.compacted
-    assert (policy.replication, policy.min_insync, policy.brokers) == (1, 1, 1)
-    assert policy.max_message_bytes >= 1_000_000
-    compacted = log.policy(state)
+    topic_config = log.topic_config(topic)
+    assert not topic_config.compacted
+    assert (topic_config.replication, topic_config.min_insync, topic_config.brokers) == (1, 1, 1)
+    assert topic_config.max_message_bytes >= 1_000_000
+    compacted = log.topic_config(state)
     assert compacted.compacted
     assert (compacted.retention_ms, compacted.retention_bytes) == (None, None)
 
@@ -198,18 +198,18 @@ def test_retention_is_part_of_a_topics_policy(kafka_bootstrap: str, fresh: Fresh
         admin.create_topics({both: {"num_partitions": 1, "configs": limits | {"cleanup.policy": "compact,delete"}}})
         admin.create_topics({unlimited: {"num_partitions": 1, "configs": {"retention.ms": "-1"}}})
     with contextlib.closing(connect(kafka_bootstrap)) as log:
-        assert log.policy(both) == Policy(True, 60_000, 5_000, 1, 1, 2_000, 1)
-        assert log.policy(unlimited)[:3] == (False, None, None)
+        assert log.topic_config(both) == TopicConfig(True, 60_000, 5_000, 1, 1, 2_000, 1)
+        assert log.topic_config(unlimited)[:3] == (False, None, None)
 
 
 def test_a_groups_offsets_without_being_in_it(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     assert log.committed(group, topic) == {}
     write(log, topic, 0, range(3))
-    member = started(log, group, topic)
-    member.commit({0: Commit(2, "meta")})
+    consumer = started(log, group, topic)
+    consumer.commit({0: Commit(2, "meta")})
     assert log.committed(group, topic) == {0: Commit(2, "meta")}
-    member.commit({1: Commit(0)})
+    consumer.commit({1: Commit(0)})
     assert log.committed(group, topic) == {0: Commit(2, "meta"), 1: Commit(0)}
     assert log.committed(fresh("group"), topic) == {}
 
@@ -217,20 +217,20 @@ def test_a_groups_offsets_without_being_in_it(log: EventLog, topic: str, fresh: 
 def test_nothing_before_a_seek(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(3))
     write(log, topic, 1, range(3))
-    member = log.join(fresh("group"), topic)
-    assert assigned(member, 2) == {0, 1}
-    assert not member.poll(0.5, 10).records
-    member.seek(1, 1)
-    assert {partition: numbers(records) for partition, records in polled(member, 2).items()} == {1: [1, 2]}
+    consumer = log.consumer(fresh("group"), topic)
+    assert assigned(consumer, 2) == {0, 1}
+    assert not consumer.poll(0.5, 10).records
+    consumer.seek(1, 1)
+    assert {partition: numbers(records) for partition, records in polled(consumer, 2).items()} == {1: [1, 2]}
 
 
 def test_poll_takes_at_most_what_was_asked_for(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(10))
     write(log, topic, 1, range(10))
-    member = started(log, fresh("group"), topic)
+    consumer = started(log, fresh("group"), topic)
     found: list[tuple[int, int]] = []
     while len(found) < 20:
-        batch = member.poll(5, 3).records
+        batch = consumer.poll(5, 3).records
         assert 1 <= sum(map(len, batch.values())) <= 3
         found += [(partition, record.offset) for partition, records in batch.items() for record in records]
     assert sorted(found) == [(partition, offset) for partition in (0, 1) for offset in range(10)]
@@ -239,14 +239,14 @@ def test_poll_takes_at_most_what_was_asked_for(log: EventLog, topic: str, fresh:
 def test_a_group_goes_on_where_it_committed(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     write(log, topic, 0, range(6))
-    member = started(log, group, topic)
-    assert member.committed(0) is None
-    assert numbers(polled(member, 6)[0]) == list(range(6))
+    consumer = started(log, group, topic)
+    assert consumer.committed(0) is None
+    assert numbers(polled(consumer, 6)[0]) == list(range(6))
     metadata = "".join(chr(33 + index % 90) for index in range(4000))
-    member.commit({0: Commit(4, metadata)})
-    member.close()
+    consumer.commit({0: Commit(4, metadata)})
+    consumer.close()
 
-    successor = log.join(group, topic)
+    successor = log.consumer(group, topic)
     assert assigned(successor, 2) == {0, 1}
     assert successor.committed(0) == Commit(4, metadata)
     assert successor.committed(1) is None
@@ -255,126 +255,126 @@ def test_a_group_goes_on_where_it_committed(log: EventLog, topic: str, fresh: Fr
 
 
 def test_too_much_metadata_is_refused(log: EventLog, topic: str, fresh: Fresh) -> None:
-    member = started(log, fresh("group"), topic)
+    consumer = started(log, fresh("group"), topic)
     with pytest.raises(LogError):
-        member.commit({0: Commit(1, "x" * 5000)})
-    assert member.committed(0) is None
+        consumer.commit({0: Commit(1, "x" * 5000)})
+    assert consumer.committed(0) is None
 
 
 def test_a_seek_goes_back(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(5))
-    member = started(log, fresh("group"), topic)
-    assert numbers(polled(member, 5)[0]) == [0, 1, 2, 3, 4]
-    member.seek(0, 3)
-    assert numbers(polled(member, 2)[0]) == [3, 4]
+    consumer = started(log, fresh("group"), topic)
+    assert numbers(polled(consumer, 5)[0]) == [0, 1, 2, 3, 4]
+    consumer.seek(0, 3)
+    assert numbers(polled(consumer, 2)[0]) == [3, 4]
 
 
 def test_new_records_arrive_soon(log: EventLog, topic: str, fresh: Fresh) -> None:
-    member = started(log, fresh("group"), topic)
-    member.poll(0, 10)
+    consumer = started(log, fresh("group"), topic)
+    consumer.poll(0, 10)
     threading.Timer(0.2, write, (log, topic, 1, [7])).start()
-    assert numbers(member.poll(PATIENCE_S, 10).records[1]) == [7], "a poll waits no longer than for a record"
+    assert numbers(consumer.poll(PATIENCE_S, 10).records[1]) == [7], "a poll waits no longer than for a record"
 
 
 def test_how_much_lies_beyond_a_members_position(log: EventLog, topic: str, fresh: Fresh) -> None:
-    member = log.join(fresh("group"), topic)
-    assert assigned(member, 2) == {0, 1}
+    consumer = log.consumer(fresh("group"), topic)
+    assert assigned(consumer, 2) == {0, 1}
     write(log, topic, 0, range(10))
-    assert member.behind() == {}, "nothing is read before a seek"
-    member.seek(0, 4)
-    assert member.behind() == {0: 6}
-    assert len(polled(member, 6)[0]) == 6
-    assert member.behind() == {0: 0}
+    assert consumer.lag() == {}, "nothing is read before a seek"
+    consumer.seek(0, 4)
+    assert consumer.lag() == {0: 6}
+    assert len(polled(consumer, 6)[0]) == 6
+    assert consumer.lag() == {0: 0}
 
 
 def test_what_nobody_will_ever_read_is_not_behind(log: EventLog, topic: str, fresh: Fresh) -> None:
     """Markers of transactions, and what was aborted, take offsets at the end of a topic."""
-    member = started(log, fresh("group"), topic)
-    with contextlib.closing(log.writer(fresh("writer"))) as writer:
-        ends: list[Callable[[], None]] = [lambda: writer.commit({}, member), writer.abort]
+    consumer = started(log, fresh("group"), topic)
+    with contextlib.closing(log.producer(fresh("writer"))) as producer:
+        ends: list[Callable[[], None]] = [lambda: producer.commit({}, consumer), producer.abort]
         for end in ends:
-            writer.begin()
-            writer.send(topic, 0, None, b"1")
-            writer.flush()
+            producer.begin()
+            producer.send(topic, 0, None, b"1")
+            producer.flush()
             end()
-    assert len(polled(member, 1)[0]) == 1
-    until(lambda: not any(member.behind().values()), meanwhile=lambda: member.poll(0.1, 100))
+    assert len(polled(consumer, 1)[0]) == 1
+    until(lambda: not any(consumer.lag().values()), meanwhile=lambda: consumer.poll(0.1, 100))
 
 
 def test_a_transaction_is_whole(log: EventLog, topic: str, fresh: Fresh) -> None:
     output, group = _made(log, fresh("output")), fresh("group")
     write(log, topic, 0, range(3))
-    member = started(log, group, topic)
-    records = polled(member, 3)[0]
-    writer = log.writer(fresh("writer"))
-    watcher = log.join(fresh("group"), output)
+    consumer = started(log, group, topic)
+    records = polled(consumer, 3)[0]
+    producer = log.producer(fresh("writer"))
+    watcher = log.consumer(fresh("group"), output)
     assert assigned(watcher) == {0}
     watcher.seek(0, 0)
 
-    writer.begin()
-    writer.send(output, 0, b"k", b"-1")
-    writer.abort()
-    writer.begin()
+    producer.begin()
+    producer.send(output, 0, b"k", b"-1")
+    producer.abort()
+    producer.begin()
     for record in records:
-        writer.send(output, 0, record.key, record.value)
-    writer.flush()
+        producer.send(output, 0, record.key, record.value)
+    producer.flush()
     assert not watcher.poll(0.3, 10).records  # neither the aborted nor the open one
-    writer.commit({0: Commit(3, "meta")}, member)
+    producer.commit({0: Commit(3, "meta")}, consumer)
 
-    assert member.committed(0) == Commit(3, "meta")
+    assert consumer.committed(0) == Commit(3, "meta")
     assert numbers(polled(watcher, 3)[0]) == numbers(read(log, output)) == [0, 1, 2]
-    writer.begin()
-    writer.commit({0: Commit(3, "again")}, member)
-    assert member.committed(0) == Commit(3, "again")
+    producer.begin()
+    producer.commit({0: Commit(3, "again")}, consumer)
+    assert consumer.committed(0) == Commit(3, "again")
 
 
 def test_a_successor_fences(log: EventLog, topic: str, fresh: Fresh) -> None:
     group, name = fresh("group"), fresh("writer")
-    member = started(log, group, topic)
-    old = log.writer(name)
+    consumer = started(log, group, topic)
+    old = log.producer(name)
     old.begin()
     old.send(topic, 0, b"k", b"1")
     old.flush()
-    new = log.writer(name)
+    new = log.producer(name)
     new.begin()
     new.send(topic, 0, b"k", b"2")
-    new.commit({0: Commit(1)}, member)
+    new.commit({0: Commit(1)}, consumer)
     with pytest.raises(ConsumerFenced):
-        old.commit({0: Commit(9)}, member)
+        old.commit({0: Commit(9)}, consumer)
     assert numbers(read(log, topic)) == [2]
-    assert member.committed(0) == Commit(1)
+    assert consumer.committed(0) == Commit(1)
 
 
 def test_a_fenced_writer_stays_fenced(log: EventLog, topic: str, fresh: Fresh) -> None:
-    member, name = started(log, fresh("group"), topic), fresh("writer")
-    old, _ = log.writer(name), log.writer(name)
+    consumer, name = started(log, fresh("group"), topic), fresh("writer")
+    old, _ = log.producer(name), log.producer(name)
     for _ in range(2):
         with pytest.raises(ConsumerFenced):
-            _transact(old, topic, member)
+            _transact(old, topic, consumer)
     assert not read(log, topic)
 
 
-def _transact(writer: Writer, topic: str, member: Member) -> None:
-    writer.begin()
-    writer.send(topic, 0, b"k", b"1")
-    writer.commit({}, member)
+def _transact(producer: Producer, topic: str, consumer: Consumer) -> None:
+    producer.begin()
+    producer.send(topic, 0, b"k", b"1")
+    producer.commit({}, consumer)
 
 
 class Polling(threading.Thread):
     """Polls a member until it is told to stop, then closes it. `owned` is what the polls so far leave it with."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, consumer: Consumer) -> None:
         super().__init__(daemon=True)
-        self.member = member
+        self.consumer = consumer
         self.owned: set[int] = set()
         self.stopped = threading.Event()
         self.start()
 
     def run(self) -> None:
         while not self.stopped.is_set():
-            poll = self.member.poll(0.1, 10)
+            poll = self.consumer.poll(0.1, 10)
             self.owned = self.owned - set(poll.revoked) | set(poll.assigned)
-        self.member.close()
+        self.consumer.close()
 
     def stop(self) -> None:
         self.stopped.set()
@@ -384,9 +384,9 @@ class Polling(threading.Thread):
 def test_partitions_go_to_the_next_member(log_address: str, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     with contextlib.closing(connect(log_address, LONG_SESSIONS)) as log:
-        first = Polling(log.join(group, topic))
+        first = Polling(log.consumer(group, topic))
         until(lambda: first.owned == {0, 1})
-        second = Polling(log.join(group, topic))
+        second = Polling(log.consumer(group, topic))
         if not log_address.startswith("sqlite:"):  # Kafka shares; in the embedded log the first one keeps what it has
             until(lambda: len(first.owned) == len(second.owned) == 1)
             assert first.owned | second.owned == {0, 1}
@@ -397,7 +397,7 @@ def test_partitions_go_to_the_next_member(log_address: str, topic: str, fresh: F
 
 def test_the_bystander_cannot_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
-    bystander = log.join(group, topic)
+    bystander = log.consumer(group, topic)
     with pytest.raises(ConsumerFenced):
         bystander.commit({0: Commit(1)})
     with pytest.raises(ValueError, match=r"[Aa]ssigned"):
@@ -436,12 +436,12 @@ def delete_before(log_address: str, topic: str, offset: int) -> None:
 
 def test_old_records_deleted(log: EventLog, log_address: str, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(10))
-    member = started(log, fresh("group"), topic, offset=2)
+    consumer = started(log, fresh("group"), topic, offset=2)
     delete_before(log_address, topic, 6)
     assert log.bounds(topic)[0] == Bounds(6, 10)
     assert numbers(read(log, topic)) == [6, 7, 8, 9]
     with pytest.raises(LogError, match="2"):
-        polled(member, 1)
+        polled(consumer, 1)
     delete_before(log_address, topic, 10)
     assert log.bounds(topic)[0] == Bounds(10, 10)
     assert read(log, topic) == []
@@ -450,25 +450,25 @@ def test_old_records_deleted(log: EventLog, log_address: str, topic: str, fresh:
 
 
 def test_a_record_that_cannot_be_written(log: EventLog, log_address: str, topic: str) -> None:
-    writer = log.writer()
-    writer.send(topic, 0, b"k", b"x" * 2_000_000)  # more than the broker takes
+    producer = log.producer()
+    producer.send(topic, 0, b"k", b"x" * 2_000_000)  # more than the broker takes
     if log_address.startswith("sqlite:"):
         with contextlib.closing(sqlite3.connect(log_address.removeprefix("sqlite:"))) as connection, connection:
             connection.execute("ALTER TABLE records RENAME TO elsewhere")
     with pytest.raises(LogError):
-        writer.flush()
+        producer.flush()
     with pytest.raises(LogError):
-        writer.flush()
+        producer.flush()
 
 
 def test_everything_opened_is_closed(log_address: str, fresh: Fresh) -> None:
     log = connect(log_address, LONG_SESSIONS)
     topic, group = _made(log, fresh("orders")), fresh("group")
-    assert assigned(log.join(group, topic)) == {0}
-    log.writer(fresh("writer"))
+    assert assigned(log.consumer(group, topic)) == {0}
+    log.producer(fresh("writer"))
     log.close()
     with contextlib.closing(connect(log_address)) as other:
-        assert assigned(other.join(group, topic)) == {0}
+        assert assigned(other.consumer(group, topic)) == {0}
 
 
 def test_header_keys_that_are_no_text(kafka_bootstrap: str, fresh: Fresh) -> None:
@@ -477,14 +477,14 @@ def test_header_keys_that_are_no_text(kafka_bootstrap: str, fresh: Fresh) -> Non
             return b"\xffkey\xfe"
 
     with contextlib.closing(connect(kafka_bootstrap)) as log:
-        topic, writer = _made(log, fresh("orders")), log.writer()
+        topic, producer = _made(log, fresh("orders")), log.producer()
         for value in range(3):  # in one batch
-            writer.send(topic, 0, b"\xff", f"{value}".encode(), headers=[("a", b"\xff"), (Bytes("b"), b"\xfe")])
-        writer.flush()
-        member = log.join(fresh("group"), topic)
-        assigned(member)
-        member.seek(0, 0)
-        records = polled(member, 3)[0]
+            producer.send(topic, 0, b"\xff", f"{value}".encode(), headers=[("a", b"\xff"), (Bytes("b"), b"\xfe")])
+        producer.flush()
+        consumer = log.consumer(fresh("group"), topic)
+        assigned(consumer)
+        consumer.seek(0, 0)
+        records = polled(consumer, 3)[0]
     assert numbers(records) == [0, 1, 2]
     assert {record.key for record in records} == {b"\xff"}
     assert list(records[1].headers) == [("a", b"\xff"), ("?key?", b"\xfe")]
@@ -495,22 +495,22 @@ def test_a_member_that_was_removed(kafka_bootstrap: str, fresh: Fresh) -> None:
     with contextlib.closing(connect(kafka_bootstrap)) as log:
         topic, group = _made(log, fresh("orders")), fresh("group")
         write(log, topic, 0, [1])
-        member, writer = log.join(group, topic, instance="worker-1"), log.writer(fresh("writer"))
-        assigned(member)
-        member.seek(0, 0)
-        polled(member, 1)
+        consumer, producer = log.consumer(group, topic, instance="worker-1"), log.producer(fresh("writer"))
+        assigned(consumer)
+        consumer.seek(0, 0)
+        polled(consumer, 1)
         with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
             (found,) = admin.describe_groups([group])[group]["members"]
             assert found["client_id"] == "worker-1"
             admin.remove_group_members(group, [MemberToRemove(member_id=found["member_id"])])
-        writer.begin()
-        writer.send(topic, 0, b"k", b"2")
+        producer.begin()
+        producer.send(topic, 0, b"k", b"2")
         with pytest.raises(ConsumerFenced):
-            writer.commit({0: Commit(1)}, member)
-        writer.abort()
+            producer.commit({0: Commit(1)}, consumer)
+        producer.abort()
         with pytest.raises(ConsumerFenced):
-            member.commit({0: Commit(1)})
-        assert member.committed(0) is None
+            consumer.commit({0: Commit(1)})
+        assert consumer.committed(0) is None
         assert numbers(read(log, topic)) == [1]
 
 
@@ -519,22 +519,22 @@ def test_partitions_added_later(kafka_bootstrap: str, fresh: Fresh, monkeypatch:
     monkeypatch.setattr(kafka_member, "SLICE", 0.002)  # the client would forget a rebalance that outlasts its poll
     with contextlib.closing(connect(kafka_bootstrap)) as log:
         topic = _made(log, fresh("orders"))
-        member = log.join(fresh("group"), topic)
-        owned = assigned(member)
+        consumer = log.consumer(fresh("group"), topic)
+        owned = assigned(consumer)
         with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
             admin.create_partitions({topic: 3})
-        owned |= assigned(member, 2)
+        owned |= assigned(consumer, 2)
         assert owned == {0, 1, 2}
 
 
 def test_bounds_count_open_transactions(kafka_bootstrap: str, fresh: Fresh) -> None:
     with contextlib.closing(connect(kafka_bootstrap)) as log:
-        topic, writer = _made(log, fresh("orders")), log.writer(fresh("writer"))
-        writer.begin()
-        writer.send(topic, 0, b"k", b"1")
-        writer.flush()
+        topic, producer = _made(log, fresh("orders")), log.producer(fresh("writer"))
+        producer.begin()
+        producer.send(topic, 0, b"k", b"1")
+        producer.flush()
         assert log.bounds(topic)[0].end == 1
-        writer.close()  # aborts
+        producer.close()  # aborts
         assert read(log, topic, stop=log.bounds(topic)[0].end) == []
 
 
@@ -551,30 +551,30 @@ def test_a_killed_process_leaves_its_partitions(tmp_path: Path) -> None:
     address = f"sqlite:{tmp_path / 'new' / 'folder' / 'log.db'}"
     with contextlib.closing(connect(address)) as log:
         log.create_topic("orders", 2)
-        member = log.join("g", "orders")
+        consumer = log.consumer("g", "orders")
         command = [sys.executable, "-c", CLAIM, address]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "(0, 1)\n"
-            assert member.poll(0.3, 1).assigned == ()
+            assert consumer.poll(0.3, 1).assigned == ()
             process.kill()
-        assert member.poll(5, 1).assigned == (0, 1)
+        assert consumer.poll(5, 1).assigned == (0, 1)
 
 
 def test_a_stolen_claim(tmp_path: Path) -> None:
     with contextlib.closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         log.create_topic("orders", 1)
-        first, second, writer = log.join("g", "orders"), log.join("g", "orders"), log.writer("w")
+        first, second, producer = log.consumer("g", "orders"), log.consumer("g", "orders"), log.producer("w")
         assert assigned(first) == {0}
         shutil.rmtree(tmp_path / "log.db.locks")
         (tmp_path / "log.db.locks").mkdir()
         assert assigned(second) == {0}
         with pytest.raises(ConsumerFenced):
             first.commit({0: Commit(1)})
-        writer.begin()
-        writer.send("orders", 0, b"k", b"1")
+        producer.begin()
+        producer.send("orders", 0, b"k", b"1")
         with pytest.raises(ConsumerFenced):
-            writer.commit({0: Commit(1)}, first)
+            producer.commit({0: Commit(1)}, first)
         assert second.committed(0) is None
         assert log.bounds("orders") == {0: Bounds(0, 0)}
 

@@ -25,7 +25,7 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from sharing import Shared, kill_process, start_process
 from waiting import until
 
-from pipeline.log import Commit, EventLog, Member, Record
+from pipeline.log import Commit, Consumer, EventLog, Record
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError, LogUnavailable, NotAuthorized
@@ -206,32 +206,32 @@ def works(address: str, kafka: KafkaSettings, name: str) -> None:
     """Write, read, join a group, and commit records and offsets, alone and as one transaction."""
     with contextlib.closing(connect(address, kafka)) as log:
         assert log.create_topic(name, 1) == 1
-        writer, member = log.writer(f"{name}-writer"), log.join(f"{name}-group", name)
-        writer.begin()
+        producer, consumer = log.producer(f"{name}-writer"), log.consumer(f"{name}-group", name)
+        producer.begin()
         for value in (b"1", b"2"):
-            writer.send(name, 0, b"k", value)
-        writer.commit({}, member)
+            producer.send(name, 0, b"k", value)
+        producer.commit({}, consumer)
         assert values(log.read(name, 0, 0, log.bounds(name)[0].end)) == [b"1", b"2"]
-        assert values(polled(member, 2)) == [b"1", b"2"]
-        member.commit({0: Commit(1)})
-        writer.begin()
-        writer.send(name, 0, b"k", b"3")
-        writer.commit({0: Commit(2, "as one")}, member)
-        assert member.committed(0) == Commit(2, "as one")
+        assert values(polled(consumer, 2)) == [b"1", b"2"]
+        consumer.commit({0: Commit(1)})
+        producer.begin()
+        producer.send(name, 0, b"k", b"3")
+        producer.commit({0: Commit(2, "as one")}, consumer)
+        assert consumer.committed(0) == Commit(2, "as one")
 
 
 def values(batches: Iterable[Sequence[Record]]) -> list[bytes | None]:
     return [record.value for batch in batches for record in batch]
 
 
-def polled(member: Member, count: int) -> list[Sequence[Record]]:
+def polled(consumer: Consumer, count: int) -> list[Sequence[Record]]:
     """The batches with the first `count` records, from the beginning."""
     batches: list[Sequence[Record]] = []
 
     def poll() -> None:
-        found = member.poll(0.5, 100)
+        found = consumer.poll(0.5, 100)
         for partition in found.assigned:
-            member.seek(partition, 0)
+            consumer.seek(partition, 0)
         batches.extend(found.records.values())
 
     until(lambda: sum(map(len, batches)) >= count, meanwhile=poll)
@@ -324,10 +324,10 @@ def test_rights_that_are_missing(broker: Broker, boss: EventLog, fresh: Fresh) -
             "creating .*Topic|topic .*Topic": lambda: log.create_topic(fresh("new"), 1),
             "writing .*Authorization": lambda: write(log, seen),
             "reading.*Topic": lambda: list(log.read(seen, 0, 0, 1)),
-            "settings can't be read.*DescribeConfigs": lambda: log.policy(seen),
+            "settings can't be read.*DescribeConfigs": lambda: log.topic_config(seen),
             "offsets of group .*Group": lambda: log.committed(fresh("group"), seen),
-            "writing .*TransactionalId": lambda: log.writer(fresh("writer")),
-            "group .*Group": lambda: log.join(fresh("group"), seen).poll(5, 1),
+            "writing .*TransactionalId": lambda: log.producer(fresh("writer")),
+            "group .*Group": lambda: log.consumer(fresh("group"), seen).poll(5, 1),
         }
         until_allowed(log, seen)
         for message, call in denied.items():
@@ -354,15 +354,15 @@ def test_the_rights_that_serving_needs(broker: Broker, boss: EventLog, fresh: Fr
         until_allowed(log, topic)
         log.create_topic(state, 1, compacted=True)
         log.create_topic(output, 1)
-        member, passes = log.join(group, topic), log.writer(instance)
-        assert values(polled(member, 1)) == [b"1"]
+        consumer, passes = log.consumer(group, topic), log.producer(instance)
+        assert values(polled(consumer, 1)) == [b"1"]
         write(log, output)
-        member.commit({0: Commit(0)})
+        consumer.commit({0: Commit(0)})
         passes.begin()
         passes.send(state, 0, b"k", b"2")
-        passes.commit({0: Commit(1)}, member)
+        passes.commit({0: Commit(1)}, consumer)
         assert values(log.read(state, 0, 0, log.bounds(state)[0].end)) == [b"2"]
-        assert (member.committed(0), log.bounds(topic)[0].end) == (Commit(1), 1)
+        assert (consumer.committed(0), log.bounds(topic)[0].end) == (Commit(1), 1)
 
 
 def grant(broker: Broker, user: str, *rights: tuple[ResourceType, str, str]) -> None:
@@ -373,9 +373,9 @@ def grant(broker: Broker, user: str, *rights: tuple[ResourceType, str, str]) -> 
 
 
 def write(log: EventLog, topic: str) -> None:
-    with contextlib.closing(log.writer()) as writer:
-        writer.send(topic, 0, b"k", b"1")
-        writer.flush()
+    with contextlib.closing(log.producer()) as producer:
+        producer.send(topic, 0, b"k", b"1")
+        producer.flush()
 
 
 def until_allowed(log: EventLog, topic: str) -> None:

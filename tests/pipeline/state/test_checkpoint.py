@@ -17,7 +17,7 @@ from properties import examples
 from waiting import until
 
 from pipeline.formats.events import Event, InvalidEvent
-from pipeline.log import Commit, EventLog, Member, Record, Writer
+from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.log.connect import connect
 from pipeline.state import checkpoint, records
 from pipeline.state.checkpoint import Recovered
@@ -47,16 +47,16 @@ class Group:
 
     def start(self) -> Recovered:
         """Join, take over partition 0 and replay."""
-        self.writer: Writer = self.log.writer(self.group)
-        self.member: Member = self.log.join(self.group, self.topic)
-        until(lambda: 0 in self.member.poll(0.5, 100).assigned)
-        committed, store = self.member.committed(0), WindowStore(self.config)
+        self.producer: Producer = self.log.producer(self.group)
+        self.consumer: Consumer = self.log.consumer(self.group, self.topic)
+        until(lambda: 0 in self.consumer.poll(0.5, 100).assigned)
+        committed, store = self.consumer.committed(0), WindowStore(self.config)
         recovered = checkpoint.recover(self.log, self.topic, self.state_topic, 0, committed, store)
         self.store, self.position = store, recovered.position or 0
         self.passed = recovered.replay_from or 0
         for batch in self.log.read(self.topic, 0, self.passed, self.position):
             self._push(batch)
-        self.member.seek(0, self.position)
+        self.consumer.seek(0, self.position)
         return recovered
 
     def _push(self, records: Sequence[Record]) -> Windows:
@@ -71,14 +71,14 @@ class Group:
         taken: list[Record] = []
 
         def take() -> None:
-            taken.extend(self.member.poll(0.5, wanted - len(taken)).records.get(0, ()))
+            taken.extend(self.consumer.poll(0.5, wanted - len(taken)).records.get(0, ()))
 
         until(lambda: len(taken) >= wanted, meanwhile=take)
         self.position += len(taken)
         return self._push(taken)
 
     def commit(self) -> None:
-        self.member.commit({0: Commit(self.position, records.encode_metadata(self.passed))})
+        self.consumer.commit({0: Commit(self.position, records.encode_metadata(self.passed))})
 
     def write_pass(self) -> None:
         record = PartitionRecord(
@@ -88,13 +88,13 @@ class Group:
             stream_time=self.store.stream_time,
             sections=dict(self.store.sections),
         )
-        checkpoint.write_pass(self.writer, self.member, self.state_topic, 0, self.store, record)
+        checkpoint.write_pass(self.producer, self.consumer, self.state_topic, 0, self.store, record)
         self.passed = self.position
 
     def end(self) -> None:
         """As a process that ends: whatever is open is left open, but for the membership."""
-        self.writer.close()
-        self.member.close()
+        self.producer.close()
+        self.consumer.close()
 
 
 def event(record: Record) -> Event:
@@ -103,10 +103,10 @@ def event(record: Record) -> Event:
 
 
 def write(log: EventLog, topic: str, partition: int, rows: Sequence[tuple[bytes | None, bytes | None]]) -> None:
-    with contextlib.closing(log.writer()) as writer:
+    with contextlib.closing(log.producer()) as producer:
         for key, value in rows:
-            writer.send(topic, partition, key, value)
-        writer.flush()
+            producer.send(topic, partition, key, value)
+        producer.flush()
 
 
 def write_steps(log: EventLog, topic: str, steps: Sequence[Step]) -> None:
@@ -197,7 +197,7 @@ def test_a_pass_that_fails_is_absent(group: Group) -> None:
     group.poll(4)
     group.write_pass()
     group.poll(3)
-    successor = group.log.writer(group.group)
+    successor = group.log.producer(group.group)
     with pytest.raises(ConsumerFenced):
         group.write_pass()
     assert group.store.dirty() == ["b", "a"]
@@ -225,8 +225,8 @@ def test_an_aborted_pass_can_be_tried_again(stopped: Group) -> None:
     changed = stopped.store.dirty()
     with pytest.raises(LogError):
         checkpoint.write_pass(
-            stopped.writer,
-            stopped.member,
+            stopped.producer,
+            stopped.consumer,
             "no-such-topic",
             0,
             stopped.store,
@@ -471,8 +471,8 @@ def test_the_format_before(local: EventLog, stopped: Group) -> None:
     assert state is not None
     assert state.values.tolist() == [[1.5], [2.5]]
     assert state.observed.tolist() == [[True], [False]]
-    assert (state.step, state.ts, state.heard) == (28_333_335, START + 60_000, START + 60_000)
-    assert store.stream_time == max(each.heard for name in store if (each := store.state(name)))
+    assert (state.step, state.ts, state.last_event_ts) == (28_333_335, START + 60_000, START + 60_000)
+    assert store.stream_time == max(each.last_event_ts for name in store if (each := store.state(name)))
 
 
 @pytest.mark.parametrize(

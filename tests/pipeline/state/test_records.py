@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.state import records
 from pipeline.state.records import PartitionRecord
-from pipeline.windows.reorder import Waiting
+from pipeline.windows.reorder import PendingStep
 from pipeline.windows.store import Section, SeriesState
 from tidecast.errors import CorruptState
 
@@ -23,7 +23,9 @@ LEFT_BY_B0BAF3E = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e" /
 
 sections = st.dictionaries(st.text(), st.builds(Section, st.integers(0, 2**63 - 1), st.binary()), max_size=3)
 times = st.integers(-(2**60), 2**60)
-waiting = st.builds(Waiting, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3))
+waiting = st.builds(
+    PendingStep, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3)
+)
 states = st.integers(0, 9).flatmap(
     lambda steps: st.builds(
         SeriesState,
@@ -32,7 +34,7 @@ states = st.integers(0, 9).flatmap(
         step=st.integers(-(2**40), 2**40),
         ts=times,
         times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
-        heard=times,
+        last_event_ts=times,
         waiting=st.lists(waiting, min_size=not steps, max_size=3),
         sections=sections,
     )
@@ -48,7 +50,11 @@ def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) ->
     np.testing.assert_array_equal(decoded.observed, state.observed)
     np.testing.assert_array_equal(decoded.times, state.times)
     assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
-    assert (decoded.heard, decoded.waiting, decoded.sections) == (state.heard, state.waiting, state.sections)
+    assert (decoded.last_event_ts, decoded.waiting, decoded.sections) == (
+        state.last_event_ts,
+        state.waiting,
+        state.sections,
+    )
     assert records.encode_series(config, name, decoded) == records.encode_series(config, "pump", state)
 
 

@@ -17,7 +17,7 @@ from waiting import until
 
 from pipeline.formats.events import MAX_HEADERS, Event, InvalidEvent
 from pipeline.formats.texts import TextDecoder, TextEvent
-from pipeline.log import MAX_VALUE_BYTES, Commit, EventLog, Member
+from pipeline.log import MAX_VALUE_BYTES, Commit, Consumer, EventLog
 from pipeline.log.connect import connect
 from pipeline.state import checkpoint
 from pipeline.state.records import PartitionRecord, encode_metadata
@@ -219,8 +219,8 @@ events = st.builds(TextEvent, ids, st.text(st.sampled_from("see you at! ")), st.
 
 
 def pushed(windower: TextWindower, some: Sequence[TextEvent], first: int = 0) -> Texts:
-    for tag, event in enumerate(some, start=first):
-        windower.push(event, tag)
+    for offset, event in enumerate(some, start=first):
+        windower.push(event, offset)
     return windower.take()
 
 
@@ -232,8 +232,8 @@ def test_texts_are_taken_in_the_order_in_which_they_came(some: list[TextEvent], 
     assert len(taken) == len(some)
     assert taken.ids == [event.id for event in some]
     assert taken.keys == [event.key for event in some]
-    assert taken.tag.tolist() == list(range(5, 5 + len(some)))
-    assert taken.tag.dtype == np.int64
+    assert taken.offset.tolist() == list(range(5, 5 + len(some)))
+    assert taken.offset.dtype == np.int64
     assert windower.counts.accepted == len(some)
     assert len(windower.take()) == 0
     assert len(taken) == len(some), "a take is not undone by the next"
@@ -254,7 +254,7 @@ def test_parts_are_put_together_in_their_order(parts: list[list[TextEvent]]) -> 
     joined = Texts.concat([pushed(apart, part, start) for part, start in zip(parts, starts[:-1].tolist(), strict=True)])
     at_once = pushed(TextWindower(WORDS.encoder()), whole)
     assert (joined.ids, joined.keys, joined.tokens) == (at_once.ids, at_once.keys, at_once.tokens)
-    assert joined.tag.tolist() == at_once.tag.tolist()
+    assert joined.offset.tolist() == at_once.offset.tolist()
 
 
 def test_no_text_leaves_a_state() -> None:
@@ -273,40 +273,40 @@ def test_no_text_leaves_a_state() -> None:
         windower.restore("a", state)
 
 
-def joined(log: EventLog) -> Member:
+def joined(log: EventLog) -> Consumer:
     """A member that has the topic's one partition."""
-    member = log.join("labels", "texts")
-    until(lambda: 0 in member.poll(0.5, 10).assigned)
-    return member
+    consumer = log.consumer("labels", "texts")
+    until(lambda: 0 in consumer.poll(0.5, 10).assigned)
+    return consumer
 
 
 def test_a_checkpoint_without_states_is_where_to_go_on(tmp_path: Path) -> None:
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         log.create_topic("texts", 1)
         log.create_topic("labels-state", 1, compacted=True)
-        with closing(log.writer()) as writer:
+        with closing(log.producer()) as producer:
             for number in range(9):
-                writer.send("texts", 0, b"%d" % number, b'{"text": "see you"}')
-            writer.flush()
-        windower, member, writer = TextWindower(WORDS.encoder()), joined(log), log.writer("labels")
-        new = checkpoint.recover(log, "texts", "labels-state", 0, member.committed(0), windower)
+                producer.send("texts", 0, b"%d" % number, b'{"text": "see you"}')
+            producer.flush()
+        windower, consumer, producer = TextWindower(WORDS.encoder()), joined(log), log.producer("labels")
+        new = checkpoint.recover(log, "texts", "labels-state", 0, consumer.committed(0), windower)
         assert (new.replay_from, new.position, new.notes) == (None, None, ())
         windower.push(TextEvent("0", "see you", b"0"))
         record = PartitionRecord(position=4, partitions=1, topic_id=log.topic_id("texts"))
-        checkpoint.write_pass(writer, member, "labels-state", 0, windower, record)
+        checkpoint.write_pass(producer, consumer, "labels-state", 0, windower, record)
         (start, end) = log.bounds("labels-state")[0]
         keys = [record.key for records in log.read("labels-state", 0, start, end) for record in records]
         assert keys == [b"partition"]
-        member.commit({0: Commit(7, encode_metadata(4))})
-        writer.close()
-        member.close()
+        consumer.commit({0: Commit(7, encode_metadata(4))})
+        producer.close()
+        consumer.close()
 
-        member, again = joined(log), TextWindower(WORDS.encoder())
-        recovered = checkpoint.recover(log, "texts", "labels-state", 0, member.committed(0), again)
+        consumer, again = joined(log), TextWindower(WORDS.encoder())
+        recovered = checkpoint.recover(log, "texts", "labels-state", 0, consumer.committed(0), again)
         assert (recovered.replay_from, recovered.position, recovered.corrupt, recovered.notes) == (4, 7, 0, ())
-        member.seek(0, 7)
-        (record_7, *_) = member.poll(5, 10).records[0]
+        consumer.seek(0, 7)
+        (record_7, *_) = consumer.poll(5, 10).records[0]
         assert record_7.offset == 7
         assert TextDecoder().decode(record_7) == (TextEvent("7", "see you", b"7"),)
         assert len(again.take()) == 0
-        member.close()
+        consumer.close()

@@ -86,12 +86,12 @@ def stream(
 ) -> tuple[Windows, Counts]:
     """All windows, taken after every `take` events; after every `restart` events a new store goes on from states."""
     store, taken, counts = WindowStore(config, idle, limit, short=short), [], Counter[str]()
-    for tag, event in enumerate(events):
+    for offset, event in enumerate(events):
         with contextlib.suppress(InvalidEvent):  # older than the window, or a sum beyond float32, or a series too many
-            store.push(event, tag)
-        if tag % take == 0:
+            store.push(event, offset)
+        if offset % take == 0:
             taken.append(store.take())
-        if tag % restart == 0:
+        if offset % restart == 0:
             taken.append(store.take())
             counts.update(asdict(store.counts))
             store, old = WindowStore(config, idle, limit, short=short), store
@@ -146,7 +146,7 @@ def test_a_stream_gives_the_windows_of_a_batch(
     expected = batch(events, config)
     streamed, counts = stream(events, config, take, restart)
     if not config.reorders:
-        assert [events[tag].ts for tag in streamed.tag] == streamed.ts.tolist()
+        assert [events[offset].ts for offset in streamed.offset] == streamed.ts.tolist()
     assert counts == expected.counts
     order = np.argsort([expected.names.index(series) for series in streamed.series], kind="stable")
     ends = expected.ends
@@ -228,11 +228,11 @@ def test_a_hole_is_filled_on_the_next_real_step_which_alone_ends_a_window() -> N
     for event in of_minutes(0, 1):
         store.push(event)
     assert len(store.take()) == 0
-    store.push(Event("a", START + 4 * MINUTE, (7.0,)), tag=17)
+    store.push(Event("a", START + 4 * MINUTE, (7.0,)), offset=17)
     windows = store.take()
     assert windows.x.tolist() == [[[3], [5], [7]]]
     assert windows.observed.tolist() == [[[False], [False], [True]]]
-    assert windows.tag.tolist() == [17]
+    assert windows.offset.tolist() == [17]
     assert store.counts == Counts(accepted=3, filled=2)
 
 
@@ -281,11 +281,11 @@ def minutes_of(windows: Windows) -> list[list[float]]:
 
 def test_with_lateness_events_wait_until_stream_time_has_passed_them_by_so_much() -> None:
     store = WindowStore(WindowConfig(seq_len=3, freq="1m", lateness=2 * MINUTE))
-    given = [store.push(event, tag) for tag, event in enumerate(of_minutes(0, 2, 1, 1.1, 3, 4, 0))]
+    given = [store.push(event, offset) for offset, event in enumerate(of_minutes(0, 2, 1, 1.1, 3, 4, 0))]
     assert given == [True, True, True, False, True, True, False]
     windows = store.take()
     assert minutes_of(windows) == [[0, 1, 2]]
-    assert windows.tag.tolist() == [5], "the record that moved stream time completes a window"
+    assert windows.offset.tolist() == [5], "the record that moved stream time completes a window"
     assert store.counts == Counts(accepted=3, late=1, duplicate=1)
 
 
@@ -398,7 +398,7 @@ def test_series_do_not_mix() -> None:
     streamed, _ = stream(events, WindowConfig(seq_len=2, freq="1m"))
     assert streamed.series == ["a", "b"]
     assert streamed.x.tolist() == [[[0], [1]], [[5], [6]]]
-    assert streamed.tag.tolist() == [2, 3]
+    assert streamed.offset.tolist() == [2, 3]
 
 
 def test_no_windows_have_shapes_all_the_same() -> None:
@@ -408,7 +408,7 @@ def test_no_windows_have_shapes_all_the_same() -> None:
     taken, none = store.take(), batch([], config)
     for windows in (taken.x, taken.observed, none.x(none.ends), none.x_observed(none.ends)):
         assert windows.shape == (0, 5, 2)
-    assert taken.step.shape == taken.ts.shape == taken.spacing.shape == taken.tag.shape == none.step.shape == (0,)
+    assert taken.step.shape == taken.ts.shape == taken.spacing.shape == taken.offset.shape == none.step.shape == (0,)
     assert len(taken) == len(none) == 0
 
 
