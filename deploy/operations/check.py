@@ -1,5 +1,6 @@
 """What is wrong with a configuration, before anything starts: nothing is written, no group is joined."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from deploy.console import printable, say
+from deploy.console import printable
 from deploy.operations.sample import Sample, sample
 from deploy.serving.predictor import Predictor, load_model
 from deploy.serving.tasks import Task, task_of
@@ -20,6 +21,8 @@ from pipeline.state import checkpoint
 from pipeline.windows.grid import Grid, WindowConfig
 from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
 from tidecast.freq import format_duration, round_up_duration
+
+logger = logging.getLogger(__name__)
 
 OUTAGE = 3_600_000
 """Milliseconds for which a service may well be away."""
@@ -71,7 +74,7 @@ def check(
             if not as_json:
                 _print(finding)
     wrong, warnings = (sum(each.verdict == kind for each in findings) for kind in ("wrong", "warning"))
-    say(f"{wrong or 'nothing'} wrong, {warnings or 'no'} warning{'s' * (warnings != 1)}")
+    logger.info(f"{wrong or 'nothing'} wrong, {warnings or 'no'} warning{'s' * (warnings != 1)}")
     return {"wrong": wrong, "warnings": warnings, "findings": [finding._asdict() for finding in findings]}
 
 
