@@ -1,5 +1,6 @@
 """The command line: a failure is one line on stderr and an exit code; only a bug shows its traceback."""
 
+import logging
 import os
 import sys
 
@@ -7,8 +8,10 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.cli.commands import app
-from deploy.console import say
+from deploy.logs import configure_logging
 from tidecast.errors import TidecastError
+
+logger = logging.getLogger(__name__)
 
 TRAINING_ONLY = ("apscheduler", "matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
 
@@ -19,6 +22,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    configure_logging()
     if os.environ.get("WORLD_SIZE", "1") != "1" and sys.argv[1:2] != ["train"]:
         return _fail("torchrun starts tidecast train, and nothing else", os.EX_USAGE)
     try:
@@ -47,5 +51,5 @@ def _usage(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    say(f"tidecast: {message}")
+    logger.error(message)
     return code

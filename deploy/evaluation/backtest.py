@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
@@ -116,7 +117,7 @@ def _test_rows(times: Ints, test: str, freq: str | None) -> int:
             return int((times >= times[-1] + step - parse_duration(test)).sum())
         except ConfigError:
             raise ConfigError(f"test: {test!r} is no share such as 0.2, no number of steps, no duration") from None
-    if number >= 1 and not number.is_integer():
+    if not isfinite(number) or (number >= 1 and not number.is_integer()):
         raise ConfigError(f"test: {test!r} is no whole number of steps")
     return int(number) if number >= 1 else round(number * len(times))
 

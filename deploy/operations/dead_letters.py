@@ -1,6 +1,7 @@
 """Dead letters: what there is, as a table, and as a file in which a person repairs them (redrive.py sends it)."""
 
 import heapq
+import logging
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import printable, say
+from deploy.console import printable
 from deploy.settings.serve import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
 from tidecast.errors import ConfigError
 from tidecast.times import format_time
+
+logger = logging.getLogger(__name__)
 
 
 def letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[DeadLetter]:
@@ -124,7 +127,7 @@ def export(bootstrap: str, topic: str, file: str, reason: str | None) -> dict[st
             if origin not in written:
                 written.add(origin)
                 target.write(encode(letter).decode() + "\n")
-    say(f"{len(written):,} letters of {topic} to {'stdout' if file == '-' else file}")
+    logger.info(f"{len(written):,} letters of {topic} to {'stdout' if file == '-' else file}")
     return {"topic": topic, "exported": len(written)}
 
 

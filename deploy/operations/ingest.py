@@ -1,10 +1,13 @@
 """Files onto topics."""
 
+import logging
 from contextlib import closing
 
-from deploy.console import progress, say
+from deploy.console import progress
 from deploy.settings.serve import open_log
 from pipeline.datasets.measurements import Columns, publish, read_file
+
+logger = logging.getLogger(__name__)
 
 
 def ingest(
@@ -13,12 +16,12 @@ def ingest(
     """Publish a file to a topic; what was sent. Raises DataError before anything is."""
     found = read_file(source, columns, freq=freq)
     for note in found.notes:
-        say(note)
+        logger.info(note)
     with closing(open_log(bootstrap)) as log, progress(f"{source} -> {topic}", len(found.frame)) as report:
         sent = publish(
             found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
         )
     names = found.frame["series"].unique()
     series, called = len(names), f", {names[0]}," if len(names) == 1 else ""
-    say(f"{sent.events:,} events of {series:,} series{called} on {topic}")
+    logger.info(f"{sent.events:,} events of {series:,} series{called} on {topic}")
     return {"topic": topic, "partitions": sent.partitions, "events": sent.events, "series": series}

@@ -1,6 +1,7 @@
 """Repaired dead letters, back to where they came from: all of a file is checked before anything is sent."""
 
 import hashlib
+import logging
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from deploy.console import printable, progress, say
+from deploy.console import printable, progress
 from deploy.settings.serve import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw
 from pipeline.formats.decoding import Decode
@@ -20,6 +21,8 @@ from pipeline.formats.headers import REDRIVEN
 from pipeline.formats.texts import TextDecoder
 from pipeline.log import EventLog, Record
 from tidecast.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 10
 """Most lines that are named one by one."""
@@ -67,14 +70,16 @@ def redrive(
         decode = TextDecoder().decode if texts else Decoder(features).decode
         ready, refused = _check(log, topic, lines, decode, reason)
         for number, why in refused[:SHOWN]:
-            say(f"{file}: line {number}: {printable(why)}")
+            logger.info(f"{file}: line {number}: {printable(why)}")
         if refused and not skip_invalid:
             lines_are = "1 line is" if len(refused) == 1 else f"{len(refused):,} lines are"
             raise DataError(f"{file}: {lines_are} no event, so nothing was sent; --skip-invalid sends the others")
         before = set() if again else _redriven(log, ready)
         sent = _send(log, ready, before)
     known = len(ready) - sent
-    say(f"{sent:,} records sent, {known:,} had been sent before, {len(refused):,} lines are no event and were not sent")
+    logger.info(
+        f"{sent:,} records sent, {known:,} had been sent before, {len(refused):,} lines are no event and were not sent"
+    )
     return {"topic": topic, "sent": sent, "sent_before": known, "invalid": len(refused)}
 
 
@@ -174,5 +179,5 @@ def _send(log: EventLog, ready: Iterable[RedriveRecord], before: set[str]) -> in
                 sent[topic] += 1
         producer.flush()
     for topic, count in sent.items():
-        say(f"{count:,} to {topic}")
+        logger.info(f"{count:,} to {topic}")
     return sum(sent.values())

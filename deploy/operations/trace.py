@@ -1,5 +1,6 @@
 """A real batch's shapes on their way through a model, on the screen."""
 
+import logging
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.console import say
 from deploy.serving.predictor import load
 from deploy.settings.serve import DEFAULT_TRACKING, log_address, read_settings
 from deploy.training.options import TrainOptions, prepared
@@ -23,6 +23,8 @@ from model.networks.forecast import build
 from model.networks.text import build_classifier, build_next_token
 from model.networks.trace import Trace, trace
 from tidecast.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 ROWS = 4
 """How many rows of the data a settings file's batch has."""
@@ -53,7 +55,9 @@ def show(target: str, tracking_uri: str | None, settable: Settable) -> dict[str,
         model, card, batch = _from_model(target, tracking_uri or DEFAULT_TRACKING)
     found = trace(model, card, batch)
     Console(highlight=False).print(_table(card, found))
-    say("the last real step of the LSTM's output equals its state h_n: " + ("yes" if found.last_is_state else "NO"))
+    logger.info(
+        "the last real step of the LSTM's output equals its state h_n: " + ("yes" if found.last_is_state else "NO")
+    )
     steps = [asdict(step) for step in found.steps]
     return {"task": card.task, "steps": steps, "last_is_state": found.last_is_state}
 
@@ -81,7 +85,7 @@ def _from_model(target: str, tracking_uri: str) -> tuple[nn.Module, AnyCard, Bat
 
 def _from_file(path: Path) -> tuple[nn.Module, AnyCard, Batch]:
     predictor = load(path, path.name, "cpu")
-    say("the file alone, without the weights and rows that its run keeps: fresh weights, on a made-up batch")
+    logger.info("the file alone, without the weights and rows that its run keeps: fresh weights, on a made-up batch")
     return network(predictor.card), predictor.card, example(predictor.card)
 
 
@@ -110,6 +114,6 @@ def _from_settings(path: Path, tracking_uri: str | None, settable: Settable) -> 
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     begun = prepared(msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path)))
-    say("untrained, on the first rows of the data")
+    logger.info("untrained, on the first rows of the data")
     rows = {name: torch.from_numpy(array) for name, array in begun.first(ROWS).items()}
     return network(begun.card), begun.card, rows

@@ -18,8 +18,9 @@ Killed anywhere, a restart takes the windows of the last pass, replays [R, X) em
 was not committed is read, and forecast, again.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Event as Flag
 
@@ -36,6 +37,8 @@ from pipeline import failpoint
 from pipeline.log import EventLog, Poll, Record
 from pipeline.windows.grid import Counts
 from tidecast.errors import ConfigError, NotAuthorized
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.2
 REPORT_S = 10.0
@@ -80,7 +83,6 @@ class Service:
         predictor: Predictor,
         task: Task,
         config: ServeConfig,
-        say: Callable[[str], None],
         updater: ModelUpdater | None = None,
         shadow: Shadow | None = None,
     ) -> None:
@@ -89,7 +91,7 @@ class Service:
         A follower brings other models to go on with, a shadow answers beside them.
         """
         self._updater, self._shadow = updater, shadow
-        self._log, self._predictor, self._task, self._config, self._say = log, predictor, task, config, say
+        self._log, self._predictor, self._task, self._config = log, predictor, task, config
         self.stats = ServiceStats(task.output_kind)
         self.stats.serves(predictor)
         self._began = 0.0
@@ -101,8 +103,8 @@ class Service:
             passes = log.producer(f"{config.group}-{config.instance}")
         self._producer = passes if config.guarantee == "exactly-once" else log.producer()
         self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
-        self._partitions = Partitions(log, config, self._consumer, passes, self._watched, say)
-        self._output = Output(self._producer, config, say, shadow)
+        self._partitions = Partitions(log, config, self._consumer, passes, self._watched)
+        self._output = Output(self._producer, config, shadow)
 
     @property
     def output(self) -> str:
@@ -135,7 +137,7 @@ class Service:
             self._predictor, self._task = made, task_of(made, self._config)
             self.stats.serves(made)
             self.stats.swaps += 1
-            self._say(f"{made.label} serves now, on {made.device}")
+            logger.info(f"{made.label} serves now, on {made.device}")
         if self._shadow:
             self._shadow.follow()
 
@@ -161,7 +163,9 @@ class Service:
             self._look()
         stats = self.stats
         if stats.records > self._reported and (due or (caught_up and not self._reported)):
-            self._say(f"{'caught up: ' if caught_up else ''}{stats.line()}{f'; {stats.gauges_line()}' if due else ''}")
+            logger.info(
+                f"{'caught up: ' if caught_up else ''}{stats.line()}{f'; {stats.gauges_line()}' if due else ''}"
+            )
             self._reported = stats.records
 
     def _look(self) -> None:

@@ -5,8 +5,8 @@ tried in a process of its own and warmed up; only then may serving take it, betw
 with it, or with the registry, the old one goes on, and a line says why.
 """
 
+import logging
 import threading
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from deploy.serving.canary import SyntheticInput, refusal
@@ -15,6 +15,8 @@ from deploy.settings.serve import MODELS, Device, window_config
 from model.artifacts.registry import Registry, Version
 from model.card import AnyCard, Card
 from tidecast.errors import ModelRejected, RegistryError, RegistryUnavailable
+
+logger = logging.getLogger(__name__)
 
 
 class ModelUpdater:
@@ -27,21 +29,22 @@ class ModelUpdater:
         device: Device,
         serving: Predictor,
         every_s: float,
-        say: Callable[[str], None],
         *,
         none: bool = False,
+        prefix: str = "",
     ) -> None:
         """`reference` is NAME or NAME@ALIAS; what it comes to mean takes over within `every_s`, for which it is looked
-        up twice in that time. `serving` is what it means now, or where there is `none` yet, what its models must fit.
+        up twice in that time. `serving` is what it means now, or where there is `none` yet, what its models must
+        fit. `prefix` begins each of its log lines.
         """
-        self._reference, self._device, self._every_s, self._say = reference, device, every_s, say
+        self._reference, self._device, self._every_s, self._prefix = reference, device, every_s, prefix
         self._registry = Registry(tracking_uri)
         self._label, self._card, self._path = "" if none else serving.label, serving.card, serving.path
-        self._refused, self._lost = "", False
+        self._rejected, self._lost = "", False
         self._tried = {serving.sha256}
         self._ready: SimpleQueue[Predictor] = SimpleQueue()
         self._closed = threading.Event()
-        threading.Thread(target=self._follow, name="follower", daemon=True).start()
+        threading.Thread(target=self._follow, name="model-updater", daemon=True).start()
 
     def take(self) -> Predictor | None:
         """The model to go on with, if it is another one; never waits."""
@@ -60,7 +63,7 @@ class ModelUpdater:
                 self._look()
             except RegistryUnavailable as error:
                 if not self._lost:
-                    self._say(f"alert: {self._going_on}, the registry is out of reach: {error}")
+                    self._warn(f"the registry is unavailable: {error}")
                 self._lost = True
             except RegistryError as error:
                 self._alert(str(error), str(error))
@@ -71,19 +74,19 @@ class ModelUpdater:
         version = self._registry.resolve(self._reference)
         if self._lost:
             self._lost = False
-            self._say(f"the registry answers again; {self._reference} is {version.label}")
+            logger.info(f"{self._prefix}the registry is available again; {self._reference} is {version.label}")
         if version.label == self._label:
-            self._refused = ""
-        elif version.label != self._refused:
+            self._rejected = ""
+        elif version.label != self._rejected:
             self._take_up(version)
 
     def _take_up(self, version: Version) -> None:
         try:
             made = self._checked(version)
         except Exception as error:
-            self._alert(version.label, f"{version.label} is refused: {error}")
+            self._alert(version.label, f"{version.label} is rejected: {error}")
             return
-        self._label, self._card, self._path, self._refused = made.label, made.card, made.path, ""
+        self._label, self._card, self._path, self._rejected = made.label, made.card, made.path, ""
         while self.take() is not None:  # serving has not come to take that one: it is two behind
             pass
         self._ready.put(made)
@@ -100,13 +103,13 @@ class ModelUpdater:
         return made
 
     def _alert(self, about: str, line: str) -> None:
-        if self._refused != about:
-            self._say(f"alert: {self._going_on}: {line}")
-        self._refused = about
+        if self._rejected != about:
+            self._warn(line)
+        self._rejected = about
 
-    @property
-    def _going_on(self) -> str:
-        return f"{self._label} goes on" if self._label else "there is none yet"
+    def _warn(self, line: str) -> None:
+        serving = f"still serving {self._label}" if self._label else "no model yet"
+        logger.warning(f"{self._prefix}{serving}: {line}")
 
 
 def incompatibility(card: AnyCard, before: AnyCard) -> str:

@@ -1,6 +1,7 @@
 """What a service writes: messages into their records' partitions, each with headers that tell what it is made of."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from deploy.serving.partitions import UnusedRecords
@@ -13,6 +14,8 @@ from pipeline.formats.dead_letters import encode_dead_letter
 from pipeline.formats.events import InvalidEvent
 from pipeline.formats.headers import INPUT, OFFSETS
 from pipeline.log import Producer, Record
+
+logger = logging.getLogger(__name__)
 
 LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
 
@@ -29,10 +32,8 @@ class Extended(NamedTuple):
 class Output:
     """Sends what comes of a micro-batch: forecasts or labels, a shadow's beside them, dead letters, late records."""
 
-    def __init__(
-        self, producer: Producer, config: ServeConfig, say: Callable[[str], None], shadow: Shadow | None = None
-    ) -> None:
-        self._producer, self._config, self._say, self._shadow = producer, config, say, shadow
+    def __init__(self, producer: Producer, config: ServeConfig, shadow: Shadow | None = None) -> None:
+        self._producer, self._config, self._shadow = producer, config, shadow
         self._reasons: set[str] = set()
 
     def write(self, batch: Sequence[Extended], predictor: Predictor, task: Task) -> int:
@@ -69,8 +70,9 @@ class Output:
         """The first of each kind of dead letter is worth a line."""
         if error.reason not in self._reasons:
             self._reasons.add(error.reason)
-            self._say(f"{record.topic}/{record.partition} at {record.offset} is no event: {error}")
-            self._say(f"it is kept on {self._config.dead_letters}, as all of that kind will be")
+            where = f"{record.topic}/{record.partition} at offset {record.offset}"
+            kept = f"it goes to {self._config.dead_letters}, as all with this reason will"
+            logger.warning(f"{where} is an invalid record: {error}; {kept}")
 
     def _send(
         self,

@@ -1,7 +1,8 @@
 """The input partitions that a consumer owns: taken over with their windows, checkpointed, and given up."""
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deploy.serving.tasks import Task, Windower
@@ -15,6 +16,8 @@ from pipeline.state import checkpoint
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.windows.grid import Counts
 from tidecast.errors import StateMismatch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -68,11 +71,10 @@ class Partitions:
         consumer: Consumer,
         producer: Producer,
         watched: Watchdog,
-        say: Callable[[str], None],
     ) -> None:
         """`producer` writes checkpoints; its transactional id fences a predecessor of the same instance."""
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
-        self._watched, self._say = watched, say
+        self._watched = watched
         self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
         self._owned: dict[int, Partition] = {}
         self._waiting: deque[int] = deque()
@@ -119,7 +121,7 @@ class Partitions:
         )
         failpoint.reached("restored")
         for note in found.notes:
-            self._say(f"{config.topic}/{partition}: {note}")
+            logger.warning(f"{config.topic}/{partition}: {note}")
         if found.position is None or found.replay_from is None:
             bounds = log.bounds(config.topic)[partition]
             start = bounds.start if config.start == "earliest" else bounds.end

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from deploy.console import say
 from deploy.settings.serve import MODELS, Device
 from model.artifacts.allowlist import check_file
 from model.artifacts.registry import Registry, Version, sha256
 from model.card import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, read_card
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 from tidecast.errors import ConfigError, RegistryUnavailable, ShapeError, UnsafeModel
+
+logger = logging.getLogger(__name__)
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; batches are padded up to it so that bits never change."""
@@ -234,7 +236,7 @@ def load_model(model: str, tracking_uri: str, device: Device = "auto") -> Predic
         last = _noted(noted, tracking_uri)
         if last is None:
             raise
-        say(f"alert: the registry is out of reach: {error}; {model} was {last.label} when it last answered")
+        logger.warning(f"the registry is unavailable: {error}; {model} was {last.label} when it last answered")
         return load(registry.download(last, MODELS), last.label, device)
     path = registry.download(version, MODELS)
     temporary = noted.with_suffix(f".{os.getpid()}")

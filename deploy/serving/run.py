@@ -1,13 +1,12 @@
 """`tidecast serve`: a service with its log, its model and who follows that, until it is told to stop."""
 
 import gc
+import logging
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 
-from deploy.console import say
 from deploy.serving.loop import Service
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor, load_model
@@ -15,6 +14,8 @@ from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_of
 from deploy.settings.serve import Device, ServeConfig, open_log
 from tidecast.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +45,22 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
         gc.freeze()  # else a collection, of all that was imported too, holds every answer up for a tenth of a second
         stats = service.run(stop)
     unused = f", {stats.late:,} late and {stats.duplicate:,} duplicate events not used"
-    say(f"stopped: {stats.line()}{unused if stats.output_kind == 'forecasts' else ''}")
+    logger.info(f"stopped: {stats.line()}{unused if stats.output_kind == 'forecasts' else ''}")
     return {"output": service.output, **stats.summary()}
 
 
 def _service(predictor: Predictor, config: ServeConfig, connections: Connections, stack: ExitStack) -> Service:
     """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
 
-    def updater(reference: str, say: Callable[[str], None], *, none: bool = False) -> ModelUpdater:
+    def updater(reference: str, *, none: bool = False, prefix: str = "") -> ModelUpdater:
         made = ModelUpdater(
-            reference, connections.tracking_uri, connections.device, predictor, config.follow_s, say, none=none
+            reference,
+            connections.tracking_uri,
+            connections.device,
+            predictor,
+            config.follow_s,
+            none=none,
+            prefix=prefix,
         )
         stack.callback(made.close)
         return made
@@ -63,13 +70,13 @@ def _service(predictor: Predictor, config: ServeConfig, connections: Connections
     output = config.output or f"{config.topic}-{task.output_kind}"
     config = replace(config, output=output, shadow_topic=f"{output}-shadow" if connections.shadow else "")
     fixed = "/" in connections.model or connections.model.endswith(".onnx")
-    followed = None if fixed else updater(connections.model, say)
+    followed = None if fixed else updater(connections.model)
     shadow = None
     if connections.shadow:
-        shadow = Shadow(updater(connections.shadow, lambda line: say(f"shadow: {line}"), none=True), config, say)
-    service = Service(log, predictor, task, config, say, followed, shadow)
-    say(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
-    say(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
+        shadow = Shadow(updater(connections.shadow, none=True, prefix="shadow: "), config)
+    service = Service(log, predictor, task, config, followed, shadow)
+    logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
+    logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
     return service
 
 

@@ -1,11 +1,13 @@
 """A second model on the same windows, whose answers go to a topic of their own: a challenger seen at work."""
 
-from collections.abc import Callable
+import logging
 
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import PendingBatch, task_of
 from deploy.settings.serve import ServeConfig
+
+logger = logging.getLogger(__name__)
 
 
 class Shadow:
@@ -14,16 +16,16 @@ class Shadow:
     Its answers go the way of all others, in the same flush or transaction.
     """
 
-    def __init__(self, updater: ModelUpdater, config: ServeConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, updater: ModelUpdater, config: ServeConfig) -> None:
         """The follower brings its models; there is none before the first."""
-        self._updater, self._config, self._say = updater, config, say
+        self._updater, self._config = updater, config
         self.predictor: Predictor | None = None
 
     def follow(self) -> None:
         """Go on with another model, if there is one."""
         if made := self._updater.take():
             self.predictor = made
-            self._say(f"{made.label} is the shadow now, on {self._config.shadow_topic}")
+            logger.info(f"{made.label} is the shadow now, on {self._config.shadow_topic}")
 
     def answers(self, pending: PendingBatch) -> list[bytes]:
         """What the shadow says of all that waits, in order; nothing while there is none."""
@@ -32,6 +34,6 @@ class Shadow:
         try:
             return list(task_of(self.predictor, self._config).messages(pending, self.predictor))
         except Exception as error:  # of whatever kind: no challenger may end what serves
-            self._say(f"alert: {self.predictor.label} is no shadow any more: {error}")
+            logger.warning(f"{self.predictor.label} is no shadow any more: {error}")
             self.predictor = None
             return []

@@ -1,12 +1,14 @@
 """Two faults that make no error: a call that never returns, and polls that never bring what is there."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from deploy.console import say
 from tidecast.errors import LogUnavailable
+
+logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 
@@ -37,7 +39,7 @@ class Watchdog:
         while not self._closed.wait(TICK_S):
             self._ticks += 1
             if self._call and self._ticks * TICK_S > self._limit_s:
-                say(f"tidecast: {self._call} has not returned in {self._limit_s:g} s; ending, to start again")
+                logger.error(f"{self._call} has not returned in {self._limit_s:g} s; ending, to start again")
                 os._exit(os.EX_TEMPFAIL)
 
     def close(self) -> None:

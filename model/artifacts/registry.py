@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -239,7 +240,7 @@ class Registry:
             from mlflow import MlflowClient
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
-        if "://" not in self.tracking_uri:
+        if not _is_url(self.tracking_uri):
             raise RegistryError(f"tracking-uri: {self.shown!r} is no URL: http://HOST:PORT or sqlite:///PATH")
         if not self._database:
             return MlflowClient(self.tracking_uri, self.tracking_uri)
@@ -345,6 +346,13 @@ def _unless_it_exists() -> Iterator[None]:
 
 def _numbers(text: str) -> list[str]:
     return [number for number in text.split(",") if number]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).scheme) and "://" in text
+    except ValueError:
+        return False
 
 
 def _quoted(name: str) -> str:

@@ -15,7 +15,7 @@ from model.card import Card, Setting
 from model.networks.normalization import FutureCovariates, Normalisation, Pooled
 from model.networks.protocol import Batch, Core, Head, Select, State
 from model.seasons import calendar_cycles, step_length
-from tidecast.errors import ConfigError
+from tidecast.errors import TrainingConfigError
 
 ARCHITECTURES = ("lstm", "segment", "linear", "naive")
 LOCATIONS = ("last", "mean", "season")
@@ -53,7 +53,7 @@ class Calendar(nn.Module):
         super().__init__()
         lengths = calendar_cycles(freq)
         if unknown := sorted(set(cycles) - set(lengths)):
-            raise ConfigError(f"calendar: {unknown[0]!r} is no cycle of steps of {freq}")
+            raise TrainingConfigError(f"calendar: {unknown[0]!r} is no cycle of steps of {freq}")
         self.unit, self.lengths = step_length(freq), tuple(lengths[cycle] for cycle in cycles)
         self.width = 2 * HARMONICS * len(self.lengths)
 
@@ -295,23 +295,23 @@ def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = 
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
-        raise ConfigError(f"arch: {arch!r} is none of {ARCHITECTURES}")
+        raise TrainingConfigError(f"arch: {arch!r} is none of {ARCHITECTURES}")
     location = str(settings["location"])
     look, lag = int(settings.get("look", inputs.seq_len)), int(settings.get("lag", 0)) if location == "season" else 0
     if not 2 <= look <= inputs.seq_len:
-        raise ConfigError(f"look: {look} is not in a window of {inputs.seq_len} steps")
+        raise TrainingConfigError(f"look: {look} is not in a window of {inputs.seq_len} steps")
     if not 0 <= lag < look - 1 or (location == "season" and not lag):
-        raise ConfigError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
+        raise TrainingConfigError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
     if "observed" in inputs.inputs:
-        raise ConfigError(f"inputs: {inputs.inputs}, these networks take x, step for a calendar, and future")
+        raise TrainingConfigError(f"inputs: {inputs.inputs}, these networks take x, step for a calendar, and future")
     if location not in LOCATIONS:
-        raise ConfigError(f"location: {location!r} is none of {LOCATIONS}")
+        raise TrainingConfigError(f"location: {location!r} is none of {LOCATIONS}")
     steps = look - lag
     network = _network(card, settings, steps)
     pooled = pooled or Pooled.unknown(len(inputs.features))
     season = int(settings.get("skip", 0))
     if not 0 <= season <= steps:
-        raise ConfigError(f"skip: {season} is no season of {steps} steps")
+        raise TrainingConfigError(f"skip: {season} is no season of {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
     ahead = FutureCovariates(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
     return Member(Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead)
@@ -330,9 +330,9 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
         return StepNetwork(*shape, hidden, layers, dropout, ahead)
     segment = int(settings.get("segment", 1))
     if not 1 <= segment <= steps:
-        raise ConfigError(f"segment: {segment} is not in {steps} steps")
+        raise TrainingConfigError(f"segment: {segment} is not in {steps} steps")
     cycles = str(settings["calendar"]).split(",") if "calendar" in settings else []
     if cycles and "step" not in card.input.inputs:
-        raise ConfigError("calendar: it needs the input step")
+        raise TrainingConfigError("calendar: it needs the input step")
     calendar = Calendar(card.input.freq, cycles) if cycles else None
     return SegmentNetwork(*shape, hidden, layers, dropout, segment, calendar, ahead)

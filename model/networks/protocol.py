@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from model.card import Task
-from tidecast.errors import ConfigError, ShapeError
+from tidecast.errors import ShapeError, TrainingConfigError
 
 Selection = Literal["all", "last", "mean_max", "last_padded"]
 SELECTIONS: tuple[Selection, ...] = ("all", "last", "mean_max", "last_padded")
@@ -108,7 +108,7 @@ class Select(nn.Module):
     def __init__(self, mode: Selection) -> None:
         super().__init__()
         if mode not in SELECTIONS:
-            raise ConfigError(f"select: {mode!r} is none of {SELECTIONS}")
+            raise TrainingConfigError(f"select: {mode!r} is none of {SELECTIONS}")
         self.mode = mode
 
     def forward(self, out_BSH: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -66,6 +66,8 @@ class ClassifyConfig(TrainConfig):
                 raise TrainingConfigError(f"{field}: {getattr(self, field)} is not in [0, 1)")
         if self.members < 1:
             raise TrainingConfigError(f"members: {self.members} is not positive")
+        if not 0 <= self.seed < 2**32:
+            raise TrainingConfigError(f"seed: {self.seed} is not in [0, 2^32), as texts are cut by it too")
 
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.networks.text` takes."""

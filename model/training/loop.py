@@ -64,6 +64,8 @@ class TrainConfig:
                 raise TrainingConfigError(f"{field}: {value} is not positive")
         if not 0 <= self.dropout < 1:
             raise TrainingConfigError(f"dropout: {self.dropout} is not in [0, 1)")
+        if not -(2**62) < self.seed < 2**62:
+            raise TrainingConfigError(f"seed: {self.seed} is not between -2^62 and 2^62")
 
     def network(self) -> dict[str, Setting]:
         """What a card keeps to make the same network again."""

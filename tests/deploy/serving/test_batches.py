@@ -111,7 +111,7 @@ class World:
     def serve(self) -> None:
         """Until nothing waits any more, or what is armed ends it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
-            one = Service(log, self.predictor, task_of(self.predictor, self.config), self.config, lambda _: None)
+            one = Service(log, self.predictor, task_of(self.predictor, self.config), self.config)
             one.run(Idle(lambda: one.stats.records))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:

@@ -1,6 +1,7 @@
 """Another version takes over while a service runs, or is refused and the old one goes on."""
 
 import gc
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,17 @@ def card(**changed: Any) -> Card:
     return Card(**facts | changed)
 
 
+class Lines(logging.Handler):
+    """Puts each record, as its level and message, into a queue."""
+
+    def __init__(self, queue: "SimpleQueue[str]") -> None:
+        super().__init__()
+        self._queue = queue
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._queue.put(f"{record.levelname} {record.getMessage()}")
+
+
 class World:
     """A registry whose champion a follower watches, and what it said."""
 
@@ -45,7 +57,10 @@ class World:
         self.registry = Registry(self.uri)
         self.register(self.file())
         self.said: SimpleQueue[str] = SimpleQueue()
-        self.updater = ModelUpdater("tiny", self.uri, "cpu", load_model("tiny", self.uri), 0.05, self.said.put)
+        self.logger, self.handler = logging.getLogger("deploy.serving.model_updates"), Lines(self.said)
+        self.logger.addHandler(self.handler)
+        self.logger.setLevel(logging.INFO)
+        self.updater = ModelUpdater("tiny", self.uri, "cpu", load_model("tiny", self.uri), 0.05)
 
     def file(self, made: Card | None = None, seed: int = 0) -> Path:
         run = self.folder / "run"
@@ -75,6 +90,7 @@ def world(tmp_path: Path, tracking_uri: str, shared: Shared, monkeypatch: pytest
     found = World(tmp_path, tracking_uri, shared)
     yield found
     found.updater.close()
+    found.logger.removeHandler(found.handler)
 
 
 def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[World], Path]:
@@ -126,7 +142,7 @@ def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World
     make, why = BAD[kind]
     world.promote(make(world))
     alert = world.line()
-    assert alert.startswith("alert: tiny/1 goes on: tiny/2 is refused: ")
+    assert alert.startswith("WARNING still serving tiny/1: tiny/2 is rejected: ")
     assert why in alert
     assert world.updater.take() is None
     world.promote(world.file(seed=2))
@@ -143,7 +159,7 @@ def test_a_file_that_is_not_the_registered_one_is_refused(world: World) -> None:
     content[len(content) // 2] ^= 1
     stored.write_bytes(content)
     world.registry.promote(version)
-    assert "tiny/2 is refused: tiny/2: its file's sha256 is not the one it was registered with" in world.line()
+    assert "tiny/2 is rejected: tiny/2: its file's sha256 is not the one it was registered with" in world.line()
 
 
 def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World) -> None:
@@ -176,12 +192,12 @@ def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(
 
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "resolve", gone)
-        assert world.line() == "alert: tiny/1 goes on, the registry is out of reach: nobody answers"
+        assert world.line() == "WARNING still serving tiny/1: the registry is unavailable: nobody answers"
         assert load_model("tiny", world.uri).label == "tiny/1"
         assert "tiny was tiny/1 when it last answered" in capsys.readouterr().err
         with pytest.raises(RegistryUnavailable):
             load_model("tiny", "http://127.0.0.1:9")
         with pytest.raises(RegistryUnavailable):
             load_model("tiny@challenger", world.uri)
-    assert world.line() == "the registry answers again; tiny is tiny/1"
+    assert world.line() == "INFO the registry is available again; tiny is tiny/1"
     assert (MODELS / "tiny-1.onnx").is_file()

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from deploy.serving.predictor import load
 from deploy.serving.shadow import Shadow
@@ -25,19 +26,18 @@ class Brings:
         return self.models.pop() if self.models else None
 
 
-def test_a_shadow_that_fails_ends_alone(own_model: Path) -> None:
+def test_a_shadow_that_fails_ends_alone(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     predictor = load(own_model, "tiny/2", "cpu")
     assert isinstance(predictor.card, Card)
     ready = window(predictor.card)
     longer = msgspec.structs.replace(predictor.card, output=msgspec.structs.replace(predictor.card.output, horizon=5))
-    said: list[str] = []
     config = ServeConfig(topic="t", group="g", instance="i", start="earliest", shadow_topic="s")
     updater: Any = Brings(predictor, replace(predictor, card=longer))
-    shadow = Shadow(updater, config, said.append)
+    shadow = Shadow(updater, config)
     assert shadow.answers(ready) == [], "there is none yet"
     shadow.follow()
     assert shadow.answers(ready) == []
-    assert "alert: tiny/2 is no shadow any more: " in said[-1]
+    assert "tiny/2 is no shadow any more: " in caplog.messages[-1]
     shadow.follow()
     (answer,) = shadow.answers(ready)
     assert len(msgspec.json.decode(answer)["forecast"]) == 4

@@ -11,7 +11,9 @@ from tidecast.errors import LogUnavailable
 
 WATCHED = """
 import time
-from deploy.serving.run.watchdog import Watchdog
+from deploy.logs import configure_logging
+from deploy.serving.watchdog import Watchdog
+configure_logging()
 watched = Watchdog({limit})
 for call in ("a quick call", "another one"):
     with watched(call):

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from model.training import distributed
 from model.training.forecasting import ForecastConfig, fit
 from model.card import InputSpec, OutputSpec
-from pipeline.windows.store.grid import WindowConfig
-from pipeline.windows.store.sliding import sliding_windows
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.sliding import sliding_windows
 
 wave = np.sin(np.arange(401) * 2 * np.pi / 24) + np.random.default_rng(0).normal(0, 0.1, 401)
 hours = np.arange(401) * 3_600_000
