@@ -23,7 +23,8 @@ from pipeline.formats.events import Decoder, InvalidEvent
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
 from pipeline.log import EventLog, Record
-from pipeline.windows.store import Windows, WindowStore
+from pipeline.windows.batch import Windows
+from pipeline.windows.store import WindowStore
 from tidecast.errors import ConfigError
 
 

@@ -33,9 +33,9 @@ from pipeline.state.records import (
     encode_partition,
     encode_series,
 )
+from pipeline.windows.batch import Sections, SeriesState
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL
-from pipeline.windows.store import Sections, SeriesState
 from tidecast.errors import CorruptState, LogError, StateMismatch
 
 OnDataLoss = Literal["fail", "earliest"]

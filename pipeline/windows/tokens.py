@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats.texts import TextEvent
+from pipeline.windows.batch import Sections, SeriesState
 from pipeline.windows.grid import Counts, Ints
-from pipeline.windows.store import Sections, SeriesState
 from tidecast.errors import ConfigError
 
 PAD, UNKNOWN = 0, 1

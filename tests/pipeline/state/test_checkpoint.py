@@ -22,8 +22,9 @@ from pipeline.log.connect import connect
 from pipeline.state import checkpoint, records
 from pipeline.state.checkpoint import Recovered
 from pipeline.state.records import PartitionRecord
+from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.store import Section, SeriesState, Windows, WindowStore
+from pipeline.windows.store import WindowStore
 from tidecast.errors import ConsumerFenced, LogError, StateMismatch
 
 Fresh = Callable[[str], str]

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from properties import examples
 
 from pipeline.formats.events import Event, InvalidEvent
+from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
-from pipeline.windows.store import Section, SeriesState, Windows, WindowStore
+from pipeline.windows.store import WindowStore
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute
