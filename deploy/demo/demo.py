@@ -17,13 +17,14 @@ from rich.markup import escape
 from deploy.console import console, progress
 from deploy.demo.processes import mlflow_page, program, run_service
 from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
+from deploy.operations.ingest import publish_frame
 from deploy.serving.predictor import Predictor, load_model
 from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, open_log
 from deploy.training.forecasting import TrainJob, train
 from model.artifacts.registry import Registry
 from model.training.forecasting import ForecastConfig
 from pipeline.datasets.history import read_topic
-from pipeline.datasets.measurements import publish, read_file
+from pipeline.datasets.measurements import read_file
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog
@@ -73,7 +74,7 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     cut = round(TRAINING_SHARE * len(taxi))
     topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
     with progress("publish the past", cut) as report:
-        publish(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
+        publish_frame(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
     segment = ForecastConfig(arch="segment", dropout=0.1)  # one network: a minute is all there is
     job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN, config=segment)
     model = train(read_topic(log, topic), job, registry).version

@@ -59,8 +59,8 @@ class WindowStore:
     def __init__(
         self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
     ) -> None:
-        if idle is not None and idle <= config.patience:
-            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
+        if idle is not None and idle <= config.max_delay:
+            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.max_delay} ms")
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL

@@ -176,13 +176,13 @@ def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config
 @settings(deadline=None, max_examples=examples(50))
 def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowConfig) -> None:
     events = data.draw(streams(config))
-    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.patience + steps * length(config.freq)))
+    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.max_delay + steps * length(config.freq)))
     limit = data.draw(st.integers(1, 5))
     whole, _ = stream(events, config, idle=idle, limit=limit)
     take, restart = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 100))
     pieces, _ = stream(events, config, take, restart, idle, limit)
     assert whole.series == pieces.series
-    for name in ("x", "observed", "step", "ts", "start", "spacing", "tag"):
+    for name in ("x", "observed", "step", "ts", "start", "spacing", "offset"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), name)
 
 
