@@ -157,7 +157,7 @@ def _result(board: Scoreboard, predictor: Predictor, output: str, first_forecast
 
 def _explain(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
     tidecast, log = program("tidecast"), "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
-    models = log if registry.tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {registry.shown}"
+    models = log if registry.tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {registry.redacted_uri}"
     lines = (
         "",
         f"The forecasts:  {tidecast} tail {topic}-forecasts{log}",

@@ -40,7 +40,7 @@ def run_service(options: list[str], tracking_uri: str) -> Iterator[Callable[[], 
 def mlflow_page(registry: Registry, stay: bool) -> AbstractContextManager[str]:
     """Where MLflow's page is: a server's address, one of our own while we stay, or the command that shows it."""
     if not registry.tracking_uri.startswith("sqlite"):
-        return nullcontext(registry.shown)
+        return nullcontext(registry.redacted_uri)
     if stay:
         return _local_page(registry.tracking_uri)
     return nullcontext(f"{program('mlflow')} ui --backend-store-uri {registry.tracking_uri}")

@@ -25,7 +25,8 @@ from deploy.settings.serve import HOME, MODELS, window_config
 from deploy.training.forecasting import TrainJob, candidate, in_words, like_before, read_history, shapes, train_after
 from deploy.training.registration import Candidate, champion, register, watched
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
-from model.artifacts.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Registry, Version
+from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
+from model.artifacts.versions import CHAMPION, Version
 from model.card import Card, InputSpec, read_card
 from model.evaluation.promotion import PromotionDecision, decide, needed
 from model.evaluation.splits import Cuts, last_share

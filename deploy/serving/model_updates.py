@@ -12,7 +12,8 @@ from queue import Empty, SimpleQueue
 from deploy.serving.canary import SyntheticInput, refusal
 from deploy.serving.predictor import Predictor, load
 from deploy.settings.serve import MODELS, Device, window_config
-from model.artifacts.registry import Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
 from model.card import AnyCard, Card
 from tidecast.errors import ModelRejected, RegistryError, RegistryUnavailable
 

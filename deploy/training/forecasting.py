@@ -10,7 +10,8 @@ import numpy as np
 from deploy.console import progress, say
 from deploy.settings.serve import open_log, window_config
 from deploy.training.registration import EXAMPLES, Candidate, RegisteredModel, champion, register, watched
-from model.artifacts.registry import Registry, Version, check_name
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version, check_name
 from model.card import Card, InputSpec, OutputSpec
 from model.plots import plot_forecasts
 from model.seasons import seasonal_lags

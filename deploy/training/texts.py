@@ -8,7 +8,8 @@ import numpy as np
 
 from deploy.console import say
 from deploy.training.registration import EXAMPLES, Candidate, RegisteredModel, champion, register, watched
-from model.artifacts.registry import Registry, check_name
+from model.artifacts.registry import Registry
+from model.artifacts.versions import check_name
 from model.card import ClassifierCard, NextTokenCard
 from model.networks.text import Classifier, NextToken
 from model.plots import plot_confusion, plot_history

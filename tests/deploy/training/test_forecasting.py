@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from deploy.training.forecasting import TrainJob, like_before, read_history, shapes, train
-from model.artifacts.registry import Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
 from model.card import InputSpec, OutputSpec
 from pipeline.datasets.history import History, from_frame
 from pipeline.datasets.measurements import Columns
