@@ -110,7 +110,7 @@ def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
     return [(predictor.card.labels[row.argmax()], float(row.max())) for row in given]
 
 
-@pytest.mark.parametrize("log_address", [pytest.param("sqlite", marks=pytest.mark.slow), "kafka"], indirect=True)
+@pytest.mark.slow
 def test_texts_and_forecasts_are_served_side_by_side(
     log: EventLog,
     log_address: str,

@@ -47,6 +47,7 @@ def run(*command: str, processes: int = 1) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -458,8 +458,8 @@ CLASSIFIERS: list[tuple[int, dict[str, Any]]] = [
     (2, {"select": "mean_max", "both_ways": False, "members": 2}),
     (3, {"select": "mean_max", "both_ways": False}),
 ]
-IN_SHORT = CLASSIFIERS[1:3]
-"""Both selections, both numbers of labels and all that is out of the ordinary."""
+IN_SHORT = CLASSIFIERS[2:3]
+"""Two members, as none of the others has."""
 
 
 @pytest.fixture(

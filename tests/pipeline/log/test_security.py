@@ -155,7 +155,7 @@ def start(folder: Path, home: str) -> str:
         format_it += ["--add-scram", f"{mechanism}=[name=alice,password={PASSWORD}]"]
     subprocess.run([*java, *format_it], cwd=folder, check=True, capture_output=True)
     process = start_process(folder, [*java, "kafka.Kafka", "server.properties"])
-    until(lambda: is_open(ports["PLAINTEXT"]), process)
+    until(lambda: all(map(is_open, ports.values())), process)
     return json.dumps(ports)
 
 
