@@ -56,7 +56,8 @@ def store(shared: Shared, empty_registry: Path, tidecast: Tidecast) -> str:
     def train(folder: Path) -> None:
         uri = f"sqlite:///{shutil.copy(empty_registry, folder)}"
         data = ("--task", "classify", "--data", SMS, *COLUMNS)
-        made = tidecast("train", *data, "--name", "spam", "--epochs", 6, "--tracking-uri", uri, "--json")
+        small = ("--hidden", 16, "--epochs", 5, "--balance")
+        made = tidecast("train", *data, "--name", "spam", *small, "--tracking-uri", uri, "--json")
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["model"] == "spam/1"
 

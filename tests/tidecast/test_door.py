@@ -31,6 +31,7 @@ def hides(name: str, package: str, ended: "subprocess.CompletedProcess[str]") ->
     assert ended.stderr.splitlines()[-1] == message
 
 
+@pytest.mark.slow
 def test_a_file_called_like_a_package_is_said(tmp_path: Path) -> None:
     hidden = tmp_path / "model.py"
     hidden.write_text("raise AssertionError('nothing of the user is run')")
