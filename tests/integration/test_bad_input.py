@@ -394,6 +394,7 @@ def test_where_the_broker_stamps_records_its_time_is_what_events_are_held_agains
         decoder.decode(early)
 
 
+@pytest.mark.slow
 def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:

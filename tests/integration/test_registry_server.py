@@ -47,6 +47,7 @@ def last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return summary
 
 
+@pytest.mark.slow
 def test_versions_over_http(
     mlflow_server: tuple[str, Path],
     tidecast: Tidecast,

@@ -119,7 +119,7 @@ def test_a_user_gets_a_table_a_picture_and_all_errors(
     waves(series=3).frame.select("series", "ts", "value").write_csv(tmp_path / "waves.csv")
     done = tidecast(
         *("backtest", "--data", "waves.csv", "--horizon", 6, "--seq-len", 24, "--test", "2d"),
-        *("--seeds", 2, "--budget", "2s", "--json"),
+        *("--seeds", 2, "--epochs", 2, "--budget", "2s", "--json"),
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

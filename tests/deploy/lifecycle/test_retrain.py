@@ -97,6 +97,7 @@ def test_a_worse_challenger_is_registered_and_refused(registry: Registry) -> Non
     assert registry.resolve("tides@challenger").label == "tides/2"
 
 
+@pytest.mark.slow
 def test_too_little_that_is_new_decides_nothing_and_trains_nothing(registry: Registry) -> None:
     found = retrain(history(800 + needed(6) - 1), JOB, registry)
     assert found["decision"] == "undecided"
@@ -106,6 +107,7 @@ def test_too_little_that_is_new_decides_nothing_and_trains_nothing(registry: Reg
     assert len(registry.versions("tides")) == 2
 
 
+@pytest.mark.slow
 def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     from deploy.lifecycle import retrain as module
@@ -159,6 +161,7 @@ def windy(table: History) -> History:
     return replace(table, frame=table.frame.with_columns(wind=pl.col("value") * 2))
 
 
+@pytest.mark.slow
 def test_whoever_is_promoted_while_the_history_is_read_is_not_judged_against(
     registry: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -189,6 +192,7 @@ def test_whoever_is_promoted_while_the_history_is_read_is_not_judged_against(
     assert registry.resolve("tides").label == "tides/2"
 
 
+@pytest.mark.slow
 def test_the_first_of_a_name_that_another_came_before_is_not_called_its_champion(
     empty: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

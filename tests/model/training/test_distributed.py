@@ -26,7 +26,7 @@ hours = np.arange(401) * 3_600_000
 data = sliding_windows(["wave"] * 401, hours, wave[:, None], WindowConfig(seq_len=48, freq="1h"))
 config = ForecastConfig(arch="segment", hidden=8, epochs=3, dropout=0, batch=37)
 fitted = fit(data, InputSpec(seq_len=48, freq="1h"), OutputSpec(horizon=12), config, "wave")
-if distributed.leads():
+if distributed.is_rank_zero():
     save_file(fitted.model.state_dict(), sys.argv[1])
     print(fitted.card.metrics["validation_mse"])
 """
@@ -47,6 +47,7 @@ def run(*command: str, processes: int = 1) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
