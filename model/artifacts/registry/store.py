@@ -43,7 +43,7 @@ class Store:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # at its import: about its own dependencies
             from mlflow import MlflowClient
-        for logger in ("mlflow", "alembic"):
+        for logger in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         if not _is_url(self.tracking_uri):
             raise RegistryError(f"tracking-uri: {self.redacted_uri!r} is no URL: http://HOST:PORT or sqlite:///PATH")

@@ -121,7 +121,7 @@ def test_speed_paces_a_replay(tidecast: Tidecast, tmp_path: Path) -> None:
     assert written[-1] - written[0] > 500
     assert [json.loads(record.value or b"")["ts"] for record in records] == [START + HOUR * hour for hour in range(10)]
     refused = tidecast("ingest", "ten.csv", "--topic", "power", "--bootstrap", address, "--speed", 0)
-    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (65, "tidecast: speed must be above 0, not 0.0")
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (78, "tidecast: speed must be above 0, not 0.0")
 
 
 @pytest.fixture
@@ -188,5 +188,5 @@ def test_bf16_is_refused_where_the_processor_does_not_know_it(
 ) -> None:
     monkeypatch.setattr(training, "knows_bf16", lambda: False)
     ended = tidecast(*ON_CPU, "--bf16")
-    assert (ended.returncode, ended.stdout) == (65, "")
+    assert (ended.returncode, ended.stdout) == (78, "")
     assert ended.stderr.splitlines()[-1] == "tidecast: bf16: this processor does not know bfloat16"
