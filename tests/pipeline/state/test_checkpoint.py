@@ -212,7 +212,7 @@ def test_a_pass_that_fails_is_absent(group: Group) -> None:
 def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
     start = local.bounds(stopped.state_topic)[0].end
     stopped.start()
-    stopped.store.clean()
+    stopped.store.mark_clean()
     stopped.poll(1)
     stopped.write_pass()
     end = local.bounds(stopped.state_topic)[0].end

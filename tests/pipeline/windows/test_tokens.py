@@ -262,7 +262,7 @@ def test_no_text_leaves_a_state() -> None:
     windower.push(TextEvent("a", "see you", b"a"))
     assert windower.config is None
     assert windower.dirty() == []
-    windower.clean()
+    windower.mark_clean()
     assert len(windower.take()) == 1, "what waits is no state"
     assert windower.state("a") is None
     store = WindowStore(WindowConfig(seq_len=2))
