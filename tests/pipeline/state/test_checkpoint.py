@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from properties import examples
 from waiting import until
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.log.connect import connect
 from pipeline.state import checkpoint, records

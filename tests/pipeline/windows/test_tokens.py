@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import until
 
-from pipeline.formats.events import MAX_HEADERS, Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
+from pipeline.formats.json import MAX_HEADERS
 from pipeline.formats.texts import TextDecoder, TextEvent
 from pipeline.log import MAX_VALUE_BYTES, Commit, Consumer, EventLog
 from pipeline.log.connect import connect

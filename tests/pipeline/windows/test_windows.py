@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
 from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
