@@ -19,7 +19,8 @@ from model.card import Card
 from model.plots import plot_window
 from model.windows import Floats
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.events import Decoder, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
 from pipeline.log import EventLog, Record

@@ -14,7 +14,7 @@ from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import encode_forecasts
 from pipeline.formats.labels import encode_labels
 from pipeline.formats.texts import TextDecoder
-from pipeline.state.checkpoint import Stateful
+from pipeline.state.checkpoint import WindowState
 from pipeline.windows.grid import Counts, Ints
 from pipeline.windows.store import WindowStore
 from pipeline.windows.tokens import TextWindower
@@ -41,7 +41,7 @@ class PendingBatch(ModelInput, Protocol):
         """Several of them as one."""
 
 
-class Windower(Stateful, Protocol):
+class Windower(WindowState, Protocol):
     """Makes of a partition's events, one by one, what a model takes."""
 
     counts: Counts

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from pipeline.datasets.tables import Table, listed, read_table
-from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, InvalidEvent, check_series
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, check_series
 from pipeline.windows.grid import Grid
 from tidecast.errors import DataError
 

@@ -21,7 +21,8 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
 from pipeline.windows.batch import UNKNOWN, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.grid import Counts, WindowConfig, interpolate
@@ -246,10 +247,10 @@ class WindowStore:
             self._wake = min(self._wake, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
-        """The series that changed since the last `clean`, in the order of their first change."""
+        """The series that changed since the last `mark_clean`, in the order of their first change."""
         return list(self._changed)
 
-    def clean(self) -> None:
+    def mark_clean(self) -> None:
         """Count every series as unchanged."""
         self._changed.clear()
 

@@ -171,7 +171,7 @@ class TextWindower:
         """No series has changed."""
         return []
 
-    def clean(self) -> None:
+    def mark_clean(self) -> None:
         """Nothing to count as unchanged."""
 
     def state(self, series: str) -> SeriesState | None:

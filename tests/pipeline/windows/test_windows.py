@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
 from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
@@ -339,7 +340,7 @@ def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> 
         store.push(event)
     with pytest.raises(InvalidEvent, match="series_limit"):
         store.push(of_minutes(11, series="c")[0])
-    store.clean()
+    store.mark_clean()
     store.push(of_minutes(12, series="c")[0])
     assert list(store) == ["b", "c"]
     assert store.dirty() == ["a", "c"]
@@ -418,7 +419,7 @@ def test_a_series_changes_when_a_step_is_added() -> None:
     for event in [*of_minutes(1), *of_minutes(1, series="b")]:
         store.push(event)
     assert store.dirty() == ["a", "b"]
-    store.clean()
+    store.mark_clean()
     for event in [*of_minutes(0, 1), *of_minutes(2, series="b")]:
         store.push(event)
     assert store.dirty() == ["b"]
