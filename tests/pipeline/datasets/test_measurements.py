@@ -1,11 +1,9 @@
-"""Files and standard input as measurements, what is refused in them, and their replay onto a topic."""
+"""Files and standard input as measurements, what is refused in them, and the events that they hold."""
 
 import gzip
 import io
 import re
-import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from deploy.operations.ingest import publish_frame
-from pipeline.datasets.measurements import Columns, events, read_file
-from pipeline.formats.events import Decoder, Event
-from pipeline.log.connect import connect
+from pipeline.datasets.measurements import Columns, events, publishable, read_file
+from pipeline.formats.events import Event
 from tidecast.errors import DataError
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "series"
@@ -294,54 +290,15 @@ def test_events_come_by_time_and_else_in_the_files_order(rows: list[tuple[str, i
     assert list(events(frame)) == [Event(series, ts, (value,)) for series, ts, value in expected]
 
 
-def recent(count: int, step: int, features: tuple[str, ...] = ("value",)) -> pl.DataFrame:
-    rows = {
-        "series": [f"s{row % 3}" for row in range(count)],
-        "ts": [ms(2020, 1, 1) + row * step for row in range(count)],
-    }
-    return pl.DataFrame({**rows, **{name: [float(row) for row in range(count)] for name in features}})
+@pytest.mark.parametrize(("ts", "what"), [(ms(1949, 1, 1), "before 2000-01-01"), (ms(2199, 1, 1), "in the future")])
+def test_times_that_readers_of_a_topic_refuse_are_not_publishable(ts: int, what: str) -> None:
+    frame = pl.DataFrame({"series": ["a", "a"], "ts": [ms(2020, 1, 1), ts], "value": [1.0, 2.0]})
+    with pytest.raises(DataError, match=f"1 of 2 measurements lie {what}"):
+        publishable(frame)
 
 
-@pytest.mark.parametrize("features", [("value",), ("flow", "heat")])
-def test_publish_puts_each_row_on_the_topic_by_its_key(
-    log_address: str, fresh: Callable[[str], str], features: tuple[str, ...]
-) -> None:
-    frame, topic, seen = recent(300, HALF_HOUR, features), fresh("in"), list[tuple[int, int]]()
-    begin = time.time_ns() // 1_000_000
-    with closing(connect(log_address)) as log:
-        done = publish_frame(frame, log, topic, partitions=2, on_progress=lambda *now: seen.append(now))
-        assert (done.events, done.partitions, seen[-1]) == (300, 2, (300, 300))
-        read = {
-            partition: [record for records in log.read(topic, partition, *bounds) for record in records]
-            for partition, bounds in log.bounds(topic).items()
-        }
-        assert publish_frame(frame, log, topic, partitions=5).partitions == 2
-    decoder = Decoder(features)
-    places = [{decoder.decode(record)[0].series for record in records} for records in read.values()]
-    assert not places[0] & places[1]
-    for name in ("s0", "s1", "s2"):
-        on_topic = [
-            decoder.decode(record)[0] for records in read.values() for record in records if record.key == name.encode()
-        ]
-        assert on_topic == [event for event in events(frame, features) if event.series == name]
-    assert all(record.timestamp >= begin for records in read.values() for record in records)
-
-
-def test_publish_at_a_speed_takes_the_events_time(tmp_path: Path) -> None:
-    with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
-        begin = time.time()
-        publish_frame(recent(4, 1000), log, "in", partitions=1, speed=20)
-        written = [record.timestamp for records in log.read("in", 0, 0, 4) for record in records]
-        assert written[-1] - 1000 * begin >= 149
-        with pytest.raises(ValueError, match="speed must be above 0"):
-            publish_frame(recent(4, 1000), log, "in", partitions=1, speed=0)
-
-
-def test_publish_refuses_times_no_reader_takes_before_it_sends_any(tmp_path: Path) -> None:
-    with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
-        for ts, what in ((ms(1949, 1, 1), "before 2000-01-01"), (ms(2199, 1, 1), "in the future")):
-            frame = pl.DataFrame({"series": ["a", "a"], "ts": [ms(2020, 1, 1), ts], "value": [1.0, 2.0]})
-            with pytest.raises(DataError, match=f"1 of 2 measurements lie {what}"):
-                publish_frame(frame, log, "in", partitions=1)
-        log.create_topic("in", 1)
-        assert log.bounds("in")[0] == (0, 0)
+def test_publishable_events_have_every_feature() -> None:
+    frame = pl.DataFrame(
+        {"series": ["a", "b"], "ts": [ms(2020, 1, 2), ms(2020, 1, 1)], "flow": [1.0, 2.0], "heat": 0.5}
+    )
+    assert list(publishable(frame)) == [Event("b", ms(2020, 1, 1), (2.0, 0.5)), Event("a", ms(2020, 1, 2), (1.0, 0.5))]
