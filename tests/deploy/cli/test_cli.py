@@ -82,7 +82,7 @@ WRONG = [
     (78, ["train", "--name", "m"], "give one of --topic and --data"),
     (78, ["tail", "power"], "topic power does not exist"),
     (78, ["train", "--name", "m", "--topic", "power"], "topic power does not exist"),
-    (78, ["tail", "power", "--bootstrap", "nonsense"], "bootstrap: 'nonsense' is no log's address: host:port"),
+    (78, ["tail", "power", "--bootstrap", "nonsense"], "bootstrap: 'nonsense' is not the address of a log: host:port"),
     (78, ["serve", "--topic", "power", "--model", "junk.onnx"], "junk.onnx: not an ONNX model"),
     (78, ["serve", "--topic", "t", "--model", "m", "--static"], "instance: --static needs the name"),
     (78, ["serve", "--topic", "t", "--model", "m", "--output", "t"], "output, late-topic: t, t, .* must be different"),

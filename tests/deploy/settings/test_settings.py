@@ -48,9 +48,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"security_protocol": "SSL", "ssl_certfile": "own.pem", "ssl_keyfile": "own.key", "ssl_key_password": "s3cret"},
         "ssl_certfile, ssl_keyfile: own.pem and own.key can't be used: .* ssl_key_password",
     ),
-    ({"request_s": 0.0}, "request_s: 0 is no number of seconds above 0"),
-    ({"transaction_s": float("nan")}, "transaction_s: nan is no number of seconds above 0"),
-    ({"session_s": float("inf")}, "session_s: inf is no number of seconds above 0"),
+    ({"request_s": 0.0}, "request_s: 0 is not a positive number of seconds"),
+    ({"transaction_s": float("nan")}, "transaction_s: nan is not a positive number of seconds"),
+    ({"session_s": float("inf")}, "session_s: inf is not a positive number of seconds"),
     ({"session_s": 1.0}, "session_s: 1 must hold three heartbeats"),
     ({"request_s": 61.0}, "delivery_s: 60 is shorter than request_s, 61"),
 ]
