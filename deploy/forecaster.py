@@ -21,7 +21,8 @@ import numpy.typing as npt
 import polars as pl
 
 from deploy.frames import as_given, known_at, known_in_frame, names_of, read_frame, refuse_contradictions, with_times
-from deploy.settings.serve import Device, window_config
+from deploy.settings.serve import window_config
+from deploy.settings.values import Device
 from deploy.training.forecasting import TrainJob, shapes
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploy.console import say
-from deploy.settings.serve import HOME
+from deploy.settings.defaults import HOME
 
 
 def picture_path(option: Path | None, folder: str, name: str) -> Path:

@@ -32,19 +32,9 @@ from deploy.cli.options import (
 )
 from deploy.cli.train import backtest, forecast, train
 from deploy.console import finish
-from deploy.settings.serve import (
-    CONFIG_FILE,
-    DEFAULT_LOG,
-    DEFAULT_TRACKING,
-    Guarantee,
-    ServeConfig,
-    ShortSeries,
-    Start,
-    group_name,
-    parse_duration_option,
-    parse_feature_names,
-    parse_seconds_option,
-)
+from deploy.settings.defaults import CONFIG_FILE, DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries, Start, group_name
+from deploy.settings.values import parse_duration_option, parse_feature_names, parse_seconds_option
 from pipeline.windows.store import SERIES_LIMIT
 from tidecast.errors import ConfigError
 

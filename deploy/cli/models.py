@@ -25,7 +25,9 @@ from deploy.cli.options import (
     option,
 )
 from deploy.console import finish
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, open_log, parse_duration_option, parse_time_option
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.files import open_log
+from deploy.settings.values import parse_duration_option, parse_time_option
 from tidecast.errors import ConfigError
 
 Name = Annotated[str, option("--name", "The registered model's name.")]

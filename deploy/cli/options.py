@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
-from deploy.settings.serve import CONFIG_FILE, Address, Device, log_address, read_settings
+from deploy.settings.defaults import CONFIG_FILE
+from deploy.settings.files import Address, log_address, read_settings
+from deploy.settings.values import Device
 from pipeline.state.checkpoint import OnDataLoss
 from pipeline.windows.grid import Aggregate, Grid
 from tidecast.errors import ConfigError

@@ -43,7 +43,7 @@ from deploy.cli.options import (
     option,
 )
 from deploy.console import finish
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
 
 
 def train(
@@ -149,7 +149,7 @@ def backtest(
     """
     from deploy.evaluation.backtest import BacktestJob
     from deploy.evaluation.backtest import backtest as run
-    from deploy.settings.serve import model_name
+    from deploy.settings.values import model_name
     from deploy.training.options import TrainOptions, forecast_job, source_columns
 
     topic, data = nearer(context, topic=topic, data=data)
@@ -192,7 +192,7 @@ def forecast(
     --known ahead stands in the file's last rows, where what is forecast is left empty.
     """
     from deploy.evaluation.forecast import forecast as run
-    from deploy.settings.serve import model_name
+    from deploy.settings.values import model_name
     from deploy.training.options import TrainOptions, forecast_job, source_columns
 
     asked = TrainOptions.of(context.params | {"name": model_name(data)})

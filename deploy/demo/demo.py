@@ -25,7 +25,8 @@ from rich.text import Text
 
 from deploy.console import console, progress, say
 from deploy.serving.predictor import Predictor, load_model
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, HOME, open_log
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING, HOME
+from deploy.settings.files import open_log
 from deploy.training.forecasting import TrainJob, train
 from model.artifacts.registry import Registry
 from model.evaluation.baselines import seasonal_naive

@@ -21,7 +21,8 @@ from deploy.console import progress, say
 from deploy.evaluation.comparison import WindowRows
 from deploy.pictures import picture_path, say_where
 from deploy.serving.predictor import CHUNK, Predictor, load_model
-from deploy.settings.serve import Device, window_config
+from deploy.settings.serve import window_config
+from deploy.settings.values import Device
 from deploy.training.forecasting import read_history
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from deploy.console import say
 from deploy.evaluation.comparison import Losses, losses
 from deploy.serving.predictor import load
-from deploy.settings.serve import HOME, MODELS, window_config
+from deploy.settings.defaults import HOME, MODELS
+from deploy.settings.serve import window_config
 from deploy.training.forecasting import TrainJob, candidate, in_words, like_before, read_history, shapes, train_after
 from deploy.training.registration import Candidate, champion, register, watched
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE

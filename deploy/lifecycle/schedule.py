@@ -11,7 +11,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from deploy.console import say
-from deploy.settings.serve import parse_seconds_option
+from deploy.settings.values import parse_seconds_option
 from tidecast.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ import logging
 from contextlib import closing
 
 from deploy.console import progress
-from deploy.settings.serve import open_log
+from deploy.settings.files import open_log
 from pipeline.datasets.measurements import Columns, publish, read_file
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deploy.serving.predictor import load
-from deploy.settings.serve import DEFAULT_TRACKING, log_address, read_settings
+from deploy.settings.defaults import DEFAULT_TRACKING
+from deploy.settings.files import log_address, read_settings
 from deploy.training.options import TrainOptions, prepared
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry

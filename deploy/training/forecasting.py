@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from deploy.console import progress, say
-from deploy.settings.serve import open_log, window_config
+from deploy.settings.files import open_log
+from deploy.settings.serve import window_config
 from deploy.training.registration import EXAMPLES, Candidate, RegisteredModel, champion, register, watched
 from model.artifacts.registry import Registry, Version, check_name
 from model.card import Card, InputSpec, OutputSpec

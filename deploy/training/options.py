@@ -5,14 +5,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from deploy.settings.serve import (
-    DEFAULT_LOG,
-    DEFAULT_TRACKING,
-    Device,
-    parse_duration_option,
-    parse_feature_names,
-    parse_seconds_option,
-)
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.values import Device, parse_duration_option, parse_feature_names, parse_seconds_option
 from deploy.training.forecasting import TrainJob, prepare_windows, read_history
 from deploy.training.forecasting import learn as learn_series
 from deploy.training.registration import champion

@@ -14,7 +14,7 @@ from sharing import Shared
 
 from deploy.evaluation.replay import ReplayJob, alike
 from deploy.serving.predictor import load
-from deploy.settings.serve import parse_time_option
+from deploy.settings.values import parse_time_option
 from model.card import Card, InputSpec, OutputSpec, Setting
 from tidecast.errors import ConfigError
 

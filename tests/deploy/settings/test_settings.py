@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.settings.serve import kafka_settings, log_address
+from deploy.settings.files import kafka_settings, log_address
 from pipeline.log.settings import KafkaSettings
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
