@@ -21,9 +21,10 @@ from tidecast.errors import ConfigError
 
 
 def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
-    """The settings in a TOML file, by option name, as they would be typed; an absent default file has none.
+    """A TOML file's settings, by option name, as text; none if the default file does not exist.
 
-    Raises ConfigError, for a name that is not `known` too. The table [kafka] is checked, and left to `kafka_settings`.
+    Raises ConfigError, also for a name that is not `known`. The table [kafka] is validated, but read by
+    `kafka_settings`.
     """
     settings = _read_toml(path)
     _kafka_table(path, settings)
@@ -42,7 +43,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # no UTF-8, or no TOML
+    except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigError(f"{path}: {error}") from None
 
 
@@ -62,7 +63,7 @@ KAFKA_IN_FILE = {*KAFKA, *(f"{secret}-file" for secret in SECRETS)} - {*SECRETS}
 def kafka_settings(path: Path = CONFIG_FILE) -> KafkaSettings:
     """How to connect to a Kafka: TIDECAST_KAFKA_* variables, then the table [kafka] of a TOML file.
 
-    Other variables of that prefix are let be: Kubernetes sets some for a service called tidecast-kafka.
+    Other variables with that prefix are ignored: Kubernetes sets some for a service called tidecast-kafka.
     Raises ConfigError.
     """
     given = _kafka_table(path, _read_toml(path)) | _kafka_variables()
@@ -112,11 +113,11 @@ def _number_of(name: str, text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"kafka: {name}: {text!r} is no number of seconds") from None
+        raise ConfigError(f"kafka: {name}: {text!r} is not a number of seconds") from None
 
 
 class Address(str):
-    """A log's address as a command was given it, with how to connect to it if it is a Kafka's."""
+    """A log's address, as given to a command, with the settings of its Kafka connection."""
 
     __slots__ = ("kafka",)
 
@@ -130,12 +131,12 @@ class Address(str):
 
 
 def log_address(text: str, path: Path = CONFIG_FILE) -> Address:
-    """`text`, and where it is a Kafka's what the environment and a TOML file say of it. Raises ConfigError."""
+    """An address, of a Kafka with the settings of the environment and of a TOML file. Raises ConfigError."""
     return Address(text, KafkaSettings() if text.startswith("sqlite:") else kafka_settings(path))
 
 
 def open_log(address: str) -> EventLog:
-    """Connect, and say where to if it was nobody's choice."""
+    """Connect to a log, and say so if its address is the default."""
     try:
         log = connect(address, address.kafka if isinstance(address, Address) else KafkaSettings())
     except ConfigError as error:

@@ -14,12 +14,12 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def model_name(path: str) -> str:
-    """What a model is called after the file that it is learned from."""
+    """The name of a model that is trained on this file, unless it is given."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", Path(path).name.partition(".")[0]) if path != "-" else "stdin"
 
 
 def parse_feature_names(option: str, text: str) -> tuple[str, ...]:
-    """The features in an option's text, with commas between them. Raises ConfigError naming the option."""
+    """An option's comma-separated features. Raises ConfigError naming the option."""
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
         raise ConfigError(f"{option}: {text!r} must be different names, none of them series or ts")
@@ -41,13 +41,15 @@ def parse_seconds_option(name: str, text: str | None) -> float | None:
 
 
 def parse_time_option(name: str, text: str | None) -> int | None:
-    """An option's time in epoch milliseconds; a duration is so long ago. Raises ConfigError."""
+    """An option's time in epoch milliseconds; a duration is that long before now. Raises ConfigError."""
     if text is None:
         return None
     with suppress(ConfigError):
         return int(time.time() * 1000) - parse_duration(text)
     try:
-        meant = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{name}: {text!r} is no time such as 2026-01-31T12:00, no duration such as 90d") from None
-    return int((meant if meant.tzinfo else meant.replace(tzinfo=UTC)).timestamp() * 1000)
+        raise ConfigError(
+            f"{name}: {text!r} is not a time such as 2026-01-31T12:00, or a duration such as 90d"
+        ) from None
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
