@@ -1,17 +1,17 @@
-# make demo            the whole life of a forecast, on data the package carries   (ARGS=--once ends by itself)
-# make test            the tests, in some minutes; with KAFKA_HOME set, on a real Kafka too
-# make test-all        those that take long as well: real kills, trainings, whole lives, properties in full
-# make check           style, types, import rules
+# make demo            the whole pipeline live in the terminal, on bundled data   (ARGS=--once exits by itself)
+# make test            the tests, in a few minutes; with KAFKA_HOME set, on a real Kafka too
+# make test-all        the slow tests as well: SIGKILLs, full trainings, end-to-end runs, properties with all examples
+# make check           style, types, import contracts
 # make test-serving    serving from an environment without torch and polars, from a file and from an MLflow server
-# make faults          every fault that delivery survives, on three real brokers, in about 40 minutes; needs KAFKA_HOME,
-#                      TOXIPROXY (a folder with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
+# make faults          fault injection on three real brokers, in about 40 minutes; needs KAFKA_HOME, TOXIPROXY (a folder
+#                      with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
 #                      (benchmarks/ has more: training.py, life.py, replay.py, swaps.py, recovery.py)
-# make gpu             the same forecasts, swaps, memory, speed and training on an NVIDIA GPU, into docs/gpu.md, in 8 minutes;
-#                      skipped where there is none   (PYTHON=... one that holds torch; WHEELS=DIR installs from a folder)
-# make audit           known holes in the pinned dependencies (PyPI is asked), and what they are in sbom.json
-# make lock            write requirements.lock anew, from a fresh environment
-# make clean           forget the environment and everything the demo wrote
+# make gpu             parity, model swaps, memory, speed and training on an NVIDIA GPU, into docs/gpu.md, in 8 minutes;
+#                      skipped without a GPU   (PYTHON=... one that has torch; WHEELS=DIR installs from a folder)
+# make audit           known vulnerabilities of the pinned dependencies (asks PyPI), and an SBOM in sbom.json
+# make lock            regenerate requirements.lock from a fresh environment
+# make clean           remove the environments and everything the demo wrote
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,10 +24,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --hypothesis-profile quick $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --hypothesis-profile quick $(ARGS)
 
 test-all: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -58,7 +58,7 @@ audit:
 	$(VENV)-audit/bin/cyclonedx-py requirements requirements.lock --output-file sbom.json
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
-# torch is pinned by hand: another version brings gigabytes of CUDA on Linux.
+# torch is pinned by hand: other versions pull in gigabytes of CUDA on Linux.
 lock:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,compare,dev]'

@@ -79,7 +79,7 @@ def column_names(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def times_ahead(data: SlidingWindows, ends: Rows, freq: str | None, horizon: int) -> Ints:
-    """The times of the horizons after some rows, (N,K) epoch milliseconds; without a freq, spaced as the last two steps."""
+    """The times of the horizons after some rows, (N,K) epoch ms; without a freq, spaced as the last two steps."""
     ahead = np.arange(1, horizon + 1)
     if freq is None:
         spacing = np.where(run_starts(data, ends) < ends, data.ts[ends] - data.ts[ends - 1], 0)

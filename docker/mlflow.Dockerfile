@@ -1,4 +1,4 @@
-# An MLflow server that can use PostgreSQL, of the version that training has.
+# An MLflow server with PostgreSQL support, in the version that training uses.
 #   docker build -f docker/mlflow.Dockerfile -t tidecast-mlflow .
 FROM python:3.11-slim
 COPY requirements.lock /tmp/requirements.lock

@@ -1,4 +1,4 @@
-# Serving: onnxruntime and a Kafka client, neither torch nor polars, as a user without rights.
+# Serving: onnxruntime and a Kafka client, neither torch nor polars, as an unprivileged user.
 #   docker build -f docker/serving.Dockerfile -t tidecast-serving .
 FROM python:3.11-slim AS build
 WORKDIR /src
@@ -12,7 +12,7 @@ COPY --from=build /opt/tidecast /opt/tidecast
 ENV PATH=/opt/tidecast/bin:$PATH \
     PYTHONUNBUFFERED=1
 USER 10001:10001
-# Downloaded models are kept in .tidecast here: give it a volume, and a start needs no registry.
+# Downloaded models are cached in .tidecast here: mount a volume, and a restart works without the registry.
 WORKDIR /var/lib/tidecast
 ENTRYPOINT ["tidecast"]
 CMD ["--help"]

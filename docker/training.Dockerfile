@@ -1,4 +1,4 @@
-# Training, retraining, ingest and backtests, on CPUs, as a user without rights.
+# Training, retraining, ingest and backtests, on CPUs, as an unprivileged user.
 #   docker build -f docker/training.Dockerfile -t tidecast-training .
 # For GPUs: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu129
 FROM python:3.11-slim AS build

@@ -34,7 +34,8 @@ from deploy.training.forecasting import (
 )
 from deploy.training.registration import Candidate, find_champion, register, training_progress
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
-from model.artifacts.registry import CHALLENGER, CHAMPION, JOB, PROMOTED, Registry, Version
+from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
+from model.artifacts.versions import CHAMPION, Version
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.evaluation.promotion import PromotionDecision, decide, needed
 from model.evaluation.splits import Cuts, last_share

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.console import say
-from model.artifacts.registry import Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
 from tidecast.freq import format_duration
 from tidecast.times import format_time
 

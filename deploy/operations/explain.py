@@ -19,11 +19,13 @@ from model.card import Card
 from model.plots import plot_window
 from model.windows import Floats
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.events import Decoder, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
 from pipeline.log import EventLog, Record
-from pipeline.windows.store import Windows, WindowStore
+from pipeline.windows.batch import Windows
+from pipeline.windows.store import WindowStore
 from tidecast.errors import ConfigError
 
 

@@ -3,9 +3,14 @@
 import logging
 from contextlib import closing
 
+import polars as pl
+
 from deploy.console import progress
 from deploy.settings.files import open_log
-from pipeline.datasets.measurements import Columns, publish, read_file
+from pipeline.datasets.measurements import Columns, publishable, read_file
+from pipeline.ingest.publish import Published, publish
+from pipeline.log import EventLog
+from pipeline.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +23,33 @@ def ingest(
     for note in found.notes:
         logger.info(note)
     with closing(open_log(bootstrap)) as log, progress(f"{source} -> {topic}", len(found.frame)) as report:
-        sent = publish(
+        sent = publish_frame(
             found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
         )
     names = found.frame["series"].unique()
     series, called = len(names), f", {names[0]}," if len(names) == 1 else ""
     logger.info(f"{sent.events:,} events of {series:,} series{called} on {topic}")
     return {"topic": topic, "partitions": sent.partitions, "events": sent.events, "series": series}
+
+
+def publish_frame(
+    frame: pl.DataFrame,
+    log: EventLog,
+    topic: str,
+    *,
+    partitions: int,
+    speed: float | None = None,
+    on_progress: Progress = silent,
+) -> Published:
+    """Send a frame's measurements to a topic, by time. Raises DataError for times that no topic takes."""
+    features = frame.drop("series", "ts").columns
+    return publish(
+        publishable(frame),
+        log,
+        topic,
+        features=features,
+        total=len(frame),
+        partitions=partitions,
+        speed=speed,
+        on_progress=on_progress,
+    )

@@ -13,7 +13,7 @@ from model.evaluation.baselines import seasonal_naive
 from model.seasons import shortest_lag
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.formats.labels import LabelBatch
-from pipeline.windows.store import Windows
+from pipeline.windows.batch import Windows
 from pipeline.windows.tokens import Texts
 
 Floats = npt.NDArray[np.float32]

@@ -97,7 +97,7 @@ class Service:
         self._began = 0.0
         self._reported = 0
         self._unsaved = 0
-        self._watched, self._stall_detector = Watchdog(log.patience), StallDetector(STALLED_LOOKS)
+        self._watched, self._stall_detector = Watchdog(log.timeout_s), StallDetector(STALLED_LOOKS)
         _make_topics(log, config)
         with self._watched("fencing a predecessor"):
             passes = log.producer(f"{config.group}-{config.instance}")
@@ -113,19 +113,19 @@ class Service:
 
     def run(self, stop: Flag) -> ServiceStats:
         """Serve until `stop` is set; then the batch in hand is finished, and a last checkpoint written."""
-        settled, checkpoint_due, report_due = False, _Interval(self._config.checkpoint_s), _Interval(REPORT_S)
+        rebalancing, checkpoint_due, report_due = True, _Interval(self._config.checkpoint_s), _Interval(REPORT_S)
         while not stop.is_set():
             poll = self._poll()
-            settled = poll.settled
+            rebalancing = poll.rebalancing
             self._rebalance(poll)
             self._swap()
             if poll.records:
                 self._process(poll.records)
-            if settled and (checkpoint_due() or self._unsaved >= self._config.checkpoint_records):
+            if not rebalancing and (checkpoint_due() or self._unsaved >= self._config.checkpoint_records):
                 self._partitions.checkpoint()
                 self._unsaved = 0
             self._report(caught_up=not poll.records, due=report_due())
-        if settled:
+        if not rebalancing:
             self._partitions.checkpoint()
         self._watched.close()
         return self.stats
@@ -154,7 +154,7 @@ class Service:
             self._partitions.drop(partition)
         self._partitions.assign(poll.assigned)
         self._partitions.take_over_next(self._task)
-        if poll.settled:
+        if not poll.rebalancing:
             self._partitions.start_new()
 
     def _report(self, caught_up: bool, due: bool) -> None:

@@ -14,7 +14,8 @@ from deploy.serving.predictor import Predictor, load
 from deploy.settings.defaults import MODELS
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
-from model.artifacts.registry import Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
 from model.card import AnyCard, Card
 from tidecast.errors import ModelRejected, RegistryError, RegistryUnavailable
 

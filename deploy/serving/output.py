@@ -11,7 +11,7 @@ from deploy.serving.tasks import PendingBatch, Task
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import encode_dead_letter
-from pipeline.formats.events import InvalidEvent
+from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.headers import INPUT, OFFSETS
 from pipeline.log import Producer, Record
 

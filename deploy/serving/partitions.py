@@ -10,7 +10,7 @@ from deploy.serving.watchdog import Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.events import InvalidEvent
+from pipeline.formats.errors import InvalidEvent
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.state import checkpoint
 from pipeline.state.records import PartitionRecord, encode_metadata

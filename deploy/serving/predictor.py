@@ -21,7 +21,8 @@ import onnxruntime as ort
 from deploy.settings.defaults import MODELS
 from deploy.settings.values import Device
 from model.artifacts.allowlist import check_file
-from model.artifacts.registry import Registry, Version, sha256
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version, sha256
 from model.card import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, read_card
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 from tidecast.errors import ConfigError, RegistryUnavailable, ShapeError, UnsafeModel

@@ -14,7 +14,7 @@ from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import encode_forecasts
 from pipeline.formats.labels import encode_labels
 from pipeline.formats.texts import TextDecoder
-from pipeline.state.checkpoint import Stateful
+from pipeline.state.checkpoint import WindowState
 from pipeline.windows.grid import Counts, Ints
 from pipeline.windows.store import WindowStore
 from pipeline.windows.tokens import TextWindower
@@ -41,7 +41,7 @@ class PendingBatch(ModelInput, Protocol):
         """Several of them as one."""
 
 
-class Windower(Stateful, Protocol):
+class Windower(WindowState, Protocol):
     """Makes of a partition's events, one by one, what a model takes."""
 
     counts: Counts
@@ -95,8 +95,8 @@ def task_of(predictor: Predictor, settings: ServeConfig) -> Task:
 
 def _forecasting(card: Card, label: str, settings: ServeConfig) -> Task:
     config, short = window_config(card.input, settings.lateness), settings.short_series == "naive"
-    if settings.idle is not None and settings.idle <= config.patience:
-        raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.patience} ms")
+    if settings.idle is not None and settings.idle <= config.max_delay:
+        raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.max_delay} ms")
     return Task(
         decode=Decoder(card.input.features).decode,
         windower=lambda: WindowStore(config, settings.idle, settings.series_limit, short=short),

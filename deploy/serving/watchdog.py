@@ -50,9 +50,9 @@ class Watchdog:
 class StallDetector:
     """Notices partitions whose lag stays while their position does not move."""
 
-    def __init__(self, patience: int) -> None:
-        """`patience` is how many looks in a row may find a partition standing still."""
-        self._patience = patience
+    def __init__(self, looks: int) -> None:
+        """`looks` is how many looks in a row may find a partition standing still."""
+        self._looks = looks
         self._positions: dict[int, int] = {}
         self._seen: dict[int, int] = {}
 
@@ -62,6 +62,6 @@ class StallDetector:
         self._seen = {partition: self._seen.get(partition, 0) + 1 for partition in still}
         self._positions = dict(positions)
         for partition, times in self._seen.items():
-            if times >= self._patience:
+            if times >= self._looks:
                 where = f"partition {partition} stands still at {positions[partition]}"
                 raise LogUnavailable(f"{where}, {lag[partition]:,} records before its end")

@@ -18,7 +18,8 @@ from deploy.training.registration import (
     register,
     training_progress,
 )
-from model.artifacts.registry import Registry, Version, check_name
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version, check_name
 from model.card import Card, InputSpec, OutputSpec
 from model.plots import plot_forecasts
 from model.seasons import seasonal_lags

@@ -10,7 +10,8 @@ from torch import nn
 
 from deploy.console import progress, say
 from model.artifacts.export import Examples, save
-from model.artifacts.registry import CHAMPION, Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import CHAMPION, Version
 from model.card import AnyCard
 from model.training.loop import Epoch, OnStep
 from tidecast.errors import CorruptModel, UnknownModel

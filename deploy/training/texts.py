@@ -16,7 +16,8 @@ from deploy.training.registration import (
     register,
     training_progress,
 )
-from model.artifacts.registry import Registry, check_name
+from model.artifacts.registry import Registry
+from model.artifacts.versions import check_name
 from model.card import ClassifierCard, NextTokenCard
 from model.networks.text import Classifier, NextToken
 from model.plots import plot_confusion, plot_history

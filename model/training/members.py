@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from model.evaluation.splits import Split
-from model.networks.forecast import LSTM, ForecastNetwork, LinearNetwork, Member
+from model.networks.forecast import ForecastNetwork, Member
+from model.networks.layers import LSTM, LinearNetwork
 from model.networks.protocol import Batch
 from model.training import distributed
 from model.training.batches import WindowBatches
@@ -89,48 +90,59 @@ def numbered(histories: Iterable[Sequence[Epoch]]) -> list[Epoch]:
 def side_by_side(
     members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
 ) -> list[TrainedMember]:
-    """Trains each network; each has an equal share of the time there may be, and without any left is not begun.
+    """Trains each network; each has an equal share of the time budget, and is left out where none is left.
 
-    One after the other on a GPU, in a team of processes, which meet at each step, and with LSTMs of several layers,
-    whose dropout is by the process's random numbers.
+    One after the other on a GPU, with several processes, which synchronize at each step, and with LSTMs of several
+    layers, whose dropout draws from the process's random numbers.
     """
-    device = members[0].columns.device
-    alone = distributed.size() > 1 or config.layers > 1 or device.type != "cpu"
-    workers = 1 if alone else max(1, CORES // config.threads)
-    lstms = [place for place, each in enumerate(members) if isinstance(each.network, LSTM)]
-    progress, began = (
-        _Progress(on_step, {place: (config.epochs or 1) * sources[place].steps for place in lstms}),
-        time.monotonic(),
-    )
-
-    def share(place: int) -> float | None:
-        if config.seconds is None:
-            return None
-        left = config.seconds - distributed.mean(time.monotonic() - began, device)
-        rounds = -(-(len(lstms) - lstms.index(place)) // workers)
-        return (left if place > lstms[0] else max(left, 1e-3)) / rounds
-
-    def train(place: int) -> TrainedMember | None:
-        torch.set_num_threads(config.threads)
-        model, source = ForecastNetwork([members[place]], [1.0]).to(device), sources[place]
-        if place not in lstms:
-            return TrainedMember(place, members[place], [_solve(model, source)], source.errors(model))
-        seconds = share(place)
-        if seconds is not None and seconds <= 0:
-            return None
-        history = optimise(model, source, replace(config, seconds=seconds), partial(progress.tell, place))
-        progress.end(place)
-        return TrainedMember(place, members[place], history, source.errors(model))
-
-    pool = ThreadPoolExecutor(workers)
+    training = _SideBySide(members, sources, config, on_step)
+    pool = ThreadPoolExecutor(training.workers)
     try:
-        futures = [pool.submit(train, place) for place in range(len(members))]
+        futures = [pool.submit(training.train, place) for place in range(len(members))]
         for future in as_completed(futures):
             future.result()
-        return [made for future in futures if (made := future.result())]
+        return [trained for future in futures if (trained := future.result())]
     finally:
-        progress.stop()
+        training.progress.stop()
         pool.shutdown(cancel_futures=True)
+
+
+class _SideBySide:
+    """The training of several networks in threads, within one time budget."""
+
+    def __init__(
+        self, members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+    ) -> None:
+        self._members, self._sources, self._config = members, sources, config
+        self._device = members[0].columns.device
+        self._lstms = [place for place, each in enumerate(members) if isinstance(each.network, LSTM)]
+        alone = distributed.size() > 1 or config.layers > 1 or self._device.type != "cpu"
+        self.workers = 1 if alone else max(1, CORES // config.threads)
+        steps = {place: (config.epochs or 1) * sources[place].steps for place in self._lstms}
+        self.progress, self._began = _Progress(on_step, steps), time.monotonic()
+
+    def train(self, place: int) -> TrainedMember | None:
+        """Train one of the networks; None where no time is left for it."""
+        torch.set_num_threads(self._config.threads)
+        member, source = self._members[place], self._sources[place]
+        model = ForecastNetwork([member], [1.0]).to(self._device)
+        if place not in self._lstms:
+            return TrainedMember(place, member, [_solve(model, source)], source.errors(model))
+        seconds = self._budget(place)
+        if seconds is not None and seconds <= 0:
+            return None
+        on_step = partial(self.progress.tell, place)
+        history = optimise(model, source, replace(self._config, seconds=seconds), on_step)
+        self.progress.end(place)
+        return TrainedMember(place, member, history, source.errors(model))
+
+    def _budget(self, place: int) -> float | None:
+        """Seconds for one LSTM: its share of what is left. The first one always gets some."""
+        if self._config.seconds is None:
+            return None
+        left = self._config.seconds - distributed.mean(time.monotonic() - self._began, self._device)
+        rounds = -(-(len(self._lstms) - self._lstms.index(place)) // self.workers)
+        return (left if place > self._lstms[0] else max(left, 1e-3)) / rounds
 
 
 def _solve(model: ForecastNetwork, source: WindowSource) -> Epoch:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from model.networks.forecast import LinearNetwork, Member
+from model.networks.forecast import Member
+from model.networks.layers import LinearNetwork
 from model.networks.protocol import Batch
 from model.training import distributed
 

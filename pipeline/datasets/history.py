@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pipeline.datasets.measurements import Progress, silent
 from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Decoder, Event
 from pipeline.log import EventLog, Record
+from pipeline.progress import Progress, silent
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from tidecast.freq import MILLISECONDS

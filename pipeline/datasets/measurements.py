@@ -1,4 +1,4 @@
-"""Ingestors: files and standard input as measurements, and their replay onto a topic.
+"""Files and standard input as measurements.
 
 Three shapes are understood, columns found by name where no option names them:
 
@@ -8,7 +8,7 @@ Three shapes are understood, columns found by name where no option names them:
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +16,10 @@ import numpy as np
 import polars as pl
 
 from pipeline.datasets.tables import Table, listed, read_table
-from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, InvalidEvent, check_series, encode
-from pipeline.log import EventLog
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, check_series
 from pipeline.windows.grid import Grid
-from tidecast.errors import ConfigError, DataError
-
-Progress = Callable[[int, int], object]
-"""Called with how much is done, and of how much."""
+from tidecast.errors import DataError
 
 CHUNK = 8_192
 SERIES = ("series", "unique_id", "series_id", "item_id", "key", "sensor", "device", "id")
@@ -69,18 +66,6 @@ class _Layout:
     values: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a replay put on a topic: events, and the partitions the topic has."""
-
-    events: int
-    partitions: int
-
-
-def silent(done: int, total: int) -> None:
-    """Progress nobody looks at."""
-
-
 def read_file(path: str, columns: Columns | None = None, *, freq: str | None = None) -> Measurements:
     """Read a file, or standard input for ``-``: CSV, JSON lines or Parquet, gzipped or not.
 
@@ -108,65 +93,17 @@ def measurements(
     return Measurements(kept, skipped, tuple(filter(None, notes)))
 
 
+def publishable(frame: pl.DataFrame) -> Iterator[Event]:
+    """The frame's rows as events for a topic, by time. Raises DataError, at once, for times that no topic takes."""
+    _check_times(frame)
+    return events(frame, frame.drop("series", "ts").columns)
+
+
 def events(frame: pl.DataFrame, features: Sequence[str] = ("value",)) -> Iterator[Event]:
     """The frame's rows as a stream would bring them: by time, rows of one time in the frame's order."""
     for part in frame.sort("ts", maintain_order=True).iter_slices(CHUNK):
         values = zip(*(part[name].to_list() for name in features), strict=True)
         yield from map(Event, part["series"].to_list(), part["ts"].to_list(), values)
-
-
-def publish(
-    frame: pl.DataFrame,
-    log: EventLog,
-    topic: str,
-    *,
-    partitions: int,
-    speed: float | None = None,
-    on_progress: Progress = silent,
-) -> Published:
-    """Send the frame's rows to a topic as JSON events keyed by series, by time; return when all are acknowledged.
-
-    `speed` replays event time at that multiple of real time; None is as fast as the log takes them. `partitions` is
-    for a topic that does not exist yet. A record's timestamp is the moment it is written: retention and lateness
-    go by it, and a history stamped with its own past would be deleted on arrival. Raises DataError for times that
-    no topic takes, before anything is sent.
-    """
-    _check_times(frame)
-    features = frame.drop("series", "ts").columns
-    pace = _Pace(speed, frame["ts"].min())  # type: ignore[arg-type]  # an Int64 column's minimum
-    count = log.create_topic(topic, partitions)
-    producer = log.producer()
-    try:
-        for done, event in enumerate(events(frame, features), start=1):
-            if (wait := pace.wait(event.ts)) > 0:
-                producer.flush()
-                on_progress(done - 1, len(frame))
-                time.sleep(wait)
-            producer.send(topic, None, event.series.encode(), encode(event, features))
-            if done % CHUNK == 0:
-                on_progress(done, len(frame))
-        producer.flush()
-    finally:
-        producer.close()
-    on_progress(len(frame), len(frame))
-    return Published(len(frame), count)
-
-
-class _Pace:
-    """Keeps event time at `speed` times real time, from the first event on."""
-
-    def __init__(self, speed: float | None, first: int) -> None:
-        if speed is not None and not speed > 0:
-            raise ConfigError(f"speed must be above 0, not {speed}")
-        self._speed = speed
-        self._first = first
-        self._start = time.monotonic()
-
-    def wait(self, ts: int) -> float:
-        """Seconds until the event at `ts` is due; not above 0 if it is."""
-        if self._speed is None:
-            return 0.0
-        return self._start + (ts - self._first) / 1000 / self._speed - time.monotonic()
 
 
 def _check_times(frame: pl.DataFrame) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import msgspec
 import polars as pl
 
-from pipeline.formats.events import MAX_FLOAT32, InvalidEvent, check_series, parse_time
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import MAX_FLOAT32, check_series, parse_time
 from tidecast.errors import DataError
 
 CHUNK = 65_536

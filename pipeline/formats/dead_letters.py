@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.formats.events import InvalidEvent
+from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.headers import OURS
 from pipeline.log import MAX_VALUE_BYTES, Record, Truncated
 

@@ -7,7 +7,7 @@ columns, is another codec, and nothing else.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from pipeline.formats.events import InvalidEvent
+from pipeline.formats.errors import InvalidEvent
 from pipeline.log import Record
 
 Decode: TypeAlias = Callable[[Record], Sequence[Any]]

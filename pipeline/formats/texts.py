@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipeline.formats.events import InvalidEvent, check_series, parse
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import check_series
+from pipeline.formats.json import parse
 from pipeline.log import Record
 
 

@@ -95,13 +95,13 @@ class Poll(NamedTuple):
 
     `assigned` are partitions that must be `seek`ed before any of their records arrive; `revoked` ones belong to
     somebody else now; one in both was lost and came back. Records come in offset order in a partition. While the group
-    is not `settled`, a rebalance goes on: no records come, and nothing can be committed.
+    is `rebalancing` no records come, and nothing can be committed.
     """
 
     assigned: tuple[int, ...]
     revoked: tuple[int, ...]
     records: Mapping[int, Sequence[Record]]
-    settled: bool = True
+    rebalancing: bool = False
 
 
 class Consumer(Protocol):
@@ -177,7 +177,7 @@ class EventLog(Protocol):
 
     label: str
     """The log in words, for people, without secrets."""
-    patience: float
+    timeout_s: float
     """Seconds after which a call that has not returned never will."""
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:

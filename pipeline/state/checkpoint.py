@@ -33,16 +33,16 @@ from pipeline.state.records import (
     encode_partition,
     encode_series,
 )
+from pipeline.windows.batch import Sections, SeriesState
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL
-from pipeline.windows.store import Sections, SeriesState
 from tidecast.errors import CorruptState, LogError, StateMismatch
 
 OnDataLoss = Literal["fail", "earliest"]
 """What to do where records that are still needed are no longer in the log."""
 
 
-class Stateful(Protocol):
+class WindowState(Protocol):
     """A windower's state, series by series."""
 
     @property
@@ -55,9 +55,9 @@ class Stateful(Protocol):
     """What is kept of the partition beside its series."""
 
     def dirty(self) -> list[str]:
-        """The series that changed since the last `clean`."""
+        """The series that changed since the last `mark_clean`."""
 
-    def clean(self) -> None:
+    def mark_clean(self) -> None:
         """Count every series as unchanged."""
 
     def state(self, series: str) -> SeriesState | None:
@@ -82,7 +82,12 @@ class Recovered:
 
 
 def write_pass(
-    producer: Producer, consumer: Consumer, state_topic: str, partition: int, store: Stateful, record: PartitionRecord
+    producer: Producer,
+    consumer: Consumer,
+    state_topic: str,
+    partition: int,
+    store: WindowState,
+    record: PartitionRecord,
 ) -> None:
     """Write what changed since the last pass and commit `record.position`, as one transaction of `writer`.
 
@@ -104,7 +109,7 @@ def write_pass(
             producer.abort()
         raise
     failpoint.reached("pass-committed")
-    store.clean()
+    store.mark_clean()
 
 
 def recover(
@@ -113,7 +118,7 @@ def recover(
     state_topic: str,
     partition: int,
     committed: Commit | None,
-    store: Stateful,
+    store: WindowState,
     lost: OnDataLoss = "earliest",
     readable: Mapping[str, int] = MappingProxyType({}),
 ) -> Recovered:
@@ -195,7 +200,7 @@ def _damaged(found: str, written: str) -> bool:
     return len(found) == len(written) and sum(a != b for a, b in zip(found, written, strict=True)) <= 2
 
 
-def _fill(store: Stateful, held: Mapping[bytes, bytes], record: PartitionRecord, readable: Mapping[str, int]) -> int:
+def _fill(store: WindowState, held: Mapping[bytes, bytes], record: PartitionRecord, readable: Mapping[str, int]) -> int:
     """Restore the partition's own and all series; how many were corrupt. Raises StateMismatch."""
     check_sections(record.sections, readable)
     hashed, corrupt, last_event_ts = config_hash(store.config), 0, BEFORE_ALL

@@ -13,9 +13,9 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from pipeline.windows.batch import UNKNOWN, Section, Sections, SeriesState
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL, PendingStep
-from pipeline.windows.store import UNKNOWN, Section, Sections, SeriesState
 from tidecast.errors import CorruptState, StateMismatch
 
 FORMAT = 2

@@ -121,7 +121,7 @@ class WindowConfig:
         return self.lateness > 0 or self.aggregate is not None
 
     @property
-    def patience(self) -> int:
+    def max_delay(self) -> int:
         """Milliseconds that an event may wait before it is a step."""
         grid = self.grid if self.aggregate else None
         return self.lateness + (0 if grid is None else grid.milliseconds + grid.months * 31 * MILLISECONDS["d"])

@@ -10,7 +10,8 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from pipeline.formats.events import MAX_FLOAT32, Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import MAX_FLOAT32, Event
 from pipeline.windows.grid import Grid, WindowConfig
 
 BEFORE_ALL = -(2**63)

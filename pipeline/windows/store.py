@@ -15,135 +15,22 @@ partition, decides when they are due, and when a silent series is forgotten.
     B windows   S steps of a window   F features
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
+from pipeline.windows.batch import UNKNOWN, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
-from pipeline.windows.grid import Bools, Counts, Floats, Grid, Ints, WindowConfig, interpolate
-from pipeline.windows.reorder import BEFORE_ALL, PendingStep, ReorderBuffer
-from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from pipeline.windows.grid import Counts, WindowConfig, interpolate
+from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
 from tidecast.errors import ConfigError
 
-__all__ = [
-    "Counts",
-    "Grid",
-    "Section",
-    "Sections",
-    "SeriesState",
-    "SlidingWindows",
-    "WindowConfig",
-    "WindowStore",
-    "Windows",
-    "sliding_windows",
-]
-
-UNKNOWN = -1
-"""No tag."""
 SERIES_LIMIT = 100_000
 """Series a partition may have by default."""
-
-
-class Section(NamedTuple):
-    """What a part of a service keeps in a checkpoint beside the windows: bytes in a version of that part's own."""
-
-    version: int
-    data: bytes
-
-
-Sections = Mapping[str, Section]
-"""Sections by name."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SeriesState:
-    """All that the next event of a series depends on: its last n steps, n <= S, and what waits to be one."""
-
-    values: Floats
-    """(n,F)."""
-    observed: Bools
-    """(n,F): False where a hole was filled."""
-    step: int
-    """The last step's number: on the grid, or counted from 0."""
-    ts: int
-    """The last accepted event's time, epoch milliseconds."""
-    times: Ints
-    """(n,): each step's time where there is no grid; with one (0,)."""
-    last_event_ts: int
-    """The latest time of any event that was used or waits, epoch milliseconds."""
-    waiting: Sequence[PendingStep] = ()
-    """Steps that have not been released."""
-    first_offset: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
-    """A tag from which on all n steps came, a later one, and how many steps ago that was."""
-    sections: Sections = field(default_factory=dict)
-    """What is kept of the series beside its window; a section that nobody knows stays as it is."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Windows:
-    """B complete windows, in the order in which events completed them."""
-
-    x: Floats
-    """(B,S,F)."""
-    observed: Bools
-    """(B,S,F): False where a hole was filled."""
-    step: Ints
-    """(B,): the number of the last step: on the grid, or counted from 0."""
-    ts: Ints
-    """(B,): the time of the last step's event, epoch milliseconds."""
-    start: Ints
-    """(B,): the time of the first step after the window, epoch milliseconds."""
-    spacing: Ints
-    """(B,): how long that step is, milliseconds: by the grid, or as long as from the event before."""
-    series: list[str]
-    """(B,)."""
-    offset: Ints
-    """(B,): what the caller pushed with the event that completed the window."""
-    length: Ints
-    """(B,): how many of the window's steps, the last ones, the series has had; x is zero before them."""
-    first_offset: Ints
-    """(B,): a tag at or before those of all events of the window, of up to twice as many; UNKNOWN if there is none.
-
-    Where events wait for stream time, those that waited may have come before it."""
-
-    def __len__(self) -> int:
-        return len(self.series)
-
-    @property
-    def keys(self) -> list[bytes]:
-        """(B,): what their forecasts are keyed by."""
-        return [series.encode() for series in self.series]
-
-    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
-        """A model's named inputs for some of the windows."""
-        part = slice(start, stop)
-        return {"x": self.x[part], "observed": self.observed[part], "step": self.step[part]}
-
-    def part(self, start: int, stop: int) -> "Windows":
-        """Some of the windows."""
-        kept = slice(start, stop)
-        return Windows(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
-
-    @staticmethod
-    def concat(parts: Sequence["Windows"]) -> "Windows":
-        """The windows of one or more parts, one part after the other."""
-        return Windows(
-            x=np.concatenate([part.x for part in parts]),
-            observed=np.concatenate([part.observed for part in parts]),
-            step=np.concatenate([part.step for part in parts]),
-            ts=np.concatenate([part.ts for part in parts]),
-            start=np.concatenate([part.start for part in parts]),
-            spacing=np.concatenate([part.spacing for part in parts]),
-            series=[series for part in parts for series in part.series],
-            offset=np.concatenate([part.offset for part in parts]),
-            length=np.concatenate([part.length for part in parts]),
-            first_offset=np.concatenate([part.first_offset for part in parts]),
-        )
 
 
 @dataclass(slots=True)
@@ -173,8 +60,8 @@ class WindowStore:
     def __init__(
         self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
     ) -> None:
-        if idle is not None and idle <= config.patience:
-            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.patience} ms")
+        if idle is not None and idle <= config.max_delay:
+            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.max_delay} ms")
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL
@@ -360,10 +247,10 @@ class WindowStore:
             self._wake = min(self._wake, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
-        """The series that changed since the last `clean`, in the order of their first change."""
+        """The series that changed since the last `mark_clean`, in the order of their first change."""
         return list(self._changed)
 
-    def clean(self) -> None:
+    def mark_clean(self) -> None:
         """Count every series as unchanged."""
         self._changed.clear()
 

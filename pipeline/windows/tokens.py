@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats.texts import TextEvent
+from pipeline.windows.batch import Sections, SeriesState
 from pipeline.windows.grid import Counts, Ints
-from pipeline.windows.store import Sections, SeriesState
 from tidecast.errors import ConfigError
 
 PAD, UNKNOWN = 0, 1
@@ -171,7 +171,7 @@ class TextWindower:
         """No series has changed."""
         return []
 
-    def clean(self) -> None:
+    def mark_clean(self) -> None:
         """Nothing to count as unchanged."""
 
     def state(self, series: str) -> SeriesState | None:

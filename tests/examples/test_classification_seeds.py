@@ -246,6 +246,7 @@ def test_the_view_route_is_refused_for_two_outputs() -> None:
 SCORES = {"mode", "accuracy", "mcc", "seconds"}
 
 
+@pytest.mark.slow
 def test_spam_runs(run: Run) -> None:
     result, said = run(seed_000_spam, "--mode", "parity")
     assert result.keys() == {"mode", "accuracy", "seconds"}

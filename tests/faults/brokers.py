@@ -84,7 +84,7 @@ def reset(world: World) -> Figure:
     return Figure("healed", healed, 20)
 
 
-@fault("200 ms latency on every answer", "goes on: each once; nothing hangs for 30 s", BOTH, lane=True)
+@fault("200 ms latency on every response", "continues: each once; nothing hangs for 30 s", BOTH, lane=True)
 def latency(world: World) -> list[Figure]:
     with world.lane.toxic("latency", "downstream", latency=200, jitter=20):
         world.serve()
@@ -94,7 +94,7 @@ def latency(world: World) -> list[Figure]:
     return [Figure("begun", begun, 60), Figure("longest stand", slowest, 30)]
 
 
-@fault("the answer to EndTxn lost, 200 times", "asked again, or 75 and restart: each once")
+@fault("the response to EndTxn lost, 200 times", "retried, or 75 and restart: each once")
 def end_transaction_lost(world: World) -> Figure:
     world.serve_from = world.cluster.lost_answers_bootstrap
     service = world.serve()
@@ -105,7 +105,7 @@ def end_transaction_lost(world: World) -> Figure:
     return Figure("restarts", len(service.codes), trials, "")
 
 
-@fault("brokers as slow as 20 KB/s for 60 s", "slows down; lost 0; memory <= the usual + 100 MiB", BOTH, lane=True)
+@fault("brokers as slow as 20 KB/s for 60 s", "slows down; lost 0; memory <= baseline + 100 MiB", BOTH, lane=True)
 def slow(world: World) -> Figure:
     service = world.serve()
     with world.flowing():
@@ -120,7 +120,7 @@ def slow(world: World) -> Figure:
 
 @fault(
     "all brokers hang for 2 minutes",
-    "waits, or 75 and restart; lost 0; memory <= the usual + 100 MiB",
+    "waits, or 75 and restart; lost 0; memory <= baseline + 100 MiB",
     BOTH,
     alone=True,
 )

@@ -18,7 +18,8 @@ from deploy.serving.forecasts import forecast_batches
 from deploy.serving.predictor import Predictor, load
 from deploy.settings.serve import window_config
 from model.card import Card
-from pipeline.formats.events import Decoder, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
 from pipeline.windows.store import SERIES_LIMIT, WindowStore

@@ -40,7 +40,7 @@ def refused(world: World, way_out: str) -> None:
         raise Unexpected(f"it ended with {code}: {service.said}")
 
 
-@fault("partition count changed while down", "refused, with the way out: 78", result=False)
+@fault("partition count changed while down", "refused, with what to do: 78", result=False)
 def more_partitions(world: World) -> None:
     first_half(world)
     world.admin.create_partitions({world.topic: PARTITIONS + 1})
@@ -48,7 +48,7 @@ def more_partitions(world: World) -> None:
     refused(world, "")
 
 
-@fault("topic replaced while down", "refused, with the way out: 78", result=False)
+@fault("topic replaced while down", "refused, with what to do: 78", result=False)
 def replaced_topic(world: World) -> None:
     first_half(world)
     before = world.log.topic_id(world.topic)
@@ -65,7 +65,7 @@ def replaced_topic(world: World) -> None:
     refused(world, "Use another group")
 
 
-@fault("committed offset no longer in the log", "refused, with the way out: 78", result=False)
+@fault("committed offset no longer in the log", "refused, with what to do: 78", result=False)
 def committed_gone(world: World) -> None:
     first_half(world)
     world.load.send(HALF // 2)
@@ -73,7 +73,7 @@ def committed_gone(world: World) -> None:
     refused(world, "--on-lost earliest")
 
 
-@fault("the same, with --on-lost earliest", "says what it leaves out, and goes on from the earliest", BOTH)
+@fault("the same, with --on-lost earliest", "logs what it skips, and continues from the earliest", BOTH)
 def goes_on_from_earliest(world: World) -> None:
     first_half(world)
     committed = {partition: where.offset for partition, where in world.positions().items()}
@@ -107,7 +107,7 @@ def joined(before: History, after: History) -> History:
 
 @fault(
     "a checkpoint record corrupt, each kind of byte",
-    "that series starts empty, counted and said; the others' outputs equal",
+    "that series starts empty, counted and logged; the others' outputs equal",
     BOTH,
 )
 def corrupt_checkpoint(world: World) -> None:
@@ -153,7 +153,7 @@ def flip(record: bytes, place: int) -> bytes:
 
 @fault(
     "a partition's checkpoint record corrupt, or its commit's metadata",
-    "each tells what the other should be, which is said; outputs equal",
+    "each is recovered from the other, which is logged; outputs equal",
     cases=("record", "metadata"),
 )
 def one_position_corrupt(world: World, which: str) -> None:
@@ -166,7 +166,7 @@ def one_position_corrupt(world: World, which: str) -> None:
         raise Unexpected(f"it did not say so: {service.said}")
 
 
-@fault("both of them corrupt", "refused, with the way out: 78", result=False)
+@fault("both of them corrupt", "refused, with what to do: 78", result=False)
 def both_positions_corrupt(world: World) -> None:
     first_half(world)
     corrupt_record(world)
@@ -266,7 +266,7 @@ def million_series(world: World) -> Figure:
 
 @fault(
     "the cached model cut short, or a bit of it flipped",
-    "its digest is wrong: fetched anew, the right one serves",
+    "digest mismatch: downloaded again, the right one serves",
     cases=("cut", "flipped"),
 )
 def bad_cache(world: World, how: str) -> None:

@@ -18,7 +18,9 @@ from kafka.admin import ConfigResource
 from kafka.record.util import encode_varint
 from waiting import PATIENCE_S, stop, until
 
-from pipeline.formats.events import MAX_AHEAD, MAX_HEADERS, Decoder, Event, InvalidEvent, encode
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import MAX_AHEAD, Decoder, Event, encode
+from pipeline.formats.json import MAX_HEADERS
 from pipeline.log import MAX_VALUE_BYTES, EventLog, Record, Undecodable
 from pipeline.log.connect import connect
 from pipeline.log.kafka.client import MAX_UNPACKED
@@ -394,6 +396,7 @@ def test_where_the_broker_stamps_records_its_time_is_what_events_are_held_agains
         decoder.decode(early)
 
 
+@pytest.mark.slow
 def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:

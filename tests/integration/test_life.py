@@ -117,6 +117,7 @@ def until_all(log: Log, output: str, wanted: Forecasts, service: subprocess.Pope
     until(lambda: given(log, output).keys() >= wanted.keys(), service)
 
 
+@pytest.mark.parametrize("log_address", [pytest.param("sqlite", marks=pytest.mark.slow), "kafka"], indirect=True)
 def test_from_a_file_to_forecasts(
     log: Log, fresh: Fresh, tidecast: Tidecast, start_tidecast: Start, tmp_path: Path, tracking_uri: str
 ) -> None:
@@ -260,6 +261,7 @@ print(metrics.mse(naive + 1, wave[ends[:, None] + np.arange(1, 5)], 2.0))
     assert float(run_serving_python(program, without=("torch", "polars", "scipy"))) == 0.25
 
 
+@pytest.mark.parametrize("log_address", ["sqlite", pytest.param("kafka", marks=pytest.mark.slow)], indirect=True)
 def test_serving_needs_neither_torch_nor_polars(
     log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:

@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from waiting import PATIENCE_S
 
-from model.artifacts.registry import Registry, sha256
+from model.artifacts.registry import Registry
+from model.artifacts.versions import sha256
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import Record
 from pipeline.log.connect import connect
@@ -46,6 +47,7 @@ def last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return summary
 
 
+@pytest.mark.slow
 def test_versions_over_http(
     mlflow_server: tuple[str, Path],
     tidecast: Tidecast,

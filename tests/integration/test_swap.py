@@ -92,6 +92,7 @@ def versions(tracking_uri: str, runs: list[Path]) -> Versions:
     return found
 
 
+@pytest.mark.parametrize("log_address", ["sqlite", pytest.param("kafka", marks=pytest.mark.slow)], indirect=True)
 def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     stream: Stream,
     log_address: str,

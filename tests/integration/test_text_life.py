@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipeline.log.connect import connect
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
+Tidecast = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 
 SMS = Path(__file__).resolve().parents[2] / "examples" / "data" / "sms.tsv"
@@ -49,15 +49,15 @@ def log(log_address: str) -> Iterator[EventLog]:
         yield log
 
 
-@pytest.fixture(scope="session")
-def store(shared: Shared, empty_registry: Path) -> str:
+@pytest.fixture
+def store(shared: Shared, empty_registry: Path, tidecast: Tidecast) -> str:
     """A registry with a classifier called `spam`, trained through the command line once a run."""
 
     def train(folder: Path) -> None:
         uri = f"sqlite:///{shutil.copy(empty_registry, folder)}"
-        command = [sys.executable, "-P", "-m", "tidecast", "train", "--task", "classify", "--data", str(SMS), *COLUMNS]
-        command += ["--name", "spam", "--epochs", "6", "--tracking-uri", uri, "--json"]
-        made = subprocess.run(command, cwd=SMS.parents[2], capture_output=True, text=True, check=False)
+        data = ("--task", "classify", "--data", SMS, *COLUMNS)
+        small = ("--hidden", 16, "--epochs", 5, "--balance")
+        made = tidecast("train", *data, "--name", "spam", *small, "--tracking-uri", uri, "--json")
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["model"] == "spam/1"
 
@@ -111,7 +111,7 @@ def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
     return [(predictor.card.labels[row.argmax()], float(row.max())) for row in given]
 
 
-@pytest.mark.parametrize("log_address", [pytest.param("sqlite", marks=pytest.mark.slow), "kafka"], indirect=True)
+@pytest.mark.slow
 def test_texts_and_forecasts_are_served_side_by_side(
     log: EventLog,
     log_address: str,

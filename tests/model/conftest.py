@@ -84,7 +84,7 @@ def wave_data() -> Data:
     return make(waves(400), waves(300, level=-2000.0, size=500.0, seed=1))
 
 
-@pytest.fixture(scope="session", params=["lstm", "segment"])
+@pytest.fixture(scope="session", params=["lstm", pytest.param("segment", marks=pytest.mark.slow)])
 def exported(request: pytest.FixtureRequest, wave_data: Data, shared: Shared) -> tuple[FittedForecaster, Path]:
     config = ForecastConfig(arch=request.param, hidden=16, epochs=2)
     fitted = fit(wave_data, InputSpec(seq_len=SEQ_LEN, freq="1h"), OutputSpec(horizon=HORIZON), config, "waves")

@@ -31,6 +31,7 @@ def hides(name: str, package: str, ended: "subprocess.CompletedProcess[str]") ->
     assert ended.stderr.splitlines()[-1] == message
 
 
+@pytest.mark.slow
 def test_a_file_called_like_a_package_is_said(tmp_path: Path) -> None:
     hidden = tmp_path / "model.py"
     hidden.write_text("raise AssertionError('nothing of the user is run')")
@@ -56,6 +57,7 @@ def test_a_folder_called_like_a_package_is_said(tmp_path: Path, package: str) ->
     hides(str(tmp_path / package), package, python(tmp_path, "-c", IMPORT))
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_files_matters_only_where_it_hides_ours(tmp_path: Path) -> None:
     """A folder without __init__.py comes after ours on the path, and before what an editable install adds."""
     (tmp_path / "model").mkdir()
@@ -86,6 +88,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path: Path) -> None:
     assert (there.returncode, there.stdout, there.stderr) == (0, f"tidecast {version('tidecast')}\n", "")
 
 
+@pytest.mark.slow
 def test_other_files_are_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / "models.py").write_text("raise AssertionError")
     ended = python(tmp_path, "-c", IMPORT)

@@ -41,7 +41,7 @@ class KafkaLog:
         self._kafka = kafka
         servers = _servers(address)
         self.label = f"Kafka at {address}"
-        self.patience = max(kafka.delivery_s, kafka.stall_s) + kafka.request_s
+        self.timeout_s = max(kafka.delivery_s, kafka.stall_s) + kafka.request_s
         self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:

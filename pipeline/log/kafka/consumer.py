@@ -56,7 +56,7 @@ class KafkaGroupConsumer:
                 break
         assigned, revoked = self._rebalanced()
         by_partition = {where.partition: batch for where, batch in records.items()}
-        return Poll(assigned, revoked, by_partition, self._generation.state != MemberState.REBALANCING)
+        return Poll(assigned, revoked, by_partition, self._generation.state == MemberState.REBALANCING)
 
     def _rebalanced(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         before, kept = set(self._owned), set(self._owned)

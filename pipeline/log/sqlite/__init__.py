@@ -36,7 +36,7 @@ class SqliteLog:
         if not path:
             raise ConfigError("sqlite: needs the path of a file, such as sqlite:.tidecast/log.db")
         self.label = f"SQLite at {path}"
-        self.patience = 2 * BUSY
+        self.timeout_s = 2 * BUSY
         self._path = Path(path).absolute()
         self._locks = Path(f"{self._path}.locks")
         with translated(self._path):

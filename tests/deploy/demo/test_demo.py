@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.demo.demo import HORIZON, Scoreboard
+from deploy.demo.scoreboard import HORIZON, Scoreboard
 from pipeline.formats.forecasts import Forecast
 
 HALF_HOUR = 1_800_000

@@ -119,7 +119,7 @@ def test_backtest_prints_a_table_and_writes_a_plot_and_all_errors(
     waves(series=3).frame.select("series", "ts", "value").write_csv(tmp_path / "waves.csv")
     done = tidecast(
         *("backtest", "--data", "waves.csv", "--horizon", 6, "--seq-len", 24, "--test", "2d"),
-        *("--seeds", 2, "--budget", "2s", "--json"),
+        *("--seeds", 2, "--epochs", 2, "--budget", "2s", "--json"),
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

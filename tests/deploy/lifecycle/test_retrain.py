@@ -97,6 +97,7 @@ def test_a_worse_challenger_is_registered_and_not_promoted(registry: Registry) -
     assert registry.resolve("tides@challenger").label == "tides/2"
 
 
+@pytest.mark.slow
 def test_too_little_unseen_data_decides_nothing_and_trains_nothing(registry: Registry) -> None:
     found = retrain(history(800 + needed(6) - 1), JOB, registry)
     assert found["decision"] == "undecided"
@@ -106,6 +107,7 @@ def test_too_little_unseen_data_decides_nothing_and_trains_nothing(registry: Reg
     assert len(registry.versions("tides")) == 2
 
 
+@pytest.mark.slow
 def test_models_are_compared_on_data_that_neither_was_trained_on(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +163,7 @@ def windy(table: History) -> History:
     return replace(table, frame=table.frame.with_columns(wind=pl.col("value") * 2))
 
 
+@pytest.mark.slow
 def test_a_version_promoted_while_the_history_is_read_is_not_compared_with(
     registry: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -191,6 +194,7 @@ def test_a_version_promoted_while_the_history_is_read_is_not_compared_with(
     assert registry.resolve("tides").label == "tides/2"
 
 
+@pytest.mark.slow
 def test_a_first_version_overtaken_by_another_is_not_the_champion(
     empty: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaAdminClient
 from waiting import PATIENCE_S
 
-from deploy.operations.check import Finding, order, replication, spacing
+from deploy.operations.findings import Finding, order, replication, spacing
 from deploy.operations.sample import Sample
 from pipeline.formats.events import Event, encode
 from pipeline.log import Commit, EventLog, Record, TopicConfig

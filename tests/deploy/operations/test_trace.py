@@ -84,6 +84,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_card_is_the_one_that_train_begins_with(tidecast: Tidecast, tracking_uri: str, task: str) -> None:
     options = written(name="m", tracking_uri=tracking_uri, **TASKS[task])

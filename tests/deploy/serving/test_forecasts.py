@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from deploy.serving.forecasts import forecast_batches
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.formats.dead_letters import encode_dead_letter
-from pipeline.formats.events import InvalidEvent
+from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import MAX_VALUE_BYTES
-from pipeline.windows.store import Windows
+from pipeline.windows.batch import Windows
 
 HALF_HOUR = 1_800_000
 

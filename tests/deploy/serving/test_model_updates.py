@@ -19,7 +19,8 @@ from waiting import PATIENCE_S, until
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor, load_model
 from deploy.settings.defaults import MODELS
-from model.artifacts.registry import Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
 from model.card import Card, InputSpec, OutputSpec
 from tidecast.errors import RegistryUnavailable
 

@@ -12,7 +12,7 @@ from properties import examples
 from deploy.serving.predictor import CHUNK, Predictor, load
 from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
-from pipeline.windows.store import Windows
+from pipeline.windows.batch import Windows
 from tidecast.errors import ConfigError, ShapeError
 
 OnnxFile = Callable[..., Path]

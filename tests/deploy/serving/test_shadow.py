@@ -13,7 +13,8 @@ from deploy.serving.shadow import Shadow
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
 from pipeline.formats.events import Event
-from pipeline.windows.store import Windows, WindowStore
+from pipeline.windows.batch import Windows
+from pipeline.windows.store import WindowStore
 
 
 class Brings:

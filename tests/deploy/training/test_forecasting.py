@@ -9,7 +9,8 @@ import pytest
 
 from deploy.data import DataSource
 from deploy.training.forecasting import TrainJob, infer_specs, inherit_windows, train
-from model.artifacts.registry import Registry, Version
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
 from model.card import InputSpec, OutputSpec
 from pipeline.datasets.history import History, from_frame
 from pipeline.formats.events import Event, encode

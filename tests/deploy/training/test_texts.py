@@ -195,6 +195,7 @@ def test_a_next_token_model_is_trained_traced_and_generates(tidecast: Tidecast, 
     assert rows["input h"] == rows["output h_out"] == [1, 8, 24]
 
 
+@pytest.mark.slow
 def test_a_short_text_trains(tidecast: Tidecast, store: str) -> None:
     """Of 500 characters the last 50 judge: fewer than the rows that torch and onnxruntime are compared on."""
     train = ("train", "--name", "page", "--task", "next-token", "--data", "page.txt", "--hidden", 8, "--epochs", 1)

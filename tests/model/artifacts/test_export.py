@@ -113,6 +113,7 @@ def test_a_window_s_forecast_has_the_same_bytes_in_every_batch(exported: Exporte
         assert part.tobytes() == whole[-size:].tobytes(), size
 
 
+@pytest.mark.slow
 def test_an_export_says_nothing(exported: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     export(exported[0].model, exported[0].card, tmp_path / "again.onnx")
     assert capfd.readouterr() == ("", "")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model.artifacts.registry import JOB, Registry, Version
+from model.artifacts.registry import JOB, Registry
+from model.artifacts.versions import Version
 from tidecast.errors import CorruptModel, PromotionConflict, RegistryError, RegistryUnavailable, UnknownModel
 
 PARAMS = {"hidden": 64, "segment": None}
@@ -178,7 +179,7 @@ print(Registry(uri).record("taxi", Path(folder), params={}, history=[], metrics=
     ],
 )
 def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
-    assert Registry(uri).shown == shown
+    assert Registry(uri).redacted_uri == shown
 
 
 def test_what_is_no_address_is_refused_without_its_password() -> None:

@@ -18,15 +18,15 @@ from safetensors.torch import save_file
 from model.training import distributed
 from model.training.forecasting import ForecastConfig, fit
 from model.card import InputSpec, OutputSpec
-from pipeline.windows.store.grid import WindowConfig
-from pipeline.windows.store.sliding import sliding_windows
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.sliding import sliding_windows
 
 wave = np.sin(np.arange(401) * 2 * np.pi / 24) + np.random.default_rng(0).normal(0, 0.1, 401)
 hours = np.arange(401) * 3_600_000
 data = sliding_windows(["wave"] * 401, hours, wave[:, None], WindowConfig(seq_len=48, freq="1h"))
 config = ForecastConfig(arch="segment", hidden=8, epochs=3, dropout=0, batch=37)
 fitted = fit(data, InputSpec(seq_len=48, freq="1h"), OutputSpec(horizon=12), config, "wave")
-if distributed.leads():
+if distributed.is_rank_zero():
     save_file(fitted.model.state_dict(), sys.argv[1])
     print(fitted.card.metrics["validation_mse"])
 """
@@ -47,6 +47,7 @@ def run(*command: str, processes: int = 1) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import Calendar, build
+from model.networks.forecast import build
+from model.networks.layers import Calendar
 from model.seasons import calendar_cycles, step_length
 from model.training.ensemble import MANY, recipe, weigh
 from model.training.forecasting import ForecastConfig, forecast_card

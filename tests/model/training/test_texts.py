@@ -458,9 +458,15 @@ CLASSIFIERS: list[tuple[int, dict[str, Any]]] = [
     (2, {"select": "mean_max", "both_ways": False, "members": 2}),
     (3, {"select": "mean_max", "both_ways": False}),
 ]
+IN_SHORT = CLASSIFIERS[2:3]
+"""Two members, as none of the others has."""
 
 
-@pytest.fixture(scope="session", params=CLASSIFIERS, ids=lambda given: f"{given[1]['select']}-{given[0]}")
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(given, marks=[pytest.mark.slow] * (given not in IN_SHORT)) for given in CLASSIFIERS],
+    ids=lambda given: f"{given[1]['select']}-{given[0]}",
+)
 def classifier(request: pytest.FixtureRequest, shared: Shared) -> Exported:
     """One for each selection and number of labels; one of them takes its tokens one-hot."""
     labels, more = request.param

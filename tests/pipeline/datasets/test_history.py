@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.operations.ingest import publish_frame
 from pipeline.datasets.history import History, from_frame, infer_freq, read_topic, windows
-from pipeline.datasets.measurements import Columns, publish, read_file
+from pipeline.datasets.measurements import Columns, read_file
 from pipeline.formats.events import Event, encode
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
@@ -107,7 +108,7 @@ def test_an_empty_topic_and_one_that_is_not_there(log: EventLog, fresh: Fresh) -
 def test_a_published_file_is_the_same_history_as_the_file(tmp_path: Path) -> None:
     source = frame([("a", START + 60_000, 1.0), ("b", START, 2.0), ("a", START, 3.0), ("a", START + 60_000, 4.0)])
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
-        publish(source, log, "in", partitions=1)
+        publish_frame(source, log, "in", partitions=1)
         assert read_topic(log, "in").frame.equals(from_frame(source).frame)
     assert from_frame(source).offsets == {0: (0, 4)}
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from pipeline.datasets.measurements import Columns, events, publish, read_file
+from deploy.operations.ingest import publish_frame
+from pipeline.datasets.measurements import Columns, events, read_file
 from pipeline.formats.events import Decoder, Event
 from pipeline.log.connect import connect
 from tidecast.errors import DataError
@@ -308,13 +309,13 @@ def test_publish_puts_each_row_on_the_topic_by_its_key(
     frame, topic, seen = recent(300, HALF_HOUR, features), fresh("in"), list[tuple[int, int]]()
     begin = time.time_ns() // 1_000_000
     with closing(connect(log_address)) as log:
-        done = publish(frame, log, topic, partitions=2, on_progress=lambda *now: seen.append(now))
+        done = publish_frame(frame, log, topic, partitions=2, on_progress=lambda *now: seen.append(now))
         assert (done.events, done.partitions, seen[-1]) == (300, 2, (300, 300))
         read = {
             partition: [record for records in log.read(topic, partition, *bounds) for record in records]
             for partition, bounds in log.bounds(topic).items()
         }
-        assert publish(frame, log, topic, partitions=5).partitions == 2
+        assert publish_frame(frame, log, topic, partitions=5).partitions == 2
     decoder = Decoder(features)
     places = [{decoder.decode(record)[0].series for record in records} for records in read.values()]
     assert not places[0] & places[1]
@@ -329,11 +330,11 @@ def test_publish_puts_each_row_on_the_topic_by_its_key(
 def test_publish_at_a_speed_takes_the_events_time(tmp_path: Path) -> None:
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         begin = time.time()
-        publish(recent(4, 1000), log, "in", partitions=1, speed=20)
+        publish_frame(recent(4, 1000), log, "in", partitions=1, speed=20)
         written = [record.timestamp for records in log.read("in", 0, 0, 4) for record in records]
         assert written[-1] - 1000 * begin >= 149
         with pytest.raises(ValueError, match="speed must be above 0"):
-            publish(recent(4, 1000), log, "in", partitions=1, speed=0)
+            publish_frame(recent(4, 1000), log, "in", partitions=1, speed=0)
 
 
 def test_publish_refuses_times_no_reader_takes_before_it_sends_any(tmp_path: Path) -> None:
@@ -341,6 +342,6 @@ def test_publish_refuses_times_no_reader_takes_before_it_sends_any(tmp_path: Pat
         for ts, what in ((ms(1949, 1, 1), "before 2000-01-01"), (ms(2199, 1, 1), "in the future")):
             frame = pl.DataFrame({"series": ["a", "a"], "ts": [ms(2020, 1, 1), ts], "value": [1.0, 2.0]})
             with pytest.raises(DataError, match=f"1 of 2 measurements lie {what}"):
-                publish(frame, log, "in", partitions=1)
+                publish_frame(frame, log, "in", partitions=1)
         log.create_topic("in", 1)
         assert log.bounds("in")[0] == (0, 0)

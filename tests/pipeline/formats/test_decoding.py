@@ -7,7 +7,8 @@ from pathlib import Path
 from deploy.serving.partitions import extend
 from deploy.serving.tasks import Task
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
 from pipeline.log import Record
 from pipeline.log.connect import connect
 from pipeline.windows.grid import WindowConfig

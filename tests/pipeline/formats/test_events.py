@@ -10,21 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.formats.events import (
-    MAX_AHEAD,
-    MAX_DEPTH,
-    MAX_DETAIL,
-    MAX_FLOAT32,
-    MAX_HEADERS,
-    MAX_TIME,
-    MIN_TIME,
-    REASONS,
-    Decoder,
-    Event,
-    InvalidEvent,
-    encode,
-    parse_time,
-)
+from pipeline.formats.errors import MAX_DETAIL, REASONS, InvalidEvent
+from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, MAX_TIME, MIN_TIME, Decoder, Event, encode, parse_time
+from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
 
 NOW = 1_700_000_000_000

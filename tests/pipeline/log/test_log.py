@@ -541,7 +541,7 @@ def test_bounds_count_open_transactions(kafka_bootstrap: str, fresh: Fresh) -> N
 CLAIM = """
 import sys
 from pipeline.log.connect import connect
-member = connect(sys.argv[1]).join("g", "orders")
+member = connect(sys.argv[1]).consumer("g", "orders")
 print(member.poll(5, 1).assigned, flush=True)
 sys.stdin.read()
 """

@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 from properties import examples
 from waiting import until
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.log.connect import connect
 from pipeline.state import checkpoint, records
 from pipeline.state.checkpoint import Recovered
 from pipeline.state.records import PartitionRecord
+from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.store import Section, SeriesState, Windows, WindowStore
+from pipeline.windows.store import WindowStore
 from tidecast.errors import ConsumerFenced, LogError, StateMismatch
 
 Fresh = Callable[[str], str]
@@ -211,7 +213,7 @@ def test_a_pass_that_fails_is_absent(group: Group) -> None:
 def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
     start = local.bounds(stopped.state_topic)[0].end
     stopped.start()
-    stopped.store.clean()
+    stopped.store.mark_clean()
     stopped.poll(1)
     stopped.write_pass()
     end = local.bounds(stopped.state_topic)[0].end

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.state import records
 from pipeline.state.records import PartitionRecord
+from pipeline.windows.batch import Section, SeriesState
 from pipeline.windows.reorder import PendingStep
-from pipeline.windows.store import Section, SeriesState
 from tidecast.errors import CorruptState
 
 LEFT_BY_B0BAF3E = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e" / "log.db.gz"

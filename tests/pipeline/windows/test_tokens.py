@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import until
 
-from pipeline.formats.events import MAX_HEADERS, Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
+from pipeline.formats.json import MAX_HEADERS
 from pipeline.formats.texts import TextDecoder, TextEvent
 from pipeline.log import MAX_VALUE_BYTES, Commit, Consumer, EventLog
 from pipeline.log.connect import connect
@@ -262,7 +264,7 @@ def test_no_text_leaves_a_state() -> None:
     windower.push(TextEvent("a", "see you", b"a"))
     assert windower.config is None
     assert windower.dirty() == []
-    windower.clean()
+    windower.mark_clean()
     assert len(windower.take()) == 1, "what waits is no state"
     assert windower.state("a") is None
     store = WindowStore(WindowConfig(seq_len=2))

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from pipeline.formats.events import Event, InvalidEvent
+from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.events import Event
+from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
-from pipeline.windows.store import Section, SeriesState, Windows, WindowStore
+from pipeline.windows.store import WindowStore
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute
@@ -175,13 +177,13 @@ def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config
 @settings(deadline=None, max_examples=examples(50))
 def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowConfig) -> None:
     events = data.draw(streams(config))
-    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.patience + steps * length(config.freq)))
+    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.max_delay + steps * length(config.freq)))
     limit = data.draw(st.integers(1, 5))
     whole, _ = stream(events, config, idle=idle, limit=limit)
     take, restart = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 100))
     pieces, _ = stream(events, config, take, restart, idle, limit)
     assert whole.series == pieces.series
-    for name in ("x", "observed", "step", "ts", "start", "spacing", "tag"):
+    for name in ("x", "observed", "step", "ts", "start", "spacing", "offset"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), name)
 
 
@@ -338,7 +340,7 @@ def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> 
         store.push(event)
     with pytest.raises(InvalidEvent, match="series_limit"):
         store.push(of_minutes(11, series="c")[0])
-    store.clean()
+    store.mark_clean()
     store.push(of_minutes(12, series="c")[0])
     assert list(store) == ["b", "c"]
     assert store.dirty() == ["a", "c"]
@@ -417,7 +419,7 @@ def test_a_series_changes_when_a_step_is_added() -> None:
     for event in [*of_minutes(1), *of_minutes(1, series="b")]:
         store.push(event)
     assert store.dirty() == ["a", "b"]
-    store.clean()
+    store.mark_clean()
     for event in [*of_minutes(0, 1), *of_minutes(2, series="b")]:
         store.push(event)
     assert store.dirty() == ["b"]

@@ -1,0 +1,239 @@
+"""Where models are kept: runs, versions and aliases in MLflow. The only importer of mlflow, and lazily so.
+
+Whatever goes wrong is a RegistryError (tidecast.errors).
+Look-ups work with mlflow-skinny against a server; a local SQLite store needs the full mlflow.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from model.artifacts.registry.store import Store, unless_it_exists
+from model.artifacts.versions import CHAMPION, Version, check_name, parse_reference, sha256
+from model.card import MODEL_FILE
+from tidecast.errors import CorruptModel, PromotionConflict, UnknownModel
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHALLENGER = "challenger"
+JOB = "tidecast.job"
+"""The tag by which a run and a version tell which job made them."""
+PROMOTED = "tidecast.promoted"
+"""The tag of a version that has become champion by `promote`: when, in epoch milliseconds."""
+_EARLIER = "tidecast.champions"
+"""The tag of a model that remembers its earlier champions, the last one last."""
+_REMEMBERED = 50
+_METRICS_A_CALL = 1000
+
+
+class Registry:
+    """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it.
+
+    `timeout_s` bounds each of the two tries of an HTTP request. MLflow knows it for a whole process only: the user's
+    MLFLOW_HTTP_REQUEST_TIMEOUT decides, else the first registry in use.
+    """
+
+    def __init__(self, tracking_uri: str, timeout_s: int = 3) -> None:
+        self.tracking_uri = tracking_uri
+        self._store = Store(tracking_uri, timeout_s)
+
+    @property
+    def absent(self) -> bool:
+        """Whether it is a local store that does not exist yet; the first question creates it."""
+        return self._store.absent
+
+    @property
+    def redacted_uri(self) -> str:
+        """The tracking URI without a user's name and password."""
+        return self._store.redacted_uri
+
+    def record(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        params: Mapping[str, object],
+        history: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        reached: Callable[[str], None] = lambda _: None,
+    ) -> Version:
+        """Logs a training run and registers its model as a new version, the champion if there is none.
+
+        `folder` holds model.onnx and the run's other artifacts (weights, card, plots); `history` the metrics of each
+        epoch, from 1. The version has its tags, with the file's sha256, from its creation on. `reached` is called at
+        the steps uploaded and registered. If the tags have a JOB, the runs of an earlier attempt at the same job are
+        deleted, and a version that it registered is returned instead of a second one.
+        """
+        check_name(name)
+        tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
+        with self._store.mapped_errors():
+            with unless_it_exists():
+                self._store.client.create_registered_model(name)
+            experiment, job = self._experiment(name), tags.get(JOB)
+            if job and (made := self.of_job(name, job)):
+                return made
+            if job:
+                self._forget_runs(experiment, job)
+            run = self._store.client.create_run(experiment, tags={JOB: job} if job else None)
+            run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FILE}"
+            self._log(run_id, params, history, metrics)
+            self._store.client.log_artifacts(run_id, str(folder))
+            self._store.client.set_terminated(run_id)
+            reached("uploaded")
+            found = self._store.client.create_model_version(name, source, run_id, tags, await_creation_for=0)
+            reached("registered")
+            if CHAMPION in self._store.client.get_registered_model(name).aliases:
+                return self._version(found)
+            self._store.client.set_registered_model_alias(name, CHAMPION, str(found.version))
+            return self._version(found, (CHAMPION,))
+
+    def of_job(self, name: str, job: str) -> Version | None:
+        """The version that a job of this fingerprint has made, if there is one."""
+        return next((version for version in self.versions(name) if version.tags.get(JOB) == job), None)
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a name that tidecast registered, the newest first, with their aliases."""
+        with self._store.mapped_errors():
+            names: dict[str, list[str]] = {}
+            for alias, number in self._store.client.get_registered_model(name).aliases.items():
+                names.setdefault(str(number), []).append(alias)
+            found, token = [], None
+            while token != "":
+                page = self._store.client.search_model_versions(f"name={_quoted(name)}", page_token=token)
+                found += [each for each in page if each.run_id and "sha256" in each.tags]
+                token = page.token or ""
+        ours = (self._version(each, tuple(names.get(str(each.version), ()))) for each in found)
+        return sorted(ours, key=lambda version: -int(version.number))
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        with self._store.mapped_errors():
+            found, token = [], None
+            while token != "":
+                page = self._store.client.search_registered_models(page_token=token)
+                found += [model.name for model in page]
+                token = page.token or ""
+        return sorted(found)
+
+    def call(self, version: Version, alias: str) -> None:
+        """Give a version an alias, whoever had it."""
+        with self._store.mapped_errors():
+            self._store.client.set_registered_model_alias(version.name, alias, version.number)
+
+    def promote(self, version: Version, instead_of: str | None = None) -> bool:
+        """Make a version the champion, and say whether it was not; which one it replaces is remembered, for `rollback`.
+
+        `instead_of` is the number of the version that it was judged against. Raises PromotionConflict if another one
+        serves.
+        """
+        with self._store.mapped_errors():
+            model = self._store.client.get_registered_model(version.name)
+            serving = str(model.aliases.get(CHAMPION, ""))
+            if serving == version.number:
+                return False
+            if instead_of is not None and serving != instead_of:
+                raise PromotionConflict(
+                    f"{version.label} was judged against {version.name}/{instead_of}; {serving} serves now"
+                )
+            earlier = [*_numbers(model.tags.get(_EARLIER, "")), *filter(None, [serving])]
+            self._store.client.set_registered_model_tag(version.name, _EARLIER, ",".join(earlier[-_REMEMBERED:]))
+            self._store.client.set_registered_model_alias(version.name, CHAMPION, version.number)
+            self._store.client.set_model_version_tag(
+                version.name, version.number, PROMOTED, str(int(time.time() * 1000))
+            )
+        return True
+
+    def rollback(self, name: str) -> Version:
+        """Make the champion before this one the champion again. Raises UnknownModel if there was none."""
+        with self._store.mapped_errors():
+            model = self._store.client.get_registered_model(name)
+            serving, earlier = str(model.aliases.get(CHAMPION, "")), _numbers(model.tags.get(_EARLIER, ""))
+            there = {version.number: version for version in self.versions(name)}
+            while earlier and (earlier[-1] == serving or earlier[-1] not in there):
+                earlier.pop()
+            if not earlier:
+                raise UnknownModel(f"{self.redacted_uri}: {name!r} has had no champion before this one")
+            before = there[earlier.pop()]
+            self._store.client.set_registered_model_alias(name, CHAMPION, before.number)
+            self._store.client.set_registered_model_tag(name, _EARLIER, ",".join(earlier))
+        return before
+
+    def resolve(self, reference: str) -> Version:
+        """The version that `name`, `name@alias` or `name/7` means now; a bare name means its champion."""
+        name, number, alias = parse_reference(reference)
+        with self._store.mapped_errors():
+            if number:
+                return self._version(self._store.client.get_model_version(name, number))
+            aliases = self._store.client.get_registered_model(name).aliases
+            if alias not in aliases:
+                raise UnknownModel(f"{self.redacted_uri}: the model {name!r} has no {alias!r}")
+            return self._version(self._store.client.get_model_version(name, str(aliases[alias])))
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """The version's ONNX file, in a folder that keeps it for the next time; its digest is checked either way."""
+        path = folder / f"{version.name}-{version.number}.onnx"
+        if path.exists() and sha256(path) == version.sha256:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as temporary:
+            try:
+                with self._store.mapped_errors():
+                    fetched = Path(self._store.client.download_artifacts(version.run_id, MODEL_FILE, temporary))
+            except UnknownModel:
+                raise CorruptModel(f"{version.label}: its run holds no {MODEL_FILE}") from None
+            if sha256(fetched) != version.sha256:
+                raise CorruptModel(f"{version.label}: its file's sha256 is not the one it was registered with")
+            fetched.replace(path)
+        return path
+
+    def artifacts(self, version: Version, folder: Path) -> Path:
+        """All that the version's run has kept, as files in a folder. Nothing of it is checked, nor executed."""
+        with self._store.mapped_errors():
+            return Path(self._store.client.download_artifacts(version.run_id, "", str(folder)))
+
+    def _forget_runs(self, experiment: str, job: str) -> None:
+        for run in self._store.client.search_runs([experiment], f"tags.`{JOB}` = '{job}'"):
+            self._store.client.delete_run(run.info.run_id)
+
+    def _experiment(self, name: str) -> str:
+        location = (self._store.database.parent / "artifacts").as_uri() if self._store.database else None
+        with unless_it_exists():
+            return self._store.client.create_experiment(name, location)
+        return str(self._store.client.get_experiment_by_name(name).experiment_id)
+
+    def _log(
+        self,
+        run_id: str,
+        params: Mapping[str, object],
+        history: Sequence[Mapping[str, float]],
+        metrics: Mapping[str, float],
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        points = [
+            Metric(key, value, now, step) for step, epoch in enumerate(history, 1) for key, value in epoch.items()
+        ]
+        points += [Metric(key, value, now, 0) for key, value in metrics.items()]
+        self._store.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        for start in range(0, len(points), _METRICS_A_CALL):
+            self._store.client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
+
+    def _version(self, found: "ModelVersion", aliases: tuple[str, ...] = ()) -> Version:
+        label = f"{found.name}/{found.version}"
+        if not found.run_id or "sha256" not in found.tags:
+            raise CorruptModel(f"{label}: it has no run or no sha256, so it was not registered by tidecast")
+        tags, created = dict(found.tags), found.creation_timestamp
+        return Version(found.name, str(found.version), found.run_id, tags["sha256"], tags, aliases, created)
+
+
+def _numbers(text: str) -> list[str]:
+    return [number for number in text.split(",") if number]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "'" in name else f"'{name}'"

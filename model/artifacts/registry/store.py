@@ -1,0 +1,126 @@
+"""A connection to an MLflow store: a server, or a local SQLite file; and what MLflow's errors mean here."""
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from tidecast.errors import RegistryError, RegistryUnavailable, UnknownModel
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = "sqlite:///"
+
+
+class Store:
+    """An MLflow client that is made when it is first asked for, at a tracking URI."""
+
+    def __init__(self, tracking_uri: str, timeout_s: int) -> None:
+        self.tracking_uri = tracking_uri
+        self._timeout_s = timeout_s
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client. Raises RegistryError for what is no tracking URI."""
+        for variable, value in {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(self._timeout_s),
+            "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        }.items():
+            os.environ.setdefault(variable, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at its import: about its own dependencies
+            from mlflow import MlflowClient
+        for logger in ("mlflow", "alembic", "urllib3"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        if not _is_url(self.tracking_uri):
+            raise RegistryError(f"tracking-uri: {self.redacted_uri!r} is no URL: http://HOST:PORT or sqlite:///PATH")
+        if not self.database:
+            return MlflowClient(self.tracking_uri, self.tracking_uri)
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        # Processes that make the tables of a fresh file at once destroy each other's work.
+        with FileLock(f"{self.database}.lock"):
+            client = MlflowClient(self.tracking_uri, self.tracking_uri)
+            client.search_registered_models(max_results=1)
+        return client
+
+    @property
+    def absent(self) -> bool:
+        """Whether it is a local store that is still to be made, as it is by the first question asked of it."""
+        return self.database is not None and not self.database.exists()
+
+    @cached_property
+    def database(self) -> Path | None:
+        """The file of a local store; None for a server."""
+        if not self.tracking_uri.startswith(_SQLITE):
+            return None
+        return Path(self.tracking_uri.removeprefix(_SQLITE)).resolve()
+
+    @property
+    def redacted_uri(self) -> str:
+        """The tracking URI for people: without a user's name and password."""
+        return self._without_user(self.tracking_uri)
+
+    def _without_user(self, text: str) -> str:
+        user = re.match(r"(?:[^:/]+://)?(.*@)", self.tracking_uri)
+        return text if user is None or self.tracking_uri.startswith(_SQLITE) else text.replace(user[1], "")
+
+    @contextmanager
+    def mapped_errors(self) -> Iterator[None]:
+        """Raise MLflow's errors as RegistryErrors."""
+        try:
+            yield
+        except _library_errors() as error:
+            unknown = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+            raise (UnknownModel if unknown else RegistryUnavailable)(
+                f"{self.redacted_uri}: {self._line(error)}"
+            ) from error
+
+    def _line(self, error: Exception) -> str:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        if self.database and "unsupported URI" in line:
+            return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
+        if "failed with exception HTTP" in line:
+            return "no MLflow server answers there"
+        return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:  # mlflow-skinny does without
+        return MlflowException, OSError
+    return MlflowException, SQLAlchemyError, OSError
+
+
+@contextmanager
+def unless_it_exists() -> Iterator[None]:
+    """Ignore that MLflow has already what is to be created."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).scheme) and "://" in text
+    except ValueError:
+        return False

@@ -1,0 +1,57 @@
+"""A registered version of a model, and the references that name one; without MLflow."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tidecast.errors import (
+    TrainingConfigError,
+    UnknownModel,
+)
+
+CHAMPION = "champion"
+"""The alias of the version that serves."""
+_NAME = r"[^/@:]+"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One registered version of a model."""
+
+    name: str
+    number: str
+    run_id: str
+    sha256: str
+    """Of the ONNX file, in hex."""
+    tags: dict[str, str]
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    """Where a list of versions was asked for."""
+    created: int = field(default=0, compare=False)
+    """Epoch milliseconds."""
+
+    @property
+    def label(self) -> str:
+        """`name/number`, as forecasts carry it."""
+        return f"{self.name}/{self.number}"
+
+
+def check_name(name: str) -> None:
+    """Raises TrainingConfigError for a name that no model can have."""
+    if not re.fullmatch(_NAME, name):
+        raise TrainingConfigError(f"name: {name!r} is empty or has one of / @ :")
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_reference(reference: str) -> tuple[str, str, str]:
+    """Name, number and alias; one of the last two is empty."""
+    parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>\d+)|@(?P<alias>{_NAME}))?", reference)
+    if parts is None:
+        raise UnknownModel(f"{reference!r} is not like name, name@champion or name/7")
+    number = parts["number"] or ""
+    return parts["name"], number, "" if number else parts["alias"] or CHAMPION

@@ -1,0 +1,74 @@
+"""JSON values of records, with limits on size and depth, and why a value is refused."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from pipeline.formats.errors import InvalidEvent
+from pipeline.log import MAX_VALUE_BYTES, Record, Undecodable
+
+MAX_HEADERS = 100
+MAX_DEPTH = 500
+"""Levels of nesting in a value: a limit of our own, because that of Python depends on the depth of the caller."""
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+LEVELS = np.zeros(256, np.int8)
+"""What each byte outside a string adds to the depth."""
+LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
+Wire = TypeVar("Wire")
+
+
+def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
+    """A record's value as JSON of the decoder's type. Raises InvalidEvent."""
+    payload, headers = record.value or b"", record.headers
+    if isinstance(headers, Undecodable):
+        raise InvalidEvent("undecodable_record", headers.why)
+    if len(payload) > MAX_DEPTH and _depth(payload[:MAX_VALUE_BYTES]) > MAX_DEPTH:
+        raise InvalidEvent("too_deep", f"nested deeper than {MAX_DEPTH} levels")
+    if len(payload) > MAX_VALUE_BYTES:
+        raise InvalidEvent("too_large", f"the value is longer than {MAX_VALUE_BYTES} bytes")
+    if len(headers) > MAX_HEADERS:
+        raise InvalidEvent("too_large", f"{len(headers)} headers, and {MAX_HEADERS} are the most")
+    if len(record.key or b"") > MAX_VALUE_BYTES:  # it may have been truncated
+        raise InvalidEvent("bad_key", f"the key is longer than {MAX_VALUE_BYTES} bytes")
+    try:
+        wire = decoder.decode(payload)
+        if not payload.isascii():
+            payload.decode()  # the decoder does not validate the fields that it skips
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _refusal(payload, error) from None
+    return wire
+
+
+def _depth(payload: bytes) -> int:
+    """The deepest nesting of arrays and objects; an upper bound where that is within the limit anyway."""
+    if payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH:
+        return MAX_DEPTH
+    outside = np.frombuffer(STRING.sub(b"", payload), np.uint8)
+    return int(LEVELS[outside].cumsum(dtype=np.int32).max(initial=0))
+
+
+def _refusal(payload: bytes, error: Exception) -> InvalidEvent:
+    """Why a payload was not decoded: faults of JSON come before those of the schema."""
+    if malformed := _malformed(payload):
+        if _malformed(SURROGATE.sub(b"", payload)):
+            return InvalidEvent("malformed_json", malformed)
+        return InvalidEvent("bad_encoding", "half of a surrogate pair")
+    try:
+        payload.decode()
+    except UnicodeDecodeError as undecodable:
+        return InvalidEvent("bad_encoding", str(undecodable))
+    if "out of range" not in str(error):
+        return InvalidEvent("schema", str(error))
+    return InvalidEvent("bad_time" if "`$.ts`" in str(error) else "out_of_range", str(error))
+
+
+def _malformed(payload: bytes) -> str:
+    """What makes it invalid JSON; empty if it is valid."""
+    try:
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,1 @@
+"""Sources that publish events to a topic. Imports nothing by itself."""
