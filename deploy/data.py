@@ -1,10 +1,11 @@
 """Where training data comes from: a topic or a file, read once, for all that train, evaluate or retrain."""
 
+import logging
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from deploy.console import progress, say
+from deploy.console import progress
 from deploy.settings.defaults import DEFAULT_LOG
 from deploy.settings.files import open_log
 from pipeline.datasets.corpus import Corpus, read_corpus
@@ -12,6 +13,8 @@ from pipeline.datasets.history import History, between, from_frame, read_topic
 from pipeline.datasets.measurements import Columns, measurements, stem_of
 from pipeline.datasets.tables import Table, read_table
 from tidecast.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +73,9 @@ class DataSource:
                     on_progress=lambda done, _: report(done),
                 )
         if (self.since, self.until) != (None, None):
-            say(f"{len(history.frame):,} events were written in that time; the topic has {total:,} records")
+            logger.info(f"{len(history.frame):,} events were written in that time; the topic has {total:,} records")
         for reason, count in history.invalid.items():
-            say(f"{count:,} invalid records: {reason}")
+            logger.info(f"{count:,} invalid records: {reason}")
         return history
 
 
@@ -83,7 +86,7 @@ def table_history(table: Table, columns: Columns, freq: str | None, stem: str) -
     """
     source = measurements(table, columns, freq=freq, stem=stem)
     for note in source.notes:
-        say(note)
+        logger.info(note)
     return from_frame(source.frame)
 
 
@@ -100,5 +103,5 @@ class TextSource:
         """The labelled texts, with a line for the rows that were skipped. Raises DataError."""
         corpus = read_corpus(self.file, self.text, self.label, self.group)
         for note in corpus.notes:
-            say(note)
+            logger.info(note)
         return corpus

@@ -1,9 +1,11 @@
 """The paths of plots."""
 
+import logging
 from pathlib import Path
 
-from deploy.console import say
 from deploy.settings.defaults import HOME
+
+logger = logging.getLogger(__name__)
 
 
 def plot_path(option: Path | None, folder: str, name: str) -> Path:
@@ -15,4 +17,4 @@ def plot_path(option: Path | None, folder: str, name: str) -> Path:
 
 def say_where(plot: Path, table: Path | None = None) -> None:
     """Say where the plot is, and the whole table, if it was written to a file."""
-    say(f"plot: {plot}{f'; all forecasts: {table}' if table else ''}")
+    logger.info(f"plot: {plot}{f'; all forecasts: {table}' if table else ''}")

@@ -7,6 +7,7 @@ import typer
 
 from deploy.cli.config_file import apply_settings_file, with_kafka_settings
 from deploy.cli.signature import option_names
+from deploy.logs import LogFormat, LogLevel, configure_logging
 from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
 from deploy.settings.values import Device
 from pipeline.state.checkpoint import OnDataLoss
@@ -57,8 +58,18 @@ class JsonOptions:
     as_json: Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")] = False
 
 
+def _log_level(context: typer.Context, level: LogLevel) -> LogLevel:
+    configure_logging(level)
+    return level
+
+
+def _log_format(context: typer.Context, log_format: LogFormat) -> LogFormat:
+    configure_logging(context.params["log_level"], log_format)
+    return log_format
+
+
 class ConfigOptions:
-    """The settings file."""
+    """The settings file, and logging."""
 
     settings: Annotated[
         Path | None,
@@ -69,6 +80,17 @@ class ConfigOptions:
             callback=apply_settings_file,
         ),
     ] = None
+    log_level: Annotated[
+        LogLevel, option("--log-level", "Log records from this level on, to stderr.", callback=_log_level)
+    ] = "info"
+    log_format: Annotated[
+        LogFormat,
+        option(
+            "--log-format",
+            "Lines of text, or a JSON object a line: time, level, logger, message.",
+            callback=_log_format,
+        ),
+    ] = "text"
 
 
 class DeviceOptions:

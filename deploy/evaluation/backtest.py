@@ -1,5 +1,6 @@
 """`tidecast backtest`: a training evaluated on held-out data, compared with naive and statistical forecasts."""
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress, say
+from deploy.console import progress
 from deploy.data import DataSource
 from deploy.pictures import plot_path, say_where
 from deploy.settings.serve import window_config
@@ -30,6 +31,8 @@ from pipeline.datasets.history import History, before, infer_freq, windows
 from pipeline.windows.grid import Grid, Ints
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
+
+logger = logging.getLogger(__name__)
 
 Protocol = Literal["rolling", "ett", "70-10-20"]
 ETT_DAYS = (360, 120, 120)
@@ -147,7 +150,7 @@ def run_backtest(history: History, job: BacktestJob) -> BacktestResult:
     test = split(data, horizon, cuts).test
     if not len(test):
         raise ConfigError(f"test: no window has its {horizon} steps in the test part")
-    say(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are tested on")
+    logger.info(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are tested on")
     deviation = series_scale(data, columns, cuts.validation)
     scale = error_scale(data, columns, cuts.validation, shortest_lag(freq), deviation)
     runs = []
@@ -175,7 +178,7 @@ def compare_statistical(
 ) -> StatisticalComparison | None:
     """AutoETS or MSTL compared with a model; None if statsforecast is not installed."""
     if find_spec("statsforecast") is None:
-        say("no comparison with AutoETS or MSTL: pip install 'tidecast[compare]' installs statsforecast")
+        logger.info("no comparison with AutoETS or MSTL: pip install 'tidecast[compare]' installs statsforecast")
         return None
     card, lags = fitted.card, seasonal_lags(fitted.card.input.freq)
     every, name = -(-len(ends) // ORIGINS), name_of(lags)

@@ -1,5 +1,6 @@
 """`tidecast forecast`: a file's series forecast in a table and a plot, without a broker or a server."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import say
 from deploy.data import DataSource, table_history
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
@@ -18,6 +18,8 @@ from model.card import Card
 from model.plots import plot_ahead
 from tidecast.errors import ConfigError
 from tidecast.times import format_time
+
+logger = logging.getLogger(__name__)
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
 """Most series and steps that the table shows."""
@@ -36,7 +38,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: 
     history = table_history(table, source.columns, job.freq, source.name)
     known = future_covariates(table, source.columns, job, source.name) if job.known else None
     if known is not None:
-        say(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
+        logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
     with training_progress(format_epoch) as on_step:
         forecaster = Forecaster.from_job(job).fit_history(history, on_step)
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
@@ -62,10 +64,10 @@ def _say_errors(forecaster: Forecaster, forecasts: pl.DataFrame) -> None:
     """The errors on the validation part, and which series have naive forecasts."""
     fitted, share = forecaster.fitted, forecaster.job.config.validation
     errors = f"{fitted.card.metrics['validation_mse']:.3f}, the better naive forecast's {fitted.naive_mse:.3f}"
-    say(f"error on the last {share:.0%} of the data, in z-scores: {errors}")
+    logger.info(f"error on the last {share:.0%} of the data, in z-scores: {errors}")
     if naive := forecasts.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
         steps, shown = fitted.card.input.seq_len, ", ".join(naive[:5])
-        say(f"naive forecasts for {len(naive):,} series shorter than {steps} steps: {shown}")
+        logger.info(f"naive forecasts for {len(naive):,} series shorter than {steps} steps: {shown}")
 
 
 def _table(forecasts: pl.DataFrame, card: Card) -> Table:

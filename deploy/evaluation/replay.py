@@ -3,6 +3,7 @@
 It reads a topic or a file, writes to no topic and joins no group.
 """
 
+import logging
 import os
 import time
 from collections import deque
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress, say
+from deploy.console import progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
 from deploy.pictures import plot_path, say_where
@@ -35,6 +36,8 @@ from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
 from tidecast.errors import ConfigError
 from tidecast.times import format_time
+
+logger = logging.getLogger(__name__)
 
 SEASONAL, LAST = "seasonal-naive", "last-value"
 POINTS = 120
@@ -193,13 +196,15 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: P
     replay = Replay(source.with_features(inputs.features).history(inputs.freq), predictors, job)
     origins = replay.data.ts[replay.ends]
     first, last = int(origins.min()), int(origins.max())
-    say(f"{len(origins):,} origins from {format_time(first)} to {format_time(last)}, {replay.horizon} steps ahead")
+    logger.info(
+        f"{len(origins):,} origins from {format_time(first)} to {format_time(last)}, {replay.horizon} steps ahead"
+    )
     results = _run_all(replay, job)
     summaries = {model.name: _summary(model, result, len(origins)) for model, result in results}
     for model, _ in results:
         if model.trained_until is not None and model.trained_until > first:
             until = format_time(model.trained_until)
-            say(f"{model.name} was trained on data up to {until}: until then its errors are in-sample")
+            logger.info(f"{model.name} was trained on data up to {until}: until then its errors are in-sample")
     _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead")
     path = plot_path(plot, "replays", source.name)
     _draw({model.name: result for model, result in results}, (first, last), path)

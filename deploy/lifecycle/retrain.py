@@ -5,6 +5,7 @@ at all, and only then an alias moves. All training data is older than the data t
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
-from deploy.console import say
 from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.serving.predictor import Predictor, load
@@ -48,6 +48,8 @@ from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
 from tidecast.errors import ConfigError, PromotionConflict, RetrainingBusy
 from tidecast.times import format_time
+
+logger = logging.getLogger(__name__)
 
 MAX_COMPARISON = 3
 """The longest test part of a comparison, in multiples of the least that a decision needs."""
@@ -118,14 +120,14 @@ def _retrain(history: History, job: RetrainJob, registry: Registry, champion: Ve
         return _train_first(history, job, registry)
     fingerprint = _fingerprint(history, job)
     if registered := registry.of_job(job.train.name, fingerprint):
-        say(f"{registered.label} was trained on the same history already")
+        logger.info(f"{registered.label} was trained on the same history already")
         return _apply(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
     return _challenge(history, job, registry, champion, fingerprint)
 
 
 def _train_first(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
     others = ", ".join(registry.names()) or "none"
-    say(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
+    logger.info(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
     version = train_after(None, history, job.train, registry).version
     if CHAMPION in version.aliases:
         return _summary(version, "first", "the first of its name", None)
@@ -147,7 +149,7 @@ def _challenge(
         unseen, enough = int((np.unique(data.ts) > seen).sum()), needed(outputs.horizon)
         why = f"{unseen:,} steps are newer than the training data of {champion.label}, and a decision takes {enough:,}"
         return _summary(champion, "undecided", why, None)
-    say(f"{len(data):,} windows; compared on data from {format_time(cuts.test)} UTC on")
+    logger.info(f"{len(data):,} windows; compared on data from {format_time(cuts.test)} UTC on")
     warm = _warm_start(registry, champion) if job.start == "warm" else None
     comparison = _compare(data, (inputs, outputs), plan, predictor, cuts, warm)
     ancestry = max(seen if warm else 0, comparison.fitted.card.trained_until)
@@ -212,7 +214,7 @@ def _apply(
 def _summary(version: Version, decision: str, why: str, details: PromotionDecision | None) -> dict[str, object]:
     """What came of a retraining, said and as data."""
     outcome = {"promote": "is the champion now", "first": "is the champion", "undecided": "nothing decided"}
-    say(f"{version.label}: {outcome.get(decision, 'is not promoted')}: {why}")
+    logger.info(f"{version.label}: {outcome.get(decision, 'is not promoted')}: {why}")
     facts: dict[str, object] = {"model": version.label, "decision": decision, "why": why}
     numbers = {} if details is None else asdict(details)
     return facts | {name: value for name, value in numbers.items() if name not in facts}

@@ -10,9 +10,11 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from deploy.console import say
+from deploy.logs import show_timestamps
 from deploy.settings.values import parse_seconds_option
 from tidecast.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def trigger(cron: str | None, every: str | None) -> BaseTrigger:
@@ -40,16 +42,17 @@ def repeat(when: BaseTrigger, job: Callable[[], object], name: str) -> None:
     """
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
     scheduler = BlockingScheduler()
+    show_timestamps()
 
     def attempt() -> None:
         try:
             job()
         except Exception as error:  # whatever it was, the next run may succeed
-            say(f"tidecast: {name}: {str(error) or type(error).__name__}")
+            logger.warning(f"{name}: {str(error) or type(error).__name__}")
         if following := when.get_next_fire_time(None, datetime.now(UTC)):
-            say(f"{name}: next at {following:%Y-%m-%d %H:%M:%S %Z}")
+            logger.info(f"{name}: next at {following:%Y-%m-%d %H:%M:%S %Z}")
 
-    say(f"{name}: first at {when.get_next_fire_time(None, datetime.now(UTC)):%Y-%m-%d %H:%M:%S %Z}")
+    logger.info(f"{name}: first at {when.get_next_fire_time(None, datetime.now(UTC)):%Y-%m-%d %H:%M:%S %Z}")
     scheduler.add_job(attempt, when, max_instances=1, coalesce=True, misfire_grace_time=None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))

@@ -1,15 +1,17 @@
 """`tidecast models`, `promote` and `rollback`: the registry's versions, shown and promoted."""
 
+import logging
 import time
 
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import say
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from tidecast.freq import format_duration
 from tidecast.times import format_time
+
+logger = logging.getLogger(__name__)
 
 SHOWN_TAGS = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
 """The tags that a version is shown with."""
@@ -55,12 +57,12 @@ def promote(model: str, tracking_uri: str) -> dict[str, object]:
     registry = Registry(tracking_uri)
     version = registry.resolve(model)
     changed = registry.promote(version)
-    say(f"{version.label} is the champion{'' if changed else ' already'}")
+    logger.info(f"{version.label} is the champion{'' if changed else ' already'}")
     return {"model": version.label}
 
 
 def rollback(name: str, tracking_uri: str) -> dict[str, object]:
     """Make the previous champion the champion again."""
     version = Registry(tracking_uri).rollback(name)
-    say(f"{version.label} is the champion again")
+    logger.info(f"{version.label} is the champion again")
     return {"model": version.label}

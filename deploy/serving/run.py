@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 
+from deploy.logs import show_timestamps
 from deploy.serving.loop import Service
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor, load_model
@@ -44,6 +45,7 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
         service = _service(
             load_model(connections.model, connections.tracking_uri, connections.device), config, connections, stack
         )
+        show_timestamps()
         gc.freeze()  # else a collection, of all that was imported too, holds every answer up for a tenth of a second
         stats = service.run(stop)
     unused = f", {stats.late:,} late and {stats.duplicate:,} duplicate events not used"

@@ -5,6 +5,7 @@ Kafka is set by TIDECAST_KAFKA_* variables and the file's [kafka] table only: a 
 list.
 """
 
+import logging
 import os
 import tomllib
 from collections.abc import Container, Mapping
@@ -12,12 +13,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from deploy.console import say
 from deploy.settings.defaults import CONFIG_FILE, DEFAULT_LOG
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
@@ -142,5 +144,5 @@ def open_log(address: str) -> EventLog:
     except ConfigError as error:
         raise ConfigError(f"bootstrap: {error}") from None
     if address == DEFAULT_LOG:
-        say(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")
+        logger.info(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")
     return log

@@ -1,13 +1,13 @@
 """Training a forecaster: from a history to windows, a fitted network, and a candidate for the registry."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 
 import msgspec
 import numpy as np
 
-from deploy.console import say
 from deploy.data import DataSource
 from deploy.settings.serve import window_config
 from deploy.training.registration import (
@@ -38,6 +38,8 @@ from pipeline.datasets.history import History, infer_freq, windows
 from pipeline.windows.grid import Aggregate, WindowConfig
 from pipeline.windows.sliding import Codes
 from tidecast.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_HORIZON = 12
 MAX_HORIZON = 96
@@ -118,7 +120,7 @@ def train_after(champion: Version | None, history: History, job: TrainJob, regis
         raise SystemExit(0)  # rank zero registers what this process helped to train
     candidate = forecast_candidate(fitted, prepared.data, history, job)
     best, naive = format_epoch(candidate.best()), fitted.naive_mse
-    say(f"best: {best}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
+    logger.info(f"best: {best}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
     return register(candidate, registry)
 
 
@@ -133,9 +135,9 @@ def prepare_windows(history: History, job: TrainJob, champion: Version | None) -
         raise DataError(f"there are no events to train on: {dict(history.invalid) or 'the history is empty'}{hint}")
     inputs, outputs = infer_specs(history, job)
     step = f"{inputs.freq} each" if inputs.freq else "one an event"
-    say(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
+    logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
     data = windows(history, window_config(inputs))
-    say(f"{data.counts.in_words()}: {len(data):,} windows")
+    logger.info(f"{data.counts.in_words()}: {len(data):,} windows")
     return prepare(data, inputs, outputs, job.config, job.name)
 
 
@@ -149,7 +151,7 @@ def inherit_windows(job: TrainJob, champion: Version | None) -> TrainJob:
     inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
     if inputs.features != job.features or job.freq not in (None, inputs.freq):
         return job
-    say(f"windows as those of {champion.label}")
+    logger.info(f"windows as those of {champion.label}")
     names = [each.name for each in fields(WindowConfig) if getattr(job, each.name) is None]
     horizon = job.horizon or msgspec.json.decode(champion.tags["output"], type=OutputSpec).horizon
     return replace(job, **{name: getattr(inputs, name) for name in names}, horizon=horizon)

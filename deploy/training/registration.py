@@ -1,5 +1,6 @@
 """Registering a fitted model of any task as a version."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -8,13 +9,15 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
-from deploy.console import progress, say
+from deploy.console import progress
 from model.artifacts.export import Examples, save
 from model.artifacts.registry import Registry
 from model.artifacts.versions import CHAMPION, Version
 from model.card import AnyCard
 from model.training.loop import Epoch, OnStep
 from tidecast.errors import CorruptModel, UnknownModel
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = 64
 """Rows that torch and onnxruntime are compared on."""
@@ -106,7 +109,7 @@ def register(
             tags={**candidate.tags, **{name: f"{value:.6g}" for name, value in card.metrics.items()}},
             reached=on_step,
         )
-    say(f"registered {version.label}: {_champion_note(version, registry)}")
+    logger.info(f"registered {version.label}: {_champion_note(version, registry)}")
     return RegisteredModel(version, candidate)
 
 

@@ -1,12 +1,12 @@
 """Training on texts: from a corpus to a vocabulary, tokens, a fitted network, and a candidate for the registry."""
 
+import logging
 import math
 from dataclasses import asdict, dataclass, field
 
 import msgspec
 import numpy as np
 
-from deploy.console import say
 from deploy.data import TextSource
 from deploy.training.registration import (
     EXAMPLES,
@@ -37,6 +37,8 @@ from model.training.next_token import NextTokenConfig, PreparedTokens, fit_next_
 from pipeline.datasets.corpus import Corpus
 from pipeline.datasets.tables import read_text
 from pipeline.windows.tokens import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 MAX_LEN = 256
 """The longest max_len that is inferred, in tokens; the option may be longer."""
@@ -92,7 +94,7 @@ def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> Re
         fitted = fit_classifier(prepared, on_step)
     test = prepared.parts.test
     report = evaluate(probabilities(fitted.model, prepared.data, test), prepared.y[test])
-    say(f"on {len(test):,} held-out texts: {format_report(report)}, after {len(fitted.history)} epochs")
+    logger.info(f"on {len(test):,} held-out texts: {format_report(report)}, after {len(fitted.history)} epochs")
     return register(_classifier_candidate(fitted, prepared, report), registry)
 
 
@@ -107,7 +109,9 @@ def prepare_texts(corpus: Corpus, job: ClassifyJob) -> PreparedTexts:
     parts = partition(y, corpus.groups, job.share, job.config.seed)
     vocabulary = fitted_vocabulary(job, [corpus.texts[row] for row in parts.train])
     data, saved = vocabulary.encoder().batch(corpus.texts), msgspec.to_builtins(vocabulary)
-    say(f"{len(y):,} texts of {len(labels)} labels: {len(vocabulary):,} tokens, at most {vocabulary.max_len} a text")
+    logger.info(
+        f"{len(y):,} texts of {len(labels)} labels: {len(vocabulary):,} tokens, at most {vocabulary.max_len} a text"
+    )
     card = classifier_card(labels, saved, len(vocabulary), job.config, job.name)
     return PreparedTexts(data, y, parts, card, job.config)
 
@@ -158,7 +162,7 @@ def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> Regist
     with training_progress(_format_nats) as on_step:
         fitted = fit_next_token(prepared, on_step)
     candidate = _next_token_candidate(fitted, prepared)
-    say(f"best: {_format_nats(candidate.best())}, after {len(fitted.history)} epochs")
+    logger.info(f"best: {_format_nats(candidate.best())}, after {len(fitted.history)} epochs")
     return register(candidate, registry)
 
 
@@ -171,7 +175,9 @@ def prepare_text(text: str, job: NextTokenJob) -> PreparedTokens:
     vocabulary = job.vocabulary.fitted([text[:cut]])
     encoder = vocabulary.encoder()
     train, validation = (np.array(encoder.encode(part), np.int64) for part in (text[:cut], text[cut:]))
-    say(f"{len(train):,} tokens to train on, {len(validation):,} to validate on, {len(vocabulary)} different ones")
+    logger.info(
+        f"{len(train):,} tokens to train on, {len(validation):,} to validate on, {len(vocabulary)} different ones"
+    )
     card = next_token_card(msgspec.to_builtins(vocabulary), len(vocabulary), job.config, job.name)
     return PreparedTokens(train, validation, card, job.config)
 
