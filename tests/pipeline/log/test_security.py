@@ -276,7 +276,7 @@ REFUSED: dict[str, tuple[str, Callable[[Broker], KafkaSettings], type[LogError],
         "MUTUAL",
         lambda b: b.tls(ssl_certfile=b.file("stranger.pem"), ssl_keyfile=b.file("stranger.key")),
         NotAuthorized,
-        "does not accept ours",
+        "got none that it accepts",
     ),
     "no TLS to TLS": (
         "TLS",

@@ -333,9 +333,9 @@ def test_state_without_a_commit_goes_on_from_its_own_position(local: EventLog, s
 @pytest.mark.parametrize(
     ("committed", "reason"),
     [
-        (Commit(7), "offset 7 was set by something else"),
-        (Commit(7, "by hand"), "offset 7 was set by something else"),
-        (Commit(7, records.encode_metadata(3)), "offset 7 was set by something else"),
+        (Commit(7), "offset 7 was not committed by its service"),
+        (Commit(7, "by hand"), "offset 7 was not committed by its service"),
+        (Commit(7, records.encode_metadata(3)), "offset 7 was not committed by its service"),
         (Commit(99, records.encode_metadata(4)), "the group was at 99"),
     ],
 )
@@ -363,7 +363,7 @@ def refused(log: EventLog, group: Group, reason: str, committed: Commit | None, 
     ],
 )
 def test_other_windows(local: EventLog, stopped: Group, config: WindowConfig) -> None:
-    refused(local, stopped, "made with another seq_len", None, config)
+    refused(local, stopped, "written with another seq_len", None, config)
 
 
 def test_the_same_windows_in_other_words(local: EventLog, stopped: Group) -> None:
@@ -454,7 +454,9 @@ def test_a_section_of_a_later_version(stopped: Group, readable: dict[str, int], 
     if name is None:
         assert recover().position == 4
         return
-    with pytest.raises(StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; the one that"):
+    with pytest.raises(
+        StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; use the version that"
+    ):
         recover()
 
 

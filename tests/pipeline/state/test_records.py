@@ -23,7 +23,7 @@ LEFT_BY_B0BAF3E = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e" /
 
 sections = st.dictionaries(st.text(), st.builds(Section, st.integers(0, 2**63 - 1), st.binary()), max_size=3)
 times = st.integers(-(2**60), 2**60)
-waiting = st.builds(
+pending = st.builds(
     PendingStep, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3)
 )
 states = st.integers(0, 9).flatmap(
@@ -35,7 +35,7 @@ states = st.integers(0, 9).flatmap(
         ts=times,
         times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
         last_event_ts=times,
-        waiting=st.lists(waiting, min_size=not steps, max_size=3),
+        pending=st.lists(pending, min_size=not steps, max_size=3),
         sections=sections,
     )
 )
@@ -50,9 +50,9 @@ def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) ->
     np.testing.assert_array_equal(decoded.observed, state.observed)
     np.testing.assert_array_equal(decoded.times, state.times)
     assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
-    assert (decoded.last_event_ts, decoded.waiting, decoded.sections) == (
+    assert (decoded.last_event_ts, decoded.pending, decoded.sections) == (
         state.last_event_ts,
-        state.waiting,
+        state.pending,
         state.sections,
     )
     assert records.encode_series(config, name, decoded) == records.encode_series(config, "pump", state)
