@@ -21,7 +21,9 @@ from deploy.operations.findings import (
 from deploy.operations.sample import sample
 from deploy.serving.predictor import Predictor, load_model
 from deploy.serving.tasks import Task, task_of
-from deploy.settings.serve import Device, ServeConfig, open_log, window_config
+from deploy.settings.files import open_log
+from deploy.settings.serve import ServeConfig, window_config
+from deploy.settings.values import Device
 from model.card import Card
 from pipeline.log import EventLog, TopicConfig
 from pipeline.state import checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.pictures import picture_path, say_where
+from deploy.pictures import plot_path, say_where
 from deploy.serving.forecasts import forecast_batches
 from deploy.serving.predictor import load_model
 from deploy.settings.serve import window_config
@@ -136,7 +136,7 @@ def explain(
     for name, line in lines.items():
         table.add_row(name, line)
     Console(highlight=False).print(table)
-    picture = picture_path(plot, "explained", f"{topic}-{partition}-{offset}")
+    picture = plot_path(plot, "explained", f"{topic}-{partition}-{offset}")
     plot_window(
         _known(found.window), _times(forecast), _values(forecast), f"{forecast.series}, by {facts[VERSION]}", picture
     )

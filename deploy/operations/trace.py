@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deploy.serving.predictor import load
-from deploy.settings.serve import DEFAULT_TRACKING, log_address, read_settings
-from deploy.training.options import TrainOptions, prepared
+from deploy.settings.defaults import DEFAULT_TRACKING
+from deploy.settings.files import log_address, read_settings
+from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry
 from model.card import AnyCard, ClassifierCard, NextTokenCard, read_card
@@ -113,7 +114,7 @@ def _from_settings(path: Path, tracking_uri: str | None, settable: Settable) -> 
         asked = TrainOptions.of(given if tracking_uri is None else given | {"tracking_uri": tracking_uri})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    begun = prepared(msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path)))
+    begun = prepare_training(msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path)))
     logger.info("untrained, on the first rows of the data")
     rows = {name: torch.from_numpy(array) for name, array in begun.first(ROWS).items()}
     return network(begun.card), begun.card, rows

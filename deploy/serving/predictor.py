@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from deploy.settings.serve import MODELS, Device
+from deploy.settings.defaults import MODELS
+from deploy.settings.values import Device
 from model.artifacts.allowlist import check_file
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version, sha256

@@ -12,7 +12,9 @@ from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor, load_model
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_of
-from deploy.settings.serve import Device, ServeConfig, open_log
+from deploy.settings.files import open_log
+from deploy.settings.serve import ServeConfig
+from deploy.settings.values import Device
 from tidecast.errors import ConfigError
 
 logger = logging.getLogger(__name__)

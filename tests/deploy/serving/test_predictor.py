@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from properties import examples
 
 from deploy.serving.predictor import CHUNK, Predictor, load
-from deploy.settings.serve import Device
+from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
 from tidecast.errors import ConfigError, ShapeError
