@@ -96,7 +96,7 @@ def task_of(predictor: Predictor, settings: ServeConfig) -> Task:
 def _forecasting(card: Card, label: str, settings: ServeConfig) -> Task:
     config, short = window_config(card.input, settings.lateness), settings.short_series == "naive"
     if settings.idle is not None and settings.idle <= config.max_delay:
-        raise ConfigError(f"idle: {settings.idle} ms is no longer than a step may wait, {config.max_delay} ms")
+        raise ConfigError(f"idle: {settings.idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
     return Task(
         decode=Decoder(card.input.features).decode,
         windower=lambda: WindowStore(config, settings.idle, settings.series_limit, short=short),

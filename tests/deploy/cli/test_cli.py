@@ -103,7 +103,7 @@ WRONG = [
     (78, ["backtest", "--data", "hours.csv", "--test", "nan"], "test: 'nan' is not a whole number of steps"),
     (65, ["ingest", "none.csv", "--topic", "power"], "none.csv: No such file or directory"),
     (65, ["ingest", "junk.csv", "--topic", "power"], "junk.csv: row 1: not UTF-8 text"),
-    (65, ["ingest", "text.csv", "--topic", "power"], "text.csv: row 2, column 'value': 'much' is no number"),
+    (65, ["ingest", "text.csv", "--topic", "power"], "text.csv: row 2, column 'value': 'much' is not a number"),
     (65, ["train", "--name", "m", "--data", "none.csv"], "none.csv: No such file or directory"),
     (69, ["ingest", "hours.csv", "--topic", "a b"], "a topic named 'a b' with 1 partitions is not possible"),
 ]
@@ -135,10 +135,10 @@ UNUSABLE: list[tuple[str, str | bytes, str]] = [
     ("column.csv", "series,ts\na,2020-01-01\n", "column.csv: no column of values among 'series', 'ts'"),
     ("ragged.csv", GOOD + "a,2020-01-02T00:00Z\n", "ragged.csv: row 4: 2 cells for 3 columns: none for column 'value'"),
     ("zones.csv", GOOD + "a,2020-01-02T00:00+02:00,1\n", "zones.csv: row 4, column 'ts': .* different time zones"),
-    ("number.csv", GOOD + "a,2020-01-02T00:00Z,1.2.3\n", "number.csv: row 4, column 'value': '1.2.3' is no number"),
+    ("number.csv", GOOD + "a,2020-01-02T00:00Z,1.2.3\n", "number.csv: row 4, column 'value': '1.2.3' is not a number"),
     ("empty.csv", "", "empty.csv: the file is empty"),
-    ("no.parquet", GOOD, "no.parquet: not a whole Parquet file"),
-    ("short.csv.gz", gzip.compress(GOOD.encode())[:-9], "short.csv.gz: the gzip file is cut short"),
+    ("no.parquet", GOOD, "no.parquet: not a complete Parquet file"),
+    ("short.csv.gz", gzip.compress(GOOD.encode())[:-9], "short.csv.gz: the gzip file is truncated"),
     ("early.csv", GOOD + "a,1999-12-31T00:00Z,1\n", "1 of 3 measurements lie before 2000-01-01"),
 ]
 

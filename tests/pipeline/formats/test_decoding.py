@@ -35,14 +35,14 @@ def written(path: Path, *values: bytes | None) -> list[Record]:
         return [record for records in log.read("points", 0, 0, len(values)) for record in records]
 
 
-def test_every_record_comes_with_its_events_its_error_or_as_a_tombstone(tmp_path: Path) -> None:
+def test_each_record_has_events_or_an_error_or_is_a_tombstone(tmp_path: Path) -> None:
     found = list(decode_records(written(tmp_path, b"a 1 2", None, b"b"), columns))
     assert [len(each.events) for each in found] == [2, 0, 0]
     assert [each.error and each.error.reason for each in found] == [None, None, "schema"]
     assert [each.record.offset for each in found] == [0, 1, 2]
 
 
-def test_all_events_of_a_record_extend_windows_and_a_unused_one_makes_one_dead_letter(tmp_path: Path) -> None:
+def test_all_events_of_a_record_extend_windows_and_an_invalid_one_makes_one_dead_letter(tmp_path: Path) -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1h"))
     task = Task(decode=columns, windower=lambda: store, batches=None, encode=None, output_kind="")  # type: ignore[arg-type]
     records = written(tmp_path, b"a 10 11 12", b"a 11", b"a 13 1 2 14", b"b 1")
