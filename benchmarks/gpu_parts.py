@@ -26,7 +26,7 @@ from deploy.serving.predictor import load
 from deploy.settings.serve import window_config
 from model.artifacts.export import export
 from model.card import AnyCard, Array, InputSpec, OutputSpec
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.text import build_classifier, build_next_token
 from model.training.classification import ClassifyConfig, classifier_card
 from model.training.forecasting import ForecastConfig, fit, forecast_card
@@ -106,7 +106,7 @@ def _kinds() -> Iterator[tuple[str, nn.Module, AnyCard]]:
     torch.manual_seed(0)
     for arch in ("blend", "segment", "lstm"):
         card = forecast_card(INPUTS, OUTPUTS, ForecastConfig(arch=arch), arch, span=3000, windows=2000)
-        yield arch, build(card), card
+        yield arch, build_network(card), card
     labels = classifier_card(("a", "b", "c"), {}, 1000, ClassifyConfig(), "classifier")
     yield "classifier", build_classifier(labels), labels
     text = next_token_card({}, 60, NextTokenConfig(), "next_token")
@@ -205,7 +205,7 @@ def _segment(folder: Path, width: int) -> Path:
     if not path.is_file():
         minutes = InputSpec(seq_len=INPUTS.seq_len, freq="1m")  # as benchmarks/serving.py sends them
         card = forecast_card(minutes, OUTPUTS, ForecastConfig(arch="segment", hidden=width), "segment")
-        _exported(build(card), card, path)
+        _exported(build_network(card), card, path)
     return path
 
 

@@ -39,7 +39,7 @@ from model.artifacts.versions import CHAMPION, Version
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.evaluation.promotion import PromotionDecision, decide, needed
 from model.evaluation.splits import Cuts, last_share
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.plots import plot_verdict
 from model.training.forecasting import FittedForecaster, Warm, fit
 from model.windows import Rows
@@ -119,7 +119,7 @@ def _retrain(history: History, job: RetrainJob, registry: Registry, champion: Ve
     if champion is None:
         return _train_first(history, job, registry)
     fingerprint = _fingerprint(history, job)
-    if registered := registry.of_job(job.train.name, fingerprint):
+    if registered := registry.version_of_job(job.train.name, fingerprint):
         logger.info(f"{registered.label} was trained on the same history already")
         return _apply(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
     return _challenge(history, job, registry, champion, fingerprint)
@@ -201,7 +201,7 @@ def _apply(
     """Move the aliases that a decision moves; not twice, as somebody may have moved them back."""
     if PROMOTED in version.tags:
         return _summary(version, "promoted before", why, details)
-    registry.call(version, CHALLENGER)
+    registry.set_alias(version, CHALLENGER)
     failpoint.reached("challenger")
     if decision == "promote":
         try:
@@ -256,6 +256,6 @@ def _warm_start(registry: Registry, champion: Version) -> Warm:
         folder = registry.artifacts(champion, Path(temporary))
         card = read_card((folder / CARD_FILE).read_text())
         assert isinstance(card, Card)
-        model = build(card)
+        model = build_network(card)
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return Warm(model, card)

@@ -20,7 +20,7 @@ from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry
 from model.card import AnyCard, ClassifierCard, NextTokenCard, read_card
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.text import build_classifier, build_next_token
 from model.networks.trace import Trace, trace
 from tidecast.errors import ConfigError
@@ -103,7 +103,7 @@ def network(card: AnyCard) -> nn.Module:
         return build_classifier(card)
     if isinstance(card, NextTokenCard):
         return build_next_token(card)
-    return build(card)
+    return build_network(card)
 
 
 def _from_settings(path: Path, tracking_uri: str | None, settable: Settable) -> tuple[nn.Module, AnyCard, Batch]:

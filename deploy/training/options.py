@@ -102,7 +102,7 @@ def _parsed(name: str, value: Any) -> Any:
 
 def run_training(options: TrainOptions) -> dict[str, object]:
     """`tidecast train`: train, register, and summarise. Raises ConfigError where there is no data."""
-    if distributed.size() > 1 and options.task != "forecast":
+    if distributed.world_size() > 1 and options.task != "forecast":
         raise ConfigError(f"torchrun: --task {options.task} trains in one process")
     if options.task == "forecast":
         return run_forecaster_training(forecast_job(options), data_source(options), options.tracking_uri)

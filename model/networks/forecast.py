@@ -31,7 +31,7 @@ MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
 
 
-class Member(nn.Module):
+class EnsembleMember(nn.Module):
     """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
     It looks back the window's last `look` steps. With a skip the network begins at zero, and learns what is left.
@@ -76,7 +76,7 @@ class ForecastNetwork(nn.Module):
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[EnsembleMember],
         weights: Sequence[float],
         non_negative: bool = False,
         known: Sequence[int] = (),
@@ -103,16 +103,16 @@ def default_segment(steps: int, horizon: int) -> int:
     return max(length for length in range(1, longest + 1) if horizon % length == 0)
 
 
-def build(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
+def build_network(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
     """The network that a card describes, with fresh weights.
 
     `pooled` is left out where weights are loaded, which hold it. Raises ConfigError naming the setting that is wrong.
     """
-    members = [member(card, each, pooled) for each in card.networks]
+    members = [build_member(card, each, pooled) for each in card.networks]
     return ForecastNetwork(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
 
 
-def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> Member:
+def build_member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> EnsembleMember:
     """One network of a card, with fresh weights.
 
     `settings` are arch and location, for location `season` lag, and look, the steps it looks back, if that is not the
@@ -141,7 +141,9 @@ def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = 
         raise TrainingConfigError(f"skip: {season} is no season of {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
     ahead = FutureCovariates(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
-    return Member(Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead)
+    return EnsembleMember(
+        Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead
+    )
 
 
 def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network:

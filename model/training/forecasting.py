@@ -13,7 +13,14 @@ from model.card import Card, InputSpec, OutputSpec, Setting
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
 from model.evaluation.splits import Cuts, Split, last_share, split
-from model.networks.forecast import ARCHITECTURES, LOCATIONS, ForecastNetwork, Member, default_segment, member
+from model.networks.forecast import (
+    ARCHITECTURES,
+    LOCATIONS,
+    EnsembleMember,
+    ForecastNetwork,
+    build_member,
+    default_segment,
+)
 from model.networks.normalization import Pooled
 from model.seasons import calendar_cycles, seasonal_lags, step_length
 from model.training.batches import WindowBatches
@@ -201,7 +208,7 @@ def fit_forecaster(
     with repeatable(config) as device:
         sources = _sources(prepared, scale, device)
         pooled = _pooled(data, parts.cuts.validation)
-        members = [member(card, each, pooled).to(device) for each in card.networks]
+        members = [build_member(card, each, pooled).to(device) for each in card.networks]
         if warm is not None:
             _begin_with(members, card, warm)
         config = _long_enough(config, sources[0].steps)
@@ -237,7 +244,7 @@ def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArra
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 
 
-def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:
+def _begin_with(members: list[EnsembleMember], card: Card, warm: Warm) -> None:
     for each, settings in zip(members, card.networks, strict=True):
         for before, known in zip(warm.model.members, warm.card.networks, strict=True):
             if settings == known:

@@ -119,7 +119,7 @@ def repeatable(config: TrainConfig) -> Iterator[torch.device]:
     device, threads = choose_device(config.device), torch.get_num_threads()
     if config.bf16 and device.type == "cpu" and not knows_bf16():
         raise ConfigError("bf16: this processor does not know bfloat16")
-    distributed.join(device)
+    distributed.init_process_group(device)
     torch.set_num_threads(config.threads)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -139,7 +139,7 @@ def choose_device(name: str) -> torch.device:
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise ConfigError("device: cuda is not available to this torch")
-    return distributed.device("cuda" if there and name != "cpu" else "cpu")
+    return distributed.local_device("cuda" if there and name != "cpu" else "cpu")
 
 
 def passes(wanted: int, rows: int, most: int) -> int:
@@ -179,7 +179,7 @@ class _Trainer:
             train, validation = self._pass(), self._validate()
             if not math.isfinite(error := train if validation is None else validation):
                 raise ConfigError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
-            seconds = distributed.mean(time.perf_counter() - begun, self.device)
+            seconds = distributed.all_reduce_mean(time.perf_counter() - begun, self.device)
             self.history.append(Epoch(number=number, train_loss=train, validation_loss=error, seconds=seconds))
             self._keep_to_time(seconds, number)
             self.on_step(self.done, self.total, self.history)
@@ -213,8 +213,8 @@ class _Trainer:
                 output, state = self.model.outputs(batch, state)
             total, counted = loss(output.float(), batch)
             self.optimiser.zero_grad()
-            (total / distributed.total(counted.clone()).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
-            distributed.add_gradients(self.model.parameters())
+            (total / distributed.all_reduce_sum(counted.clone()).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+            distributed.all_reduce_gradients(self.model.parameters())
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimiser.step()
             self.schedule.step()
@@ -237,5 +237,5 @@ class _Trainer:
     def _mean(self, sums: list[tuple[Tensor, Tensor]]) -> float:
         """Of all batches, everybody's."""
         parts = [torch.stack(part).double().sum() for part in zip(*sums, strict=True)]
-        losses, counts = distributed.total(torch.stack(parts))
+        losses, counts = distributed.all_reduce_sum(torch.stack(parts))
         return float(losses / counts)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.evaluation.splits import Split
-from model.networks.forecast import ForecastNetwork, Member
+from model.networks.forecast import EnsembleMember, ForecastNetwork
 from model.networks.layers import LSTM, LinearNetwork
 from model.networks.protocol import Batch
 from model.training import distributed
@@ -33,7 +33,7 @@ class TrainedMember:
 
     place: int
     """Among those tried."""
-    member: Member
+    member: EnsembleMember
     history: list[Epoch]
     errors: Tensor
     """On validation, (T,), in z-scores."""
@@ -75,7 +75,7 @@ class WindowSource:
         )
 
     def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:
-        return (self._windows.batch(distributed.share(part)) for part in torch.split(ends, size))
+        return (self._windows.batch(distributed.shard(part)) for part in torch.split(ends, size))
 
 
 def _evenly(ends: Tensor, most: int) -> Tensor:
@@ -88,7 +88,7 @@ def numbered(histories: Iterable[Sequence[Epoch]]) -> list[Epoch]:
 
 
 def side_by_side(
-    members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+    members: list[EnsembleMember], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
 ) -> list[TrainedMember]:
     """Trains each network; each has an equal share of the time budget, and is left out where none is left.
 
@@ -111,12 +111,12 @@ class _SideBySide:
     """The training of several networks in threads, within one time budget."""
 
     def __init__(
-        self, members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+        self, members: list[EnsembleMember], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
     ) -> None:
         self._members, self._sources, self._config = members, sources, config
         self._device = members[0].columns.device
         self._lstms = [place for place, each in enumerate(members) if isinstance(each.network, LSTM)]
-        alone = distributed.size() > 1 or config.layers > 1 or self._device.type != "cpu"
+        alone = distributed.world_size() > 1 or config.layers > 1 or self._device.type != "cpu"
         self.workers = 1 if alone else max(1, CORES // config.threads)
         steps = {place: (config.epochs or 1) * sources[place].steps for place in self._lstms}
         self.progress, self._began = _Progress(on_step, steps), time.monotonic()
@@ -140,7 +140,7 @@ class _SideBySide:
         """Seconds for one LSTM: its share of what is left. The first one always gets some."""
         if self._config.seconds is None:
             return None
-        left = self._config.seconds - distributed.mean(time.monotonic() - self._began, self._device)
+        left = self._config.seconds - distributed.all_reduce_mean(time.monotonic() - self._began, self._device)
         rounds = -(-(len(self._lstms) - self._lstms.index(place)) // self.workers)
         return (left if place > self._lstms[0] else max(left, 1e-3)) / rounds
 
@@ -148,7 +148,7 @@ class _SideBySide:
 def _solve(model: ForecastNetwork, source: WindowSource) -> Epoch:
     """What needs no steps: a linear network gets its best weights on validation."""
     begun, (member,) = time.perf_counter(), model.members
-    assert isinstance(member, Member)
+    assert isinstance(member, EnsembleMember)
     if isinstance(member.network, LinearNetwork):
         tried: list[tuple[float, Tensor]] = []
         for weights in solutions(member, source.even):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from model.networks.forecast import Member
+from model.networks.forecast import EnsembleMember
 from model.networks.layers import LinearNetwork
 from model.networks.protocol import Batch
 from model.training import distributed
@@ -18,7 +18,7 @@ _FILLINGS = 3
 
 
 @torch.no_grad()
-def solutions(member: Member, batches: Callable[[], Iterable[Batch]]) -> Iterator[Tensor]:
+def solutions(member: EnsembleMember, batches: Callable[[], Iterable[Batch]]) -> Iterator[Tensor]:
     """The weights (S,K) of a member's linear network for each penalty: the least squares over what was observed.
 
     Errors count in each series' own unit, as in `protocol.loss`. The penalty draws towards the location alone.
@@ -31,20 +31,20 @@ def solutions(member: Member, batches: Callable[[], Iterable[Batch]]) -> Iterato
     for z_NS, _, observed_NK in _rows(member, batches()):
         read += (z_NS.T @ z_NS).double()
         complete = complete and bool(observed_NK.all())
-    values, vectors = torch.linalg.eigh(distributed.total(read))
+    values, vectors = torch.linalg.eigh(distributed.all_reduce_sum(read))
     penalties = [penalty * read.diagonal().mean().clamp(min=1e-12) for penalty in PENALTIES]
     rotated = torch.zeros_like(weights)
     for _ in range(1 if complete else _FILLINGS):
         met = torch.zeros_like(weights)
         for z_NS, y_NK, observed_NK in _rows(member, batches()):
             met += (z_NS.T @ torch.where(observed_NK, y_NK, z_NS @ weights.float())).double()
-        rotated = vectors.T @ distributed.total(met)
+        rotated = vectors.T @ distributed.all_reduce_sum(met)
         weights = vectors @ (rotated / (values + penalties[_MIDDLE]).unsqueeze(1))
     for penalty in penalties:
         yield (vectors @ (rotated / (values + penalty).unsqueeze(1))).float()
 
 
-def _rows(member: Member, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _rows(member: EnsembleMember, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Window by window and target by target, in the series' own unit: what is read (N,S), what came (N,K), whether."""
     for batch in batches:
         assert batch.scale is not None

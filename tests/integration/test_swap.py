@@ -141,7 +141,7 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     until(lambda: stream.of("tiny/1") > 0, service, meanwhile=stream.send)
     assert service.stderr
     assert any("shadow: no model yet: " in line for line in service.stderr), "before there is a challenger"
-    registry.call(registry.resolve("tiny/2"), "challenger")
+    registry.set_alias(registry.resolve("tiny/2"), "challenger")
     shadow = Stream(stream.log, stream.topic)
     shadow.output = f"{stream.output}-shadow"
     until(lambda: len(shadow.forecasts()) > 0, service, meanwhile=stream.send)

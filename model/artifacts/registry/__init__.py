@@ -74,7 +74,7 @@ class Registry:
             with unless_it_exists():
                 self._store.client.create_registered_model(name)
             experiment, job = self._experiment(name), tags.get(JOB)
-            if job and (made := self.of_job(name, job)):
+            if job and (made := self.version_of_job(name, job)):
                 return made
             if job:
                 self._forget_runs(experiment, job)
@@ -91,7 +91,7 @@ class Registry:
             self._store.client.set_registered_model_alias(name, CHAMPION, str(found.version))
             return self._version(found, (CHAMPION,))
 
-    def of_job(self, name: str, job: str) -> Version | None:
+    def version_of_job(self, name: str, job: str) -> Version | None:
         """The version that a job of this fingerprint has made, if there is one."""
         return next((version for version in self.versions(name) if version.tags.get(JOB) == job), None)
 
@@ -119,7 +119,7 @@ class Registry:
                 token = page.token or ""
         return sorted(found)
 
-    def call(self, version: Version, alias: str) -> None:
+    def set_alias(self, version: Version, alias: str) -> None:
         """Give a version an alias, whoever had it."""
         with self._store.mapped_errors():
             self._store.client.set_registered_model_alias(version.name, alias, version.number)

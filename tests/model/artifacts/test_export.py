@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from deploy.serving.predictor import load
 from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.plots import plot_forecasts
 from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
 from tidecast.errors import ConfigError, ParityError
@@ -40,7 +40,7 @@ def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, w
     folder = exported[1].parent
     card = read_card((folder / "card.json").read_text())
     assert isinstance(card, Card)
-    model = build(card).eval()
+    model = build_network(card).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     x = torch.from_numpy(wave_data.values[:24][None])
     assert torch.equal(model(x), exported[0].model(x))

@@ -190,7 +190,7 @@ def test_what_is_no_address_is_refused_without_its_password() -> None:
 def test_versions_tell_their_aliases_and_a_promotion_can_be_taken_back(store: Store, tmp_path: Path) -> None:
     first, second, third = (record(store, "life", tmp_path, content) for content in (b"1", b"2", b"3"))
     registry = Registry(store.uri)
-    registry.call(third, "challenger")
+    registry.set_alias(third, "challenger")
     assert registry.promote(second)
     assert [(version.number, version.aliases) for version in registry.versions("life")] == [
         ("3", ("challenger",)),
@@ -239,7 +239,7 @@ def test_a_job_that_was_killed_and_tried_again_leaves_one_version(store: Store, 
     assert len(Registry(store.uri).versions(name)) == (2 if step == "registered" else 1)
     assert attempt().label == f"{name}/2"
     assert attempt().label == f"{name}/2", "the same job again is done already"
-    assert Registry(store.uri).of_job(name, "other") is None
+    assert Registry(store.uri).version_of_job(name, "other") is None
     client = MlflowClient(store.uri, store.uri)
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None

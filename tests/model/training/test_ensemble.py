@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.layers import Calendar
 from model.seasons import calendar_cycles, step_length
 from model.training.ensemble import MANY, recipe, weigh
@@ -86,6 +86,6 @@ def test_the_recipe_suits_the_windows(freq: str | None, seq_len: int, wanted: di
     inputs, outputs = InputSpec(seq_len=seq_len, freq=freq), OutputSpec(horizon=6)
     networks = recipe(inputs, outputs, {"hidden": 8, "layers": 1, "dropout": 0.1})
     card = Card(name="m", arch="blend", input=inputs, output=outputs, members=networks, trained_until=0)
-    assert build(card)(torch.randn(3, seq_len, 1)).shape == (3, 6, 1)
+    assert build_network(card)(torch.randn(3, seq_len, 1)).shape == (3, 6, 1)
     found = {f"{name}s": {each[name] for each in networks if name in each} for name in ("look", "lag", "skip")}
     assert found | {"segment": networks[0]["segment"]} == wanted

@@ -10,7 +10,7 @@ from model.card import InputSpec, OutputSpec
 from model.evaluation.baselines import baselines
 from model.evaluation.metrics import mse, series_scale
 from model.evaluation.splits import targets
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
 from model.training.loop import choose_device, knows_bf16
 from model.windows import WindowData
@@ -81,7 +81,7 @@ def test_a_blend_is_better_than_its_networks_are_in_the_mean_and_one_file(wave_d
     alone = [epoch.validation_loss for epoch in lstms[1::2] + linears]
     assert fitted.card.metrics["validation_mse"] < np.mean(alone)
     assert [epoch.number for epoch in fitted.history] == list(range(1, 18))
-    again = build(fitted.card).eval()
+    again = build_network(fitted.card).eval()
     again.load_state_dict(fitted.model.state_dict())
     ends = fitted.split.validation[:5]
     assert forecast(again, longer, ends).tobytes() == forecast(fitted.model, longer, ends).tobytes()
@@ -151,7 +151,7 @@ def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
     made = forecast(free.model, around_zero, ends)
     assert made.min() < 0
     assert forecast(bound.model, around_zero, ends).tobytes() == np.maximum(made, 0).tobytes()
-    again = build(bound.card).eval()
+    again = build_network(bound.card).eval()
     again.load_state_dict(bound.model.state_dict())
     assert forecast(again, around_zero, ends).min() == 0
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import Member, member
+from model.networks.forecast import EnsembleMember, build_member
 from model.networks.normalization import Pooled
 from model.networks.protocol import Batch
 from model.training.ridge import PENALTIES, solutions
@@ -16,11 +16,11 @@ from model.training.ridge import PENALTIES, solutions
 STEPS, HORIZON = 6, 3
 
 
-def linear(location: Literal["last", "mean", "season"], **settings: Any) -> Member:
+def linear(location: Literal["last", "mean", "season"], **settings: Any) -> EnsembleMember:
     card = Card(
         name="m", arch="linear", input=InputSpec(seq_len=STEPS), output=OutputSpec(horizon=HORIZON), trained_until=0
     )
-    return member(
+    return build_member(
         card,
         {"arch": "linear", "location": location, **settings},
         Pooled(torch.tensor([1e-3]), torch.zeros(1), torch.ones(1)),
@@ -38,7 +38,7 @@ def batch(numbers: np.random.Generator, rows: int, missing: float = 0) -> Batch:
     )
 
 
-def penalised(made: Member, whole: Batch, weights: torch.Tensor) -> torch.Tensor:
+def penalised(made: EnsembleMember, whole: Batch, weights: torch.Tensor) -> torch.Tensor:
     """What ridge regression is to make least, from the definition: the loss on the forecasts and the penalty."""
     z_BSF, loc, scale = made.normalisation(whole.x[:, -made.look :])
     assert whole.scale is not None
