@@ -20,7 +20,8 @@ from rich.table import Table
 from deploy.console import progress, say
 from deploy.evaluation.comparison import WindowRows
 from deploy.pictures import picture_path, say_where
-from deploy.serving.predictor import CHUNK, Predictor, load_model
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import CHUNK, Predictor
 from deploy.settings.serve import Device, window_config
 from deploy.training.forecasting import read_history
 from model.card import Card

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from deploy.console import say
 from deploy.evaluation.comparison import Losses, losses
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import HOME, MODELS, window_config
 from deploy.training.forecasting import TrainJob, candidate, in_words, like_before, read_history, shapes, train_after
 from deploy.training.registration import Candidate, champion, register, watched
@@ -121,7 +121,7 @@ def _challenged(history: History, job: RetrainJob, registry: Registry, serving: 
     if made := registry.of_job(job.train.name, fingerprint):
         say(f"{made.label} was made of the same history already")
         return _settled(registry, made, made.tags["verdict"], made.tags["why"], None)
-    predictor = load(registry.download(serving, MODELS), serving.label, "cpu")
+    predictor = load_onnx(registry.download(serving, MODELS), serving.label, "cpu")
     card = predictor.card
     if not isinstance(card, Card):
         raise ConfigError(f"{serving.label} is no forecaster: tidecast train makes its next version")

@@ -19,7 +19,8 @@ from deploy.operations.findings import (
     spacing,
 )
 from deploy.operations.sample import sample
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import Task, task_of
 from deploy.settings.serve import Device, ServeConfig, open_log, window_config
 from model.card import Card

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from deploy.pictures import picture_path, say_where
 from deploy.serving.forecasts import forecast_batches
-from deploy.serving.predictor import load_model
+from deploy.serving.model_loading import load_model
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots import plot_window

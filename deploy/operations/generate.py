@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import Device, vocabulary
 from model.card import NextTokenCard
 from pipeline.windows.tokens import PAD, UNKNOWN

@@ -13,7 +13,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import DEFAULT_TRACKING, log_address, read_settings
 from deploy.training.options import TrainOptions, prepared
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
@@ -84,7 +84,7 @@ def _from_model(target: str, tracking_uri: str) -> tuple[nn.Module, AnyCard, Bat
 
 
 def _from_file(path: Path) -> tuple[nn.Module, AnyCard, Batch]:
-    predictor = load(path, path.name, "cpu")
+    predictor = load_onnx(path, path.name, "cpu")
     logger.info("the file alone, without the weights and rows that its run keeps: fresh weights, on a made-up batch")
     return network(predictor.card), predictor.card, example(predictor.card)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from model.card import Array, Card
 
 MEMORY, CPU_S, WALL_S = 8 << 30, 60, 120
@@ -43,7 +44,7 @@ def main(candidate: str, serving: str) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     try:
-        wrong = _wrong(load(Path(candidate), "it", "cpu"), load(Path(serving), "the one that serves", "cpu"))
+        wrong = _wrong(load_onnx(Path(candidate), "it", "cpu"), load_onnx(Path(serving), "the one that serves", "cpu"))
     except Exception as error:  # this is where it may go wrong
         wrong = (str(error).splitlines() or [type(error).__name__])[0]
     if wrong:

@@ -10,7 +10,8 @@ import threading
 from queue import Empty, SimpleQueue
 
 from deploy.serving.canary import SyntheticInput, refusal
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import MODELS, Device, window_config
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -96,7 +97,7 @@ class ModelUpdater:
         path = self._registry.download(version, MODELS)
         if version.sha256 not in self._tried and (reason := refusal(path, self._path)):
             raise ModelRejected(reason)
-        made = load(path, version.label, self._device)
+        made = load_onnx(path, version.label, self._device)
         if reason := incompatibility(made.card, self._card):
             raise ModelRejected(f"{reason}: that takes a restart")
         list(made.predict(SyntheticInput(made)))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from threading import Event as Flag
 
 from deploy.serving.loop import Service
+from deploy.serving.model_loading import load_model
 from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_of
 from deploy.settings.serve import Device, ServeConfig, open_log

@@ -14,7 +14,8 @@ from waiting import PATIENCE_S, until
 from world import tiny_model
 
 from deploy.evaluation.comparison import WindowRows
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import window_config
 from model.artifacts.registry import Registry
 from model.card import Card
@@ -88,7 +89,7 @@ def versions(tracking_uri: str, runs: list[Path]) -> Versions:
     registry, found = Registry(tracking_uri), {}
     for run in runs:
         label = registry.record("tiny", run, params={}, history=[], metrics={}, tags={}).label
-        found[label] = load(run / "model.onnx", label, "cpu")
+        found[label] = load_onnx(run / "model.onnx", label, "cpu")
     return found
 
 

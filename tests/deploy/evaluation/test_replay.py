@@ -13,7 +13,7 @@ from models import exported
 from sharing import Shared
 
 from deploy.evaluation.replay import ReplayJob, alike
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import parse_time_option
 from model.card import Card, InputSpec, OutputSpec, Setting
 from tidecast.errors import ConfigError
@@ -104,7 +104,7 @@ def test_what_can_not_be_replayed_is_said(archive: Path, own_model: Path, tideca
 
 def test_models_of_other_windows_are_not_compared(own_model: Path, foreign_model: Path) -> None:
     with pytest.raises(ConfigError, match=r"written\.onnx and tiny can't be compared: windows of value, freq None"):
-        alike([load(own_model, "tiny", "cpu"), load(foreign_model, "written.onnx", "cpu")])
+        alike([load_onnx(own_model, "tiny", "cpu"), load_onnx(foreign_model, "written.onnx", "cpu")])
 
 
 def test_a_moment_is_a_time_or_so_long_ago() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deploy.operations.generate import Floats, Sampling, continued, draw, generate
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from model.artifacts.export import export
 from model.card import ClassifierCard
 from model.networks.text import NextToken, build_next_token
@@ -124,7 +125,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> tuple[NextToken, Path]:
 
 @pytest.fixture(scope="module")
 def predictor(letters: tuple[NextToken, Path]) -> Predictor:
-    return load(letters[1], "letters/1", "cpu")
+    return load_onnx(letters[1], "letters/1", "cpu")
 
 
 @torch.no_grad()
@@ -194,4 +195,4 @@ def test_a_model_that_continues_no_texts_is_refused(onnx_file: OnnxFile, own_mod
     )
     for path in (onnx_file(SAYING, card.to_json()), own_model):
         with pytest.raises(ConfigError, match=r"^m/7 does not continue texts: .* --task next-token$"):
-            next(generate(load(path, "m/7", "cpu"), "a", 3, Sampling()))
+            next(generate(load_onnx(path, "m/7", "cpu"), "a", 3, Sampling()))

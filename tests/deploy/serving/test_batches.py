@@ -18,7 +18,8 @@ from sharing import Shared
 
 from deploy.serving import loop
 from deploy.serving.loop import Service
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import task_of
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
@@ -52,7 +53,7 @@ def predictor(shared: Shared) -> Predictor:
     inputs, outputs = InputSpec(seq_len=4, freq="1m"), OutputSpec(horizon=2)
     hyper: dict[str, Any] = {"hidden": 4, "layers": 1, "dropout": 0.0, "location": "last", "segment": 2}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=hyper, trained_until=0)
-    return load(exported(shared, card), "tiny.onnx", "cpu")
+    return load_onnx(exported(shared, card), "tiny.onnx", "cpu")
 
 
 @pytest.fixture(scope="module")

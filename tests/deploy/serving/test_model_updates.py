@@ -16,8 +16,9 @@ from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
 
+from deploy.serving.model_loading import load_model
 from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import MODELS
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -195,7 +196,7 @@ def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(
         patched.setattr(Registry, "resolve", gone)
         assert world.line() == "WARNING still serving tiny/1: the registry is unavailable: nobody answers"
         assert load_model("tiny", world.uri).label == "tiny/1"
-        assert "tiny was tiny/1 when it last answered" in capsys.readouterr().err
+        assert "using tiny/1, which tiny last resolved to" in capsys.readouterr().err
         with pytest.raises(RegistryUnavailable):
             load_model("tiny", "http://127.0.0.1:9")
         with pytest.raises(RegistryUnavailable):

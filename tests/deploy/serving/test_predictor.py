@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from deploy.serving.predictor import CHUNK, Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import CHUNK, Predictor
 from deploy.settings.serve import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
@@ -62,7 +63,7 @@ def forecasts(predictor: Predictor, windows: Windows) -> bytes:
 
 
 def test_our_own_model_says_what_it_takes(own_model: Path) -> None:
-    predictor = load(own_model, "tiny/7", "cpu")
+    predictor = load_onnx(own_model, "tiny/7", "cpu")
     assert (predictor.label, predictor.device, predictor.device_reason) == ("tiny/7", "cpu", "asked for")
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
@@ -72,7 +73,7 @@ def test_our_own_model_says_what_it_takes(own_model: Path) -> None:
 
 
 def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None:
-    predictor = load(foreign_model, "foreign.onnx", "cpu")
+    predictor = load_onnx(foreign_model, "foreign.onnx", "cpu")
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12)
     assert predictor.card.output == OutputSpec(horizon=4)
@@ -88,7 +89,7 @@ def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None
 def test_a_forecast_does_not_depend_on_its_batch(
     request: pytest.FixtureRequest, which: str, bounds: tuple[int, int]
 ) -> None:
-    predictor = load(request.getfixturevalue(which), "m", "cpu")
+    predictor = load_onnx(request.getfixturevalue(which), "m", "cpu")
     whole, (start, count) = forecasts(predictor, some(600)), bounds
     windows = part(some(600), start, start + count)
     assert forecasts(predictor, windows) == whole[16 * start : 16 * (start + len(windows))]
@@ -96,13 +97,13 @@ def test_a_forecast_does_not_depend_on_its_batch(
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_window_alone_is_forecast_as_among_others(own_model: Path, size: int) -> None:
-    predictor, windows = load(own_model, "m", "cpu"), some(240)
+    predictor, windows = load_onnx(own_model, "m", "cpu"), some(240)
     apart = [forecasts(predictor, part(windows, start, start + size)) for start in range(0, 240, size)]
     assert b"".join(apart) == forecasts(predictor, windows)
 
 
 def test_no_windows_are_no_forecasts(own_model: Path) -> None:
-    assert list(load(own_model, "m", "cpu").predict(some(0))) == []
+    assert list(load_onnx(own_model, "m", "cpu").predict(some(0))) == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_no_windows_are_no_forecasts(own_model: Path) -> None:
 )
 def test_a_foreign_model_of_another_shape_is_refused(onnx_file: OnnxFile, graph: str) -> None:
     with pytest.raises(ShapeError, match=r"must be \(batch, seq, 1\) -> \(batch, horizon\): .+") as raised:
-        load(onnx_file(graph), "m", "cpu")
+        load_onnx(onnx_file(graph), "m", "cpu")
     assert "\n" not in str(raised.value)
 
 
@@ -147,13 +148,13 @@ def test_a_model_that_is_not_what_its_card_says_is_refused(
         arch="lstm",
         trained_until=0,
     )
-    with pytest.raises(ShapeError, match=f"{what} is .* and must be .* by its specification"):
-        load(onnx_file(ONE_TO_ONE, card.to_json()), "m", "cpu")
+    with pytest.raises(ShapeError, match=f"{what} is .* and must be .* according to its card"):
+        load_onnx(onnx_file(ONE_TO_ONE, card.to_json()), "m", "cpu")
 
 
 def test_a_card_that_is_none_is_refused(onnx_file: OnnxFile) -> None:
     with pytest.raises(ValueError, match="the model's card: "):
-        load(onnx_file(ONE_TO_ONE, "{}"), "m", "cpu")
+        load_onnx(onnx_file(ONE_TO_ONE, "{}"), "m", "cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", None])
@@ -162,7 +163,7 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes | No
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"some\.onnx") as raised:
-        load(path, "m", "cpu")
+        load_onnx(path, "m", "cpu")
     assert "\n" not in str(raised.value)
 
 
@@ -170,9 +171,9 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes | No
 def test_a_device_is_said_with_its_reason(own_model: Path, device: Device) -> None:
     if device == "cuda" and not HAS_CUDA:
         with pytest.raises(ConfigError, match="device cuda: this onnxruntime has no CUDA provider"):
-            load(own_model, "m", device)
+            load_onnx(own_model, "m", device)
         return
-    predictor = load(own_model, "m", device)
+    predictor = load_onnx(own_model, "m", device)
     assert predictor.device in ("cpu", "cuda")
     assert predictor.device_reason
     if device == "auto" and not HAS_CUDA:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.serving.shadow import Shadow
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
@@ -28,7 +28,7 @@ class Brings:
 
 
 def test_a_shadow_that_fails_ends_alone(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    predictor = load(own_model, "tiny/2", "cpu")
+    predictor = load_onnx(own_model, "tiny/2", "cpu")
     assert isinstance(predictor.card, Card)
     ready = window(predictor.card)
     longer = msgspec.structs.replace(predictor.card, output=msgspec.structs.replace(predictor.card.output, horizon=5))
