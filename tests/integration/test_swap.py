@@ -149,7 +149,7 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     service.terminate()
     _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
-    assert f"tiny/2 is the shadow now, on {shadow.output}" in err
+    assert f"shadow: now predicting with tiny/2, to {shadow.output}" in err
     served = {(each.series, each.ts): each for each in stream.forecasts()}
     assert {each.model for each in served.values()} == {"tiny/1"}
     assert {each.model for each in shadow.forecasts()} == {"tiny/2"}
