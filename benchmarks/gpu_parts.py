@@ -21,9 +21,9 @@ from serving import Bench, broker
 from swaps import TOPIC, newest, resident, swapped
 from torch import nn
 
+from deploy.data import table_history
 from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import of_table
 from model.artifacts.export import export
 from model.card import AnyCard, Array, InputSpec, OutputSpec
 from model.networks.forecast import build
@@ -249,5 +249,5 @@ def _trained(data: SlidingWindows, config: ForecastConfig, limit: float = math.i
 
 def _taxi() -> SlidingWindows:
     with as_file(files("deploy") / "data" / "nyc_taxi.csv") as path:
-        history = of_table(read_table(str(path)), Columns(), "30m", "nyc_taxi")
+        history = table_history(read_table(str(path)), Columns(), "30m", "nyc_taxi")
     return windows(history, window_config(TAXI))

@@ -1,6 +1,7 @@
 """What people read: lines and a progress bar while work goes on, on stderr, and at its end JSON on stdout."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
 
 WIDTH = 120
 """Most characters of a text that is shown in a line."""
@@ -24,11 +27,6 @@ class ProgressCallback(Protocol):
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
         """So much of the total is done; `note` says how it goes, `total` corrects what was expected."""
         ...
-
-
-def say(line: str) -> None:
-    """One plain line."""
-    console.print(escape(line), soft_wrap=True)
 
 
 def finish(summary: Mapping[str, object], as_json: bool) -> None:
@@ -62,7 +60,7 @@ def _in_fifths(what: str, expected: int) -> ProgressCallback:
         fifth = 5 * done // max(whole, 1)
         if fifth > said:
             said = fifth
-            say(f"{what}: {done:,} of {whole:,}{note and f', {note}'}")
+            logger.info(f"{what}: {done:,} of {whole:,}{note and f', {note}'}")
 
     return report
 

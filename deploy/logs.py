@@ -20,13 +20,12 @@ PREFIXES = {logging.WARNING: "warning: ", logging.ERROR: "tidecast: ", logging.C
 class TextHandler(logging.Handler):
     """A line for each record, through the console: a progress bar stays below it."""
 
-    def __init__(self, timestamps: bool = False) -> None:
-        super().__init__()
-        self._timestamps = timestamps
+    timestamps = False
+    """Whether a line begins with its local time."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the message, behind its level if that is WARNING or higher."""
-        time = f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} " if self._timestamps else ""
+        time = f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} " if self.timestamps else ""
         line = f"{time}{PREFIXES.get(record.levelno, '')}{self.format(record)}"
         console.print(escape(line), soft_wrap=True)
 
@@ -50,13 +49,19 @@ class JsonHandler(logging.Handler):
 _handler: logging.Handler | None = None
 
 
-def configure_logging(level: LogLevel = "info", log_format: LogFormat = "text", *, timestamps: bool = False) -> None:
-    """Write log records from `level` on to stderr; a second call replaces the first. `timestamps` are for text."""
+def configure_logging(level: LogLevel = "info", log_format: LogFormat = "text") -> None:
+    """Write log records from `level` on to stderr; a second call replaces the first."""
     global _handler
     root = logging.getLogger()
     if _handler is not None:
         root.removeHandler(_handler)
-    _handler = JsonHandler() if log_format == "json" else TextHandler(timestamps)
+    _handler = JsonHandler() if log_format == "json" else TextHandler()
     root.addHandler(_handler)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(level.upper())
+
+
+def show_timestamps() -> None:
+    """Begin each text line with its time from now on, for a process that runs for long."""
+    if isinstance(_handler, TextHandler):
+        _handler.timestamps = True

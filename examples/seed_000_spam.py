@@ -26,8 +26,8 @@ from seeds import Options, finished, options, run, say, sms
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
-from deploy.training.registration import watched
-from deploy.training.texts import ClassifyJob, fitted_vocabulary, in_words
+from deploy.training.registration import training_progress
+from deploy.training.texts import ClassifyJob, fitted_vocabulary, format_report
 from model.networks.protocol import Core, Head, Select
 from model.training.classification import (
     ClassificationReport,
@@ -123,7 +123,7 @@ def honest(texts: Sequence[str], y: Ints, job: ClassifyJob) -> ClassificationRep
     train, test = np.arange(cut), np.arange(cut, len(texts))
     known = set(texts[:cut])
     say(f"{sum(text in known for text in texts[cut:])} of the test's {len(test)} messages stand in training as well")
-    with watched(lambda epoch: f"training loss {epoch.train_loss:.3f}") as on_step:
+    with training_progress(lambda epoch: f"training loss {epoch.train_loss:.3f}") as on_step:
         return judged(texts, y, LABELS, train, test, job, on_step)
 
 
@@ -167,7 +167,7 @@ def main() -> None:
             say(f"last step == h_n[-1]: {same}; {model.beyond_embedding()} parameters beyond the embedding")
         else:
             report = honest(texts, y, job_for(asked, "spam", asked.own["words"]))
-            say(in_words(report))
+            say(format_report(report))
             result.update(accuracy=report.accuracy, mcc=report.mcc)
 
 

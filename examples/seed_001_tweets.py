@@ -33,8 +33,8 @@ from seeds import Options, finished, lines_of, options, run, say, sentences
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from torch import Tensor
 
-from deploy.training.registration import watched
-from deploy.training.texts import in_words
+from deploy.training.registration import training_progress
+from deploy.training.texts import format_report
 from model.training.classification import ClassificationReport, Ints
 from model.training.loop import TrainConfig, repeatable
 
@@ -149,7 +149,7 @@ def honest(data: Tweets, split: str, asked: Options) -> ClassificationReport:
     if split == "leaky":
         say(f"LEAKY: {siblings(data, train, test):.2%} of the test's rows have a re-worded sibling in training.")
         say("LEAKY: the scores say how well it knows them again, not how well it judges a new tweet.")
-    with watched(lambda epoch: f"training loss {epoch.train_loss:.3f}") as on_step:
+    with training_progress(lambda epoch: f"training loss {epoch.train_loss:.3f}") as on_step:
         return judged(data.texts, data.y, LABELS, train, test, job, on_step)
 
 
@@ -165,7 +165,7 @@ def main() -> None:
             _, result["accuracy"] = parity(data, asked.seed, asked.epochs or EPOCHS)
         else:
             report = honest(data, asked.own["split"], asked)
-            say(in_words(report))
+            say(format_report(report))
             result.update(accuracy=report.accuracy, mcc=report.mcc)
 
 

@@ -25,7 +25,7 @@ import torch
 from seeds import finished, lines_of, options, run, say
 from torch import Tensor, nn
 
-from deploy.training.registration import watched
+from deploy.training.registration import training_progress
 from deploy.training.texts import CHARACTERS
 from model.networks.protocol import Batch, State, loss
 from model.networks.text import NextToken
@@ -112,7 +112,7 @@ def honest(text: str, config: NextTokenConfig) -> tuple[float, str]:
     x, y = (np.array(encoder.encode(part), np.int64) for part in (train, validation))
     say(f"{len(x):,} characters to learn from, {len(y):,} to judge by, {len(vocabulary)} tokens")
     card = next_token_card(msgspec.to_builtins(vocabulary), len(vocabulary), config, "seed-002")
-    with watched(lambda epoch: f"{epoch.validation_loss:.3f} nats") as on_step:
+    with training_progress(lambda epoch: f"{epoch.validation_loss:.3f} nats") as on_step:
         fitted = fit_next_token(PreparedTokens(x, y, card, config), on_step)
     say(f"epoch {fitted.card.metrics['best_epoch']:.0f} of {len(fitted.history)} was best")
     torch.manual_seed(config.seed)

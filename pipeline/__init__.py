@@ -1,1 +1,1 @@
-"""Events to windows: ingestors, the log, and the one definition of a window. Imports nothing by itself."""
+"""Events to windows: ingestors, the log, formats, windows and their state. Imports nothing by itself."""

@@ -1,9 +1,9 @@
-"""Failpoints: steps of delivery and retraining at which TIDECAST_FAILPOINT makes the process die, stop or wait.
+"""Failpoints: steps of delivery and retraining at which TIDECAST_FAILPOINT kills, stops or delays the process.
 
     TIDECAST_FAILPOINT=STEP[:COUNT[:ACTION]]     at the COUNT-th time that STEP is reached
 
-ACTION is ``kill`` (SIGKILL, if left out), ``stop`` (SIGSTOP), ``fail`` (raise) or ``hold=SECONDS`` (this thread waits,
-heartbeats go on). It is how the tests end a real process between any two steps.
+ACTION is ``kill`` (SIGKILL, the default), ``stop`` (SIGSTOP), ``fail`` (raise) or ``hold=SECONDS`` (this thread sleeps,
+heartbeats go on). With it, tests end a real process between any two steps.
 """
 
 import os
@@ -19,21 +19,21 @@ STEPS = (
     *("pass-begun", "pass-sent", "pass-committed"),
     *("assigned", "restored", "replayed"),
 )
-"""In the order of the loop, of a checkpoint pass, and of taking over a partition."""
+"""In the order of the serving loop, of a checkpoint pass, and of taking over a partition."""
 RETRAINING = ("uploaded", "registered", "challenger")
-"""In the order of a retraining's end."""
+"""In the order of the last steps of a retraining."""
 
 
 @dataclass(slots=True)
 class Failpoint:
-    """One armed step; `left` times until it acts."""
+    """Acts when `step` is reached for the `left`-th time; the default one never does."""
 
     step: str = ""
     left: int = 0
     action: str = "kill"
 
     def reached(self, step: str) -> None:
-        """Act, if it is the step and the time."""
+        """Count `step` if it is this failpoint's, and act when the count is complete."""
         if step != self.step:
             return
         self.left -= 1
@@ -51,7 +51,7 @@ class Failpoint:
 
 
 def parse(text: str) -> Failpoint:
-    """The failpoint that a variable's text means; none for an empty one. Raises ConfigError."""
+    """Parse the variable's text; an empty one gives a failpoint that never acts. Raises ConfigError."""
     if not text:
         return Failpoint()
     step, count, action, *more = [*text.split(":"), *("1", "kill")[text.count(":") :]]
@@ -66,13 +66,13 @@ _armed: Failpoint | None = None
 
 
 def arm(text: str) -> Failpoint:
-    """Take `text` for what the variable says. Raises ConfigError."""
+    """Set the process's failpoint from `text`, in place of the environment. Raises ConfigError."""
     global _armed
     _armed = parse(text)
     return _armed
 
 
 def reached(step: str) -> None:
-    """The process has come to a step. Raises ConfigError for a variable that names none."""
+    """Mark that the process has reached a step. Raises ConfigError where the variable is invalid."""
     armed = _armed or arm(os.environ.get(VARIABLE, ""))
     armed.reached(step)

@@ -1,10 +1,10 @@
-"""How far a long piece of work is, for whoever wants to know."""
+"""Progress callbacks of long-running work."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], object]
-"""Called with how much is done, and of how much."""
+"""Called with how much is done, and the total."""
 
 
 def silent(done: int, total: int) -> None:
-    """Progress nobody looks at."""
+    """Ignore progress."""

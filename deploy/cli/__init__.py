@@ -1,1 +1,1 @@
-"""The command line: a file for each group of commands."""
+"""The command line: a file for each group of commands, and the options that they share."""

@@ -1,19 +1,83 @@
-"""The command line: a failure is one line on stderr and an exit code; only a bug shows its traceback."""
+"""The command line: the commands, and how they end: a failure is one line and an exit code, a bug a traceback."""
 
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from deploy.cli.commands import app
+from deploy.cli.models import models, promote, retrain, rollback, schedule
+from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
+from deploy.cli.serve import check, serve
+from deploy.cli.signature import takes
+from deploy.cli.topics import dead_letters, explain, ingest, tail
+from deploy.cli.train import backtest, forecast, generate, replay, trace, train
 from deploy.logs import configure_logging
+from deploy.settings.defaults import CONFIG_FILE
 from tidecast.errors import TidecastError
 
 logger = logging.getLogger(__name__)
 
+STARTED = time.monotonic()
 TRAINING_ONLY = ("apscheduler", "matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
+"""Modules that the extra [train] installs."""
+
+app = typer.Typer(
+    name="tidecast",
+    help="Forecasts on every event: measurements in from Kafka, a forecast out for each, from an LSTM of your own.",
+    epilog="Every option can be set as TIDECAST_<OPTION> and in tidecast.toml too; a flag comes before its variable, "
+    "and that before the file. To see it all: tidecast demo",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tidecast {version('tidecast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+@takes(LogOptions, RegistryOptions, ConfigOptions)
+def demo(
+    context: typer.Context,
+    bootstrap: str,
+    tracking_uri: str,
+    once: Annotated[bool, option("--once", "Exit after the replay instead of waiting for Ctrl-C.")] = False,
+) -> None:
+    """See the whole life cycle of a forecast in about a minute.
+
+    Publish, train, register, serve, score, on seven months of New York taxi rides, included in the package: the first
+    70 % are published and trained on, the rest is replayed into the running service.
+    """
+    from deploy.demo.run import demo as run
+
+    run(bootstrap, tracking_uri, context.params["settings"] or CONFIG_FILE, stay=not once, began=STARTED)
+
+
+COMMANDS: tuple[Callable[..., int | None], ...] = (
+    *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, retrain, schedule),
+    *(models, promote, rollback, replay, explain, generate, trace, demo),
+)
+"""In the order of the help."""
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 def main() -> None:

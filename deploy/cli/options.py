@@ -1,12 +1,15 @@
-"""The options that several commands have, and where a value comes from: flag, TIDECAST_* variable, tidecast.toml."""
+"""The options that several commands take, in groups; a command adds a group's options by `takes`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.exceptions import TyperException
 
-from deploy.settings.serve import CONFIG_FILE, Address, Device, log_address, read_settings
+from deploy.cli.config_file import apply_settings_file, with_kafka_settings
+from deploy.cli.signature import option_names
+from deploy.logs import LogFormat, LogLevel, configure_logging
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.values import Device
 from pipeline.state.checkpoint import OnDataLoss
 from pipeline.windows.grid import Aggregate, Grid
 from tidecast.errors import ConfigError
@@ -18,177 +21,276 @@ def option(flag: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, envvar=f"TIDECAST_{name.replace('-', '_').upper()}", help=text, **more)
 
 
-CONFIG = "tidecast.config"
-"""Where a command's context keeps which file its settings came from."""
-
-
-def _apply_settings(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a TOML file's values this command's defaults. Raises ConfigError for one that no command takes."""
-    path = context.meta[CONFIG] = path or CONFIG_FILE
-    settings, options = read_settings(path, known_settings(context)), _settable(context.command)
-    settings = {name: value for name, value in settings.items() if name in options}
-    for name, value in settings.items():
-        try:
-            options[name].process_value(context, value)
-        except TyperException as error:
-            raise ConfigError(f"{path}: {name} = {value!r}: {error}") from None
-    context.default_map = {options[name].name: value for name, value in settings.items()}
-    return path
-
-
-def known_settings(context: typer.Context, *commands: str) -> set[str]:
-    """What a settings file may name: the options of these commands, or of all."""
-    group: Any = context.find_root().command
-    return {name for command in commands or group.commands for name in _settable(group.commands[command])}
-
-
-def _settable(command: Any) -> dict[str, Any]:
-    """What a settings file may name of a command: all its options but the one that names the file."""
-    options = {flag.lstrip("-"): option for option in command.params for flag in option.opts}
-    return {name: option for name, option in options.items() if name != "config"}
-
-
-def _with_kafka(context: typer.Context, address: str) -> Address:
-    return log_address(address, context.meta.get(CONFIG, CONFIG_FILE))
-
-
 def _check_freq(freq: str | None) -> str | None:
     if freq is not None:
         Grid.parse(freq)
     return freq
 
 
-TASKS = {
-    **dict.fromkeys(("topic", "bootstrap", "horizon", "seq_len", "freq", "max_gap", "arch", "features"), ("forecast",)),
-    **dict.fromkeys(("targets", "non_negative", "aggregate", "lateness", "budget", "bf16"), ("forecast",)),
-    **dict.fromkeys(("series_column", "time_column", "value_column"), ("forecast",)),
-    **dict.fromkeys(
-        ("text_column", "label_column", "group_column", "max_len", "cut", "balance", "members"), ("classify",)
-    ),
-    "tokeniser": ("classify", "next-token"),
-}
-"""The tasks that an option of `train` belongs to, where it is not for all."""
-
-
-def keep_to_task(context: typer.Context, task: str) -> None:
-    """Raises ConfigError for an option on the command line that the task has no use for."""
-    for name, tasks in TASKS.items():
-        source = context.get_parameter_source(name)
-        if task not in tasks and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')} is for --task {' and '.join(tasks)}")
-
-
-def nearer(context: typer.Context, **given: str | None) -> tuple[str | None, ...]:
-    """Of options that exclude each other the one given nearest: a flag before a variable, that before a file.
-
-    Raises ConfigError unless there is exactly one.
-    """
-    distance = {
-        name: source.value
-        for name, value in given.items()
-        if value is not None and (source := context.get_parameter_source(name))
-    }
-    nearest = [name for name, far in distance.items() if far == min(distance.values())]
-    if len(nearest) != 1:
-        raise ConfigError(f"give one of {' and '.join(f'--{name}' for name in given)}")
-    return tuple(value if name in nearest else None for name, value in given.items())
-
-
-Bootstrap = Annotated[
-    str,
-    option(
-        "--bootstrap",
-        "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH. TLS and SASL: the file's table [kafka], or TIDECAST_KAFKA_*.",
-        callback=_with_kafka,
-    ),
-]
-Topic = Annotated[str, option("--topic", "The topic the events are on.")]
+Topic = Annotated[str, option("--topic", "The topic of the events.")]
 Model = Annotated[str, option("--model", "NAME@ALIAS or NAME/VERSION in the registry, or a file.onnx.")]
-Output = Annotated[str | None, option("--output", "Where to; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")]
-Group = Annotated[str | None, option("--group", "The consumer group; its state lies in GROUP-state.")]
-Tracking = Annotated[str, option("--tracking-uri", "MLflow's server or store.")]
-Json = Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")]
-Settings = Annotated[
-    Path | None,
-    option(
-        "--config", "Settings by option name; tidecast.toml if there is one.", is_eager=True, callback=_apply_settings
+Name = Annotated[str, option("--name", "The registered model's name.")]
+
+
+class LogOptions:
+    """The log to connect to."""
+
+    bootstrap: Annotated[
+        str,
+        option(
+            "--bootstrap",
+            "Kafka's HOST:PORT[,HOST:PORT], or sqlite:PATH. TLS and SASL: the file's table [kafka], or "
+            "TIDECAST_KAFKA_*.",
+            callback=with_kafka_settings,
+        ),
+    ] = DEFAULT_LOG
+
+
+class RegistryOptions:
+    """The registry of models."""
+
+    tracking_uri: Annotated[str, option("--tracking-uri", "MLflow's server or store.")] = DEFAULT_TRACKING
+
+
+class JsonOptions:
+    """The result for programs."""
+
+    as_json: Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")] = False
+
+
+def _log_level(context: typer.Context, level: LogLevel) -> LogLevel:
+    configure_logging(level)
+    return level
+
+
+def _log_format(context: typer.Context, log_format: LogFormat) -> LogFormat:
+    configure_logging(context.params["log_level"], log_format)
+    return log_format
+
+
+class ConfigOptions:
+    """The settings file, and logging."""
+
+    settings: Annotated[
+        Path | None,
+        option(
+            "--config",
+            "Settings by option name; tidecast.toml if there is one.",
+            is_eager=True,
+            callback=apply_settings_file,
+        ),
+    ] = None
+    log_level: Annotated[
+        LogLevel, option("--log-level", "Log records from this level on, to stderr.", callback=_log_level)
+    ] = "info"
+    log_format: Annotated[
+        LogFormat,
+        option(
+            "--log-format",
+            "Lines of text, or a JSON object a line: time, level, logger, message.",
+            callback=_log_format,
+        ),
+    ] = "text"
+
+
+class DeviceOptions:
+    """Where networks run."""
+
+    device: Annotated[
+        Device, option("--device", "auto takes the GPU if there is one, and says which it took and why.")
+    ] = "auto"
+
+
+class HistoryTopicOptions:
+    """A topic as the source of a history."""
+
+    topic: Annotated[str | None, option("--topic", "Read this topic's history.")] = None
+
+
+class HistoryFileOptions:
+    """A file as the source of a history."""
+
+    data: Annotated[
+        str | None, option("--data", "Or read a file: CSV, Parquet or JSON lines, long or wide; - reads stdin.")
+    ] = None
+
+
+class ColumnOptions:
+    """The columns of a file of measurements."""
+
+    series_column: Annotated[str | None, option("--series-column", "The column of the series' names.")] = None
+    time_column: Annotated[str | None, option("--time-column", "The column of the times.")] = None
+    value_column: Annotated[str | None, option("--value-column", "The column of the values.")] = None
+
+
+class FeatureOptions:
+    """The values of an event."""
+
+    features: Annotated[
+        str, option("--features", "The values of an event, separated by commas; the first is forecast.")
+    ] = "value"
+
+
+class GridOptions:
+    """The spacing of steps."""
+
+    freq: Annotated[
+        str | None,
+        option("--freq", "The spacing of steps: 15s, 30m, 1h, 1d, 1mo; inferred if left out.", callback=_check_freq),
+    ] = None
+
+
+class WindowOptions(GridOptions, FeatureOptions):
+    """The windows that a forecaster takes, and its forecast."""
+
+    horizon: Annotated[
+        int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
+    ] = None
+    seq_len: Annotated[int | None, option("--seq-len", "Steps to look back; inferred if left out.", min=2)] = None
+    max_gap: Annotated[
+        int | None,
+        option("--max-gap", "The longest gap, in missing steps, that is filled.", min=0, show_default="3"),
+    ] = None
+    aggregate: Annotated[
+        Aggregate | None, option("--aggregate", "How several events in a step of --freq are aggregated.")
+    ] = None
+    targets: Annotated[
+        str | None,
+        option("--targets", "The features that are forecast, separated by commas; the first if left out."),
+    ] = None
+    non_negative: Annotated[bool, option("--non-negative", "Clip forecasts at zero.")] = False
+
+
+class LatenessOptions:
+    """How long to wait for events that are out of order."""
+
+    lateness: Annotated[
+        str | None,
+        option("--lateness", "How long a step waits, in event time, for late events, as 5m.", show_default="0"),
+    ] = None
+
+
+class FutureCovariateOptions:
+    """Features that are known for the horizon too."""
+
+    known: Annotated[
+        str | None,
+        option("--known", "Features known over the horizon too, separated by commas, such as a weather forecast."),
+    ] = None
+
+
+class ForecastNetworkOptions:
+    """The network of a forecaster, and how long to train it."""
+
+    arch: Annotated[
+        Literal["blend", "lstm", "segment", "linear", "naive"] | None,
+        option(
+            "--arch",
+            "blend averages several; segment is an LSTM over segments of a window, lstm one over its steps; linear "
+            "and naive are baselines.",
+            show_default="blend",
+        ),
+    ] = None
+    budget: Annotated[
+        str | None, option("--budget", "About how long to train, as 5m; until it stops improving if left out.")
+    ] = None
+
+
+class NetworkOptions:
+    """The size of a network, and its training."""
+
+    hidden: Annotated[
+        int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")
+    ] = None
+    epochs: Annotated[
+        int | None,
+        option(
+            "--epochs",
+            "Maximum number of epochs.",
+            min=1,
+            show_default="30; more of few windows, of texts by their number",
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, option("--seed", "The random seed; the same seed trains the same model.", show_default="0")
+    ] = None
+
+
+class PrecisionOptions:
+    """The precision of a training."""
+
+    bf16: Annotated[bool, option("--bf16", "Train in bfloat16, which is faster on a GPU.")] = False
+
+
+class TokenOptions:
+    """What a text is split into."""
+
+    tokeniser: Annotated[
+        Literal["word", "char"] | None,
+        option("--tokeniser", "Split texts into words or characters.", show_default="word; for next-token char"),
+    ] = None
+
+
+class TextOptions:
+    """A file of labelled texts, and a classifier of them."""
+
+    text_column: Annotated[
+        str | None, option("--text-column", "The column of the texts; without a header line, its number.")
+    ] = None
+    label_column: Annotated[str | None, option("--label-column", "The column of the labels.")] = None
+    group_column: Annotated[
+        str | None, option("--group-column", "Rows with the same value in it are not split between training and test.")
+    ] = None
+    max_len: Annotated[
+        int | None, option("--max-len", "The longest text, in tokens; the 99th percentile if left out.", min=1)
+    ] = None
+    cut: Annotated[
+        Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
+    ] = None
+    balance: Annotated[bool, option("--balance", "Weigh all labels the same, however many texts each has.")] = False
+    members: Annotated[
+        int | None, option("--members", "Size of the ensemble whose outputs are averaged.", min=1, show_default="1")
+    ] = None
+
+
+class ServiceOptions:
+    """What a service reads and writes."""
+
+    topic: Topic
+    model: Model
+    output: Annotated[
+        str | None, option("--output", "The output topic; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")
+    ] = None
+    group: Annotated[str | None, option("--group", "The consumer group; its state is kept in GROUP-state.")] = None
+    late_topic: Annotated[
+        str | None, option("--late-topic", "The topic for late and duplicate events; only counted if left out.")
+    ] = None
+    on_lost: Annotated[
+        OnDataLoss,
+        option("--on-lost", "If unread records are gone from the log: fail, or continue from the earliest."),
+    ] = "fail"
+
+
+TASKS: dict[str, tuple[type, ...]] = {
+    "forecast": (
+        HistoryTopicOptions,
+        LogOptions,
+        WindowOptions,
+        LatenessOptions,
+        ForecastNetworkOptions,
+        PrecisionOptions,
+        ColumnOptions,
     ),
-]
-SeriesColumn = Annotated[str | None, option("--series-column", "The column with the series' name.")]
-TimeColumn = Annotated[str | None, option("--time-column", "The column with the time.")]
-ValueColumn = Annotated[str | None, option("--value-column", "The column with the value.")]
-TextColumn = Annotated[
-    str | None, option("--text-column", "The column with the text; a number counts, where there is no header.")
-]
-LabelColumn = Annotated[str | None, option("--label-column", "The column with the label.")]
-GroupColumn = Annotated[
-    str | None, option("--group-column", "Rows alike in it are not shared out to training and test.")
-]
-Tokeniser = Annotated[
-    Literal["word", "char"] | None,
-    option("--tokeniser", "What a token is.", show_default="word; for next-token char"),
-]
-MaxLen = Annotated[int | None, option("--max-len", "The longest text in tokens; what 99 % have if left out.", min=1)]
-Truncated = Annotated[
-    Literal["head", "tail"] | None, option("--cut", "Which end of a longer text is kept.", show_default="head")
-]
-Balance = Annotated[bool, option("--balance", "Let each label count the same, however many texts it has.")]
-Members = Annotated[int | None, option("--members", "Networks whose answers are averaged.", min=1, show_default="1")]
-Features = Annotated[str, option("--features", "The values of an event, with commas; the first is forecast.")]
-Targets = Annotated[
-    str | None, option("--targets", "Which of the features are forecast, with commas; the first if left out.")
-]
-Known = Annotated[
-    str | None,
-    option("--known", "Which of the features are known for the steps ahead too, with commas, as a weather forecast."),
-]
-NonNegative = Annotated[bool, option("--non-negative", "Let no forecast be below zero.")]
-MaxGap = Annotated[
-    int | None, option("--max-gap", "The longest hole, in steps, that is filled.", min=0, show_default="3")
-]
-AggregateOption = Annotated[
-    Aggregate | None, option("--aggregate", "What several events in a step of --freq become together.")
-]
-Arch = Annotated[
-    Literal["blend", "lstm", "segment", "linear", "naive"] | None,
-    option(
-        "--arch",
-        "blend averages several; segment is an LSTM that reads a window in segments, lstm step by step; linear and "
-        "naive are baselines.",
-        show_default="blend",
-    ),
-]
-Hidden = Annotated[int | None, option("--hidden", "Width of the LSTM.", min=1, show_default="64; 512 for next-token")]
-Epochs = Annotated[
-    int | None,
-    option(
-        "--epochs",
-        "Most passes over the data.",
-        min=1,
-        show_default="30; more of few windows, of texts by their number",
-    ),
-]
-BFloat16 = Annotated[bool, option("--bf16", "Train in bfloat16, which a GPU does faster.")]
-Seed = Annotated[int | None, option("--seed", "The same seed trains the same model.", show_default="0")]
-Freq = Annotated[
-    str | None,
-    option("--freq", "The grid: 15s, 30m, 1h, 1d, 1mo; found from the data if left out.", callback=_check_freq),
-]
-Lateness = Annotated[
-    str | None,
-    option("--lateness", "How long a step waits in event time for what is out of order, as 5m.", show_default="0"),
-]
-LateTopic = Annotated[
-    str | None, option("--late-topic", "Where late and duplicate events go; only counted if left out.")
-]
-OnLost = Annotated[
-    OnDataLoss, option("--on-lost", "If unread records are gone from the log: fail, or go on from the earliest.")
-]
-Horizon = Annotated[
-    int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
-]
-SeqLen = Annotated[int | None, option("--seq-len", "Steps to look back; found from the data if left out.", min=2)]
-Budget = Annotated[
-    str | None, option("--budget", "About how long training may take, as 5m; as long as it pays if left out.")
-]
-DeviceOption = Annotated[Device, option("--device", "auto takes the GPU if there is one, and says which and why.")]
+    "classify": (TokenOptions, TextOptions),
+    "next-token": (TokenOptions,),
+}
+"""The options of `train` that are for some tasks only."""
+
+
+def check_task_options(context: typer.Context, task: str) -> None:
+    """Raises ConfigError for an option on the command line that is for other tasks only."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        tasks = [other for other, groups in TASKS.items() if name in option_names(*groups)]
+        if tasks and task not in tasks and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')} is for --task {' and '.join(tasks)}")

@@ -1,91 +1,60 @@
-"""The commands that learn: train, backtest, forecast. What a command does lies in the module it calls."""
+"""The commands that fit a model or try one: train, backtest, forecast, replay, trace, generate."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from deploy.cli.config_file import closest, known_settings
 from deploy.cli.options import (
-    AggregateOption,
-    Arch,
-    Balance,
-    BFloat16,
-    Bootstrap,
-    Budget,
-    DeviceOption,
-    Epochs,
-    Features,
-    Freq,
-    GroupColumn,
-    Hidden,
-    Horizon,
-    Json,
-    Known,
-    LabelColumn,
-    Lateness,
-    MaxGap,
-    MaxLen,
-    Members,
-    NonNegative,
-    Seed,
-    SeqLen,
-    SeriesColumn,
-    Settings,
-    Targets,
-    TextColumn,
-    TimeColumn,
-    Tokeniser,
-    Tracking,
-    Truncated,
-    ValueColumn,
-    keep_to_task,
-    nearer,
+    ColumnOptions,
+    ConfigOptions,
+    DeviceOptions,
+    ForecastNetworkOptions,
+    FutureCovariateOptions,
+    HistoryFileOptions,
+    HistoryTopicOptions,
+    JsonOptions,
+    LatenessOptions,
+    LogOptions,
+    Model,
+    Name,
+    NetworkOptions,
+    PrecisionOptions,
+    RegistryOptions,
+    TextOptions,
+    TokenOptions,
+    WindowOptions,
+    check_task_options,
     option,
 )
+from deploy.cli.signature import takes
 from deploy.console import finish
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.defaults import DEFAULT_TRACKING
+from deploy.settings.values import Device, model_name, parse_time_option
+
+HISTORY = (HistoryTopicOptions, HistoryFileOptions, ColumnOptions)
+FORECASTER = (WindowOptions, ForecastNetworkOptions, NetworkOptions)
+COMMON = (JsonOptions, ConfigOptions)
 
 
+@takes(
+    *(HistoryTopicOptions, LogOptions, *FORECASTER, LatenessOptions, PrecisionOptions, ColumnOptions),
+    *(TextOptions, TokenOptions, DeviceOptions, RegistryOptions, *COMMON),
+)
 def train(
     context: typer.Context,
-    name: Annotated[str, option("--name", "The registered model's name.")],
+    name: Name,
+    as_json: bool,
     task: Annotated[
         Literal["forecast", "classify", "next-token"],
         option("--task", "forecast series, classify texts, or continue a text."),
     ] = "forecast",
-    topic: Annotated[str | None, option("--topic", "Learn from this topic's history.")] = None,
-    data: Annotated[str | None, option("--data", "Or from a file: CSV, Parquet, JSON lines; or a plain text.")] = None,
-    bootstrap: Bootstrap = DEFAULT_LOG,
-    horizon: Horizon = None,
-    seq_len: SeqLen = None,
-    freq: Freq = None,
-    max_gap: MaxGap = None,
-    aggregate: AggregateOption = None,
-    lateness: Lateness = None,
-    features: Features = "value",
-    targets: Targets = None,
-    non_negative: NonNegative = False,
-    arch: Arch = None,
-    hidden: Hidden = None,
-    epochs: Epochs = None,
-    budget: Budget = None,
-    seed: Seed = None,
-    bf16: BFloat16 = False,
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    value_column: ValueColumn = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    group_column: GroupColumn = None,
-    tokeniser: Tokeniser = None,
-    max_len: MaxLen = None,
-    cut: Truncated = None,
-    balance: Balance = False,
-    members: Members = None,
-    device: DeviceOption = "auto",
-    tracking_uri: Tracking = DEFAULT_TRACKING,
-    as_json: Json = False,
-    settings: Settings = None,
+    data: Annotated[
+        str | None,
+        option("--data", "Or read a file: CSV, Parquet, JSON lines; for next-token a plain text; - reads stdin."),
+    ] = None,
 ) -> None:
     """Train a model on a topic or a file, and register it.
 
@@ -93,107 +62,152 @@ def train(
     or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
     from a plain text file.
     """
-    keep_to_task(context, task)
-    if task == "forecast":
-        topic, data = nearer(context, topic=topic, data=data)
-    from deploy.training.options import TrainOptions, learn
+    check_task_options(context, task)
+    source = closest(context, "topic", "data") if task == "forecast" else {}
+    from deploy.training.options import TrainOptions, run_training
 
-    finish(learn(TrainOptions.of(context.params | {"topic": topic, "data": data})), as_json)
+    finish(run_training(TrainOptions.of(context.params | source)), as_json)
 
 
-def backtest(
-    context: typer.Context,
-    topic: Annotated[str | None, option("--topic", "Judge on this topic's history.")] = None,
-    data: Annotated[str | None, option("--data", "Or on a file: CSV, Parquet or JSON lines; long or wide.")] = None,
+class BacktestOptions:
+    """What a backtest holds out, and what it compares with."""
+
     protocol: Annotated[
         Literal["rolling", "ett", "70-10-20"],
         option("--protocol", "rolling tests on --test; ett on 12, 4 and 4 months of 30 days; 70-10-20 on shares."),
-    ] = "rolling",
-    horizon: Horizon = None,
+    ] = "rolling"
     test: Annotated[
-        str, option("--test", "The end that is forecast, for rolling: a share, a number of steps, or as 14d.")
-    ] = "0.2",
-    seeds: Annotated[int, option("--seeds", "Trainings, each from another seed: mean and spread.", min=1)] = 1,
+        str, option("--test", "The test part of rolling, at the end: a share, a number of steps, or as 14d.")
+    ] = "0.2"
+    seeds: Annotated[int, option("--seeds", "Trainings with different seeds: mean and spread.", min=1)] = 1
     statistical: Annotated[
-        bool, option("--statistical/--no-statistical", "Fit AutoETS or MSTL beside it, on some sixty origins.")
-    ] = True,
-    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/backtests if left out.")] = None,
-    seq_len: SeqLen = None,
-    freq: Freq = None,
-    max_gap: MaxGap = None,
-    aggregate: AggregateOption = None,
-    lateness: Lateness = None,
-    features: Features = "value",
-    targets: Targets = None,
-    known: Known = None,
-    non_negative: NonNegative = False,
-    arch: Arch = None,
-    hidden: Hidden = None,
-    epochs: Epochs = None,
-    budget: Budget = None,
-    seed: Seed = None,
-    bf16: BFloat16 = False,
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    value_column: ValueColumn = None,
-    device: DeviceOption = "auto",
-    bootstrap: Bootstrap = DEFAULT_LOG,
-    as_json: Json = False,
-    settings: Settings = None,
-) -> None:
-    """Judge what `train` would make, on a past it has not seen.
+        bool, option("--statistical/--no-statistical", "Compare with AutoETS or MSTL, on some sixty origins.")
+    ] = True
+    plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/backtests if left out.")] = None
 
-    Trains on the beginning, chooses on what follows, and forecasts from every origin of the end, beside the last value,
-    the seasonal naive forecasts, and AutoETS or MSTL. A table, a picture, and with --json all errors by series and
-    by step.
+
+@takes(
+    *(*HISTORY, BacktestOptions, *FORECASTER, LatenessOptions, FutureCovariateOptions, PrecisionOptions),
+    *(DeviceOptions, LogOptions, *COMMON),
+)
+def backtest(context: typer.Context, plot: Path | None, as_json: bool) -> None:
+    """Evaluate what `train` would register, on held-out data.
+
+    Trains on the beginning, selects on what follows, and forecasts from every origin of the end, compared with the last
+    value, the seasonal naive forecasts, and AutoETS or MSTL. Shows a table and a plot, and with --json all errors by
+    series and by step.
     """
-    from deploy.evaluation.backtest import BacktestJob
-    from deploy.evaluation.backtest import backtest as run
-    from deploy.settings.serve import model_name
-    from deploy.training.options import TrainOptions, forecast_job, source_columns
+    from deploy.evaluation.backtest import BacktestJob, report_backtest
+    from deploy.training.options import TrainOptions, data_source, forecast_job
 
-    topic, data = nearer(context, topic=topic, data=data)
-    asked = TrainOptions.of(context.params | {"topic": topic, "data": data, "name": topic or model_name(str(data))})
-    job = BacktestJob(train=forecast_job(asked), protocol=protocol, test=test, seeds=seeds, statistical=statistical)
-    finish(run(job, topic, data, source_columns(asked), bootstrap, plot), as_json)
+    source = closest(context, "topic", "data")
+    name = source["topic"] or model_name(source["data"])
+    options = TrainOptions.of(context.params | source | {"name": name})
+    own = {name: context.params[name] for name in ("protocol", "test", "seeds", "statistical")}
+    job = BacktestJob(train=forecast_job(options), **own)
+    finish(report_backtest(job, data_source(options), plot), as_json)
 
 
+@takes(*FORECASTER, FutureCovariateOptions, ColumnOptions, DeviceOptions, *COMMON)
 def forecast(
     context: typer.Context,
     data: Annotated[str, option("--data", "CSV, Parquet or JSON lines, long or wide; - reads stdin.")],
-    horizon: Horizon = None,
+    as_json: bool,
     output: Annotated[
-        Path | None, option("--output", "Write all forecasts to this .csv, .parquet or .jsonl file too.")
+        Path | None, option("--output", "Also write all forecasts to this .csv, .parquet or .jsonl file.")
     ] = None,
-    plot: Annotated[Path | None, option("--plot", "Where to draw it; in .tidecast/forecasts if left out.")] = None,
-    seq_len: SeqLen = None,
-    freq: Freq = None,
-    max_gap: MaxGap = None,
-    aggregate: AggregateOption = None,
-    features: Features = "value",
-    targets: Targets = None,
-    known: Known = None,
-    non_negative: NonNegative = False,
-    arch: Arch = None,
-    hidden: Hidden = None,
-    epochs: Epochs = None,
-    budget: Budget = None,
-    seed: Seed = None,
-    series_column: SeriesColumn = None,
-    time_column: TimeColumn = None,
-    value_column: ValueColumn = None,
-    device: DeviceOption = "auto",
-    as_json: Json = False,
-    settings: Settings = None,
+    plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/forecasts if left out.")] = None,
 ) -> None:
     """Forecast what comes after a file's last measurements.
 
-    Trains a model on the file, forecasts every series, and shows a table and a picture; no broker, no server. What is
-    --known ahead stands in the file's last rows, where what is forecast is left empty.
+    Trains a model on the file, forecasts every series, and shows a table and a plot; no broker, no server. Features
+    that are --known ahead have their values in the file's last rows, where the targets are empty.
     """
-    from deploy.evaluation.forecast import forecast as run
-    from deploy.settings.serve import model_name
-    from deploy.training.options import TrainOptions, forecast_job, source_columns
+    from deploy.evaluation.forecast import forecast_file
+    from deploy.training.options import TrainOptions, data_source, forecast_job
 
-    asked = TrainOptions.of(context.params | {"name": model_name(data)})
-    finish(run(forecast_job(asked), data, source_columns(asked), output, plot), as_json)
+    options = TrainOptions.of(context.params | {"name": model_name(data)})
+    finish(forecast_file(forecast_job(options), data_source(options), output, plot), as_json)
+
+
+@takes(*HISTORY, DeviceOptions, LogOptions, RegistryOptions, *COMMON)
+def replay(
+    context: typer.Context,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", help="NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."
+        ),
+    ],
+    device: Device,
+    tracking_uri: str,
+    as_json: bool,
+    since: Annotated[
+        str | None, typer.Option("--from", help="The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="The end of the origins, exclusive.")] = None,
+    plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/replays if left out.")] = None,
+) -> None:
+    """Compare any versions on a history, from the same origins.
+
+    All models forecast from the same origins, at full speed, and are scored by the actual values: a table, a plot, and
+    which of them were trained on a part of that history. Writes to no topic, and joins no group.
+    """
+    from deploy.evaluation.replay import ReplayJob, report_replay
+    from deploy.training.options import TrainOptions, data_source
+
+    options = TrainOptions.of(context.params | closest(context, "topic", "data") | {"name": "replay"})
+    job = ReplayJob(
+        models=tuple(dict.fromkeys(model)),
+        since=parse_time_option("from", since),
+        until=parse_time_option("to", until),
+        device=device,
+    )
+    finish(report_replay(job, data_source(options), tracking_uri, plot), as_json)
+
+
+@takes(JsonOptions)
+def trace(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|CONFIG", help="NAME@ALIAS, NAME/VERSION, a file.onnx; or a file.toml of train's options."
+        ),
+    ],
+    as_json: bool,
+    tracking_uri: Annotated[
+        str | None, option("--tracking-uri", "MLflow's server or store.", show_default=DEFAULT_TRACKING)
+    ] = None,
+) -> None:
+    """Show the shape of a real batch at every layer of a model.
+
+    A registered model is shown with the example batch that it was registered with; a settings file with the first rows
+    of the data that `train` would read, through the network that it would start with: of a blend all candidates.
+    """
+    from deploy.operations.trace import KnownSettings, print_trace
+
+    known = KnownSettings(all_commands=known_settings(context), train=known_settings(context, "train"))
+    finish(print_trace(target, tracking_uri, known), as_json)
+
+
+@takes(RegistryOptions, ConfigOptions)
+def generate(
+    model: Model,
+    tracking_uri: str,
+    prompt: Annotated[str, option("--prompt", "The beginning of the text.")] = "",
+    length: Annotated[int, option("--length", "How many tokens to add: characters, or words.", min=1)] = 500,
+    temperature: Annotated[
+        float, option("--temperature", "Sampling temperature; 0 always takes the most likely token.")
+    ] = 0.7,
+    top_k: Annotated[int, option("--top-k", "Sample from the k most likely tokens only; 0: from all.")] = 0,
+    seed: Annotated[int | None, option("--seed", "The random seed; another each time if left out.")] = None,
+) -> None:
+    """Continue a text, by a model of --task next-token."""
+    from deploy.operations.generate import Sampling, generate_text
+
+    sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
+    for piece in generate_text(model, prompt, length, sampling, tracking_uri):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")

@@ -20,7 +20,8 @@ from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
 from deploy.operations.ingest import publish_frame
 from deploy.serving.model_loading import load_model
 from deploy.serving.predictor import Predictor
-from deploy.settings.serve import DEFAULT_LOG, DEFAULT_TRACKING, open_log
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.files import open_log
 from deploy.training.forecasting import TrainJob, train
 from model.artifacts.registry import Registry
 from model.training.forecasting import ForecastConfig

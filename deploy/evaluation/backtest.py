@@ -1,5 +1,6 @@
-"""`tidecast backtest`: a recipe judged on a past that it has not seen, beside what needs no learning."""
+"""`tidecast backtest`: a training evaluated on held-out data, compared with naive and statistical forecasts."""
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -12,11 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress, say
-from deploy.pictures import picture_path, say_where
+from deploy.console import progress
+from deploy.data import DataSource
+from deploy.pictures import plot_path, say_where
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import TrainJob, in_words, read_history, shapes
-from deploy.training.registration import watched
+from deploy.training.forecasting import TrainJob, format_epoch, infer_specs
+from deploy.training.registration import training_progress
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import METRICS, ErrorScale, Metrics, Scores, best, error_scale, series_scale
 from model.evaluation.splits import FAR, Cuts, chunks, held_out, split, targets
@@ -26,86 +28,97 @@ from model.seasons import seasonal_lags, shortest_lag
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData
 from pipeline.datasets.history import History, before, infer_freq, windows
-from pipeline.datasets.measurements import Columns
 from pipeline.windows.grid import Grid, Ints
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
+logger = logging.getLogger(__name__)
+
 Protocol = Literal["rolling", "ett", "70-10-20"]
 ETT_DAYS = (360, 120, 120)
 """Twelve months of 30 days to train on, four to validate on, four to test on."""
-LISTED = 12
-"""Most series that the table has a line for."""
+MAX_LISTED_SERIES = 12
+"""Most series for which the table has a row each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestJob:
-    """What to judge, and on which past."""
+    """A training to evaluate, and what is held out for it."""
 
     train: TrainJob
-    """What is trained, as `tidecast train` would."""
+    """The training, as `tidecast train` would run it."""
     protocol: Protocol = "rolling"
     test: str = "0.2"
-    """For rolling: the end that is forecast, as a share, a number of steps, or a duration."""
+    """The test part of rolling, at the end: a share, a number of steps, or a duration."""
     seeds: int = 1
-    """Trainings, each from another seed."""
+    """Trainings with different seeds."""
     statistical: bool = True
-    """Whether AutoETS or MSTL is fitted beside it."""
+    """Whether to compare with AutoETS or MSTL."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatisticalComparison:
-    """A statistical forecast of the first target on every k-th origin, and the first seed's model on the same."""
+    """A statistical forecast of the first target at every k-th origin, and the first seed's model at the same ones."""
 
     name: str
     every: int
-    theirs: Scores
-    ours: Scores
+    scores: Scores
+    model_scores: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What came of one past."""
+    """The forecasts of one history, scored."""
 
     data: WindowData
     test: Rows
-    """The windows that were forecast."""
+    """The last rows of the windows that were forecast."""
     runs: list[tuple[FittedForecaster, Scores]]
     """A training and its scores for each seed."""
     naive: dict[str, Scores]
-    beside: StatisticalComparison | None
+    statistical: StatisticalComparison | None
 
     @property
     def overall(self) -> Metrics:
-        """Each error, the seeds' mean."""
+        """Each error, averaged over seeds."""
         errors = [scores.overall() for _, scores in self.runs]
         return {metric: mean(error[metric] for error in errors) for metric in METRICS}
 
 
 def protocol_cuts(times: Ints, job: BacktestJob, freq: str | None) -> tuple[Cuts, int]:
-    """The cuts of a protocol for a history's distinct times, and the time at which its past ends.
+    """The cuts of a protocol for a history's distinct times, and the time at which its test part ends.
 
-    Raises ConfigError for a history that is too short, or a test that is no part of it.
+    Raises ConfigError for a history that is too short, or a test part that does not fit into it.
     """
     rows = len(times)
-    if job.protocol == "ett":
-        day = seasonal_lags(freq).get("day")
-        if day is None:
-            raise ConfigError(f"protocol: ett counts days, and steps of {freq} make none")
-        train, validation, test = (days * day for days in ETT_DAYS)
-        if rows < train + validation + test:
-            raise ConfigError(f"protocol: ett needs {train + validation + test:,} steps, and there are {rows:,}")
-    elif job.protocol == "70-10-20":
-        train, test = int(0.7 * rows), int(0.2 * rows)
-        validation = rows - train - test
-    else:
-        test = _test_rows(times, job.test, freq)
-        validation = held_out(rows - test, job.train.config.validation, job.train.horizon or 0)
-        train = rows - test - validation
+    train, validation, test = _parts(times, job, freq)
     if min(train, validation, test) < 1:
         raise ConfigError(f"test: {rows:,} steps can't be cut into {train}, {validation} and {test}")
     end = train + validation + test
     return Cuts(int(times[train]), int(times[train + validation])), int(times[end]) if end < rows else FAR
+
+
+def _parts(times: Ints, job: BacktestJob, freq: str | None) -> tuple[int, int, int]:
+    """How many of the times train, validate and test."""
+    rows = len(times)
+    if job.protocol == "ett":
+        return _ett_parts(rows, freq)
+    if job.protocol == "70-10-20":
+        train, test = int(0.7 * rows), int(0.2 * rows)
+        return train, rows - train - test, test
+    test = _test_rows(times, job.test, freq)
+    validation = held_out(rows - test, job.train.config.validation, job.train.horizon or 0)
+    return rows - test - validation, validation, test
+
+
+def _ett_parts(rows: int, freq: str | None) -> tuple[int, int, int]:
+    day = seasonal_lags(freq).get("day")
+    if day is None:
+        raise ConfigError(f"protocol: ett counts days, and steps of {freq} do not divide one")
+    train, validation, test = (days * day for days in ETT_DAYS)
+    if rows < train + validation + test:
+        raise ConfigError(f"protocol: ett needs {train + validation + test:,} steps, and there are {rows:,}")
+    return train, validation, test
 
 
 def _test_rows(times: Ints, test: str, freq: str | None) -> int:
@@ -116,113 +129,115 @@ def _test_rows(times: Ints, test: str, freq: str | None) -> int:
             step = Grid.parse(freq).milliseconds if freq else 0
             return int((times >= times[-1] + step - parse_duration(test)).sum())
         except ConfigError:
-            raise ConfigError(f"test: {test!r} is no share such as 0.2, no number of steps, no duration") from None
+            raise ConfigError(f"test: {test!r} is not a share such as 0.2, a number of steps, or a duration") from None
     if not isfinite(number) or (number >= 1 and not number.is_integer()):
-        raise ConfigError(f"test: {test!r} is no whole number of steps")
+        raise ConfigError(f"test: {test!r} is not a whole number of steps")
     return int(number) if number >= 1 else round(number * len(times))
 
 
 def run_backtest(history: History, job: BacktestJob) -> BacktestResult:
     """Train on a history's beginning, and forecast from every origin of its end.
 
-    Nothing is chosen by what comes after the cuts. Raises DataError for a history that is too short, ConfigError
-    for a test that is no part of it.
+    No choice depends on data after the cuts. Raises DataError for a history that is too short, ConfigError for a test
+    part that does not fit into it.
     """
     times = np.unique(history.frame["ts"].to_numpy())
     freq = job.train.freq or infer_freq(before(history, int(times[len(times) // 2])).frame)
     cuts, end = protocol_cuts(times, job, freq)
-    inputs, outputs = shapes(before(history, cuts.test), replace(job.train, freq=freq))
+    inputs, outputs = infer_specs(before(history, cuts.test), replace(job.train, freq=freq))
     data = windows(before(history, end), window_config(inputs))
     horizon, columns = outputs.horizon, [inputs.features.index(name) for name in outputs.targets]
     test = split(data, horizon, cuts).test
     if not len(test):
-        raise ConfigError(f"test: no window has its {horizon} steps in the part that is forecast")
-    say(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are forecast to judge by")
-    season = shortest_lag(freq)
+        raise ConfigError(f"test: no window has its {horizon} steps in the test part")
+    logger.info(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are tested on")
     deviation = series_scale(data, columns, cuts.validation)
-    by = error_scale(data, columns, cuts.validation, season, deviation)
+    scale = error_scale(data, columns, cuts.validation, shortest_lag(freq), deviation)
     runs = []
     for seed in range(job.train.config.seed, job.train.config.seed + job.seeds):
-        with watched(in_words) as on_step:
+        with training_progress(format_epoch) as on_step:
             fitted = fit(data, inputs, outputs, replace(job.train.config, seed=seed), job.train.name, on_step, cuts)
-        runs.append((fitted, model_scores(fitted, data, test, by)))
-    naive = naive_scores(data, test, horizon, columns, freq, by)
-    return BacktestResult(data, test, runs, naive, beside(data, runs[0][0], test, by) if job.statistical else None)
+        runs.append((fitted, model_scores(fitted, data, test, scale)))
+    naive = naive_scores(data, test, horizon, columns, freq, scale)
+    statistical = compare_statistical(data, runs[0][0], test, scale) if job.statistical else None
+    return BacktestResult(data, test, runs, naive, statistical)
 
 
-def model_scores(fitted: FittedForecaster, data: WindowData, ends: Rows, by: ErrorScale) -> Scores:
+def model_scores(fitted: FittedForecaster, data: WindowData, ends: Rows, scale: ErrorScale) -> Scores:
     """A model's scores over the windows that end in these rows."""
     horizon, columns = fitted.card.output.horizon, fitted.card.target_columns
-    scores = Scores(by, horizon)
+    scores = Scores(scale, horizon)
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
         scores.add(data.series[part], forecast(fitted.model, data, part), actual, observed)
     return scores
 
 
-def beside(data: WindowData, fitted: FittedForecaster, ends: Rows, by: ErrorScale) -> StatisticalComparison | None:
-    """The statistical forecast beside a model's; None where statsforecast is not installed."""
+def compare_statistical(
+    data: WindowData, fitted: FittedForecaster, ends: Rows, scale: ErrorScale
+) -> StatisticalComparison | None:
+    """AutoETS or MSTL compared with a model; None if statsforecast is not installed."""
     if find_spec("statsforecast") is None:
-        say("no AutoETS or MSTL beside it: pip install 'tidecast[compare]' brings statsforecast")
+        logger.info("no comparison with AutoETS or MSTL: pip install 'tidecast[compare]' installs statsforecast")
         return None
     card, lags = fitted.card, seasonal_lags(fitted.card.input.freq)
     every, name = -(-len(ends) // ORIGINS), name_of(lags)
-    some, by = ends[::every], ErrorScale(by.deviation[:, :1], by.naive[:, :1])
-    with progress(f"{name} at every {every}th origin", len(some)) as report:
-        theirs = statistical_scores(data, some, card.output.horizon, card.target_columns[0], lags, by, report)
-    ours = Scores(by, card.output.horizon)
-    actual, observed = targets(data, some, card.output.horizon, card.target_columns[:1])
-    ours.add(data.series[some], forecast(fitted.model, data, some)[..., :1], actual, observed)
-    return StatisticalComparison(name, every, theirs, ours)
+    sampled, scale = ends[::every], ErrorScale(scale.deviation[:, :1], scale.naive[:, :1])
+    with progress(f"{name} at every {every}th origin", len(sampled)) as report:
+        scores = statistical_scores(data, sampled, card.output.horizon, card.target_columns[0], lags, scale, report)
+    own_scores = Scores(scale, card.output.horizon)
+    actual, observed = targets(data, sampled, card.output.horizon, card.target_columns[:1])
+    own_scores.add(data.series[sampled], forecast(fitted.model, data, sampled)[..., :1], actual, observed)
+    return StatisticalComparison(name, every, scores, own_scores)
 
 
-def backtest(
-    job: BacktestJob, topic: str | None, data: str | None, columns: Columns, bootstrap: str, plot: Path | None
-) -> dict[str, object]:
-    """`tidecast backtest`: the table on stdout, a picture, and all of it as data."""
-    history = read_history(bootstrap, topic, data, columns, job.train.freq)
-    began = time.monotonic()
+def report_backtest(job: BacktestJob, source: DataSource, plot: Path | None) -> dict[str, object]:
+    """`tidecast backtest`: a table on stdout, a plot, and all of it as data."""
+    history = source.history(job.train.freq)
+    started = time.monotonic()
     result = run_backtest(history, job)
-    name = f"{job.train.name}-{result.runs[0][0].card.output.horizon}"
-    picture = picture_path(plot, "backtests", name)
-    plot_backtest(result.runs[0][0], result.data, result.test, _steps(result), picture)
-    _show(result, job)
-    say_where(picture)
-    return _summary(result, job) | {"seconds": round(time.monotonic() - began, 1), "plot": str(picture)}
+    fitted, _ = result.runs[0]
+    path = plot_path(plot, "backtests", f"{job.train.name}-{fitted.card.output.horizon}")
+    plot_backtest(fitted, result.data, result.test, _errors_by_step(result), path)
+    _print_table(result, job)
+    say_where(path)
+    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": str(path)}
 
 
-def _steps(result: BacktestResult) -> dict[str, list[float]]:
-    """Everybody's squared error for each step ahead."""
+def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:
+    """The mse of each forecast for each step ahead."""
     naive = {f"naive ({name})": scores.by_step()["mse"] for name, scores in result.naive.items()}
     return {"Tidecast": result.runs[0][1].by_step()["mse"], **naive}
 
 
-def _show(result: BacktestResult, job: BacktestJob) -> None:
+def _print_table(result: BacktestResult, job: BacktestJob) -> None:
     card = result.runs[0][0].card
     title = f"{job.train.name}, {job.protocol}: {len(result.test):,} windows, {card.output.horizon} steps ahead"
     table = Table(title=title, title_justify="left", caption="mse, mae in z-scores of training", caption_justify="left")
     for heading in ("forecast", *METRICS):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "forecast" else "right")
-    for name, errors in _lines(result).items():
+    for name, errors in _table_rows(result).items():
         table.add_row(name, *(f"{errors[metric]:.4g}" for metric in METRICS))
     Console(highlight=False).print(table)
 
 
-def _lines(result: BacktestResult) -> dict[str, Metrics]:
-    """The table's lines: ours, the naive ones, those on every k-th origin, and ours for each series if they are few."""
-    lines = {"Tidecast": result.overall} | {f"naive ({name})": each.overall() for name, each in result.naive.items()}
-    if other := result.beside:
+def _table_rows(result: BacktestResult) -> dict[str, Metrics]:
+    """The model's errors, the naive ones, those at every k-th origin, and the model's for each of a few series."""
+    rows = {"Tidecast": result.overall} | {f"naive ({name})": each.overall() for name, each in result.naive.items()}
+    if other := result.statistical:
         note = f", every {other.every}th" if other.every > 1 else ""
-        lines |= {f"{other.name}{note}": other.theirs.overall(), f"Tidecast{note} ": other.ours.overall()}
+        rows |= {f"{other.name}{note}": other.scores.overall(), f"Tidecast{note} ": other.model_scores.overall()}
     by_series = result.runs[0][1].by_series(result.data.names)
-    return lines | ({f"  {name}": errors for name, errors in by_series.items()} if 1 < len(by_series) <= LISTED else {})
+    if 1 < len(by_series) <= MAX_LISTED_SERIES:
+        rows |= {f"  {name}": errors for name, errors in by_series.items()}
+    return rows
 
 
 def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
     card, errors = result.runs[0][0].card, [scores.overall() for _, scores in result.runs]
     spread = {metric: stdev(error[metric] for error in errors) if len(errors) > 1 else 0.0 for metric in METRICS}
     naive = {name: scores.overall() for name, scores in result.naive.items()}
-    found: dict[str, object] = {
+    summary: dict[str, object] = {
         "protocol": job.protocol,
         "freq": card.input.freq,
         "seq_len": card.input.seq_len,
@@ -238,7 +253,7 @@ def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
         "by_series": result.runs[0][1].by_series(result.data.names),
         "baselines_by_series": {name: scores.by_series(result.data.names) for name, scores in result.naive.items()},
     }
-    if other := result.beside:
-        same = {"every": other.every, other.name: other.theirs.overall(), "tidecast": other.ours.overall()}
-        found["statistical"] = same
-    return found
+    if other := result.statistical:
+        errors_of = {other.name: other.scores.overall(), "tidecast": other.model_scores.overall()}
+        summary["statistical"] = {"every": other.every, **errors_of}
+    return summary

@@ -1,4 +1,4 @@
-"""What a challenger, a champion and naive forecasts lose at the same origins."""
+"""A challenger, a champion and naive forecasts compared at the same origins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Losses = dict[str, Reals]
 
 @dataclass(frozen=True, slots=True)
 class WindowRows:
-    """Windows of a history as a predictor takes them."""
+    """Windows of a history, as a predictor takes them."""
 
     data: SlidingWindows
     ends: Rows
@@ -36,10 +36,12 @@ class WindowRows:
         return {"x": self.data.x(ends), "observed": self.data.x_observed(ends), "step": self.data.step[ends]}
 
 
-def losses(data: SlidingWindows, fitted: FittedForecaster, serving: Predictor, cuts: Cuts) -> tuple[Rows, Losses]:
-    """Where everybody was judged (T,), and what the challenger, the champion and each naive forecast lost there.
+def comparison_losses(
+    data: SlidingWindows, fitted: FittedForecaster, champion: Predictor, cuts: Cuts
+) -> tuple[Rows, Losses]:
+    """The origins of the test part (T,), and the losses there of the challenger, the champion and the naive forecasts.
 
-    The first are rows, one an origin; losses are squared errors in z-scores, the mean of an origin's series.
+    Origins are rows, one each; losses are squared errors in z-scores, averaged over an origin's series.
     """
     card = fitted.card
     horizon, columns = card.output.horizon, card.target_columns
@@ -48,21 +50,19 @@ def losses(data: SlidingWindows, fitted: FittedForecaster, serving: Predictor, c
     parts: dict[str, list[Reals]] = {}
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
-        made = {
+        naive = baselines(data, part, horizon, columns, card.input.freq)
+        forecasts = {
             "challenger": forecast(fitted.model, data, part),
-            "champion": np.concatenate(list(serving.predict(WindowRows(data, part)))),
-            **{
-                f"naive ({name})": each
-                for name, each in baselines(data, part, horizon, columns, card.input.freq).items()
-            },
+            "champion": np.concatenate(list(champion.predict(WindowRows(data, part)))),
+            **{f"naive ({name})": each for name, each in naive.items()},
         }
-        for name, each in made.items():
+        for name, each in forecasts.items():
             parts.setdefault(name, []).append(window_mse(each, actual, observed, scale[data.series[part]]))
-    lost = {name: np.concatenate(part) for name, part in parts.items()}
-    known = np.isfinite(lost["champion"])
-    key = _origins(data, ends, card.input.freq)[known]
+    losses = {name: np.concatenate(part) for name, part in parts.items()}
+    scored = np.isfinite(losses["champion"])
+    key = _origins(data, ends, card.input.freq)[scored]
     _, first = np.unique(key, return_index=True)
-    return ends[known][first], {name: by_origin(key, loss[known])[1] for name, loss in lost.items()}
+    return ends[scored][first], {name: by_origin(key, loss[scored])[1] for name, loss in losses.items()}
 
 
 def _origins(data: SlidingWindows, ends: Rows, freq: str | None) -> Rows:

@@ -1,10 +1,11 @@
-"""`tidecast retrain`: a challenger, judged against the champion on what neither has seen, and promoted if it is better.
+"""`tidecast retrain`: a challenger, compared with the champion on data new to both, and promoted if better.
 
-One shot, and the same again after it was killed anywhere: a version appears with its verdict, or not at all, and only
-then moves an alias. What is learned from lies before what is judged on.
+One shot, and idempotent after it was killed at any point: a version is registered with its promotion decision, or not
+at all, and only then an alias moves. All training data is older than the data that the comparison is on.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,215 +19,242 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
-from deploy.console import say
-from deploy.evaluation.comparison import Losses, losses
+from deploy.data import DataSource
+from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.serving.model_loading import load_onnx
-from deploy.settings.serve import HOME, MODELS, window_config
-from deploy.training.forecasting import TrainJob, candidate, in_words, like_before, read_history, shapes, train_after
-from deploy.training.registration import Candidate, champion, register, watched
+from deploy.serving.predictor import Predictor
+from deploy.settings.defaults import HOME, MODELS
+from deploy.settings.serve import window_config
+from deploy.training.forecasting import (
+    TrainJob,
+    forecast_candidate,
+    format_epoch,
+    infer_specs,
+    inherit_windows,
+    train_after,
+)
+from deploy.training.registration import Candidate, find_champion, register, training_progress
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
 from model.artifacts.versions import CHAMPION, Version
-from model.card import Card, InputSpec, read_card
+from model.card import Card, InputSpec, OutputSpec, read_card
 from model.evaluation.promotion import PromotionDecision, decide, needed
 from model.evaluation.splits import Cuts, last_share
 from model.networks.forecast import build
 from model.plots import plot_verdict
-from model.training.forecasting import Warm, fit
+from model.training.forecasting import FittedForecaster, Warm, fit
 from model.windows import Rows
 from pipeline import failpoint
 from pipeline.datasets.history import History, windows
-from pipeline.datasets.measurements import Columns
 from pipeline.windows.sliding import SlidingWindows
 from tidecast.errors import ConfigError, PromotionConflict, RetrainingBusy
-from tidecast.times import format_time as minute
+from tidecast.times import format_time
 
-JUDGED = 3
-"""Where there is more, so many times as long a time is judged on as a verdict needs at least."""
+logger = logging.getLogger(__name__)
+
+MAX_COMPARISON = 3
+"""The longest test part of a comparison, in multiples of the least that a decision needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainJob:
-    """What to retrain: a training, and what it begins with."""
+    """A model to retrain."""
 
     train: TrainJob
-    """Windows and horizon are the champion's."""
+    """The training; windows and horizon are the champion's."""
     start: Literal["fresh", "warm"] = "fresh"
-    """Whether networks begin with the champion's weights."""
+    """warm: networks are initialised with the champion's weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    """A challenger compared with the champion."""
+
+    fitted: FittedForecaster
+    data: SlidingWindows
+    origins: Rows
+    losses: Losses
+    decision: PromotionDecision
 
 
 def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
-    """Train a challenger, judge it, register it with its verdict, and promote it if that says so; what came of it.
+    """Train a challenger, compare it with the champion, register it, and promote it if it is better; a summary.
 
-    A name without a champion gets its first. Raises RetrainingBusy if another retraining of the name is at work here,
-    DataError for a history that is too short, RegistryError.
+    The first version of a name becomes its champion. Raises RetrainingBusy if another retraining of the name is running
+    here, DataError for a history that is too short, RegistryError.
     """
-    with _alone(job.train.name):
-        return _retrained(history, job, registry, champion(registry, job.train.name))
+    with _lock(job.train.name):
+        return _retrain(history, job, registry, find_champion(registry, job.train.name))
+
+
+def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> dict[str, object]:
+    """`tidecast retrain`: on a topic's or a file's history.
+
+    The champion is resolved once, before anything is read: the history has the features of that version, and the
+    challenger is compared with it, whatever is promoted meanwhile.
+    """
+    registry = Registry(tracking_uri)
+    with _lock(job.train.name):
+        champion = find_champion(registry, job.train.name)
+        if champion is not None and "input" in champion.tags:
+            features = msgspec.json.decode(champion.tags["input"], type=InputSpec).features
+            source = source.with_features(features)
+            job = replace(job, train=replace(job.train, features=features))
+        return _retrain(source.history(job.train.freq), job, registry, champion)
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """While this lasts no other retraining of the name is at work here. Raises RetrainingBusy."""
+def _lock(name: str) -> Iterator[None]:
+    """Keeps out other retrainings of the name on this machine. Raises RetrainingBusy."""
     path = HOME / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path).acquire(timeout=0)
     except Timeout:
-        raise RetrainingBusy(f"{name}: another retraining is at work; it holds {path}") from None
+        raise RetrainingBusy(f"{name}: another retraining is running; it holds {path}") from None
     with lock:
         yield
 
 
-def learn(
-    job: RetrainJob,
-    topic: str | None,
-    data: str | None,
-    columns: Columns,
-    span: tuple[int | None, int | None],
-    bootstrap: str,
-    tracking_uri: str,
-) -> dict[str, object]:
-    """`tidecast retrain`: on a topic's records written in a span of time, or a file's measurements of it.
-
-    Who serves is asked once, before anything is read: the history has the features of that version, and the challenger
-    is judged against it, whatever is promoted meanwhile.
-    """
-    registry = Registry(tracking_uri)
-    with _alone(job.train.name):
-        serving = champion(registry, job.train.name)
-        if serving is not None and "input" in serving.tags:
-            features = msgspec.json.decode(serving.tags["input"], type=InputSpec).features
-            columns = replace(columns, features=features)
-            job = replace(job, train=replace(job.train, features=features))
-        history = read_history(bootstrap, topic, data, columns, job.train.freq, span)
-        return _retrained(history, job, registry, serving)
+def _retrain(history: History, job: RetrainJob, registry: Registry, champion: Version | None) -> dict[str, object]:
+    if champion is None:
+        return _train_first(history, job, registry)
+    fingerprint = _fingerprint(history, job)
+    if registered := registry.of_job(job.train.name, fingerprint):
+        logger.info(f"{registered.label} was trained on the same history already")
+        return _apply(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
+    return _challenge(history, job, registry, champion, fingerprint)
 
 
-def _retrained(history: History, job: RetrainJob, registry: Registry, serving: Version | None) -> dict[str, object]:
-    return _first(history, job, registry) if serving is None else _challenged(history, job, registry, serving)
-
-
-def _first(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
+def _train_first(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
     others = ", ".join(registry.names()) or "none"
-    say(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
+    logger.info(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
     version = train_after(None, history, job.train, registry).version
     if CHAMPION in version.aliases:
-        return _told(version, "first", "the first of its name", None)
-    return _told(version, "overtaken", "another version is the champion", None)
+        return _summary(version, "first", "the first of its name", None)
+    return _summary(version, "overtaken", "another version is the champion", None)
 
 
-def _challenged(history: History, job: RetrainJob, registry: Registry, serving: Version) -> dict[str, object]:
-    fingerprint = _fingerprint(history, job)
-    if made := registry.of_job(job.train.name, fingerprint):
-        say(f"{made.label} was made of the same history already")
-        return _settled(registry, made, made.tags["verdict"], made.tags["why"], None)
-    predictor = load_onnx(registry.download(serving, MODELS), serving.label, "cpu")
-    card = predictor.card
-    if not isinstance(card, Card):
-        raise ConfigError(f"{serving.label} is no forecaster: tidecast train makes its next version")
-    plan = _like(job.train, card, serving)
-    inputs, outputs = shapes(history, plan)
+def _challenge(
+    history: History, job: RetrainJob, registry: Registry, champion: Version, fingerprint: str
+) -> dict[str, object]:
+    predictor = load_onnx(registry.download(champion, MODELS), champion.label, "cpu")
+    if not isinstance(predictor.card, Card):
+        raise ConfigError(f"{champion.label} is not a forecaster: tidecast train makes its next version")
+    plan = _match_champion(job.train, predictor.card, champion)
+    inputs, outputs = infer_specs(history, plan)
     data = windows(history, window_config(inputs))
-    seen = max(card.trained_until, int(serving.tags.get("ancestry_until", 0)))
+    seen = max(predictor.card.trained_until, int(champion.tags.get("ancestry_until", 0)))
     cuts = _cuts(data, seen, outputs.horizon, plan)
     if cuts is None:
-        fresh, enough = int((np.unique(data.ts) > seen).sum()), needed(outputs.horizon)
-        why = f"{fresh:,} steps have come after what {serving.label} has seen, and a verdict takes {enough:,}"
-        return _told(serving, "undecided", why, None)
-    say(f"{len(data):,} windows; judged on what came from {minute(cuts.test)} UTC on")
-    with watched(in_words) as on_step:
-        warm = _warm(registry, serving) if job.start == "warm" else None
-        fitted = fit(data, inputs, outputs, plan.config, plan.name, on_step, cuts, warm)
-    origins, lost = losses(data, fitted, predictor, cuts)
-    naive = {name: loss for name, loss in lost.items() if name.startswith("naive")}
-    verdict = decide(lost["challenger"], lost["champion"], naive, outputs.horizon)
-    ancestry = max(seen if warm else 0, fitted.card.trained_until)
-    tags = {JOB: fingerprint, "ancestry_until": str(ancestry), "against": serving.label, **_in_tags(verdict)}
-    title = f"{plan.name} against {serving.label}"
-    result = _with_verdict(candidate(fitted, data, history, plan), tags, verdict, data.ts[origins], lost, title)
-    version = register(result, registry, failpoint.reached).version
-    return _settled(registry, version, verdict.decision, verdict.why, verdict)
+        unseen, enough = int((np.unique(data.ts) > seen).sum()), needed(outputs.horizon)
+        why = f"{unseen:,} steps are newer than the training data of {champion.label}, and a decision takes {enough:,}"
+        return _summary(champion, "undecided", why, None)
+    logger.info(f"{len(data):,} windows; compared on data from {format_time(cuts.test)} UTC on")
+    warm = _warm_start(registry, champion) if job.start == "warm" else None
+    comparison = _compare(data, (inputs, outputs), plan, predictor, cuts, warm)
+    ancestry = max(seen if warm else 0, comparison.fitted.card.trained_until)
+    tags = {JOB: fingerprint, "ancestry_until": str(ancestry), "against": champion.label}
+    candidate = forecast_candidate(comparison.fitted, data, history, plan)
+    title = f"{plan.name} against {champion.label}"
+    version = register(_with_decision(candidate, comparison, tags, title), registry, failpoint.reached).version
+    return _apply(registry, version, comparison.decision.decision, comparison.decision.why, comparison.decision)
 
 
-def _with_verdict(
-    made: Candidate, tags: Mapping[str, str], verdict: PromotionDecision, ts: Rows, lost: Losses, title: str
-) -> Candidate:
-    """The candidate with the verdict in its tags, as JSON and as a picture."""
+def _compare(
+    data: SlidingWindows,
+    specs: tuple[InputSpec, OutputSpec],
+    plan: TrainJob,
+    predictor: Predictor,
+    cuts: Cuts,
+    warm: Warm | None,
+) -> _Comparison:
+    """Train a challenger and compare it with the champion's predictor on the test part."""
+    with training_progress(format_epoch) as on_step:
+        fitted = fit(data, *specs, plan.config, plan.name, on_step, cuts, warm)
+    origins, losses = comparison_losses(data, fitted, predictor, cuts)
+    naive = {name: loss for name, loss in losses.items() if name.startswith("naive")}
+    decision = decide(losses["challenger"], losses["champion"], naive, specs[1].horizon)
+    return _Comparison(fitted=fitted, data=data, origins=origins, losses=losses, decision=decision)
+
+
+def _with_decision(candidate: Candidate, comparison: _Comparison, tags: Mapping[str, str], title: str) -> Candidate:
+    """The candidate with the promotion decision in its tags, as JSON and as a plot."""
+    decision = comparison.decision
 
     def draw(folder: Path) -> None:
-        made.draw(folder)
-        plot_verdict(verdict, ts, lost, title, folder / "verdict.png")
-        (folder / "verdict.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(verdict)), indent=2))
+        candidate.draw(folder)
+        ts = comparison.data.ts[comparison.origins]
+        plot_verdict(decision, ts, comparison.losses, title, folder / "verdict.png")
+        (folder / "verdict.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(decision)), indent=2))
 
-    return replace(made, tags={**made.tags, **tags}, draw=draw)
-
-
-def _in_tags(verdict: PromotionDecision) -> dict[str, str]:
-    numbers = {name: f"{value:.6g}" for name, value in asdict(verdict).items() if isinstance(value, float)}
-    return {"verdict": verdict.decision, "why": verdict.why, **numbers}
+    return replace(candidate, tags={**candidate.tags, **tags, **_decision_tags(decision)}, draw=draw)
 
 
-def _settled(
-    registry: Registry, made: Version, decision: str, why: str, verdict: PromotionDecision | None
+def _decision_tags(decision: PromotionDecision) -> dict[str, str]:
+    numbers = {name: f"{value:.6g}" for name, value in asdict(decision).items() if isinstance(value, float)}
+    return {"verdict": decision.decision, "why": decision.why, **numbers}
+
+
+def _apply(
+    registry: Registry, version: Version, decision: str, why: str, details: PromotionDecision | None
 ) -> dict[str, object]:
-    """Move the aliases that a verdict moves; not twice, as somebody may have moved them back."""
-    if PROMOTED in made.tags:
-        return _told(made, "promoted before", why, verdict)
-    registry.call(made, CHALLENGER)
+    """Move the aliases that a decision moves; not twice, as somebody may have moved them back."""
+    if PROMOTED in version.tags:
+        return _summary(version, "promoted before", why, details)
+    registry.call(version, CHALLENGER)
     failpoint.reached("challenger")
     if decision == "promote":
         try:
-            registry.promote(made, instead_of=made.tags["against"].rpartition("/")[2])
+            registry.promote(version, instead_of=version.tags["against"].rpartition("/")[2])
         except PromotionConflict as error:
             decision, why = "overtaken", str(error)
-    return _told(made, decision, why, verdict)
+    return _summary(version, decision, why, details)
 
 
-def _told(version: Version, decision: str, why: str, verdict: PromotionDecision | None) -> dict[str, object]:
-    words = {"promote": "is the champion now", "first": "is the champion", "undecided": "nothing decided"}
-    say(f"{version.label}: {words.get(decision, 'is not promoted')}: {why}")
-    numbers = (
-        {}
-        if verdict is None
-        else {name: each for name, each in asdict(verdict).items() if name not in ("why", "decision")}
-    )
-    return {"model": version.label, "decision": decision, "why": why, **numbers}
+def _summary(version: Version, decision: str, why: str, details: PromotionDecision | None) -> dict[str, object]:
+    """What came of a retraining, said and as data."""
+    outcome = {"promote": "is the champion now", "first": "is the champion", "undecided": "nothing decided"}
+    logger.info(f"{version.label}: {outcome.get(decision, 'is not promoted')}: {why}")
+    facts: dict[str, object] = {"model": version.label, "decision": decision, "why": why}
+    numbers = {} if details is None else asdict(details)
+    return facts | {name: value for name, value in numbers.items() if name not in facts}
 
 
 def _fingerprint(history: History, job: RetrainJob) -> str:
-    """The same history and settings make the same job."""
+    """The same for the same history and settings."""
     rows = int(history.frame.hash_rows(seed=0).sum() or 0)
     facts = [sorted(history.offsets.items()), rows, asdict(job)]
     return sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _like(job: TrainJob, card: Card, serving: Version) -> TrainJob:
-    """The job, with all that has to stay the same for the champion to be replaced by what it makes."""
+def _match_champion(job: TrainJob, card: Card, champion: Version) -> TrainJob:
+    """The job, with all that must be the champion's for the new version to replace it. Raises ConfigError."""
     if job.horizon not in (None, card.output.horizon):
-        raise ConfigError(f"horizon: {serving.label} forecasts {card.output.horizon} steps; another is another name's")
+        horizon = card.output.horizon
+        raise ConfigError(f"horizon: {champion.label} forecasts {horizon} steps; another horizon needs another name")
     same = replace(job, features=card.input.features, targets=card.output.targets, horizon=card.output.horizon)
-    tags = {"input": _text(card.input), "output": _text(card.output)}
-    return like_before(replace(same, non_negative=card.output.non_negative), replace(serving, tags=tags))
+    tags = {"input": _json(card.input), "output": _json(card.output)}
+    return inherit_windows(replace(same, non_negative=card.output.non_negative), replace(champion, tags=tags))
 
 
-def _text(spec: msgspec.Struct) -> str:
+def _json(spec: msgspec.Struct) -> str:
     return msgspec.json.encode(spec).decode()
 
 
 def _cuts(data: SlidingWindows, seen: int, horizon: int, job: TrainJob) -> Cuts | None:
-    """Judged on is the newest that nobody has seen; None where that is too little to decide by."""
+    """The test part is the newest data that no model was trained on; None if that is too little for a decision."""
     times = np.unique(data.ts)
     unseen = times[times > seen]
     if len(unseen) < needed(horizon):
         return None
-    test = int(unseen[-min(len(unseen), JUDGED * needed(horizon))])
+    test = int(unseen[-min(len(unseen), MAX_COMPARISON * needed(horizon))])
     return last_share(data, job.config.validation, horizon, test)
 
 
-def _warm(registry: Registry, serving: Version) -> Warm:
+def _warm_start(registry: Registry, champion: Version) -> Warm:
     with TemporaryDirectory() as temporary:
-        folder = registry.artifacts(serving, Path(temporary))
+        folder = registry.artifacts(champion, Path(temporary))
         card = read_card((folder / CARD_FILE).read_text())
         assert isinstance(card, Card)
         model = build(card)

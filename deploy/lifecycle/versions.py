@@ -1,27 +1,29 @@
-"""`tidecast models`, `promote` and `rollback`: what the registry holds, for people; it alone is the truth."""
+"""`tidecast models`, `promote` and `rollback`: the registry's versions, shown and promoted."""
 
+import logging
 import time
 
 from rich.console import Console
 from rich.table import Table
 
-from deploy.console import say
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from tidecast.freq import format_duration
 from tidecast.times import format_time
 
-SHOWN = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
-"""Tags that a version is shown with."""
+logger = logging.getLogger(__name__)
+
+SHOWN_TAGS = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
+"""The tags that a version is shown with."""
 
 
-def show(name: str | None, tracking_uri: str) -> dict[str, object]:
-    """A table of a model's versions, or of all models' champions, on stdout; the same as data."""
+def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
+    """Print a table of a model's versions, or of all models' champions; the same as data."""
     registry = Registry(tracking_uri)
     names = [name] if name else registry.names()
     versions = {each: registry.versions(each) for each in names}
-    table = Table(caption="error and naive: on each version's own validation part; only verdicts compare versions")
-    for heading in ("version", "alias", "age", "learned until", "error", "naive", "verdict"):
+    table = Table(caption="error and naive: on each version's own validation part; only a verdict compares versions")
+    for heading in ("version", "alias", "age", "trained until", "error", "naive", "verdict"):
         table.add_column(heading, no_wrap=heading != "verdict", min_width=24 if heading == "verdict" else None)
     listed = [version for each in versions.values() for version in each if name or version.aliases or len(each) == 1]
     for version in listed:
@@ -46,7 +48,7 @@ def _row(version: Version) -> tuple[str, ...]:
 
 
 def _facts(version: Version) -> dict[str, object]:
-    shown = {tag: version.tags[tag] for tag in (*SHOWN, "trained_until", "why", "against") if tag in version.tags}
+    shown = {tag: version.tags[tag] for tag in (*SHOWN_TAGS, "trained_until", "why", "against") if tag in version.tags}
     return {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
 
 
@@ -55,12 +57,12 @@ def promote(model: str, tracking_uri: str) -> dict[str, object]:
     registry = Registry(tracking_uri)
     version = registry.resolve(model)
     changed = registry.promote(version)
-    say(f"{version.label} is the champion{'' if changed else ' already'}")
+    logger.info(f"{version.label} is the champion{'' if changed else ' already'}")
     return {"model": version.label}
 
 
 def rollback(name: str, tracking_uri: str) -> dict[str, object]:
-    """Make the champion before this one the champion again."""
+    """Make the previous champion the champion again."""
     version = Registry(tracking_uri).rollback(name)
-    say(f"{version.label} is the champion again")
+    logger.info(f"{version.label} is the champion again")
     return {"model": version.label}

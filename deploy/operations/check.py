@@ -22,7 +22,9 @@ from deploy.operations.sample import read_sample
 from deploy.serving.model_loading import load_model
 from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import Task, task_for
-from deploy.settings.serve import Device, ServeConfig, open_log, window_config
+from deploy.settings.files import open_log
+from deploy.settings.serve import ServeConfig, window_config
+from deploy.settings.values import Device
 from model.card import Card
 from pipeline.log import EventLog, TopicConfig
 from pipeline.state import checkpoint

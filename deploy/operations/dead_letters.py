@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.console import printable
-from deploy.settings.serve import open_log
+from deploy.settings.files import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
 from tidecast.errors import ConfigError

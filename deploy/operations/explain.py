@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.pictures import picture_path, say_where
+from deploy.pictures import plot_path, say_where
 from deploy.serving.forecasts import forecast_batches
 from deploy.serving.model_loading import load_model
 from deploy.settings.serve import window_config
@@ -120,7 +120,7 @@ def explain(
     with closing(log):
         recomputed = recompute_forecast(log, topic, partition, offset, model, uri, lateness)
     print_explanation(f"{topic}/{partition} at {offset}", recomputed)
-    picture = picture_path(plot, "explained", f"{topic}-{partition}-{offset}")
+    picture = plot_path(plot, "explained", f"{topic}-{partition}-{offset}")
     _plot(recomputed, picture)
     say_where(picture)
     fields = msgspec.to_builtins(recomputed.forecast)

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from deploy.serving.model_loading import load_model
 from deploy.serving.predictor import Predictor
-from deploy.settings.serve import Device, vocabulary
+from deploy.settings.serve import vocabulary
+from deploy.settings.values import Device
 from model.card import NextTokenCard
 from pipeline.windows.tokens import PAD, UNKNOWN
 from tidecast.errors import ConfigError

@@ -6,7 +6,7 @@ from contextlib import closing
 import polars as pl
 
 from deploy.console import progress
-from deploy.settings.serve import open_log
+from deploy.settings.files import open_log
 from pipeline.datasets.measurements import Columns, publishable, read_file
 from pipeline.ingest.publish import Published, publish
 from pipeline.log import EventLog

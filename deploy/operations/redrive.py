@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from deploy.console import printable, progress
-from deploy.settings.serve import open_log
+from deploy.settings.files import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw
 from pipeline.formats.decoding import Decode
 from pipeline.formats.errors import InvalidEvent

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.console import printable
-from deploy.settings.serve import open_log
+from deploy.settings.files import open_log
 from pipeline.log import EventLog, Record
 from tidecast.times import format_time
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deploy.serving.model_loading import load_onnx
-from deploy.settings.serve import DEFAULT_TRACKING, log_address, read_settings
-from deploy.training.options import TrainOptions, prepared
+from deploy.settings.defaults import DEFAULT_TRACKING
+from deploy.settings.files import log_address, read_settings
+from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry
 from model.card import AnyCard, ClassifierCard, NextTokenCard, read_card
@@ -76,11 +77,7 @@ def _input_from_model(target: str, tracking_uri: str) -> tuple[nn.Module, AnyCar
     """A registered model with its weights and example batch, or an ONNX file, with those if they are next to it."""
     if target.endswith(".onnx"):
         path = Path(target)
-        return (
-            _input_from_folder(path.parent)
-            if (path.parent / WEIGHTS_FILE).is_file()
-            else _input_from_file(path)
-        )
+        return _input_from_folder(path.parent) if (path.parent / WEIGHTS_FILE).is_file() else _input_from_file(path)
     registry = Registry(tracking_uri)
     with TemporaryDirectory() as folder:
         return _input_from_folder(registry.artifacts(registry.resolve(target), Path(folder)))
@@ -120,7 +117,7 @@ def _input_from_settings(
         options = TrainOptions.of(train_settings)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    prepared_run = prepared(msgspec.structs.replace(options, bootstrap=log_address(options.bootstrap, path)))
+    prepared_run = prepare_training(msgspec.structs.replace(options, bootstrap=log_address(options.bootstrap, path)))
     logger.info("untrained, on the first rows of the data")
     rows = {name: torch.from_numpy(array) for name, array in prepared_run.first(ROWS).items()}
     return build_network(prepared_run.card), prepared_run.card, rows

@@ -8,7 +8,8 @@ import msgspec
 import onnxruntime as ort
 
 from deploy.serving.predictor import CUDA, Predictor, open_session
-from deploy.settings.serve import MODELS, Device
+from deploy.settings.defaults import MODELS
+from deploy.settings.values import Device
 from model.artifacts.allowlist import check_file
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version, sha256

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from deploy.settings.serve import Device
+from deploy.settings.values import Device
 from model.card import AnyCard
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 from tidecast.errors import ConfigError

@@ -7,12 +7,15 @@ import threading
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
+from deploy.logs import show_timestamps
 from deploy.serving.loop import Service
 from deploy.serving.model_loading import load_model
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
-from deploy.settings.serve import Device, ServeConfig, open_log
+from deploy.settings.files import open_log
+from deploy.settings.serve import ServeConfig
+from deploy.settings.values import Device
 from tidecast.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
     stop = _stop_on_signals()
     with ExitStack() as stack:
         service = _connect(config, connections, stack)
+        show_timestamps()
         gc.freeze()  # otherwise a full collection, of all imported modules too, delays forecasts by a tenth of a second
         stats = service.run(stop)
     unused = f", {stats.late_events:,} late and {stats.duplicate_events:,} duplicate events not used"

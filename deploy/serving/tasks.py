@@ -89,7 +89,7 @@ def task_for(predictor: Predictor, config: ServeConfig) -> Task:
 def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     windows, short = window_config(card.input, config.lateness), config.short_series == "naive"
     if config.idle is not None and config.idle <= windows.max_delay:
-        raise ConfigError(f"idle: {config.idle} ms is not longer than a step may be delayed, {windows.max_delay} ms")
+        raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
     return Task(
         decode=Decoder(card.input.features).decode,
         windower=lambda: WindowStore(windows, config.idle, config.series_limit, short=short),

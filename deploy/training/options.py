@@ -1,30 +1,24 @@
-"""What a training was asked for, and whose job it is."""
+"""The options of a training, and the jobs that they make."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Literal, Self
 
 import msgspec
 
-from deploy.settings.serve import (
-    DEFAULT_LOG,
-    DEFAULT_TRACKING,
-    Device,
-    parse_duration_option,
-    parse_feature_names,
-    parse_seconds_option,
-)
-from deploy.training.forecasting import TrainJob, prepare_windows, read_history
-from deploy.training.forecasting import learn as learn_series
-from deploy.training.registration import champion
+from deploy.data import DataSource, TextSource
+from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.values import Device, parse_duration_option, parse_feature_names, parse_seconds_option
+from deploy.training.forecasting import TrainJob, prepare_windows, run_forecaster_training
+from deploy.training.registration import find_champion
 from deploy.training.texts import (
     CHARACTERS,
     ClassifyJob,
     NextTokenJob,
-    labelled_texts,
-    learn_labels,
-    learn_text,
     prepare_text,
     prepare_texts,
+    run_classifier_training,
+    run_next_token_training,
 )
 from model.artifacts.registry import Registry
 from model.training import distributed
@@ -37,9 +31,12 @@ from pipeline.windows.grid import Aggregate
 from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ConfigError
 
+TEXT_NETWORK = ("hidden", "epochs", "seed", "device")
+"""The options of both networks on texts."""
+
 
 class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `tidecast train`, and what others share with it; None is each task's own default."""
+    """The options of `tidecast train`, and of other commands that train; None is each task's own default."""
 
     name: str
     task: Literal["forecast", "classify", "next-token"] = "forecast"
@@ -78,20 +75,24 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """What was asked by options of these names, as they were typed. Raises ConfigError."""
-        typed = {name: value for name, value in options.items() if name in cls.__struct_fields__ and value is not None}
+        """From a command's options, as text or typed; others than these are ignored. Raises ConfigError."""
+        given = {name: value for name, value in options.items() if name in cls.__struct_fields__ and value is not None}
         try:
-            return msgspec.convert({name: _meant(name, value) for name, value in typed.items()}, cls, strict=False)
+            return msgspec.convert({name: _parsed(name, value) for name, value in given.items()}, cls, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigError(str(error)) from None
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Those of the options that were given."""
+        """Those of these options that are not None."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
+    def given_of(self, job_class: type) -> dict[str, Any]:
+        """The options that are fields of a dataclass, and not None."""
+        return self.given(*(each.name for each in fields(job_class) if each.name in self.__struct_fields__))
 
-def _meant(name: str, value: Any) -> Any:
-    """The value of an option whose text has a meaning of its own."""
+
+def _parsed(name: str, value: Any) -> Any:
+    """An option's value; of one whose text is a list or a duration the parsed one."""
     if name in {"features", "targets", "known"}:
         return parse_feature_names(name, value)
     if name == "lateness":
@@ -99,70 +100,76 @@ def _meant(name: str, value: Any) -> Any:
     return parse_seconds_option(name, value) if name == "budget" else value
 
 
-def learn(asked: TrainOptions) -> dict[str, object]:
-    """`tidecast train`: train, register, and say what came of it. Raises ConfigError where there is no data."""
-    if distributed.size() > 1 and asked.task != "forecast":
-        raise ConfigError(f"torchrun: --task {asked.task} trains in one process")
-    if asked.task == "forecast":
-        columns = source_columns(asked)
-        return learn_series(forecast_job(asked), asked.topic, asked.data, columns, asked.bootstrap, asked.tracking_uri)
-    if asked.task == "classify":
-        return learn_labels(classify_job(asked), text_file(asked), text_columns(asked), asked.tracking_uri)
-    return learn_text(next_token_job(asked), text_file(asked), asked.tracking_uri)
+def run_training(options: TrainOptions) -> dict[str, object]:
+    """`tidecast train`: train, register, and summarise. Raises ConfigError where there is no data."""
+    if distributed.size() > 1 and options.task != "forecast":
+        raise ConfigError(f"torchrun: --task {options.task} trains in one process")
+    if options.task == "forecast":
+        return run_forecaster_training(forecast_job(options), data_source(options), options.tracking_uri)
+    if options.task == "classify":
+        return run_classifier_training(classify_job(options), text_source(options), options.tracking_uri)
+    return run_next_token_training(next_token_job(options), text_file(options), options.tracking_uri)
 
 
-def prepared(asked: TrainOptions) -> PreparedWindows | PreparedTexts | PreparedTokens:
-    """What `learn` would begin with; nothing is made, nor registered. Raises ConfigError where there is no data."""
-    if asked.task == "forecast":
-        job, registry = forecast_job(asked), Registry(asked.tracking_uri)
-        history = read_history(asked.bootstrap, asked.topic, asked.data, source_columns(asked), job.freq)
-        return prepare_windows(history, job, None if registry.absent else champion(registry, job.name))
-    if asked.task == "classify":
-        return prepare_texts(labelled_texts(text_file(asked), text_columns(asked)), classify_job(asked))
-    return prepare_text(read_text(text_file(asked)), next_token_job(asked))
+def prepare_training(options: TrainOptions) -> PreparedWindows | PreparedTexts | PreparedTokens:
+    """What `run_training` would start with; creates and registers nothing. Raises ConfigError without data."""
+    if options.task == "forecast":
+        job, registry = forecast_job(options), Registry(options.tracking_uri)
+        history = data_source(options).history(job.freq)
+        return prepare_windows(history, job, None if registry.absent else find_champion(registry, job.name))
+    if options.task == "classify":
+        return prepare_texts(text_source(options).corpus(), classify_job(options))
+    return prepare_text(read_text(text_file(options)), next_token_job(options))
 
 
-def text_columns(asked: TrainOptions) -> tuple[str | None, str | None, str | None]:
-    """Where a file of labelled texts has text, label and group."""
-    return asked.text_column, asked.label_column, asked.group_column
-
-
-def text_file(asked: TrainOptions) -> str:
-    """The file that a task of texts learns from. Raises ConfigError."""
-    if asked.data is None:
-        raise ConfigError(f"data: --task {asked.task} learns from a file, --data FILE")
-    return asked.data
-
-
-def source_columns(asked: TrainOptions) -> Columns:
-    """Where a file of measurements has what."""
-    return Columns(series=asked.series_column, ts=asked.time_column, value=asked.value_column, features=asked.features)
-
-
-def forecast_job(asked: TrainOptions) -> TrainJob:
-    """A forecaster's training. Raises ConfigError naming the field that is wrong."""
-    return TrainJob(
-        config=ForecastConfig(
-            **asked.given("arch", "hidden", "epochs", "seed", "device", "bf16"), seconds=asked.budget
-        ),
-        **asked.given("name", "features", "targets", "known", "non_negative", "horizon", "seq_len"),
-        **asked.given("freq", "max_gap", "aggregate", "lateness"),
+def data_source(options: TrainOptions, since: int | None = None, until: int | None = None) -> DataSource:
+    """The topic or the file of measurements, and the span of time to read of it. Raises ConfigError."""
+    columns = Columns(
+        series=options.series_column, ts=options.time_column, value=options.value_column, features=options.features
+    )
+    return DataSource(
+        topic=options.topic,
+        file=options.data,
+        bootstrap=options.bootstrap,
+        columns=columns,
+        since=since,
+        until=until,
     )
 
 
-def classify_job(asked: TrainOptions) -> ClassifyJob:
+def text_source(options: TrainOptions) -> TextSource:
+    """The file of labelled texts. Raises ConfigError."""
+    return TextSource(
+        file=text_file(options), text=options.text_column, label=options.label_column, group=options.group_column
+    )
+
+
+def text_file(options: TrainOptions) -> str:
+    """The file that a task on texts is trained on. Raises ConfigError."""
+    if options.data is None:
+        raise ConfigError(f"data: --task {options.task} trains on a file, --data FILE")
+    return options.data
+
+
+def forecast_job(options: TrainOptions) -> TrainJob:
+    """A forecaster's training. Raises ConfigError naming the field that is wrong."""
+    config = ForecastConfig(**options.given_of(ForecastConfig), seconds=options.budget)
+    return TrainJob(config=config, **options.given_of(TrainJob))
+
+
+def classify_job(options: TrainOptions) -> ClassifyJob:
     """A classifier's training."""
     return ClassifyJob(
-        vocabulary=Vocabulary(**asked.given("tokeniser", "cut")),
-        config=ClassifyConfig(**asked.given("hidden", "epochs", "seed", "device", "balance", "members")),
-        **asked.given("name", "max_len"),
+        vocabulary=Vocabulary(**options.given("tokeniser", "cut")),
+        config=ClassifyConfig(**options.given(*TEXT_NETWORK, "balance", "members")),
+        **options.given_of(ClassifyJob),
     )
 
 
-def next_token_job(asked: TrainOptions) -> NextTokenJob:
+def next_token_job(options: TrainOptions) -> NextTokenJob:
     """The training of a model that continues texts."""
     return NextTokenJob(
-        vocabulary=msgspec.structs.replace(CHARACTERS, **asked.given("tokeniser")),
-        config=NextTokenConfig(**asked.given("hidden", "epochs", "seed", "device")),
-        **asked.given("name"),
+        vocabulary=msgspec.structs.replace(CHARACTERS, **options.given("tokeniser")),
+        config=NextTokenConfig(**options.given(*TEXT_NETWORK)),
+        **options.given_of(NextTokenJob),
     )

@@ -1,5 +1,6 @@
-"""From a fitted model, whatever its task, to a registered version."""
+"""Registering a fitted model of any task as a version."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
-from deploy.console import progress, say
+from deploy.console import progress
 from model.artifacts.export import Examples, save
 from model.artifacts.registry import Registry
 from model.artifacts.versions import CHAMPION, Version
@@ -16,25 +17,27 @@ from model.card import AnyCard
 from model.training.loop import Epoch, OnStep
 from tidecast.errors import CorruptModel, UnknownModel
 
+logger = logging.getLogger(__name__)
+
 EXAMPLES = 64
 """Rows that torch and onnxruntime are compared on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A fitted model with all that is kept of how it came about."""
+    """A fitted model, and all that is logged about its training."""
 
     model: nn.Module
     card: AnyCard
     history: Sequence[Epoch]
-    loss: str
-    """What the validation loss is called among the run's metrics."""
+    loss_name: str
+    """The metric that the validation loss is logged as."""
     examples: Examples
-    """Its named inputs for some real rows, to compare torch and onnxruntime on."""
+    """Real rows as named inputs, to compare torch and onnxruntime on."""
     params: Mapping[str, object]
     tags: Mapping[str, str]
     draw: Callable[[Path], None]
-    """Puts pictures into a folder."""
+    """Draws plots into a folder."""
 
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
@@ -43,13 +46,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """A registered version and how it came about."""
+    """A registered version, and the candidate that it was."""
 
     version: Version
     candidate: Candidate
 
     def summary(self, **shape: object) -> dict[str, object]:
-        """What `tidecast train --json` prints; `shape` is the task's own."""
+        """What `tidecast train --json` prints; `shape` is specific to the task."""
         card, history = self.candidate.card, self.candidate.history
         return {
             "model": self.version.label,
@@ -63,10 +66,10 @@ class RegisteredModel:
         }
 
 
-def champion(registry: Registry, name: str) -> Version | None:
-    """What serves under a name, if anything does.
+def find_champion(registry: Registry, name: str) -> Version | None:
+    """A name's champion, if it has one.
 
-    Raises RegistryError: a registry out of reach is better known before the training.
+    Raises RegistryError, so that an unavailable registry fails a command before its training.
     """
     with suppress(UnknownModel, CorruptModel):
         return registry.resolve(name)
@@ -74,20 +77,20 @@ def champion(registry: Registry, name: str) -> Version | None:
 
 
 @contextmanager
-def watched(in_words: Callable[[Epoch], str]) -> Iterator[OnStep]:
-    """Shows how far a training is, by its steps, with the newest epoch in words."""
+def training_progress(format_epoch: Callable[[Epoch], str]) -> Iterator[OnStep]:
+    """Shows a training's progress, in steps, and its latest epoch."""
     with progress("train", 1) as report:
         yield lambda done, total, history: report(
-            done, f"epoch {len(history)}: {in_words(history[-1])}" if history else "", total
+            done, f"epoch {len(history)}: {format_epoch(history[-1])}" if history else "", total
         )
 
 
 def register(
-    candidate: Candidate, registry: Registry, reached: Callable[[str], None] = lambda _: None
+    candidate: Candidate, registry: Registry, on_step: Callable[[str], None] = lambda _: None
 ) -> RegisteredModel:
-    """Export a candidate, check the file, log its run and register it; the first of a name becomes champion.
+    """Export a candidate, verify the file, log its run and register it; the first version of a name becomes champion.
 
-    `reached` is told of the steps, as by `Registry.record`.
+    `on_step` is called with the name of each step done, as by `Registry.record`.
     """
     card = candidate.card
     with TemporaryDirectory() as temporary:
@@ -99,18 +102,19 @@ def register(
             folder,
             params={"task": card.task, **candidate.params},
             history=[
-                {"train_loss": epoch.train_loss, candidate.loss: epoch.validation_loss} for epoch in candidate.history
+                {"train_loss": epoch.train_loss, candidate.loss_name: epoch.validation_loss}
+                for epoch in candidate.history
             ],
             metrics=card.metrics,
             tags={**candidate.tags, **{name: f"{value:.6g}" for name, value in card.metrics.items()}},
-            reached=reached,
+            reached=on_step,
         )
-    say(f"registered {version.label}: {_served(version, registry)}")
+    logger.info(f"registered {version.label}: {_champion_note(version, registry)}")
     return RegisteredModel(version, candidate)
 
 
-def _served(version: Version, registry: Registry) -> str:
+def _champion_note(version: Version, registry: Registry) -> str:
     if CHAMPION in version.aliases:
         return "the champion"
-    serving = champion(registry, version.name)
-    return "no champion" if serving is None else f"the champion is still {serving.label}"
+    champion = find_champion(registry, version.name)
+    return "no champion" if champion is None else f"the champion is still {champion.label}"

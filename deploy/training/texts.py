@@ -1,13 +1,21 @@
-"""Training on texts: corpus -> vocabulary -> tokens -> fit -> a candidate for the registry."""
+"""Training on texts: from a corpus to a vocabulary, tokens, a fitted network, and a candidate for the registry."""
 
+import logging
 import math
 from dataclasses import asdict, dataclass, field
 
 import msgspec
 import numpy as np
 
-from deploy.console import say
-from deploy.training.registration import EXAMPLES, Candidate, RegisteredModel, champion, register, watched
+from deploy.data import TextSource
+from deploy.training.registration import (
+    EXAMPLES,
+    Candidate,
+    RegisteredModel,
+    find_champion,
+    register,
+    training_progress,
+)
 from model.artifacts.registry import Registry
 from model.artifacts.versions import check_name
 from model.card import ClassifierCard, NextTokenCard
@@ -26,29 +34,31 @@ from model.training.classification import (
 )
 from model.training.loop import Epoch, FittedModel
 from model.training.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card, token_inputs
-from pipeline.datasets.corpus import Corpus, read_corpus
+from pipeline.datasets.corpus import Corpus
 from pipeline.datasets.tables import read_text
 from pipeline.windows.tokens import Vocabulary
 
+logger = logging.getLogger(__name__)
+
 MAX_LEN = 256
-"""The longest text taken by itself, in tokens; longer ones can be asked for."""
+"""The longest max_len that is inferred, in tokens; the option may be longer."""
 CHARACTERS = Vocabulary(tokeniser="char", lower=False, digits=False)
 COVERED = 0.99
-"""The share of texts that the longest one taken by itself leaves whole."""
+"""The share of texts that an inferred max_len leaves whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifyJob:
-    """Which classifier to train."""
+    """A classifier to train."""
 
     name: str
     """The registered model's name."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
-    """How texts become tokens; its entries are found from the texts."""
+    """How texts become tokens; its entries are found in the texts."""
     max_len: int | None = None
-    """The longest text, in tokens; None: what 99 % of the texts have, up to 256."""
+    """The longest text, in tokens; None: their 99th percentile, up to 256."""
     share: float = 0.1
-    """The share of texts that validates, and again that the scores come from."""
+    """The share of texts for validation, and again for the test."""
     config: ClassifyConfig = field(default_factory=ClassifyConfig)
     """The network and its training."""
 
@@ -58,14 +68,14 @@ class ClassifyJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextTokenJob:
-    """Which model that continues texts to train."""
+    """A model that continues texts, to train."""
 
     name: str
     """The registered model's name."""
     vocabulary: Vocabulary = CHARACTERS
-    """How a text becomes tokens; its entries are found from the text."""
+    """How a text becomes tokens; its entries are found in the text."""
     share: float = 0.1
-    """The share of the text, at its end, that validates."""
+    """The share of the text, at its end, for validation."""
     config: NextTokenConfig = field(default_factory=NextTokenConfig)
     """The network and its training."""
 
@@ -74,38 +84,40 @@ class NextTokenJob:
 
 
 def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> RegisteredModel:
-    """Fit a classifier to labelled texts, judge it on texts it has not seen, and register it.
+    """Fit a classifier to labelled texts, evaluate it on held-out texts, and register it.
 
     Raises DataError for too few texts, ConfigError naming an impossible setting; RegistryError.
     """
-    champion(registry, job.name)
+    find_champion(registry, job.name)
     prepared = prepare_texts(corpus, job)
-    with watched(_in_words) as on_step:
+    with training_progress(_format_loss) as on_step:
         fitted = fit_classifier(prepared, on_step)
     test = prepared.parts.test
     report = evaluate(probabilities(fitted.model, prepared.data, test), prepared.y[test])
-    say(f"on {len(test):,} texts not seen: {in_words(report)}, after {len(fitted.history)} epochs")
-    return register(_classifier(fitted, prepared, report), registry)
+    logger.info(f"on {len(test):,} held-out texts: {format_report(report)}, after {len(fitted.history)} epochs")
+    return register(_classifier_candidate(fitted, prepared, report), registry)
 
 
 def prepare_texts(corpus: Corpus, job: ClassifyJob) -> PreparedTexts:
-    """What a classifier's training begins with: texts in parts, in the tokens of a vocabulary of those trained on.
+    """What a classifier's training starts with: texts in parts, in tokens of the training part's vocabulary.
 
     Raises ValueError for too few texts.
     """
     labels = sorted(set(corpus.labels))
-    numbers = {label: number for number, label in enumerate(labels)}
-    y = np.array([numbers[label] for label in corpus.labels], np.int64)
+    classes = {label: number for number, label in enumerate(labels)}
+    y = np.array([classes[label] for label in corpus.labels], np.int64)
     parts = partition(y, corpus.groups, job.share, job.config.seed)
     vocabulary = fitted_vocabulary(job, [corpus.texts[row] for row in parts.train])
-    data, written = vocabulary.encoder().batch(corpus.texts), msgspec.to_builtins(vocabulary)
-    say(f"{len(y):,} texts of {len(labels)} labels: {len(vocabulary):,} tokens, at most {vocabulary.max_len} a text")
-    card = classifier_card(labels, written, len(vocabulary), job.config, job.name)
+    data, saved = vocabulary.encoder().batch(corpus.texts), msgspec.to_builtins(vocabulary)
+    logger.info(
+        f"{len(y):,} texts of {len(labels)} labels: {len(vocabulary):,} tokens, at most {vocabulary.max_len} a text"
+    )
+    card = classifier_card(labels, saved, len(vocabulary), job.config, job.name)
     return PreparedTexts(data, y, parts, card, job.config)
 
 
 def fitted_vocabulary(job: ClassifyJob, texts: list[str]) -> Vocabulary:
-    """The vocabulary of these texts, with a longest text that suits them."""
+    """The vocabulary of these texts, with a max_len that suits them."""
     vocabulary = job.vocabulary.fitted(texts)
     if job.max_len is None:
         longest = int(np.quantile([len(vocabulary.split(text)) for text in texts], COVERED, method="higher"))
@@ -113,17 +125,17 @@ def fitted_vocabulary(job: ClassifyJob, texts: list[str]) -> Vocabulary:
     return msgspec.structs.replace(vocabulary, max_len=job.max_len)
 
 
-def in_words(report: ClassificationReport) -> str:
+def format_report(report: ClassificationReport) -> str:
     """A report as a line."""
-    always = f"always the most frequent label: {report.majority:.3f}"
-    return f"accuracy {report.accuracy:.3f} ({always}), MCC {report.mcc:.3f}, F1 {report.f1:.3f}"
+    majority = f"always the most frequent label: {report.majority:.3f}"
+    return f"accuracy {report.accuracy:.3f} ({majority}), MCC {report.mcc:.3f}, F1 {report.f1:.3f}"
 
 
-def _in_words(epoch: Epoch) -> str:
+def _format_loss(epoch: Epoch) -> str:
     return f"validation loss {epoch.validation_loss:.3f}"
 
 
-def _classifier(
+def _classifier_candidate(
     fitted: FittedModel[Classifier, ClassifierCard], prepared: PreparedTexts, report: ClassificationReport
 ) -> Candidate:
     scores = {"accuracy": report.accuracy, "mcc": report.mcc, "f1": report.f1, "majority": report.majority}
@@ -132,30 +144,30 @@ def _classifier(
         model=fitted.model,
         card=card,
         history=fitted.history,
-        loss="validation_loss",
+        loss_name="validation_loss",
         examples=text_inputs(prepared.data, prepared.parts.test[:EXAMPLES]),
-        params=asdict(prepared.config) | _in_params(card) | {"labels": len(card.labels)},
+        params=asdict(prepared.config) | _vocabulary_params(card) | {"labels": len(card.labels)},
         tags={},
         draw=lambda folder: plot_confusion(report.confusion, card.labels, folder / "confusion.png"),
     )
 
 
 def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> RegisteredModel:
-    """Fit a model to a text, judge it on the text's end, and register it.
+    """Fit a model to a text, evaluate it on the text's end, and register it.
 
     Raises DataError for too short a text, ConfigError naming an impossible setting; RegistryError.
     """
-    champion(registry, job.name)
+    find_champion(registry, job.name)
     prepared = prepare_text(text, job)
-    with watched(_in_nats) as on_step:
+    with training_progress(_format_nats) as on_step:
         fitted = fit_next_token(prepared, on_step)
-    candidate = _next_token(fitted, prepared)
-    say(f"best: {_in_nats(candidate.best())}, after {len(fitted.history)} epochs")
+    candidate = _next_token_candidate(fitted, prepared)
+    logger.info(f"best: {_format_nats(candidate.best())}, after {len(fitted.history)} epochs")
     return register(candidate, registry)
 
 
 def prepare_text(text: str, job: NextTokenJob) -> PreparedTokens:
-    """What the training of a model that continues texts begins with: all but the text's end makes the vocabulary.
+    """What the training of a model that continues texts starts with; the vocabulary is that of all but the text's end.
 
     Raises ValueError for too short a text.
     """
@@ -163,17 +175,19 @@ def prepare_text(text: str, job: NextTokenJob) -> PreparedTokens:
     vocabulary = job.vocabulary.fitted([text[:cut]])
     encoder = vocabulary.encoder()
     train, validation = (np.array(encoder.encode(part), np.int64) for part in (text[:cut], text[cut:]))
-    say(f"{len(train):,} tokens to learn from, {len(validation):,} to judge by, {len(vocabulary)} different ones")
+    logger.info(
+        f"{len(train):,} tokens to train on, {len(validation):,} to validate on, {len(vocabulary)} different ones"
+    )
     card = next_token_card(msgspec.to_builtins(vocabulary), len(vocabulary), job.config, job.name)
     return PreparedTokens(train, validation, card, job.config)
 
 
-def _in_nats(epoch: Epoch) -> str:
+def _format_nats(epoch: Epoch) -> str:
     nats = epoch.validation_loss
     return f"{nats:.3f} nats a token ({nats / math.log(2):.3f} bits)"
 
 
-def _next_token(fitted: FittedModel[NextToken, NextTokenCard], prepared: PreparedTokens) -> Candidate:
+def _next_token_candidate(fitted: FittedModel[NextToken, NextTokenCard], prepared: PreparedTokens) -> Candidate:
     nats = fitted.card.metrics["validation_nats"]
     metrics = fitted.card.metrics | {"bits": nats / math.log(2), "perplexity": math.exp(nats)}
     card = msgspec.structs.replace(fitted.card, metrics=metrics)
@@ -182,35 +196,24 @@ def _next_token(fitted: FittedModel[NextToken, NextTokenCard], prepared: Prepare
         model=fitted.model,
         card=card,
         history=fitted.history,
-        loss="validation_nats",
+        loss_name="validation_nats",
         examples=token_inputs(prepared.validation, card, (EXAMPLES, length)),
-        params=asdict(prepared.config) | _in_params(card),
+        params=asdict(prepared.config) | _vocabulary_params(card),
         tags={},
         draw=lambda folder: plot_history(fitted.history, "nats a token", folder / "history.png"),
     )
 
 
-def _in_params(card: ClassifierCard | NextTokenCard) -> dict[str, object]:
+def _vocabulary_params(card: ClassifierCard | NextTokenCard) -> dict[str, object]:
     return {name: value for name, value in card.vocabulary.items() if name != "entries"} | {"tokens": card.tokens}
 
 
-def learn_labels(
-    job: ClassifyJob, path: str, columns: tuple[str | None, str | None, str | None], tracking_uri: str
-) -> dict[str, object]:
-    """`tidecast train --task classify`: a job on a file; `columns` are those of text, label and group."""
-    corpus = labelled_texts(path, columns)
-    trained = train_classifier(corpus, job, Registry(tracking_uri))
-    return trained.summary(labels=len(set(corpus.labels)))
+def run_classifier_training(job: ClassifyJob, source: TextSource, tracking_uri: str) -> dict[str, object]:
+    """`tidecast train --task classify`: a job on a file of labelled texts."""
+    corpus = source.corpus()
+    return train_classifier(corpus, job, Registry(tracking_uri)).summary(labels=len(set(corpus.labels)))
 
 
-def labelled_texts(path: str, columns: tuple[str | None, str | None, str | None]) -> Corpus:
-    """A file's texts, with a line for whatever was left out; `columns` as for `learn_labels`. Raises DataError."""
-    corpus = read_corpus(path, *columns)
-    for note in corpus.notes:
-        say(note)
-    return corpus
-
-
-def learn_text(job: NextTokenJob, path: str, tracking_uri: str) -> dict[str, object]:
-    """`tidecast train --task next-token`: a job on a file."""
-    return train_next_token(read_text(path), job, Registry(tracking_uri)).summary()
+def run_next_token_training(job: NextTokenJob, file: str, tracking_uri: str) -> dict[str, object]:
+    """`tidecast train --task next-token`: a job on a text file."""
+    return train_next_token(read_text(file), job, Registry(tracking_uri)).summary()

@@ -1,4 +1,4 @@
-"""Files of texts: with a label each, or running on."""
+"""Files of labelled texts."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,20 @@ MOST_LABELS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Labelled texts, in the file's order; rows of one group (None: there are none) say much the same."""
+    """Labelled texts, in the file's order. Rows of one group are near-duplicates; None: there are no groups."""
 
     texts: list[str]
     labels: list[str]
     groups: list[str] | None
     notes: tuple[str, ...]
-    """What the user should know of how the file was read."""
+    """What the user should know about how the file was read."""
 
 
 def read_corpus(path: str, text: str | None = None, label: str | None = None, group: str | None = None) -> Corpus:
-    """Read a CSV, Parquet or JSON lines file of texts and their labels; rows without either are left out.
+    """Read a CSV, Parquet or JSON lines file of texts and their labels; rows without a text or a label are skipped.
 
-    Columns are found by name where none is given; a number counts the columns of a file without a header line. Raises
-    DataError.
+    A column that is not given is found by its name. A number is a column of a file without a header line, counted
+    from 1. Raises DataError.
     """
     numbered = [name.isdigit() for name in (text, label, group) if name]
     table = read_table(path, header=not (numbered and all(numbered)))
@@ -45,7 +45,7 @@ def read_corpus(path: str, text: str | None = None, label: str | None = None, gr
 
 
 def _column(table: Table, given: str | None, names: tuple[str, ...], role: str) -> str:
-    """The column given, or the one with the likeliest name. Raises DataError."""
+    """The column given, or the first that has one of the usual names. Raises DataError."""
     there = {name.strip().lower(): name for name in reversed(table.columns.columns)}
     found = [there[name] for name in ([given.lower()] if given else names) if name in there]
     if not found:

@@ -1,4 +1,4 @@
-"""A topic's past, or a file, as one frame: rows in (partition, offset) order, as serving met or will meet them."""
+"""The history of a topic, or a file, as one frame: rows in (partition, offset) order, as serving consumes them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,11 @@ TOMBSTONE = "tombstone"
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Events and where they came from.
+    """Events, with their partitions and offsets.
 
     `frame` has partition (Int32), offset (Int64), series (String), ts (Int64, epoch ms) and a Float64 column a
-    feature. `offsets` are the ranges read, start <= offset < end. `invalid` counts records that are no events by
-    their reason, `tombstones` those without a value; neither is in the frame.
+    feature. `offsets` are the ranges read, start <= offset < end. `invalid` counts invalid records by their
+    reason, `tombstones` those without a value; neither are in the frame.
     """
 
     frame: pl.DataFrame
@@ -42,20 +42,20 @@ def read_topic(
     until: int | None = None,
     on_progress: Progress = silent,
 ) -> History:
-    """All that the topic holds now, or its records written from `since` up to, without, `until` (epoch ms).
+    """Read all of a topic up to now, or its records with timestamps since <= t < until (epoch ms).
 
     Raises UnknownTopic and LogUnavailable.
     """
     ranges = _ranges(log, topic, since, until)
     total = sum(end - start for start, end in ranges.values())
     decode = Decoder(tuple(features)).decode
-    refused: Counter[str] = Counter()
+    invalid: Counter[str] = Counter()
     parts = [_frame(features, 0, [])]
     done = 0
     for partition, (start, end) in ranges.items():
         rows: list[tuple[int, Event]] = []
         for records in log.read(topic, partition, start, end):
-            rows += _events(decode, records, refused)
+            rows += _events(decode, records, invalid)
             on_progress(done + records[-1].offset + 1 - start, total)
             if len(rows) >= CHUNK:
                 parts.append(_frame(features, partition, rows))
@@ -63,24 +63,24 @@ def read_topic(
         parts.append(_frame(features, partition, rows))
         done += end - start
     on_progress(total, total)
-    tombstones = refused.pop(TOMBSTONE, 0)
-    return History(pl.concat(parts), ranges, dict(refused), tombstones)
+    tombstones = invalid.pop(TOMBSTONE, 0)
+    return History(pl.concat(parts), ranges, dict(invalid), tombstones)
 
 
 def from_frame(frame: pl.DataFrame) -> History:
-    """A file's measurements as the history of a topic with one partition: by time, offsets counted from 0."""
+    """A file's measurements as the history of a topic of one partition: by time, with offsets from 0."""
     rows = frame.sort("ts", maintain_order=True).with_row_index("offset")
     place = (pl.lit(0, pl.Int32).alias("partition"), pl.col("offset").cast(pl.Int64))
     return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, {})
 
 
 def before(history: History, end: int) -> History:
-    """What lies before a time, in epoch milliseconds."""
+    """The events before a time, in epoch milliseconds."""
     return between(history, None, end)
 
 
 def between(history: History, since: int | None, until: int | None) -> History:
-    """What lies from a time up to, without, another, in epoch milliseconds."""
+    """The events with since <= ts < until, in epoch milliseconds."""
     frame = history.frame
     if since is not None:
         frame = frame.filter(pl.col("ts") >= since)
@@ -88,9 +88,9 @@ def between(history: History, since: int | None, until: int | None) -> History:
 
 
 def windows(history: History, config: WindowConfig) -> SlidingWindows:
-    """Every window that serving this history would have filled, in the config's features.
+    """Every window that serving this history would have completed, in the config's features.
 
-    A series in more than one partition is several, called `name@partition`: windows never cross partitions.
+    A series in several partitions becomes several, called `name@partition`: windows never span partitions.
     """
     spread = pl.col("partition").n_unique().over("series") > 1
     placed = pl.concat_str("series", pl.lit("@"), "partition")
@@ -101,11 +101,11 @@ def windows(history: History, config: WindowConfig) -> SlidingWindows:
 
 
 def infer_freq(frame: pl.DataFrame) -> str | None:
-    """The spacing of a frame's series, such as "30m" or "1mo": the most common one, if most steps have it."""
+    """Infer the spacing of a frame's series, such as "30m" or "1mo"; None unless most steps have the same."""
     rows = frame.select("series", "ts").unique().sort("series", "ts")
-    moment = pl.from_epoch("ts", time_unit="ms").dt
+    date = pl.from_epoch("ts", time_unit="ms").dt
     step, share = _most_common(rows, pl.col("ts"))
-    months, month_share = _most_common(rows, 12 * moment.year().cast(pl.Int64) + moment.month())
+    months, month_share = _most_common(rows, 12 * date.year().cast(pl.Int64) + date.month())
     if month_share > max(share, 0.5) and months > 0:
         return f"{months}mo" if months % 12 else f"{months // 12}y"
     if share <= 0.5:
@@ -133,12 +133,12 @@ def _ranges(log: EventLog, topic: str, since: int | None, until: int | None) -> 
     return ranges
 
 
-def _events(decode: Decode, records: Sequence[Record], refused: Counter[str]) -> Iterator[tuple[int, Event]]:
+def _events(decode: Decode, records: Sequence[Record], invalid: Counter[str]) -> Iterator[tuple[int, Event]]:
     for record, events, error in decode_records(records, decode):
         if error is not None:
-            refused[error.reason] += 1
+            invalid[error.reason] += 1
         elif record.value is None:
-            refused[TOMBSTONE] += 1
+            invalid[TOMBSTONE] += 1
         yield from ((record.offset, event) for event in events)
 
 

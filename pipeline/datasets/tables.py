@@ -1,4 +1,4 @@
-"""Files as tables: CSV, JSON lines and Parquet, read whole or not at all, every fault with its row and column."""
+"""Files as tables: CSV, JSON lines and Parquet, read as a whole or not at all. Errors name the row and column."""
 
 import csv
 import gzip
@@ -21,38 +21,38 @@ from tidecast.errors import DataError
 
 CHUNK = 65_536
 WIDTH = 60
-"""Most characters of a cell in a message."""
+"""The most characters of a cell that a message shows."""
 LARGEST_INT = 2**63
 DELIMITERS = (",", ";", "\t", "|")
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
-"""What stands for no value in a text cell, in lower case."""
+"""Text cells that mean a missing value, in lower case."""
 EPOCHS = (
     (1e11, ("seconds", 1e3)),
     (1e14, ("milliseconds", 1.0)),
     (1e17, ("microseconds", 1e-3)),
     (1e19, ("nanoseconds", 1e-6)),
 )
-"""A column of numbers whose largest lies below the bound holds that unit; the factor makes milliseconds."""
+"""A column of numbers whose largest is below the bound has that unit; times the factor it is milliseconds."""
 SMALLEST_EPOCH = 1e8
-"""Whole numbers that stay below it are written dates: 1949, 20140701."""
+"""Integers below this are dates in digits: 1949, 20140701."""
 PARTIAL = {4: "-01-01", 7: "-01"}
-"""What completes a year and a month to a date, by the text's length."""
+"""Completes a year or a month to a date, by the length of the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's cells as they stand: text for CSV, typed for the others. `rows` numbers each row as in the file."""
+    """A file's cells, not yet interpreted: text for CSV, typed for the others. `rows` are row numbers in the file."""
 
     name: str
     columns: pl.DataFrame
     rows: pl.Series
 
     def fault(self, at: int, column: str, what: str) -> DataError:
-        """The error for one cell; `at` counts the table's rows from 0."""
+        """The error of one cell; `at` is the table's row, from 0."""
         return DataError(f"{self.name}: row {self.rows[at]}, column {column!r}: {what}")
 
     def numeric(self, column: str) -> bool:
-        """Whether at least half of the column's cells are numbers, so that another one there is a mistake."""
+        """Whether at least half of the column's cells are numbers, so that others are faults."""
         given = self.columns[column]
         if given.dtype == pl.String:
             cells = given.filter(~_missing(given))
@@ -60,7 +60,7 @@ class Table:
         return given.dtype.is_numeric()
 
     def numbers(self, column: str) -> pl.Series:
-        """The column as Float64, null where a value is missing. Raises DataError for what is no float32."""
+        """The column as Float64, null where a value is missing. Raises DataError for a cell that is not a float32."""
         given = self.columns[column]
         values = given.cast(pl.Float64) if given.dtype.is_numeric() else self._parsed(column, given)
         values = values.fill_nan(None)
@@ -68,7 +68,7 @@ class Table:
         return values
 
     def names(self, column: str) -> pl.Series:
-        """The column as names of series. Raises DataError for a missing or unusable one."""
+        """The column as names of series. Raises DataError for a missing or invalid one."""
         names = self.columns[column].cast(pl.String).fill_null("")
         for name in names.unique(maintain_order=True):
             try:
@@ -78,15 +78,15 @@ class Table:
         return names
 
     def times(self, column: str) -> tuple[pl.Series, str]:
-        """The column as epoch milliseconds (Int64), and a line on what was assumed, if anything. Raises DataError."""
+        """The column as epoch milliseconds (Int64), and a note on the unit assumed, if any. Raises DataError."""
         given = self.columns[column]
         if given.dtype == pl.Date or isinstance(given.dtype, pl.Datetime):
-            self._refuse(given.is_null(), column, "no time")
+            self._refuse(given.is_null(), column, "missing time")
             return given.dt.epoch("ms"), ""
         text = given.cast(pl.String).str.strip_chars().fill_null("")
         number = text.cast(pl.Float64, strict=False)
         largest = number.abs().to_numpy().max()
-        if not SMALLEST_EPOCH <= largest < EPOCHS[-1][0]:  # a cell that is no number makes it NaN
+        if not SMALLEST_EPOCH <= largest < EPOCHS[-1][0]:  # NaN if a cell is not a number
             return self._dated(column, text), ""
         unit, factor = next(scale for bound, scale in EPOCHS if largest < bound)
         return (number * factor).round().cast(pl.Int64), f"the times in {column!r} are taken as epoch {unit}"
@@ -94,36 +94,36 @@ class Table:
     def _parsed(self, column: str, given: pl.Series) -> pl.Series:
         text = given.cast(pl.String).str.strip_chars()
         values = text.cast(pl.Float64, strict=False)
-        self._refuse(values.is_null() & ~_missing(text), column, "{!r} is no number")
+        self._refuse(values.is_null() & ~_missing(text), column, "{!r} is not a number")
         return values
 
     def _dated(self, column: str, text: pl.Series) -> pl.Series:
-        """Texts to milliseconds, each distinct one parsed once; all in one time zone."""
-        moments: dict[str, int] = {}
+        """Texts as milliseconds, each distinct one parsed once; all in one time zone."""
+        parsed: dict[str, int] = {}
         zones: dict[timedelta | None, str] = {}
         for cell in text.unique(maintain_order=True):
             full = cell + PARTIAL.get(len(cell), "")
             try:
-                moments[cell] = parse_time(full)
+                parsed[cell] = parse_time(full)
             except InvalidEvent:
-                what = f"{_shown(cell)!r} is no time" if cell else "no time"
+                what = f"{_shortened(cell)!r} is not a time" if cell else "missing time"
                 raise self.fault(_first(text == cell), column, f"{what} (ISO 8601, or an epoch)") from None
             zones.setdefault(datetime.fromisoformat(full).utcoffset(), cell)
             if len(zones) > 1:
                 one, other = zones.values()
                 raise self.fault(_first(text == cell), column, f"{other!r} and {one!r} are in different time zones")
-        return pl.Series([moments[cell] for cell in text], dtype=pl.Int64)
+        return pl.Series([parsed[cell] for cell in text], dtype=pl.Int64)
 
     def _refuse(self, wrong: pl.Series, column: str, what: str) -> None:
         if wrong.any():
             at = _first(wrong)
-            raise self.fault(at, column, what.format(_shown(self.columns[column][at])))
+            raise self.fault(at, column, what.format(_shortened(self.columns[column][at])))
 
 
 def read_table(path: str, *, header: bool = True) -> Table:
-    """Read a file, or standard input for ``-``: by its ending, else by its first bytes. Raises DataError.
+    """Read a file, or standard input for ``-``. Its extension, else its first bytes, tell the format. Raises DataError.
 
-    Without a `header` line a CSV's columns are called 1, 2 and so on.
+    Without a `header` line the columns of a CSV are called 1, 2 and so on.
     """
     name, data = _content(path)
     ending = Path(path.removesuffix(".gz")).suffix.lower()
@@ -144,12 +144,12 @@ def read_text(path: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for people, quoted."""
+    """Names as a quoted list, for messages."""
     return ", ".join(map(repr, names))
 
 
-def _shown(cell: Any) -> Any:
-    """A cell for people: the beginning of a long text."""
+def _shortened(cell: Any) -> Any:
+    """A cell for a message: only the beginning of a long text."""
     return f"{cell[:WIDTH]}..." if isinstance(cell, str) and len(cell) > WIDTH else cell
 
 
@@ -162,7 +162,7 @@ def _missing(text: pl.Series) -> pl.Series:
 
 
 def _content(path: str) -> tuple[str, bytes]:
-    """What the file is called, and its bytes, unpacked; not none."""
+    """The file's name in messages, and its bytes, decompressed; at least one."""
     name = "standard input" if path == "-" else path
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
@@ -171,7 +171,7 @@ def _content(path: str) -> tuple[str, bytes]:
     try:
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{name}: the gzip file is cut short or damaged ({error})") from None
+        raise DataError(f"{name}: the gzip file is truncated or damaged ({error})") from None
     if not data.strip():
         raise DataError(f"{name}: the file is empty")
     return name, data
@@ -193,7 +193,7 @@ def _csv(name: str, text: str, header: bool) -> Table:
 
 
 def _bare_quotes(text: str) -> bool:
-    """Whether a quote, between tabs, is just a quote: it begins a cell of a line, and does not end it."""
+    """Whether quotes in tab-separated text are literal: one begins a cell, and none ends it."""
     cells = (cell for line in text.split("\n") if '"' in line for cell in line.rstrip("\r").split("\t"))
     return any(cell.startswith('"') and (len(cell) == 1 or not cell.endswith('"')) for cell in cells)
 
@@ -207,7 +207,7 @@ def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], hea
         first = next(filter(None, lines), [])
         names = [column.strip() for column in first] if header else [str(place + 1) for place in range(len(first))]
         if len(set(names)) < len(names):
-            raise DataError(f"{name}: row {lines.line_num}: two columns of one name among {listed(names)}")
+            raise DataError(f"{name}: row {lines.line_num}: two columns of the same name among {listed(names)}")
         schema = dict.fromkeys(names, pl.String)
         for row in lines if header else chain([first], lines):
             if len(row) == len(names):
@@ -250,7 +250,7 @@ def _json_lines(name: str, text: str) -> Table:
 
 
 def _typed(name: str, cells: list[Any]) -> pl.Series:
-    """Cells of one kind of number keep their type; anything else, or mixed, becomes text that is parsed later."""
+    """Cells of one numeric type keep it; all others, or mixed ones, become text that is parsed later."""
     kinds = {type(cell) for cell in cells} - {type(None)}
     if len(kinds) == 1 and kinds <= {int, float} and all(cell is None or abs(cell) < LARGEST_INT for cell in cells):
         return pl.Series(name, cells)
@@ -261,11 +261,11 @@ def _parquet(name: str, data: bytes) -> Table:
     try:
         frame = pl.read_parquet(data)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{name}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{name}: not a complete Parquet file ({str(error).splitlines()[0]})") from None
     columns = [_typed(column.name, column.to_list()) if _opaque(column) else column for column in frame]
     return Table(name, pl.DataFrame(columns), pl.int_range(1, len(frame) + 1, eager=True))
 
 
 def _opaque(column: pl.Series) -> bool:
-    """Whether its cells are of a type that polars makes no text of: lists, structs, bytes, spans of time."""
+    """Whether polars cannot cast its type to text: lists, structs, bytes, durations."""
     return column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Duration, pl.Object)

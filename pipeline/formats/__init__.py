@@ -1,1 +1,1 @@
-"""Bytes to values and back: what stands in the records of each topic. Imports nothing by itself."""
+"""Codecs: the records of each kind of topic, from bytes to values and back. Imports nothing by itself."""

@@ -1,7 +1,7 @@
-"""Dead letters: a record that could not be used, with its bytes, its position and the reason.
+"""The codecs of dead letters: an invalid or late record with its bytes, its position and the reason.
 
-On their topic they are the record's own key, value and headers, with headers `tidecast.*` behind. In a file, in which a
-person repairs them, they are JSON lines.
+On a dead-letter topic they have the record's own key, value and headers, followed by headers `tidecast.*`. In a file,
+for repair by hand, they are JSON lines.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from pipeline.log import MAX_VALUE_BYTES, Record, Truncated
 
 
 class Base64(msgspec.Struct, frozen=True):
-    """Bytes that are no UTF-8."""
+    """Bytes that are not UTF-8."""
 
     base64: bytes
 
 
 Content = str | Base64
-"""Bytes as a person can read and change them in a file of JSON lines."""
+"""Bytes, as they can be read and edited in a file of JSON lines."""
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A record that was no event: where it was, why it was refused, and what is kept of it. A line of the file."""
+    """A dead letter as a line of the file: the record's position, the reason, and what is kept of its bytes."""
 
     topic: str
     partition: int
@@ -38,13 +38,13 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     value: Content | None
     headers: list[tuple[str, Content]] = []
     letter: str
-    """The letter itself: its topic/partition/offset."""
+    """Topic/partition/offset of the dead letter itself."""
     cut: str = ""
-    """The sha256 of the part of the value that is kept, if that is not all of it."""
+    """If the value is truncated, the sha256 of the part that is kept; else empty."""
 
 
 def content(raw: bytes) -> Content:
-    """Bytes as text, or in base64 where they are no UTF-8."""
+    """Bytes as text, or as base64 if they are not UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -52,13 +52,13 @@ def content(raw: bytes) -> Content:
 
 
 def raw(content: Content) -> bytes:
-    """The bytes that a file's content stands for."""
+    """The bytes of a file's content."""
     return content.encode() if isinstance(content, str) else content.base64
 
 
 def read_dead_letter(record: Record) -> DeadLetter | None:
-    """The letter in a record of a dead-letter topic; None for a record that is none."""
-    about = dict(record.headers)  # ours come last: the refused record's may be called like them
+    """Decode a record of a dead-letter topic; None if it is not a dead letter."""
+    about = dict(record.headers)  # ours come last, and so override the invalid record's of the same names
     facts = {name.removeprefix(OURS): (fact or b"").decode(errors="replace") for name, fact in about.items()}
     value = record.value or b""
     digest = hashlib.sha256(value).hexdigest()
@@ -82,7 +82,7 @@ def read_dead_letter(record: Record) -> DeadLetter | None:
 
 
 class Message(NamedTuple):
-    """What is written of an invalid or late record."""
+    """A dead letter, or a late event, as it is produced."""
 
     key: bytes | None
     value: bytes
@@ -90,12 +90,12 @@ class Message(NamedTuple):
 
 
 def encode_dead_letter(record: Record, error: InvalidEvent) -> Message:
-    """The first 64 KiB of a record's key and of its value, its headers, and after them where it was and why.
+    """Encode a dead letter: the first 64 KiB of the record's key and value, its headers, its position and the reason.
 
-    Headers longer than that together are left out, so that a letter always fits where its record did.
+    Headers of more than 64 KiB in all are left out, so that a dead letter always fits where its record did.
     """
     value = record.value or b""
-    headers = [(name, content or b"") for name, content in record.headers]  # Kafka has None too, its client refuses it
+    headers = [(name, content or b"") for name, content in record.headers]  # Kafka allows None, its client does not
     size = sum(len(name.encode()) + len(content) for name, content in headers)
     about = {
         "reason": error.reason,

@@ -1,7 +1,7 @@
-"""From records to events, in one place for all who read a topic: serving, training, check, explain.
+"""From records to events, in one place for all readers of a topic: serving, training, check, explain.
 
-A codec is a function that decodes one record into its events, one or several. What comes in another envelope, or in
-columns, is another codec, and nothing else.
+A codec is a function that decodes one record into its events, one or several. Another envelope, or a columnar format,
+needs another codec and nothing else.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,11 +11,11 @@ from pipeline.formats.errors import InvalidEvent
 from pipeline.log import Record
 
 Decode: TypeAlias = Callable[[Record], Sequence[Any]]
-"""A record's events, in order. Raises InvalidEvent; it is not asked about tombstones."""
+"""Decodes a record's events, in order. Raises InvalidEvent. It is not called for tombstones."""
 
 
 class Decoded(NamedTuple):
-    """A record and its events, or the error of an invalid one; a tombstone has neither."""
+    """A record with its events, or with its error if it is invalid; a tombstone has neither."""
 
     record: Record
     events: Sequence[Any] = ()
@@ -23,7 +23,7 @@ class Decoded(NamedTuple):
 
 
 def decode_records(records: Iterable[Record], decode: Decode) -> Iterator[Decoded]:
-    """Every record, in order, with what it brings."""
+    """Decode records, in order. An invalid one does not raise: its error is in the result."""
     for record in records:
         yield _decoded(record, decode)
 

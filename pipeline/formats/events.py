@@ -1,9 +1,9 @@
-"""Events on a topic: JSON bytes to Event, or InvalidEvent with one of the reasons a dead letter carries.
+"""The codec of events: JSON to Event, or InvalidEvent with the reason for its dead letter.
 
     {"series": "pump-7", "ts": 1700000000000, "value": 21.5}
     {"series": "pump-7", "ts": "2026-11-23T10:30:00Z", "values": {"flow": 3.1, "pressure": 4.0}}
 
-`series` may be left out where the record's key names it, `ts` where the record's own timestamp is meant.
+`series` defaults to the record's key, `ts` to the record's timestamp.
 """
 
 import unicodedata
@@ -19,13 +19,13 @@ from pipeline.formats.json import parse
 from pipeline.log import Record
 
 MIN_TIME = 946_684_800_000
-"""2000-01-01, in epoch milliseconds: what lies before it on a topic is seconds, or a broken clock."""
+"""2000-01-01, in epoch milliseconds: an earlier time is in seconds, or of a broken clock."""
 MAX_TIME = 253_402_300_799_999
-"""The end of the year 9999, in epoch milliseconds: no calendar goes further."""
+"""The end of the year 9999, in epoch milliseconds: the last that calendars support."""
 MAX_AHEAD = 300_000
-"""How far, in milliseconds, an event may lie ahead of its record's own timestamp."""
+"""Milliseconds that an event may be ahead of its record's timestamp."""
 MAX_FLOAT32 = 3.4028235677973362e38
-"""The largest number that is finite as a float32: what lies above is rounded to infinity."""
+"""The largest number that is finite as a float32: larger ones are rounded to infinity."""
 MAX_SERIES_BYTES = 128
 
 
@@ -46,7 +46,7 @@ class _Wire(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Decoder:
-    """Decodes records into events with the given features, in their order.
+    """Decodes records into events, with values in the order of `features`.
 
     `min_time` is the earliest time allowed, epoch milliseconds.
     """
@@ -54,10 +54,10 @@ class Decoder:
     features: tuple[str, ...] = ("value",)
     min_time: int = MIN_TIME
     _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
-    _names: dict[bytes, str] = field(default_factory=dict)
+    _series_by_key: dict[bytes, str] = field(default_factory=dict)
 
     def decode(self, record: Record) -> tuple[Event]:
-        """The record's one event. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
+        """Decode a record's one event. Raises InvalidEvent. Callers skip tombstones (value None)."""
         wire = parse(self._json, record)
         series = self._series(wire.series, record.key)
         ts = self._time(wire.ts, record.timestamp)
@@ -83,7 +83,7 @@ class Decoder:
         return values
 
     def _series(self, name: str | None, key: bytes | None) -> str:
-        keyed = None if key is None else self._names.get(key) or self._remember(key)
+        keyed = None if key is None else self._series_by_key.get(key) or self._series_of_key(key)
         if name is None:
             if keyed is None:
                 raise InvalidEvent("bad_key", "neither a series in the body nor a key")
@@ -95,14 +95,14 @@ class Decoder:
             raise InvalidEvent("bad_key", f"the key says {keyed!r}, the body {name!r}")
         return name
 
-    def _remember(self, key: bytes) -> str:
+    def _series_of_key(self, key: bytes) -> str:
         try:
             name = check_series(key.decode())
         except UnicodeDecodeError as error:
             raise InvalidEvent("bad_encoding", f"key: {error}") from None
-        if len(self._names) >= 65_536:
-            self._names.clear()
-        self._names[key] = name
+        if len(self._series_by_key) >= 65_536:
+            self._series_by_key.clear()
+        self._series_by_key[key] = name
         return name
 
     def _time(self, given: int | str | None, recorded: int) -> int:
@@ -117,7 +117,7 @@ class Decoder:
 
 
 def check_series(name: str) -> str:
-    """The name itself, if a series may have it; raises InvalidEvent otherwise."""
+    """Return the name if it is valid for a series. Raises InvalidEvent."""
     if not name:
         raise InvalidEvent("schema", "the series' name is empty")
     if len(name) > MAX_SERIES_BYTES or len(name.encode()) > MAX_SERIES_BYTES:
@@ -130,18 +130,18 @@ def check_series(name: str) -> str:
 
 
 def parse_time(text: str) -> int:
-    """ISO 8601 to epoch milliseconds; without a zone it is UTC. Raises InvalidEvent."""
+    """Parse ISO 8601 to epoch milliseconds, as UTC if it has no time zone. Raises InvalidEvent."""
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidEvent("schema", f"{text[:40]!r} is no ISO 8601 time") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    return round(parsed.timestamp() * 1000)
 
 
 def encode(event: Event, features: Sequence[str] = ("value",)) -> bytes:
-    """The event as JSON bytes, with `value` for a single unnamed feature and `values` otherwise."""
+    """Encode an event as JSON, with `value` if its only feature is called so, else with `values`."""
     body: dict[str, object] = {"series": event.series, "ts": event.ts}
     if tuple(features) == ("value",):
         body["value"] = event.values[0]

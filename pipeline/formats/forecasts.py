@@ -1,4 +1,4 @@
-"""Forecasts: a columnar batch of them as a value, and their messages.
+"""The codec of forecasts: a columnar batch of them, and their messages.
 
 B forecasts   K horizon steps   O targets
 """
@@ -18,24 +18,24 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForecastBatch:
-    """B forecasts, column by column, between predicting and encoding. Times are epoch milliseconds."""
+    """B forecasts in columns, as predicted and to be encoded. Times are epoch milliseconds."""
 
     series: Sequence[str]
     """(B,)."""
     ts: Ints
-    """(B,): each window's last point."""
+    """(B,): the time of each window's last step."""
     start: Ints
     """(B,): the time of the first step that is forecast."""
     step: Ints
-    """(B,): how long that step is, milliseconds."""
+    """(B,): the length of that step, milliseconds."""
     forecast: Floats
-    """(B,K,O), raw units."""
+    """(B,K,O), in the units of the events."""
     source: Sequence[str]
-    """(B,): what made each: `model`, or `naive`."""
+    """(B,): which method predicted each: `model`, or `naive`."""
     model: Sequence[str]
-    """(B,): which version of that."""
+    """(B,): which version of it."""
     targets: tuple[str, ...]
-    """The O names."""
+    """The names of the O targets."""
 
     def __len__(self) -> int:
         return len(self.series)
@@ -44,11 +44,11 @@ class ForecastBatch:
 class Forecast(msgspec.Struct, gc=False):
     """One forecast. Times are epoch milliseconds; `forecast[i]` is for the time `start + i * step`.
 
-    On a calendar's grid it is for the i-th month (or year) from `start`, and `step` is the first one's length.
+    On a calendar grid it is for the i-th month (or year) from `start`, and `step` is the first one's length.
 
-    `ts` is the window's last point, `forecast` K values in raw units (a mapping target -> K values if there are
-    several targets), `source` what made it (`model`, or `naive` for a series that is new), and `model` which version of
-    that (NAME/VERSION; naive/48 repeats what was 48 steps before, or the last value where the series is shorter).
+    `ts` is the time of the window's last step, `forecast` K values in the units of the events (a mapping target -> K
+    values if there are several targets), `source` the method (`model`, or `naive` for a new series), and `model` its
+    version (NAME/VERSION; naive/48 repeats the value 48 steps before, or the last one if the series is shorter).
     """
 
     series: str
@@ -61,7 +61,7 @@ class Forecast(msgspec.Struct, gc=False):
 
 
 def encode_forecasts(batch: ForecastBatch) -> Iterator[bytes]:
-    """Each forecast as JSON bytes, in order."""
+    """Encode each forecast as JSON, in order."""
     times = (batch.ts.tolist(), batch.start.tolist(), batch.step.tolist())
     rows = _rows(batch.forecast, batch.targets)
     return map(_encode, map(Forecast, batch.series, *times, rows, batch.source, batch.model))

@@ -1,4 +1,4 @@
-"""Labels of texts: a columnar batch of them as a value, and their messages.
+"""The codec of labels of texts: a columnar batch of them, and their messages.
 
 B texts
 """
@@ -13,23 +13,23 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelBatch:
-    """B texts' likeliest labels, column by column, between predicting and encoding."""
+    """The most likely labels of B texts in columns, as predicted and to be encoded."""
 
     ids: Sequence[str | int]
     """(B,)."""
     label: Sequence[str]
     """(B,)."""
     probability: Sequence[float]
-    """(B,): the label's."""
+    """(B,): the probability of the label."""
     model: str
-    """Which version said so, of all of them."""
+    """The model version that predicted all of them."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 class Label(msgspec.Struct, gc=False):
-    """One text's likeliest label and its probability; `id` as the text's own, `model` which version said so."""
+    """The most likely label of one text. `id` is the text's, `model` the version that predicted it."""
 
     id: str | int
     label: str
@@ -38,6 +38,6 @@ class Label(msgspec.Struct, gc=False):
 
 
 def encode_labels(batch: LabelBatch) -> Iterator[bytes]:
-    """Each text's label as JSON bytes, in order."""
+    """Encode each label as JSON, in order."""
     columns = zip(batch.ids, batch.label, batch.probability, strict=True)
     return (_encode(Label(*row, batch.model)) for row in columns)

@@ -1,8 +1,8 @@
-"""Texts on a topic: JSON bytes to TextEvent, or InvalidEvent with one of the reasons a dead letter carries.
+"""The codec of texts: JSON to TextEvent, or InvalidEvent with the reason for its dead letter.
 
     {"id": "7fe1", "text": "see you at five"}
 
-The id may be left to the record's key.
+`id` defaults to the record's key.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from pipeline.log import Record
 
 
 class TextEvent(NamedTuple):
-    """One text to label; `key` is its record's, or its id where there is none."""
+    """One text to label; `key` is its record's key, or its id if that has none."""
 
     id: str | int
     text: str
@@ -36,7 +36,7 @@ class TextDecoder:
     _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
 
     def decode(self, record: Record) -> tuple[TextEvent]:
-        """The record's text. Raises InvalidEvent; a tombstone (value None) is the caller's to skip."""
+        """Decode a record's one text. Raises InvalidEvent. Callers skip tombstones (value None)."""
         wire = parse(self._json, record)
         if wire.id is None and record.key is None:
             raise InvalidEvent("bad_key", "neither an id in the body nor a key")

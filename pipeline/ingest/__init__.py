@@ -1,1 +1,1 @@
-"""Sources that publish events to a topic. Imports nothing by itself."""
+"""Ingestors, which publish events to a topic. Imports nothing by itself."""

@@ -10,12 +10,12 @@ from pipeline.progress import Progress, silent
 from tidecast.errors import ConfigError
 
 PROGRESS_EVERY = 8_192
-"""Events between two reports of progress."""
+"""Events between two progress reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was put on a topic: events, and the partitions the topic has."""
+    """The number of events published, and of the topic's partitions."""
 
     events: int
     partitions: int
@@ -32,12 +32,12 @@ def publish(
     speed: float | None = None,
     on_progress: Progress = silent,
 ) -> Published:
-    """Send events to a topic as JSON keyed by series, in their order; return when all are acknowledged.
+    """Publish events to a topic, in their order, as JSON keyed by series; return when all are acknowledged.
 
-    `total` is how many there are, for `on_progress`. `speed` replays event time at that multiple of real time; None is
-    as fast as the log takes them. `partitions` is for a topic that does not exist yet. A record's timestamp is the
-    moment it is written: retention and lateness go by it, and a history stamped with its own past would be deleted on
-    arrival. Raises ConfigError for a speed that is not positive, before anything is sent.
+    `total` is their number, for `on_progress`. `speed` replays event time at that multiple of real time; None is as
+    fast as the log accepts them. `partitions` is for a topic that does not exist yet. A record's timestamp is the time
+    at which it is written: retention goes by it, and would delete records with timestamps of the past on arrival.
+    Raises ConfigError for a speed that is not positive, before anything is sent.
     """
     pace = _Pace(speed)
     count = log.create_topic(topic, partitions)
@@ -60,7 +60,7 @@ def publish(
 
 
 class _Pace:
-    """Keeps event time at `speed` times real time, from the first event on."""
+    """Paces events so that event time passes at `speed` times real time, from the first event on."""
 
     def __init__(self, speed: float | None) -> None:
         if speed is not None and not speed > 0:

@@ -1,8 +1,8 @@
-"""EventLog: what Tidecast needs of a partitioned log, and the words it uses for it.
+"""EventLog: the interface of a partitioned log, as far as Tidecast needs one.
 
 `pipeline.log.connect` opens one: Kafka at ``host:port[,host:port]``, or one SQLite file at ``sqlite:PATH``.
-Both pass the same list of checks (tests/pipeline/test_log.py). Times are epoch milliseconds, keys and values bytes.
-What a log refuses is a LogError (tidecast.errors).
+Both pass the same tests (tests/pipeline/log/test_log.py). Times are epoch milliseconds, keys and values bytes.
+Failures are raised as LogErrors (tidecast.errors).
 """
 
 import hashlib
@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 MAX_VALUE_BYTES = 65_536
-"""The longest key or value of an event."""
+"""The largest key or value of an event."""
 
 
 class Record(Protocol):
-    """One record as read. `offset` is its position in the partition, `timestamp` the log's own.
+    """A consumed record. `timestamp` is the one that the log keeps for it.
 
-    Where a log's records may unpack to any size, keys and values too long for an event come as Cut. Those of topics
-    that were created `compacted` do not.
+    Where compressed records may have any size, keys and values too large for an event are Truncated, except in topics
+    that were created `compacted`.
     """
 
     @property
@@ -37,7 +37,7 @@ class Record(Protocol):
 
 
 class Undecodable(list[tuple[str, bytes]]):
-    """Headers of a record that can't be read as it was written: what could be had of them, and `why` it is so."""
+    """Headers of a record that cannot be decoded: those that could be read, and `why` the record cannot."""
 
     def __init__(self, headers: Iterable[tuple[str, bytes]], why: str) -> None:
         super().__init__(headers)
@@ -45,57 +45,57 @@ class Undecodable(list[tuple[str, bytes]]):
 
 
 class Truncated(bytes):
-    """The beginning of a key or value that is longer than an event's may be; `sha256` is the whole's, hexadecimal."""
+    """The beginning of a key or value that is too large for an event; `sha256` is that of all of it, hexadecimal."""
 
     sha256: str
 
     @classmethod
     def of(cls, whole: bytes, length: int) -> Self:
-        """The first `length` bytes."""
+        """The first `length` bytes of `whole`."""
         cut = cls(whole[:length])
         cut.sha256 = hashlib.sha256(whole).hexdigest()
         return cut
 
 
 class Bounds(NamedTuple):
-    """Offsets held by a partition: `start` the oldest kept, `end` one past the newest."""
+    """A partition's offsets: `start` is the oldest retained, `end` one past the newest."""
 
     start: int
     end: int
 
 
 class Commit(NamedTuple):
-    """A group's position in a partition: the next offset to read, and up to 4,096 bytes of its own."""
+    """A group's committed position in a partition: the next offset to read, and up to 4,096 bytes of metadata."""
 
     offset: int
     metadata: str = ""
 
 
 class TopicConfig(NamedTuple):
-    """What a log does with a topic's records. None stands for no limit."""
+    """A topic's retention, replication and limits. None stands for no limit."""
 
     compacted: bool
-    """Whether older records of a key are dropped: offsets have holes then."""
+    """Whether older records of a key are removed, which leaves gaps between offsets."""
     retention_ms: int | None
-    """How old a record gets before it is dropped."""
+    """The age at which a record is deleted."""
     retention_bytes: int | None
-    """How large a partition gets before its oldest records are dropped."""
+    """The size of a partition from which on its oldest records are deleted."""
     replication: int
-    """On how many brokers each partition lies; the fewest, where partitions differ."""
+    """Replicas of each partition; the fewest, where partitions differ."""
     min_insync: int
-    """How many of these must have a record before it counts as written."""
+    """In-sync replicas that a record needs to be acknowledged."""
     max_message_bytes: int
-    """The largest batch of records that is taken, and so the largest record."""
+    """The largest batch of records that is accepted, and so the largest record."""
     brokers: int
-    """How many the log has."""
+    """Brokers of the cluster."""
 
 
 class Poll(NamedTuple):
-    """What one poll brought.
+    """The result of one poll.
 
-    `assigned` are partitions that must be `seek`ed before any of their records arrive; `revoked` ones belong to
-    somebody else now; one in both was lost and came back. Records come in offset order in a partition. While the group
-    is `rebalancing` no records come, and nothing can be committed.
+    `assigned` are new partitions, whose records arrive only after a `seek`; `revoked` ones belong to another consumer
+    now; one in both was lost and assigned again. Within a partition records are in offset order. While the group is
+    `rebalancing` no records arrive, and nothing can be committed.
     """
 
     assigned: tuple[int, ...]
@@ -105,35 +105,35 @@ class Poll(NamedTuple):
 
 
 class Consumer(Protocol):
-    """One consumer in a group on one topic."""
+    """A consumer in a group, subscribed to one topic."""
 
     def poll(self, timeout: float, max_records: int) -> Poll:
-        """Wait up to `timeout` seconds for records or a changed assignment."""
+        """Wait up to `timeout` seconds for records or a new assignment."""
         ...
 
     def committed(self, partition: int) -> Commit | None:
-        """The group's committed position, or None if there is none."""
+        """The group's committed position; None if it has none."""
         ...
 
     def seek(self, partition: int, offset: int) -> None:
-        """Start (or go on) reading an assigned partition at `offset`."""
+        """Read an assigned partition from `offset` on."""
         ...
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
-        """Commit outside a transaction, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
+        """Commit synchronously, outside a transaction. Raises ConsumerFenced, LogUnavailable."""
         ...
 
     def lag(self) -> dict[int, int]:
-        """For each partition being read, how many committed offsets lie beyond its position."""
+        """For each partition being read, how many offsets of committed records lie beyond its position."""
         ...
 
     def close(self) -> None:
-        """Leave the group at once, so that its partitions move on; a static member keeps them for its return."""
+        """Leave the group at once, so that its partitions are reassigned; a static member keeps them for a time."""
         ...
 
 
 class Producer(Protocol):
-    """A producer. With a transactional id, records are sent between `begin` and `commit`."""
+    """A producer. With a transactional id, records are sent between `begin` and `commit` only."""
 
     def send(
         self,
@@ -145,14 +145,14 @@ class Producer(Protocol):
         timestamp: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Queue one record, to be written at the latest by `flush`; partition None places it by its key.
+        """Queue one record, which is written at the latest by `flush`. Partition None: chosen by the key.
 
-        Blocks when too much is in flight.
+        Blocks while too much is in flight.
         """
         ...
 
     def flush(self) -> None:
-        """Return when all that was sent is acknowledged; raise the first failure of any record."""
+        """Return when all records sent are acknowledged; raise the first failure of any."""
         ...
 
     def begin(self) -> None:
@@ -160,15 +160,15 @@ class Producer(Protocol):
         ...
 
     def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
-        """Flush, then commit records and the member's offsets as one, under the generation of its last poll."""
+        """Flush, then commit records and the consumer's offsets atomically, under the generation of its last poll."""
         ...
 
     def abort(self) -> None:
-        """Drop the open transaction."""
+        """Abort the open transaction."""
         ...
 
     def close(self) -> None:
-        """Give up what is not acknowledged and close."""
+        """Drop what is not acknowledged, and close."""
         ...
 
 
@@ -176,59 +176,59 @@ class EventLog(Protocol):
     """A connection to a partitioned log."""
 
     label: str
-    """The log in words, for people, without secrets."""
+    """What the log is called in messages; holds no secrets."""
     timeout_s: float
-    """Seconds after which a call that has not returned never will."""
+    """Seconds after which a call that has not returned is taken to hang."""
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
-        """Create the topic if it is missing; return how many partitions it has, new or old."""
+        """Create the topic if it does not exist; return its number of partitions either way."""
         ...
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has. Raises UnknownTopic."""
+        """A topic's number of partitions. Raises UnknownTopic."""
         ...
 
     def topic_id(self, topic: str) -> str:
-        """An identity that changes when a topic is deleted and made again. Raises UnknownTopic."""
+        """An id that changes when a topic is deleted and created again. Raises UnknownTopic."""
         ...
 
     def topic_config(self, topic: str) -> TopicConfig:
-        """What is kept of a topic, and how safely. Raises UnknownTopic; NotAuthorized where that may not be read."""
+        """A topic's configuration. Raises UnknownTopic; NotAuthorized where describing it is not allowed."""
         ...
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
-        """A group's committed positions, for those who only look: partitions without one are left out.
+        """A group's committed positions, without joining it; partitions without one are left out.
 
         Raises UnknownTopic.
         """
         ...
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
-        """Each partition's oldest and next offset, open transactions included. Raises UnknownTopic."""
+        """Each partition's oldest and next offset, counting open transactions. Raises UnknownTopic."""
         ...
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
-        """Each partition's first offset whose record is at `timestamp` or later, else its end."""
+        """Each partition's first offset with a timestamp of `timestamp` or later, else its end."""
         ...
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
-        """The committed records with start <= offset < stop, in order, in batches; then end.
+        """The committed records with start <= offset < stop, in order, in batches.
 
-        Raises LogUnavailable if an open transaction or an unreachable log keeps it from passing `stop`.
+        Raises LogUnavailable if an open transaction or an unreachable log keeps it from reaching `stop`.
         """
         ...
 
     def producer(self, transactional_id: str | None = None) -> Producer:
-        """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
+        """A producer; a transactional id fences the one before it and aborts that one's open transaction."""
         ...
 
     def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
-        """Become a member of `group` on `topic`. `instance` names the member in the broker's lists and logs.
+        """Join `group` on `topic`. `instance` names the member in the broker's lists and logs.
 
-        A `static` one is known to the group by that name, and gets its partitions back when it returns in time.
+        A `static` member has it as its group instance id, and keeps its partitions over a restart within the session.
         """
         ...
 
     def close(self) -> None:
-        """Close the connection and everything it opened that is still open."""
+        """Close the connection, and the producers and consumers that are still open."""
         ...

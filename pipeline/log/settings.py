@@ -1,4 +1,4 @@
-"""How to connect to a Kafka: who we are, whom we trust, and how long to wait."""
+"""Settings of a Kafka connection: security and timeouts."""
 
 import ssl
 from collections.abc import Iterator
@@ -13,40 +13,40 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 HEARTBEAT_S = 0.5
-"""Seconds between two heartbeats of a group's member: how soon a rebalance is noticed."""
+"""Seconds between two heartbeats of a group's member, and so until a rebalance is noticed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """How to connect to a Kafka, and how long to wait for it. Raises ConfigError naming the field that is wrong.
+    """Security and timeouts of a Kafka connection. Raises ConfigError naming the field that is wrong.
 
     TLS always verifies the broker's certificate and its host name.
     """
 
     security_protocol: SecurityProtocol = "PLAINTEXT"
-    """What the listener speaks: SSL is TLS, SASL_* asks for a user."""
+    """The listener's protocol: SSL is TLS, SASL_* authenticates a user."""
     sasl_mechanism: SaslMechanism | None = None
-    """How the user is proved; only with SASL_*."""
+    """How the user authenticates; only with SASL_*."""
     sasl_username: str | None = None
     """The user's name."""
     sasl_password: str | None = field(default=None, repr=False)
     """The user's password."""
     ssl_cafile: str | None = None
-    """PEM file with the authorities that may sign the broker's certificate; None: the system's."""
+    """PEM file with the certificate authorities trusted to sign the broker's certificate; None: the system's."""
     ssl_certfile: str | None = None
-    """PEM file with our own certificate and its chain, where the broker asks for one."""
+    """PEM file with the client's certificate and its chain, where the broker requires one."""
     ssl_keyfile: str | None = None
-    """PEM file with the key of our own certificate."""
+    """PEM file with the private key of the client's certificate."""
     ssl_key_password: str | None = field(default=None, repr=False)
-    """What that key is encrypted with."""
+    """The password of that private key."""
     request_s: float = 15.0
-    """Seconds that a broker may take for one answer."""
+    """Seconds that a broker may take for one response."""
     delivery_s: float = 60.0
-    """Seconds that a record, or a call on a transaction, may take before it counts as failed."""
+    """Seconds after which a record, or a call on a transaction, counts as failed."""
     transaction_s: float = 60.0
-    """Seconds after which the broker aborts a transaction that its producer left open."""
+    """Seconds after which the broker aborts a transaction that was left open."""
     session_s: float = 10.0
-    """Seconds without a heartbeat after which a member is out of its group."""
+    """Seconds without a heartbeat after which a member is removed from its group."""
 
     def __post_init__(self) -> None:
         _one_of("security_protocol", self.security_protocol, get_args(SecurityProtocol))
@@ -56,7 +56,7 @@ class KafkaSettings:
 
     @property
     def stall_s(self) -> float:
-        """Seconds that an open transaction can hide records: until its abort, and the broker looks every 10 s."""
+        """Seconds that an open transaction can block readers: until its abort; the broker looks every 10 s."""
         return self.transaction_s + 15.0
 
     def _check_sasl(self) -> None:
@@ -75,7 +75,7 @@ class KafkaSettings:
     def _check_times(self) -> None:
         for name in ("request_s", "delivery_s", "transaction_s", "session_s"):
             if not (isfinite(seconds := getattr(self, name)) and seconds > 0):
-                raise ConfigError(f"{name}: {seconds:g} is no number of seconds above 0")
+                raise ConfigError(f"{name}: {seconds:g} is not a positive number of seconds")
         if self.session_s < 3 * HEARTBEAT_S:
             raise ConfigError(f"session_s: {self.session_s:g} must hold three heartbeats of {HEARTBEAT_S:g} s")
         if self.delivery_s < self.request_s:
@@ -91,13 +91,13 @@ class KafkaSettings:
             raise ConfigError("ssl_certfile: a certificate and its key, ssl_keyfile, are given together")
         if self.ssl_key_password is not None and self.ssl_keyfile is None:
             raise ConfigError("ssl_key_password: there is no ssl_keyfile")
-        self.tls_context()  # the client itself would only say that it can't connect
+        self.tls_context()  # the client's own error would only be that it cannot connect
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What TLS is made with, its files read anew; None where there is no TLS. Raises ConfigError."""
+        """The TLS context, with its files read again; None without TLS. Raises ConfigError."""
         if not self.security_protocol.endswith("SSL"):
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which verifies certificates and host names
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and host names
         if self.ssl_cafile is None:
             context.load_default_certs()
         else:
@@ -105,7 +105,7 @@ class KafkaSettings:
                 context.load_verify_locations(self.ssl_cafile)
         if self.ssl_certfile is not None and self.ssl_keyfile is not None:
             with _reading("ssl_certfile, ssl_keyfile", self.ssl_certfile, self.ssl_keyfile):
-                # Without any password OpenSSL would ask for one on the terminal.
+                # Without a password OpenSSL would prompt for one on the terminal.
                 context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_key_password or "")
         return context
 
@@ -119,7 +119,7 @@ def _one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
 def _reading(name: str, *paths: str) -> Iterator[None]:
     try:
         for path in paths:
-            open(path, "rb").close()  # ssl does not say which file it can't open
+            open(path, "rb").close()  # ssl does not name the file that it cannot open
         yield
     except ssl.SSLError as error:
         reason = (error.reason or "").replace("_", " ").lower() or "no PEM, or not what ssl_key_password opens"

@@ -1,15 +1,15 @@
-"""Checkpoints: a partition's windows in a compacted topic, so that a restart goes on with the windows it had.
+"""Checkpoints: a partition's windows in a compacted topic, from which a restart restores them.
 
-The state topic has as many partitions as the input. A partition holds, for each series, its whole state (key ``s:``
-and the name), and one record about itself (key ``partition``); records.py has their bytes. Either may have
-sections: what a part of a service keeps there under a name, with a version of its own. A service that does not know a
-name keeps its bytes.
+The state topic has as many partitions as the input. A partition holds the state of each series (key ``s:`` and the
+name), and one record about itself (key ``partition``); records.py defines their bytes. Either may have sections: state
+that a component keeps there by name, in a format version of its own. A service that does not know a name keeps its
+section unchanged.
 
-A pass is one transaction: the series that changed, the partition's record with the position P up to which they have
-seen the input, and P as the group's offset with R = P in the commit's metadata. So a pass is whole or absent, and a
-fenced member's is absent. Commits between passes carry their own offset X, and the R of the last pass.
+A pass is one transaction: the series that changed, the partition's record with the position P up to which they include
+the input, and P as the group's offset with R = P in the commit's metadata. So a pass is written as a whole or not at
+all, and that of a fenced member is not. Commits between passes have their own offset X, and the R of the last pass.
 
-After a restart: `recover`, then read [R, X) of the input into the store and emit nothing, then go on at X.
+After a restart: `recover`, then replay [R, X) of the input into the store without output, then continue at X.
 """
 
 import contextlib
@@ -39,20 +39,20 @@ from pipeline.windows.reorder import BEFORE_ALL
 from tidecast.errors import CorruptState, LogError, StateMismatch
 
 OnDataLoss = Literal["fail", "earliest"]
-"""What to do where records that are still needed are no longer in the log."""
+"""What to do if records that are still needed are no longer in the log."""
 
 
 class WindowState(Protocol):
-    """A windower's state, series by series."""
+    """The state of a windower, by series."""
 
     @property
     def config(self) -> WindowConfig | None:
-        """What its states depend on; None for a windower that has none."""
+        """The definition of its windows; None if it is stateless."""
 
     stream_time: int
     """The latest time of any of the partition's events, epoch milliseconds."""
     sections: Sections
-    """What is kept of the partition beside its series."""
+    """Sections of the partition."""
 
     def dirty(self) -> list[str]:
         """The series that changed since the last `mark_clean`."""
@@ -61,24 +61,24 @@ class WindowState(Protocol):
         """Count every series as unchanged."""
 
     def state(self, series: str) -> SeriesState | None:
-        """A copy of a series' state; None for one that was forgotten."""
+        """A copy of a series' state; None for a series that has expired."""
 
     def restore(self, series: str, state: SeriesState) -> None:
-        """Put a series into a state."""
+        """Set the state of a series."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Where a partition's windows, as they were at R, go on."""
+    """The positions from which a partition, restored to R, continues."""
 
     replay_from: int | None
-    """R, also for the metadata of commits; read [R, position) into the store. None for a new group."""
+    """R, also for the metadata of commits; replay [R, position) into the store. None for a new group."""
     position: int | None
-    """X, where to go on reading; None for a new group, which should write a pass as soon as it knows its start."""
+    """X, where to continue; None for a new group, which should write a pass as soon as it knows its start."""
     corrupt: int
-    """Series that start empty because their records were corrupt."""
+    """Number of series that start empty because their records were corrupt."""
     notes: tuple[str, ...]
-    """What a person should know, a line each."""
+    """What the operator should know, a line each."""
 
 
 def write_pass(
@@ -89,9 +89,9 @@ def write_pass(
     store: WindowState,
     record: PartitionRecord,
 ) -> None:
-    """Write what changed since the last pass and commit `record.position`, as one transaction of `writer`.
+    """Write what changed since the last pass and commit `record.position`, as one transaction of `producer`.
 
-    Right after a commit and before the next poll. Whatever fails is raised, after the transaction is aborted.
+    To be called right after a commit and before the next poll. A failure aborts the transaction and is raised.
     """
     config = config_hash(store.config)
     producer.begin()
@@ -105,7 +105,7 @@ def write_pass(
         failpoint.reached("pass-sent")
         producer.commit({partition: Commit(record.position, encode_metadata(record.position))}, consumer)
     except BaseException:
-        with contextlib.suppress(LogError):  # the first failure tells more; the next writer of this id aborts it
+        with contextlib.suppress(LogError):  # the first failure tells more; the next producer of this id aborts it
             producer.abort()
         raise
     failpoint.reached("pass-committed")
@@ -122,13 +122,13 @@ def recover(
     lost: OnDataLoss = "earliest",
     readable: Mapping[str, int] = MappingProxyType({}),
 ) -> Recovered:
-    """Fills an empty store with a partition's windows as its last pass left them.
+    """Restore a partition's windows into an empty store, as its last pass wrote them.
 
-    `committed` is the group's commit, asked for before this. With `lost` "fail" it is refused to go on without records
-    that are no longer in the log. `readable` are the names of sections that the caller reads, each with the latest
-    version that it does; sections of other names are kept as they are.
+    `committed` is the group's commit, looked up before. With `lost` "fail", records that are needed and no longer in
+    the log raise. `readable` maps the names of sections that the caller reads to the latest version that it can; a
+    service passes those of its components, none as long as it has none. Sections of other names are kept unchanged.
 
-    Raises StateMismatch where going on would give other windows than before, and for a section of a later version.
+    Raises StateMismatch where the windows would not be those from before, and for a section of a later version.
     """
     bounds = log.bounds(topic)[partition]
     try:
@@ -142,18 +142,18 @@ def recover(
         corrupt = _fill(store, held, record, readable)
     except StateMismatch as mismatch:
         raise StateMismatch(
-            f"state {state_topic}/{partition} does not fit: {mismatch}. Use another group; or let this one start anew: "
+            f"state {state_topic}/{partition} does not match: {mismatch}. Use another group; or reset this one: "
             f"stop its members, then delete the topic {state_topic} and the group's offsets on {topic}"
         ) from None
     gone = _gone(record.position, position, bounds.start)
     if gone and lost == "fail":
-        raise StateMismatch(f"{topic}/{partition}: {'; '.join(gone)}. --on-lost earliest goes on without them")
+        raise StateMismatch(f"{topic}/{partition}: {'; '.join(gone)}. --on-lost earliest continues without them")
     notes = (*damaged, *_notes(position, committed is None, corrupt), *gone)
     return Recovered(record.position, max(position, bounds.start), corrupt, notes)
 
 
 def _newest(log: EventLog, topic: str, state_topic: str, partition: int) -> dict[bytes, bytes]:
-    """The newest value of each key; bounds count what an open transaction wrote, and reading waits for its end."""
+    """The newest value of each key. The end counts open transactions, for whose end the reading waits."""
     bounds, partitions = log.bounds(state_topic), log.partitions(topic)
     if len(bounds) != partitions:
         raise StateMismatch(f"it has {len(bounds)} partitions, and {topic} has {partitions}")
@@ -171,9 +171,9 @@ def _newest(log: EventLog, topic: str, state_topic: str, partition: int) -> dict
 def _checked_record(
     log: EventLog, topic: str, committed: Commit | None, held: Mapping[bytes, bytes]
 ) -> tuple[PartitionRecord, list[str]]:
-    """The partition's record, if it and the commit belong together, and what was damaged. Raises StateMismatch.
+    """The partition's record, if it matches the commit, and notes on what was corrupt. Raises StateMismatch.
 
-    Each of the two holds R: where one is corrupt, the other tells.
+    Both contain R: if one is corrupt, R is taken from the other.
     """
     if PARTITION_KEY not in held:
         raise StateMismatch("the group has committed offsets, or states of series, without the partition's record")
@@ -187,21 +187,23 @@ def _checked_record(
         rebuilt = PartitionRecord(position=replay_from, partitions=here[0], topic_id=here[1])
         return rebuilt, [f"the partition's record is corrupt ({error}): its position is taken from the commit"]
     if (record.partitions, record.topic_id) != here:
-        raise StateMismatch(f"it belongs to another topic named {topic}, deleted since, or to fewer partitions of it")
+        raise StateMismatch(
+            f"it belongs to another topic named {topic}, since deleted, or to another number of its partitions"
+        )
     if committed is None or replay_from == record.position:
         return record, []
     if not _damaged(committed.metadata, encode_metadata(record.position)):
-        raise StateMismatch(f"the group's offset {committed.offset} was set by something else than its service")
+        raise StateMismatch(f"the group's offset {committed.offset} was not committed by its service")
     return record, ["the commit's metadata is corrupt: the checkpoint's position is taken from the partition's record"]
 
 
 def _damaged(found: str, written: str) -> bool:
-    """Whether a text is another one with a letter or two that are wrong."""
+    """Whether a text is `written` with one or two characters changed."""
     return len(found) == len(written) and sum(a != b for a, b in zip(found, written, strict=True)) <= 2
 
 
 def _fill(store: WindowState, held: Mapping[bytes, bytes], record: PartitionRecord, readable: Mapping[str, int]) -> int:
-    """Restore the partition's own and all series; how many were corrupt. Raises StateMismatch."""
+    """Restore the partition and its series; return how many were corrupt. Raises StateMismatch."""
     check_sections(record.sections, readable)
     hashed, corrupt, last_event_ts = config_hash(store.config), 0, BEFORE_ALL
     for key, value in held.items():
@@ -221,11 +223,11 @@ def _fill(store: WindowState, held: Mapping[bytes, bytes], record: PartitionReco
 
 
 def _gone(replay_from: int, position: int, start: int) -> list[str]:
-    """What is needed and no longer in the log, a line each."""
+    """The offsets that are needed and no longer in the log, a line each."""
     gone = []
     if replay_from < min(start, position):
         lost = f"offsets {replay_from} to {min(start, position) - 1}"
-        gone.append(f"{lost} are no longer in the log: the windows go on without those events")
+        gone.append(f"{lost} are no longer in the log: the windows lack those events")
     if position < start:
         gone.append(f"offsets {position} to {start - 1} were deleted before they were read: no forecasts for them")
     return gone
@@ -234,7 +236,9 @@ def _gone(replay_from: int, position: int, start: int) -> list[str]:
 def _notes(position: int, expired: bool, corrupt: int) -> list[str]:
     notes = []
     if expired:
-        notes.append(f"the group's offset is gone (expired?): going on from the last checkpoint, at {position}")
+        notes.append(
+            f"the group's committed offset is missing (expired?): continuing from the last checkpoint, at {position}"
+        )
     if corrupt:
         notes.append(f"{corrupt} series start with empty windows: their states are corrupt")
     return notes

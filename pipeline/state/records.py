@@ -1,7 +1,7 @@
-"""A partition's state as bytes, and back: one record a series, one about the partition, and a commit's metadata.
+"""Codecs of a partition's state: a record per series, one about the partition, and a commit's metadata.
 
-Every value is a format byte, a MessagePack array and the CRC-32 of the key and both. This format reads the one before.
-Sections are the array's last element, which is left out where there are none.
+Every value is a format byte, a MessagePack array, and the CRC-32 of the key and both. The previous format is readable.
+Sections are the array's last element, which is left out if there are none.
 """
 
 import re
@@ -25,22 +25,22 @@ METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
 
 
 class PartitionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a partition's state is the state of."""
+    """What a partition's state belongs to."""
 
     position: int
-    """P: the offset up to which the input has been seen."""
+    """P: the offset up to which the state includes the input."""
     partitions: int
-    """How many partitions the input topic has."""
+    """The input topic's number of partitions."""
     topic_id: str
-    """The input topic's identity."""
+    """The input topic's id."""
     stream_time: int | None = None
-    """The latest time of any of its events, epoch milliseconds; None: the latest of its series."""
+    """The latest time of any of its events, epoch milliseconds; None: that of its series."""
     sections: dict[str, Section] = {}
-    """What is kept of the partition beside its series."""
+    """Sections of the partition."""
 
 
 class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What format 1 had, and after it what it had not."""
+    """A series' state. Fields with a default are missing in format 1."""
 
     config: bytes
     step: int
@@ -50,7 +50,7 @@ class _SeriesRecord(msgspec.Struct, frozen=True, array_like=True):
     observed: bytes
     times: bytes | None = None
     last_event_ts: int | None = None
-    waiting: list[PendingStep] = []
+    pending: list[PendingStep] = []
     first_offset: tuple[int, int, int] | None = None
     sections: dict[str, Section] = {}
 
@@ -59,7 +59,7 @@ Body = TypeVar("Body", PartitionRecord, _SeriesRecord)
 
 
 def config_hash(config: WindowConfig | None) -> bytes:
-    """8 bytes that differ between configs with different windows; how long events wait is no part of a window."""
+    """8 bytes that differ between configs of different windows. The lateness has no part in them."""
     if config is None:
         return bytes(8)
     grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
@@ -68,7 +68,7 @@ def config_hash(config: WindowConfig | None) -> bytes:
 
 
 def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
-    """A series' state as bytes; `config` is the hash of its windows' config."""
+    """Encode a series' state; `config` is the hash of its windows' config."""
     record = _SeriesRecord(
         config=config,
         step=state.step,
@@ -78,7 +78,7 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
         observed=np.packbits(state.observed).tobytes(),
         times=state.times.astype("<i8").tobytes(),
         last_event_ts=state.last_event_ts,
-        waiting=list(state.waiting),
+        pending=list(state.pending),
         first_offset=state.first_offset,
         sections=dict(state.sections),
     )
@@ -86,12 +86,12 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
 
 
 def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesState]:
-    """The series and the state that were encoded. Raises CorruptState, or StateMismatch if with another config."""
+    """Decode a series and its state. Raises CorruptState; StateMismatch if it has another config or a later format."""
     record = _unseal(key, data, _SeriesRecord)
     if record.config != config:
-        raise StateMismatch("it was made with another seq_len, freq, max_gap, aggregate or other features")
+        raise StateMismatch("it was written with another seq_len, freq, max_gap, aggregate or other features")
     values = np.frombuffer(record.values, "<f4").astype(np.float32)
-    values = values.reshape(record.steps, -1 if record.steps else len(record.waiting[0].values))
+    values = values.reshape(record.steps, -1 if record.steps else len(record.pending[0].values))
     observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
     if record.times is None:
         times = np.full(record.steps, BEFORE_ALL, np.int64)
@@ -104,7 +104,7 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
         ts=record.ts,
         times=times,
         last_event_ts=record.ts if record.last_event_ts is None else record.last_event_ts,
-        waiting=record.waiting,
+        pending=record.pending,
         first_offset=record.first_offset or (UNKNOWN, UNKNOWN, 0),
         sections=record.sections,
     )
@@ -112,36 +112,36 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
 
 
 def encode_partition(record: PartitionRecord) -> bytes:
-    """A partition's record as bytes."""
+    """Encode a partition's record."""
     return _seal(PARTITION_KEY, record)
 
 
 def decode_partition(data: bytes) -> PartitionRecord:
-    """The record that was encoded. Raises CorruptState, StateMismatch."""
+    """Decode a partition's record. Raises CorruptState, StateMismatch."""
     return _unseal(PARTITION_KEY, data, PartitionRecord)
 
 
 def check_sections(sections: Sections, readable: Mapping[str, int]) -> None:
-    """Raises StateMismatch for a section of a later version than the one that is `readable` under its name.
+    """Raises StateMismatch for a section of a later version than the one that is `readable` by its name.
 
-    One whose name is not there is somebody else's, and right in any version.
+    A section of another name belongs to another component, and may have any version.
     """
     for name, section in sections.items():
         if section.version > readable.get(name, section.version):
             raise StateMismatch(
                 f"its section {name} has version {section.version}, and this version of Tidecast reads up to "
-                f"{readable[name]}; the one that wrote it, or a later one, goes on with it"
+                f"{readable[name]}; use the version that wrote it, or a later one"
             )
 
 
 def encode_metadata(replay_from: int) -> str:
-    """R as a commit's metadata: short ASCII."""
+    """Encode R as a commit's metadata: short ASCII."""
     text = f"tidecast:1:{replay_from}"
     return f"{text}:{zlib.crc32(text.encode()):08x}"
 
 
 def decode_metadata(metadata: str) -> int | None:
-    """The R in a commit's metadata; None if it is not ours."""
+    """Decode R from a commit's metadata; None if Tidecast did not write it."""
     parsed = METADATA.fullmatch(metadata)
     if parsed is None or zlib.crc32(parsed[1].encode()) != int(parsed[3], 16):
         return None
@@ -155,7 +155,7 @@ def _seal(key: bytes, body: PartitionRecord | _SeriesRecord) -> bytes:
 
 
 def _unseal(key: bytes, data: bytes, body: type[Body]) -> Body:
-    """The body, of this format or the one before, whose checksum was without the key."""
+    """Decode a body of this format or the previous one, whose checksum did not include the key."""
     content, crc = data[:-4], int.from_bytes(data[-4:], "big")
     keyed, plain = zlib.crc32(key + content), zlib.crc32(content)
     if not content or crc != (plain if content[0] == FORMAT - 1 else keyed):

@@ -1,1 +1,1 @@
-"""Windows: the grid, what waits, the store of the streaming path and the sliding windows of the batch path."""
+"""Windows: the grid, the reorder buffer, the store of the streaming path, and sliding windows for the batch path."""

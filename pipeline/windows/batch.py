@@ -1,6 +1,6 @@
-"""What the store of windows gives and keeps: complete windows, and the state of a series.
+"""Values of the window store: a batch of complete windows, and the state of a series.
 
-B windows   S steps of a window   F features   n steps that a series has had, at most S
+B windows   S steps of a window   F features   n <= S steps that a series has
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from pipeline.windows.grid import Bools, Floats, Ints
 from pipeline.windows.reorder import PendingStep
 
 UNKNOWN = -1
-"""No tag."""
+"""No offset."""
 
 
 class Section(NamedTuple):
-    """What a part of a service keeps in a checkpoint beside the windows: bytes in a version of that part's own."""
+    """State that a component keeps in a checkpoint beside the windows: bytes, in a format version of its own."""
 
     version: int
     data: bytes
@@ -30,36 +30,36 @@ Sections = Mapping[str, Section]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesState:
-    """All that the next event of a series depends on: its last n steps, n <= S, and what waits to be one."""
+    """The state of a series, on which its next windows depend: its last n steps, and the pending ones."""
 
     values: Floats
     """(n,F)."""
     observed: Bools
-    """(n,F): False where a hole was filled."""
+    """(n,F): False where a gap was filled."""
     step: int
     """The last step's number: on the grid, or counted from 0."""
     ts: int
     """The last accepted event's time, epoch milliseconds."""
     times: Ints
-    """(n,): each step's time where there is no grid; with one (0,)."""
+    """(n,): each step's time; (0,) where there is a grid."""
     last_event_ts: int
-    """The latest time of any event that was used or waits, epoch milliseconds."""
-    waiting: Sequence[PendingStep] = ()
-    """Steps that have not been released."""
+    """The latest time of any event that was used or is pending, epoch milliseconds."""
+    pending: Sequence[PendingStep] = ()
+    """Pending steps, which the reorder buffer has not released."""
     first_offset: tuple[int, int, int] = (UNKNOWN, UNKNOWN, 0)
-    """A tag from which on all n steps came, a later one, and how many steps ago that was."""
+    """An offset at or before those of all n steps, a later step's offset, and how many steps ago that one was added."""
     sections: Sections = field(default_factory=dict)
-    """What is kept of the series beside its window; a section that nobody knows stays as it is."""
+    """Sections of the series; those of unknown names are kept unchanged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """B complete windows, in the order in which events completed them."""
+    """B complete windows, in the order in which they were completed."""
 
     x: Floats
     """(B,S,F)."""
     observed: Bools
-    """(B,S,F): False where a hole was filled."""
+    """(B,S,F): False where a gap was filled."""
     step: Ints
     """(B,): the number of the last step: on the grid, or counted from 0."""
     ts: Ints
@@ -67,39 +67,39 @@ class Windows:
     start: Ints
     """(B,): the time of the first step after the window, epoch milliseconds."""
     spacing: Ints
-    """(B,): how long that step is, milliseconds: by the grid, or as long as from the event before."""
+    """(B,): the length of that step, milliseconds: by the grid, or that of the last step."""
     series: list[str]
     """(B,)."""
     offset: Ints
-    """(B,): what the caller pushed with the event that completed the window."""
+    """(B,): the offset that was pushed with the event that completed the window."""
     length: Ints
-    """(B,): how many of the window's steps, the last ones, the series has had; x is zero before them."""
+    """(B,): how many of the window's steps, at its end, are the series' own; x is zero before them."""
     first_offset: Ints
-    """(B,): a tag at or before those of all events of the window, of up to twice as many; UNKNOWN if there is none.
+    """(B,): an offset at or before those of all events of the window, at most S steps before; UNKNOWN if none.
 
-    Where events wait for stream time, those that waited may have come before it."""
+    Where events are reordered or aggregated, some of them may have an earlier offset."""
 
     def __len__(self) -> int:
         return len(self.series)
 
     @property
     def keys(self) -> list[bytes]:
-        """(B,): what their forecasts are keyed by."""
+        """(B,): the keys of their forecasts."""
         return [series.encode() for series in self.series]
 
     def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
-        """A model's named inputs for some of the windows."""
+        """A model's inputs by name, for the windows start <= i < stop."""
         part = slice(start, stop)
         return {"x": self.x[part], "observed": self.observed[part], "step": self.step[part]}
 
     def part(self, start: int, stop: int) -> "Windows":
-        """Some of the windows."""
+        """The windows start <= i < stop."""
         kept = slice(start, stop)
         return Windows(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
 
     @staticmethod
     def concat(parts: Sequence["Windows"]) -> "Windows":
-        """The windows of one or more parts, one part after the other."""
+        """The windows of one or more parts, concatenated."""
         return Windows(
             x=np.concatenate([part.x for part in parts]),
             observed=np.concatenate([part.observed for part in parts]),

@@ -1,4 +1,4 @@
-"""Where the last steps of many series lie: arrays with a row a series, so that many windows are gathered in one step.
+"""The last steps of many series, in arrays with a row per series, so that many windows are gathered at once.
 
 S steps of a window   F features
 """
@@ -11,23 +11,23 @@ import numpy as np
 from pipeline.windows.grid import Bools, Floats, Ints, view
 
 SLACK = 64
-"""Steps that a row has beyond S: it is shifted back once in so many."""
+"""Steps of a row beyond S: a full row is shifted back once in so many steps."""
 
 
 @dataclass(slots=True)
 class BufferRow:
-    """One series' row. Its places are counted through all rows."""
+    """The row of one series. Its positions are indices into the arrays, which hold all rows."""
 
     end: int
     """One past its newest step."""
     stop: int
-    """One past its last place."""
+    """One past its last position."""
     run: int = 0
-    """Steps since its window was empty."""
+    """Steps since its window was last empty."""
 
 
 class StepBuffers:
-    """Rows of S + SLACK steps: values (F,) float32, whether they were observed, and if `timed` each step's time."""
+    """Rows of S + SLACK steps: values (F,) float32, observed flags (F,), and if `timed` each step's time."""
 
     def __init__(self, seq_len: int, features: int, timed: bool) -> None:
         self._seq_len, self._width, self._timed = seq_len, features, timed
@@ -39,28 +39,28 @@ class StepBuffers:
         self._values: Floats = np.zeros((0, features), np.float32)
         self._observed: Bools = np.zeros((0, features), np.bool_)
         self._times: Ints = np.zeros(0, np.int64)
-        nothing = (0, seq_len, features)
-        self._nothing: tuple[Floats, Bools] = np.empty(nothing, np.float32), np.empty(nothing, np.bool_)
+        none = (0, seq_len, features)
+        self._no_windows: tuple[Floats, Bools] = np.empty(none, np.float32), np.empty(none, np.bool_)
         self._reserve(16)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays, for up to twice the rows there are."""
+        """Bytes of the arrays, which have room for up to twice the rows in use."""
         return self._values.nbytes + self._observed.nbytes + self._times.nbytes
 
-    def place(self) -> tuple[int, int]:
-        """The first place of a row that is free, and the one past its last."""
+    def allocate(self) -> tuple[int, int]:
+        """The first position of a free row, and one past its last."""
         if self._free:
             start = self._free.pop()
         else:
-            start = self._seq_len + self._used * self._length  # so S steps lie before the end of a first row too
+            start = self._seq_len + self._used * self._length  # so that S steps precede the end of the first row too
             if start == len(self._values):
                 self._reserve(2 * self._used)
             self._used += 1
         return start, start + self._length
 
     def release(self, row: BufferRow) -> None:
-        """Let another series have a row."""
+        """Free a row for another series."""
         self.gather()
         self._free.append(row.stop - self._length)
 
@@ -77,18 +77,18 @@ class StepBuffers:
         row.run += 1
 
     def mark(self, row: BufferRow) -> None:
-        """Keep a row's last S steps for `take`; what lies before its first one is not its own."""
+        """Mark a row's last S steps for `take`. Where it has fewer, the steps before are not its own."""
         self._marked.append(row.end - self._seq_len)
 
     def take(self) -> tuple[Floats, Bools]:
-        """The windows (B,S,F) marked since the last take, and which of their values were observed."""
+        """The windows marked since the last take: values (B,S,F) and observed flags (B,S,F)."""
         self.gather()
-        values, observed = zip(self._nothing, *self._gathered, strict=True)
+        values, observed = zip(self._no_windows, *self._gathered, strict=True)
         self._gathered = []
         return np.concatenate(values), np.concatenate(observed)
 
     def gather(self) -> None:
-        """Copy what is marked, before its places change."""
+        """Copy the marked windows, before their positions are overwritten."""
         if self._marked:
             starts, self._marked = np.array(self._marked), []
             shape = (len(starts), self._seq_len, self._width)
@@ -110,7 +110,7 @@ class StepBuffers:
         return self._values[kept].copy(), self._observed[kept].copy(), self._times[kept].copy()
 
     def fill(self, row: BufferRow, values: Floats, observed: Bools, times: Ints) -> None:
-        """Make a row hold these n steps and no other."""
+        """Replace a row's steps by these n."""
         self.gather()
         start = row.stop - self._length
         row.run, row.end = len(values), start + len(values)
@@ -127,17 +127,17 @@ class StepBuffers:
         row.end = start + kept
 
     def _reserve(self, rows: int) -> None:
-        """Make room for so many rows. Memory not written to is not yet used."""
-        places = self._seq_len + rows * self._length
-        shape = (places, self._width)
+        """Make room for `rows` rows. The system allocates the memory when it is first written."""
+        positions = self._seq_len + rows * self._length
+        shape = (positions, self._width)
         values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
         values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
         self._values, self._observed = values, observed
         if self._timed:
-            times = np.zeros(places, np.int64)
+            times = np.zeros(positions, np.int64)
             times[: len(self._times)] = self._times
             self._times, self._times_memory = times, times.data
-        # A memoryview writes single numbers several times faster than an array does, and rounds them alike.
+        # A memoryview writes single numbers several times faster than an array, with the same rounding.
         self._values_memory = values.data.cast("B").cast("f")
         self._observed_memory = observed.data.cast("B").cast("?")
         self._values_view, self._observed_view = view(values, self._seq_len), view(observed, self._seq_len)

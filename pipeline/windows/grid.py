@@ -1,4 +1,4 @@
-"""What a window is, for the stream and for batches alike: its steps, the grid they lie on, and how holes are filled."""
+"""The definition of a window, for stream and batch alike: its steps, their grid, and how gaps are filled."""
 
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar, get_args
@@ -10,23 +10,23 @@ from tidecast.errors import ConfigError
 from tidecast.freq import MILLISECONDS, MONTH, Freq
 
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
-"""What becomes of several events in one step."""
+"""How several events of one step are aggregated."""
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Value = TypeVar("Value", bound=np.generic)
 Whole = TypeVar("Whole", int, Ints)
-"""One whole number, or an array of them."""
+"""An integer, or an array of them."""
 Following = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Steps of one length, counted from 1970 in UTC. One of the two lengths is zero.
+    """Evenly spaced steps, counted from 1970 in UTC. One of the two lengths is zero.
 
-    A fixed step is the nearest one, half up, so that a clock that is a little off does not move an event. A calendar
-    step, and any one that is a `bucket`, holds the times from its start to the next one's.
+    With a fixed length an event belongs to the nearest step, rounded half up, so that a clock that is slightly off does
+    not move it. A calendar step, and any step of a `bucket` grid, holds the times from its start to the next one's.
     """
 
     milliseconds: int
@@ -34,7 +34,7 @@ class Grid:
     months: int
     """Length of a calendar step."""
     bucket: bool = False
-    """Whether a fixed step begins at its time, instead of lying around it."""
+    """Whether a fixed step begins at its time, instead of being centred on it."""
 
     @classmethod
     def parse(cls, freq: str, bucket: bool = False) -> Self:
@@ -62,9 +62,9 @@ class Grid:
         return index * self.milliseconds
 
     def after(self, step: npt.NDArray[np.int64], ts: npt.NDArray[np.int64]) -> Following:
-        """When the step after a step begins whose event was at `ts`, and how long it is, in milliseconds.
+        """The start and the length, in milliseconds, of the step that follows `step`, whose event was at `ts`.
 
-        On a fixed grid it is one length later, wherever beside the grid's point the event was.
+        On a fixed grid it starts one length after the event, even if that is off the grid's point.
         """
         if self.months:
             start = self.time(step + 1)
@@ -79,7 +79,7 @@ def _converted(count: Whole, unit: str, to: str) -> Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowConfig:
-    """What a window is."""
+    """The definition of a window."""
 
     seq_len: int
     """S, steps in a window, at least 2."""
@@ -88,11 +88,11 @@ class WindowConfig:
     freq: str | None = None
     """The grid's spacing, such as 30m, 1h, 1mo (see Grid.parse); None: each event is a step."""
     max_gap: int = 3
-    """The longest hole, in missing steps, that is filled; without meaning where freq is None."""
+    """The longest gap, in missing steps, that is filled; has no effect if freq is None."""
     lateness: int = 0
-    """Milliseconds of stream time for which a step waits for events that are out of order."""
+    """Milliseconds of stream time that a step waits for out-of-order events."""
     aggregate: Aggregate | None = None
-    """What a step's events become together; None: the first event of a step is the step."""
+    """How the events of a step are aggregated; None: the first event is the step."""
 
     def __post_init__(self) -> None:
         if self.seq_len < 2:
@@ -112,24 +112,24 @@ class WindowConfig:
 
     @property
     def grid(self) -> Grid | None:
-        """The grid of `freq`; None where each event is a step."""
+        """The grid of `freq`; None if each event is a step."""
         return None if self.freq is None else Grid.parse(self.freq, bucket=self.aggregate is not None)
 
     @property
     def reorders(self) -> bool:
-        """Whether events wait before they are steps."""
+        """Whether events are buffered before they become steps."""
         return self.lateness > 0 or self.aggregate is not None
 
     @property
     def max_delay(self) -> int:
-        """Milliseconds that an event may wait before it is a step."""
+        """The longest that an event may be buffered before it becomes a step, in milliseconds."""
         grid = self.grid if self.aggregate else None
         return self.lateness + (0 if grid is None else grid.milliseconds + grid.months * 31 * MILLISECONDS["d"])
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of events: `accepted`, or `late` or `duplicate` and not used; `filled` steps; `reset` windows."""
+    """Counts of events `accepted`, or dropped as `late` or `duplicate`; of `filled` steps and `reset` windows."""
 
     accepted: int = 0
     late: int = 0
@@ -138,18 +138,18 @@ class Counts:
     reset: int = 0
 
     def in_words(self) -> str:
-        """The numbers as a line."""
+        """The counts as a line of text."""
         unused = f"{self.late:,} late and {self.duplicate:,} duplicate not used"
-        return f"{self.accepted:,} events ({unused}), {self.filled:,} steps filled, {self.reset:,} longer holes"
+        return f"{self.accepted:,} events ({unused}), {self.filled:,} steps filled, {self.reset:,} longer gaps"
 
 
 def interpolate(before: Floats, after: Floats, number: Ints, count: Ints | int) -> Floats:
-    """The `number`th of the count - 1 steps between `before` and `after`, on a straight line; shapes broadcast."""
+    """The `number`th of the count - 1 steps between `before` and `after`, linearly interpolated; shapes broadcast."""
     first = before.astype(np.float64)
     return (first + (after - first) * (number / count)).astype(np.float32)
 
 
 def view(steps: npt.NDArray[Value], length: int) -> npt.NDArray[Value]:
-    """(T-length+1, length*F): row t shows the steps (T,F) from t on, without a copy."""
+    """(T-length+1, length*F): row t is a view of the `length` steps (T,F) from t on."""
     width = steps.shape[1]
     return np.lib.stride_tricks.sliding_window_view(steps.reshape(-1), length * width)[::width]

@@ -1,6 +1,6 @@
-"""Windows of a history, in batch: bit for bit those that a WindowStore completes.
+"""Sliding windows of a history, in batch: bit for bit those that a WindowStore completes.
 
-B windows   S steps of a window   F features   T steps of all series, one after another   N events
+B windows   S steps of a window   F features   T steps of all series, one series after another   N events
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,15 +22,15 @@ Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlidingWindows:
-    """All windows of a history, as views over one array: memory is that of the steps, not S times it.
+    """All windows of a history, as views of one array, which needs memory for the steps only, not S times that.
 
-    Series lie one after another, each in time order; windows are named by the row of their last step.
+    Series follow each other, each in time order. A window is identified by the row of its last step.
     """
 
     values: Floats
     """(T,F)."""
     observed: Bools
-    """(T,F): False where a hole was filled."""
+    """(T,F): False where a gap was filled."""
     step: Ints
     """(T,): on the grid, or counted from 0 in each series."""
     ts: Ints
@@ -40,13 +40,13 @@ class SlidingWindows:
     names: tuple[str, ...]
     """The series, in the order of their first events."""
     run: Codes
-    """(T,): steps that follow each other without a break share a number."""
+    """(T,): the number of the contiguous run that the step belongs to."""
     ends: Ints
     """(N,): the row of each window's last step; the window is rows ends-S+1 to ends, all of one run."""
     seq_len: int
     """S."""
     counts: Counts
-    """What became of the events."""
+    """Counts of the events used and dropped."""
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -67,10 +67,10 @@ def sliding_windows(
     config: WindowConfig,
     partition: Ints | None = None,
 ) -> SlidingWindows:
-    """The windows that a WindowStore for each partition completes when it is given its N events one by one.
+    """The windows that a WindowStore per partition would complete from these N events.
 
     `ts` (N,) is in epoch milliseconds, `values` (N,F) in the order of the features; rows in (partition, offset) order.
-    `partition` (N,) matters only where events wait for stream time; None: all are of one, and no series is of several.
+    `partition` (N,) has an effect only where events are buffered; None: all are of one. No series spans partitions.
     Raises ShapeError for other shapes, DataError for values that do not fit in a float32.
     """
     if values.shape != (len(series), len(config.features)) or ts.shape != (len(series),):
@@ -95,7 +95,7 @@ def _released(
     partition: Ints | None,
     counts: Counts,
 ) -> tuple[list[str], Ints, npt.NDArray[np.float64]]:
-    """The steps that a ReorderBuffer for each partition makes of these events, each series' in the order of time."""
+    """The steps that a ReorderBuffer per partition releases of these events, those of a series in order of time."""
     steps: list[Event] = []
     partitions = np.zeros(len(series), np.int64) if partition is None else partition
     rows = zip(series, ts.tolist(), values.tolist(), _places(ts, config).tolist(), strict=True)
@@ -106,11 +106,11 @@ def _released(
 
 
 def _steps(rows: Iterable[tuple[str, int, list[float], int]], config: WindowConfig, counts: Counts) -> Iterator[Event]:
-    """What is released of one partition's events; what waits at its end waits for ever."""
+    """The steps that one partition's events release; those still pending at the end are left out."""
     buffer, stream_time, latest = ReorderBuffer(config), BEFORE_ALL, dict[str, int]()
     for series, ts, values, place in rows:
         stream_time = max(stream_time, ts)
-        for step in buffer.release(stream_time):  # before the event itself: it may begin the next step
+        for step in buffer.release(stream_time):  # before the event is added: it may begin the next step
             latest[step.series] = step.ts
             yield step
         last = latest.get(series)
@@ -128,12 +128,12 @@ def _steps(rows: Iterable[tuple[str, int, list[float], int]], config: WindowConf
 
 
 def _places(ts: Ints, config: WindowConfig) -> Ints:
-    """What orders a series' events: their steps, or without a grid their times."""
+    """The order of a series' events: their steps, or without a grid their times."""
     return ts if config.grid is None else config.grid.index(ts)
 
 
 def _accepted(codes: Codes, places: Ints, counts: Counts) -> Ints:
-    """The events later than all that their series had before, of events sorted by series."""
+    """Of events sorted by series: those later than all earlier ones of their series."""
     first = _first(codes)
     highest = places.copy()
     for part in np.split(highest, np.flatnonzero(first)[1:]):
@@ -154,7 +154,7 @@ def _laid_out(
     config: WindowConfig,
     counts: Counts,
 ) -> SlidingWindows:
-    """Accepted events, series after series, with their holes filled."""
+    """Accepted events, series after series, with gaps filled."""
     first, rows = _first(codes), np.arange(len(codes))
     step = rows - np.maximum.accumulate(rows * first) if config.grid is None else config.grid.index(ts)
     ahead = np.diff(step, prepend=step[:1])

@@ -1,16 +1,16 @@
-"""Windows: the last S steps of a series. Streaming (WindowStore) and batch (sliding_windows) give the same bits.
+"""WindowStore: the windows of a stream, each the last S steps of a series; bit for bit those of sliding_windows.
 
-Without a freq each event is a step, if it is later than the series' last one. With a freq events are placed on a grid:
+Without a freq each event is a step, if it is later than the last one. With a freq events are assigned to a grid:
 
 - the next step extends the window at once;
-- a hole of up to max_gap steps is filled by straight lines when the next real step comes; a filled step is not
+- a gap of up to max_gap steps is filled by linear interpolation when the next real step arrives; a filled step is not
   `observed`, and never ends a window;
-- a longer hole empties the window;
-- an event at the last step is a duplicate, one before it is late: both are counted and not used;
-- one older than the whole window is no event any more.
+- a longer gap empties the window;
+- an event at the last step is a duplicate, one before it is late: both are counted and dropped;
+- one older than the whole window is invalid.
 
-Events that wait before they are steps do so in a ReorderBuffer. Stream time, the latest time of any event of the
-partition, decides when they are due, and when a silent series is forgotten.
+With lateness or an aggregate, events are buffered in a ReorderBuffer first. Stream time, the latest time of any event
+of the partition, decides when they are released, and when an idle series expires.
 
     B windows   S steps of a window   F features
 """
@@ -30,12 +30,12 @@ from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
 from tidecast.errors import ConfigError
 
 SERIES_LIMIT = 100_000
-"""Series a partition may have by default."""
+"""The default limit of series per partition."""
 
 
 @dataclass(slots=True)
 class _Series(BufferRow):
-    """One series' row in the store, and where it stands in time."""
+    """One series' row in the store, its position in time and its offsets."""
 
     step: int = -1
     ts: int = BEFORE_ALL
@@ -43,17 +43,17 @@ class _Series(BufferRow):
     first_offset: int = UNKNOWN
     later: int = UNKNOWN
     later_run: int = 0
-    """What `run` was at the tag `later`."""
+    """What `run` was before the step of the offset `later`."""
 
 
 class WindowStore:
     """The windows of one input partition's series, extended event by event.
 
-    `idle` is for how many milliseconds of stream time a series may be silent before it is forgotten (None: for ever),
-    `limit` how many series there may be. If `short`, windows that are not full yet are given too, from the first step
-    on; without a grid from the second, which tells the spacing. `counts` are running totals.
+    A series expires after `idle` milliseconds of stream time without an event (None: never); `limit` is the largest
+    number of series. If `short`, windows that are not full yet are completed too, from the first step on; without a
+    grid from the second, which gives the spacing. `counts` are running totals.
 
-    A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid 8 more a step (`nbytes` is what is
+    A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid 8 more per step (`nbytes` is what is
     reserved, for up to twice the series), and about 300 bytes of Python objects.
     """
 
@@ -61,7 +61,7 @@ class WindowStore:
         self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
     ) -> None:
         if idle is not None and idle <= config.max_delay:
-            raise ConfigError(f"idle: {idle} ms is no longer than a step may wait, {config.max_delay} ms")
+            raise ConfigError(f"idle: {idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL
@@ -74,10 +74,10 @@ class WindowStore:
         self._rows = StepBuffers(self._seq_len, self._width, timed=self._grid is None)
         self._series: dict[str, _Series] = {}
         self._sections: dict[str, Sections] = {}
-        self._silent: list[tuple[int, str]] = []
-        self._wake = -BEFORE_ALL
+        self._expiries: list[tuple[int, str]] = []
+        self._next_due = -BEFORE_ALL
         self._changed: dict[str, None] = {}
-        self._pending: list[tuple[int, int, int, int, int, int, str]] = []
+        self._completed: list[tuple[int, int, int, int, int, int, str]] = []
 
     def __len__(self) -> int:
         return len(self._series)
@@ -91,26 +91,26 @@ class WindowStore:
         return self._rows.nbytes
 
     def push(self, event: Event, offset: int = 0) -> bool:
-        """Take in an event; False if it is late or a duplicate, and so not used.
+        """Add an event; False if it is late or a duplicate, and so dropped.
 
-        What this completes, of any series, is kept for `take`, with the caller's `tag`. Raises InvalidEvent for an
-        event older than its series' whole window, and for a series too many; ValueError if there are not as many values
-        as features.
+        Windows that it completes, of any series, are kept for `take`, with the record's `offset`. Raises InvalidEvent
+        for an event older than its series' whole window, and for one whose series would exceed the limit; ValueError if
+        there are not as many values as features.
         """
         name, ts, values = event
         if len(values) != self._width:
             raise ValueError(f"{name}: {len(values)} values for the features {self.config.features}")
         if ts > self.stream_time:
             self.stream_time = ts
-            if ts >= self._wake:
-                self._wake_up(offset)
-        series = self._series.get(name) or self._first(name, ts)
+            if ts >= self._next_due:
+                self._run_due(offset)
+        series = self._series.get(name) or self._new_series(name, ts)
         grid = self._grid
         ahead = min(ts - series.ts, 1) if grid is None else grid.index(ts) - series.step
         if ahead <= 0 and series.run:
-            return self._refuse(series, event, ahead)
+            return self._drop(series, event, ahead)
         if self._reorder is not None:
-            return self._hold(self._reorder, series, event, offset)
+            return self._buffer(self._reorder, series, event, offset)
         self._extend(series, event, ahead, offset)
         return True
 
@@ -118,7 +118,7 @@ class WindowStore:
         """Add an event that is `ahead` steps after its series' last one."""
         name, ts, values = event
         if ahead != 1 and series.run:
-            self._bridge(series, ahead, values)
+            self._fill_gap(series, ahead, values)
         if not series.run or series.run - series.later_run >= self._seq_len:
             series.first_offset, series.later, series.later_run = (
                 series.later if series.run else offset,
@@ -133,24 +133,24 @@ class WindowStore:
         self._changed[name] = None
         if series.run >= self._least:
             self._rows.mark(series)
-            self._pending.append(
+            self._completed.append(
                 (series.step, ts, elapsed, offset, min(series.run, self._seq_len), series.first_offset, name)
             )
 
-    def _hold(self, reorder: ReorderBuffer, series: _Series, event: Event, offset: int) -> bool:
-        """Let an event wait, unless stream time has passed it already; False if its step is taken."""
+    def _buffer(self, reorder: ReorderBuffer, series: _Series, event: Event, offset: int) -> bool:
+        """Buffer an event, and release it at once if it is due already; False if its step has one."""
         if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
             self.counts.duplicate += 1
             return False
         series.last_event_ts = max(series.last_event_ts, event.ts)
         self._changed[event.series] = None
-        self._wake = min(self._wake, reorder.next_due)
-        if self._wake <= self.stream_time:
-            self._wake_up(offset)
+        self._next_due = min(self._next_due, reorder.next_due)
+        if self._next_due <= self.stream_time:
+            self._run_due(offset)
         return True
 
-    def _refuse(self, series: _Series, event: Event, ahead: int) -> bool:
-        """Count an event that is not after its series' last step. Raises InvalidEvent if it is before its window."""
+    def _drop(self, series: _Series, event: Event, ahead: int) -> bool:
+        """Count an event not after its series' last step. Raises InvalidEvent for one before its whole window."""
         if ahead == 0 and self.config.aggregate is None:
             self.counts.duplicate += 1
             return False
@@ -160,11 +160,11 @@ class WindowStore:
         else:
             old = ahead <= -self._seq_len
         if old:
-            raise InvalidEvent("bad_time", f"{event.ts} lies before the whole window of {event.series!r}")
+            raise InvalidEvent("bad_time", f"{event.ts} is before the whole window of {event.series!r}")
         return False
 
-    def _wake_up(self, offset: int) -> None:
-        """What is due at this stream time: waiting steps become steps, then silent series are forgotten."""
+    def _run_due(self, offset: int) -> None:
+        """Run what is due at this stream time: release pending steps, then expire idle series."""
         due = -BEFORE_ALL
         if self._reorder is not None:
             for event in self._reorder.release(self.stream_time):
@@ -172,50 +172,50 @@ class WindowStore:
                 ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
                 self._extend(series, event, ahead, offset)
             due = self._reorder.next_due
-        while self._silent and self._silent[0][0] <= self.stream_time:
-            self._forget_if_silent(heappop(self._silent)[1])
-        self._wake = min(due, self._silent[0][0]) if self._silent else due
+        while self._expiries and self._expiries[0][0] <= self.stream_time:
+            self._expire_if_idle(heappop(self._expiries)[1])
+        self._next_due = min(due, self._expiries[0][0]) if self._expiries else due
 
-    def _forget_if_silent(self, name: str) -> None:
+    def _expire_if_idle(self, name: str) -> None:
         series = self._series.get(name)
         if series is None or self._idle is None:
             return
         last_event_ts = max(series.ts, series.last_event_ts)
         if last_event_ts + self._idle >= self.stream_time:
-            self._listen(name, last_event_ts)
+            self._schedule_expiry(name, last_event_ts)
             return
         self._rows.release(series)
         self._changed[name] = None
         self._sections.pop(name, None)
         del self._series[name]
 
-    def _listen(self, name: str, last_event_ts: int) -> None:
-        """Note when a series last heard at a time will have been silent for too long."""
+    def _schedule_expiry(self, name: str, last_event_ts: int) -> None:
+        """Schedule when a series whose last event was at this time will have been idle for too long."""
         if self._idle is not None:
-            heappush(self._silent, (last_event_ts + self._idle + 1, name))
-            self._wake = min(self._wake, self._silent[0][0])
+            heappush(self._expiries, (last_event_ts + self._idle + 1, name))
+            self._next_due = min(self._next_due, self._expiries[0][0])
 
     def take(self) -> Windows:
-        """The windows completed since the last take, in the order of their events."""
+        """The windows completed since the last take, in order of completion."""
         x, observed = self._rows.take()
-        pending = zip(*self._pending, strict=True) if self._pending else ((),) * 7
-        step, ts, elapsed, offset, length, first, series = pending
+        completed = zip(*self._completed, strict=True) if self._completed else ((),) * 7
+        step, ts, elapsed, offset, length, first, series = completed
         steps, times, offsets, lengths, first_offset = (
             np.array(numbers, np.int64) for numbers in (step, ts, offset, length, first)
         )
         if self._least < self._seq_len:
-            strange = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
-            x[strange], observed[strange] = 0, False
+            padding = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
+            x[padding], observed[padding] = 0, False
         if self._grid is None:
             spacing = np.array(elapsed, np.int64)
             start = times + spacing
         else:
             start, spacing = self._grid.after(steps, times)
-        self._pending = []
+        self._completed = []
         return Windows(x, observed, steps, times, start, spacing, list(series), offsets, lengths, first_offset)
 
     def state(self, series: str) -> SeriesState | None:
-        """A copy of a series' state; None for one that is not here."""
+        """A copy of a series' state; None for a series that is not in the store."""
         found = self._series.get(series)
         if found is None:
             return None
@@ -227,13 +227,13 @@ class WindowStore:
             ts=found.ts,
             times=times,
             last_event_ts=max(found.ts, found.last_event_ts),
-            waiting=self._reorder.state(series) if self._reorder else (),
+            pending=self._reorder.state(series) if self._reorder else (),
             first_offset=(found.first_offset, found.later, found.run - found.later_run),
             sections=self._sections.get(series, {}),
         )
 
     def restore(self, series: str, state: SeriesState) -> None:
-        """Put a series, new or not, into a state. It does not count as changed."""
+        """Set the state of a series, new or not. It does not count as changed."""
         found = self._series.get(series) or self._add(series, state.last_event_ts)
         found.step, found.ts, found.last_event_ts = state.step, state.ts, state.last_event_ts
         self._rows.fill(found, state.values, state.observed, state.times)
@@ -243,8 +243,8 @@ class WindowStore:
         if state.sections:
             self._sections[series] = state.sections
         if self._reorder is not None:
-            self._reorder.restore(series, state.waiting)
-            self._wake = min(self._wake, self._reorder.next_due)
+            self._reorder.restore(series, state.pending)
+            self._next_due = min(self._next_due, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
         """The series that changed since the last `mark_clean`, in the order of their first change."""
@@ -254,8 +254,8 @@ class WindowStore:
         """Count every series as unchanged."""
         self._changed.clear()
 
-    def _bridge(self, series: _Series, ahead: int, values: Sequence[float]) -> None:
-        """Deal with the hole before an event that is `ahead` > 1 steps after its series' last one."""
+    def _fill_gap(self, series: _Series, ahead: int, values: Sequence[float]) -> None:
+        """Fill the gap before an event that is `ahead` > 1 steps after its series' last one, or empty the window."""
         if ahead - 1 > self.config.max_gap:
             series.run = 0
             self.counts.reset += 1
@@ -265,12 +265,12 @@ class WindowStore:
             self._rows.write(series, step, False)
         self.counts.filled += ahead - 1
 
-    def _first(self, name: str, ts: int) -> _Series:
+    def _new_series(self, name: str, ts: int) -> _Series:
         if len(self._series) >= self._limit:
             raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
         return self._add(name, ts)
 
     def _add(self, name: str, ts: int) -> _Series:
-        series = self._series[name] = _Series(*self._rows.place())
-        self._listen(name, ts)
+        series = self._series[name] = _Series(*self._rows.allocate())
+        self._schedule_expiry(name, ts)
         return series

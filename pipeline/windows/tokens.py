@@ -1,4 +1,4 @@
-"""Texts as tokens: their vocabulary, and the windower that makes tokens of them, which needs no state.
+"""Texts as tokens: the vocabulary, and the windower that tokenises texts, which is stateless.
 
 N texts   B of them   S tokens of the longest
 """
@@ -24,20 +24,20 @@ DIGIT = re.compile(r"\d")
 
 
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
-    """How a text becomes tokens: 0 is padding, 1 what is not known, and the n-th entry n + 2."""
+    """How texts are tokenised: token 0 is padding, 1 any unknown token, and n + 2 the n-th entry, from 0."""
 
     tokeniser: Literal["word", "char"] = "word"
-    """word: words (don't is one), and other signs one by one; char: every character."""
+    """word: words (don't is one) and single punctuation marks; char: every character."""
     lower: bool = True
-    """Whether case is dropped."""
+    """Whether texts are lower-cased."""
     digits: bool = True
-    """Whether every digit is read as 0."""
+    """Whether every digit is replaced by 0."""
     max_len: int = 256
-    """The longest text, in tokens; a longer one is cut."""
+    """The longest text, in tokens; a longer one is truncated."""
     cut: Literal["head", "tail"] = "head"
     """Which end of a longer text is kept."""
     entries: tuple[str, ...] = ()
-    """The tokens that are known, the most frequent first."""
+    """The known tokens, the most frequent first."""
 
     def __post_init__(self) -> None:
         if self.max_len < 1:
@@ -47,7 +47,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.entries) + 2
 
     def fitted(self, texts: Iterable[str], min_count: int = 1, most: int = 50_000) -> Self:
-        """The vocabulary of these texts: its `most` frequent tokens that come up `min_count` times or more."""
+        """The vocabulary of these texts: the `most` most frequent tokens with `min_count` occurrences or more."""
         counts = Counter(token for text in texts for token in self.split(text))
         ranked = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
         return msgspec.structs.replace(
@@ -55,34 +55,34 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def split(self, text: str) -> list[str]:
-        """The text's tokens as text, uncut."""
+        """The text's tokens as text, not truncated."""
         text = text.lower() if self.lower else text
         text = DIGIT.sub("0", text) if self.digits else text
         return list(text) if self.tokeniser == "char" else WORDS.findall(text)
 
     def decoded(self, token: int) -> str:
-        """A token as text; nothing for padding and the unknown one."""
+        """A token as text; empty for padding and the unknown token."""
         return self.entries[token - 2] if token > UNKNOWN else ""
 
     def encoder(self) -> "Encoder":
-        """Makes tokens of texts."""
+        """An encoder of texts by this vocabulary."""
         return Encoder(self)
 
 
 class Encoder:
-    """Texts to tokens, by one vocabulary."""
+    """Encodes texts as tokens, by one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._numbers = {entry: number for number, entry in enumerate(vocabulary.entries, start=2)}
 
     def encode(self, text: str) -> list[int]:
-        """All of a text's tokens, uncut."""
+        """A text's tokens, not truncated."""
         known = self._numbers.get
         return [known(token, UNKNOWN) for token in self._vocabulary.split(text)]
 
     def cut(self, text: str) -> list[int]:
-        """A text's tokens, at most max_len of them; an empty text is one unknown token."""
+        """A text's tokens, truncated to max_len; an empty text is one unknown token."""
         tokens, longest = self.encode(text), self._vocabulary.max_len
         return (tokens[:longest] if self._vocabulary.cut == "head" else tokens[-longest:]) or [UNKNOWN]
 
@@ -99,7 +99,7 @@ class TokenRows(NamedTuple):
 
 
 def padded(rows: Sequence[Sequence[int]]) -> TokenRows:
-    """Rows of tokens, made one length by padding on the right."""
+    """Rows of tokens, padded on the right to one length."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     x = np.full((len(rows), int(lengths.max(initial=1))), PAD, np.int64)
     x[np.arange(x.shape[1]) < lengths[:, None]] = [token for row in rows for token in row]
@@ -108,30 +108,30 @@ def padded(rows: Sequence[Sequence[int]]) -> TokenRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texts:
-    """B texts, in the order in which they came."""
+    """B texts, in the order in which they were pushed."""
 
     ids: list[str | int]
     keys: list[bytes]
-    """What their answers are keyed by."""
+    """The keys of their labels."""
     tokens: list[list[int]]
     offset: Ints
-    """(B,): what the caller pushed with each."""
+    """(B,): the offset that was pushed with each."""
 
     @property
     def first_offset(self) -> Ints:
-        """(B,): what was pushed first of what each was made of, which is itself."""
+        """(B,): the offset of the first record that each depends on, which is its own."""
         return self.offset
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
-        """A model's named inputs for some of the texts, as long as the longest of them."""
+        """A model's inputs by name, for the texts start <= i < stop, padded to the longest of them."""
         return padded(self.tokens[start:stop])._asdict()
 
     @staticmethod
     def concat(parts: Sequence["Texts"]) -> "Texts":
-        """The texts of one or more parts, one part after the other."""
+        """The texts of one or more parts, concatenated."""
         return Texts(
             ids=[name for part in parts for name in part.ids],
             keys=[key for part in parts for key in part.keys],
@@ -141,12 +141,12 @@ class Texts:
 
 
 class TextWindower:
-    """Makes tokens of texts as they come. It keeps nothing of them, so a checkpoint holds no state."""
+    """Tokenises texts as they arrive. It is stateless, so a checkpoint has no state of it."""
 
     config = None
-    """Nothing that a state would depend on."""
+    """None: it has no states."""
     stream_time = 0
-    """A text has no time."""
+    """Constant: texts have no event time."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.counts = Counts()
@@ -155,7 +155,7 @@ class TextWindower:
         self._pending: list[tuple[TextEvent, list[int], int]] = []
 
     def push(self, event: TextEvent, offset: int = 0) -> bool:
-        """Keep a text for `take`, with the caller's `tag`. No text is too late, so it is always used."""
+        """Keep a text for `take`, with its record's `offset`. No text is late, so every one is used."""
         self._pending.append((event, self._encoder.cut(event.text), offset))
         self.counts.accepted += 1
         return True
@@ -168,16 +168,16 @@ class TextWindower:
         return Texts(ids, keys, list(tokens), np.array(offsets, np.int64))
 
     def dirty(self) -> list[str]:
-        """No series has changed."""
+        """Empty: there is no state to change."""
         return []
 
     def mark_clean(self) -> None:
-        """Nothing to count as unchanged."""
+        """No effect: there is no state."""
 
     def state(self, series: str) -> SeriesState | None:
-        """No series has a state."""
+        """None: there is no state."""
         return None
 
     def restore(self, series: str, state: SeriesState) -> None:
-        """Raises KeyError: no series has a state."""
+        """Raises KeyError: there is no state."""
         raise KeyError(series)

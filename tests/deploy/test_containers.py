@@ -7,7 +7,7 @@ import pytest
 import typer
 import yaml
 
-from deploy.cli.commands import app
+from deploy.cli.main import app
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())

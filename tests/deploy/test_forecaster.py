@@ -1,4 +1,4 @@
-"""Frames in, frames out."""
+"""Forecaster: fit, predict and cross_validation of polars and pandas frames."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ def forecaster() -> Forecaster:
     return Forecaster(horizon=6, seq_len=24, config=QUICK)
 
 
-def test_a_frame_becomes_a_frame_of_what_follows() -> None:
+def test_predict_returns_the_horizon_of_every_series() -> None:
     made = forecaster().fit(frame()).predict()
     assert made.columns == ["unique_id", "ds", "Tidecast", "source"]
     assert made.group_by("unique_id", maintain_order=True).len().rows() == [("a", 6), ("b", 6), ("short", 6)]
@@ -43,14 +43,14 @@ def test_a_frame_becomes_a_frame_of_what_follows() -> None:
     assert made["Tidecast"].is_finite().all()
 
 
-def test_a_later_frame_is_forecast_without_learning() -> None:
+def test_predict_of_a_later_frame_does_not_train() -> None:
     model = forecaster().fit(frame(250))
     later = model.predict(frame(300))
     assert later["ds"].min() == START + timedelta(hours=300)
     assert later.equals(model.predict(frame(300)))
 
 
-def test_pandas_in_is_pandas_out() -> None:
+def test_pandas_frames_give_pandas_forecasts() -> None:
     model = forecaster().fit(frame().to_pandas())
     made = model.predict()
     assert isinstance(made, pd.DataFrame)
@@ -60,7 +60,7 @@ def test_pandas_in_is_pandas_out() -> None:
     )
 
 
-def test_cut_offs_are_forecast_from_what_lies_before_them() -> None:
+def test_cross_validation_forecasts_from_data_before_each_cutoff() -> None:
     known = frame(short=200)
     made = forecaster().cross_validation(known, n_windows=3, step_size=4)
     assert made.columns == ["unique_id", "ds", "cutoff", "y", "Tidecast", "source"]
@@ -75,7 +75,7 @@ def test_cut_offs_are_forecast_from_what_lies_before_them() -> None:
         assert again.filter(until)["Tidecast"].equals(made.filter(until)["Tidecast"])
 
 
-def test_several_columns_forecast_some_of_them() -> None:
+def test_several_features_and_targets() -> None:
     known = frame().rename({"y": "load"}).with_columns(heat=pl.col("load") * 10, rain=pl.col("load").abs())
     several: dict[str, Any] = {"features": ("rain", "load", "heat"), "targets": ("heat", "load"), "config": QUICK}
     made = Forecaster(horizon=6, seq_len=24, **several).fit(known).predict()
@@ -96,16 +96,16 @@ def test_several_columns_forecast_some_of_them() -> None:
     assert crossed["y-heat"].to_list() == [10 * value for value in crossed["y-load"]]
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_wrong_arguments_are_errors() -> None:
     with pytest.raises(ValueError, match=r"^predict: fit comes first"):
         forecaster().predict()
-    with pytest.raises(ValueError, match=r"^n_windows: 60 cut-offs do not lie in 300 steps"):
+    with pytest.raises(ValueError, match=r"^n_windows: 60 cutoffs do not fit into 300 steps"):
         forecaster().cross_validation(frame(), n_windows=60)
     with pytest.raises(ValueError, match=r"frame: no column of times"):
         forecaster().fit(frame().drop("ds"))
 
 
-def test_months_ahead_are_months(tmp_path: Path) -> None:
+def test_monthly_steps_are_calendar_months(tmp_path: Path) -> None:
     moments = [datetime(2000 + month // 12, month % 12 + 1, 1) for month in range(120)]
     monthly = pl.DataFrame({"ds": moments, "y": np.sin(np.arange(120.0))})
     made = Forecaster(horizon=3, config=QUICK).fit(monthly).predict()
@@ -129,7 +129,7 @@ def knowing() -> Forecaster:
     return Forecaster(horizon=6, seq_len=24, features=("load", "heat"), known=("heat",), config=config)
 
 
-def test_what_is_known_ahead_makes_a_forecast_better() -> None:
+def test_future_covariates_improve_a_forecast() -> None:
     whole, last = heated(), START + timedelta(hours=394)
     past, coming = whole.filter(pl.col("ds") < last), whole.filter(pl.col("ds") >= last)
     model = knowing().fit(past)
@@ -146,7 +146,7 @@ def test_what_is_known_ahead_makes_a_forecast_better() -> None:
     assert (model.predict(future=colder)["Tidecast"] < made["Tidecast"]).mean() > 0.8
 
 
-def test_known_ahead_is_crossed_as_it_came() -> None:
+def test_cross_validation_uses_future_covariates_up_to_each_horizon() -> None:
     whole = heated()
     made = knowing().cross_validation(whole, n_windows=2)
     cutoff = made["cutoff"].min()
@@ -158,19 +158,20 @@ def test_known_ahead_is_crossed_as_it_came() -> None:
     assert not again.filter(~first).equals(made.filter(~first))
 
 
-def test_what_is_not_told_of_the_known_is_said() -> None:
+def test_missing_future_covariates_are_errors() -> None:
     whole = heated(200)
     model = knowing().fit(whole)
     with pytest.raises(
-        ValueError, match=r"^known: heat of 'a' must be told for 6 steps of 1h ahead, and 2024-01-09 08:00"
+        ValueError,
+        match=r"^known: heat of 'a' must be given for 6 steps of 1h ahead, and is missing at 2024-01-09 08:00",
     ):
         model.predict()
     some = whole.select("unique_id", ds=pl.col("ds") + timedelta(hours=196), heat="heat").filter(
         pl.col("ds").dt.hour() != 11
     )
-    with pytest.raises(ValueError, match=r"and 2024-01-09 11:00 has nothing"):
+    with pytest.raises(ValueError, match=r"and is missing at 2024-01-09 11:00"):
         model.predict(future=some)
-    with pytest.raises(ValueError, match=r"^future: the forecaster was made with no `known` features"):
+    with pytest.raises(ValueError, match=r"^future: the forecaster has no `known` features"):
         forecaster().fit(frame()).predict(future=some)
     with pytest.raises(ConfigError, match=r"^known: 'load' must be one of the features, and not one that is forecast"):
         Forecaster(horizon=6, features=("load", "heat"), known=("load",))
@@ -179,7 +180,7 @@ def test_what_is_not_told_of_the_known_is_said() -> None:
         Forecaster(horizon=6, features=("load", "heat"), known=("heat",)).fit(whole.with_columns(ds=uneven))
 
 
-def test_strange_futures_are_refused() -> None:
+def test_invalid_futures_are_rejected() -> None:
     whole = heated(200)
     model = knowing().fit(whole)
     coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
@@ -196,17 +197,17 @@ def test_strange_futures_are_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"^the forecast of 'a' is not finite"):
         stepwise.fit(whole).predict(future=coming.with_columns(heat=-3e38))
-    with pytest.raises(ValueError, match=r"^future: dict is no frame of polars or pandas"):
+    with pytest.raises(ValueError, match=r"^future: dict is not a polars or pandas DataFrame"):
         model.predict(future={"heat": 1})
-    with pytest.raises(ValueError, match=r"^known: what lies ahead comes one value a step"):
+    with pytest.raises(ValueError, match=r"^known: future values come one a step"):
         Forecaster(horizon=6, freq="1h", aggregate="mean", features=("load", "heat"), known=("heat",))
     with pytest.raises(ValueError, match=r"^known: heat, heat must be different names"):
         Forecaster(horizon=6, features=("load", "heat"), known=("heat", "heat"))
-    with pytest.raises(ValueError, match=r"^n_windows, step_size: 1 and 0 "):
+    with pytest.raises(ValueError, match=r"^n_windows, step_size: 1 and 0 must be 1 or more"):
         model.cross_validation(whole, step_size=0)
 
 
-def test_a_flag_may_be_true_or_false() -> None:
+def test_boolean_covariates_are_numbers() -> None:
     whole = heated(200).with_columns(heat=pl.col("heat") > 20)
     coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
     numbers = whole.with_columns(heat=pl.col("heat").cast(pl.Int64))

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from deploy.logs import configure_logging
+from deploy.logs import configure_logging, show_timestamps
 
 logger = logging.getLogger("deploy.serving.loop")
 
@@ -32,7 +32,8 @@ def test_text_has_the_level_from_warning_on(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_services_have_timestamps(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(timestamps=True)
+    configure_logging()
+    show_timestamps()
     logger.info("caught up")
     (line,) = capsys.readouterr().err.splitlines()
     date, time, message = line.split(" ", 2)

@@ -429,7 +429,7 @@ def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
         (44, os.EX_CONFIG, ["--group", "a b"], "group: 'a b' names topics"),
         (44, os.EX_CONFIG, ["--output", "in"], "output, late-topic: in, in,"),
         (44, os.EX_CONFIG, ["--model", "none.onnx"], "none.onnx: there is no such file"),
-        (44, os.EX_CONFIG, ["--bootstrap", "nowhere"], "bootstrap: 'nowhere' is no log's address"),
+        (44, os.EX_CONFIG, ["--bootstrap", "nowhere"], "bootstrap: 'nowhere' is not the address of a log"),
         (45, os.EX_CONFIG, [], "topic in does not exist"),
         (47, os.EX_TEMPFAIL, ["--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer"),
     ],

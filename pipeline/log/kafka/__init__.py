@@ -1,7 +1,7 @@
-"""EventLog on Apache Kafka: the one for production.
+"""EventLog on Apache Kafka, for production.
 
-Nothing outside this folder imports kafka. Its consumers and producers create a topic that is missing just by
-asking for it, so every topic is looked up with the admin client first.
+Nothing outside this folder imports kafka. Its consumers and producers create a missing topic just by requesting its
+metadata, so every topic is looked up with the admin client first.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownT
 
 COMPACTED = {
     "cleanup.policy": "compact",
-    # Only closed segments are compacted, and whoever reads such a topic reads it whole: so they are small.
+    # Only closed segments are compacted, and such a topic is always read as a whole: so its segments are small.
     "segment.bytes": str(32 << 20),
     "min.cleanable.dirty.ratio": "0.1",
-    # A state has no time, and a machine whose clock is ahead would have its records refused.
+    # A state has no event time, and the broker would refuse records of a machine whose clock is ahead.
     "message.timestamp.type": "LogAppendTime",
 }
 
 SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.bytes", "retention.ms")
-"""What a Policy is read from."""
+"""The topic settings that a TopicConfig is made from."""
 
 
 class KafkaLog:
@@ -45,7 +45,7 @@ class KafkaLog:
         self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:
-            logger.setLevel(logging.CRITICAL)  # what matters comes as an exception
+            logger.setLevel(logging.CRITICAL)  # what matters is raised
         check_connection(servers, kafka, self.label)
         with translated(self.label):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
@@ -56,20 +56,20 @@ class KafkaLog:
         self._opened: list[Consumer | Producer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
-        """Create the topic if it is missing; return how many partitions it has, once they have leaders."""
+        """Create the topic if it does not exist; return its number of partitions once all have leaders."""
         if compacted:
             self._deserializer.whole.add(topic)
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
-        # Somebody else may have made it in between.
+        # Another process may have created it since.
         with translated(f"{self.label}, creating topic {topic}"), contextlib.suppress(errors.TopicAlreadyExistsError):
             self._admin.create_topics({topic: wanted})
         self._created.add(topic)
         return self.partitions(topic)
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has. Raises UnknownTopic."""
+        """A topic's number of partitions. Raises UnknownTopic."""
         return len(self._describe(topic)["partitions"])
 
     def topic_id(self, topic: str) -> str:
@@ -77,10 +77,10 @@ class KafkaLog:
         return str(self._describe(topic)["topic_id"])
 
     def topic_config(self, topic: str) -> TopicConfig:
-        """What is kept of a topic, and how safely. Raises UnknownTopic, NotAuthorized."""
+        """A topic's configuration. Raises UnknownTopic, NotAuthorized."""
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
         with translated(f"{self.label}, looking up its brokers"):
-            brokers = len(self._insisting(lambda: self._admin.describe_cluster())["brokers"])
+            brokers = len(self._retried(lambda: self._admin.describe_cluster())["brokers"])
         return TopicConfig(
             compacted="compact" in settings["cleanup.policy"],
             retention_ms=_limit(settings, "retention.ms"),
@@ -94,45 +94,45 @@ class KafkaLog:
     def _settings(self, topic: str) -> dict[str, str]:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, SETTINGS)
         with translated(f"{self.label}, settings of {topic}"):
-            found = self._insisting(lambda: self._admin.describe_configs([resource], config_filter="all"))
+            found = self._retried(lambda: self._admin.describe_configs([resource], config_filter="all"))
         settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
-        if not settings.keys() >= set(SETTINGS):  # the client keeps the reason to itself
-            raise NotAuthorized(f"topic {topic}: its settings can't be read, which takes the right DescribeConfigs")
+        if not settings.keys() >= set(SETTINGS):  # the client does not report the reason
+            raise NotAuthorized(f"topic {topic}: its settings can't be read, which needs the ACL DescribeConfigs")
         return settings
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
         wanted = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         with translated(f"{self.label}, offsets of group {group}"):
-            # Asking for the first group that a cluster ever has makes the topic that groups are kept in.
-            found = self._insisting(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
+            # The first such request that a cluster receives creates the topic __consumer_offsets.
+            found = self._retried(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
         return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
 
-    def _insisting(self, question: Callable[[], Any]) -> Any:
-        """The answer, asked for again while brokers hang up or are not ready: another one may answer.
+    def _retried(self, request: Callable[[], Any]) -> Any:
+        """The response, requested again while brokers disconnect or are not ready.
 
-        By a new client: an old one goes on asking a node that is gone until its metadata is.
+        Each time by a new client: an old one goes on asking a node that is gone until its metadata expires.
         """
         deadline = time.monotonic() + self._kafka.delivery_s
         while True:
             try:
-                return question()
+                return request()
             except errors.UnknownTopicOrPartitionError:
                 raise
             except errors.RetriableError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-                with contextlib.suppress(errors.KafkaError):  # nobody is there: the question will say so
+                with contextlib.suppress(errors.KafkaError):  # no broker is up: the request itself raises
                     self._admin, old = KafkaAdminClient(**admin(self._kafka), **self._config), self._admin
                     old.close()
 
     def _describe(self, topic: str) -> dict[str, Any]:
-        # A new topic becomes known to one broker after the other, and its leaders later still.
+        # A new topic becomes known to one broker after another, and its leaders even later.
         deadline = time.monotonic() + (self._kafka.request_s if topic in self._created else 0)
         while True:
             with translated(f"{self.label}, looking up topic {topic}"):
-                (found,) = self._insisting(lambda: self._admin.describe_topics([topic]))
+                (found,) = self._retried(lambda: self._admin.describe_topics([topic]))
             error = errors.for_code(found["error_code"])
             ready = error is errors.NoError and all(each["leader_id"] >= 0 for each in found["partitions"])
             if not ready and time.monotonic() < deadline:
@@ -143,13 +143,13 @@ class KafkaLog:
                 raise meaning(error(), f"topic {topic}")
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
-        """Each partition's oldest and next offset, open transactions included. Raises UnknownTopic."""
+        """Each partition's oldest and next offset, counting open transactions. Raises UnknownTopic."""
         count = self.partitions(topic)
         starts, ends = (self._offsets(topic, count, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
         return {partition: Bounds(starts[partition], ends[partition]) for partition in range(count)}
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
-        """Each partition's first offset whose record is at `timestamp` or later, else its end."""
+        """Each partition's first offset with a timestamp of `timestamp` or later, else its end."""
         count = self.partitions(topic)
         found = self._offsets(topic, count, max(0, timestamp))
         ends = self._offsets(topic, count, OffsetSpec.LATEST)
@@ -158,13 +158,13 @@ class KafkaLog:
     def _offsets(self, topic: str, count: int, spec: int) -> dict[int, int]:
         specs = {TopicPartition(topic, partition): spec for partition in range(count)}
         with translated(f"{self.label}, offsets of {topic}"):
-            found = self._insisting(lambda: self._admin.list_partition_offsets(specs))
+            found = self._retried(lambda: self._admin.list_partition_offsets(specs))
         return {where.partition: each.offset for where, each in found.items()}
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
-        """The committed records with start <= offset < stop, in order, in batches; then end.
+        """The committed records with start <= offset < stop, in order, in batches.
 
-        Raises LogUnavailable if an open transaction or an unreachable log keeps it from passing `stop`.
+        Raises LogUnavailable if an open transaction or an unreachable log keeps it from reaching `stop`.
         """
         where = TopicPartition(topic, partition)
         bounds = self.bounds(topic)
@@ -179,7 +179,7 @@ class KafkaLog:
                 if reader.position(where) > position:
                     deadline = time.monotonic() + self._kafka.stall_s
                 elif time.monotonic() > deadline:
-                    raise LogUnavailable(f"{topic}/{partition} can't be read past {position}, short of {stop}")
+                    raise LogUnavailable(f"{topic}/{partition} can't be read past {position}, up to {stop}")
                 if wanted := [record for record in records if record.offset < stop]:
                     yield wanted
 
@@ -193,14 +193,14 @@ class KafkaLog:
                 self._readers.append(found)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
-        """A producer; a transactional id fences its predecessor and aborts that one's open transaction."""
+        """A producer; a transactional id fences the one before it and aborts that one's open transaction."""
         config = self._config | ({} if transactional_id is None else {"client_id": transactional_id})
         producer = KafkaLogProducer(self._kafka, config, transactional_id, self.partitions)
         self._opened.append(producer)
         return producer
 
     def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
-        """Become a member of `group` on `topic`; `instance` is its client id, with which the member id begins."""
+        """Join `group` on `topic`; `instance` is the client id, with which the member id begins."""
         self.partitions(topic)
         config = self._consumer | ({} if instance is None else {"client_id": instance})
         static_id = {"group_instance_id": instance} if static else {}
@@ -209,14 +209,14 @@ class KafkaLog:
         return consumer
 
     def close(self) -> None:
-        """Close the connection and everything it opened that is still open."""
-        with contextlib.ExitStack() as closing:  # each of them, whatever one raises
+        """Close the connection, and the producers and consumers that are still open."""
+        with contextlib.ExitStack() as closing:  # each of them, even if one raises
             for each in (self._admin, *self._readers, *self._opened):
                 closing.callback(each.close)
 
 
 def _limit(settings: Mapping[str, str], name: str) -> int | None:
-    """A topic's limit; none where time or size is kept without one, or where its policy deletes nothing."""
+    """A topic's limit; None if it is unlimited, or if the cleanup policy deletes nothing."""
     value = int(settings[name])
     return value if value >= 0 and "delete" in settings["cleanup.policy"] else None
 
@@ -226,7 +226,7 @@ def _servers(address: str) -> list[tuple[str, int]]:
     for part in address.split(","):
         host, _, port = part.strip().rpartition(":")
         if not host or {"/", "@"} & set(host) or not port.isdecimal() or not 0 < int(port) < 65536:
-            shown = "what has an @" if "@" in address else repr(address)  # it may hold a password
-            raise ConfigError(f"{shown} is no log's address: host:port[,host:port...] or sqlite:PATH")
+            shown = "a text with an @" if "@" in address else repr(address)  # it may hold a password
+            raise ConfigError(f"{shown} is not the address of a log: host:port[,host:port...] or sqlite:PATH")
         servers.append((host, int(port)))
     return servers

@@ -1,4 +1,4 @@
-"""How Tidecast sets up kafka-python, what its errors mean here, and what is mended in it: how batches are read."""
+"""Configuration of kafka-python, the LogErrors that its errors become, and fixes to how it reads batches."""
 
 import contextlib
 import gzip
@@ -18,7 +18,7 @@ from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
 
 MAX_UNPACKED = 32 << 20
-"""Bytes that a compressed batch may unpack to; batches of some 1 MiB, as brokers take them, make 20 at the most."""
+"""The largest size of a batch after decompression. Batches of about 1 MiB, as brokers accept them, reach 20 at most."""
 
 CLIENT: dict[str, Any] = {
     "retry_backoff_ms": 20,
@@ -32,14 +32,14 @@ CONSUMER: dict[str, Any] = CLIENT | {
     "auto_offset_reset": "none",
     "isolation_level": "read_committed",
     "heartbeat_interval_ms": int(HEARTBEAT_S * 1000),
-    "fetch_max_wait_ms": 100,  # how long a partition just sought waits for a fetch that is under way
+    "fetch_max_wait_ms": 100,  # a fetch under way delays a partition that was just sought by this long
 }
 READER: dict[str, Any] = CONSUMER | {"fetch_max_wait_ms": 20}
 PRODUCER: dict[str, Any] = CLIENT | {
     "metrics_enabled": False,
     "acks": "all",
     "enable_idempotence": True,
-    # One batch a partition is in flight at a time, so its size is what carries the throughput.
+    # One batch per partition is in flight at a time, so throughput depends on its size.
     "batch_size": 256 << 10,
     "linger_ms": 5,
     "max_request_size": 16 << 20,
@@ -47,7 +47,7 @@ PRODUCER: dict[str, Any] = CLIENT | {
 
 
 def connection(kafka: KafkaSettings) -> dict[str, Any]:
-    """What each of the clients is told of the connection."""
+    """Connection settings, for every client."""
     return {
         "bootstrap_timeout_ms": _ms(kafka.request_s),
         "request_timeout_ms": _ms(kafka.request_s),
@@ -63,22 +63,22 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def admin(kafka: KafkaSettings) -> dict[str, Any]:
-    """What an admin client is made of."""
+    """Settings of an admin client."""
     return CLIENT | connection(kafka)
 
 
 def consumer(kafka: KafkaSettings) -> dict[str, Any]:
-    """What a group's member is made of."""
+    """Settings of a consumer in a group."""
     return CONSUMER | connection(kafka) | {"session_timeout_ms": _ms(kafka.session_s)}
 
 
 def reader(kafka: KafkaSettings) -> dict[str, Any]:
-    """What a consumer without a group is made of."""
+    """Settings of a consumer without a group."""
     return READER | connection(kafka)
 
 
 def producer(kafka: KafkaSettings) -> dict[str, Any]:
-    """What a producer is made of."""
+    """Settings of a producer."""
     return (
         PRODUCER
         | connection(kafka)
@@ -115,35 +115,35 @@ MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
 )
 
 
-class _Discretion(logging.Filter):
-    """Leaves out of the client's DEBUG lines what holds a password or proves one: its settings, SASL, bytes sent."""
+class _SecretFilter(logging.Filter):
+    """Removes from the client's DEBUG lines what may contain credentials: its settings, SASL messages, bytes sent."""
 
     LOGGERS = ("kafka.admin.client", "kafka.net.connection", "kafka.protocol.parser")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Any record passes, with its arguments cleaned."""
-        given = record.args if isinstance(record.args, tuple) else (record.args,)
-        record.args = tuple(self._cleaned(argument) for argument in given) if record.args else record.args
+        """Pass every record, with its arguments redacted."""
+        arguments = record.args if isinstance(record.args, tuple) else (record.args,)
+        record.args = tuple(self._redacted(argument) for argument in arguments) if record.args else record.args
         return True
 
-    def _cleaned(self, argument: object) -> object:
+    def _redacted(self, argument: object) -> object:
         if isinstance(argument, bytes | bytearray | memoryview):
             return f"<{len(argument)} bytes>"
         name = type(argument).__name__
         return f"<{name}>" if isinstance(argument, Mapping) or name.startswith("Sasl") else argument
 
 
-for _name in _Discretion.LOGGERS:
-    logging.getLogger(_name).addFilter(_Discretion())
+for _name in _SecretFilter.LOGGERS:
+    logging.getLogger(_name).addFilter(_SecretFilter())
 
 
 REFUSALS = ("AuthorizationFailedError", "CERTIFICATE_VERIFY_FAILED")
 UNANSWERED = "Could not execute transactional request"
-"""What is left in the text of an error by which the client says less."""
+"""Parts of the texts of errors whose class does not tell the cause."""
 
 
 def meaning(error: BaseException, doing: str) -> LogError:
-    """The LogError that a client's error is, with what was being done."""
+    """A client's error as a LogError; `doing` says what was being done."""
     kind = next((kind for kind, causes in MEANINGS if isinstance(error, causes)), LogError)
     if any(refusal in str(error) for refusal in REFUSALS):
         kind = NotAuthorized
@@ -154,19 +154,19 @@ def meaning(error: BaseException, doing: str) -> LogError:
 
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise the client's errors as LogErrors that say what was being done."""
+    """Raise the client's errors as LogErrors; `doing` says what was being done."""
     try:
         yield
     except errors.KafkaError as error:
         raise meaning(error, doing) from error
 
 
-def _gunzipped(packed: memoryview) -> bytes:
+def _gzip_unpacked(packed: memoryview) -> bytes:
     return gzip.GzipFile(fileobj=io.BytesIO(packed)).read(MAX_UNPACKED + 1)
 
 
-def _unsnapped(packed: memoryview) -> bytes:
-    return bytes(codec.snappy_decode(packed.tobytes()))  # a byte makes 22 at the most
+def _snappy_unpacked(packed: memoryview) -> bytes:
+    return bytes(codec.snappy_decode(packed.tobytes()))  # at most 22 times the packed size
 
 
 def _lz4_unpacked(packed: memoryview) -> bytes:
@@ -179,19 +179,19 @@ def _zstd_unpacked(packed: memoryview) -> bytes:
 
 
 UNPACK = {
-    DefaultRecordBatch.CODEC_GZIP: _gunzipped,
-    DefaultRecordBatch.CODEC_SNAPPY: _unsnapped,
+    DefaultRecordBatch.CODEC_GZIP: _gzip_unpacked,
+    DefaultRecordBatch.CODEC_SNAPPY: _snappy_unpacked,
     DefaultRecordBatch.CODEC_LZ4: _lz4_unpacked,
     DefaultRecordBatch.CODEC_ZSTD: _zstd_unpacked,
 }
-"""By a batch's codec: its records' bytes, MAX_UNPACKED and one more of them at the most."""
+"""By a batch's codec: decompresses its records, up to one byte more than MAX_UNPACKED."""
 
 
 class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
-    """Reads on where the client would raise, spin in the next poll, and never get past; marks such records Undecodable.
+    """Goes on where the client would raise at every poll and never get past; marks such records Undecodable.
 
-    These are records with header keys that are not UTF-8, the offending bytes replaced by "?"; and those of a batch
-    that unpacks to more than MAX_UNPACKED, of which there is the position only: the client would unpack any number.
+    These are records with header keys that are not UTF-8, whose invalid bytes become "?"; and those of a batch that
+    unpacks to more than MAX_UNPACKED, which have a position only: the client would unpack any amount.
     """
 
     ASCII = bytes(range(128)) + b"?" * 128
@@ -206,7 +206,7 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
             return
         try:
             unpacked = unpack(memoryview(self._buffer)[self._pos :])
-        except Exception as error:  # of four libraries, and none that the client knows
+        except Exception as error:  # four libraries raise different ones, which the client does not catch
             raise errors.CorruptRecordError(
                 f"the batch at offset {self.base_offset} can't be unpacked: {error}"
             ) from None
@@ -247,16 +247,16 @@ kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
 
 
 class TruncatingDeserializer(Deserializer):  # type: ignore[misc]
-    """Cuts keys and values that are too long for an event: packed, a poll's records may be of any size.
+    """Truncates keys and values that are too large for an event: a poll's compressed records may have any size.
 
-    One byte more than allowed is left, so that they are seen to be too long. Topics in `whole` are left alone.
+    One byte more than allowed is kept, so that decoders notice. Topics in `whole` are not truncated.
     """
 
     def __init__(self) -> None:
         self.whole: set[str] = set()
 
     def deserialize(self, topic: str, _: object, data: bytes | None) -> bytes | None:
-        """What is kept of a key or value."""
+        """The key or value, truncated if too large."""
         if data is None or len(data) <= MAX_VALUE_BYTES or topic in self.whole:
             return data
         return Truncated.of(data, MAX_VALUE_BYTES + 1)

@@ -1,7 +1,7 @@
-"""The first connection to a Kafka, made to say why there is none.
+"""A first connection to Kafka, which finds out why there is none.
 
-The client tries again for long whatever the reason, and keeps the reason to itself: a wrong password, a certificate
-that is not accepted, or a listener that speaks another protocol all end as a time-out.
+The client itself retries for long whatever the reason, and does not report it: a wrong password, a certificate that is
+not accepted and a listener of another protocol all end as a timeout.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
 CONNECT = 3.0
 """Seconds that a broker may take to accept the first connection."""
-_OUR_CERTIFICATE = "it asks for a certificate, and does not accept ours, or that there is none (ssl_certfile)"
+_CLIENT_CERTIFICATE = "it requires a client certificate, and got none that it accepts (ssl_certfile)"
 
 
 def check_connection(servers: Sequence[tuple[str, int]], kafka: KafkaSettings, label: str) -> None:
-    """Return if one of the servers answers and lets us in. Raises NotAuthorized, LogUnavailable with all reasons."""
+    """Return if one of the servers accepts the connection. Raises NotAuthorized, LogUnavailable with all reasons."""
     failures = []
     for host, port in servers:
         try:
@@ -33,21 +33,21 @@ def check_connection(servers: Sequence[tuple[str, int]], kafka: KafkaSettings, l
         except LogError as error:
             failures.append(error)
     refused = any(isinstance(failure, NotAuthorized) for failure in failures)
-    kind, does = (NotAuthorized, "does not let us in") if refused else (LogUnavailable, "does not answer")
+    kind, does = (NotAuthorized, "denies access") if refused else (LogUnavailable, "does not answer")
     raise kind(f"{label} {does} ({', '.join(map(str, failures))})")
 
 
 def _try(host: str, port: int, kafka: KafkaSettings) -> None:
-    _shake_hands(host.strip("[]"), port, kafka)
+    _handshake(host.strip("[]"), port, kafka)
     try:
-        _introduce(host, port, kafka)
-    except NotAuthorized:  # a broker that goes down hangs up like one that refuses, but only once
-        _shake_hands(host.strip("[]"), port, kafka)
-        _introduce(host, port, kafka)
+        _authenticate(host, port, kafka)
+    except NotAuthorized:  # a broker that shuts down disconnects like one that refuses, but only once
+        _handshake(host.strip("[]"), port, kafka)
+        _authenticate(host, port, kafka)
 
 
-def _shake_hands(host: str, port: int, kafka: KafkaSettings) -> None:
-    """Open a connection, encrypted if it is to be."""
+def _handshake(host: str, port: int, kafka: KafkaSettings) -> None:
+    """Open a TCP connection, with TLS if configured."""
     where, context = f"{host}:{port}", kafka.tls_context()
     try:
         with contextlib.ExitStack() as stack:
@@ -59,26 +59,26 @@ def _shake_hands(host: str, port: int, kafka: KafkaSettings) -> None:
         raise NotAuthorized(f"{where}: its certificate is not accepted: {error.verify_message}") from error
     except ssl.SSLError as error:
         if _refused_certificate(error):
-            raise NotAuthorized(f"{where}: {_OUR_CERTIFICATE}") from error
-        raise LogUnavailable(f"{where}: no TLS there, which {kafka.security_protocol} needs") from error
+            raise NotAuthorized(f"{where}: {_CLIENT_CERTIFICATE}") from error
+        raise LogUnavailable(f"{where}: it does not speak TLS, which {kafka.security_protocol} requires") from error
     except OSError as error:
         raise LogUnavailable(f"{where}: {error.strerror or error}") from error
 
 
-def _introduce(host: str, port: int, kafka: KafkaSettings) -> None:
-    """Authenticate, and ask a question that only who may connect gets answered."""
+def _authenticate(host: str, port: int, kafka: KafkaSettings) -> None:
+    """Authenticate, and send a request that is answered only after authentication."""
     config = admin(kafka) | {"bootstrap_servers": [f"{host}:{port}"]}
     net = NetworkSelector(**config)
     manager = KafkaConnectionManager(net, **config)
     milliseconds = kafka.request_s * 1000
     connection = manager.get_connection("bootstrap-0", timeout_ms=milliseconds)
 
-    async def introduce() -> None:
+    async def authenticate() -> None:
         await manager.wait_for(connection.init_future, milliseconds)
         await manager.wait_for(connection.send_request(MetadataRequest(topics=[])), milliseconds)
 
     try:
-        net.run(introduce)
+        net.run(authenticate)
     except errors.KafkaError as error:
         raise _reason(error, connection, f"{host}:{port}", kafka) from error
     finally:
@@ -89,21 +89,21 @@ def _introduce(host: str, port: int, kafka: KafkaSettings) -> None:
 def _reason(error: errors.KafkaError, connection: KafkaConnection, where: str, kafka: KafkaSettings) -> LogError:
     protocol, cause = kafka.security_protocol, error.args[0] if error.args else None
     if isinstance(cause, ssl.SSLError) and _refused_certificate(cause):
-        return NotAuthorized(f"{where}: {_OUR_CERTIFICATE}")
+        return NotAuthorized(f"{where}: {_CLIENT_CERTIFICATE}")
     if isinstance(error, errors.IllegalSaslStateError):
-        return NotAuthorized(f"{where}: it asks for no user, and {protocol} brings one (security_protocol)")
-    hung_up = isinstance(error, errors.KafkaConnectionError)
-    if isinstance(error, errors.InvalidReceiveError) or (hung_up and connection.broker_version_data is None):
-        return LogUnavailable(f"{where}: it hangs up; does it speak {protocol} (security_protocol)?")
-    if hung_up and kafka.sasl_mechanism is None:
-        return NotAuthorized(f"{where}: it asks for a user, and {protocol} brings none (security_protocol)")
-    # Which of them it is the client often does not know: it drops an answer with which a connection ends.
-    if hung_up or isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
+        return NotAuthorized(f"{where}: it does not authenticate users, and {protocol} does (security_protocol)")
+    closed = isinstance(error, errors.KafkaConnectionError)
+    if isinstance(error, errors.InvalidReceiveError) or (closed and connection.broker_version_data is None):
+        return LogUnavailable(f"{where}: it closes the connection; does it speak {protocol} (security_protocol)?")
+    if closed and kafka.sasl_mechanism is None:
+        return NotAuthorized(f"{where}: it authenticates users, and {protocol} does not (security_protocol)")
+    # The client often cannot tell which: it drops the response with which the broker closes the connection.
+    if closed or isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
         wrong = f"wrong name or password for {kafka.sasl_username!r}"
         return NotAuthorized(f"{where}: {wrong}, or it does not offer {kafka.sasl_mechanism} (sasl_mechanism)")
     return meaning(error, where)
 
 
 def _refused_certificate(error: ssl.SSLError) -> bool:
-    """Whether it is the other side's alert on our certificate, or on that there is none."""
+    """Whether it is the broker's TLS alert on the client's certificate, or on a missing one."""
     return "ALERT" in (reason := error.reason or "") and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)

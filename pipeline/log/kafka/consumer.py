@@ -1,4 +1,4 @@
-"""A consumer in a Kafka group: cooperative assignment, and no record before its partition has been sought."""
+"""A consumer in a Kafka group: cooperative assignment, and no records before the partition has been sought."""
 
 import time
 from collections import deque
@@ -15,9 +15,9 @@ from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConsumerFenced, LogUnavailable
 
 SLICE = 0.1
-"""Seconds of one poll of the client's, which does not return when only the assignment changed."""
+"""Seconds of one poll of the client, which does not return early when only the assignment changes."""
 REBALANCE = 10.0
-"""Seconds that a poll goes on past its timeout to see a rebalance through."""
+"""Seconds that a poll may exceed its timeout until a rebalance is complete."""
 
 
 class KafkaGroupConsumer:
@@ -37,7 +37,7 @@ class KafkaGroupConsumer:
         self._generation = self._consumer.group_metadata()
 
     def poll(self, timeout: float, max_records: int) -> Poll:
-        """Wait up to `timeout` seconds for records or a changed assignment."""
+        """Wait up to `timeout` seconds for records or a new assignment."""
         until = deadline = time.monotonic() + timeout
         records: Mapping[TopicPartition, Sequence[Record]] = {}
         while not records and not self._events:
@@ -46,8 +46,8 @@ class KafkaGroupConsumer:
                 records = self._consumer.poll(timeout_ms=left * 1000, max_records=max_records)
             self._generation = self._consumer.group_metadata()
             if self._generation.state == MemberState.REBALANCING:
-                # The client forgets a rebalance that it began for new partitions and that outlasts its poll, and does
-                # any one again that ends between two polls. Before the end nothing can be committed either.
+                # The client forgets a rebalance for new partitions that outlasts its poll, and repeats one that ends
+                # between two polls. Nothing can be committed before it is complete either.
                 self._consumer._coordinator.request_rejoin()
                 until = deadline + REBALANCE
             else:
@@ -70,57 +70,57 @@ class KafkaGroupConsumer:
         return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
 
     def committed(self, partition: int) -> Commit | None:
-        """The group's committed position, or None. Waits for an open transaction that holds one."""
+        """The group's committed position, or None. Waits for an open transaction that will commit one."""
         where = TopicPartition(self._topic, partition)
         with translated(f"{self._doing}, committed offset of {partition}"):
             found = self._consumer.committed(where, metadata=True, timeout_ms=int(self._kafka.stall_s * 1000))
         return None if found is None else Commit(found.offset, found.metadata)
 
     def seek(self, partition: int, offset: int) -> None:
-        """Start (or go on) reading an assigned partition at `offset`."""
+        """Read an assigned partition from `offset` on."""
         where = TopicPartition(self._topic, partition)
         self._consumer.seek(where, offset)
         self._consumer.resume(where)
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
-        """Commit outside a transaction, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
+        """Commit synchronously, outside a transaction. Raises ConsumerFenced, LogUnavailable."""
         self.generation(offsets)
         with translated(f"{self._doing}, commit"):
             self._consumer.commit(self.positions(offsets), timeout_ms=int(self._kafka.delivery_s * 1000))
 
     def generation(self, offsets: Mapping[int, Commit]) -> Any:
-        """The generation of the last poll, if it lets this member commit `offsets`.
+        """The generation of the last poll, if this member may commit `offsets` in it.
 
-        Raises ConsumerFenced for partitions that poll reported as somebody else's, LogUnavailable in a rebalance.
+        Raises ConsumerFenced for partitions that the poll reported as revoked, LogUnavailable during a rebalance.
         """
         if self._generation.generation_id < 0 or not offsets.keys() <= self._owned:
-            raise ConsumerFenced(f"{self._doing}: partitions {sorted(offsets)} are no longer this member's")
+            raise ConsumerFenced(f"{self._doing}: partitions {sorted(offsets)} are no longer assigned to this member")
         if self._generation.state == MemberState.REBALANCING:
-            raise LogUnavailable(f"{self._doing}: a rebalance goes on")
+            raise LogUnavailable(f"{self._doing}: a rebalance is in progress")
         return self._generation
 
     def positions(self, offsets: Mapping[int, Commit]) -> dict[TopicPartition, OffsetAndMetadata]:
-        """`offsets` as the client wants them."""
+        """`offsets` in the types of the client."""
         return {
             TopicPartition(self._topic, partition): OffsetAndMetadata(commit.offset, commit.metadata, -1)
             for partition, commit in offsets.items()
         }
 
     def lag(self) -> dict[int, int]:
-        """For each partition being read, how many offsets before the last stable one lie beyond its position."""
+        """For each partition being read, how many offsets lie between its position and the last stable offset."""
         reading = list(self._consumer.assignment() - self._consumer.paused())
         with translated(f"{self._doing}, end offsets"):
             ends = self._consumer.end_offsets(reading)
             return {where.partition: end - self._consumer.position(where) for where, end in ends.items()}
 
     def close(self) -> None:
-        """Leave the group at once, so that its partitions move on; a static member keeps them for its return."""
+        """Leave the group at once, so that its partitions are reassigned; a static member keeps them for a time."""
         with translated(f"{self._doing}, leaving"):
             self._consumer.close(timeout_ms=int(self._kafka.request_s * 1000))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Records rebalances, and holds new partitions still until they are sought. Runs on the network thread."""
+    """Records rebalances, and pauses new partitions until they are sought. Runs on the network thread."""
 
     def __init__(self, consumer: KafkaConsumer, events: deque[tuple[bool, set[int]]]) -> None:
         self._consumer = consumer
@@ -129,7 +129,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         for where in assigned:
             self._consumer.pause(where)
-            self._consumer.seek(where, 0)  # without any position, poll looks for a commit, and may raise
+            self._consumer.seek(where, 0)  # without a position, poll looks up the commit, and may raise
         self._events.append((True, {where.partition for where in assigned}))
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:

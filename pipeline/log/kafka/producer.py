@@ -1,4 +1,4 @@
-"""A Kafka producer that looks at every acknowledgement, and bounds what is in flight and how long a call may take."""
+"""A Kafka producer that checks every acknowledgement, and limits records in flight and the duration of calls."""
 
 import contextlib
 import threading
@@ -20,9 +20,9 @@ MAX_BYTES_IN_FLIGHT = 64 << 20
 
 
 class KafkaLogProducer:
-    """An idempotent producer. It is of no use after a failure: every call then raises that one again.
+    """An idempotent producer. After a failure it is unusable: every call raises that failure again.
 
-    `partitions` looks up how many partitions a topic has: the client would make a topic that is missing.
+    `partitions` looks up a topic's number of partitions: the client would create a missing topic.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class KafkaLogProducer:
         try:
             self._producer.init_transactions()
         except errors.KafkaError:
-            self.close()  # its thread would go on trying
+            self.close()  # its thread would go on retrying
             raise
 
     def send(
@@ -62,7 +62,7 @@ class KafkaLogProducer:
         timestamp: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Queue one record; partition None places it by its key. Blocks when too much is in flight."""
+        """Queue one record. Partition None: chosen by the key. Blocks while too much is in flight."""
         if topic not in self._topics:
             self._partitions(topic)
             self._topics.add(topic)
@@ -72,15 +72,15 @@ class KafkaLogProducer:
             raise self._failed(error) from error
         self._bytes += len(value or b"")
         if len(self._pending) >= MAX_RECORDS_IN_FLIGHT or self._bytes >= MAX_BYTES_IN_FLIGHT:
-            self._settle(len(self._pending) // 2 + 1)
+            self._await_acks(len(self._pending) // 2 + 1)
 
     def flush(self) -> None:
-        """Return when all that was sent is acknowledged; raise the first failure of any record."""
+        """Return when all records sent are acknowledged; raise the first failure of any."""
         with self._guarded():
             self._producer.flush(self._kafka.delivery_s)
-        self._settle(len(self._pending))
+        self._await_acks(len(self._pending))
 
-    def _settle(self, count: int) -> None:
+    def _await_acks(self, count: int) -> None:
         with self._guarded():
             for future in self._pending[:count]:
                 if not future.is_done or future.exception is not None:
@@ -95,7 +95,7 @@ class KafkaLogProducer:
         self._in_transaction = True
 
     def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
-        """Flush, then commit records and the member's offsets as one, under the generation of its last poll."""
+        """Flush, then commit records and the consumer's offsets atomically, under the generation of its last poll."""
         assert isinstance(consumer, KafkaGroupConsumer)
         self.flush()
         if offsets:
@@ -108,25 +108,25 @@ class KafkaLogProducer:
         self._in_transaction = False
 
     def abort(self) -> None:
-        """Drop the open transaction; possible after most failures too."""
+        """Abort the open transaction; possible after most failures too."""
         self._in_transaction = False
         self._pending.clear()
         self._bytes = 0
         self._bounded(self._producer.abort_transaction, self._kafka.request_s)
 
     def close(self) -> None:
-        """Give up what is not acknowledged and close."""
+        """Drop what is not acknowledged, and close."""
         if self._in_transaction:
             with contextlib.suppress(LogError):  # the broker aborts it later
                 self.abort()
         try:
             self._producer.close(timeout=1)
         except errors.KafkaTimeoutError:
-            self._producer._sender.force_close()  # close() itself has no way to drop what is unsent
+            self._producer._sender.force_close()  # close() cannot drop unsent records
             self._producer.close(timeout=1)
 
     def _bounded(self, call: Callable[[], None], seconds: float) -> None:
-        """Make a call that has no timeout of its own, on a thread that may be left behind."""
+        """Run a call without a timeout of its own, on a thread that is abandoned after `seconds`."""
         outcome: Future[None] = Future()
 
         def run() -> None:
@@ -154,6 +154,6 @@ class KafkaLogProducer:
             raise self._failed(error) from error
 
     def _failed(self, error: errors.KafkaError) -> LogError:
-        # Once broken, the client says only that it is; its transaction manager keeps the cause.
+        # After a failure the client reports only that there was one; its transaction manager has the cause.
         self._failure = meaning(self._producer._transaction_manager.last_error or error, self._doing)
         return self._failure

@@ -1,7 +1,7 @@
-"""EventLog in one SQLite file: the embedded default, for trying and developing on one machine.
+"""EventLog in one SQLite file: the default, for development on one machine.
 
-Several processes may use the file at once. There are no rebalances: a partition has one reader in a group, the member
-that claimed it first, and goes to the next one when that member is closed or its process ends, however it ends.
+Several processes may use the file at once. There are no rebalances: in a group a partition belongs to the member that
+claimed it first, and becomes free when that member is closed or its process ends, in whatever way.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ PAGE = 5_000
 MAX_RECORD = 1_000_000_000
 """The largest value that SQLite takes."""
 NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
-"""What Kafka allows as a topic's name."""
+"""The names that Kafka allows for a topic."""
 
 
 class SqliteLog:
-    """EventLog in the SQLite file at `path`, made with its folder if missing; locks lie beside it in ``path.locks``.
+    """EventLog in the SQLite file at `path`, created with its folder if missing; locks are beside it in ``path.locks``.
 
     Raises ConfigError for an empty path, LogError for a file or folder that can't be used.
     """
@@ -42,12 +42,14 @@ class SqliteLog:
         with translated(self._path):
             self._locks.mkdir(parents=True, exist_ok=True)
             self._store = Store(self._path)
-            with FileLock(self._locks / "schema", timeout=BUSY):  # SQLite does not wait for its switch to WAL
+            with FileLock(
+                self._locks / "schema", timeout=BUSY
+            ):  # SQLite's busy timeout does not cover the switch to WAL
                 self._store.create()
         self._opened: list[Consumer | Producer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
-        """Create the topic if it is missing; return how many partitions it has, new or old."""
+        """Create the topic if it does not exist; return its number of partitions either way."""
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         if not NAME.fullmatch(topic) or partitions < 1:
@@ -60,18 +62,18 @@ class SqliteLog:
         return self.partitions(topic)
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has. Raises UnknownTopic."""
+        """A topic's number of partitions. Raises UnknownTopic."""
         return len(self.bounds(topic))
 
     def topic_id(self, topic: str) -> str:
-        """An identity that changes when a topic is deleted and made again. Raises UnknownTopic."""
+        """An id that changes when a topic is deleted and created again. Raises UnknownTopic."""
         rows = self._store.query("SELECT uid FROM topics WHERE name = ?", topic)
         if not rows:
             raise UnknownTopic(f"topic {topic} does not exist")
         return str(rows[0][0])
 
     def topic_config(self, topic: str) -> TopicConfig:
-        """Everything is kept, in one copy; of a compacted topic each key's newest record. Raises UnknownTopic."""
+        """No retention limits and one replica; compacted topics keep each key's newest record. Raises UnknownTopic."""
         self.topic_id(topic)
         ((compacted,),) = self._store.query("SELECT compacted FROM topics WHERE name = ?", topic)
         return TopicConfig(bool(compacted), None, None, 1, 1, MAX_RECORD, 1)
@@ -98,7 +100,7 @@ class SqliteLog:
         return {number: Bounds(start, end) for number, start, end in rows}
 
     def offsets_at(self, topic: str, timestamp: int) -> dict[int, int]:
-        """Each partition's first offset whose record is at `timestamp` or later, else its end."""
+        """Each partition's first offset with a timestamp of `timestamp` or later, else its end."""
         self.topic_id(topic)
         rows = self._store.query(
             "SELECT number, ifnull((SELECT offset FROM records WHERE partition_id = id AND timestamp >= ?"
@@ -108,7 +110,7 @@ class SqliteLog:
         return dict(rows)
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
-        """The records with start <= offset < stop, in order, in batches. Raises LogUnavailable if `stop` is ahead."""
+        """The records with start <= offset < stop, in order, in batches. Raises LogUnavailable if the end is before."""
         bounds = self.bounds(topic)
         if partition not in bounds:
             raise ConfigError(f"{topic} has {len(bounds)} partitions, none is {partition}")
@@ -116,18 +118,18 @@ class SqliteLog:
             yield records
             start = records[-1].offset + 1
         if bounds[partition].end < stop:
-            raise LogUnavailable(f"{topic}/{partition} ends at {bounds[partition].end}, short of {stop}")
+            raise LogUnavailable(f"{topic}/{partition} ends at {bounds[partition].end}, before {stop}")
 
     def producer(self, transactional_id: str | None = None) -> Producer:
-        """A producer; a transactional id fences its predecessor."""
+        """A producer; a transactional id fences the one before it."""
         producer = SqliteProducer(self._path, transactional_id)
         self._opened.append(producer)
         return producer
 
     def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
-        """Become a member of `group` on `topic`. There is no list of members for `instance` to be seen in.
+        """Join `group` on `topic`. `instance` has no effect, as nothing lists the members.
 
-        A claim ends with its process, so a static member gets back only what nobody has taken.
+        A claim ends with its process, so a static member gets back only the partitions that are still free.
         """
         self.topic_id(topic)
         consumer = SqliteConsumer(self._path, self._locks, group, topic)
@@ -135,7 +137,7 @@ class SqliteLog:
         return consumer
 
     def close(self) -> None:
-        """Close the file and everything opened on it."""
-        with contextlib.ExitStack() as closing:  # each of them, whatever one raises
+        """Close the file, and the producers and consumers that are still open."""
+        with contextlib.ExitStack() as closing:  # each of them, even if one raises
             for each in (self._store, *self._opened):
                 closing.callback(each.close)

@@ -1,4 +1,4 @@
-"""A consumer on the embedded log: a partition's reader in a group is who holds an operating system lock on it."""
+"""A consumer on the SQLite log: a partition belongs to the member of the group that holds its file lock."""
 
 import contextlib
 import sqlite3
@@ -15,16 +15,16 @@ from pipeline.log.sqlite.store import Store, translated
 from tidecast.errors import ConsumerFenced, LogError
 
 TICK = 0.005
-"""Seconds between two looks for new records."""
+"""Seconds between two checks for new records."""
 CLAIM = 0.2
-"""Seconds between two tries for partitions that others hold."""
+"""Seconds between two attempts to claim partitions of others."""
 MAX_METADATA = 4096
 
 
 class SqliteConsumer:
-    """Takes the partitions that are free when it polls, and keeps them until it is closed or its process ends.
+    """Claims free partitions when it polls, and keeps them until it is closed or its process ends.
 
-    The claims table names each partition's member too, for the commit to check: locks are no part of a transaction.
+    The claims table names each partition's member too, for commits to check: file locks are not transactional.
     """
 
     def __init__(self, path: Path, locks: Path, group: str, topic: str) -> None:
@@ -86,7 +86,7 @@ class SqliteConsumer:
             records = self._store.records(self._topic, number, position, ends[number], max_records)
             if not self._compacted and (not records or records[0].offset > position):
                 raise LogError(f"{self._topic}/{number}: offset {position} is no longer in the log")
-            del self._positions[number]  # to the end of the order, so that each has its turn
+            del self._positions[number]  # moves to the end of the order, for fairness
             self._positions[number] = records[-1].offset + 1 if records else ends[number]
             max_records -= len(records)
             if records:
@@ -94,7 +94,7 @@ class SqliteConsumer:
         return fetched
 
     def committed(self, partition: int) -> Commit | None:
-        """The group's committed position, or None if there is none."""
+        """The group's committed position; None if it has none."""
         rows = self._store.query(
             "SELECT offset, metadata FROM commits WHERE member_group = ? AND partition_id = ?",
             *(self._group, self._ids[partition]),
@@ -102,23 +102,23 @@ class SqliteConsumer:
         return Commit(*rows[0]) if rows else None
 
     def seek(self, partition: int, offset: int) -> None:
-        """Start (or go on) reading an assigned partition at `offset`."""
+        """Read an assigned partition from `offset` on."""
         if partition not in self._held:
             raise ValueError(f"{self._topic}/{partition} is not assigned")
         self._positions[partition] = offset
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
-        """Commit, and wait for the answer. Raises ConsumerFenced, LogUnavailable."""
+        """Commit synchronously. Raises ConsumerFenced, LogUnavailable."""
         with self._store.transaction() as connection:
             self.record(connection, offsets)
 
     def record(self, connection: sqlite3.Connection, offsets: Mapping[int, Commit]) -> None:
-        """Write `offsets` within the connection's transaction, if their partitions are this member's."""
+        """Write `offsets` within the connection's transaction. Raises ConsumerFenced for others' partitions."""
         for number, commit in offsets.items():
             where = (self._group, self._ids[number])
             claim = "SELECT member FROM claims WHERE member_group = ? AND partition_id = ?"
             if connection.execute(claim, where).fetchone() != (self._name,):
-                raise ConsumerFenced(f"group {self._group}: {self._topic}/{number} has another member now")
+                raise ConsumerFenced(f"group {self._group}: {self._topic}/{number} belongs to another member now")
             if len(commit.metadata.encode()) > MAX_METADATA:
                 raise LogError(f"{self._topic}/{number}: commit metadata is longer than {MAX_METADATA} bytes")
             connection.execute("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", (*where, *commit))
@@ -129,7 +129,7 @@ class SqliteConsumer:
         return {number: ends[number] - position for number, position in self._positions.items()}
 
     def close(self) -> None:
-        """Leave the group at once, so that its partitions move on."""
+        """Leave the group at once, so that its partitions become free."""
         for lock in self._held.values():
             lock.release()
         self._held.clear()

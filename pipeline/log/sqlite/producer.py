@@ -1,4 +1,4 @@
-"""A producer on the embedded log: what is sent is kept in memory until `flush`, or until `commit` in a transaction."""
+"""A producer on the SQLite log: records are buffered until `flush`, or until `commit` in a transaction."""
 
 import sqlite3
 import time
@@ -24,7 +24,7 @@ Row = tuple[int, bytes | None, bytes | None, bytes | None]
 
 
 class SqliteProducer:
-    """Writes as a whole or not at all: after a failed flush everything is still there for the next one."""
+    """Writes its buffer atomically: after a failed flush all of it is still there for the next one."""
 
     def __init__(self, path: Path, transactional_id: str | None) -> None:
         self._store = Store(path)
@@ -59,10 +59,10 @@ class SqliteProducer:
         timestamp: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Queue one record; partition None places it by its key. Writes when much is queued."""
+        """Queue one record. Partition None: chosen by the key. Flushes when the buffer is full."""
         if self._id is not None and not self._in_transaction:
-            raise LogError(f"writer {self._id}: no transaction is open")
-        where = (topic, self._place(topic, partition, key))
+            raise LogError(f"producer {self._id}: no transaction is open")
+        where = (topic, self._partition_of(topic, partition, key))
         at = time.time_ns() // 1_000_000 if timestamp is None else timestamp
         self._rows[where].append((at, key, value, msgspec.msgpack.encode(headers) if headers else None))
         self._records += 1
@@ -70,7 +70,7 @@ class SqliteProducer:
         if self._id is None and (self._records >= MAX_RECORDS or self._bytes >= MAX_BYTES):
             self.flush()
 
-    def _place(self, topic: str, partition: int | None, key: bytes | None) -> int:
+    def _partition_of(self, topic: str, partition: int | None, key: bytes | None) -> int:
         partitions = self._partitions.get(topic)
         if partitions is None:
             ((partitions,),) = self._store.query("SELECT count(*) FROM partitions WHERE topic = ?", topic)
@@ -84,7 +84,7 @@ class SqliteProducer:
         return partition
 
     def flush(self) -> None:
-        """Write what was sent; in a transaction that is left to `commit`."""
+        """Write the buffer; within a transaction `commit` does."""
         if self._records and not self._in_transaction:
             with self._store.transaction() as connection:
                 self._write(connection)
@@ -115,25 +115,25 @@ class SqliteProducer:
     def begin(self) -> None:
         """Open a transaction."""
         if self._id is None:
-            raise LogError("a transaction needs a writer with a transactional id")
+            raise LogError("a transaction needs a producer with a transactional id")
         self._in_transaction = True
 
     def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
-        """Write records and the member's offsets as one. Raises ConsumerFenced if either has been replaced."""
+        """Write records and the consumer's offsets atomically. Raises ConsumerFenced if either has been fenced."""
         assert isinstance(consumer, SqliteConsumer)
         with self._store.transaction() as connection:
             if self._current(connection) != self._epoch:
-                raise ConsumerFenced(f"writer {self._id} has been replaced")
+                raise ConsumerFenced(f"producer {self._id} has been fenced by a newer one")
             self._write(connection)
             consumer.record(connection, offsets)
             failpoint.reached("offsets-sent")
         self.abort()
 
     def abort(self) -> None:
-        """Drop the open transaction."""
+        """Abort the open transaction."""
         self._in_transaction = False
         self._forget()
 
     def close(self) -> None:
-        """Give up what is not written and close."""
+        """Drop what is not written, and close."""
         self._store.close()

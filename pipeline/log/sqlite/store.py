@@ -1,4 +1,4 @@
-"""The SQLite file of the embedded log: its tables, connections, and what its errors mean."""
+"""The file of the SQLite log: its tables, connections, and the LogErrors that its errors become."""
 
 import contextlib
 import sqlite3
@@ -12,9 +12,9 @@ import msgspec
 from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
 BUSY = 30.0
-"""Seconds to wait for others to finish writing."""
+"""Seconds to wait for other writers."""
 
-# A partition's `end_offset` is kept apart from its records, so that it never goes back when those are deleted.
+# A partition's `end_offset` is stored apart from its records, so that it never decreases when those are deleted.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, uid TEXT NOT NULL, compacted INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS partitions (
@@ -65,7 +65,7 @@ class Store:
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def create(self) -> None:
-        """Make the tables if they are missing."""
+        """Create the tables if they do not exist."""
         with self._lock, translated(self._path):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(SCHEMA)
@@ -77,7 +77,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is written with the connection is written as a whole, or not at all."""
+        """A transaction: what is written with the connection is committed, or rolled back if the block raises."""
         with self._lock, translated(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:

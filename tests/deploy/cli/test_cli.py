@@ -40,11 +40,14 @@ COMMANDS = (
     "models",
     "promote",
     "rollback",
+    "replay",
     "explain",
     "generate",
     "trace",
     "demo",
 )
+WITHOUT_A_VARIABLE = {"replay": {"model", "from", "to"}}
+"""Options whose variable has another meaning for other commands."""
 WITHOUT_A_LOG = {"forecast", "models", "promote", "rollback", "generate", "trace"}
 FILES: dict[str, str | bytes] = {
     "hours.csv": "ts,value\n" + "\n".join(f"{START + hour * HOUR},{hour % 24}" for hour in range(20)),
@@ -82,7 +85,7 @@ WRONG = [
     (78, ["train", "--name", "m"], "give one of --topic and --data"),
     (78, ["tail", "power"], "topic power does not exist"),
     (78, ["train", "--name", "m", "--topic", "power"], "topic power does not exist"),
-    (78, ["tail", "power", "--bootstrap", "nonsense"], "bootstrap: 'nonsense' is no log's address: host:port"),
+    (78, ["tail", "power", "--bootstrap", "nonsense"], "bootstrap: 'nonsense' is not the address of a log: host:port"),
     (78, ["serve", "--topic", "power", "--model", "junk.onnx"], "junk.onnx: not an ONNX model"),
     (78, ["serve", "--topic", "t", "--model", "m", "--static"], "instance: --static needs the name"),
     (78, ["serve", "--topic", "t", "--model", "m", "--output", "t"], "output, late-topic: t, t, .* must be different"),
@@ -97,10 +100,10 @@ WRONG = [
     (75, ["train", "--name", "m", "--topic", "power", "--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer"),
     (78, ["train", "--name", "m", "--data", "hours.csv", "--tracking-uri", "http://["], r"'http://\[' is no URL"),
     (65, ["train", "--name", "m", "--data", "hours.csv", "--seed", "9" * 20], "seed: 9+ is not between"),
-    (78, ["backtest", "--data", "hours.csv", "--test", "nan"], "test: 'nan' is no whole number of steps"),
+    (78, ["backtest", "--data", "hours.csv", "--test", "nan"], "test: 'nan' is not a whole number of steps"),
     (65, ["ingest", "none.csv", "--topic", "power"], "none.csv: No such file or directory"),
     (65, ["ingest", "junk.csv", "--topic", "power"], "junk.csv: row 1: not UTF-8 text"),
-    (65, ["ingest", "text.csv", "--topic", "power"], "text.csv: row 2, column 'value': 'much' is no number"),
+    (65, ["ingest", "text.csv", "--topic", "power"], "text.csv: row 2, column 'value': 'much' is not a number"),
     (65, ["train", "--name", "m", "--data", "none.csv"], "none.csv: No such file or directory"),
     (69, ["ingest", "hours.csv", "--topic", "a b"], "a topic named 'a b' with 1 partitions is not possible"),
 ]
@@ -121,7 +124,9 @@ def failed(ended: subprocess.CompletedProcess[str], code: int, message: str) -> 
 
 
 @pytest.mark.parametrize(("code", "arguments", "message"), WRONG)
-def test_a_mistake_is_one_line_and_a_code(tidecast: Tidecast, code: int, arguments: list[str], message: str) -> None:
+def test_a_user_error_is_one_line_and_an_exit_code(
+    tidecast: Tidecast, code: int, arguments: list[str], message: str
+) -> None:
     failed(tidecast(*arguments), code, message)
 
 
@@ -130,16 +135,16 @@ UNUSABLE: list[tuple[str, str | bytes, str]] = [
     ("column.csv", "series,ts\na,2020-01-01\n", "column.csv: no column of values among 'series', 'ts'"),
     ("ragged.csv", GOOD + "a,2020-01-02T00:00Z\n", "ragged.csv: row 4: 2 cells for 3 columns: none for column 'value'"),
     ("zones.csv", GOOD + "a,2020-01-02T00:00+02:00,1\n", "zones.csv: row 4, column 'ts': .* different time zones"),
-    ("number.csv", GOOD + "a,2020-01-02T00:00Z,1.2.3\n", "number.csv: row 4, column 'value': '1.2.3' is no number"),
+    ("number.csv", GOOD + "a,2020-01-02T00:00Z,1.2.3\n", "number.csv: row 4, column 'value': '1.2.3' is not a number"),
     ("empty.csv", "", "empty.csv: the file is empty"),
-    ("no.parquet", GOOD, "no.parquet: not a whole Parquet file"),
-    ("short.csv.gz", gzip.compress(GOOD.encode())[:-9], "short.csv.gz: the gzip file is cut short"),
+    ("no.parquet", GOOD, "no.parquet: not a complete Parquet file"),
+    ("short.csv.gz", gzip.compress(GOOD.encode())[:-9], "short.csv.gz: the gzip file is truncated"),
     ("early.csv", GOOD + "a,1999-12-31T00:00Z,1\n", "1 of 3 measurements lie before 2000-01-01"),
 ]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), UNUSABLE, ids=[name for name, _, _ in UNUSABLE])
-def test_a_file_is_ingested_whole_or_not_at_all(
+def test_an_unusable_file_is_not_ingested_at_all(
     tidecast: Tidecast, tmp_path: Path, name: str, content: str | bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -152,34 +157,35 @@ def test_a_file_is_ingested_whole_or_not_at_all(
             log.bounds("another")
 
 
-def test_nothing_is_a_call_for_help(tidecast: Tidecast) -> None:
+def test_without_arguments_the_help_is_shown(tidecast: Tidecast) -> None:
     ended = tidecast()
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.findall(r"^  (\w[\w-]+)  .*[^.]\.$", ended.stdout, re.MULTILINE) == list(COMMANDS), "none is cut short"
     assert tidecast("--help").stdout == ended.stdout
 
 
-def test_the_version(tidecast: Tidecast) -> None:
+def test_version(tidecast: Tidecast) -> None:
     ended = tidecast("--version")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.fullmatch(r"tidecast \d+\.\d+\.\d+\n", ended.stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_tells_every_variable_and_default(tidecast: Tidecast, command: str) -> None:
+def test_help_names_every_variable_and_default(tidecast: Tidecast, command: str) -> None:
     ended = tidecast(command, "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
     _, *options = re.split(r"\n  --", ended.stdout.split("\nOptions:")[1].replace("\n  -h, --help", "\n  --help"))
-    told = {re.match(r"[a-z-]+", option)[0]: " ".join(option.split()) for option in options}  # type: ignore[index]
-    del told["help"]
-    assert ("bootstrap" in told) == (command not in WITHOUT_A_LOG)
-    assert ("config" in told) == (command != "trace")
-    for name, text in told.items():
-        assert f"TIDECAST_{name.replace('-', '_').upper()}" in text
-    assert "default: sqlite:.tidecast/log.db" in told.get("bootstrap", "default: sqlite:.tidecast/log.db")
+    described = {re.match(r"[a-z-]+", option)[0]: " ".join(option.split()) for option in options}  # type: ignore[index]
+    del described["help"]
+    assert ("bootstrap" in described) == (command not in WITHOUT_A_LOG)
+    assert ("config" in described) == (command != "trace")
+    for name, text in described.items():
+        variable = f"TIDECAST_{name.replace('-', '_').upper()}"
+        assert (variable in text) == (name not in WITHOUT_A_VARIABLE.get(command, ()))
+    assert "default: sqlite:.tidecast/log.db" in described.get("bootstrap", "default: sqlite:.tidecast/log.db")
 
 
-def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) -> None:
+def test_defaults_in_the_help_of_train_are_those_of_its_config(tidecast: Tidecast) -> None:
     text = " ".join(tidecast("train", "--help").stdout.split())
     config = ForecastConfig()
     defaults = {"arch": config.arch, "hidden": config.hidden, "epochs": EPOCHS, "seed": config.seed}
@@ -188,46 +194,46 @@ def test_the_defaults_of_training_are_those_of_its_config(tidecast: Tidecast) ->
     assert re.search(rf"TIDECAST_MAX_GAP; default: \({InputSpec(seq_len=2).max_gap}\)", text)
 
 
-def test_help_comes_before_anything_heavy_is_loaded() -> None:
+def test_the_command_line_imports_nothing_heavy() -> None:
     heavy = ("kafka", "matplotlib", "mlflow", "onnxruntime", "polars", "torch")
-    program = (
-        f"import sys, tidecast; from deploy import cli; print([name for name in {heavy!r} if name in sys.modules])"
-    )
+    program = f"import sys, tidecast, deploy.cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"[]\n"
 
 
-def test_training_without_its_extra_says_what_to_install() -> None:
+def test_training_without_its_extra_names_the_extra() -> None:
     program = "import sys; sys.modules['torch'] = None; from tidecast.__main__ import main; main()"
     command = [sys.executable, "-c", program, "train", "--name", "m", "--data", "hours.csv"]
     failed(subprocess.run(command, capture_output=True, text=True), 69, r"this needs torch, .* its extra \[tr")
 
 
-def test_too_little_data_says_how_much_is_needed(tidecast: Tidecast, mlflow_server: tuple[str, Path]) -> None:
+def test_too_little_data_is_an_error_with_the_number_needed(
+    tidecast: Tidecast, mlflow_server: tuple[str, Path]
+) -> None:
     train = ("train", "--name", "m", "--data", "hours.csv", "--horizon", 24)
     ended = tidecast(*train, "--tracking-uri", mlflow_server[0])
     failed(ended, 65, r"too few windows: .* one of them needs \d+ events without a break to train on")
 
 
 @pytest.mark.parametrize("command", [["serve", "--topic", "power", "--model", "m"], ["train", "--data", "hours.csv"]])
-def test_a_registry_that_is_down_is_said_before_the_work(tidecast: Tidecast, command: list[str]) -> None:
+def test_an_unavailable_registry_fails_before_the_work(tidecast: Tidecast, command: list[str]) -> None:
     name = ["--name", "m"] if command[0] == "train" else []
     ended = tidecast(*command, *name, "--tracking-uri", f"http://{NOWHERE}")
     failed(ended, 75, f"http://{NOWHERE}: no MLflow server answers there")
     assert "steps back" not in ended.stderr
 
 
-def test_an_unknown_model_is_said(tidecast: Tidecast, mlflow_server: tuple[str, Path]) -> None:
+def test_an_unknown_model_is_an_error(tidecast: Tidecast, mlflow_server: tuple[str, Path]) -> None:
     for model in ("nobody", "nobody@champion", "nobody/3", "no/body/3"):
         ended = tidecast("serve", "--topic", "power", "--model", model, "--tracking-uri", mlflow_server[0])
         failed(ended, 78, "no.?body")
 
 
-def test_a_model_of_the_wrong_shape_is_said(tidecast: Tidecast, onnx_file: OnnxFile) -> None:
+def test_a_model_of_the_wrong_shape_is_an_error(tidecast: Tidecast, onnx_file: OnnxFile) -> None:
     path = onnx_file("g (float[batch, 12, 2] x) => (float[batch, 12, 2] y) { y = Relu (x) }")
     failed(tidecast("serve", "--topic", "power", "--model", path), 65, r"must be \(batch, seq, 1\) -> \(batch, hor")
 
 
-def test_a_flag_comes_before_a_variable_and_that_before_the_file(
+def test_a_flag_overrides_a_variable_and_that_the_file(
     tidecast: Tidecast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def partitions(topic: str, *arguments: object) -> int:
@@ -245,7 +251,7 @@ def test_a_flag_comes_before_a_variable_and_that_before_the_file(
     assert partitions("flag", "--partitions", "5") == 5
 
 
-def test_the_nearer_one_of_topic_and_data_counts(tidecast: Tidecast, tmp_path: Path) -> None:
+def test_the_closest_of_topic_and_data_counts(tidecast: Tidecast, tmp_path: Path) -> None:
     (tmp_path / "tidecast.toml").write_text("topic = 'power'\nname = 'm'\n")
     failed(tidecast("train"), 78, "topic power does not exist")
     failed(tidecast("train", "--data", "none.csv"), 65, "none.csv: No such file")
@@ -254,14 +260,14 @@ def test_the_nearer_one_of_topic_and_data_counts(tidecast: Tidecast, tmp_path: P
     failed(tidecast("train", "--topic", "wind"), 78, "topic wind does not exist")
 
 
-def test_a_list_in_the_file_is_what_commas_are_on_the_command_line(tidecast: Tidecast, tmp_path: Path) -> None:
+def test_a_list_in_the_file_is_a_comma_separated_option(tidecast: Tidecast, tmp_path: Path) -> None:
     (tmp_path / "pumps.csv").write_text(f"ts,flow,pressure\n{START},1,2\n")
     (tmp_path / "tidecast.toml").write_text("topic = 'pumps'\nfeatures = ['flow', 'pressure']\njson = true\n")
     assert json.loads(tidecast("ingest", "pumps.csv").stdout)["events"] == 1
     assert "flow 1 pressure 2" in tidecast("tail", "pumps").stdout
 
 
-def test_json_is_all_there_is_on_stdout(tidecast: Tidecast) -> None:
+def test_json_is_the_only_output_on_stdout(tidecast: Tidecast) -> None:
     ended = tidecast("ingest", "hours.csv", "--topic", "power", "--json")
     assert ended.stdout.splitlines() == ['{"topic": "power", "partitions": 1, "events": 20, "series": 1}']
     assert ended.stderr.splitlines() == [
@@ -296,7 +302,7 @@ def test_tail_shows_events_forecasts_and_dead_letters(tidecast: Tidecast, tmp_pa
     assert newest.stdout.splitlines() == ended.stdout.splitlines()[-1:]
 
 
-def test_serve_takes_everything_from_the_file(
+def test_serve_reads_all_options_from_the_file(
     start_tidecast: Start, until_written: UntilWritten, foreign_model: Path, tmp_path: Path
 ) -> None:
     """Topic and model are named by it, output and group by what they are."""

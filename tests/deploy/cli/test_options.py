@@ -59,7 +59,7 @@ def kept(tracking_uri: str, label: str, folder: Path) -> Path:
     return registry.artifacts(registry.resolve(label), folder)
 
 
-def test_targets_are_what_is_forecast(tidecast: Tidecast) -> None:
+def test_targets_are_forecast(tidecast: Tidecast) -> None:
     two = ("--data", "two.csv", "--features", "a,b", "--arch", "naive")
     assert ahead(tidecast, *two)["Tidecast"].max() < 50, "the first feature, where none is named"
     assert ahead(tidecast, *two, "--targets", "b")["Tidecast"].min() > 50
@@ -81,7 +81,7 @@ def test_non_negative_forecasts_stay_at_zero(tidecast: Tidecast) -> None:
     ],
     ids=lambda command: str(command[0]),
 )
-def test_plot_is_where_the_picture_goes(tidecast: Tidecast, tmp_path: Path, own_model: Path, command: Any) -> None:
+def test_plot_is_the_path_of_the_plot(tidecast: Tidecast, tmp_path: Path, own_model: Path, command: Any) -> None:
     own = ("--model", own_model) if command[0] == "replay" else ()
     picture = Path("pictures") / "mine.png"
     found = done(tidecast(*command, *own, "--data", "waves.csv", "--plot", picture, "--json"))
@@ -90,7 +90,7 @@ def test_plot_is_where_the_picture_goes(tidecast: Tidecast, tmp_path: Path, own_
     assert not list(tmp_path.glob(".tidecast/**/*.png"))
 
 
-def test_a_protocol_cuts_the_past(tidecast: Tidecast) -> None:
+def test_protocol_cuts_the_history(tidecast: Tidecast) -> None:
     half = ("backtest", "--data", "waves.csv", *SHAPE, "--test", "0.5", "--arch", "naive", "--no-statistical", "--json")
     rolling, shares = done(tidecast(*half)), done(tidecast(*half, "--protocol", "70-10-20"))
     assert (rolling["protocol"], rolling["windows"]) == ("rolling", 200 - 6 + 1)
@@ -101,14 +101,14 @@ def test_a_protocol_cuts_the_past(tidecast: Tidecast) -> None:
 
 
 @pytest.mark.slow
-def test_statistical_forecasts_can_be_left_out(tidecast: Tidecast) -> None:
+def test_no_statistical_skips_the_statistical_forecasts(tidecast: Tidecast) -> None:
     small = ("backtest", "--data", "waves.csv", *SHAPE, "--test", "10", "--arch", "naive", "--json")
     assert {"MSTL", "tidecast"} < {*done(tidecast(*small))["statistical"]}
     assert {"MSTL", "tidecast"} < {*done(tidecast(*small, "--statistical"))["statistical"]}
     assert "statistical" not in done(tidecast(*small, "--no-statistical"))
 
 
-def test_speed_paces_a_replay(tidecast: Tidecast, tmp_path: Path) -> None:
+def test_speed_paces_an_ingest(tidecast: Tidecast, tmp_path: Path) -> None:
     """Ten hours at forty thousand times their speed take 0.9 s: never less, however slow the machine."""
     (tmp_path / "ten.csv").write_text("\n".join((tmp_path / "waves.csv").read_text().splitlines()[:11]))
     address = f"sqlite:{tmp_path / 'log.db'}"
@@ -151,11 +151,11 @@ def test_a_warm_start_begins_with_the_champion_s_weights(tidecast: Tidecast, cha
 
 
 @pytest.mark.slow
-def test_until_ends_what_is_learned_from(tidecast: Tidecast, champion: str) -> None:
+def test_until_ends_the_training_data(tidecast: Tidecast, champion: str) -> None:
     again = ("retrain", "--name", "waves", "--data", "waves.csv", "--arch", "linear", "--json")
     found = done(tidecast(*again, "--until", "2024-01-11T20:00"))
     assert (found["model"], found["decision"]) == ("waves/1", "undecided")
-    assert found["why"].startswith("10 steps have come after what waves/1 has seen")
+    assert found["why"].startswith("10 steps are newer than the training data of waves/1")
     assert done(tidecast(*again))["decision"] != "undecided"
 
 
@@ -183,9 +183,7 @@ def test_bf16_trains_in_bfloat16(tidecast: Tidecast) -> None:
     assert rounded["mse"] != exact["mse"]
 
 
-def test_bf16_is_refused_where_the_processor_does_not_know_it(
-    tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bf16_is_rejected_on_a_processor_without_it(tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "knows_bf16", lambda: False)
     ended = tidecast(*ON_CPU, "--bf16")
     assert (ended.returncode, ended.stdout) == (78, "")

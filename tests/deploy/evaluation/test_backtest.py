@@ -1,4 +1,4 @@
-"""Judging on a past: how it is cut, what is never looked at, and what a user sees."""
+"""Backtests: how a history is cut, that nothing leaks from the test part, and the report."""
 
 import json
 import subprocess
@@ -52,7 +52,7 @@ def waves(steps: int = 400, series: int = 2) -> History:
         ("rolling", "14d", "1h", 1000, (569, 664, None)),
     ],
 )
-def test_a_protocol_counts_rows(
+def test_protocols_cut_a_history_by_rows(
     protocol: str, test: str, freq: str, rows: int, expected: tuple[int, int, int | None]
 ) -> None:
     step = HOUR if freq == "1h" else HOUR // 4
@@ -68,14 +68,14 @@ def test_a_protocol_counts_rows(
     [
         ("ett", "", "1h", 14_399, "protocol: ett needs 14,400 steps, and there are 14,399"),
         ("ett", "", "1mo", 20_000, "protocol: ett counts days"),
-        ("rolling", "soon", "1h", 1000, "test: 'soon' is no share"),
-        ("rolling", "10.5", "1h", 1000, "test: '10.5' is no whole number"),
+        ("rolling", "soon", "1h", 1000, "test: 'soon' is not a share"),
+        ("rolling", "10.5", "1h", 1000, "test: '10.5' is not a whole number"),
         ("rolling", "1000", "1h", 1000, "test: 1,000 steps can't be cut"),
         ("rolling", "0", "1h", 1000, "test: 1,000 steps can't be cut"),
         ("70-10-20", "", "1h", 3, "test: 3 steps can't be cut"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(protocol: str, test: str, freq: str, rows: int, message: str) -> None:
+def test_impossible_cuts_are_rejected(protocol: str, test: str, freq: str, rows: int, message: str) -> None:
     job = replace(JOB, protocol=protocol, test=test)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=f"^{message}"):
         protocol_cuts(START + np.arange(rows) * HOUR, job, freq)
@@ -86,7 +86,7 @@ def result() -> BacktestResult:
     return run_backtest(waves(), JOB)
 
 
-def test_every_origin_of_the_test_is_forecast_and_counted(result: BacktestResult) -> None:
+def test_every_origin_of_the_test_part_is_scored(result: BacktestResult) -> None:
     assert len(result.test) == 2 * (80 - 6 + 1)
     assert result.data.ts[result.test + 1].min() == START + 320 * HOUR
     assert set(result.naive) == {"last", "day", "week"}
@@ -95,7 +95,7 @@ def test_every_origin_of_the_test_is_forecast_and_counted(result: BacktestResult
 
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([0.0, 1.0, 1e6]))
 @settings(max_examples=8, deadline=None)
-def test_nothing_after_the_test_s_start_reaches_the_model(result: BacktestResult, seed: int, size: float) -> None:
+def test_no_data_of_the_test_part_leaks_into_the_model(result: BacktestResult, seed: int, size: float) -> None:
     """Weights, shapes and all that the card says are the same whatever happens later, and so is a forecast."""
     history = waves()
     value = pl.Series(size * np.random.default_rng(seed).normal(size=len(history.frame)))
@@ -113,7 +113,7 @@ def test_nothing_after_the_test_s_start_reaches_the_model(result: BacktestResult
     assert forecast(after.model, again.data, first).tobytes() == forecast(before.model, result.data, first).tobytes()
 
 
-def test_a_user_gets_a_table_a_picture_and_all_errors(
+def test_backtest_prints_a_table_and_writes_a_plot_and_all_errors(
     tidecast: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     waves(series=3).frame.select("series", "ts", "value").write_csv(tmp_path / "waves.csv")

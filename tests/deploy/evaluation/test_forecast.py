@@ -1,4 +1,4 @@
-"""From a file to a forecast in one command."""
+"""`tidecast forecast`: from a file to a forecast in one command."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def waves(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_file_becomes_a_table_a_picture_and_a_file(tidecast: Tidecast, waves: Path) -> None:
+def test_forecast_writes_a_table_a_plot_and_an_output_file(tidecast: Tidecast, waves: Path) -> None:
     done = tidecast(
         *("forecast", "--data", "waves.csv", "--horizon", 30, "--seq-len", 48),
         *("--budget", "2s", "--output", "ahead.csv", "--json"),
@@ -41,7 +41,7 @@ def test_a_file_becomes_a_table_a_picture_and_a_file(tidecast: Tidecast, waves: 
     assert "naive forecasts for 1 series shorter than 48 steps: s7" in done.stderr
 
 
-def test_what_is_known_ahead_stands_in_the_last_rows(tidecast: Tidecast, tmp_path: Path) -> None:
+def test_future_covariates_are_read_from_the_last_rows(tidecast: Tidecast, tmp_path: Path) -> None:
     heat = np.random.default_rng(0).normal(20, 5, 400).round(3)
     load = [*map(str, (2 * heat[:-6]).round(3)), *[""] * 6]
     lines = [f"{1_700_006_400_000 + hour * 3_600_000},{load[hour]},{heat[hour]}" for hour in HOURS]
@@ -55,11 +55,12 @@ def test_what_is_known_ahead_stands_in_the_last_rows(tidecast: Tidecast, tmp_pat
     short = tidecast(*told, "--known", "heat", "--arch", "naive")
     assert short.returncode == 65
     assert (
-        "known: heat of 'heated' must be told for 6 steps of 1h ahead, and 2023-12-01 15:00 has nothing" in short.stderr
+        "known: heat of 'heated' must be given for 6 steps of 1h ahead, and is missing at 2023-12-01 15:00"
+        in short.stderr
     )
 
 
-def test_an_output_of_no_known_kind_is_refused_before_the_work(tidecast: Tidecast, waves: Path) -> None:
+def test_an_unsupported_output_format_is_rejected_before_training(tidecast: Tidecast, waves: Path) -> None:
     done = tidecast("forecast", "--data", "waves.csv", "--output", "ahead.xlsx")
     assert done.returncode == 78
     assert "output: ahead.xlsx ends in none of .csv, .parquet, .jsonl" in done.stderr

@@ -1,4 +1,4 @@
-"""A past replayed: several models from the same origins, and none of them touches a topic."""
+"""Replays: several models from the same origins of a history, without touching a topic."""
 
 import math
 import subprocess
@@ -12,9 +12,9 @@ import pytest
 from models import exported
 from sharing import Shared
 
-from deploy.evaluation.replay import ReplayJob, alike
+from deploy.evaluation.replay import ReplayJob, check_comparable
 from deploy.serving.model_loading import load_onnx
-from deploy.settings.serve import parse_time_option
+from deploy.settings.values import parse_time_option
 from model.card import Card, InputSpec, OutputSpec, Setting
 from tidecast.errors import ConfigError
 
@@ -67,11 +67,11 @@ def test_all_models_forecast_from_the_same_origins(
     assert all(facts["windows_per_s"] > 0 for facts in found["models"].values())
     assert Path(found["plot"]).is_file()
     assert not (tmp_path / ".tidecast" / "log.db").exists()
-    assert "longer.onnx has learned from this time, up to 2023-11-16 06:00" in ended.stderr
-    assert "tiny.onnx has learned" not in ended.stderr
+    assert "longer.onnx was trained on data up to 2023-11-16 06:00" in ended.stderr
+    assert "tiny.onnx was trained" not in ended.stderr
 
 
-def test_errors_are_those_of_the_origins_asked_for(archive: Path, own_model: Path, tidecast: Tidecast) -> None:
+def test_errors_are_over_the_origins_of_the_given_span(archive: Path, own_model: Path, tidecast: Tidecast) -> None:
     """Two days before the end the seasonal naive is right about all but the first change."""
     at = [f"{np.datetime64(START + hours * HOUR, 'ms')}" for hours in (STEPS - 48 - HORIZON, STEPS - 48)]
     span = ("--from", at[0], "--to", at[1])
@@ -90,11 +90,13 @@ def test_errors_are_those_of_the_origins_asked_for(archive: Path, own_model: Pat
     assert steps == pytest.approx(wrong.mean(axis=0) / 2, rel=1e-5)
 
 
-def test_what_can_not_be_replayed_is_said(archive: Path, own_model: Path, tidecast: Tidecast, shared: Shared) -> None:
+def test_models_and_spans_that_cannot_be_replayed_are_rejected(
+    archive: Path, own_model: Path, tidecast: Tidecast, shared: Shared
+) -> None:
     for arguments, why in (
         (("--model", "seasonal-naive"), "model: give a registered version or a file"),
         (("--model", own_model, "--from", "2030-01-01"), "from: no window of 12 steps, with the 4 after it known"),
-        (("--model", own_model, "--from", "soon"), "from: 'soon' is no time"),
+        (("--model", own_model, "--from", "soon"), "from: 'soon' is not a time"),
         (("--model", own_model, "--model", written(shared, "far", 12, 5)), "can't be compared: 5 steps of"),
     ):
         ended = tidecast("replay", "--data", archive, *arguments)
@@ -102,12 +104,12 @@ def test_what_can_not_be_replayed_is_said(archive: Path, own_model: Path, tideca
         assert why in ended.stderr
 
 
-def test_models_of_other_windows_are_not_compared(own_model: Path, foreign_model: Path) -> None:
+def test_models_with_different_windows_are_not_comparable(own_model: Path, foreign_model: Path) -> None:
     with pytest.raises(ConfigError, match=r"written\.onnx and tiny can't be compared: windows of value, freq None"):
-        alike([load_onnx(own_model, "tiny", "cpu"), load_onnx(foreign_model, "written.onnx", "cpu")])
+        check_comparable([load_onnx(own_model, "tiny", "cpu"), load_onnx(foreign_model, "written.onnx", "cpu")])
 
 
-def test_a_moment_is_a_time_or_so_long_ago() -> None:
+def test_a_time_option_is_a_time_or_a_duration_ago() -> None:
     assert parse_time_option("since", "2026-01-31T12:00") == 1_769_860_800_000
     assert parse_time_option("until", "2026-02-01T00:00+01:00") == 1_769_900_400_000
     assert parse_time_option("until", None) is None

@@ -1,4 +1,4 @@
-"""A model's next versions: judged on what nobody has seen, registered with the verdict, and promoted or not."""
+"""Retraining: challengers compared on unseen data, registered with the decision, and promoted or not."""
 
 import io
 import json
@@ -64,13 +64,13 @@ def registry(shared: Shared, empty_registry: Path, tmp_path: Path, monkeypatch: 
     return Registry(f"sqlite:///{shutil.copy(shared.made('tides', make) / 'mlflow.db', tmp_path)}")
 
 
-def test_the_first_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_version_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, empty).items()
     assert empty.resolve("tides").label == "tides/1"
     assert "no model is called tides yet, so this trains the first; there are: none" in capsys.readouterr().err
 
 
-def test_a_drift_s_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:
+def test_after_drift_the_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:
     drifted = history(1600, turn=820)
     found = retrain(drifted, JOB, registry)
     assert {"model": "tides/2", "decision": "promote"}.items() <= found.items(), found
@@ -89,7 +89,7 @@ def test_a_drift_s_challenger_is_promoted_once_however_often_the_job_runs(regist
     assert {"verdict.json", "verdict.png", "model.onnx", "weights.safetensors"} <= files
 
 
-def test_a_worse_challenger_is_registered_and_refused(registry: Registry) -> None:
+def test_a_worse_challenger_is_registered_and_not_promoted(registry: Registry) -> None:
     poor = replace(JOB, train=replace(JOB.train, config=ForecastConfig(arch="naive")))
     found = retrain(history(1600), poor, registry)
     assert {"model": "tides/2", "decision": "keep"}.items() <= found.items(), found
@@ -98,28 +98,30 @@ def test_a_worse_challenger_is_registered_and_refused(registry: Registry) -> Non
 
 
 @pytest.mark.slow
-def test_too_little_that_is_new_decides_nothing_and_trains_nothing(registry: Registry) -> None:
+def test_too_little_unseen_data_decides_nothing_and_trains_nothing(registry: Registry) -> None:
     found = retrain(history(800 + needed(6) - 1), JOB, registry)
     assert found["decision"] == "undecided"
-    assert f"{needed(6) - 1} steps have come" in str(found["why"])
+    assert f"{needed(6) - 1} steps are newer than the training data of tides/1" in str(found["why"])
     assert len(registry.versions("tides")) == 1
     assert retrain(history(800 + needed(6)), JOB, registry)["decision"] != "first"
     assert len(registry.versions("tides")) == 2
 
 
 @pytest.mark.slow
-def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_compared_on_data_that_neither_was_trained_on(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, Any] = {}
     from deploy.lifecycle import retrain as module
 
-    original = module.losses  # type: ignore[attr-defined]
+    original = module.comparison_losses  # type: ignore[attr-defined]
 
-    def watched(data: Any, fitted: Any, serving: Any, cuts: Any) -> Any:
+    def observed(data: Any, fitted: Any, serving: Any, cuts: Any) -> Any:
         rows, lost = original(data, fitted, serving, cuts)
         seen.update(first=int(data.ts[rows + 1].min()), challenger=fitted.card.trained_until, champion=serving.card)
         return rows, lost
 
-    monkeypatch.setattr(module, "losses", watched)
+    monkeypatch.setattr(module, "comparison_losses", observed)
     warm = replace(JOB, start="warm")
     for hours in (1200, 1900):
         retrain(history(hours), warm, registry)
@@ -129,14 +131,14 @@ def test_nobody_is_judged_on_what_anybody_has_learned_from(registry: Registry, m
 
 
 @pytest.mark.slow
-def test_a_warm_start_begins_where_the_champion_is(empty: Registry) -> None:
+def test_a_warm_start_begins_with_the_champion_s_weights(empty: Registry) -> None:
     train(history(800), replace(JOB.train, config=SMALL), empty)
     short = replace(JOB.train, config=replace(SMALL, epochs=1, learning_rate=1e-5))
     fresh, warm = (retrain(history(1600), replace(JOB, train=short, start=start), empty) for start in ("fresh", "warm"))
     assert float(str(warm["challenger"])) < 0.8 * float(str(fresh["challenger"]))
 
 
-def test_of_two_at_once_one_says_so(registry: Registry, tmp_path: Path) -> None:
+def test_a_second_retraining_at_once_is_rejected(registry: Registry, tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"),
         pytest.raises(RetrainingBusy, match="another retraining"),
@@ -162,7 +164,7 @@ def windy(table: History) -> History:
 
 
 @pytest.mark.slow
-def test_whoever_is_promoted_while_the_history_is_read_is_not_judged_against(
+def test_a_version_promoted_while_the_history_is_read_is_not_compared_with(
     registry: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Another version with other features: neither the columns read nor the verdict are about it."""
@@ -193,7 +195,7 @@ def test_whoever_is_promoted_while_the_history_is_read_is_not_judged_against(
 
 
 @pytest.mark.slow
-def test_the_first_of_a_name_that_another_came_before_is_not_called_its_champion(
+def test_a_first_version_overtaken_by_another_is_not_the_champion(
     empty: Registry, tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = history(400).frame.select("series", "ts", "value")
@@ -210,14 +212,14 @@ def test_the_first_of_a_name_that_another_came_before_is_not_called_its_champion
     assert json.loads(empty.resolve("tides/2").tags["input"])["seq_len"] != 24, "nobody served when it began"
 
 
-def test_another_horizon_is_another_model(registry: Registry) -> None:
+def test_a_different_horizon_is_rejected(registry: Registry) -> None:
     with pytest.raises(Exception, match="horizon: tides/1 forecasts 6 steps"):
         retrain(history(1600), replace(JOB, train=replace(JOB.train, horizon=7)), registry)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["uploaded", "registered", "challenger"])
-def test_killed_anywhere_the_next_attempt_yields_one_clean_version(
+def test_after_a_kill_at_any_step_the_next_attempt_yields_one_clean_version(
     registry: Registry, tmp_path: Path, step: str
 ) -> None:
     table = tmp_path / "tides.csv"

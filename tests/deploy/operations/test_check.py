@@ -189,7 +189,7 @@ def test_a_groups_state_fits_or_not(
         one(check()["state"], "ok", "fits")
         assert not stale
     check.model = foreign_model
-    one(check(code=78)["state"], "wrong", "made with another seq_len, freq")
+    one(check(code=78)["state"], "wrong", "written with another seq_len, freq")
 
 
 def test_offsets_without_their_state(check: Checked) -> None:

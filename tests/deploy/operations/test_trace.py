@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.training.options import TrainOptions, prepared
+from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE
 from model.artifacts.registry import Registry
 from model.card import AnyCard, Card, read_card
@@ -88,7 +88,7 @@ TASKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("task", TASKS)
 def test_the_card_is_the_one_that_train_begins_with(tidecast: Tidecast, tracking_uri: str, task: str) -> None:
     options = written(name="m", tracking_uri=tracking_uri, **TASKS[task])
-    begun = prepared(TrainOptions.of({"name": "m", "tracking_uri": tracking_uri, **TASKS[task]})).card
+    begun = prepare_training(TrainOptions.of({"name": "m", "tracking_uri": tracking_uri, **TASKS[task]})).card
     shown = steps(tidecast("trace", "my.toml", "--json"))
     ended = tidecast("train", *options)
     assert ended.returncode == 0, ended.stderr
@@ -100,7 +100,7 @@ def test_the_card_is_the_one_that_train_begins_with(tidecast: Tidecast, tracking
 
 def test_a_blend_s_networks_are_of_those_that_are_shown(tidecast: Tidecast, tracking_uri: str) -> None:
     settings = {"data": "hours.csv", "hidden": 4, "epochs": 1, "horizon": 6, "seq_len": 24}
-    begun = prepared(TrainOptions.of({"name": "m", "tracking_uri": tracking_uri, **settings})).card
+    begun = prepare_training(TrainOptions.of({"name": "m", "tracking_uri": tracking_uri, **settings})).card
     ended = tidecast("train", *written(name="m", tracking_uri=tracking_uri, **settings))
     assert ended.returncode == 0, ended.stderr
     kept = registered(tracking_uri, "m")

@@ -11,7 +11,7 @@ from properties import examples
 
 from deploy.serving.model_loading import load_onnx
 from deploy.serving.predictor import CHUNK, Predictor
-from deploy.settings.serve import Device
+from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
 from tidecast.errors import ConfigError, ShapeError

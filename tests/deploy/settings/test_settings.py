@@ -1,4 +1,4 @@
-"""How to connect to a Kafka: what may be said of it, where, and what comes before what."""
+"""Settings of a Kafka connection: validation, where they come from, and their precedence."""
 
 import datetime
 import re
@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.settings.serve import kafka_settings, log_address
+from deploy.settings.files import kafka_settings, log_address
 from pipeline.log.settings import KafkaSettings
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -48,9 +48,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"security_protocol": "SSL", "ssl_certfile": "own.pem", "ssl_keyfile": "own.key", "ssl_key_password": "s3cret"},
         "ssl_certfile, ssl_keyfile: own.pem and own.key can't be used: .* ssl_key_password",
     ),
-    ({"request_s": 0.0}, "request_s: 0 is no number of seconds above 0"),
-    ({"transaction_s": float("nan")}, "transaction_s: nan is no number of seconds above 0"),
-    ({"session_s": float("inf")}, "session_s: inf is no number of seconds above 0"),
+    ({"request_s": 0.0}, "request_s: 0 is not a positive number of seconds"),
+    ({"transaction_s": float("nan")}, "transaction_s: nan is not a positive number of seconds"),
+    ({"session_s": float("inf")}, "session_s: inf is not a positive number of seconds"),
     ({"session_s": 1.0}, "session_s: 1 must hold three heartbeats"),
     ({"request_s": 61.0}, "delivery_s: 60 is shorter than request_s, 61"),
 ]
@@ -75,13 +75,13 @@ def written(text: str, name: str = "tidecast.toml") -> Path:
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG)
-def test_settings_that_cannot_be_name_their_field(given: dict[str, Any], message: str) -> None:
+def test_invalid_settings_name_their_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}") as raised:
         KafkaSettings(**given)
     assert "s3cret" not in str(raised.value)
 
 
-def test_settings_are_shown_without_their_secrets() -> None:
+def test_repr_redacts_secrets() -> None:
     own = {"ssl_certfile": "own.pem", "ssl_keyfile": "own.key", "ssl_key_password": "key-9Z"}
     shown = repr(KafkaSettings(security_protocol="SASL_SSL", **USER, **own))  # type: ignore[arg-type]
     assert "alice" in shown
@@ -90,12 +90,12 @@ def test_settings_are_shown_without_their_secrets() -> None:
     assert "key-9Z" not in shown
 
 
-def test_without_anything_said_it_is_the_default() -> None:
+def test_defaults_without_variables_or_a_file() -> None:
     assert kafka_settings() == KafkaSettings()
     assert log_address("kafka:9092").kafka == KafkaSettings()
 
 
-def test_a_variable_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     written("from the file\n", "password")
     written("from the variable's file\r\n", "other")
     path = written(
@@ -123,12 +123,12 @@ def test_a_variable_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> No
     assert (address, address.kafka) == ("kafka:9092", kafka_settings(path))
 
 
-def test_sqlite_needs_no_settings_of_a_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_ignores_kafka_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDECAST_KAFKA_SASL_PASSWORD_FILE", "absent")
     assert log_address("sqlite:log.db").kafka == KafkaSettings()
 
 
-def test_variables_of_others_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_and_empty_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDECAST_KAFKA_PORT", "tcp://10.0.0.7:9092")
     monkeypatch.setenv("TIDECAST_KAFKA_SASL_USERNAME", "")
     assert kafka_settings() == KafkaSettings()
@@ -142,7 +142,7 @@ FAULTS = [
         r"\[kafka\] takes no sasl-password: sasl-password-file names .* TIDECAST_KAFKA_SASL_PASSWORD",
     ),
     ("[kafka]\nssl_key_password = 's3cret'", r"\[kafka\] takes no ssl-key-password: ssl-key-password-file"),
-    ("[kafka]\nrequest-s = 'soon'", "kafka: request-s: 'soon' is no number of seconds"),
+    ("[kafka]\nrequest-s = 'soon'", "kafka: request-s: 'soon' is not a number of seconds"),
     ("[kafka]\nsecurity-protocol = 'TLS'", "kafka: security_protocol: TLS is not one of"),
     ("[kafka]\nsasl-password-file = 'absent'", "kafka: sasl-password-file: absent: No such file or directory"),
     ("[kafka]\nsasl-password-file = 'latin'", "kafka: sasl-password-file: latin: not UTF-8 text$"),
@@ -152,7 +152,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "message"), FAULTS)
-def test_a_fault_in_the_table_is_one_line_and_78(tidecast: Tidecast, text: str, message: str) -> None:
+def test_a_wrong_kafka_table_is_one_line_and_78(tidecast: Tidecast, text: str, message: str) -> None:
     written(text)
     Path("latin").write_bytes(b"s3cret\xe9")
     ended = tidecast("tail", "power", "--bootstrap", "127.0.0.1:1")
@@ -171,29 +171,29 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_with_a_log_reads_the_settings(tidecast: Tidecast, command: str) -> None:
+def test_every_command_with_a_log_reads_the_kafka_settings(tidecast: Tidecast, command: str) -> None:
     path = written("bootstrap = '127.0.0.1:1'\n[kafka]\nsession-s = 0.1", "other.toml")
     ended = tidecast(command, *COMMANDS[command], "--config", path)
     assert ended.returncode == 78
     assert ended.stderr == "tidecast: kafka: session_s: 0.1 must hold three heartbeats of 0.5 s\n"
 
 
-def test_trace_reads_them_from_its_settings_file(tidecast: Tidecast) -> None:
+def test_trace_reads_kafka_settings_from_its_settings_file(tidecast: Tidecast) -> None:
     written("topic = 'power'\nbootstrap = '127.0.0.1:1'\n[kafka]\nsession-s = 0.1", "model.toml")
     ended = tidecast("trace", "model.toml")
     assert (ended.returncode, ended.stderr.splitlines()[-1][:25]) == (78, "tidecast: kafka: session_")
 
 
-def test_an_address_with_a_user_is_refused_without_showing_it(tidecast: Tidecast) -> None:
+def test_an_address_with_credentials_is_rejected_without_showing_them(tidecast: Tidecast) -> None:
     ended = tidecast("tail", "power", "--bootstrap", "alice:s3cret@127.0.0.1:1")
     assert ended.returncode == 78
     assert "s3cret" not in ended.stderr
 
 
-def test_a_registry_that_does_not_answer_is_said_without_its_password(tidecast: Tidecast) -> None:
+def test_an_unavailable_registry_is_named_without_its_password(tidecast: Tidecast) -> None:
     ended = tidecast("serve", "--topic", "power", "--model", "m", "--tracking-uri", "http://alice:s3cret@127.0.0.1:1")
     assert (ended.returncode, ended.stderr) == (75, "tidecast: http://127.0.0.1:1: no MLflow server answers there\n")
 
 
-def test_the_help_of_the_address_tells_of_the_table(tidecast: Tidecast) -> None:
+def test_help_of_bootstrap_names_the_kafka_table(tidecast: Tidecast) -> None:
     assert "table [kafka], or TIDECAST_KAFKA_*" in " ".join(tidecast("tail", "--help").stdout.split())

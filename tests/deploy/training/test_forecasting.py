@@ -7,12 +7,12 @@ import msgspec
 import polars as pl
 import pytest
 
-from deploy.training.forecasting import TrainJob, like_before, read_history, shapes, train
+from deploy.data import DataSource
+from deploy.training.forecasting import TrainJob, infer_specs, inherit_windows, train
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from model.card import InputSpec, OutputSpec
 from pipeline.datasets.history import History, from_frame
-from pipeline.datasets.measurements import Columns
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
 from pipeline.windows.grid import Grid
@@ -50,95 +50,97 @@ def steps(freq: str, count: int) -> list[int]:
         ("1h", 60, 24, 8),
     ],
 )
-def test_the_grid_and_the_lengths_are_found_from_the_data(freq: str, count: int, seq_len: int, horizon: int) -> None:
-    inputs, outputs = shapes(history(steps(freq, count)), TrainJob(name="m"))
+def test_freq_look_back_and_horizon_are_inferred_from_the_data(
+    freq: str, count: int, seq_len: int, horizon: int
+) -> None:
+    inputs, outputs = infer_specs(history(steps(freq, count)), TrainJob(name="m"))
     assert (inputs.freq, inputs.seq_len, outputs.horizon) == (freq, seq_len, horizon)
 
 
-def test_irregular_data_has_no_grid() -> None:
+def test_irregular_data_has_no_freq() -> None:
     times = [START + 1000 * number**2 for number in range(1000)]
-    inputs, outputs = shapes(history(times), TrainJob(name="m"))
+    inputs, outputs = infer_specs(history(times), TrainJob(name="m"))
     assert (inputs.freq, inputs.seq_len, outputs.horizon) == (None, 250, 12)
 
 
-def test_holes_and_a_second_series_do_not_change_the_grid() -> None:
+def test_gaps_and_a_second_series_do_not_change_the_freq() -> None:
     times = [ts for number, ts in enumerate(steps("30m", 2000)) if number % 5]
-    assert shapes(history(times, series=2), TrainJob(name="m"))[0].freq == "30m"
+    assert infer_specs(history(times, series=2), TrainJob(name="m"))[0].freq == "30m"
 
 
-def test_a_look_back_fits_between_breaks() -> None:
+def test_the_look_back_fits_between_gaps() -> None:
     times = [ts for number, ts in enumerate(steps("1h", 2000)) if number % 120 >= 8]
-    inputs, _ = shapes(history(times), TrainJob(name="m", freq="1h"))
+    inputs, _ = infer_specs(history(times), TrainJob(name="m", freq="1h"))
     assert inputs.seq_len == 48, "of 112 hours between two breaks; 72 would leave less than half of the windows"
-    assert shapes(history(times), TrainJob(name="m", freq="1h", max_gap=8))[0].seq_len == 456
+    assert infer_specs(history(times), TrainJob(name="m", freq="1h", max_gap=8))[0].seq_len == 456
 
 
-def test_a_history_of_holes_is_filled_further_and_forecast_less_far() -> None:
+def test_many_gaps_raise_max_gap_and_shorten_the_horizon() -> None:
     times = [ts for number, ts in enumerate(steps("10m", 3000)) if number % 9 < 2]
-    inputs, _ = shapes(history(times), TrainJob(name="m", freq="10m"))
+    inputs, _ = infer_specs(history(times), TrainJob(name="m", freq="10m"))
     assert inputs.max_gap == 12, "holes of 7 steps, where 3 and 6 would leave nothing"
     times = [ts for number, ts in enumerate(steps("10m", 3000)) if number % 150 < 60]
-    inputs, outputs = shapes(history(times), TrainJob(name="m", freq="10m"))
+    inputs, outputs = infer_specs(history(times), TrainJob(name="m", freq="10m"))
     assert outputs.horizon < 60
     assert inputs.seq_len + outputs.horizon <= 60
-    with_horizon, _ = shapes(history(times), TrainJob(name="m", freq="10m", horizon=96, max_gap=3))
+    with_horizon, _ = infer_specs(history(times), TrainJob(name="m", freq="10m", horizon=96, max_gap=3))
     assert (with_horizon.max_gap, with_horizon.seq_len) == (3, 96)
 
 
-def test_what_the_job_says_counts() -> None:
+def test_settings_of_the_job_override_inference() -> None:
     job = TrainJob(name="m", freq="2h", horizon=5, seq_len=11)
-    inputs, outputs = shapes(history(steps("1h", 1000)), job)
+    inputs, outputs = infer_specs(history(steps("1h", 1000)), job)
     assert (inputs.freq, inputs.seq_len, outputs.horizon) == ("2h", 11, 5)
-    inputs, outputs = shapes(history(steps("1h", 1000)), TrainJob(name="m", horizon=10))
+    inputs, outputs = infer_specs(history(steps("1h", 1000)), TrainJob(name="m", horizon=10))
     assert (inputs.seq_len, outputs.horizon) == (240, 10), "a quarter of the history, in whole days"
 
 
-def test_the_first_feature_is_forecast() -> None:
+def test_the_first_feature_is_the_default_target() -> None:
     job = TrainJob(name="m", features=("flow", "pressure"))
-    inputs, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0), job)
+    inputs, outputs = infer_specs(history(steps("1h", 1000), flow=1.0, pressure=2.0), job)
     assert (inputs.features, outputs.targets) == (("flow", "pressure"), ("flow",))
 
 
-def test_targets_are_features() -> None:
+def test_targets_must_be_features() -> None:
     job = TrainJob(name="m", features=("flow", "pressure", "heat"), targets=("heat", "flow"), non_negative=True)
-    _, outputs = shapes(history(steps("1h", 1000), flow=1.0, pressure=2.0, heat=3.0), job)
+    _, outputs = infer_specs(history(steps("1h", 1000), flow=1.0, pressure=2.0, heat=3.0), job)
     assert (outputs.targets, outputs.non_negative) == (("heat", "flow"), True)
-    with pytest.raises(ConfigError, match=r"^targets: 'rain' is none of the features flow, heat$"):
+    with pytest.raises(ConfigError, match=r"^targets: 'rain' is not one of the features flow, heat$"):
         TrainJob(name="m", features=("flow", "heat"), targets=("rain",))
 
 
-def test_a_next_version_keeps_the_windows_of_the_one_that_serves() -> None:
+def test_a_new_version_inherits_the_champion_s_windows() -> None:
     inputs = InputSpec(seq_len=77, freq="1h", max_gap=5, aggregate="mean", lateness=9)
     written = {"input": inputs, "output": OutputSpec(horizon=7)}
     offsets = {name: msgspec.json.encode(spec).decode() for name, spec in written.items()}
     serving = Version("m", "3", "run", "0" * 64, offsets)
-    again, outputs = shapes(history(steps("1h", 1000)), like_before(TrainJob(name="m"), serving))
+    again, outputs = infer_specs(history(steps("1h", 1000)), inherit_windows(TrainJob(name="m"), serving))
     assert (again, outputs.horizon) == (inputs, 7)
     asked = TrainJob(name="m", seq_len=50, horizon=10)
-    longer, outputs = shapes(history(steps("1h", 1000)), like_before(asked, serving))
+    longer, outputs = infer_specs(history(steps("1h", 1000)), inherit_windows(asked, serving))
     assert (longer.seq_len, longer.max_gap, outputs.horizon) == (50, 5, 10)
     for other in (TrainJob(name="m", freq="2h"), TrainJob(name="m", features=("flow",))):
-        assert like_before(other, serving) == other
-    assert like_before(asked, None) == like_before(asked, replace(serving, tags={})) == asked
+        assert inherit_windows(other, serving) == other
+    assert inherit_windows(asked, None) == inherit_windows(asked, replace(serving, tags={})) == asked
 
 
-def test_a_history_without_events_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there are no events to learn from: the history is empty"):
+def test_an_empty_history_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no events to train on: the history is empty"):
         train(history([]), TrainJob(name="m"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
 
 
-def test_what_a_topic_has_of_a_span_of_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_topic_is_read_for_a_span_of_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address = f"sqlite:{tmp_path}/log.db"
     with closing(connect(address)) as log, closing(log.producer()) as producer:
         log.create_topic("power", 1)
         for number in range(10):
             producer.send("power", 0, b"a", encode(Event("a", START + number, (1.0,))), timestamp=START + number)
         producer.flush()
-    read = read_history(address, "power", None, Columns(), None, (START + 7, None))
+    read = DataSource(topic="power", bootstrap=address, since=START + 7).history()
     assert len(read.frame) == 3
     assert "3 events were written in that time; the topic has 10 records" in capsys.readouterr().err
 
 
-def test_a_name_that_no_model_can_have_is_refused_before_the_work() -> None:
+def test_an_invalid_model_name_is_rejected_by_the_job() -> None:
     with pytest.raises(ValueError, match="name: 'a/b'"):
         TrainJob(name="a/b")

@@ -113,7 +113,7 @@ def accuracy(path: Path) -> float:
     return float((said == y[kept]).mean())
 
 
-def test_a_classifier_is_trained_registered_and_shown(tidecast: Tidecast, store: str, tmp_path: Path) -> None:
+def test_a_classifier_is_trained_registered_and_traced(tidecast: Tidecast, store: str, tmp_path: Path) -> None:
     train = ("train", "--name", "sms", "--task", "classify", "--data", "sms.csv", "--hidden", 8, "--epochs", 2)
     more = ("--device", "cpu", "--balance", "--max-len", 7, "--cut", "tail")
     ended = tidecast(*train, *more, "--tracking-uri", store, "--json")
@@ -127,7 +127,7 @@ def test_a_classifier_is_trained_registered_and_shown(tidecast: Tidecast, store:
     assert math.isfinite(found["validation_loss"])
     first, *_ = ended.stderr.splitlines()
     assert first == "120 texts of 2 labels: 11 tokens, at most 7 a text"
-    assert "on 12 texts not seen: accuracy " in ended.stderr
+    assert "on 12 held-out texts: accuracy " in ended.stderr
     assert ended.stderr.splitlines()[-1] == "registered sms/1: the champion"
 
     folder = artifacts(store, "sms@champion", tmp_path / "kept")
@@ -160,7 +160,7 @@ def test_a_classifier_is_trained_registered_and_shown(tidecast: Tidecast, store:
         assert [size for size, other in zip(shape, rows[name], strict=True) if size != other] in ([2], [2, 3]), name
 
 
-def test_a_text_is_continued_and_its_model_shown(tidecast: Tidecast, store: str, tmp_path: Path) -> None:
+def test_a_next_token_model_is_trained_traced_and_generates(tidecast: Tidecast, store: str, tmp_path: Path) -> None:
     train = ("train", "--name", "sea", "--task", "next-token", "--data", "sea.txt", "--hidden", 24, "--epochs", 2)
     ended = tidecast(*train, "--tracking-uri", store, "--json")
     found = summary(ended)
@@ -170,7 +170,7 @@ def test_a_text_is_continued_and_its_model_shown(tidecast: Tidecast, store: str,
     assert found.keys() == told.keys() | scores
     assert found["bits"] == pytest.approx(found["validation_nats"] / math.log(2))
     assert found["perplexity"] == pytest.approx(math.exp(found["validation_nats"]))
-    assert ended.stderr.startswith("1,350 tokens to learn from, 150 to judge by, 14 different ones\n")
+    assert ended.stderr.startswith("1,350 tokens to train on, 150 to validate on, 14 different ones\n")
     folder = artifacts(store, "sea/1", tmp_path / "kept")
     assert sorted(path.name for path in folder.iterdir()) == sorted([*KEPT, "history.png"])
     card = load_onnx(folder / "model.onnx", "sea/1", "cpu").card
@@ -224,7 +224,7 @@ def test_a_short_text_trains(tidecast: Tidecast, store: str) -> None:
         ),
     ],
 )
-def test_a_settings_file_is_shown_untrained(
+def test_trace_shows_a_settings_file_s_untrained_network(
     tidecast: Tidecast, tmp_path: Path, settings: dict[str, Any], wanted: dict[str, list[int]]
 ) -> None:
     (tmp_path / "my.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items()))
@@ -256,8 +256,8 @@ CONTINUE = ["train", "--name", "m", "--task", "next-token"]
         ),
         (64, [*CLASSIFY[:-1], "guess", "--data", "sms.csv"], "'guess' is not one of 'forecast', 'classify', 'next-tok"),
         (64, [*CLASSIFY, "--data", "sms.csv", "--max-len", 0], "'--max-len'.* greater than or equal to 1"),
-        (78, CLASSIFY, "data: --task classify learns from a file, --data FILE"),
-        (78, CONTINUE, "data: --task next-token learns from a file, --data FILE"),
+        (78, CLASSIFY, "data: --task classify trains on a file, --data FILE"),
+        (78, CONTINUE, "data: --task next-token trains on a file, --data FILE"),
         (65, [*CLASSIFY, "--data", "none.csv"], "none.csv: No such file or directory"),
         (65, [*CONTINUE, "--data", "none.txt"], "none.txt: No such file or directory"),
         (
@@ -284,7 +284,7 @@ CONTINUE = ["train", "--name", "m", "--task", "next-token"]
         (64, ["trace"], "Missing argument 'MODEL|CONFIG'"),
     ],
 )
-def test_a_mistake_is_one_line_and_a_code(
+def test_a_user_error_is_one_line_and_an_exit_code(
     tidecast: Tidecast, store: str, code: int, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDECAST_TRACKING_URI", store)
@@ -294,7 +294,7 @@ def test_a_mistake_is_one_line_and_a_code(
 @pytest.mark.parametrize(
     ("code", "settings", "message"),
     [
-        (78, "task = 'classify'", "data: --task classify learns from a file"),
+        (78, "task = 'classify'", "data: --task classify trains on a file"),
         (78, "task = 'guess'\ndata = 'sms.csv'", "my.toml: .*'guess'.*task"),
         (78, "task = 'classify'\ndata = 'sms.csv'\nhidden = 'wide'", r"my.toml: .*`\$.hidden`"),
         (78, "task = 'classify'\ndata = 'sms.csv'\nhiden = 9", "my.toml: no option is called 'hiden'"),
@@ -302,19 +302,19 @@ def test_a_mistake_is_one_line_and_a_code(
         (65, "task = 'classify'\ndata = 'sms.csv'\nhidden = 0", "hidden: 0 is not positive"),
     ],
 )
-def test_a_mistake_in_a_shown_settings_file_is_one_line(
+def test_an_error_in_a_traced_settings_file_is_one_line(
     tidecast: Tidecast, tmp_path: Path, code: int, settings: str, message: str
 ) -> None:
     (tmp_path / "my.toml").write_text(settings)
     failed(tidecast("trace", "my.toml"), code, message)
 
 
-def test_a_model_of_others_cannot_be_shown(tidecast: Tidecast, foreign_model: Path) -> None:
+def test_a_foreign_model_cannot_be_traced(tidecast: Tidecast, foreign_model: Path) -> None:
     ended = tidecast("trace", foreign_model)
     assert ended.returncode == 65
     assert ended.stderr.splitlines()[-1].startswith("tidecast: ")
 
 
-def test_a_forecaster_says_that_it_continues_no_texts_and_nothing_else(tidecast: Tidecast, own_model: Path) -> None:
+def test_generate_with_a_forecaster_is_one_line(tidecast: Tidecast, own_model: Path) -> None:
     ended = tidecast("generate", "--model", own_model, "--prompt", "the old man")
     failed(ended, 78, "tiny.onnx does not continue texts: it was not trained with --task next-token")

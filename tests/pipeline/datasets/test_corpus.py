@@ -48,7 +48,7 @@ def rows(corpus: Corpus) -> list[tuple[str, str]]:
         ("sms", "".join(json.dumps({"label": label, "text": text}) + "\n" for text, label in ROWS)),
     ],
 )
-def test_a_file_is_read_by_its_ending_or_its_content(write: Write, name: str, content: str | bytes) -> None:
+def test_the_format_is_detected_by_extension_or_content(write: Write, name: str, content: str | bytes) -> None:
     corpus = read_corpus(write(name, content))
     assert rows(corpus) == ROWS
     assert (corpus.groups, corpus.notes) == (None, ())
@@ -64,9 +64,7 @@ def test_a_parquet_file(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.sampled_from(["yes", "no"])), min_size=1, max_size=9))
-def test_texts_come_back_as_they_were(
-    tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[str, str]]
-) -> None:
+def test_texts_round_trip(tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[str, str]]) -> None:
     wanted = [("first", "yes"), *[row for row in given_rows if row[0].strip()], ("last", "no")]
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in wanted))
@@ -80,7 +78,7 @@ def test_columns_are_found_by_their_names(write: Write, text: str, label: str) -
     assert rows(read_corpus(write("named.csv", content))) == [("see you", "ham"), ("win", "spam")]
 
 
-def test_the_likeliest_name_is_taken_and_a_given_one_before_it(write: Write) -> None:
+def test_the_first_usual_name_is_taken_unless_a_column_is_given(write: Write) -> None:
     path = write("several.csv", "body,text,type,label,who\nb1,t1,x,l1,a\nb2,t2,y,l2,b\n")
     assert rows(read_corpus(path)) == [("t1", "l1"), ("t2", "l2")]
     corpus = read_corpus(path, "Body", "type", "WHO")
@@ -101,7 +99,7 @@ def test_a_number_may_be_a_name(write: Write) -> None:
     assert rows(read_corpus(path, "2024", "label")) == [("see you", "ham"), ("win", "spam")]
 
 
-def test_between_tabs_a_quote_is_a_quote(write: Write) -> None:
+def test_quotes_between_tabs_are_literal(write: Write) -> None:
     content = 'ham\tsay "yes" now\nspam\t"win" a prize\nham\t5" or 6"\nham\tan "open end\n'
     assert rows(read_corpus(write("quotes.tsv", content), "2", "1")) == [
         ('say "yes" now', "ham"),
@@ -117,7 +115,7 @@ def test_a_quote_that_is_closed_rows_later_joins_no_rows(write: Write) -> None:
     assert [label for _, label in found] == ["ham", "spam", "ham", "spam"]
 
 
-def test_rows_without_a_text_or_a_label_are_left_out_and_counted(write: Write) -> None:
+def test_rows_without_a_text_or_a_label_are_skipped_and_counted(write: Write) -> None:
     corpus = read_corpus(write("holes.csv", 'text,label\nsee,ham\n,ham\nwin, spam \n"  ",ham\nno label,\nno, \n'))
     assert rows(corpus) == [("see", "ham"), ("win", "spam")]
     assert corpus.notes == ("4 of 6 rows have no text or no label: skipped",)
@@ -148,14 +146,14 @@ def test_rows_without_a_group_are_one_group(write: Write) -> None:
         (b"text,label\n\xff,ham\n", (), "row 2: not UTF-8 text"),
     ],
 )
-def test_what_is_wrong_is_one_line(write: Write, content: str | bytes, columns: tuple[str, ...], message: str) -> None:
+def test_a_faulty_file_is_one_line(write: Write, content: str | bytes, columns: tuple[str, ...], message: str) -> None:
     path = write("wrong.csv", content)
     with pytest.raises(DataError, match=f"^{path}: {message}") as wrong:
         read_corpus(path, *columns)
     assert "\n" not in str(wrong.value)
 
 
-def test_labels_that_are_no_labels_are_refused(write: Write) -> None:
+def test_too_few_or_too_many_labels_are_refused(write: Write) -> None:
     lines = [f"text {number},{number}" for number in range(MOST_LABELS + 1)]
     with pytest.raises(DataError, match="column 'label' has 1,001 different labels"):
         read_corpus(write("many.csv", "\n".join(["text,label", *lines])))

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.operations.ingest import publish_frame
 from pipeline.datasets.history import History, from_frame, infer_freq, read_topic, windows
-from pipeline.datasets.measurements import Columns, read_file
+from pipeline.datasets.measurements import Columns, publishable, read_file
 from pipeline.formats.events import Event, encode
+from pipeline.ingest.publish import publish
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.windows.grid import WindowConfig
@@ -50,7 +50,7 @@ def frame(rows: Sequence[tuple[str, int, float]]) -> pl.DataFrame:
     return pl.DataFrame(rows, {name: SCHEMA[name] for name in ("series", "ts", "value")}, orient="row")
 
 
-def test_a_topic_is_its_events_by_partition_and_offset_and_the_rest_counted(log: EventLog, fresh: Fresh) -> None:
+def test_a_topic_reads_as_its_events_in_order_with_invalid_records_counted(log: EventLog, fresh: Fresh) -> None:
     topic, seen = fresh("in"), list[tuple[int, int]]()
     write(
         log,
@@ -90,7 +90,7 @@ def test_a_range_of_times_is_a_range_of_offsets(log: EventLog, fresh: Fresh) -> 
     assert nothing.frame.is_empty()
 
 
-def test_an_empty_topic_and_one_that_is_not_there(log: EventLog, fresh: Fresh) -> None:
+def test_an_empty_topic_and_an_unknown_one(log: EventLog, fresh: Fresh) -> None:
     topic = fresh("in")
     log.create_topic(topic, 1)
     assert read_topic(log, topic, ("flow", "heat")).frame.columns == [
@@ -105,10 +105,10 @@ def test_an_empty_topic_and_one_that_is_not_there(log: EventLog, fresh: Fresh) -
         read_topic(log, fresh("none"))
 
 
-def test_a_published_file_is_the_same_history_as_the_file(tmp_path: Path) -> None:
+def test_a_published_file_reads_as_the_history_of_the_file(tmp_path: Path) -> None:
     source = frame([("a", START + 60_000, 1.0), ("b", START, 2.0), ("a", START, 3.0), ("a", START + 60_000, 4.0)])
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
-        publish_frame(source, log, "in", partitions=1)
+        publish(publishable(source), log, "in", total=4, partitions=1)
         assert read_topic(log, "in").frame.equals(from_frame(source).frame)
     assert from_frame(source).offsets == {0: (0, 4)}
 
@@ -121,7 +121,7 @@ def test_windows_of_a_history_are_those_of_its_series(counts: list[int], seq_len
     assert sorted(names) == [f"s{at}" for at, count in enumerate(counts) for _ in range(seq_len - 1, count)]
 
 
-def test_windows_never_cross_partitions() -> None:
+def test_windows_never_span_partitions() -> None:
     rows = [(partition, step, "a", START + 60_000 * step, float(step)) for partition in (0, 3) for step in range(4)]
     rows.append((3, 4, "b", START, 0.0))
     history = History(pl.DataFrame(rows, SCHEMA, orient="row"), {0: (0, 4), 3: (0, 5)}, {})
@@ -155,7 +155,7 @@ def monthly(months: int) -> list[int]:
         ([], None),
     ],
 )
-def test_the_spacing_most_steps_have(times: Sequence[int], freq: str | None) -> None:
+def test_infer_freq(times: Sequence[int], freq: str | None) -> None:
     rows = [(series, ts, 0.0) for ts in times for series in ("a", "b")]
     assert infer_freq(frame(rows)) == freq
 
@@ -173,7 +173,7 @@ def test_the_spacing_most_steps_have(times: Sequence[int], freq: str | None) -> 
         ("dowjones.csv", Columns(), "1mo"),
     ],
 )
-def test_the_spacing_of_real_files(name: str, columns: Columns, freq: str | None) -> None:
+def test_infer_freq_of_real_files(name: str, columns: Columns, freq: str | None) -> None:
     if not DATA.exists():
         pytest.skip(f"the real series are not at {DATA}")
     assert infer_freq(read_file(str(DATA / name), columns).frame) == freq

@@ -1,11 +1,9 @@
-"""Files and standard input as measurements, what is refused in them, and their replay onto a topic."""
+"""Files and standard input as measurements, what is refused in them, and the events that they hold."""
 
 import gzip
 import io
 import re
-import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from deploy.operations.ingest import publish_frame
-from pipeline.datasets.measurements import Columns, events, read_file
-from pipeline.formats.events import Decoder, Event
-from pipeline.log.connect import connect
+from pipeline.datasets.measurements import Columns, events, publishable, read_file
+from pipeline.formats.events import Event
 from tidecast.errors import DataError
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "series"
@@ -73,7 +69,7 @@ def parquet(frame: pl.DataFrame) -> bytes:
         ("zoned.csv", LONG.replace("T00:", "T01:").replace("Z", "+01:00")),
     ],
 )
-def test_long_files_of_every_kind_read_the_same(write: Write, name: str, content: str | bytes) -> None:
+def test_long_files_of_every_format_read_the_same(write: Write, name: str, content: str | bytes) -> None:
     source = read_file(write(name, content))
     assert source.frame.schema == {"series": pl.String, "ts": pl.Int64, "value": pl.Float64}
     assert source.frame.rows() == ROWS
@@ -89,14 +85,14 @@ def test_typed_times_of_a_parquet_file(write: Write) -> None:
         ]
 
 
-def test_a_file_without_series_is_one_called_after_it(write: Write) -> None:
+def test_a_file_without_series_is_one_named_after_it(write: Write) -> None:
     assert read_file(write("pump.csv.gz", "date,price\n1949-01,1\n1949-02,2\n")).frame.rows() == [
         ("pump", ms(1949, 1, 1), 1.0),
         ("pump", ms(1949, 2, 1), 2.0),
     ]
 
 
-def test_an_id_for_every_row_is_no_series(write: Write) -> None:
+def test_unique_ids_are_row_numbers_not_series(write: Write) -> None:
     path = write("pump.csv", "id,ts,value\n1,2020-01-01,5\n2,2020-01-02,6\n")
     assert read_file(path).frame["series"].to_list() == ["pump", "pump"]
     assert read_file(path, Columns(series="id")).frame["series"].to_list() == ["1", "2"]
@@ -113,11 +109,11 @@ def test_years_alone_are_times(write: Write) -> None:
     "content",
     ["Date,Time,v\n2020-02-01,00:00,1\n2020-02-01,12:30,2\n", "year,month,day,v\n2020,Feb,1,1\n2020,2,1,2\n"],
 )
-def test_columns_that_are_one_time_together(write: Write, content: str) -> None:
+def test_date_and_time_columns_are_joined(write: Write, content: str) -> None:
     assert read_file(write("t.csv", content)).frame["ts"][0] == ms(2020, 2, 1)
 
 
-def test_wide_files_are_a_series_a_column_in_stream_order(write: Write) -> None:
+def test_wide_files_have_a_series_per_column_in_order_of_time(write: Write) -> None:
     source = read_file(write("w.csv", "date,ts_1,b\n2020-01-01,1,2\n2020-01-02,,4\n2020-01-03,5,6\n"))
     day = [ms(2020, 1, day) for day in (1, 2, 3)]
     expected = [("ts_1", day[0], 1), ("b", day[0], 2), ("b", day[1], 4), ("ts_1", day[2], 5), ("b", day[2], 6)]
@@ -133,7 +129,7 @@ def test_a_missing_value_is_a_missing_step(write: Write, missing: str) -> None:
     assert source.skipped == 1
 
 
-def test_options_name_columns_that_no_guess_would_find(write: Write) -> None:
+def test_options_name_columns_of_unusual_names(write: Write) -> None:
     path = write("t.csv", "Where,When,Count,Extra\nx,2020-01-01,5,0\ny,2020-01-01,6,0\n")
     assert read_file(path, Columns(series="where", ts="When", value="Count")).frame.rows() == [
         ("x", ms(2020, 1, 1), 5.0),
@@ -170,16 +166,16 @@ def test_rows_without_times_become_steps(write: Write) -> None:
         ("t.csv", "ts,value\n2020-01-01,1\n2020-01-02\n", "row 3: 1 cells for 2 columns: none for column 'value'"),
         ("t.csv", "ts,value\n\n2020-01-01,1,000\n", "row 3: 3 cells for 2 columns: too many after column 'value'"),
         ("t.csv", 'ts,value\n2020-01-01,"1\n', "row 2: unexpected end of data"),
-        ("t.csv", "ts,ts,value\n1,1,1\n", "row 1: two columns of one name"),
-        ("t.csv", "ts,value\n2020-01-01,1\n2020-01-02,1.5x\n", "row 3, column 'value': '1.5x' is no number"),
+        ("t.csv", "ts,ts,value\n1,1,1\n", "row 1: two columns of the same name"),
+        ("t.csv", "ts,value\n2020-01-01,1\n2020-01-02,1.5x\n", "row 3, column 'value': '1.5x' is not a number"),
         ("t.csv", "ts,value\n2020-01-01,1e39\n", "row 2, column 'value': 1e39 does not fit in a float32"),
         ("t.csv", f"ts,value\n2020-01-01,{'9' * 5_000}\n", "row 2, column 'value': 9{60}... does not fit in a float32"),
         ("t.csv", "ts,value\n2020-01-01,inf\n", "row 2, column 'value': inf does not fit in a float32"),
-        ("t.csv", "ts,a,b\n2020-01-01,1,2\n2020-01-02,-,2\n2020-01-03,1,2\n", "row 3, column 'a': '-' is no number"),
-        ("t.csv", "ts,value\n2020-01-01,1\n2020-13-01,2\n", "row 3, column 'ts': '2020-13-01' is no time"),
-        ("t.csv", "ts,value\n,1\n", "row 2, column 'ts': no time"),
-        ("t.csv", "ts,value\n1577836800,1\nyesterday,2\n", "row 2, column 'ts': '1577836800' is no time"),
-        ("t.csv", "ts,value\n1,1\n2,2\n", "row 2, column 'ts': '1' is no time"),
+        ("t.csv", "ts,a,b\n2020-01-01,1,2\n2020-01-02,-,2\n2020-01-03,1,2\n", "row 3, column 'a': '-' is not a number"),
+        ("t.csv", "ts,value\n2020-01-01,1\n2020-13-01,2\n", "row 3, column 'ts': '2020-13-01' is not a time"),
+        ("t.csv", "ts,value\n,1\n", "row 2, column 'ts': missing time"),
+        ("t.csv", "ts,value\n1577836800,1\nyesterday,2\n", "row 2, column 'ts': '1577836800' is not a time"),
+        ("t.csv", "ts,value\n1,1\n2,2\n", "row 2, column 'ts': '1' is not a time"),
         ("t.csv", "ts,value\n2020-01-01T00:00Z,1\n2020-01-01T00:00+02:00,2\n", "row 3, column 'ts': .* time zones"),
         ("t.csv", "ts,value\n2020-01-01T00:00Z,1\n2020-01-01T00:00,2\n", "row 3, column 'ts': .* time zones"),
         (
@@ -189,23 +185,27 @@ def test_rows_without_times_become_steps(write: Write) -> None:
         ),
         ("t.csv", "ts,a\0,b\n2020-01-01,1,2\n", "column 'a.x00': .* control characters"),
         ("t.csv", b"ts,value\n2020-01-01,1\n2020-01-02,\xe9\n", "row 3: not UTF-8 text"),
-        ("t.csv.gz", gzip.compress(LONG.encode(), mtime=0)[:-9], "cut short or damaged"),
-        ("t.csv.gz", b"\x1f\x8b plain", "cut short or damaged"),
-        ("t.parquet", b"PAR1 and no more", "not a whole Parquet file"),
-        ("t.parquet", LONG, "not a whole Parquet file"),
-        ("t.parquet", parquet(pl.DataFrame({"ts": [1], "y": [2]}))[:-20], "not a whole Parquet file"),
-        ("t.parquet", parquet(pl.DataFrame({"ts": ["2020"], "y": [[1.5]]})), "row 1, column 'y': '.1.5.' is no number"),
-        ("t.parquet", parquet(pl.DataFrame({"ts": [b"\xff"], "y": [1.5]})), "row 1, column 'ts': .* is no time"),
-        ("t.parquet", parquet(pl.DataFrame({"ts": [None, "x"], "y": [1, 2]})), "row 1, column 'ts': no time"),
+        ("t.csv.gz", gzip.compress(LONG.encode(), mtime=0)[:-9], "truncated or damaged"),
+        ("t.csv.gz", b"\x1f\x8b plain", "truncated or damaged"),
+        ("t.parquet", b"PAR1 and no more", "not a complete Parquet file"),
+        ("t.parquet", LONG, "not a complete Parquet file"),
+        ("t.parquet", parquet(pl.DataFrame({"ts": [1], "y": [2]}))[:-20], "not a complete Parquet file"),
+        (
+            "t.parquet",
+            parquet(pl.DataFrame({"ts": ["2020"], "y": [[1.5]]})),
+            "row 1, column 'y': '.1.5.' is not a number",
+        ),
+        ("t.parquet", parquet(pl.DataFrame({"ts": [b"\xff"], "y": [1.5]})), "row 1, column 'ts': .* is not a time"),
+        ("t.parquet", parquet(pl.DataFrame({"ts": [None, "x"], "y": [1, 2]})), "row 1, column 'ts': missing time"),
         ("t.jsonl", '{"ts":1577836800000,"value":1}\n{"ts":1577836800000,"value"\n', "row 2: not a JSON object"),
         ("t.jsonl", '{"ts":1577836800000,"value":1}\n[1]\n', "row 2: not a JSON object"),
-        ("t.jsonl", '{"ts":1577836800000,"value":true}\n', "row 1, column 'value': 'True' is no number"),
+        ("t.jsonl", '{"ts":1577836800000,"value":true}\n', "row 1, column 'value': 'True' is not a number"),
         ("t.jsonl", '{"ts":1577836800000,"value":1e999}\n', "row 1: not a JSON object"),
         ("t.jsonl", '{"ts":1577836800000,"value":%s}\n' % ("9" * 400), "row 1, column 'value': .* fit in a float32"),
         ("t.jsonl", '{"ts":' + "[" * 100_000, "row 1: not a JSON object"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_file_row_and_column(
+def test_a_faulty_file_is_one_line_that_names_file_row_and_column(
     write: Write, name: str, content: str | bytes, what: str
 ) -> None:
     path = write(name, content)
@@ -215,7 +215,7 @@ def test_a_wrong_file_is_one_line_that_names_file_row_and_column(
     assert "\n" not in str(error.value)
 
 
-def test_a_column_that_is_not_there_and_a_file_that_is_not(write: Write, tmp_path: Path) -> None:
+def test_a_missing_column_and_a_folder_as_file(write: Write, tmp_path: Path) -> None:
     for columns in (Columns(series="x"), Columns(ts="x"), Columns(value="x"), Columns(features=("value", "x"))):
         with pytest.raises(DataError, match="no column 'x' among 'series', 'ts', 'value'"):
             read_file(write("t.csv", LONG), columns)
@@ -224,7 +224,7 @@ def test_a_column_that_is_not_there_and_a_file_that_is_not(write: Write, tmp_pat
 
 
 @pytest.mark.parametrize("content", [LONG.encode(), b'\n{"series":"a","ts":1577836800000,"value":1}\n'])
-def test_standard_input_is_sniffed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+def test_the_format_of_standard_input_is_detected(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     assert read_file("-").frame.row(0) == ROWS[0]
 
@@ -278,7 +278,7 @@ def test_real_files(
     assert first in (None, frame.row(0))
 
 
-def test_a_real_file_that_says_too_little_is_not_guessed_at() -> None:
+def test_ambiguous_real_files_are_refused() -> None:
     if not DATA.exists():
         pytest.skip(f"the real series are not at {DATA}")
     with pytest.raises(DataError, match="which column is the value among 'Date', 'Time', 'Count'"):
@@ -288,60 +288,21 @@ def test_a_real_file_that_says_too_little_is_not_guessed_at() -> None:
 
 
 @given(rows=measurements)
-def test_events_come_by_time_and_else_in_the_files_order(rows: list[tuple[str, int, float]]) -> None:
+def test_events_are_sorted_by_time_and_else_in_file_order(rows: list[tuple[str, int, float]]) -> None:
     frame = pl.DataFrame(rows, {"series": pl.String, "ts": pl.Int64, "value": pl.Float64}, orient="row")
     expected = sorted(rows, key=lambda row: row[1])
     assert list(events(frame)) == [Event(series, ts, (value,)) for series, ts, value in expected]
 
 
-def recent(count: int, step: int, features: tuple[str, ...] = ("value",)) -> pl.DataFrame:
-    rows = {
-        "series": [f"s{row % 3}" for row in range(count)],
-        "ts": [ms(2020, 1, 1) + row * step for row in range(count)],
-    }
-    return pl.DataFrame({**rows, **{name: [float(row) for row in range(count)] for name in features}})
+@pytest.mark.parametrize(("ts", "what"), [(ms(1949, 1, 1), "before 2000-01-01"), (ms(2199, 1, 1), "in the future")])
+def test_times_that_readers_of_a_topic_refuse_are_not_publishable(ts: int, what: str) -> None:
+    frame = pl.DataFrame({"series": ["a", "a"], "ts": [ms(2020, 1, 1), ts], "value": [1.0, 2.0]})
+    with pytest.raises(DataError, match=f"1 of 2 measurements lie {what}"):
+        publishable(frame)
 
 
-@pytest.mark.parametrize("features", [("value",), ("flow", "heat")])
-def test_publish_puts_each_row_on_the_topic_by_its_key(
-    log_address: str, fresh: Callable[[str], str], features: tuple[str, ...]
-) -> None:
-    frame, topic, seen = recent(300, HALF_HOUR, features), fresh("in"), list[tuple[int, int]]()
-    begin = time.time_ns() // 1_000_000
-    with closing(connect(log_address)) as log:
-        done = publish_frame(frame, log, topic, partitions=2, on_progress=lambda *now: seen.append(now))
-        assert (done.events, done.partitions, seen[-1]) == (300, 2, (300, 300))
-        read = {
-            partition: [record for records in log.read(topic, partition, *bounds) for record in records]
-            for partition, bounds in log.bounds(topic).items()
-        }
-        assert publish_frame(frame, log, topic, partitions=5).partitions == 2
-    decoder = Decoder(features)
-    places = [{decoder.decode(record)[0].series for record in records} for records in read.values()]
-    assert not places[0] & places[1]
-    for name in ("s0", "s1", "s2"):
-        on_topic = [
-            decoder.decode(record)[0] for records in read.values() for record in records if record.key == name.encode()
-        ]
-        assert on_topic == [event for event in events(frame, features) if event.series == name]
-    assert all(record.timestamp >= begin for records in read.values() for record in records)
-
-
-def test_publish_at_a_speed_takes_the_events_time(tmp_path: Path) -> None:
-    with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
-        begin = time.time()
-        publish_frame(recent(4, 1000), log, "in", partitions=1, speed=20)
-        written = [record.timestamp for records in log.read("in", 0, 0, 4) for record in records]
-        assert written[-1] - 1000 * begin >= 149
-        with pytest.raises(ValueError, match="speed must be above 0"):
-            publish_frame(recent(4, 1000), log, "in", partitions=1, speed=0)
-
-
-def test_publish_refuses_times_no_reader_takes_before_it_sends_any(tmp_path: Path) -> None:
-    with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
-        for ts, what in ((ms(1949, 1, 1), "before 2000-01-01"), (ms(2199, 1, 1), "in the future")):
-            frame = pl.DataFrame({"series": ["a", "a"], "ts": [ms(2020, 1, 1), ts], "value": [1.0, 2.0]})
-            with pytest.raises(DataError, match=f"1 of 2 measurements lie {what}"):
-                publish_frame(frame, log, "in", partitions=1)
-        log.create_topic("in", 1)
-        assert log.bounds("in")[0] == (0, 0)
+def test_publishable_events_have_every_feature() -> None:
+    frame = pl.DataFrame(
+        {"series": ["a", "b"], "ts": [ms(2020, 1, 2), ms(2020, 1, 1)], "flow": [1.0, 2.0], "heat": 0.5}
+    )
+    assert list(publishable(frame)) == [Event("b", ms(2020, 1, 1), (2.0, 0.5)), Event("a", ms(2020, 1, 2), (1.0, 0.5))]

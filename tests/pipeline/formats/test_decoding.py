@@ -35,7 +35,7 @@ def written(path: Path, *values: bytes | None) -> list[Record]:
         return [record for records in log.read("points", 0, 0, len(values)) for record in records]
 
 
-def test_every_record_comes_with_its_events_its_error_or_as_a_tombstone(tmp_path: Path) -> None:
+def test_each_record_has_events_or_an_error_or_is_a_tombstone(tmp_path: Path) -> None:
     found = list(decode_records(written(tmp_path, b"a 1 2", None, b"b"), columns))
     assert [len(each.events) for each in found] == [2, 0, 0]
     assert [each.error and each.error.reason for each in found] == [None, None, "schema"]

@@ -42,19 +42,19 @@ floats = st.floats(-MAX_FLOAT32, MAX_FLOAT32)
 
 
 @given(series, times, floats)
-def test_an_event_comes_back(name: str, ts: int, value: float) -> None:
+def test_an_event_round_trips(name: str, ts: int, value: float) -> None:
     event = Event(name, ts, (value,))
     assert decoded(encode(event)) == event
     assert decoded(encode(event), key=name.encode()) == event
 
 
 @given(series, times, st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), floats, min_size=1))
-def test_an_event_with_named_values_comes_back(name: str, ts: int, values: dict[str, float]) -> None:
+def test_an_event_with_named_values_round_trips(name: str, ts: int, values: dict[str, float]) -> None:
     event, features = Event(name, ts, tuple(values.values())), tuple(values)
     assert decoded(encode(event, features), features=features) == event
 
 
-def test_the_key_and_the_record_stand_in_for_series_and_time() -> None:
+def test_series_and_time_default_to_key_and_timestamp() -> None:
     assert decoded({"value": 1}, key=b"pump-7", at=NOW + 5) == Event("pump-7", NOW + 5, (1.0,))
 
 
@@ -206,7 +206,7 @@ def named(argument: object) -> str:
 @pytest.mark.parametrize(
     ("reason", "body"), [(reason, body) for reason, bodies in REFUSED.items() for body in bodies], ids=named
 )
-def test_every_reason(reason: str, body: object) -> None:
+def test_invalid_records_are_refused_with_their_reason(reason: str, body: object) -> None:
     refused(reason, Given(body if isinstance(body, bytes) else json.dumps(body).encode()))
 
 
@@ -224,19 +224,19 @@ ACCEPTED: list[tuple[bytes, float]] = [
 
 
 @pytest.mark.parametrize(("value", "expected"), ACCEPTED, ids=named)
-def test_what_is_unusual_and_yet_an_event(value: bytes, expected: float) -> None:
+def test_unusual_but_valid_events(value: bytes, expected: float) -> None:
     (event,) = Decoder().decode(Given(value, b"a", headers=[("name", b"")] * MAX_HEADERS))
     assert (event.series, event.ts) == ("a", NOW)
     assert np.float32(event.values[0]).tobytes() == np.float32(expected).tobytes()
 
 
-def test_names_may_be_as_long_as_they_may() -> None:
+def test_the_longest_series_name_is_valid() -> None:
     for name in ("a" * 128, "ä" * 64, "😀" * 32):
         assert decoded({"value": 1}, key=name.encode()).series == name
         assert decoded({"series": name, "value": 1}).series == name
 
 
-def test_a_detail_is_short_however_long_its_cause() -> None:
+def test_long_details_are_truncated() -> None:
     with pytest.raises(InvalidEvent) as refusal:
         decoded({"series": "a", "values": {f"value {number}": 1 for number in range(3_000)}})
     assert len(refusal.value.detail) <= MAX_DETAIL + 3
@@ -264,7 +264,7 @@ def refused(reason: str, record: Given) -> None:
         ("bad_encoding", b"\xed\xa0\x80"),
     ],
 )
-def test_a_key_that_is_not_the_series(reason: str, key: bytes) -> None:
+def test_keys_that_are_invalid_or_differ_from_the_series(reason: str, key: bytes) -> None:
     refused(reason, Given(b'{"series": "a", "value": 1}', key))
 
 
@@ -273,7 +273,7 @@ def test_too_many_headers() -> None:
     refused("too_large", record)
 
 
-def test_a_record_that_could_not_be_read_as_it_was_written() -> None:
+def test_an_undecodable_record() -> None:
     refused("undecodable_record", Given(GOOD, headers=Undecodable([("?", b"")], "a header key is not UTF-8")))
 
 
@@ -332,7 +332,7 @@ features = st.sampled_from([("value",), ("flow",), ("flow", "value")])
 
 
 @given(payloads, st.none() | st.binary() | st.just(b"a"), either, st.integers(-1, 2**63 - 1) | st.just(NOW), features)
-def test_whatever_comes_is_an_event_or_refused_with_a_reason(
+def test_any_record_is_an_event_or_refused_with_a_reason(
     value: bytes, key: bytes | None, headers: list[tuple[str, bytes]], recorded: int, features: tuple[str, ...]
 ) -> None:
     outcome = decoded_or_refused(Given(value, key, recorded, headers), features)
@@ -355,5 +355,5 @@ def decoded_or_refused(record: Given, features: tuple[str, ...]) -> Event | Inva
 
 
 @pytest.mark.parametrize(("ts", "recorded"), [("1" + "0" * 30, -1), ("null", -1), ("null", 2**62), (f"{2**62}", 2**62)])
-def test_a_time_that_fits_in_no_calendar(ts: str, recorded: int) -> None:
+def test_a_time_outside_all_calendars(ts: str, recorded: int) -> None:
     refused("bad_time", Given(f'{{"series": "a", "ts": {ts}, "value": 1}}'.encode(), timestamp=recorded))

@@ -115,7 +115,7 @@ def test_a_topic_that_does_not_exist(log: EventLog, fresh: Fresh) -> None:
         log.partitions(missing)  # asking did not create it
 
 
-def test_a_topic_that_cannot_exist(log: EventLog) -> None:
+def test_an_invalid_topic_name(log: EventLog) -> None:
     with pytest.raises(LogError):
         log.create_topic("not a name", 1)
 
@@ -135,7 +135,7 @@ def test_records_come_back_as_sent(log: EventLog, topic: str) -> None:
     assert before <= third.timestamp <= time.time() * 1000
 
 
-def test_ranges(log: EventLog, topic: str) -> None:
+def test_read_returns_the_records_of_an_offset_range(log: EventLog, topic: str) -> None:
     write(log, topic, 0, range(10))
     assert log.bounds(topic) == {0: Bounds(0, 10), 1: Bounds(0, 0)}
     assert numbers(read(log, topic, start=3, stop=7)) == [3, 4, 5, 6]
@@ -179,7 +179,7 @@ def test_a_compacted_topic_keeps_each_keys_newest(log: EventLog, fresh: Fresh) -
     assert newest == {b"0": None, b"1": b"4", b"2": b"5"}
 
 
-def test_a_topics_policy(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_the_config_of_a_topic(log: EventLog, topic: str, fresh: Fresh) -> None:
     state = fresh("state")
     log.create_topic(state, 1, compacted=True)
     topic_config = log.topic_config(topic)
@@ -191,7 +191,7 @@ def test_a_topics_policy(log: EventLog, topic: str, fresh: Fresh) -> None:
     assert (compacted.retention_ms, compacted.retention_bytes) == (None, None)
 
 
-def test_retention_is_part_of_a_topics_policy(kafka_bootstrap: str, fresh: Fresh) -> None:
+def test_the_config_of_a_topic_has_its_retention(kafka_bootstrap: str, fresh: Fresh) -> None:
     limits = {"retention.ms": "60000", "retention.bytes": "5000", "max.message.bytes": "2000"}
     both, unlimited = fresh("orders"), fresh("orders")
     with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
@@ -202,7 +202,7 @@ def test_retention_is_part_of_a_topics_policy(kafka_bootstrap: str, fresh: Fresh
         assert log.topic_config(unlimited)[:3] == (False, None, None)
 
 
-def test_a_groups_offsets_without_being_in_it(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_committed_offsets_are_read_without_joining_the_group(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     assert log.committed(group, topic) == {}
     write(log, topic, 0, range(3))
@@ -214,7 +214,7 @@ def test_a_groups_offsets_without_being_in_it(log: EventLog, topic: str, fresh: 
     assert log.committed(fresh("group"), topic) == {}
 
 
-def test_nothing_before_a_seek(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_no_records_arrive_before_a_seek(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(3))
     write(log, topic, 1, range(3))
     consumer = log.consumer(fresh("group"), topic)
@@ -224,7 +224,7 @@ def test_nothing_before_a_seek(log: EventLog, topic: str, fresh: Fresh) -> None:
     assert {partition: numbers(records) for partition, records in polled(consumer, 2).items()} == {1: [1, 2]}
 
 
-def test_poll_takes_at_most_what_was_asked_for(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_poll_returns_at_most_max_records(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(10))
     write(log, topic, 1, range(10))
     consumer = started(log, fresh("group"), topic)
@@ -236,7 +236,7 @@ def test_poll_takes_at_most_what_was_asked_for(log: EventLog, topic: str, fresh:
     assert sorted(found) == [(partition, offset) for partition in (0, 1) for offset in range(10)]
 
 
-def test_a_group_goes_on_where_it_committed(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_a_group_resumes_at_its_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     write(log, topic, 0, range(6))
     consumer = started(log, group, topic)
@@ -261,7 +261,7 @@ def test_too_much_metadata_is_refused(log: EventLog, topic: str, fresh: Fresh) -
     assert consumer.committed(0) is None
 
 
-def test_a_seek_goes_back(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_seek_rewinds(log: EventLog, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(5))
     consumer = started(log, fresh("group"), topic)
     assert numbers(polled(consumer, 5)[0]) == [0, 1, 2, 3, 4]
@@ -276,7 +276,7 @@ def test_new_records_arrive_soon(log: EventLog, topic: str, fresh: Fresh) -> Non
     assert numbers(consumer.poll(PATIENCE_S, 10).records[1]) == [7], "a poll waits no longer than for a record"
 
 
-def test_how_much_lies_beyond_a_members_position(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_lag_counts_the_records_beyond_the_position(log: EventLog, topic: str, fresh: Fresh) -> None:
     consumer = log.consumer(fresh("group"), topic)
     assert assigned(consumer, 2) == {0, 1}
     write(log, topic, 0, range(10))
@@ -287,7 +287,7 @@ def test_how_much_lies_beyond_a_members_position(log: EventLog, topic: str, fres
     assert consumer.lag() == {0: 0}
 
 
-def test_what_nobody_will_ever_read_is_not_behind(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_lag_excludes_transaction_markers_and_aborted_records(log: EventLog, topic: str, fresh: Fresh) -> None:
     """Markers of transactions, and what was aborted, take offsets at the end of a topic."""
     consumer = started(log, fresh("group"), topic)
     with contextlib.closing(log.producer(fresh("writer"))) as producer:
@@ -301,7 +301,7 @@ def test_what_nobody_will_ever_read_is_not_behind(log: EventLog, topic: str, fre
     until(lambda: not any(consumer.lag().values()), meanwhile=lambda: consumer.poll(0.1, 100))
 
 
-def test_a_transaction_is_whole(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_a_transaction_is_atomic(log: EventLog, topic: str, fresh: Fresh) -> None:
     output, group = _made(log, fresh("output")), fresh("group")
     write(log, topic, 0, range(3))
     consumer = started(log, group, topic)
@@ -328,7 +328,7 @@ def test_a_transaction_is_whole(log: EventLog, topic: str, fresh: Fresh) -> None
     assert consumer.committed(0) == Commit(3, "again")
 
 
-def test_a_successor_fences(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_a_new_producer_fences_the_one_before_it(log: EventLog, topic: str, fresh: Fresh) -> None:
     group, name = fresh("group"), fresh("writer")
     consumer = started(log, group, topic)
     old = log.producer(name)
@@ -345,7 +345,7 @@ def test_a_successor_fences(log: EventLog, topic: str, fresh: Fresh) -> None:
     assert consumer.committed(0) == Commit(1)
 
 
-def test_a_fenced_writer_stays_fenced(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_a_fenced_producer_stays_fenced(log: EventLog, topic: str, fresh: Fresh) -> None:
     consumer, name = started(log, fresh("group"), topic), fresh("writer")
     old, _ = log.producer(name), log.producer(name)
     for _ in range(2):
@@ -381,7 +381,7 @@ class Polling(threading.Thread):
         self.join()
 
 
-def test_partitions_go_to_the_next_member(log_address: str, topic: str, fresh: Fresh) -> None:
+def test_partitions_of_a_closed_consumer_are_reassigned(log_address: str, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     with contextlib.closing(connect(log_address, LONG_SESSIONS)) as log:
         first = Polling(log.consumer(group, topic))
@@ -395,7 +395,7 @@ def test_partitions_go_to_the_next_member(log_address: str, topic: str, fresh: F
         second.stop()
 
 
-def test_the_bystander_cannot_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
+def test_a_consumer_without_the_partition_cannot_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     bystander = log.consumer(group, topic)
     with pytest.raises(ConsumerFenced):
@@ -404,7 +404,7 @@ def test_the_bystander_cannot_commit(log: EventLog, topic: str, fresh: Fresh) ->
         bystander.seek(0, 0)
 
 
-def test_several_write_at_once(log: EventLog, log_address: str, topic: str) -> None:
+def test_concurrent_producers(log: EventLog, log_address: str, topic: str) -> None:
     def work(first: int) -> None:
         with contextlib.closing(connect(log_address)) as own:
             for start in range(first, first + 100, 20):
@@ -434,7 +434,7 @@ def delete_before(log_address: str, topic: str, offset: int) -> None:
         )
 
 
-def test_old_records_deleted(log: EventLog, log_address: str, topic: str, fresh: Fresh) -> None:
+def test_reading_after_old_records_are_deleted(log: EventLog, log_address: str, topic: str, fresh: Fresh) -> None:
     write(log, topic, 0, range(10))
     consumer = started(log, fresh("group"), topic, offset=2)
     delete_before(log_address, topic, 6)
@@ -471,7 +471,7 @@ def test_everything_opened_is_closed(log_address: str, fresh: Fresh) -> None:
         assert assigned(other.consumer(group, topic)) == {0}
 
 
-def test_header_keys_that_are_no_text(kafka_bootstrap: str, fresh: Fresh) -> None:
+def test_header_keys_that_are_not_utf8(kafka_bootstrap: str, fresh: Fresh) -> None:
     class Bytes(str):
         def encode(self, *_: object) -> bytes:
             return b"\xffkey\xfe"
@@ -491,7 +491,7 @@ def test_header_keys_that_are_no_text(kafka_bootstrap: str, fresh: Fresh) -> Non
     assert all(isinstance(record.headers, Undecodable) for record in records)
 
 
-def test_a_member_that_was_removed(kafka_bootstrap: str, fresh: Fresh) -> None:
+def test_a_member_removed_from_its_group_is_fenced(kafka_bootstrap: str, fresh: Fresh) -> None:
     with contextlib.closing(connect(kafka_bootstrap)) as log:
         topic, group = _made(log, fresh("orders")), fresh("group")
         write(log, topic, 0, [1])
@@ -547,7 +547,7 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_process_leaves_its_partitions(tmp_path: Path) -> None:
+def test_partitions_of_a_killed_process_become_free(tmp_path: Path) -> None:
     address = f"sqlite:{tmp_path / 'new' / 'folder' / 'log.db'}"
     with contextlib.closing(connect(address)) as log:
         log.create_topic("orders", 2)
@@ -561,7 +561,7 @@ def test_a_killed_process_leaves_its_partitions(tmp_path: Path) -> None:
         assert consumer.poll(5, 1).assigned == (0, 1)
 
 
-def test_a_stolen_claim(tmp_path: Path) -> None:
+def test_a_consumer_whose_claim_was_taken_is_fenced(tmp_path: Path) -> None:
     with contextlib.closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         log.create_topic("orders", 1)
         first, second, producer = log.consumer("g", "orders"), log.consumer("g", "orders"), log.producer("w")
@@ -585,12 +585,12 @@ def test_bad_addresses(address: str) -> None:
         connect(address)
 
 
-def test_nothing_answers() -> None:
+def test_no_broker_at_the_address() -> None:
     with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1\b.*refused"):
         connect("127.0.0.1:1,127.0.0.1:2")
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database, and long enough to be seen as none " * 40)
     with pytest.raises(LogError, match="text: file is not a database"):
         connect(f"sqlite:{tmp_path / 'text'}")

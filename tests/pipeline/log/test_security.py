@@ -239,11 +239,11 @@ def polled(consumer: Consumer, count: int) -> list[Sequence[Record]]:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_user_gets_in(broker: Broker, fresh: Fresh, mechanism: str) -> None:
+def test_sasl_authentication(broker: Broker, fresh: Fresh, mechanism: str) -> None:
     works(broker.at("SASL"), broker.user(mechanism), fresh("orders"))
 
 
-def test_tls_and_a_certificate_of_our_own(broker: Broker, fresh: Fresh) -> None:
+def test_tls_with_a_client_certificate(broker: Broker, fresh: Fresh) -> None:
     works(broker.at("TLS"), broker.tls(), fresh("orders"))
     own = broker.tls(
         ssl_certfile=broker.file("client.pem"), ssl_keyfile=broker.file("client.key"), ssl_key_password=KEY_PASSWORD
@@ -256,9 +256,14 @@ REFUSED: dict[str, tuple[str, Callable[[Broker], KafkaSettings], type[LogError],
     "wrong password, SCRAM": ("SASL", lambda b: b.user(password="x"), NotAuthorized, "password for 'alice'.*SHA-512"),
     "nobody": ("SASL", lambda b: b.user(name="nobody"), NotAuthorized, "wrong name or password for 'nobody'"),
     "another mechanism": ("SCRAM", lambda b: b.user("PLAIN"), NotAuthorized, "does not offer PLAIN"),
-    "no user": ("SASL", lambda b: b.tls(), NotAuthorized, "asks for a user, and SSL brings none"),
-    "no user, no TLS": ("BARE", lambda b: KafkaSettings(), NotAuthorized, "asks for a user, and PLAINTEXT brings none"),
-    "a user too many": ("TLS", lambda b: b.user(), NotAuthorized, "asks for no user, and SASL_SSL brings one"),
+    "no user": ("SASL", lambda b: b.tls(), NotAuthorized, "authenticates users, and SSL does not"),
+    "no user, no TLS": (
+        "BARE",
+        lambda b: KafkaSettings(),
+        NotAuthorized,
+        "authenticates users, and PLAINTEXT does not",
+    ),
+    "a user too many": ("TLS", lambda b: b.user(), NotAuthorized, "does not authenticate users, and SASL_SSL does"),
     "unknown authority": (
         "TLS",
         lambda b: b.tls(ssl_cafile=b.file("other.pem")),
@@ -266,20 +271,25 @@ REFUSED: dict[str, tuple[str, Callable[[Broker], KafkaSettings], type[LogError],
         "not accepted: unable",
     ),
     "the system's authorities": ("TLS", lambda b: b.tls(ssl_cafile=None), NotAuthorized, "certificate is not accepted"),
-    "no certificate": ("MUTUAL", lambda b: b.tls(), NotAuthorized, "asks for a certificate"),
+    "no certificate": ("MUTUAL", lambda b: b.tls(), NotAuthorized, "requires a client certificate"),
     "a stranger's certificate": (
         "MUTUAL",
         lambda b: b.tls(ssl_certfile=b.file("stranger.pem"), ssl_keyfile=b.file("stranger.key")),
         NotAuthorized,
-        "does not accept ours",
+        "got none that it accepts",
     ),
-    "no TLS to TLS": ("TLS", lambda b: KafkaSettings(), LogUnavailable, "hangs up; does it speak PLAINTEXT"),
-    "TLS to none": ("PLAINTEXT", lambda b: b.tls(), LogUnavailable, "no TLS there, which SSL needs"),
+    "no TLS to TLS": (
+        "TLS",
+        lambda b: KafkaSettings(),
+        LogUnavailable,
+        "closes the connection; does it speak PLAINTEXT",
+    ),
+    "TLS to none": ("PLAINTEXT", lambda b: b.tls(), LogUnavailable, "does not speak TLS, which SSL requires"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_who_does_not_get_in_reads_why_at_once(broker: Broker, case: str) -> None:
+def test_a_refused_connection_says_why_at_once(broker: Broker, case: str) -> None:
     listener, settings, kind, message = REFUSED[case]
     with pytest.raises(kind, match=message) as raised:
         connect(broker.at(listener), settings(broker))
@@ -287,32 +297,32 @@ def test_who_does_not_get_in_reads_why_at_once(broker: Broker, case: str) -> Non
     assert PASSWORD not in str(raised.value)
 
 
-def test_a_host_by_another_name(broker: Broker) -> None:
+def test_host_names_are_verified(broker: Broker) -> None:
     with pytest.raises(NotAuthorized, match=r"not accepted: .* not valid for '127\.0\.0\.1'"):
         connect(broker.at("TLS", "127.0.0.1"), broker.tls())
 
 
-def test_one_of_several_servers_is_enough(broker: Broker) -> None:
+def test_one_bootstrap_server_of_several_is_enough(broker: Broker) -> None:
     connect(f"localhost:1,{broker.at('PLAINTEXT')},{broker.at('TLS')}", broker.tls()).close()
     gc.collect()
 
 
 @pytest.mark.slow
-def test_a_broker_that_names_itself_otherwise(broker: Broker) -> None:
+def test_a_broker_that_advertises_another_host(broker: Broker) -> None:
     log = connect(broker.at("ELSEWHERE"), broker.tls(request_s=5))
     with contextlib.closing(log), pytest.raises(NotAuthorized, match=r"not valid for '127\.0\.0\.1'"):
         log.partitions("orders")
     gc.collect()
 
 
-def test_a_silent_port_does_not_hold_us_long(broker: Broker) -> None:
+def test_a_port_that_never_responds_times_out(broker: Broker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for settings in (KafkaSettings(request_s=0.5), broker.tls(request_s=0.5)):
             with pytest.raises(LogUnavailable, match=r"does not answer .*([Tt]imed out|time-out)"):
                 connect(f"127.0.0.1:{silent.getsockname()[1]}", settings)
 
 
-def test_rights_that_are_missing(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
+def test_missing_acls(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
     hidden, seen = fresh("hidden"), fresh("seen")
     boss.create_topic(hidden, 1)
     boss.create_topic(seen, 1)
@@ -335,7 +345,7 @@ def test_rights_that_are_missing(broker: Broker, boss: EventLog, fresh: Fresh) -
                 call()
 
 
-def test_the_rights_that_serving_needs(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
+def test_the_acls_that_serving_needs(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
     """Those that docs/operations.md tells of are enough for what a service does."""
     topic, group = fresh("orders"), fresh("group")
     state, output, instance = f"{group}-state", f"{topic}-forecasts", f"{group}-me"
@@ -393,7 +403,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         monkeypatch.setenv(f"TIDECAST_KAFKA_{name}", value)
 
 
-def test_the_command_line_by_environment(
+def test_settings_from_environment_variables(
     broker: Broker, tidecast: Tidecast, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hours.csv").write_text("ts,value\n1704067200000,1\n1704070800000,2\n")
@@ -417,9 +427,7 @@ def test_the_command_line_by_environment(
     )
 
 
-def test_the_command_line_by_a_file(
-    broker: Broker, boss: EventLog, tidecast: Tidecast, fresh: Fresh, tmp_path: Path
-) -> None:
+def test_settings_from_a_file(broker: Broker, boss: EventLog, tidecast: Tidecast, fresh: Fresh, tmp_path: Path) -> None:
     topic = fresh("power")
     boss.create_topic(topic, 1)
     write(boss, topic)
@@ -472,7 +480,7 @@ def debug_log() -> Iterator[Lines]:
 @pytest.mark.parametrize(
     "mechanism", ["PLAIN", *(pytest.param(name, marks=pytest.mark.slow) for name in MECHANISMS[1:])]
 )
-def test_secrets_appear_nowhere(broker: Broker, debug_log: Lines, fresh: Fresh, mechanism: str) -> None:
+def test_secrets_are_not_logged(broker: Broker, debug_log: Lines, fresh: Fresh, mechanism: str) -> None:
     works(broker.at("SASL"), broker.user(mechanism), fresh("orders"))
     own = {"ssl_certfile": broker.file("client.pem"), "ssl_keyfile": broker.file("client.key")}
     settings = broker.tls(**own, ssl_key_password=KEY_PASSWORD)

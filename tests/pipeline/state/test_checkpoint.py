@@ -175,7 +175,7 @@ def stopped(local: EventLog) -> Group:
     return group
 
 
-def test_a_restart_goes_on_where_it_was(group: Group) -> None:
+def test_a_restart_restores_the_windows(group: Group) -> None:
     new = group.start()
     assert (new.position, new.replay_from, new.corrupt, new.notes) == (None, None, 0, ())
     group.write_pass()
@@ -194,7 +194,7 @@ def test_a_restart_goes_on_where_it_was(group: Group) -> None:
     assert contents(group.store) == contents(uninterrupted(STEPS, CONFIG))
 
 
-def test_a_pass_that_fails_is_absent(group: Group) -> None:
+def test_a_failed_pass_writes_nothing(group: Group) -> None:
     group.start()
     group.poll(4)
     group.write_pass()
@@ -222,7 +222,7 @@ def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
     stopped.end()
 
 
-def test_an_aborted_pass_can_be_tried_again(stopped: Group) -> None:
+def test_an_aborted_pass_can_be_retried(stopped: Group) -> None:
     stopped.start()
     changed = stopped.store.dirty()
     with pytest.raises(LogError):
@@ -300,7 +300,7 @@ def test_a_corrupt_series_starts_empty(local: EventLog, stopped: Group) -> None:
     stopped.end()
 
 
-def test_a_series_with_a_tombstone_is_forgotten(group: Group) -> None:
+def test_a_series_with_a_tombstone_is_not_restored(group: Group) -> None:
     group.start()
     group.poll(4)
     group.write_pass()
@@ -311,7 +311,7 @@ def test_a_series_with_a_tombstone_is_forgotten(group: Group) -> None:
     group.end()
 
 
-def test_a_series_may_be_called_anything(local: EventLog, stopped: Group) -> None:
+def test_any_series_name_is_restored(local: EventLog, stopped: Group) -> None:
     write_steps(local, stopped.topic, [("partition", 1), ("s:a", 2), ("Größe", 3)])
     stopped.start()
     stopped.poll(100)
@@ -322,7 +322,7 @@ def test_a_series_may_be_called_anything(local: EventLog, stopped: Group) -> Non
     stopped.end()
 
 
-def test_state_without_a_commit_goes_on_from_its_own_position(local: EventLog, stopped: Group) -> None:
+def test_state_without_a_commit_resumes_at_its_own_position(local: EventLog, stopped: Group) -> None:
     store = WindowStore(CONFIG)
     recovered = checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store)
     assert (recovered.replay_from, recovered.position) == (4, 4)
@@ -333,13 +333,13 @@ def test_state_without_a_commit_goes_on_from_its_own_position(local: EventLog, s
 @pytest.mark.parametrize(
     ("committed", "reason"),
     [
-        (Commit(7), "offset 7 was set by something else"),
-        (Commit(7, "by hand"), "offset 7 was set by something else"),
-        (Commit(7, records.encode_metadata(3)), "offset 7 was set by something else"),
+        (Commit(7), "offset 7 was not committed by its service"),
+        (Commit(7, "by hand"), "offset 7 was not committed by its service"),
+        (Commit(7, records.encode_metadata(3)), "offset 7 was not committed by its service"),
         (Commit(99, records.encode_metadata(4)), "the group was at 99"),
     ],
 )
-def test_a_commit_that_does_not_belong_to_the_state(
+def test_a_commit_that_does_not_match_the_state_is_refused(
     local: EventLog, stopped: Group, committed: Commit, reason: str
 ) -> None:
     refused(local, stopped, reason, committed)
@@ -362,43 +362,43 @@ def refused(log: EventLog, group: Group, reason: str, committed: Commit | None, 
         WindowConfig(seq_len=4, freq="1m", features=("flow",)),
     ],
 )
-def test_other_windows(local: EventLog, stopped: Group, config: WindowConfig) -> None:
-    refused(local, stopped, "made with another seq_len", None, config)
+def test_state_of_another_window_config_is_refused(local: EventLog, stopped: Group, config: WindowConfig) -> None:
+    refused(local, stopped, "written with another seq_len", None, config)
 
 
-def test_the_same_windows_in_other_words(local: EventLog, stopped: Group) -> None:
+def test_state_of_an_equivalent_window_config_is_restored(local: EventLog, stopped: Group) -> None:
     config = WindowConfig(seq_len=4, freq="60s")
     assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, WindowStore(config)).position == 4
     assert records.config_hash(WindowConfig(seq_len=4, max_gap=1)) == records.config_hash(WindowConfig(seq_len=4))
 
 
 @pytest.mark.parametrize("metadata", ["", records.encode_metadata(0)])
-def test_a_commit_without_state(local: EventLog, stopped: Group, metadata: str) -> None:
+def test_a_commit_without_state_is_refused(local: EventLog, stopped: Group, metadata: str) -> None:
     other = Group(local, stopped.topic, f"group-{next(names)}")
     refused(local, other, "without the partition's record", Commit(3, metadata))
 
 
-def test_a_corrupt_record_of_the_partition(local: EventLog, stopped: Group) -> None:
+def test_a_corrupt_partition_record_is_refused(local: EventLog, stopped: Group) -> None:
     write(local, stopped.state_topic, 0, [(b"partition", b"\x01nonsense")])
     refused(local, stopped, "corrupt", None)
 
 
 @pytest.mark.parametrize("changed", [{"topic_id": "another"}, {"partitions": 2}])
-def test_another_topic_of_the_same_name(local: EventLog, stopped: Group, changed: dict[str, object]) -> None:
+def test_state_of_a_recreated_topic_is_refused(local: EventLog, stopped: Group, changed: dict[str, object]) -> None:
     mine = {"position": 4, "partitions": 1, "topic_id": local.topic_id(stopped.topic)}
     record = PartitionRecord(**(mine | changed))  # type: ignore[arg-type]
     write(local, stopped.state_topic, 0, [(b"partition", records.encode_partition(record))])
     refused(local, stopped, "another topic", Commit(7, records.encode_metadata(4)))
 
 
-def test_a_state_topic_with_other_partitions(local: EventLog, stopped: Group) -> None:
+def test_a_state_topic_with_another_partition_count_is_refused(local: EventLog, stopped: Group) -> None:
     topic = f"input-{next(names)}"
     local.create_topic(topic, 2)
     with pytest.raises(StateMismatch, match=r"1 partitions, and .* has 2"):
         checkpoint.recover(local, topic, stopped.state_topic, 0, None, WindowStore(CONFIG))
 
 
-def test_a_newer_format(local: EventLog, stopped: Group) -> None:
+def test_a_later_format_is_refused(local: EventLog, stopped: Group) -> None:
     body = b"\x03" + b"what a later version wrote"
     sealed = body + zlib.crc32(b"s:a" + body).to_bytes(4, "big")
     write(local, stopped.state_topic, 0, [(b"s:a", sealed)])
@@ -419,7 +419,7 @@ def with_sections(group: Group) -> None:
     write(group.log, group.state_topic, 0, rows)
 
 
-def test_a_section_that_nobody_knows_is_kept(group: Group) -> None:
+def test_a_section_of_an_unknown_name_is_kept(group: Group) -> None:
     group.start()
     group.poll(4)
     group.write_pass()
@@ -444,7 +444,7 @@ def test_a_section_that_nobody_knows_is_kept(group: Group) -> None:
     ("readable", "name"),
     [({"scores": 2}, "scores"), ({"watch": 6, "scores": 3}, "watch"), ({"watch": 7, "scores": 3, "other": 1}, None)],
 )
-def test_a_section_of_a_later_version(stopped: Group, readable: dict[str, int], name: str | None) -> None:
+def test_a_section_of_a_later_version_is_refused(stopped: Group, readable: dict[str, int], name: str | None) -> None:
     with_sections(stopped)
 
     def recover() -> Recovered:
@@ -454,11 +454,13 @@ def test_a_section_of_a_later_version(stopped: Group, readable: dict[str, int], 
     if name is None:
         assert recover().position == 4
         return
-    with pytest.raises(StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; the one that"):
+    with pytest.raises(
+        StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; use the version that"
+    ):
         recover()
 
 
-def test_the_format_before(local: EventLog, stopped: Group) -> None:
+def test_the_previous_format_is_restored(local: EventLog, stopped: Group) -> None:
     """What version 0.1 wrote: no times, nothing that waits, no stream time, and a checksum without the key."""
     config = records.config_hash(CONFIG)
     values, observed = np.array([1.5, 2.5], "<f4").tobytes(), np.packbits([True, False]).tobytes()
@@ -485,7 +487,7 @@ def test_the_format_before(local: EventLog, stopped: Group) -> None:
         (9, 9, ["offsets 4 to 6 are no", "offsets 7 to 8 were del"]),
     ],
 )
-def test_what_the_log_no_longer_has_is_said(
+def test_deleted_records_that_are_needed_are_reported(
     local_path: Path, stopped: Group, start: int, position: int, notes: list[str]
 ) -> None:
     with contextlib.closing(sqlite3.connect(local_path)) as file, file:

@@ -23,7 +23,7 @@ LEFT_BY_B0BAF3E = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e" /
 
 sections = st.dictionaries(st.text(), st.builds(Section, st.integers(0, 2**63 - 1), st.binary()), max_size=3)
 times = st.integers(-(2**60), 2**60)
-waiting = st.builds(
+pending = st.builds(
     PendingStep, times, times, st.integers(1, 9), st.lists(st.floats(-1e38, 1e38), min_size=3, max_size=3)
 )
 states = st.integers(0, 9).flatmap(
@@ -35,14 +35,14 @@ states = st.integers(0, 9).flatmap(
         ts=times,
         times=hnp.arrays(np.int64, st.sampled_from([0, steps]), elements=times),
         last_event_ts=times,
-        waiting=st.lists(waiting, min_size=not steps, max_size=3),
+        pending=st.lists(pending, min_size=not steps, max_size=3),
         sections=sections,
     )
 )
 
 
 @given(states, st.binary(min_size=8, max_size=8))
-def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) -> None:
+def test_the_state_of_a_series_round_trips(state: SeriesState, config: bytes) -> None:
     name, decoded = records.decode_series(config, b"s:pump", records.encode_series(config, "pump", state))
     assert name == "pump"
     assert decoded.values.dtype == np.float32
@@ -50,22 +50,22 @@ def test_a_state_comes_back_from_its_bytes(state: SeriesState, config: bytes) ->
     np.testing.assert_array_equal(decoded.observed, state.observed)
     np.testing.assert_array_equal(decoded.times, state.times)
     assert (decoded.values.shape, decoded.step, decoded.ts) == (state.values.shape, state.step, state.ts)
-    assert (decoded.last_event_ts, decoded.waiting, decoded.sections) == (
+    assert (decoded.last_event_ts, decoded.pending, decoded.sections) == (
         state.last_event_ts,
-        state.waiting,
+        state.pending,
         state.sections,
     )
     assert records.encode_series(config, name, decoded) == records.encode_series(config, "pump", state)
 
 
 @given(st.integers(0, 2**40), sections)
-def test_a_partition_s_record_comes_back(position: int, sections: dict[str, Section]) -> None:
+def test_the_record_of_a_partition_round_trips(position: int, sections: dict[str, Section]) -> None:
     record = PartitionRecord(position=position, partitions=2, topic_id="three", sections=sections)
     assert records.decode_partition(records.encode_partition(record)) == record
 
 
 @given(states)
-def test_sections_lie_behind_what_an_earlier_version_reads(state: SeriesState) -> None:
+def test_sections_follow_the_fields_of_earlier_versions(state: SeriesState) -> None:
     state = replace(state, sections={"scores": Section(1, b"x")})
     bare = records.encode_series(b"", "pump", replace(state, sections={}))
     assert fields(records.encode_series(b"", "pump", state)) == [*fields(bare), {"scores": [1, b"x"]}]
@@ -76,7 +76,7 @@ def fields(encoded: bytes) -> list[object]:
     return found
 
 
-def test_what_b0baf3e_wrote_is_read_and_written_to_the_byte(tmp_path: Path) -> None:
+def test_bytes_of_b0baf3e_are_read_and_written_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "log.db"
     file.write_bytes(gzip.decompress(LEFT_BY_B0BAF3E.read_bytes()))
     with closing(sqlite3.connect(file)) as log:
@@ -95,7 +95,7 @@ def test_what_b0baf3e_wrote_is_read_and_written_to_the_byte(tmp_path: Path) -> N
 
 
 @given(states, st.data())
-def test_changed_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
+def test_changed_bytes_are_detected(state: SeriesState, data: st.DataObject) -> None:
     key = b"s:pump"
     both = bytearray(key + records.encode_series(b"", "pump", state))
     both[data.draw(st.integers(0, len(both) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -104,13 +104,13 @@ def test_changed_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> N
 
 
 @given(states, st.data())
-def test_missing_bytes_are_noticed(state: SeriesState, data: st.DataObject) -> None:
+def test_missing_bytes_are_detected(state: SeriesState, data: st.DataObject) -> None:
     encoded = records.encode_series(b"", "pump", state)
     with pytest.raises(CorruptState):
         records.decode_series(b"", b"s:pump", encoded[: data.draw(st.integers(0, len(encoded) - 1))])
 
 
-def test_whole_bytes_of_something_else_are_noticed() -> None:
+def test_bytes_of_another_kind_of_record_are_detected() -> None:
     record = PartitionRecord(position=1, partitions=2, topic_id="three")
     assert records.decode_partition(records.encode_partition(record)) == record
     with pytest.raises(CorruptState):
@@ -118,7 +118,7 @@ def test_whole_bytes_of_something_else_are_noticed() -> None:
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_metadata_comes_back(replay_from: int) -> None:
+def test_metadata_round_trips(replay_from: int) -> None:
     metadata = records.encode_metadata(replay_from)
     assert metadata.isascii()
     assert len(metadata) < 50
@@ -127,6 +127,6 @@ def test_metadata_comes_back(replay_from: int) -> None:
 
 
 @given(st.text())
-def test_metadata_of_others_is_not_ours(metadata: str) -> None:
+def test_metadata_of_other_programs_is_ignored(metadata: str) -> None:
     assert records.decode_metadata(metadata) is None
     assert records.decode_metadata(f"tidecast:1:{metadata}") is None

@@ -69,20 +69,20 @@ def test_frequent_tokens_come_first_and_then_by_name(
 
 
 @given(st.text(), st.text())
-def test_known_characters_come_back(text: str, more: str) -> None:
+def test_known_characters_round_trip(text: str, more: str) -> None:
     exact = Vocabulary(tokeniser="char", lower=False, digits=False).fitted([text, more])
     assert "".join(map(exact.decoded, exact.encoder().encode(text))) == text
 
 
 @given(st.text())
-def test_known_words_come_back(text: str) -> None:
+def test_known_words_round_trip(text: str) -> None:
     fitted = Vocabulary(lower=False, digits=False).fitted([text])
     words = [fitted.decoded(token) for token in fitted.encoder().encode(text)]
     assert words == fitted.split(text)
     assert "".join(words) == "".join(text.split()), "nothing but white space is left out"
 
 
-def test_what_is_not_known_is_unknown_and_nothing_is_one_unknown_token() -> None:
+def test_unknown_tokens_and_empty_texts_are_the_unknown_token() -> None:
     encoder = WORDS.encoder()
     assert encoder.encode("see nobody at you") == [SEE, UNKNOWN, AT, YOU]
     assert encoder.encode("") == []
@@ -93,28 +93,28 @@ def test_what_is_not_known_is_unknown_and_nothing_is_one_unknown_token() -> None
     assert (WORDS.decoded(PAD), WORDS.decoded(UNKNOWN), WORDS.decoded(YOU)) == ("", "", "you")
 
 
-def test_words_and_other_signs_are_tokens() -> None:
+def test_words_and_punctuation_marks_are_tokens() -> None:
     assert WORDS.split("don't, 'tis you'") == ["don't", ",", "'", "tis", "you", "'"]
     assert WORDS.split("See   YOU,\nat 5!!") == ["see", "you", ",", "at", "0", "!", "!"]
     assert Vocabulary(lower=False, digits=False).split("Größe: £10.5") == ["Größe", ":", "£", "10", ".", "5"]
     assert Vocabulary(tokeniser="char").split("A b1") == ["a", " ", "b", "0"]
 
 
-def test_case_and_digits_count_where_they_are_told_to() -> None:
+def test_case_and_digits_are_kept_on_request() -> None:
     texts = ["call 0800", "CALL 1234"]
     assert Vocabulary().fitted(texts).entries == ("0000", "call")
     assert Vocabulary(lower=False).fitted(texts).entries == ("0000", "CALL", "call")
     assert Vocabulary(digits=False).fitted(texts).entries == ("call", "0800", "1234")
 
 
-def test_either_end_of_a_long_text_is_kept() -> None:
+def test_long_texts_are_truncated_at_either_end() -> None:
     text = "see you at you"
     assert Vocabulary(entries=WORDS.entries, max_len=3).encoder().cut(text) == [SEE, YOU, AT]
     assert Vocabulary(entries=WORDS.entries, max_len=3, cut="tail").encoder().cut(text) == [YOU, AT, YOU]
     assert Vocabulary(entries=WORDS.entries, max_len=4, cut="tail").encoder().cut(text) == [SEE, YOU, AT, YOU]
 
 
-def test_a_longest_text_of_nothing_is_refused() -> None:
+def test_max_len_0_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^max_len: 0 is less than 1$"):
         Vocabulary(max_len=0)
 
@@ -147,18 +147,19 @@ def decoded(body: object, key: bytes | None = None) -> TextEvent:
     return TextDecoder().decode(Given(body if isinstance(body, bytes) else json.dumps(body).encode(), key))[0]
 
 
-ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32) | st.integers(-(2**80), 2**80)
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32).filter(str.strip)
+ids = names | st.integers(-(2**80), 2**80)
 
 
 @given(ids, st.text(), st.none() | st.binary())
-def test_a_text_comes_back(name: str | int, text: str, key: bytes | None) -> None:
+def test_a_text_round_trips(name: str | int, text: str, key: bytes | None) -> None:
     event = decoded({"id": name, "text": text, "other": [1]}, key)
     assert event == TextEvent(name, text, str(name).encode() if key is None else key)
     assert type(event.id) is type(name)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32), st.text())
-def test_the_key_stands_in_for_the_id(key: str, text: str) -> None:
+@given(names, st.text())
+def test_the_id_defaults_to_the_key(key: str, text: str) -> None:
     for body in ({"text": text}, {"text": text, "id": None}):
         assert decoded(body, key.encode()) == TextEvent(key, text, key.encode())
 
@@ -179,7 +180,9 @@ REFUSED: list[tuple[str, object, bytes | None]] = [
     ("schema", {"text": "see", "id": True}, b"k"),
     ("schema", {"text": "see", "id": ["a"]}, b"k"),
     ("schema", {"text": "see", "id": ""}, b"k"),
+    ("schema", {"text": "see", "id": " "}, b"k"),
     ("schema", {"text": "see"}, b""),
+    ("schema", {"text": "see"}, b" "),
     ("bad_key", {"text": "see"}, None),
     ("bad_key", {"text": "see", "id": "a\nb"}, b"k"),
     ("bad_key", {"text": "see"}, b"a\x00b"),
@@ -196,7 +199,7 @@ REFUSED: list[tuple[str, object, bytes | None]] = [
 
 
 @pytest.mark.parametrize(("reason", "body", "key"), REFUSED)
-def test_what_is_no_text_is_refused_with_its_reason(reason: str, body: object, key: bytes | None) -> None:
+def test_invalid_texts_are_refused_with_their_reason(reason: str, body: object, key: bytes | None) -> None:
     with pytest.raises(InvalidEvent) as refused:
         decoded(body, key)
     assert refused.value.reason == reason
@@ -228,7 +231,7 @@ def pushed(windower: TextWindower, some: Sequence[TextEvent], first: int = 0) ->
 
 @settings(deadline=None)
 @given(st.lists(events, max_size=9), st.data())
-def test_texts_are_taken_in_the_order_in_which_they_came(some: list[TextEvent], data: st.DataObject) -> None:
+def test_texts_are_taken_in_the_order_of_pushing(some: list[TextEvent], data: st.DataObject) -> None:
     windower, encoder = TextWindower(WORDS.encoder()), WORDS.encoder()
     taken = pushed(windower, some, 5)
     assert len(taken) == len(some)
@@ -250,7 +253,7 @@ def test_texts_are_taken_in_the_order_in_which_they_came(some: list[TextEvent], 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(events, max_size=4), min_size=1, max_size=4))
-def test_parts_are_put_together_in_their_order(parts: list[list[TextEvent]]) -> None:
+def test_parts_are_concatenated_in_order(parts: list[list[TextEvent]]) -> None:
     apart, whole = TextWindower(WORDS.encoder()), [event for part in parts for event in part]
     starts = np.cumsum([0, *map(len, parts)])
     joined = Texts.concat([pushed(apart, part, start) for part, start in zip(parts, starts[:-1].tolist(), strict=True)])
@@ -259,7 +262,7 @@ def test_parts_are_put_together_in_their_order(parts: list[list[TextEvent]]) -> 
     assert joined.offset.tolist() == at_once.offset.tolist()
 
 
-def test_no_text_leaves_a_state() -> None:
+def test_texts_leave_no_state() -> None:
     windower = TextWindower(WORDS.encoder())
     windower.push(TextEvent("a", "see you", b"a"))
     assert windower.config is None
@@ -282,7 +285,7 @@ def joined(log: EventLog) -> Consumer:
     return consumer
 
 
-def test_a_checkpoint_without_states_is_where_to_go_on(tmp_path: Path) -> None:
+def test_a_checkpoint_without_states_has_the_position(tmp_path: Path) -> None:
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         log.create_topic("texts", 1)
         log.create_topic("labels-state", 1, compacted=True)

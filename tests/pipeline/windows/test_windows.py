@@ -106,7 +106,7 @@ def stream(
 
 @given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
 @settings(deadline=None)
-def test_windows_that_are_not_full_are_those_of_a_shorter_look_back(
+def test_short_windows_are_those_of_a_shorter_look_back(
     data: st.DataObject, config: WindowConfig, take: int, restart: int
 ) -> None:
     events = data.draw(streams(config))
@@ -141,7 +141,7 @@ def of_minutes(*minutes: float, series: str = "a") -> list[Event]:
 
 @given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
 @settings(deadline=None)
-def test_a_stream_gives_the_windows_of_a_batch(
+def test_stream_and_batch_give_the_same_windows(
     data: st.DataObject, config: WindowConfig, take: int, restart: int
 ) -> None:
     events = data.draw(streams(config))
@@ -175,7 +175,7 @@ def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config
 
 @given(st.data(), configs())
 @settings(deadline=None, max_examples=examples(50))
-def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowConfig) -> None:
+def test_chunks_and_restarts_do_not_change_windows(data: st.DataObject, config: WindowConfig) -> None:
     events = data.draw(streams(config))
     idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.max_delay + steps * length(config.freq)))
     limit = data.draw(st.integers(1, 5))
@@ -189,7 +189,7 @@ def test_chunks_and_restarts_change_nothing(data: st.DataObject, config: WindowC
 
 @given(st.data(), configs())
 @settings(deadline=None, max_examples=examples(50))
-def test_rows_of_a_batch_lie_as_promised(data: st.DataObject, config: WindowConfig) -> None:
+def test_the_layout_of_sliding_windows(data: st.DataObject, config: WindowConfig) -> None:
     windows = batch(data.draw(streams(config)), config)
     follows = np.diff(windows.run) == 0
     assert (np.diff(windows.step)[follows] == 1).all()
@@ -216,7 +216,7 @@ def test_without_a_freq_an_event_must_be_later_than_the_last() -> None:
     assert counts == Counts(accepted=3, late=1, duplicate=1)
 
 
-def test_events_lie_on_the_nearest_step_and_keep_their_own_time() -> None:
+def test_events_belong_to_the_nearest_step_and_keep_their_own_time() -> None:
     events = of_minutes(-0.2, 1.49, 1.5)  # steps 0, 1, 2
     streamed, _ = stream(events, WindowConfig(seq_len=2, freq="1m"))
     first = START // MINUTE
@@ -225,7 +225,7 @@ def test_events_lie_on_the_nearest_step_and_keep_their_own_time() -> None:
     assert streamed.spacing.tolist() == [MINUTE, MINUTE]
 
 
-def test_a_hole_is_filled_on_the_next_real_step_which_alone_ends_a_window() -> None:
+def test_a_gap_is_filled_on_the_next_real_step_which_alone_ends_a_window() -> None:
     store = WindowStore(WindowConfig(seq_len=3, freq="1m", max_gap=2))
     for event in of_minutes(0, 1):
         store.push(event)
@@ -238,30 +238,30 @@ def test_a_hole_is_filled_on_the_next_real_step_which_alone_ends_a_window() -> N
     assert store.counts == Counts(accepted=3, filled=2)
 
 
-def test_filling_is_a_straight_line_in_each_feature() -> None:
+def test_filling_is_linear_in_each_feature() -> None:
     config = WindowConfig(seq_len=5, features=("up", "down"), freq="1s")
     windows = batch([Event("a", 0, (0.1, 8.0)), Event("a", 4000, (0.5, -8.0))], config).x(np.array([4]))
     np.testing.assert_allclose(windows[0].T, [[0.1, 0.2, 0.3, 0.4, 0.5], [8.0, 4.0, 0.0, -4.0, -8.0]], rtol=1e-6)
 
 
-def test_filling_bridges_the_ends_of_float32() -> None:
+def test_filling_spans_the_range_of_float32() -> None:
     largest = float(np.finfo(np.float32).max)
     streamed, _ = stream([Event("a", 0, (-largest,)), Event("a", 2000, (largest,))], WindowConfig(seq_len=3, freq="1s"))
     assert streamed.x[0, 1, 0] == 0
 
 
-def test_a_longer_hole_empties_the_window() -> None:
+def test_a_longer_gap_empties_the_window() -> None:
     streamed, counts = stream(of_minutes(0, 1, 5, 6), WindowConfig(seq_len=2, freq="1m", max_gap=2))
     assert streamed.x.tolist() == [[[0], [1]], [[5], [6]]]
     assert counts == Counts(accepted=4, reset=1)
 
 
-def test_no_hole_is_filled_with_max_gap_0() -> None:
+def test_no_gap_is_filled_with_max_gap_0() -> None:
     _, counts = stream(of_minutes(0, 2), WindowConfig(seq_len=2, freq="1m", max_gap=0))
     assert counts == Counts(accepted=2, reset=1)
 
 
-def test_a_hole_longer_than_the_window_and_its_room_is_filled() -> None:
+def test_a_gap_longer_than_the_window_and_its_slack_is_filled() -> None:
     events = of_minutes(0, 500)
     config = WindowConfig(seq_len=3, freq="1m", max_gap=499)
     streamed, counts = stream(events, config)
@@ -269,7 +269,7 @@ def test_a_hole_longer_than_the_window_and_its_room_is_filled() -> None:
     assert counts.filled == 499
 
 
-def test_late_and_duplicate_steps_are_counted_and_not_used() -> None:
+def test_late_and_duplicate_events_are_counted_and_dropped() -> None:
     streamed, counts = stream(of_minutes(0, 2, 1, 2.2, 3), WindowConfig(seq_len=4, freq="1m"))
     assert streamed.x.tolist() == [[[0], [1], [2], [3]]]
     assert streamed.observed.ravel().tolist() == [True, False, True, True]
@@ -281,7 +281,7 @@ def minutes_of(windows: Windows) -> list[list[float]]:
     return rows
 
 
-def test_with_lateness_events_wait_until_stream_time_has_passed_them_by_so_much() -> None:
+def test_with_lateness_events_wait_until_stream_time_is_that_far_past_them() -> None:
     store = WindowStore(WindowConfig(seq_len=3, freq="1m", lateness=2 * MINUTE))
     given = [store.push(event, offset) for offset, event in enumerate(of_minutes(0, 2, 1, 1.1, 3, 4, 0))]
     assert given == [True, True, True, False, True, True, False]
@@ -291,7 +291,7 @@ def test_with_lateness_events_wait_until_stream_time_has_passed_them_by_so_much(
     assert store.counts == Counts(accepted=3, late=1, duplicate=1)
 
 
-def test_another_series_moves_stream_time_too() -> None:
+def test_another_series_advances_stream_time_too() -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1m", lateness=2 * MINUTE))
     for event in [*of_minutes(1, 0), *of_minutes(3, series="b")]:
         store.push(event)
@@ -302,7 +302,7 @@ def test_another_series_moves_stream_time_too() -> None:
     ("aggregate", "made"),
     [("mean", [2, 5]), ("sum", [6, 5]), ("last", [1, 5]), ("count", [3, 1]), ("min", [1, 5]), ("max", [3, 5])],
 )
-def test_events_of_a_step_are_put_together(aggregate: Aggregate, made: list[float]) -> None:
+def test_events_of_a_step_are_aggregated(aggregate: Aggregate, made: list[float]) -> None:
     config = WindowConfig(seq_len=2, freq="10m", aggregate=aggregate)
     store, first = WindowStore(config), START // (10 * MINUTE) * 10 * MINUTE
     for minute, value in [(0, 2.0), (9.9, 1.0), (4, 3.0), (15, 5.0), (20, 0.0), (14, 9.0)]:
@@ -313,7 +313,7 @@ def test_events_of_a_step_are_put_together(aggregate: Aggregate, made: list[floa
     assert store.counts == Counts(accepted=2, late=1)
 
 
-def test_a_sum_that_no_float32_holds_is_no_event() -> None:
+def test_a_sum_beyond_float32_is_invalid() -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1m", aggregate="sum"))
     store.push(Event("a", START, (3e38,)))
     with pytest.raises(InvalidEvent, match="out_of_range"):
@@ -324,7 +324,7 @@ def test_a_sum_that_no_float32_holds_is_no_event() -> None:
 
 
 @pytest.mark.parametrize(("freq", "minute"), [("1m", 5), (None, 4.9)])
-def test_an_event_before_the_whole_window_is_none(freq: str | None, minute: float) -> None:
+def test_an_event_before_the_whole_window_is_invalid(freq: str | None, minute: float) -> None:
     store = WindowStore(WindowConfig(seq_len=5, freq=freq))
     for event in of_minutes(*range(11)):
         store.push(event)
@@ -334,7 +334,7 @@ def test_an_event_before_the_whole_window_is_none(freq: str | None, minute: floa
     assert (store.counts.accepted, store.counts.late) == (11, 2)
 
 
-def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> None:
+def test_an_idle_series_expires_by_stream_time_and_frees_its_row() -> None:
     store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=2)
     for event in [*of_minutes(0, 1), *of_minutes(5, 11, series="b")]:
         store.push(event)
@@ -349,7 +349,7 @@ def test_a_silent_series_is_forgotten_by_stream_time_and_its_place_is_free() -> 
     assert minutes_of(store.take()) == [[0, 1], [5, 11], [12, 13]]
 
 
-def test_a_forgotten_series_begins_without_its_sections() -> None:
+def test_an_expired_series_restarts_without_its_sections() -> None:
     store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE)
     store.push(of_minutes(0)[0])
     sections = {"scores": Section(1, b"x")}
@@ -360,7 +360,7 @@ def test_a_forgotten_series_begins_without_its_sections() -> None:
     assert of(store, "a").sections == {}
 
 
-def test_a_lower_limit_lets_those_go_on_that_are_there() -> None:
+def test_a_lower_limit_keeps_the_restored_series() -> None:
     store, smaller = WindowStore(WindowConfig(seq_len=2)), WindowStore(WindowConfig(seq_len=2), limit=1)
     for event in [*of_minutes(0), *of_minutes(0, series="b")]:
         store.push(event)
@@ -371,7 +371,7 @@ def test_a_lower_limit_lets_those_go_on_that_are_there() -> None:
         smaller.push(of_minutes(1, series="c")[0])
 
 
-def test_a_record_too_many_still_moves_stream_time() -> None:
+def test_an_event_beyond_the_series_limit_still_advances_stream_time() -> None:
     store = WindowStore(WindowConfig(seq_len=2), idle=10 * MINUTE, limit=1)
     store.push(of_minutes(0)[0])
     for minute in (5, 11):
@@ -380,12 +380,12 @@ def test_a_record_too_many_still_moves_stream_time() -> None:
     assert list(store) == ["at 11"]
 
 
-def test_idle_is_longer_than_a_step_may_wait() -> None:
+def test_idle_must_be_longer_than_a_step_may_be_delayed() -> None:
     with pytest.raises(ValueError, match="idle"):
         WindowStore(WindowConfig(seq_len=2, freq="1m", aggregate="mean", lateness=MINUTE), idle=2 * MINUTE)
 
 
-def test_a_calendar_step_begins_with_its_month_and_is_as_long() -> None:
+def test_a_calendar_step_begins_and_ends_with_its_month() -> None:
     config = WindowConfig(seq_len=2, freq="1mo")
     days = [(2023, 12, 5), (2024, 1, 31), (2024, 2, 1)]
     events = [Event("a", round(datetime(*day, tzinfo=UTC).timestamp() * 1000), (1.0,)) for day in days]
@@ -403,7 +403,7 @@ def test_series_do_not_mix() -> None:
     assert streamed.offset.tolist() == [2, 3]
 
 
-def test_no_windows_have_shapes_all_the_same() -> None:
+def test_no_windows_still_have_shapes() -> None:
     config = WindowConfig(seq_len=5, features=("flow", "heat"))
     store = WindowStore(config)
     store.push(Event("a", START, (1.0, 2.0)))
@@ -437,7 +437,7 @@ def test_a_state_holds_no_more_than_a_window() -> None:
     assert (state.step, state.ts) == (START // MINUTE + 199, START + 199 * MINUTE)
 
 
-def test_restoring_a_known_series_leaves_its_finished_windows_alone() -> None:
+def test_restoring_a_series_keeps_its_completed_windows() -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1m"))
     store.push(of_minutes(8)[0])
     state = of(store, "a")
@@ -448,7 +448,7 @@ def test_restoring_a_known_series_leaves_its_finished_windows_alone() -> None:
 
 
 @pytest.mark.parametrize("features", [("value",), ("flow", "heat", "load")])
-def test_memory_is_what_the_documentation_says(features: tuple[str, ...]) -> None:
+def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
     for freq, times in (("1m", 0), (None, 8)):
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
@@ -456,12 +456,12 @@ def test_memory_is_what_the_documentation_says(features: tuple[str, ...]) -> Non
         assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 5 + times)
 
 
-def test_an_event_of_another_width_is_refused() -> None:
+def test_a_wrong_number_of_values_is_refused() -> None:
     with pytest.raises(ValueError, match="2 values"):
         WindowStore(WindowConfig(seq_len=2)).push(Event("a", START, (1.0, 2.0)))
 
 
-def test_a_batch_refuses_what_does_not_fit() -> None:
+def test_sliding_windows_refuse_wrong_shapes_and_values() -> None:
     config, ts = WindowConfig(seq_len=2), np.array([START])
     for value in (np.nan, np.inf, 1e39):
         with pytest.raises(ValueError, match="float32"):
@@ -488,7 +488,7 @@ def test_a_batch_refuses_what_does_not_fit() -> None:
         ],
     ],
 )
-def test_a_config_that_cannot_be_names_its_field(field: str, setting: dict[str, object]) -> None:
+def test_an_invalid_config_names_its_field(field: str, setting: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         WindowConfig(**({"seq_len": 4} | setting))  # type: ignore[arg-type]
 

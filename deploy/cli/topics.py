@@ -1,0 +1,150 @@
+"""The commands about a topic's records: ingest, tail, dead-letters, explain."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.options import (
+    ColumnOptions,
+    ConfigOptions,
+    FeatureOptions,
+    GridOptions,
+    JsonOptions,
+    LatenessOptions,
+    LogOptions,
+    RegistryOptions,
+    Topic,
+    option,
+)
+from deploy.cli.signature import takes
+from deploy.console import finish
+from deploy.settings.files import open_log
+from deploy.settings.values import parse_duration_option, parse_feature_names
+from tidecast.errors import ConfigError
+
+
+@takes(LogOptions, ColumnOptions, FeatureOptions, GridOptions, JsonOptions, ConfigOptions)
+def ingest(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV, Parquet or JSON lines; - reads stdin.")],
+    topic: Topic,
+    bootstrap: str,
+    freq: str | None,
+    as_json: bool,
+    partitions: Annotated[int, option("--partitions", "Partitions of the topic, if it is created.", min=1)] = 1,
+    speed: Annotated[
+        float | None, option("--speed", "A multiple of real time; as fast as possible if left out.")
+    ] = None,
+) -> None:
+    """Publish a file's measurements to a topic.
+
+    Each becomes an event, in time order. Columns are found by name (series or unique_id, ts or ds, value or y). A table
+    with a time and several numeric columns is wide: each becomes a series.
+    """
+    from deploy.operations.ingest import ingest as run
+    from pipeline.datasets.measurements import Columns
+
+    options = context.params
+    columns = Columns(
+        series=options["series_column"],
+        ts=options["time_column"],
+        value=options["value_column"],
+        features=parse_feature_names("features", options["features"]),
+    )
+    finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
+
+
+@takes(LogOptions, ConfigOptions)
+def tail(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic to show.")],
+    bootstrap: str,
+    last: Annotated[int, option("--last", "How many records of each partition to start with.", min=0)] = 10,
+    follow: Annotated[bool, option("--follow", "Keep showing new records, until Ctrl-C.")] = False,
+) -> None:
+    """Show a topic's newest events, forecasts or dead letters."""
+    from deploy.operations.tail import print_tail
+
+    print_tail(bootstrap, topic, last, follow)
+
+
+class DeadLetterOptions:
+    """What to do with dead letters."""
+
+    last: Annotated[int, option("--last", "How many of the newest to show.", min=0)] = 10
+    reason: Annotated[str | None, option("--reason", "Only those with this reason.")] = None
+    export: Annotated[str | None, option("--export", "Write them to this new file as JSON lines; - is stdout.")] = None
+    redrive: Annotated[
+        str | None, option("--redrive", "Send this file's repaired dead letters to the topic they came from.")
+    ] = None
+    again: Annotated[bool, option("--again", "Also send those that were redriven before.")] = False
+    skip_invalid: Annotated[bool, option("--skip-invalid", "Skip lines that are still invalid.")] = False
+    texts: Annotated[bool, option("--texts", "The topic's events are texts.")] = False
+
+
+@takes(DeadLetterOptions, FeatureOptions, LogOptions, JsonOptions, ConfigOptions)
+def dead_letters(
+    context: typer.Context,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="A service's dead letter topic, GROUP-dead-letters.")],
+    export: str | None,
+    redrive: str | None,
+    reason: str | None,
+    last: int,
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Show a service's dead letters, export or redrive them.
+
+    Repair key or value in the file. --redrive validates each line as serving would, then sends it with its own
+    timestamp, key and partition, and a header tidecast.redriven by which a second redrive skips it. A value that was
+    truncated at 64 KiB must be given whole.
+
+    An event at or before its series' last step by then is late: counted, published to the late topic if one is
+    configured, never silently used; older than the whole window, it is a dead letter again (bad_time). So a repaired
+    past changes no past forecast. Training reads the topic in its order, through the same windows: late there too.
+    """
+    if export and redrive:
+        raise ConfigError("give one of --export and --redrive")
+    if export == "-" and as_json:
+        raise ConfigError("--export - and --json both take stdout")
+    if redrive:
+        from deploy.operations.redrive import redrive as send
+
+        features = parse_feature_names("features", context.params["features"])
+        flags = {name: context.params[name] for name in ("texts", "again", "skip_invalid")}
+        finish(send(bootstrap, topic, redrive, features, reason=reason, **flags), as_json)
+        return
+    from deploy.operations.dead_letters import export_dead_letters, print_dead_letters
+
+    if export:
+        finish(export_dead_letters(bootstrap, topic, export, reason), as_json)
+    else:
+        finish(print_dead_letters(bootstrap, topic, last, reason, as_json), as_json)
+
+
+@takes(LatenessOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
+def explain(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic of the forecast.")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", help="Its partition.", min=0)],
+    offset: Annotated[int, typer.Argument(metavar="OFFSET", help="Its offset.", min=0, max=2**62)],
+    lateness: str | None,
+    bootstrap: str,
+    tracking_uri: str,
+    as_json: bool,
+    model: Annotated[
+        str | None, option("--model", "The model's file, if the forecast is from none of the registry's.")
+    ] = None,
+    plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
+) -> int:
+    """Reproduce a forecast, and show what it was computed from.
+
+    Each forecast carries, as headers, the digest and version of its model and the records it is from. Shows them,
+    whether the forecast is reproduced to the bit, and a plot of window and forecast. Exits with 65 if it is not.
+    """
+    from deploy.operations.explain import explain as run
+
+    late = parse_duration_option("lateness", lateness)
+    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, plot)
+    finish(found, as_json)
+    return 0 if found["same"] else os.EX_DATAERR

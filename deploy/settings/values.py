@@ -1,0 +1,55 @@
+"""Settings given as text: how an option's value is parsed, and the names derived from one."""
+
+import re
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from tidecast.errors import ConfigError
+from tidecast.freq import parse_duration
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def model_name(path: str) -> str:
+    """The name of a model that is trained on this file, unless it is given."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(path).name.partition(".")[0]) if path != "-" else "stdin"
+
+
+def parse_feature_names(option: str, text: str) -> tuple[str, ...]:
+    """An option's comma-separated features. Raises ConfigError naming the option."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
+        raise ConfigError(f"{option}: {text!r} must be different names, none of them series or ts")
+    return names
+
+
+def parse_duration_option(name: str, text: str | None) -> int | None:
+    """An option's duration in milliseconds. Raises ConfigError."""
+    try:
+        return None if text is None else parse_duration(text)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def parse_seconds_option(name: str, text: str | None) -> float | None:
+    """An option's duration in seconds. Raises ConfigError."""
+    milliseconds = parse_duration_option(name, text)
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def parse_time_option(name: str, text: str | None) -> int | None:
+    """An option's time in epoch milliseconds; a duration is that long before now. Raises ConfigError."""
+    if text is None:
+        return None
+    with suppress(ConfigError):
+        return int(time.time() * 1000) - parse_duration(text)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{name}: {text!r} is not a time such as 2026-01-31T12:00, or a duration such as 90d"
+        ) from None
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)

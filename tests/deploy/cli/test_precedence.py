@@ -1,0 +1,118 @@
+"""Every option of a training reaches its job: from a flag, from its variable, and from the settings file."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from deploy.cli.main import app
+from deploy.settings.serve import window_config
+from deploy.training.forecasting import TrainJob
+from deploy.training.options import TrainOptions, classify_job, forecast_job
+from model.card import InputSpec
+from model.training.forecasting import ForecastConfig
+from pipeline.windows.grid import WindowConfig
+
+JOB: dict[str, tuple[str, Any]] = {
+    "name": ("waves", "waves"),
+    "features": ("a,b,c", ("a", "b", "c")),
+    "targets": ("b,a", ("b", "a")),
+    "known": ("c", ("c",)),
+    "non_negative": ("true", True),
+    "freq": ("2h", "2h"),
+    "horizon": ("7", 7),
+    "max_gap": ("9", 9),
+    "aggregate": ("mean", "mean"),
+    "lateness": ("5m", 300_000),
+    "seq_len": ("33", 33),
+}
+"""Of each field of TrainJob the option's text, and the field's value."""
+CONFIG: dict[str, tuple[str, Any]] = {
+    "arch": ("linear", "linear"),
+    "hidden": ("17", 17),
+    "epochs": ("3", 3),
+    "seed": ("5", 5),
+    "device": ("cpu", "cpu"),
+    "bf16": ("true", True),
+    "budget": ("2m", 120.0),
+}
+"""Of each option of ForecastConfig."""
+CLASSIFIER: dict[str, tuple[str, Any]] = {
+    "hidden": ("17", 17),
+    "epochs": ("3", 3),
+    "seed": ("5", 5),
+    "device": ("cpu", "cpu"),
+    "balance": ("true", True),
+    "members": ("2", 2),
+}
+NEEDED = {"known": {"features": "a,b,c"}, "targets": {"features": "a,b"}, "aggregate": {"freq": "2h"}}
+"""Other options that an option cannot do without."""
+
+
+def options(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, source: str, given: dict[str, str], command: str
+) -> TrainOptions:
+    """A command's options, set by flags, by variables, or in the settings file."""
+    monkeypatch.chdir(folder)
+    arguments = []
+    for name, text in given.items():
+        flag = name.replace("_", "-")
+        if source == "flag":
+            arguments += [f"--{flag}"] if text == "true" else [f"--{flag}", text]
+        elif source == "variable":
+            monkeypatch.setenv(f"TIDECAST_{name.upper()}", text)
+        else:
+            with (folder / "tidecast.toml").open("a") as file:
+                file.write(f"{flag} = {'true' if text == 'true' else repr(text)}\n")
+    group: Any = typer.main.get_command(app)
+    context = group.commands[command].make_context(command, arguments, parent=group.context_class(group))
+    return TrainOptions.of({"name": "m"} | context.params)
+
+
+def test_every_field_of_a_job_has_a_case() -> None:
+    assert JOB.keys() | {"config"} == {each.name for each in fields(TrainJob)}
+    of_config = {each.name for each in fields(ForecastConfig)} & {*TrainOptions.__struct_fields__}
+    assert CONFIG.keys() == of_config | {"budget"}
+
+
+NAMED = TrainOptions(name="m")
+
+
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+@pytest.mark.parametrize("name", [*JOB, *CONFIG])
+def test_an_option_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, source: str) -> None:
+    text, value = (JOB | CONFIG)[name]
+    command = "backtest" if name == "known" else "train"
+    given = {"name": "m", **NEEDED.get(name, {}), name: text} if command == "train" else {**NEEDED[name], name: text}
+    job = forecast_job(options(monkeypatch, tmp_path, source, given, command))
+    found = getattr(job, name) if name in JOB else getattr(job.config, "seconds" if name == "budget" else name)
+    default = forecast_job(NAMED)
+    assert found == value
+    assert value != (getattr(default, name) if name in JOB else getattr(default.config, name, None))
+
+
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+@pytest.mark.parametrize("name", CLASSIFIER)
+def test_an_option_reaches_the_classifier(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, source: str
+) -> None:
+    text, value = CLASSIFIER[name]
+    found = options(monkeypatch, tmp_path, source, {"name": "m", "task": "classify", name: text}, "train")
+    assert getattr(classify_job(found).config, name) == value
+
+
+def test_windows_take_every_setting_of_the_model_s_inputs() -> None:
+    settings: dict[str, Any] = {
+        "seq_len": 33,
+        "features": ("a", "b"),
+        "freq": "2h",
+        "max_gap": 9,
+        "lateness": 300_000,
+        "aggregate": "mean",
+    }
+    assert settings.keys() == {each.name for each in fields(WindowConfig)}
+    spec = InputSpec(**settings)
+    assert window_config(spec) == WindowConfig(**settings)
+    assert window_config(spec, lateness=1).lateness == 1
