@@ -22,7 +22,7 @@ from swaps import TOPIC, newest, resident, swapped
 from torch import nn
 
 from deploy.data import table_history
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
 from model.artifacts.export import export
 from model.card import AnyCard, Array, InputSpec, OutputSpec
@@ -92,11 +92,11 @@ def parity(place: Place) -> Iterator[Row]:
     """Every kind of model, with weights from random numbers, on both devices."""
     for kind, model, card in _kinds():
         path = _exported(model, card, place.folder / f"{kind}.onnx")
-        ours, theirs = (load(path, kind, device).session for device in (place.device, "cpu"))
+        ours, theirs = (load_onnx(path, kind, device).session for device in (place.device, "cpu"))
         feeds = [_feed(card, size) for size in SIZES]
         worst = max(_difference(ours.run(None, feed), theirs.run(None, feed)) for feed in feeds)
         yield Row((kind, f"{worst:.1e}"), "" if worst <= TOLERANCE else f"{kind} differs by {worst:.1e}")
-    auto = load(path, "auto", "auto")
+    auto = load_onnx(path, "auto", "auto")
     wrong = "" if auto.device == place.device else f"auto is {auto.device}: {auto.device_reason}"
     yield Row(("--device auto", f"{auto.device}: {auto.device_reason}"), wrong)
 
@@ -193,8 +193,8 @@ def inference(place: Place) -> Iterator[Row]:
     """Windows a second of a session, without the service, by batch and width."""
     for width in WIDTHS:
         path = _segment(place.folder, width)
-        card = load(path, "m", "cpu").card
-        sessions = [load(path, "m", device).session for device in ("cpu", place.device)]
+        card = load_onnx(path, "m", "cpu").card
+        sessions = [load_onnx(path, "m", device).session for device in ("cpu", place.device)]
         for batch in BATCHES:
             feed = _feed(card, batch)
             yield Row((str(width), str(batch), *_compared(*(batch * _runs_per_s(each, feed) for each in sessions))))

@@ -38,7 +38,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import ConfigResource
 from serving import ROOT, broker, say
 
-from deploy.operations.explain import explained
+from deploy.operations.explain import recompute_forecast
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog
@@ -372,7 +372,7 @@ class Life:
         for number in range(EXPLAINED):
             partition = chance.randrange(PARTITIONS)
             offset = chance.randrange(*bounds[partition])
-            same += explained(log, output, partition, offset, None, self.world.server.uri, None).same
+            same += recompute_forecast(log, output, partition, offset, None, self.world.server.uri, None).same
             if number % 200 == 199:
                 say(f"explained: {same} of {number + 1} the same to the bit")
         self.found["explained"] = {"forecasts": EXPLAINED, "same": same}

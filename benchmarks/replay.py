@@ -25,7 +25,7 @@ import polars as pl
 from serving import ROOT, say
 
 from deploy.evaluation.comparison import WindowRows
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.evaluation.splits import scored
@@ -76,7 +76,7 @@ def ours(model: Path, archive: Path) -> tuple[float, float]:
 
 def alone(model: Path, history: History) -> float:
     """Windows a second of onnxruntime, in the fastest of several ways."""
-    predictor = load(model, "alone", "cpu")
+    predictor = load_onnx(model, "alone", "cpu")
     assert isinstance(predictor.card, Card)
     data = windows(history, window_config(predictor.card.input))
     rows = WindowRows(data, scored(data, predictor.card.output.horizon)[:SAMPLE])

@@ -64,9 +64,9 @@ def tail(
     follow: Annotated[bool, option("--follow", "Keep showing new records, until Ctrl-C.")] = False,
 ) -> None:
     """Show a topic's newest events, forecasts or dead letters."""
-    from deploy.operations.tail import show
+    from deploy.operations.tail import print_tail
 
-    show(bootstrap, topic, last, follow)
+    print_tail(bootstrap, topic, last, follow)
 
 
 class DeadLetterOptions:
@@ -115,11 +115,12 @@ def dead_letters(
         flags = {name: context.params[name] for name in ("texts", "again", "skip_invalid")}
         finish(send(bootstrap, topic, redrive, features, reason=reason, **flags), as_json)
         return
-    from deploy.operations.dead_letters import export as write
-    from deploy.operations.dead_letters import show
+    from deploy.operations.dead_letters import export_dead_letters, print_dead_letters
 
-    found = write(bootstrap, topic, export, reason) if export else show(bootstrap, topic, last, reason, as_json)
-    finish(found, as_json)
+    if export:
+        finish(export_dead_letters(bootstrap, topic, export, reason), as_json)
+    else:
+        finish(print_dead_letters(bootstrap, topic, last, reason, as_json), as_json)
 
 
 @takes(LatenessOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)

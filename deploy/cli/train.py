@@ -185,11 +185,10 @@ def trace(
     A registered model is shown with the example batch that it was registered with; a settings file with the first rows
     of the data that `train` would read, through the network that it would start with: of a blend all candidates.
     """
-    from deploy.operations.trace import Settable
-    from deploy.operations.trace import show as run
+    from deploy.operations.trace import KnownSettings, print_trace
 
-    settable = Settable(anywhere=known_settings(context), in_train=known_settings(context, "train"))
-    finish(run(target, tracking_uri, settable), as_json)
+    known = KnownSettings(all_commands=known_settings(context), train=known_settings(context, "train"))
+    finish(print_trace(target, tracking_uri, known), as_json)
 
 
 @takes(RegistryOptions, ConfigOptions)
@@ -205,10 +204,10 @@ def generate(
     seed: Annotated[int | None, option("--seed", "The random seed; another each time if left out.")] = None,
 ) -> None:
     """Continue a text, by a model of --task next-token."""
-    from deploy.operations.generate import Sampling, continued
+    from deploy.operations.generate import Sampling, generate_text
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
-    for piece in continued(model, prompt, length, sampling, tracking_uri):
+    for piece in generate_text(model, prompt, length, sampling, tracking_uri):
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -22,7 +22,8 @@ from deploy.console import progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
 from deploy.pictures import plot_path, say_where
-from deploy.serving.predictor import CHUNK, Predictor, load_model
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import CHUNK, Predictor
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card

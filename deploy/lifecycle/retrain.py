@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from deploy.settings.defaults import HOME, MODELS
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import (
@@ -137,7 +138,7 @@ def _train_first(history: History, job: RetrainJob, registry: Registry) -> dict[
 def _challenge(
     history: History, job: RetrainJob, registry: Registry, champion: Version, fingerprint: str
 ) -> dict[str, object]:
-    predictor = load(registry.download(champion, MODELS), champion.label, "cpu")
+    predictor = load_onnx(registry.download(champion, MODELS), champion.label, "cpu")
     if not isinstance(predictor.card, Card):
         raise ConfigError(f"{champion.label} is not a forecaster: tidecast train makes its next version")
     plan = _match_champion(job.train, predictor.card, champion)

@@ -1,1 +1,1 @@
-"""Commands for people who run a service: check, explain, dead letters, trace, tail, ingest, generate."""
+"""Commands for operating a service: check, explain, dead letters, redrive, trace, tail, ingest, generate."""

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, before anything starts: nothing is written, no group is joined."""
+"""`tidecast check`: problems of a configuration, found before a service starts. Writes nothing, joins no group."""
 
 import logging
 from collections.abc import Iterator
@@ -11,16 +11,17 @@ from rich.text import Text
 from deploy.operations.findings import (
     Finding,
     compaction,
-    count_of_partitions,
+    format_partitions,
     order,
     records,
     replication,
     retention,
     spacing,
 )
-from deploy.operations.sample import sample
-from deploy.serving.predictor import Predictor, load_model
-from deploy.serving.tasks import Task, task_of
+from deploy.operations.sample import read_sample
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import Predictor
+from deploy.serving.tasks import Task, task_for
 from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig, window_config
 from deploy.settings.values import Device
@@ -36,8 +37,8 @@ STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model that can be served, its work, and its windows, if it has any."""
+class CheckedModel:
+    """A model that can be served, its task, and its windows if it is a forecasting model."""
 
     predictor: Predictor
     task: Task
@@ -45,7 +46,7 @@ class Model:
 
     @property
     def grid(self) -> Grid | None:
-        """The grid that its windows lie on."""
+        """The grid of its windows."""
         return None if self.windows is None else self.windows.grid
 
 
@@ -58,7 +59,7 @@ def check(
     *,
     as_json: bool = False,
 ) -> dict[str, object]:
-    """`tidecast check`: look at all that a service would use, and print it unless it is wanted as JSON.
+    """`tidecast check`: check everything that a service would use, and print the findings unless JSON is wanted.
 
     Raises LogUnavailable, RegistryUnavailable.
     """
@@ -67,25 +68,26 @@ def check(
         for finding in _findings(log, config, model, device, tracking_uri):
             findings.append(finding)
             if not as_json:
-                _print(finding)
+                print_finding(finding)
     wrong, warnings = (sum(each.verdict == kind for each in findings) for kind in ("wrong", "warning"))
     logger.info(f"{wrong or 'nothing'} wrong, {warnings or 'no'} warning{'s' * (warnings != 1)}")
     return {"wrong": wrong, "warnings": warnings, "findings": [finding._asdict() for finding in findings]}
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
+    """Print one finding, and below it what to do about it."""
     console = Console(highlight=False, emoji=False, soft_wrap=True)
-    about, verdict, found, todo = finding
-    console.print(Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), found))
+    about, verdict, text, todo = finding
+    console.print(Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), text))
     if todo:
         console.print(Text(f"{'':<22}-> {todo}"))
 
 
 def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str) -> Iterator[Finding]:
     yield Finding("log", "ok", log.label)
-    model: Model | None = None
+    model: CheckedModel | None = None
     try:
-        model = _model(config, name, tracking_uri, device)
+        model = _load_model(config, name, tracking_uri, device)
     except RegistryUnavailable:
         raise
     except TidecastError as error:
@@ -97,103 +99,105 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
     try:
         count = log.partitions(config.topic)
     except UnknownTopic as error:
-        yield Finding("topic", "wrong", str(error), "make it, or fill it with tidecast ingest")
+        yield Finding("topic", "wrong", str(error), "create it, or fill it with tidecast ingest")
         return
-    yield Finding("topic", "ok", f"{config.topic} has {count_of_partitions(count)}")
-    yield from _topics(log, config, count, model)
+    yield Finding("topic", "ok", f"{config.topic} has {format_partitions(count)}")
+    yield from _check_topics(log, config, count, model)
     if model is not None:
-        yield from _state(log, config, count, model.task)
-        found = sample(log, config.topic, model.task.decode, model.grid)
-        yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, found)
-        yield from records(found, count)
+        yield from _check_state(log, config, count, model.task)
+        sample = read_sample(log, config.topic, model.task.decode, model.grid)
+        yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, sample)
+        yield from records(sample, count)
         if model.windows is not None:
-            yield from order(found, model.windows)
-            yield from spacing(found, model.windows)
+            yield from order(sample, model.windows)
+            yield from spacing(sample, model.windows)
 
 
-def _model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> Model:
+def _load_model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> CheckedModel:
     predictor = load_model(name, tracking_uri, device)
-    card, task = predictor.card, task_of(predictor, config)
-    return Model(predictor, task, window_config(card.input, config.lateness) if isinstance(card, Card) else None)
+    card, task = predictor.card, task_for(predictor, config)
+    return CheckedModel(predictor, task, window_config(card.input, config.lateness) if isinstance(card, Card) else None)
 
 
 def _topic_config(log: EventLog, topic: str) -> TopicConfig | None:
-    """A topic's configuration; None where it may not be read. Raises UnknownTopic."""
+    """A topic's configuration; None without permission to read it. Raises UnknownTopic."""
     try:
         return log.topic_config(topic)
     except NotAuthorized:
         return None
 
 
-def _topics(log: EventLog, config: ServeConfig, count: int, model: Model | None) -> Iterator[Finding]:
-    """The input and what is written, as far as it is there."""
-    written = (config.output, config.state_topic, config.dead_letters, config.late_topic)
-    for topic in filter(None, (config.topic, *written)):
+def _check_topics(log: EventLog, config: ServeConfig, count: int, model: CheckedModel | None) -> Iterator[Finding]:
+    """The input topic, and the output topics that exist."""
+    outputs = (config.output, config.state_topic, config.dead_letters, config.late_topic)
+    for topic in filter(None, (config.topic, *outputs)):
         try:
             partitions, topic_config = log.partitions(topic), _topic_config(log, topic)
         except UnknownTopic:
-            yield Finding("topics", "ok", f"{topic} will be made with {count_of_partitions(count)}")
+            yield Finding("topics", "ok", f"{topic} will be created with {format_partitions(count)}")
             continue
-        notable = list[Finding]()
+        problems = list[Finding]()
         if partitions < count:
-            text = f"{topic} has {count_of_partitions(partitions)}, and {config.topic} {count}"
-            notable.append(Finding("topics", "wrong", text, "give it as many"))
+            text = f"{topic} has {format_partitions(partitions)}, and {config.topic} {count}"
+            problems.append(Finding("topics", "wrong", text, "give it as many partitions"))
         if topic_config is None:
             todo = "allow DescribeConfigs on it, and check again"
-            notable.append(Finding("topics", "warning", f"{topic}: its settings may not be read", todo))
+            problems.append(Finding("topics", "warning", f"{topic}: no permission to read its configuration", todo))
         else:
-            notable += compaction(config, topic, topic_config.compacted)
-            notable += replication(topic, topic_config)
+            problems += compaction(config, topic, topic_config.compacted)
+            problems += replication(topic, topic_config)
             if topic == config.state_topic and model is not None:
-                notable += _state_size(topic, topic_config, model)
-        yield from notable
-        if not notable and topic != config.topic:
-            yield Finding("topics", "ok", f"{topic} has {count_of_partitions(partitions)}")
+                problems += _check_state_size(topic, topic_config, model)
+        yield from problems
+        if not problems and topic != config.topic:
+            yield Finding("topics", "ok", f"{topic} has {format_partitions(partitions)}")
 
 
-def _state_size(topic: str, topic_config: TopicConfig, model: Model) -> Iterator[Finding]:
-    """Whether a series' state is too large a record."""
+def _check_state_size(topic: str, topic_config: TopicConfig, model: CheckedModel) -> Iterator[Finding]:
+    """Whether a series' state fits into one record of the state topic."""
     if model.windows is None:
         return
     steps = model.windows.seq_len * len(model.windows.features)
     size = 4 * steps + steps // 8 + 8 * model.windows.seq_len + 1024
     if size > topic_config.max_message_bytes:
-        found = f"{topic} takes {topic_config.max_message_bytes:,} bytes at once, and a series' windows have {size:,}"
-        yield Finding("topics", "wrong", found, f"set its max.message.bytes to {2 * size}")
+        limit = f"{topic} takes records of up to {topic_config.max_message_bytes:,} bytes"
+        yield Finding(
+            "topics", "wrong", f"{limit}, and a series' state has {size:,}", f"set its max.message.bytes to {2 * size}"
+        )
 
 
-def _state(log: EventLog, config: ServeConfig, count: int, task: Task) -> Iterator[Finding]:
-    """Whether the group's state belongs to this model and topic."""
+def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> Iterator[Finding]:
+    """Whether the group's state matches this model and topic."""
     try:
         log.partitions(config.state_topic)
     except UnknownTopic:
         if log.committed(config.group, config.topic):
-            found = f"{config.group} has offsets on {config.topic}, and {config.state_topic} is gone"
-            yield Finding("state", "wrong", found, "use another --group, or delete the group's offsets")
+            text = f"{config.group} has committed offsets on {config.topic}, but {config.state_topic} is gone"
+            yield Finding("state", "wrong", text, "use another --group, or delete the group's offsets")
         else:
             yield Finding("state", "ok", f"{config.group} is new")
         return
     try:
-        notes = [note for partition in range(count) for note in _notes(log, config, partition, task)]
+        notes = [note for partition in range(count) for note in _recovery_notes(log, config, partition, task)]
     except StateMismatch as error:
         yield Finding("state", "wrong", str(error))
         return
     yield from (Finding("state", "warning", note) for note in notes)
     if not notes:
-        yield Finding("state", "ok", f"what {config.state_topic} holds fits")
+        yield Finding("state", "ok", f"the state in {config.state_topic} matches")
 
 
-def _notes(log: EventLog, config: ServeConfig, partition: int, task: Task) -> list[str]:
-    """What a service that takes over a partition would say. Raises StateMismatch."""
+def _recovery_notes(log: EventLog, config: ServeConfig, partition: int, task: Task) -> list[str]:
+    """What a service would log when restoring a partition. Raises StateMismatch."""
     while True:
         committed = log.committed(config.group, config.topic).get(partition)
         try:
-            found = checkpoint.recover(
+            recovery = checkpoint.recover(
                 log, config.topic, config.state_topic, partition, committed, task.windower(), config.lost
             )
         except StateMismatch:
-            newer = log.committed(config.group, config.topic).get(partition)
-            if (newer and newer.metadata) == (committed and committed.metadata):
+            latest = log.committed(config.group, config.topic).get(partition)
+            if (latest and latest.metadata) == (committed and committed.metadata):
                 raise
-            continue  # a service at work has written a checkpoint in between
-        return [f"{config.topic}/{partition}: {note}" for note in found.notes]
+            continue  # a running service has written a checkpoint in between
+        return [f"{config.topic}/{partition}: {note}" for note in recovery.notes]

@@ -1,4 +1,4 @@
-"""Dead letters: what there is, as a table, and as a file in which a person repairs them (redrive.py sends it)."""
+"""Dead letters as a table, and as a file in which they can be repaired; redrive.py sends such a file."""
 
 import heapq
 import logging
@@ -26,22 +26,22 @@ from tidecast.times import format_time
 logger = logging.getLogger(__name__)
 
 
-def letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[DeadLetter]:
-    """A dead-letter topic's letters, or those with one reason. Raises ConfigError if it has records but no letters."""
-    found = others = 0
+def read_dead_letters(log: EventLog, topic: str, reason: str | None = None) -> Iterator[DeadLetter]:
+    """A topic's dead letters, or those with one reason. Raises ConfigError if all of its records are something else."""
+    dead_letters = others = 0
     for partition, bounds in log.bounds(topic).items():
         for records in log.read(topic, partition, *bounds):
             for letter in map(read_dead_letter, records):
-                found, others = found + (letter is not None), others + (letter is None)
+                dead_letters, others = dead_letters + (letter is not None), others + (letter is None)
                 if letter is not None and reason in (None, letter.reason):
                     yield letter
-    if others and not found:
+    if others and not dead_letters:
         raise ConfigError(f"{topic} holds no dead letters: those of a service are on GROUP-dead-letters")
 
 
 @dataclass(slots=True)
-class Tally:
-    """How many letters have a reason, the times of the first and the last of their records, and what one says."""
+class ReasonSummary:
+    """The dead letters with one reason: how many, the times of their oldest and newest records, one example."""
 
     count: int
     first: int
@@ -55,89 +55,89 @@ class Tally:
 
 
 class Summary(NamedTuple):
-    """The tally of each reason, the most frequent first, and the newest letters, the newest last."""
+    """Dead letters by reason, the most frequent first, and the newest ones, the newest last."""
 
-    reasons: dict[str, Tally]
+    reasons: dict[str, ReasonSummary]
     newest: list[DeadLetter]
 
 
-def summarise(found: Iterator[DeadLetter], last: int) -> Summary:
-    """Count letters, and keep the `last` newest."""
-    reasons: dict[str, Tally] = {}
+def summarise(dead_letters: Iterator[DeadLetter], last: int) -> Summary:
+    """Count dead letters by reason, and keep the `last` newest."""
+    reasons: dict[str, ReasonSummary] = {}
 
-    def tallied() -> Iterator[DeadLetter]:
-        for letter in found:
-            tally = reasons.setdefault(letter.reason, Tally(0, letter.timestamp, letter.timestamp, letter.detail))
-            tally.add(letter)
+    def counted() -> Iterator[DeadLetter]:
+        for letter in dead_letters:
+            initial = ReasonSummary(0, letter.timestamp, letter.timestamp, letter.detail)
+            reasons.setdefault(letter.reason, initial).add(letter)
             yield letter
 
-    all_of_them = tallied()
-    newest = heapq.nlargest(last, all_of_them, key=lambda letter: (letter.timestamp, letter.partition, letter.offset))
-    deque(all_of_them, maxlen=0)  # the 0 largest are found without a look
-    ranked = sorted(reasons.items(), key=lambda item: -item[1].count)
-    return Summary(dict(ranked), newest[::-1])
+    stream = counted()
+    newest = heapq.nlargest(last, stream, key=lambda letter: (letter.timestamp, letter.partition, letter.offset))
+    deque(stream, maxlen=0)  # nlargest(0) consumes nothing
+    by_count = sorted(reasons.items(), key=lambda item: -item[1].count)
+    return Summary(dict(by_count), newest[::-1])
 
 
-def show(bootstrap: str, topic: str, last: int, reason: str | None, as_json: bool) -> dict[str, object]:
-    """`tidecast dead-letters`: print what there is, unless it is wanted as JSON; the counts."""
+def print_dead_letters(bootstrap: str, topic: str, last: int, reason: str | None, as_json: bool) -> dict[str, object]:
+    """`tidecast dead-letters`: print a summary and the newest ones, unless JSON is wanted; the counts."""
     with closing(open_log(bootstrap)) as log:
-        reasons, newest = summarise(letters(log, topic, reason), last)
+        reasons, newest = summarise(read_dead_letters(log, topic, reason), last)
     if not as_json:
-        _print(topic, reasons, newest)
-    count = sum(tally.count for tally in reasons.values())
-    return {"topic": topic, "letters": count, "reasons": {name: asdict(tally) for name, tally in reasons.items()}}
+        console = Console(highlight=False, emoji=False)
+        if reasons:
+            console.print(_table(topic, reasons))
+        else:
+            console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
+        for letter in newest:
+            console.print(_line(letter), soft_wrap=True)
+    count = sum(each.count for each in reasons.values())
+    return {"topic": topic, "letters": count, "reasons": {name: asdict(each) for name, each in reasons.items()}}
 
 
-def _print(topic: str, reasons: dict[str, Tally], newest: list[DeadLetter]) -> None:
-    console = Console(highlight=False, emoji=False)
-    if not reasons:
-        console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
-        return
+def _table(topic: str, reasons: dict[str, ReasonSummary]) -> Table:
     table = Table(title=Text(topic), title_justify="left", box=SIMPLE)
     table.add_column("reason", no_wrap=True)
     table.add_column("letters", no_wrap=True, justify="right")
     for heading in ("first", "last"):
         table.add_column(heading, width=10)  # date over time
     table.add_column("for example")
-    for name, tally in reasons.items():
-        first, last = (format_time(ts, "seconds") for ts in (tally.first, tally.last))
-        row = (printable(name), f"{tally.count:,}", first, last, printable(tally.detail))
+    for name, summary in reasons.items():
+        first, last = (format_time(ts, "seconds") for ts in (summary.first, summary.last))
+        row = (printable(name), f"{summary.count:,}", first, last, printable(summary.detail))
         table.add_row(*map(Text, row))
-    console.print(table)
-    for letter in newest:
-        where = (
-            f"{format_time(letter.timestamp, 'seconds')} {printable(letter.topic)}/{letter.partition}:{letter.offset}"
-        )
-        value = printable(raw(letter.value or ""))
-        line = Text.assemble(
-            (where, "dim"), " ", (printable(letter.reason), "bold"), f": {printable(letter.detail)} | {value}"
-        )
-        console.print(line, soft_wrap=True)
+    return table
 
 
-def export(bootstrap: str, topic: str, file: str, reason: str | None) -> dict[str, object]:
-    """`tidecast dead-letters --export`: write letters as JSON lines, each refused record once; how many.
+def _line(letter: DeadLetter) -> Text:
+    time, topic = format_time(letter.timestamp, "seconds"), printable(letter.topic)
+    position, value = f"{time} {topic}/{letter.partition}:{letter.offset}", printable(raw(letter.value or ""))
+    reason, detail = printable(letter.reason), printable(letter.detail)
+    return Text.assemble((position, "dim"), " ", (reason, "bold"), f": {detail} | {value}")
 
-    A service that was killed may have written a letter twice. Raises ConfigError for a file that is there already.
+
+def export_dead_letters(bootstrap: str, topic: str, file: str, reason: str | None) -> dict[str, object]:
+    """`tidecast dead-letters --export`: write dead letters as JSON lines, one per invalid record; how many.
+
+    A service that was killed may have written a dead letter twice. Raises ConfigError for a file that exists.
     """
-    encode, written = msgspec.json.Encoder().encode, set[tuple[Any, ...]]()
-    with closing(open_log(bootstrap)) as log, _opened(file) as target:
-        for letter in letters(log, topic, reason):
+    encode, exported = msgspec.json.Encoder().encode, set[tuple[Any, ...]]()
+    with closing(open_log(bootstrap)) as log, _new_file(file) as output:
+        for letter in read_dead_letters(log, topic, reason):
             origin = (letter.topic, letter.partition, letter.offset)
-            if origin not in written:
-                written.add(origin)
-                target.write(encode(letter).decode() + "\n")
-    logger.info(f"{len(written):,} letters of {topic} to {'stdout' if file == '-' else file}")
-    return {"topic": topic, "exported": len(written)}
+            if origin not in exported:
+                exported.add(origin)
+                output.write(encode(letter).decode() + "\n")
+    logger.info(f"{len(exported):,} dead letters of {topic} written to {'stdout' if file == '-' else file}")
+    return {"topic": topic, "exported": len(exported)}
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[TextIO]:
+def _new_file(file: str) -> Iterator[TextIO]:
     if file == "-":
         yield sys.stdout
         return
     try:
-        with Path(file).open("x", encoding="utf-8", newline="\n") as target:  # what is there may be repaired already
-            yield target
+        with Path(file).open("x", encoding="utf-8", newline="\n") as output:  # an existing one may hold repairs
+            yield output
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""`tidecast explain`: a forecast made again, from the log and the registry, and shown with the window it is from."""
+"""`tidecast explain`: recompute a forecast from the log and the registry, and show the window that it was made from."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from deploy.pictures import plot_path, say_where
 from deploy.serving.forecasts import forecast_batches
-from deploy.serving.predictor import load_model
+from deploy.serving.model_loading import load_model
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots import plot_window
@@ -30,58 +30,58 @@ from tidecast.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """A forecast, what it says of itself, and what was made again."""
+class RecomputedForecast:
+    """A forecast on a topic, its headers, its window, and the same forecast computed again."""
 
     record: Record
     forecast: Forecast
-    facts: dict[str, str]
+    headers: dict[str, str]
     window: Windows
-    again: bytes
-    """The same message, made anew."""
+    value: bytes
+    """The message computed again."""
 
     @property
     def same(self) -> bool:
-        """Whether it is the same to the bit."""
-        return self.again == self.record.value
+        """Whether the two messages are identical, byte for byte."""
+        return self.value == self.record.value
 
 
-def explained(
+def recompute_forecast(
     log: EventLog, topic: str, partition: int, offset: int, model: str | None, uri: str, lateness: int | None
-) -> Explained:
-    """The forecast at an offset, and the same made again.
+) -> RecomputedForecast:
+    """Read the forecast at an offset, rebuild its window, and predict it again.
 
-    `model` is a file, for a forecast whose model was none of the registry's; `lateness` what serving was given for it.
-    Raises ConfigError where there is no such forecast, or what it was made of is gone.
+    `model` is the ONNX file, if the forecast's model was not a registered one; `lateness` is the service's option in
+    milliseconds. Raises ConfigError if there is no such forecast, or its model or its input records are gone.
     """
-    record = _record(log, topic, partition, offset)
-    facts = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
-    if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in facts]:
-        raise ConfigError(
-            f"{topic}/{partition} at {offset} has no header {missing[0]}: it is no forecast of a service's"
-        )
+    record = _read_record(log, topic, partition, offset)
+    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in headers]:
+        raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: it has no header {missing[0]}")
     forecast = msgspec.json.decode(record.value or b"", type=Forecast)
-    predictor = load_model(model or facts[VERSION], uri, "cpu")
-    if predictor.sha256 != facts[MODEL]:
-        raise ConfigError(f"{predictor.label}: its file is not the one that made this: its sha256 is another")
+    predictor = load_model(model or headers[VERSION], uri, "cpu")
+    if predictor.sha256 != headers[MODEL]:
+        raise ConfigError(f"{predictor.label} is not the file that made this forecast: its sha256 differs")
     if not isinstance(predictor.card, Card):
-        raise ConfigError(f"{predictor.label} makes no forecasts")
-    window = _window(log, facts, forecast, predictor.card, lateness)
-    (batch,) = forecast_batches(window, predictor.predict(window), predictor.card, facts[VERSION])
-    (again,) = encode_forecasts(batch)
-    return Explained(record, forecast, facts, window, again)
+        raise ConfigError(f"{predictor.label} is not a forecasting model")
+    window = _rebuild_window(log, headers, forecast, predictor.card, lateness)
+    (batch,) = forecast_batches(window, predictor.predict(window), predictor.card, headers[VERSION])
+    (value,) = encode_forecasts(batch)
+    return RecomputedForecast(record, forecast, headers, window, value)
 
 
-def _record(log: EventLog, topic: str, partition: int, offset: int) -> Record:
+def _read_record(log: EventLog, topic: str, partition: int, offset: int) -> Record:
     for records in log.read(topic, partition, offset, offset + 1):
         for record in records:
             return record
     raise ConfigError(f"{topic}/{partition} has no record at {offset}")
 
 
-def _window(log: EventLog, facts: Mapping[str, str], forecast: Forecast, card: Card, lateness: int | None) -> Windows:
-    """The window that a forecast was made of, built again from the records between two offsets."""
-    topic, partition, first, last = _origin(facts[INPUT], facts[OFFSETS])
+def _rebuild_window(
+    log: EventLog, headers: Mapping[str, str], forecast: Forecast, card: Card, lateness: int | None
+) -> Windows:
+    """The window of a forecast, from the input records between the two offsets in its headers."""
+    topic, partition, first, last = _parse_origin(headers[INPUT], headers[OFFSETS])
     store = WindowStore(window_config(card.input, lateness), short=forecast.source == "naive")
     decode = Decoder(card.input.features).decode
     for records in log.read(topic, partition, first, last + 1):
@@ -90,26 +90,20 @@ def _window(log: EventLog, facts: Mapping[str, str], forecast: Forecast, card: C
                 with suppress(InvalidEvent):  # as serving did
                     store.push(event, record.offset)
     windows = store.take()
-    found = [
-        place
-        for place, (series, ts, offset) in enumerate(
-            zip(windows.series, windows.ts.tolist(), windows.offset.tolist(), strict=True)
-        )
-        if (series, ts, offset) == (forecast.series, forecast.ts, last)
-    ]
-    if not found:
-        raise ConfigError(
-            f"{topic}/{partition} does not hold, from {first} to {last}, the window of {forecast.series!r} any more"
-        )
-    return windows.part(found[0], found[0] + 1)
+    identities = zip(windows.series, windows.ts.tolist(), windows.offset.tolist(), strict=True)
+    for row, identity in enumerate(identities):
+        if identity == (forecast.series, forecast.ts, last):
+            return windows.part(row, row + 1)
+    input_range = f"the records of {topic}/{partition} from {first} to {last}"
+    raise ConfigError(f"{input_range} no longer contain the window of {forecast.series!r}")
 
 
-def _origin(source: str, offsets: str) -> tuple[str, int, int, int]:
-    """The topic and partition that a forecast's headers name, and the first and last offset. Raises ConfigError."""
-    parsed = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{source} {offsets}")
-    if parsed is None:
-        raise ConfigError(f"its headers {INPUT} {source!r} and {OFFSETS} {offsets!r} are no service's")
-    return parsed[1], int(parsed[2]), int(parsed[3]), int(parsed[4])
+def _parse_origin(source: str, offsets: str) -> tuple[str, int, int, int]:
+    """Topic, partition, first and last offset of the input, from a forecast's headers. Raises ConfigError."""
+    match = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{source} {offsets}")
+    if match is None:
+        raise ConfigError(f"its headers {INPUT} {source!r} and {OFFSETS} {offsets!r} are not a service's")
+    return match[1], int(match[2]), int(match[3]), int(match[4])
 
 
 def explain(
@@ -122,36 +116,33 @@ def explain(
     lateness: int | None,
     plot: Path | None,
 ) -> dict[str, object]:
-    """`tidecast explain`: what a forecast was made of and by what, whether it comes out the same, and a picture."""
+    """`tidecast explain`: print a forecast's model and input, whether it can be reproduced, and draw its window."""
     with closing(log):
-        found = explained(log, topic, partition, offset, model, uri, lateness)
-    table = Table(show_header=False, title=f"{topic}/{partition} at {offset}", title_justify="left")
-    forecast, facts = found.forecast, found.facts
-    lines = {
-        "series": forecast.series,
-        "made by": f"{facts[VERSION]} (sha256 {facts[MODEL][:12]}), {facts.get(PROVIDER, '?')}, {forecast.source}",
-        "made of": f"{facts[INPUT]}, offsets {facts[OFFSETS]}",
-        "made again": "the same to the bit" if found.same else "DIFFERENT",
-    }
-    for name, line in lines.items():
-        table.add_row(name, line)
-    Console(highlight=False).print(table)
+        recomputed = recompute_forecast(log, topic, partition, offset, model, uri, lateness)
+    print_explanation(f"{topic}/{partition} at {offset}", recomputed)
     picture = plot_path(plot, "explained", f"{topic}-{partition}-{offset}")
-    plot_window(
-        _known(found.window), _times(forecast), _values(forecast), f"{forecast.series}, by {facts[VERSION]}", picture
-    )
+    _plot(recomputed, picture)
     say_where(picture)
-    return {"same": found.same, **msgspec.to_builtins(forecast), **facts, "plot": str(picture)}
+    fields = msgspec.to_builtins(recomputed.forecast)
+    return {"same": recomputed.same, **fields, **recomputed.headers, "plot": str(picture)}
 
 
-def _known(window: Windows) -> Floats:
-    return window.x[0, -int(window.length[0]) :]
+def print_explanation(title: str, recomputed: RecomputedForecast) -> None:
+    """Print a forecast's series, model and input, and whether recomputing it gave the same."""
+    table = Table(show_header=False, title=title, title_justify="left")
+    forecast, headers = recomputed.forecast, recomputed.headers
+    model = f"{headers[VERSION]} (sha256 {headers[MODEL][:12]}), {headers.get(PROVIDER, '?')}, {forecast.source}"
+    table.add_row("series", forecast.series)
+    table.add_row("model", model)
+    table.add_row("input", f"{headers[INPUT]}, offsets {headers[OFFSETS]}")
+    table.add_row("recomputed", "identical, byte for byte" if recomputed.same else "DIFFERENT")
+    Console(highlight=False).print(table)
 
 
-def _values(forecast: Forecast) -> Floats:
-    made = forecast.forecast
-    return np.array(made if isinstance(made, list) else next(iter(made.values())))
-
-
-def _times(forecast: Forecast) -> tuple[int, int]:
-    return forecast.start, forecast.step
+def _plot(recomputed: RecomputedForecast, picture: Path) -> None:
+    forecast, window = recomputed.forecast, recomputed.window
+    known: Floats = window.x[0, -int(window.length[0]) :]
+    values = forecast.forecast
+    first_target = np.array(values if isinstance(values, list) else next(iter(values.values())))
+    title = f"{forecast.series}, by {recomputed.headers[VERSION]}"
+    plot_window(known, (forecast.start, forecast.step), first_target, title, picture)

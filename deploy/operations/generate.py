@@ -1,4 +1,4 @@
-"""Texts continued by a next-token model, a token at a time, from its ONNX file alone."""
+"""`tidecast generate`: continue a text with a next-token model, one token at a time, from its ONNX file alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import vocabulary
 from deploy.settings.values import Device
 from model.card import NextTokenCard
@@ -18,18 +19,18 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn."""
+    """How the next token is sampled."""
 
     temperature: float = 0.7
-    """0: always the likeliest; 1: as the model says; higher is wilder."""
+    """0: always the most probable token; 1: the model's distribution; higher: flatter."""
     top_k: int = 0
-    """Only among so many of the likeliest; 0: among all."""
+    """Sample from this many most probable tokens; 0: from all."""
     seed: int | None = None
-    """The same seed draws the same text; None: another each time."""
+    """The same seed gives the same text; None: a different one each time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature: {self.temperature} is no number from 0 up")
+            raise ConfigError(f"temperature: {self.temperature} is not a number >= 0")
         if self.top_k < 0:
             raise ConfigError(f"top-k: {self.top_k} is negative")
         if self.seed is not None and self.seed < 0:
@@ -37,44 +38,42 @@ class Sampling:
 
 
 def generate(predictor: Predictor, prompt: str, length: int, sampling: Sampling) -> Iterator[str]:
-    """`length` tokens after the prompt, as text. Raises ConfigError for a model that continues no texts."""
+    """`length` tokens that follow the prompt, as text. Raises ConfigError if the model is not a next-token model."""
     card = predictor.card
     if not isinstance(card, NextTokenCard):
         raise ConfigError(f"{predictor.label} does not continue texts: it was not trained with --task next-token")
-    return _generated(predictor, card, prompt, length, sampling)
+    return _generate(predictor, card, prompt, length, sampling)
 
 
-def _generated(
-    predictor: Predictor, card: NextTokenCard, prompt: str, length: int, sampling: Sampling
-) -> Iterator[str]:
+def _generate(predictor: Predictor, card: NextTokenCard, prompt: str, length: int, sampling: Sampling) -> Iterator[str]:
     words = vocabulary(card.vocabulary)
-    joint = " " if words.tokeniser == "word" else ""
+    separator = " " if words.tokeniser == "word" else ""
     shape = [1 if size == "batch" else int(size) for size in card.inputs["h"].shape]
     h = c = np.zeros(shape, np.float32)
     tokens, random = words.encoder().encode(prompt) or [UNKNOWN], np.random.default_rng(sampling.seed)
     for _ in range(length):
         logits, h, c = predictor.session.run(None, {"x": np.array([tokens], np.int64), "h": h, "c": c})
-        tokens = [draw(logits[0, -1].astype(np.float64), sampling, random)]
-        yield joint + words.decoded(tokens[0])
+        tokens = [sample_token(logits[0, -1].astype(np.float64), sampling, random)]
+        yield separator + words.decoded(tokens[0])
 
 
-def draw(logits: Floats, sampling: Sampling, random: np.random.Generator) -> int:
-    """A token by its logits (V,); never padding or the unknown one."""
+def sample_token(logits: Floats, sampling: Sampling, random: np.random.Generator) -> int:
+    """Sample a token from logits (V,); never padding or the unknown token."""
     logits = logits.copy()
     logits[[PAD, UNKNOWN]] = -np.inf
     if not sampling.temperature:
         return int(logits.argmax())
     if 0 < sampling.top_k < len(logits):
         logits[logits < np.partition(logits, -sampling.top_k)[-sampling.top_k]] = -np.inf
-    odds = np.exp((logits - logits.max()) / sampling.temperature)
-    return int(random.choice(len(odds), p=odds / odds.sum()))
+    weights = np.exp((logits - logits.max()) / sampling.temperature)
+    return int(random.choice(len(weights), p=weights / weights.sum()))
 
 
-def continued(
+def generate_text(
     model: str, prompt: str, length: int, sampling: Sampling, tracking_uri: str, device: Device = "cpu"
 ) -> Iterator[str]:
-    """`tidecast generate`: the prompt, then what follows, piece by piece."""
+    """`tidecast generate`: the prompt, then each token as it is generated."""
     predictor = load_model(model, tracking_uri, device)
-    pieces = generate(predictor, prompt, length, sampling)
+    tokens = generate(predictor, prompt, length, sampling)
     yield prompt
-    yield from pieces
+    yield from tokens

@@ -1,4 +1,4 @@
-"""Files onto topics."""
+"""`tidecast ingest`: publish a file's measurements to a topic."""
 
 import logging
 from contextlib import closing
@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 def ingest(
     bootstrap: str, source: str, topic: str, columns: Columns, freq: str | None, partitions: int, speed: float | None
 ) -> dict[str, object]:
-    """Publish a file to a topic; what was sent. Raises DataError before anything is."""
-    found = read_file(source, columns, freq=freq)
-    for note in found.notes:
+    """`tidecast ingest`: publish a file to a topic; a summary. Raises DataError before anything is sent."""
+    measurements = read_file(source, columns, freq=freq)
+    for note in measurements.notes:
         logger.info(note)
-    with closing(open_log(bootstrap)) as log, progress(f"{source} -> {topic}", len(found.frame)) as report:
-        sent = publish_frame(
-            found.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
+    with closing(open_log(bootstrap)) as log, progress(f"{source} -> {topic}", len(measurements.frame)) as report:
+        published = publish_frame(
+            measurements.frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
         )
-    names = found.frame["series"].unique()
-    series, called = len(names), f", {names[0]}," if len(names) == 1 else ""
-    logger.info(f"{sent.events:,} events of {series:,} series{called} on {topic}")
-    return {"topic": topic, "partitions": sent.partitions, "events": sent.events, "series": series}
+    names = measurements.frame["series"].unique()
+    series, name = len(names), f", {names[0]}," if len(names) == 1 else ""
+    logger.info(f"{published.events:,} events of {series:,} series{name} on {topic}")
+    return {"topic": topic, "partitions": published.partitions, "events": published.events, "series": series}
 
 
 def publish_frame(

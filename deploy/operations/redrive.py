@@ -1,9 +1,9 @@
-"""Repaired dead letters, back to where they came from: all of a file is checked before anything is sent."""
+"""Redriving repaired dead letters to their input topics: a whole file is checked before anything is sent."""
 
 import hashlib
 import logging
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
@@ -25,14 +25,14 @@ from tidecast.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 10
-"""Most lines that are named one by one."""
+MAX_LOGGED = 10
+"""Most invalid lines that are logged one by one."""
 
-_decode = msgspec.json.Decoder(DeadLetter).decode
+_decode_line = msgspec.json.Decoder(DeadLetter).decode
 
 
 class RedriveRecord(NamedTuple):
-    """A record as it will be sent; the offset is its letter's record's."""
+    """A record to send; `offset` is the one that the invalid record had, `letter` identifies its dead letter."""
 
     topic: str
     partition: int
@@ -44,11 +44,11 @@ class RedriveRecord(NamedTuple):
     letter: str
 
 
-class Checked(NamedTuple):
-    """A file's lines: what can be sent, by its offsets, and the numbers of the others with what is wrong."""
+class CheckedFile(NamedTuple):
+    """A file's valid lines as records, by offset, and the numbers of its invalid lines with what is wrong."""
 
-    ready: list[RedriveRecord]
-    refused: list[tuple[int, str]]
+    records: list[RedriveRecord]
+    invalid: list[tuple[int, str]]
 
 
 def redrive(
@@ -62,30 +62,29 @@ def redrive(
     again: bool = False,
     skip_invalid: bool = False,
 ) -> dict[str, object]:
-    """`tidecast dead-letters --redrive`: send a file's letters of `topic` again; what was done.
+    """`tidecast dead-letters --redrive`: send a file of repaired dead letters of `topic`; what was sent.
 
-    Raises DataError if some are still no events, before any is sent.
+    `again` sends those too that were redriven before. Raises DataError if any line is still invalid, before anything
+    is sent, unless `skip_invalid` is set.
     """
-    lines = _lines(file)
+    lines = _read_lines(file)
     with closing(open_log(bootstrap)) as log:
         decode = TextDecoder().decode if texts else Decoder(features).decode
-        ready, refused = _check(log, topic, lines, decode, reason)
-        for number, why in refused[:SHOWN]:
-            logger.info(f"{file}: line {number}: {printable(why)}")
-        if refused and not skip_invalid:
-            lines_are = "1 line is" if len(refused) == 1 else f"{len(refused):,} lines are"
-            raise DataError(f"{file}: {lines_are} no event, so nothing was sent; --skip-invalid sends the others")
-        before = set() if again else _redriven(log, ready)
-        sent = _send(log, ready, before)
-    known = len(ready) - sent
-    logger.info(
-        f"{sent:,} records sent, {known:,} had been sent before, {len(refused):,} lines are no event and were not sent"
-    )
-    return {"topic": topic, "sent": sent, "sent_before": known, "invalid": len(refused)}
+        records, invalid = _check(log, topic, lines, decode, reason)
+        for number, error in invalid[:MAX_LOGGED]:
+            logger.warning(f"{file}: line {number}: {printable(error)}")
+        if invalid and not skip_invalid:
+            count = "1 line is" if len(invalid) == 1 else f"{len(invalid):,} lines are"
+            raise DataError(f"{file}: {count} invalid, so nothing was sent; --skip-invalid sends the others")
+        redriven = set() if again else _redriven_letters(log, records)
+        sent = _send(log, records, redriven)
+    sent_before = len(records) - sent
+    logger.info(f"{sent:,} records sent, {sent_before:,} already sent before, {len(invalid):,} invalid lines not sent")
+    return {"topic": topic, "sent": sent, "sent_before": sent_before, "invalid": len(invalid)}
 
 
-def _lines(file: str) -> list[tuple[int, bytes]]:
-    """A file's lines that are not empty, with their numbers from 1. Raises DataError."""
+def _read_lines(file: str) -> list[tuple[int, bytes]]:
+    """A file's non-empty lines with their numbers, from 1. Raises DataError."""
     try:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
@@ -99,37 +98,37 @@ def _check(
     lines: Iterable[tuple[int, bytes]],
     decode: Decode,
     reason: str | None,
-) -> Checked:
-    ready: list[RedriveRecord] = []
-    refused = []
+) -> CheckedFile:
+    records: list[RedriveRecord] = []
+    invalid = []
     partitions = cache(log.partitions)
     for number, line in lines:
         try:
-            letter = _decode(line)
+            letter = _decode_line(line)
             if reason not in (None, letter.reason):
                 continue
-            record = _record(topic, letter)
+            record = _repaired_record(topic, letter)
             if not 0 <= record.partition < partitions(record.topic):
                 raise DataError(f"{record.topic} has no partition {record.partition}")
             decode(record)
         except (InvalidEvent, DataError, msgspec.MsgspecError, RecursionError) as error:
-            refused.append((number, str(error)))
+            invalid.append((number, str(error)))
         else:
-            ready.append(record)
-    return Checked(sorted(ready, key=lambda record: record[:3]), refused)
+            records.append(record)
+    return CheckedFile(sorted(records, key=lambda record: record[:3]), invalid)
 
 
-def _record(topic: str, letter: DeadLetter) -> RedriveRecord:
-    """The record that a letter's line stands for. Raises DataError."""
+def _repaired_record(topic: str, letter: DeadLetter) -> RedriveRecord:
+    """The record to send for a line of the file. Raises DataError."""
     if letter.letter.rpartition("/")[0].rpartition("/")[0] != topic:
-        raise DataError(f"it is no letter of {topic} but {letter.letter!r}")
+        raise DataError(f"not a dead letter of {topic} but {letter.letter!r}")
     if letter.value is None:
         raise DataError("it has no value")
     if letter.timestamp < 0:
-        raise DataError("its time is before 1970")
+        raise DataError("its timestamp is before 1970")
     value = raw(letter.value)
     if letter.cut and hashlib.sha256(value).hexdigest() == letter.cut:
-        raise DataError(f"only the first {len(value):,} bytes of its value were kept: give it a whole one")
+        raise DataError(f"only the first {len(value):,} bytes of its value were kept: replace it with the whole value")
     return RedriveRecord(
         letter.topic,
         letter.partition,
@@ -137,48 +136,52 @@ def _record(topic: str, letter: DeadLetter) -> RedriveRecord:
         letter.timestamp,
         None if letter.key is None else raw(letter.key),
         value,
-        [*((name, raw(own)) for name, own in letter.headers), (REDRIVEN, letter.letter.encode())],
+        [*((name, raw(content)) for name, content in letter.headers), (REDRIVEN, letter.letter.encode())],
         letter.letter,
     )
 
 
-def _redriven(log: EventLog, ready: Sequence[RedriveRecord]) -> set[str]:
-    """The letters that have been sent already: a record that was one has its time, so none lies before that."""
+def _redriven_letters(log: EventLog, records: Sequence[RedriveRecord]) -> set[str]:
+    """The dead letters that have been redriven already.
+
+    A redriven record keeps its timestamp, so the topics are searched from the oldest one of these records on.
+    """
     ranges = {}
-    for topic in {record.topic for record in ready}:
-        records = [record for record in ready if record.topic == topic]
-        starts = log.offsets_at(topic, min(record.timestamp for record in records))
+    for topic in {record.topic for record in records}:
+        of_topic = [record for record in records if record.topic == topic]
+        starts = log.offsets_at(topic, min(record.timestamp for record in of_topic))
         bounds = log.bounds(topic)
-        for partition in {record.partition for record in records}:
+        for partition in {record.partition for record in of_topic}:
             ranges[topic, partition] = (starts[partition], bounds[partition].end)
-    marks, done = set[str](), 0
+    letters, done = set[str](), 0
     total = sum(end - start for start, end in ranges.values())
-    with progress("looking for letters that were sent before", total) as report:
-        for where, (start, end) in ranges.items():
-            for read in log.read(*where, start, end):
-                marks.update(_marks(read))
-                report(done + read[-1].offset + 1 - start)
+    with progress("looking for dead letters that were redriven before", total) as report:
+        for (topic, partition), (start, end) in ranges.items():
+            for batch in log.read(topic, partition, start, end):
+                letters.update(_redriven_headers(batch))
+                report(done + batch[-1].offset + 1 - start)
             done += end - start
-    return marks
+    return letters
 
 
-def _marks(records: Iterable[Record]) -> Iterator[str]:
+def _redriven_headers(records: Iterable[Record]) -> Iterator[str]:
     for record in records:
         for name, letter in record.headers:
             if name == REDRIVEN:
                 yield letter.decode(errors="replace")
 
 
-def _send(log: EventLog, ready: Iterable[RedriveRecord], before: set[str]) -> int:
-    sent: defaultdict[str, int] = defaultdict(int)
+def _send(log: EventLog, records: Iterable[RedriveRecord], redriven: set[str]) -> int:
+    """Send the records whose dead letters have not been redriven; how many."""
+    sent: Counter[str] = Counter()
     with closing(log.producer()) as producer:
-        for record in ready:
-            if record.letter not in before:
-                before.add(record.letter)  # a line may be there twice
+        for record in records:
+            if record.letter not in redriven:
+                redriven.add(record.letter)  # the file may contain a line twice
                 topic, partition, _, timestamp, key, value, headers, _ = record
                 producer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
                 sent[topic] += 1
         producer.flush()
     for topic, count in sent.items():
-        logger.info(f"{count:,} to {topic}")
-    return sum(sent.values())
+        logger.info(f"{count:,} records sent to {topic}")
+    return sent.total()

@@ -1,4 +1,4 @@
-"""A topic's newest records, for what they tell about all of them: keys, times, partitions, what is no event."""
+"""Statistics of a topic's newest records: keys, times, partitions, invalid records, event order and spacing."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,39 +11,39 @@ from pipeline.formats.events import Event
 from pipeline.log import EventLog, Record
 from pipeline.windows.grid import Grid
 
-SIZE = 2_000
-"""Records of each partition."""
-ENOUGH = 10
-"""Fewest spacings, or records, that a median or a rate is taken of."""
-OVERHEAD = 20
-"""Bytes that a record takes beside its key and value, about."""
+SAMPLE_SIZE = 2_000
+"""Offsets per partition."""
+MIN_VALUES = 10
+"""Fewest intervals for a median spacing, and fewest records for a rate."""
+RECORD_OVERHEAD = 20
+"""Approximate bytes of a record besides its key and value."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """What the newest records of each partition are. Tombstones are in `records` only."""
+    """Statistics of the newest records of each partition. Tombstones count in `records` only."""
 
     records: int = 0
     tombstones: int = 0
     keyless: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
-    """Those that are no events, by their reason."""
+    """Invalid records, by reason."""
     late: int = 0
-    """Events of an earlier step than their series had reached in the partition."""
+    """Events of an earlier step than the latest of their series in the partition."""
     duplicate: int = 0
-    """Events of the step that their series was at."""
+    """Events of the same step as the latest of their series in the partition."""
     lateness: int = 0
-    """The most milliseconds that a late one lies behind its partition's newest: what it takes to wait for it."""
+    """Most milliseconds that a late event is behind its partition's stream time: the --lateness for all."""
     partitions: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    """Where each series' events are."""
+    """The partitions with events of each series."""
     spacing: float | None = None
-    """The median time between two consecutive events of a series, milliseconds; None of too few."""
+    """Median time between two consecutive events of a series, in milliseconds; None if there are too few."""
     rate: float | None = None
-    """Bytes a millisecond in the busiest partition; None of too few."""
+    """Bytes per millisecond in the busiest partition; None if there are too few records."""
 
     @property
     def valid(self) -> int:
-        """How many are events."""
+        """How many records are valid events."""
         return self.records - self.tombstones - sum(self.invalid.values())
 
     @property
@@ -52,58 +52,60 @@ class Sample:
         return sorted(series for series, partitions in self.partitions.items() if len(partitions) > 1)
 
 
-def sample(log: EventLog, topic: str, decode: Decode, grid: Grid | None = None, size: int = SIZE) -> Sample:
-    """The newest `size` offsets of each partition, as a service would decode them; steps lie on `grid`.
+def read_sample(log: EventLog, topic: str, decode: Decode, grid: Grid | None = None, size: int = SAMPLE_SIZE) -> Sample:
+    """Read the newest `size` offsets of each partition, decoded as a service would; `grid` defines the steps.
 
     Raises UnknownTopic, LogUnavailable.
     """
-    found, spacings, rates = Sample(), list[int](), list[float]()
+    sample, intervals, rates = Sample(), list[int](), list[float]()
     for partition, (start, end) in log.bounds(topic).items():
         batches = log.read(topic, partition, max(start, end - size), end)
         records = [record for batch in batches for record in batch]
-        events = [event for event in _decoded(found, records, decode) if isinstance(event, Event)]
+        events = [event for event in _decode(sample, records, decode) if isinstance(event, Event)]
         times: defaultdict[str, set[int]] = defaultdict(set)
         for event in events:
-            found.partitions[event.series].add(partition)
+            sample.partitions[event.series].add(partition)
             times[event.series].add(event.ts)
         rates += _rate(records, [event.ts for event in events])
-        _order(found, events, grid)
-        for series in times.values():
-            spacings += (later - earlier for earlier, later in pairwise(sorted(series)))
-    found.spacing = median(spacings) if len(spacings) >= ENOUGH else None
-    found.rate = max(rates, default=None)
-    return found
+        _count_late(sample, events, grid)
+        for of_series in times.values():
+            intervals += (later - earlier for earlier, later in pairwise(sorted(of_series)))
+    sample.spacing = median(intervals) if len(intervals) >= MIN_VALUES else None
+    sample.rate = max(rates, default=None)
+    return sample
 
 
 def _rate(records: Sequence[Record], times: Sequence[int]) -> list[float]:
-    """Bytes a millisecond, by the events' own times: records may have been written all at once."""
+    """Bytes per millisecond of event time, as the records may have been written all at once; empty if unknown."""
     times = times or [record.timestamp for record in records]
-    if len(times) < ENOUGH or (took := max(times) - min(times)) <= 0:
+    if len(times) < MIN_VALUES or (duration := max(times) - min(times)) <= 0:
         return []
-    return [sum(len(record.key or b"") + len(record.value or b"") + OVERHEAD for record in records) / took]
+    size = sum(len(record.key or b"") + len(record.value or b"") + RECORD_OVERHEAD for record in records)
+    return [size / duration]
 
 
-def _decoded(found: Sample, records: Iterable[Record], decode: Decode) -> Iterator[object]:
+def _decode(sample: Sample, records: Iterable[Record], decode: Decode) -> Iterator[object]:
+    """The records' events; counts the records in the sample."""
     for record, events, error in decode_records(records, decode):
-        found.records += 1
-        found.keyless += record.key is None
-        found.tombstones += record.value is None
+        sample.records += 1
+        sample.keyless += record.key is None
+        sample.tombstones += record.value is None
         if error is not None:
-            found.invalid[error.reason] += 1
+            sample.invalid[error.reason] += 1
         yield from events
 
 
-def _order(found: Sample, events: Iterable[Event], grid: Grid | None) -> None:
-    """Count which of a partition's events its windows would not use, in the order in which they came."""
-    newest: dict[str, int] = {}
+def _count_late(sample: Sample, events: Iterable[Event], grid: Grid | None) -> None:
+    """Count a partition's late and duplicate events, in the order of their offsets."""
+    latest: dict[str, int] = {}
     stream_time = 0
     for series, ts, _ in events:
         step = ts if grid is None else grid.index(ts)
-        ahead = step - newest.get(series, step - 1)
-        found.late += ahead < 0
-        found.duplicate += ahead == 0
+        ahead = step - latest.get(series, step - 1)
+        sample.late += ahead < 0
+        sample.duplicate += ahead == 0
         stream_time = max(stream_time, ts)
         if ahead < 0:
-            found.lateness = max(found.lateness, stream_time - ts)
+            sample.lateness = max(sample.lateness, stream_time - ts)
         else:
-            newest[series] = step
+            latest[series] = step

@@ -1,4 +1,4 @@
-"""A topic for people: its newest records, then what arrives, each as one line."""
+"""`tidecast tail`: a topic's newest records, then new ones as they arrive, each as one readable line."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,15 @@ from pipeline.log import EventLog, Record
 from tidecast.times import format_time
 
 INTERVAL_S = 0.2
-SHOWN = 6
-"""Most steps of a forecast, the last one among them."""
+MAX_STEPS = 6
+"""Most steps that are printed of a forecast, including the last one."""
 
 
 class Line(NamedTuple):
-    """A record in words, free of control characters."""
+    """A record as text without control characters."""
 
     time: str
-    """The log's own time of the record, UTC."""
+    """The record's timestamp in the log, UTC."""
     partition: int
     offset: int
     key: str
@@ -39,7 +39,7 @@ class _Forecast(msgspec.Struct):
     def text(self) -> str:
         start = self.ts if self.start is None else self.start
         targets = self.forecast if isinstance(self.forecast, dict) else {"": self.forecast}
-        steps = " | ".join(f"{name} {_shortened(values)}".lstrip() for name, values in targets.items())
+        steps = " | ".join(f"{name} {_shorten(values)}".lstrip() for name, values in targets.items())
         return f"forecast from {format_time(start, 'seconds')}: {steps}  {self.model}".rstrip()
 
 
@@ -67,26 +67,26 @@ class _Event(msgspec.Struct):
 
 
 def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> Iterator[Record]:
-    """The last `last` offsets' records of each partition, by time; with `follow` also all that come, until stopped.
+    """Each partition's records at its last `last` offsets, by time; with `follow` also all new ones, endlessly.
 
-    An offset may hold a transaction's mark instead of a record, so fewer may come. Raises UnknownTopic, LogUnavailable.
+    There may be fewer, as an offset may hold a transaction marker. Raises UnknownTopic, LogUnavailable.
     """
-    reached = {partition: max(start, end - last) for partition, (start, end) in log.bounds(topic).items()}
+    positions = {partition: max(start, end - last) for partition, (start, end) in log.bounds(topic).items()}
     while True:
-        fresh: list[Record] = []
+        new: list[Record] = []
         for partition, (start, end) in log.bounds(topic).items():
-            begin = max(reached.get(partition, start), start)
-            fresh += [record for records in log.read(topic, partition, begin, end) for record in records]
-            reached[partition] = end
-        yield from sorted(fresh, key=lambda record: (record.timestamp, record.partition, record.offset))
+            begin = max(positions.get(partition, start), start)
+            new += [record for records in log.read(topic, partition, begin, end) for record in records]
+            positions[partition] = end
+        yield from sorted(new, key=lambda record: (record.timestamp, record.partition, record.offset))
         if not follow:
             return
-        if not fresh:
+        if not new:
             time.sleep(INTERVAL_S)
 
 
 def describe(record: Record) -> Line:
-    """A record as a line: an event's value, a forecast's ends, a label, a dead letter's reason, or its text."""
+    """A record as a line: an event's value, some steps of a forecast, a label, a dead letter's reason, or text."""
     key = "" if record.key is None else printable(record.key)
     return Line(format_time(record.timestamp, "seconds"), record.partition, record.offset, key, _text(record))
 
@@ -96,7 +96,7 @@ def _text(record: Record) -> str:
     if record.value is None:
         return "(tombstone)"
     if reason := headers.get("tidecast.reason"):
-        return printable(b"refused: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
+        return printable(b"invalid: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
     shapes: tuple[type[_Forecast | _Label | _Event], ...] = (_Forecast, _Label, _Event)
     for shape in shapes:
         try:
@@ -106,16 +106,16 @@ def _text(record: Record) -> str:
     return printable(record.value)
 
 
-def _shortened(values: Sequence[float]) -> str:
-    words = [f"{value:.6g}" for value in values]
-    return " ".join(words if len(words) <= SHOWN else [*words[: SHOWN - 1], "..", words[-1]])
+def _shorten(values: Sequence[float]) -> str:
+    texts = [f"{value:.6g}" for value in values]
+    return " ".join(texts if len(texts) <= MAX_STEPS else [*texts[: MAX_STEPS - 1], "..", texts[-1]])
 
 
-def show(bootstrap: str, topic: str, last: int, follow: bool) -> None:
-    """Print a topic's newest records to stdout, one a line, and with `follow` what arrives until interrupted."""
+def print_tail(bootstrap: str, topic: str, last: int, follow: bool) -> None:
+    """`tidecast tail`: print the newest records to stdout, and with `follow` new ones until interrupted."""
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     with closing(open_log(bootstrap)) as log, suppress(KeyboardInterrupt):
         for record in tail(log, topic, last=last, follow=follow):
             line = describe(record)
-            where = f"{line.time} {line.partition}:{line.offset}"
-            console.print(Text.assemble((where, "dim"), " ", (line.key, "bold"), " ", line.text))
+            position = f"{line.time} {line.partition}:{line.offset}"
+            console.print(Text.assemble((position, "dim"), " ", (line.key, "bold"), " ", line.text))

@@ -1,4 +1,4 @@
-"""A real batch's shapes on their way through a model, on the screen."""
+"""`tidecast trace`: the shape of a real batch at every layer of a model, as a table."""
 
 import logging
 from collections.abc import Container
@@ -13,7 +13,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.defaults import DEFAULT_TRACKING
 from deploy.settings.files import log_address, read_settings
 from deploy.training.options import TrainOptions, prepare_training
@@ -28,77 +28,76 @@ from tidecast.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 ROWS = 4
-"""How many rows of the data a settings file's batch has."""
-
+"""Batch size of the trace of a settings file."""
 
 Batch = dict[str, Tensor]
-"""A model's named inputs."""
+"""A model's named input tensors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settable:
-    """What a settings file may name."""
+class KnownSettings:
+    """The setting names that a settings file may contain."""
 
-    anywhere: Container[str]
-    """The options of all commands."""
-    in_train: Container[str]
-    """Those of `train`."""
+    all_commands: Container[str]
+    """The options of any command."""
+    train: Container[str]
+    """The options of `train`."""
 
 
-def show(target: str, tracking_uri: str | None, settable: Settable) -> dict[str, object]:
-    """`tidecast trace`: print the table, and say what is in it; a settings file may name the store where none is given.
+def print_trace(target: str, tracking_uri: str | None, known: KnownSettings) -> dict[str, object]:
+    """`tidecast trace`: print the table; its rows. A settings file may contain the tracking URI if that is None.
 
     Raises ConfigError, RegistryError.
     """
     if target.endswith(".toml"):
-        model, card, batch = _from_settings(Path(target), tracking_uri, settable)
+        model, card, batch = _input_from_settings(Path(target), tracking_uri, known)
     else:
-        model, card, batch = _from_model(target, tracking_uri or DEFAULT_TRACKING)
-    found = trace(model, card, batch)
-    Console(highlight=False).print(_table(card, found))
-    logger.info(
-        "the last real step of the LSTM's output equals its state h_n: " + ("yes" if found.last_is_state else "NO")
-    )
-    steps = [asdict(step) for step in found.steps]
-    return {"task": card.task, "steps": steps, "last_is_state": found.last_is_state}
+        model, card, batch = _input_from_model(target, tracking_uri or DEFAULT_TRACKING)
+    traced = trace(model, card, batch)
+    Console(highlight=False).print(_table(card, traced))
+    check = "the last real step of the LSTM's output equals its state h_n"
+    level, verdict = (logging.INFO, "yes") if traced.last_is_state else (logging.WARNING, "NO")
+    logger.log(level, f"{check}: {verdict}")
+    steps = [asdict(step) for step in traced.steps]
+    return {"task": card.task, "steps": steps, "last_is_state": traced.last_is_state}
 
 
-def _table(card: AnyCard, found: Trace) -> Table:
+def _table(card: AnyCard, traced: Trace) -> Table:
     table = Table(title=f"{card.name}: {card.task}, {card.arch}", title_justify="left")
-    for heading in ("layer", "shape", "in letters"):
+    for heading in ("layer", "shape", "in symbols"):
         table.add_column(heading, no_wrap=True)
     table.add_column("parameters", justify="right")
-    for step in found.steps:
+    for step in traced.steps:
         weights = f"{step.parameters:,}" if step.parameters else ""
         table.add_row(step.layer, ", ".join(map(str, step.shape)), step.legend, weights)
     return table
 
 
-def _from_model(target: str, tracking_uri: str) -> tuple[nn.Module, AnyCard, Batch]:
-    """A registered model with its weights and rows it was checked with, or an ONNX file beside which these lie."""
+def _input_from_model(target: str, tracking_uri: str) -> tuple[nn.Module, AnyCard, Batch]:
+    """A registered model with its weights and example batch, or an ONNX file, with those if they are next to it."""
     if target.endswith(".onnx"):
         path = Path(target)
-        return _from_folder(path.parent) if (path.parent / WEIGHTS_FILE).is_file() else _from_file(path)
+        return _input_from_folder(path.parent) if (path.parent / WEIGHTS_FILE).is_file() else _input_from_file(path)
     registry = Registry(tracking_uri)
     with TemporaryDirectory() as folder:
-        return _from_folder(registry.artifacts(registry.resolve(target), Path(folder)))
+        return _input_from_folder(registry.artifacts(registry.resolve(target), Path(folder)))
 
 
-def _from_file(path: Path) -> tuple[nn.Module, AnyCard, Batch]:
-    predictor = load(path, path.name, "cpu")
-    logger.info("the file alone, without the weights and rows that its run keeps: fresh weights, on a made-up batch")
-    return network(predictor.card), predictor.card, example(predictor.card)
+def _input_from_file(path: Path) -> tuple[nn.Module, AnyCard, Batch]:
+    predictor = load_onnx(path, path.name, "cpu")
+    logger.info("the ONNX file only, without its run's weights and example batch: untrained weights on synthetic rows")
+    return build_network(predictor.card), predictor.card, example(predictor.card)
 
 
-def _from_folder(folder: Path) -> tuple[nn.Module, AnyCard, Batch]:
+def _input_from_folder(folder: Path) -> tuple[nn.Module, AnyCard, Batch]:
     card = read_card((folder / CARD_FILE).read_text())
-    model = network(card)
+    model = build_network(card)
     model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return model, card, load_file(folder / EXAMPLE_FILE)
 
 
-def network(card: AnyCard) -> nn.Module:
-    """The network that a card describes, with fresh weights. Raises ConfigError for a model that is not ours."""
+def build_network(card: AnyCard) -> nn.Module:
+    """The network that a card describes, with initial weights. Raises ConfigError for a foreign model."""
     if isinstance(card, ClassifierCard):
         return build_classifier(card)
     if isinstance(card, NextTokenCard):
@@ -106,15 +105,19 @@ def network(card: AnyCard) -> nn.Module:
     return build_network(card)
 
 
-def _from_settings(path: Path, tracking_uri: str | None, settable: Settable) -> tuple[nn.Module, AnyCard, Batch]:
-    """What `train` would begin with, by a settings file: its network, untrained, and the first rows of its data."""
-    typed = {"name": path.stem, **read_settings(path, settable.anywhere)}
-    given = {name.replace("-", "_"): value for name, value in typed.items() if name in settable.in_train}
+def _input_from_settings(
+    path: Path, tracking_uri: str | None, known: KnownSettings
+) -> tuple[nn.Module, AnyCard, Batch]:
+    """What `train` would start with: its untrained network, and the first rows of its data."""
+    settings = {"name": path.stem, **read_settings(path, known.all_commands)}
+    train_settings = {name.replace("-", "_"): value for name, value in settings.items() if name in known.train}
     try:
-        asked = TrainOptions.of(given if tracking_uri is None else given | {"tracking_uri": tracking_uri})
+        if tracking_uri is not None:
+            train_settings["tracking_uri"] = tracking_uri
+        options = TrainOptions.of(train_settings)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    begun = prepare_training(msgspec.structs.replace(asked, bootstrap=log_address(asked.bootstrap, path)))
+    prepared_run = prepare_training(msgspec.structs.replace(options, bootstrap=log_address(options.bootstrap, path)))
     logger.info("untrained, on the first rows of the data")
-    rows = {name: torch.from_numpy(array) for name, array in begun.first(ROWS).items()}
-    return network(begun.card), begun.card, rows
+    rows = {name: torch.from_numpy(array) for name, array in prepared_run.first(ROWS).items()}
+    return build_network(prepared_run.card), prepared_run.card, rows

@@ -1,1 +1,1 @@
-"""The consumer service; without torch and polars."""
+"""The consumer service: records in, forecasts or labels out. Runs without torch and polars."""

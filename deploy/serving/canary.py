@@ -1,4 +1,4 @@
-"""A first try of a model file, in a process of its own: there it may crash, hang or eat memory, and harm nobody."""
+"""The canary check of a new model file, in a process of its own: there it may crash, hang or exhaust memory safely."""
 
 import resource
 import subprocess
@@ -12,65 +12,76 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from model.card import Array, Card
 
-MEMORY, CPU_S, WALL_S = 8 << 30, 60, 120
-"""What a try may use: bytes of address space, seconds of a processor, seconds."""
+MEMORY_BYTES, CPU_S, TIMEOUT_S = 8 << 30, 60, 120
+"""Limits of the canary process: address space, CPU time, wall-clock time."""
 BATCH, ROUNDS = 64, 5
-SLOWER, FAST_ENOUGH_S = 8.0, 0.001
-"""A model that takes so many times as long as the one that serves is refused, unless a batch is answered that fast."""
+MAX_SLOWDOWN, FAST_ENOUGH_S = 8.0, 0.001
+"""A model that takes this many times as long as the serving one is rejected, unless a batch takes at most this time."""
 
 
-def refusal(candidate: Path, serving: Path) -> str:
-    """Why a file can't take over from another; empty if it can."""
+def rejection_reason(candidate: Path, serving: Path) -> str:
+    """Why a model file must not replace the serving one; empty if it may."""
     command = [sys.executable, "-P", "-m", "deploy.serving.canary", str(candidate), str(serving)]
     try:
-        tried = subprocess.run(  # noqa: S603 - this Python, our own module
-            command, capture_output=True, text=True, timeout=WALL_S, check=False
+        canary = subprocess.run(  # noqa: S603 - this Python, our own module
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"it had not answered after {WALL_S} s"
-    if tried.returncode < 0:
-        return f"the process that tried it ended by signal {-tried.returncode}"
-    lines = tried.stdout.splitlines() or tried.stderr.splitlines()
-    return "" if tried.returncode == 0 else lines[-1] if lines else f"it ended with {tried.returncode}"
+        return f"its canary process did not finish within {TIMEOUT_S} s"
+    if canary.returncode < 0:
+        return f"its canary process was killed by signal {-canary.returncode}"
+    lines = canary.stdout.splitlines() or canary.stderr.splitlines()
+    if canary.returncode == 0:
+        return ""
+    return lines[-1] if lines else f"its canary process exited with {canary.returncode}"
 
 
 def main(candidate: str, serving: str) -> int:
-    """Try a file beside the one that serves, within limits; what is wrong on stdout, and 1."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    """Compare a model file with the serving one, within limits; the reason for a rejection on stdout, and 1."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     try:
-        wrong = _wrong(load(Path(candidate), "it", "cpu"), load(Path(serving), "the one that serves", "cpu"))
-    except Exception as error:  # this is where it may go wrong
-        wrong = (str(error).splitlines() or [type(error).__name__])[0]
-    if wrong:
-        print(wrong)  # noqa: T201
-    return 1 if wrong else 0
+        candidate_model = load_onnx(Path(candidate), "the candidate", "cpu")
+        serving_model = load_onnx(Path(serving), "the serving model", "cpu")
+        reason = _check_outputs(candidate_model) or _check_speed(candidate_model, serving_model)
+    except Exception as error:  # anything may go wrong with an untested model
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if reason:
+        print(reason)  # noqa: T201
+    return 1 if reason else 0
 
 
-def _wrong(candidate: Predictor, serving: Predictor) -> str:
-    rows = SyntheticInput(candidate)
+def _check_outputs(candidate: Predictor) -> str:
     for size in (1, 7, BATCH):
-        for given in candidate.predict(SyntheticInput(candidate, size)):
-            if not np.isfinite(given).all():
+        for outputs in candidate.predict(SyntheticInput(candidate, size)):
+            if not np.isfinite(outputs).all():
                 return "its output is not finite"
-    times: dict[str, list[float]] = {}
+    return ""
+
+
+def _check_speed(candidate: Predictor, serving: Predictor) -> str:
+    models = (candidate, serving)
+    inputs = [SyntheticInput(model) for model in models]
+    seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
-        for predictor in (candidate, serving):
-            begun = time.perf_counter()
-            list(predictor.predict(rows if predictor is candidate else SyntheticInput(serving)))
-            times.setdefault(predictor.label, []).append(time.perf_counter() - begun)
-    mine, theirs = (median(times[predictor.label]) for predictor in (candidate, serving))
-    if mine > max(SLOWER * theirs, FAST_ENOUGH_S):
-        return f"{BATCH} of its answers take {mine * 1000:.1f} ms, {mine / theirs:.0f} times as long as now"
+        for model, batch, durations in zip(models, inputs, seconds, strict=True):
+            start = time.perf_counter()
+            list(model.predict(batch))
+            durations.append(time.perf_counter() - start)
+    candidate_s, serving_s = map(median, seconds)
+    if candidate_s > max(MAX_SLOWDOWN * serving_s, FAST_ENOUGH_S):
+        slowdown = f"{candidate_s / serving_s:.0f} times as long as the serving model"
+        return f"a batch of {BATCH} takes {candidate_s * 1000:.1f} ms, {slowdown}"
     return ""
 
 
 class SyntheticInput:
-    """Inputs made up for a model: values from the ranges it has learned from, and ones."""
+    """One batch of random model input: values from the ranges in the model's card, and ones."""
 
     def __init__(self, predictor: Predictor, size: int = BATCH) -> None:
         self._card, self._size = predictor.card, size
@@ -79,7 +90,7 @@ class SyntheticInput:
         return self._size
 
     def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
-        """All of it, however much of it is asked for: it is one batch."""
+        """The whole batch; `start` and `stop` are ignored."""
         return {name: self._array(name, array) for name, array in self._card.inputs.items()}
 
     def _array(self, name: str, array: Array) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""From a model's outputs to forecasts and labels as values: what a window was, what was made of it, and by what.
+"""From a model's outputs to columnar forecasts and labels.
 
 B windows or texts   S steps of a window   K horizon steps   O targets   C labels
 """
@@ -20,53 +20,53 @@ Floats = npt.NDArray[np.float32]
 
 
 def forecast_batches(windows: Windows, outputs: Iterable[Floats], card: Card, model: str) -> Iterator[ForecastBatch]:
-    """The windows' forecasts, in order; `outputs` are (b,K,O), together as many as windows.
+    """The forecasts for B windows, in order; `outputs` are chunks (b,K,O) that add up to B rows.
 
-    A window that is not full yet gets a seasonal naive forecast instead. Raises ValueError for other numbers of them.
+    A window that is not full yet gets a seasonal naive forecast instead. Raises ValueError if the rows don't add up.
     """
     done = 0
     for values in outputs:
         part = windows.part(done, done + len(values))
         done += len(values)
         if len(part) == len(values):
-            yield _forecasts(part, values, card, model)
+            yield _forecast_batch(part, values, card, model)
     if done != len(windows):
-        raise ValueError(f"{done} forecasts of {len(windows)} windows")
+        raise ValueError(f"{done} forecasts for {len(windows)} windows")
 
 
-def _forecasts(windows: Windows, values: Floats, card: Card, model: str) -> ForecastBatch:
+def _forecast_batch(windows: Windows, values: Floats, card: Card, model: str) -> ForecastBatch:
     source, models = ["model"] * len(windows), [model] * len(windows)
     (short,) = np.nonzero(windows.length < windows.x.shape[1])
     if len(short):
         lag = shortest_lag(card.input.freq)
         values = values.copy()
         values[short] = _naive(windows, short, card, lag)
-        for place in short.tolist():
-            source[place], models[place] = "naive", f"naive/{lag}"
+        for row in short.tolist():
+            source[row], models[row] = "naive", f"naive/{lag}"
     columns = (windows.series, windows.ts, windows.start, windows.spacing)
     return ForecastBatch(*columns, values, source, models, card.output.targets)
 
 
-def _naive(windows: Windows, places: npt.NDArray[np.int64], card: Card, lag: int) -> Floats:
-    """The seasonal naive forecasts (N,K,O) of windows that are not full, by what they have."""
+def _naive(windows: Windows, rows: npt.NDArray[np.int64], card: Card, lag: int) -> Floats:
+    """Seasonal naive forecasts (N,K,O) for the N windows at `rows`, from the steps that they have."""
     steps = windows.x.shape[1]
-    ends = np.arange(1, len(places) + 1) * steps - 1
-    first = ends + 1 - windows.length[places]
-    values = windows.x[places][:, :, card.target_columns].reshape(-1, len(card.output.targets))
+    ends = np.arange(1, len(rows) + 1) * steps - 1
+    first = ends + 1 - windows.length[rows]
+    values = windows.x[rows][:, :, card.target_columns].reshape(-1, len(card.output.targets))
     return np.asarray(seasonal_naive(values, ends, first, card.output.horizon, lag), np.float32)
 
 
 def label_batches(texts: Texts, outputs: Iterable[Floats], labels: Sequence[str], model: str) -> Iterator[LabelBatch]:
-    """The texts' likeliest labels, in order; `outputs` are probabilities (b,C), together as many as texts.
+    """The most probable labels for B texts, in order; `outputs` are chunks of probabilities (b,C), B rows in all.
 
-    Raises ValueError for other numbers of them.
+    Raises ValueError if the rows don't add up.
     """
     done = 0
     for probabilities in outputs:
         ids = texts.ids[done : done + len(probabilities)]
         done += len(probabilities)
-        best = [labels[place] for place in probabilities.argmax(axis=1).tolist()]
+        best = [labels[column] for column in probabilities.argmax(axis=1).tolist()]
         if len(ids) == len(best):
             yield LabelBatch(ids, best, probabilities.max(axis=1).tolist(), model)
     if done != len(texts):
-        raise ValueError(f"{done} labels of {len(texts)} texts")
+        raise ValueError(f"{done} labels for {len(texts)} texts")

@@ -1,8 +1,8 @@
-"""The input partitions that a consumer owns: taken over with their windows, checkpointed, and given up."""
+"""The partitions assigned to a consumer: restored with their windows, checkpointed, and revoked."""
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deploy.serving.tasks import Task, Windower
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class UnusedRecords:
-    """Records that were not used: `invalid` with why, and `late` ones."""
+class DroppedRecords:
+    """Records that are in no window: `invalid` ones with the error, and `late` ones."""
 
     invalid: list[tuple[Record, InvalidEvent]] = field(default_factory=list)
     late: list[Record] = field(default_factory=list)
@@ -30,23 +30,23 @@ class UnusedRecords:
 
 @dataclass(slots=True)
 class Partition:
-    """An input partition that this consumer owns."""
+    """An assigned input partition and its windows."""
 
     windower: Windower
     checkpoint: int | None
-    """R: where its last checkpoint stands; None before a new group's first."""
+    """R: the offset of its last checkpoint; None before a new group's first one."""
     position: int
     """X: the next offset to read."""
 
     def commit(self) -> Commit:
-        """X, and R beside it. The first checkpoint comes before the first record, so there is one."""
+        """X, with R in the metadata. There is always an R: the first checkpoint is written before the first record."""
         assert self.checkpoint is not None
         return Commit(self.position, encode_metadata(self.checkpoint))
 
 
-def extend(windower: Windower, task: Task, records: Iterable[Record]) -> UnusedRecords:
-    """Extend windows by the events of some records. An invalid or late one of them makes its whole record so, once."""
-    unused, push = UnusedRecords(), windower.push
+def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
+    """Add the events of some records to the windows. One invalid or late event drops its record, once."""
+    dropped, push = DroppedRecords(), windower.push
     for record, events, error in decode_records(records, task.decode):
         late = False
         for event in events:
@@ -55,14 +55,17 @@ def extend(windower: Windower, task: Task, records: Iterable[Record]) -> UnusedR
             except InvalidEvent as invalid:
                 error = error or invalid
         if error is not None:
-            unused.invalid.append((record, error))
+            dropped.invalid.append((record, error))
         elif late:
-            unused.late.append(record)
-    return unused
+            dropped.late.append(record)
+    return dropped
 
 
 class Partitions:
-    """All that a consumer owns. What fails is raised: the process ends, and its next start goes on at the commit."""
+    """All partitions assigned to a consumer.
+
+    Errors are raised: the process ends, and its next start continues from the committed offsets.
+    """
 
     def __init__(
         self,
@@ -70,108 +73,105 @@ class Partitions:
         config: ServeConfig,
         consumer: Consumer,
         producer: Producer,
-        watched: Watchdog,
+        watchdog: Watchdog,
     ) -> None:
         """`producer` writes checkpoints; its transactional id fences a predecessor of the same instance."""
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
-        self._watched = watched
+        self._watchdog = watchdog
         self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
-        self._owned: dict[int, Partition] = {}
-        self._waiting: deque[int] = deque()
+        self._restored: dict[int, Partition] = {}
+        self._to_restore: deque[int] = deque()
 
     def __getitem__(self, partition: int) -> Partition:
-        return self._owned[partition]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._owned)
+        return self._restored[partition]
 
     @property
-    def waiting(self) -> bool:
-        """Whether there are partitions that are assigned and not taken over yet."""
-        return bool(self._waiting)
+    def restoring(self) -> bool:
+        """Whether some assigned partitions have not been restored yet."""
+        return bool(self._to_restore)
 
     @property
     def positions(self) -> dict[int, int]:
-        """The next offset to read of each."""
-        return {partition: owned.position for partition, owned in self._owned.items()}
+        """The next offset to read, by partition."""
+        return {number: partition.position for number, partition in self._restored.items()}
 
     def check_topic(self) -> None:
-        """Raises StateMismatch if the input is not the topic that it was."""
+        """Raises StateMismatch if the input topic was recreated or got more partitions."""
         topic = self._config.topic
         if (self._log.partitions(topic), self._log.topic_id(topic)) != (self._count, self._topic_id):
-            raise StateMismatch(f"{topic} was made anew, or has more partitions, since this service began")
+            raise StateMismatch(f"{topic} was recreated, or got more partitions, while this service was running")
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """Note what was assigned."""
-        self._waiting.extend(partitions)
+        """Add newly assigned partitions, to be restored one by one."""
+        self._to_restore.extend(partitions)
 
-    def take_over_next(self, task: Task) -> None:
-        """Take over one of those that wait, if any do: rebuild its windows as they were at its committed offset."""
-        if self._waiting:
-            self._take_over(self._waiting.popleft(), task)
+    def restore_next(self, task: Task) -> None:
+        """Restore one assigned partition, if any is left: rebuild its windows as of its committed offset."""
+        if self._to_restore:
+            self._restore(self._to_restore.popleft(), task)
 
-    def _take_over(self, partition: int, task: Task) -> None:
+    def _restore(self, number: int, task: Task) -> None:
         failpoint.reached("assigned")
         log, config = self._log, self._config
-        with self._watched("committed offset"):
-            committed = self._consumer.committed(partition)
+        with self._watchdog.watch("committed offset"):
+            committed = self._consumer.committed(number)
         windower = task.windower()
-        found = checkpoint.recover(
-            log, config.topic, config.state_topic, partition, committed, windower, lost=config.lost
+        recovery = checkpoint.recover(
+            log, config.topic, config.state_topic, number, committed, windower, lost=config.lost
         )
         failpoint.reached("restored")
-        for note in found.notes:
-            logger.warning(f"{config.topic}/{partition}: {note}")
-        if found.position is None or found.replay_from is None:
-            bounds = log.bounds(config.topic)[partition]
+        for note in recovery.notes:
+            logger.warning(f"{config.topic}/{number}: {note}")
+        if recovery.position is None or recovery.replay_from is None:
+            bounds = log.bounds(config.topic)[number]
             start = bounds.start if config.start == "earliest" else bounds.end
-            self._owned[partition] = Partition(windower, None, start)
+            self._restored[number] = Partition(windower, None, start)
             return
-        for records in log.read(config.topic, partition, found.replay_from, found.position):
-            extend(windower, task, records)
+        for records in log.read(config.topic, number, recovery.replay_from, recovery.position):
+            push_records(windower, task, records)
             windower.take()
         windower.counts = Counts()
         failpoint.reached("replayed")
-        self._owned[partition] = Partition(windower, found.replay_from, found.position)
-        self._consumer.seek(partition, found.position)
+        self._restored[number] = Partition(windower, recovery.replay_from, recovery.position)
+        self._consumer.seek(number, recovery.position)
 
     def start_new(self) -> None:
-        """Write the first checkpoint of those that have none, and only then read their first record.
+        """Write the first checkpoint of partitions without one, and only then start reading them.
 
-        So where a new group began is never forgotten.
+        So it is always known where a new group started.
         """
-        for partition, owned in self._owned.items():
-            if owned.checkpoint is None:
-                self.checkpoint([partition])
-                self._consumer.seek(partition, owned.position)
+        for number, partition in self._restored.items():
+            if partition.checkpoint is None:
+                self.checkpoint([number])
+                self._consumer.seek(number, partition.position)
 
-    def drop(self, partition: int) -> None:
-        """Forget a partition, taken over or still waiting to be."""
-        if partition in self._waiting:
-            self._waiting.remove(partition)
-        self._owned.pop(partition, None)
+    def revoke(self, number: int) -> None:
+        """Forget a partition, restored or not."""
+        if number in self._to_restore:
+            self._to_restore.remove(number)
+        self._restored.pop(number, None)
 
     def advance(self, polled: Mapping[int, Sequence[Record]]) -> dict[int, Commit]:
-        """Count these records as done; what to commit for them."""
-        for partition, records in polled.items():
-            self._owned[partition].position = records[-1].offset + 1
-        return {partition: self._owned[partition].commit() for partition in polled}
+        """Move the positions past these records; what to commit for them."""
+        for number, records in polled.items():
+            self._restored[number].position = records[-1].offset + 1
+        return {number: self._restored[number].commit() for number in polled}
 
     def checkpoint(self, partitions: Iterable[int] | None = None) -> None:
-        """Write a pass for each of these partitions, or of all, that has moved since its last one."""
-        for partition in list(self._owned if partitions is None else partitions):
-            owned = self._owned[partition]
-            if owned.position == owned.checkpoint:
+        """Write a checkpoint of each of these partitions, or of all, that has moved since its last one."""
+        for number in list(self._restored if partitions is None else partitions):
+            partition = self._restored[number]
+            if partition.position == partition.checkpoint:
                 continue
             record = PartitionRecord(
-                position=owned.position,
+                position=partition.position,
                 partitions=self._count,
                 topic_id=self._topic_id,
-                stream_time=owned.windower.stream_time,
-                sections=dict(owned.windower.sections),
+                stream_time=partition.windower.stream_time,
+                sections=dict(partition.windower.sections),
             )
-            with self._watched("checkpoint"):
+            with self._watchdog.watch("checkpoint"):
                 checkpoint.write_pass(
-                    self._producer, self._consumer, self._config.state_topic, partition, owned.windower, record
+                    self._producer, self._consumer, self._config.state_topic, number, partition.windower, record
                 )
-            owned.checkpoint = owned.position
+            partition.checkpoint = partition.position

@@ -1,18 +1,18 @@
-"""`tidecast serve`: a service with its log, its model and who follows that, until it is told to stop."""
+"""`tidecast serve`: connects a service to its log, registry, model and shadow, and runs it until a signal."""
 
 import gc
 import logging
 import signal
+import threading
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from threading import Event as Flag
 
 from deploy.logs import show_timestamps
 from deploy.serving.loop import Service
+from deploy.serving.model_loading import load_model
 from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor, load_model
 from deploy.serving.shadow import Shadow
-from deploy.serving.tasks import task_of
+from deploy.serving.tasks import task_for
 from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig
 from deploy.settings.values import Device
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connections:
-    """What a service is connected to."""
+    """The models and systems that a service is connected to."""
 
     model: str
-    """NAME or NAME@ALIAS, which is followed; NAME/VERSION or a file.onnx."""
+    """NAME or NAME@ALIAS, which is followed; NAME/VERSION or a file.onnx, which is not."""
     shadow: str | None = None
     """A second model on the same windows, as NAME@ALIAS or NAME/VERSION."""
     device: Device = "auto"
@@ -39,60 +39,52 @@ class Connections:
 
 
 def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
-    """`tidecast serve`: run until SIGTERM or Ctrl-C; what was done."""
+    """`tidecast serve`: run until SIGTERM or Ctrl-C; a summary."""
     stop = _stop_on_signals()
     with ExitStack() as stack:
-        service = _service(
-            load_model(connections.model, connections.tracking_uri, connections.device), config, connections, stack
-        )
+        service = _connect(config, connections, stack)
         show_timestamps()
-        gc.freeze()  # else a collection, of all that was imported too, holds every answer up for a tenth of a second
+        gc.freeze()  # otherwise a full collection, of all imported modules too, delays forecasts by a tenth of a second
         stats = service.run(stop)
-    unused = f", {stats.late:,} late and {stats.duplicate:,} duplicate events not used"
-    logger.info(f"stopped: {stats.line()}{unused if stats.output_kind == 'forecasts' else ''}")
+    unused = f", {stats.late_events:,} late and {stats.duplicate_events:,} duplicate events not used"
+    logger.info(f"stopped: {stats.counts_line()}{unused if stats.output_kind == 'forecasts' else ''}")
     return {"output": service.output, **stats.summary()}
 
 
-def _service(predictor: Predictor, config: ServeConfig, connections: Connections, stack: ExitStack) -> Service:
-    """A service on a log; what it leaves open is closed by the stack. Nothing else keeps its first model."""
-
-    def updater(reference: str, *, none: bool = False, prefix: str = "") -> ModelUpdater:
-        made = ModelUpdater(
-            reference,
-            connections.tracking_uri,
-            connections.device,
-            predictor,
-            config.follow_s,
-            none=none,
-            prefix=prefix,
-        )
-        stack.callback(made.close)
-        return made
-
+def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) -> Service:
+    """A service; the stack closes what it opens. Only the service refers to its model, so that a swap frees it."""
+    predictor = load_model(connections.model, connections.tracking_uri, connections.device)
     log = stack.enter_context(closing(open_log(connections.bootstrap)))
-    task = task_of(predictor, config)
+    task = task_for(predictor, config)
     output = config.output or f"{config.topic}-{task.output_kind}"
     config = replace(config, output=output, shadow_topic=f"{output}-shadow" if connections.shadow else "")
-    fixed = "/" in connections.model or connections.model.endswith(".onnx")
-    followed = None if fixed else updater(connections.model)
+
+    def follow(reference: str, *, empty: bool = False, log_prefix: str = "") -> ModelUpdater:
+        uri, device = connections.tracking_uri, connections.device
+        updater = ModelUpdater(reference, uri, device, predictor, config.follow_s, empty=empty, log_prefix=log_prefix)
+        stack.callback(updater.close)
+        return updater
+
+    pinned = "/" in connections.model or connections.model.endswith(".onnx")
+    model_updater = None if pinned else follow(connections.model)
     shadow = None
     if connections.shadow:
-        shadow = Shadow(updater(connections.shadow, none=True, prefix="shadow: "), config)
-    service = Service(log, predictor, task, config, followed, shadow)
+        shadow = Shadow(follow(connections.shadow, empty=True, log_prefix="shadow: "), config)
+    service = Service(log, predictor, task, config, model_updater, shadow)
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
     return service
 
 
-def _stop_on_signals() -> Flag:
-    """A flag that SIGTERM and Ctrl-C set; a second Ctrl-C ends the process at once."""
-    stop = Flag()
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set; a second Ctrl-C ends the process at once."""
+    stop = threading.Event()
 
-    def ask(number: int, _: object) -> None:
+    def handle(number: int, _: object) -> None:
         stop.set()
         if number == signal.SIGINT:  # a supervisor may well send SIGTERM twice
             signal.signal(number, signal.default_int_handler)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
+        signal.signal(number, handle)
     return stop

@@ -1,39 +1,39 @@
-"""A second model on the same windows, whose answers go to a topic of their own: a challenger seen at work."""
+"""A shadow model: it predicts the same windows, and its forecasts go to a topic of their own, to be compared."""
 
 import logging
 
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor
-from deploy.serving.tasks import PendingBatch, task_of
+from deploy.serving.tasks import PendingBatch, task_for
 from deploy.settings.serve import ServeConfig
 
 logger = logging.getLogger(__name__)
 
 
 class Shadow:
-    """Answers beside the model that serves: whatever is wrong with its model ends the shadow alone.
+    """A second model beside the serving one. A failure in it stops the shadow only.
 
-    Its answers go the way of all others, in the same flush or transaction.
+    Its messages are sent in the same flush or transaction as all others.
     """
 
     def __init__(self, updater: ModelUpdater, config: ServeConfig) -> None:
-        """The follower brings its models; there is none before the first."""
+        """There is no model until the updater provides one."""
         self._updater, self._config = updater, config
         self.predictor: Predictor | None = None
 
-    def follow(self) -> None:
-        """Go on with another model, if there is one."""
-        if made := self._updater.take():
-            self.predictor = made
-            logger.info(f"{made.label} is the shadow now, on {self._config.shadow_topic}")
+    def update(self) -> None:
+        """Switch to a new model, if there is one."""
+        if predictor := self._updater.take():
+            self.predictor = predictor
+            logger.info(f"shadow: now predicting with {predictor.label}, to {self._config.shadow_topic}")
 
-    def answers(self, pending: PendingBatch) -> list[bytes]:
-        """What the shadow says of all that waits, in order; nothing while there is none."""
+    def predict(self, pending: PendingBatch) -> list[bytes]:
+        """The shadow's messages for a pending batch, in order; none while it has no model."""
         if self.predictor is None:
             return []
         try:
-            return list(task_of(self.predictor, self._config).messages(pending, self.predictor))
-        except Exception as error:  # of whatever kind: no challenger may end what serves
-            logger.warning(f"{self.predictor.label} is no shadow any more: {error}")
+            return list(task_for(self.predictor, self._config).predict(pending, self.predictor))
+        except Exception as error:  # whatever it is, a shadow must not stop the service
+            logger.warning(f"shadow: {self.predictor.label} failed and is dropped: {error}")
             self.predictor = None
             return []

@@ -1,4 +1,4 @@
-"""What a service does with a model of each task: which records it takes, what is made of them, what it writes."""
+"""What a service does with a model of each task: how records are decoded, windowed, predicted and encoded."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,85 +22,89 @@ from tidecast.errors import ConfigError
 
 
 class PendingBatch(ModelInput, Protocol):
-    """What waits to be predicted and answered."""
+    """B complete windows or texts, not yet predicted."""
 
     @property
     def keys(self) -> list[bytes]:
-        """(B,): what the answers are keyed by."""
+        """(B,): the output records' keys."""
 
     @property
     def offset(self) -> Ints:
-        """(B,): what was pushed with each."""
+        """(B,): the offset of the record that completed each."""
 
     @property
     def first_offset(self) -> Ints:
-        """(B,): from what was pushed with which on each was made."""
+        """(B,): the offset of the oldest record that each contains."""
 
     @staticmethod
     def concat(parts: Sequence[Any]) -> "PendingBatch":
-        """Several of them as one."""
+        """Several batches as one."""
 
 
 class Windower(WindowState, Protocol):
-    """Makes of a partition's events, one by one, what a model takes."""
+    """Turns a partition's events, one by one, into model inputs."""
 
     counts: Counts
 
     def push(self, event: Any, offset: int = 0) -> bool:
-        """Take in an event, and say whether it is used; what it completes is kept for `take`, with the caller's `tag`.
+        """Add an event from the record at `offset`; False if it was late or a duplicate.
 
-        Raises InvalidEvent.
+        Windows that it completes are kept for `take`. Raises InvalidEvent.
         """
 
     def take(self) -> Any:
-        """What was completed since the last take, as PendingBatch."""
+        """The windows completed since the last call, as a PendingBatch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One model's work on a topic: record -> events -> windows -> outputs -> a batch of forecasts -> messages."""
+    """The steps from input record to output message for one model: decode, window, predict, postprocess, encode."""
 
     decode: Decode
     """A record's events."""
     windower: Callable[[], Windower]
-    """A new, empty windower for one partition."""
-    batches: Callable[[Any, Iterable[Outputs]], Iterator[Any]]
-    """What was predicted, as values: columnar batches."""
+    """Creates an empty windower for one partition."""
+    postprocess: Callable[[Any, Iterable[Outputs]], Iterator[Any]]
+    """From a pending batch and the model's outputs to columnar forecasts or labels."""
     encode: Callable[[Any], Iterator[bytes]]
-    """A batch's messages."""
+    """From columnar forecasts or labels to messages."""
     output_kind: str
-    """What it writes, in one word."""
+    """forecasts or labels."""
 
-    def messages(self, pending: PendingBatch, predictor: Predictor) -> Iterator[bytes]:
-        """What the model says of all that waits, in its order; each part is predicted while the one before is used."""
-        return chain.from_iterable(map(self.encode, self.batches(pending, predictor.predict(pending))))
+    def predict(self, pending: PendingBatch, predictor: Predictor) -> Iterator[bytes]:
+        """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted."""
+        return chain.from_iterable(map(self.encode, self.postprocess(pending, predictor.predict(pending))))
 
 
-def task_of(predictor: Predictor, settings: ServeConfig) -> Task:
-    """What a service does with this model. Raises ConfigError for one that has nothing to say about a record."""
+def task_for(predictor: Predictor, config: ServeConfig) -> Task:
+    """The task of a model. Raises ConfigError for a model that can't be served on a topic."""
     card, label = predictor.card, predictor.label
     if isinstance(card, Card):
-        return _forecasting(card, label, settings)
+        return _forecasting(card, label, config)
     if isinstance(card, ClassifierCard):
-        labels, encoder = card.labels, vocabulary(card.vocabulary).encoder()
-        return Task(
-            decode=TextDecoder().decode,
-            windower=lambda: TextWindower(encoder),
-            batches=lambda texts, outputs: label_batches(texts, outputs, labels, label),
-            encode=encode_labels,
-            output_kind="labels",
-        )
-    raise ConfigError(f"{label} continues texts: it answers tidecast generate, not a topic")
+        return _classification(card, label)
+    raise ConfigError(f"{label} is a next-token model: use it with tidecast generate; it can't be served on a topic")
 
 
-def _forecasting(card: Card, label: str, settings: ServeConfig) -> Task:
-    config, short = window_config(card.input, settings.lateness), settings.short_series == "naive"
-    if settings.idle is not None and settings.idle <= config.max_delay:
-        raise ConfigError(f"idle: {settings.idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
+def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
+    windows, short = window_config(card.input, config.lateness), config.short_series == "naive"
+    if config.idle is not None and config.idle <= windows.max_delay:
+        raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
     return Task(
         decode=Decoder(card.input.features).decode,
-        windower=lambda: WindowStore(config, settings.idle, settings.series_limit, short=short),
-        batches=lambda windows, outputs: forecast_batches(windows, outputs, card, label),
+        windower=lambda: WindowStore(windows, config.idle, config.series_limit, short=short),
+        postprocess=lambda pending, outputs: forecast_batches(pending, outputs, card, label),
         encode=encode_forecasts,
         output_kind="forecasts",
+    )
+
+
+def _classification(card: ClassifierCard, label: str) -> Task:
+    encoder = vocabulary(card.vocabulary).encoder()
+    return Task(
+        decode=TextDecoder().decode,
+        windower=lambda: TextWindower(encoder),
+        postprocess=lambda pending, outputs: label_batches(pending, outputs, card.labels, label),
+        encode=encode_labels,
+        output_kind="labels",
     )

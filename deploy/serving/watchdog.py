@@ -1,4 +1,4 @@
-"""Two faults that make no error: a call that never returns, and polls that never bring what is there."""
+"""Failures that raise no error: a call that never returns, and a partition whose consumer position never moves."""
 
 import logging
 import os
@@ -14,32 +14,33 @@ TICK_S = 1.0
 
 
 class Watchdog:
-    """Ends the process, with exit code 75, when one watched call takes longer than `limit_s`.
+    """Ends the process with exit code 75 if a watched call takes longer than `timeout_s`.
 
-    It counts its own ticks, so time in which the whole process was stopped does not count.
+    It counts its own ticks rather than wall-clock time, so time during which the whole process was suspended does not
+    count.
     """
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._call = ""
         self._ticks = 0
         self._closed = threading.Event()
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     @contextmanager
-    def __call__(self, call: str) -> Iterator[None]:
-        """Watch what is done within; `call` names it."""
+    def watch(self, call: str) -> Iterator[None]:
+        """Watch the call in the body of the with statement; `call` is its name in the log."""
         self._ticks, self._call = 0, call
         try:
             yield
         finally:
             self._call = ""
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._closed.wait(TICK_S):
             self._ticks += 1
-            if self._call and self._ticks * TICK_S > self._limit_s:
-                logger.error(f"{self._call} has not returned in {self._limit_s:g} s; ending, to start again")
+            if self._call and self._ticks * TICK_S > self._timeout_s:
+                logger.error(f"{self._call} has not returned within {self._timeout_s:g} s; exiting for a restart")
                 os._exit(os.EX_TEMPFAIL)
 
     def close(self) -> None:
@@ -48,20 +49,20 @@ class Watchdog:
 
 
 class StallDetector:
-    """Notices partitions whose lag stays while their position does not move."""
+    """Detects partitions that have a lag while their position does not move."""
 
-    def __init__(self, looks: int) -> None:
-        """`looks` is how many looks in a row may find a partition standing still."""
-        self._looks = looks
+    def __init__(self, max_stalled: int) -> None:
+        """`max_stalled` is how many updates in a row may find a partition stalled before it is an error."""
+        self._max_stalled = max_stalled
         self._positions: dict[int, int] = {}
-        self._seen: dict[int, int] = {}
+        self._stalled: dict[int, int] = {}
 
-    def look(self, positions: Mapping[int, int], lag: Mapping[int, int]) -> None:
-        """Compare the next offsets to read with those of the last look. Raises LogUnavailable."""
-        still = {p for p, lag in lag.items() if lag > 0 and self._positions.get(p) == positions.get(p)}
-        self._seen = {partition: self._seen.get(partition, 0) + 1 for partition in still}
+    def update(self, positions: Mapping[int, int], lag: Mapping[int, int]) -> None:
+        """Compare the partitions' positions with those of the last update. Raises LogUnavailable for a stalled one."""
+        stalled = {p for p, records in lag.items() if records > 0 and self._positions.get(p) == positions.get(p)}
+        self._stalled = {partition: self._stalled.get(partition, 0) + 1 for partition in stalled}
         self._positions = dict(positions)
-        for partition, times in self._seen.items():
-            if times >= self._looks:
-                where = f"partition {partition} stands still at {positions[partition]}"
-                raise LogUnavailable(f"{where}, {lag[partition]:,} records before its end")
+        for partition, count in self._stalled.items():
+            if count >= self._max_stalled:
+                position = f"partition {partition} is stalled at offset {positions[partition]}"
+                raise LogUnavailable(f"{position} with a lag of {lag[partition]:,} records")

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from deploy.serving.forecasts import forecast_batches
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import window_config
 from model.card import Card
 from pipeline.formats.errors import InvalidEvent
@@ -83,7 +84,7 @@ class Oracle:
     """Knows what a model's service should make of a topic."""
 
     def __init__(self, model: Path, label: str = "") -> None:
-        self._predictor: Predictor = load(model, label or model.name, "cpu")
+        self._predictor: Predictor = load_onnx(model, label or model.name, "cpu")
         assert isinstance(self._predictor.card, Card)
         self._card = self._predictor.card
 

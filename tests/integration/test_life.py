@@ -14,7 +14,7 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from waiting import stop, until
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from pipeline.datasets.history import read_topic, windows
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
@@ -88,7 +88,7 @@ def waves(series: int, steps: int, first: int = 0) -> list[tuple[str, int, float
 
 def expected(log: Log, topic: str, model_file: Path) -> Forecasts:
     """What an offline pass over the whole topic forecasts, by the identity of each forecast."""
-    predictor = load(model_file, "tiny.onnx", "cpu")
+    predictor = load_onnx(model_file, "tiny.onnx", "cpu")
     history = read_topic(log.log, topic)
     data = windows(history, WindowConfig(seq_len=SEQ_LEN, freq="1m"))
     (values,) = predictor.session.run(None, {"x": data.x(data.ends)})

@@ -14,7 +14,8 @@ from waiting import PATIENCE_S, until
 from world import tiny_model
 
 from deploy.evaluation.comparison import WindowRows
-from deploy.serving.predictor import Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
 from deploy.settings.serve import window_config
 from model.artifacts.registry import Registry
 from model.card import Card
@@ -88,7 +89,7 @@ def versions(tracking_uri: str, runs: list[Path]) -> Versions:
     registry, found = Registry(tracking_uri), {}
     for run in runs:
         label = registry.record("tiny", run, params={}, history=[], metrics={}, tags={}).label
-        found[label] = load(run / "model.onnx", label, "cpu")
+        found[label] = load_onnx(run / "model.onnx", label, "cpu")
     return found
 
 
@@ -148,7 +149,7 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     service.terminate()
     _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
-    assert f"tiny/2 is the shadow now, on {shadow.output}" in err
+    assert f"shadow: now predicting with tiny/2, to {shadow.output}" in err
     served = {(each.series, each.ts): each for each in stream.forecasts()}
     assert {each.model for each in served.values()} == {"tiny/1"}
     assert {each.model for each in shadow.forecasts()} == {"tiny/2"}

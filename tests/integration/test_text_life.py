@@ -14,7 +14,7 @@ import pytest
 from sharing import Shared
 from waiting import stop, until
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import vocabulary
 from model.artifacts.registry import Registry
 from model.card import ClassifierCard
@@ -104,7 +104,7 @@ def labels(log: EventLog, topic: str) -> dict[str | int, Label]:
 
 def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
     """What the model file says of all texts in one batch."""
-    predictor = load(path, "spam/1", "cpu")
+    predictor = load_onnx(path, "spam/1", "cpu")
     assert isinstance(predictor.card, ClassifierCard)
     rows = vocabulary(predictor.card.vocabulary).encoder().batch(texts)
     (given,) = predictor.session.run(None, rows._asdict())

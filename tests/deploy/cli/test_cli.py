@@ -296,7 +296,7 @@ def test_tail_shows_events_forecasts_and_dead_letters(tidecast: Tidecast, tmp_pa
     assert ended.stdout.splitlines() == [
         "2024-01-01 00:00:00 0:0 pump value 21.5  at 2024-01-01 00:00:00",
         "2024-01-01 00:00:00 0:1 pump forecast from 2024-01-01 01:00:00: 1.5 2 3 4 5 .. 7  m/1",
-        r"2024-01-01 00:00:00 0:2 pump refused: schema: no value | {}\x1b[31m",
+        r"2024-01-01 00:00:00 0:2 pump invalid: schema: no value | {}\x1b[31m",
     ]
     newest = tidecast("tail", "mixed", "--last", 1, "--bootstrap", f"sqlite:{tmp_path / 'log.db'}")
     assert newest.stdout.splitlines() == ended.stdout.splitlines()[-1:]

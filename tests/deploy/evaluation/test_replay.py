@@ -13,7 +13,7 @@ from models import exported
 from sharing import Shared
 
 from deploy.evaluation.replay import ReplayJob, check_comparable
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.values import parse_time_option
 from model.card import Card, InputSpec, OutputSpec, Setting
 from tidecast.errors import ConfigError
@@ -106,7 +106,7 @@ def test_models_and_spans_that_cannot_be_replayed_are_rejected(
 
 def test_models_with_different_windows_are_not_comparable(own_model: Path, foreign_model: Path) -> None:
     with pytest.raises(ConfigError, match=r"written\.onnx and tiny can't be compared: windows of value, freq None"):
-        check_comparable([load(own_model, "tiny", "cpu"), load(foreign_model, "written.onnx", "cpu")])
+        check_comparable([load_onnx(own_model, "tiny", "cpu"), load_onnx(foreign_model, "written.onnx", "cpu")])
 
 
 def test_a_time_option_is_a_time_or_a_duration_ago() -> None:

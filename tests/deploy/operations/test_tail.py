@@ -1,4 +1,4 @@
-"""A topic for people."""
+"""`tidecast tail`: records as readable lines."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ Fresh = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """A record as a test gives it."""
+class FakeRecord:
+    """A record of a log, with defaults."""
 
     value: bytes | None
     key: bytes | None = b"pump"
@@ -30,14 +30,14 @@ class Given:
 
 
 def write(log: EventLog, topic: str, values: Sequence[int]) -> None:
-    """Each value into partition value % 2, a second apart."""
+    """Send each value to partition value % 2, timestamps a second apart."""
     with closing(log.producer()) as producer:
         for value in values:
             producer.send(topic, value % 2, None, b"%d" % value, timestamp=START + 1000 * value)
         producer.flush()
 
 
-def test_the_last_records_of_each_partition_by_time_then_those_that_come(log_address: str, fresh: Fresh) -> None:
+def test_last_records_of_each_partition_by_time_then_new_ones(log_address: str, fresh: Fresh) -> None:
     topic = fresh("t")
     with closing(connect(log_address)) as log:
         log.create_topic(topic, 2)
@@ -72,13 +72,13 @@ def test_the_last_records_of_each_partition_by_time_then_those_that_come(log_add
         (b'{"value":"21"}', '{"value":"21"}'),
     ],
 )
-def test_what_a_record_says(value: bytes | None, text: str) -> None:
-    assert describe(Given(value=value)) == ("2020-09-13 12:26:40", 3, 17, "pump", text)
+def test_record_as_a_line(value: bytes | None, text: str) -> None:
+    assert describe(FakeRecord(value=value)) == ("2020-09-13 12:26:40", 3, 17, "pump", text)
 
 
-def test_a_dead_letter_says_why() -> None:
+def test_dead_letter_as_a_line() -> None:
     headers = [("tidecast.reason", b"bad_time"), ("tidecast.detail", b"too early")]
-    assert describe(Given(value=b"{\x00}", key=None, headers=headers))[3:] == (
+    assert describe(FakeRecord(value=b"{\x00}", key=None, headers=headers))[3:] == (
         "",
-        "refused: bad_time: too early | {\\x00}",
+        "invalid: bad_time: too early | {\\x00}",
     )

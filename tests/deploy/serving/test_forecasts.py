@@ -54,11 +54,11 @@ def card(*targets: str, horizon: int = 2) -> Card:
 
 
 def messages(windows: Windows, parts: list[npt.NDArray[np.float32]], card: Card, model: str) -> Iterator[bytes]:
-    """What serving writes of a model's outputs."""
+    """The messages that serving writes for a model's outputs."""
     return chain.from_iterable(map(encode_forecasts, forecast_batches(windows, parts, card, model)))
 
 
-def test_a_forecast_is_this_json() -> None:
+def test_forecast_as_json() -> None:
     values = np.array([[[21.5], [-3.0]]], np.float32)
     assert list(messages(windows(1), [values], card(), "taxi/7")) == [
         b'{"series":"pump-0","ts":1700000000000,"start":1700001800000,"step":1800000,"forecast":[21.5,-3.0],'
@@ -66,48 +66,48 @@ def test_a_forecast_is_this_json() -> None:
     ]
 
 
-def test_several_targets_have_their_names() -> None:
+def test_several_targets_are_named() -> None:
     values = np.array([[[1, 10], [2, 20], [3, 30]]], np.float32)
     (payload,) = messages(windows(1), [values], card("flow", "pressure"), "taxi/7")
     assert b'"forecast":{"flow":[1.0,2.0,3.0],"pressure":[10.0,20.0,30.0]}' in payload
 
 
 @given(st.lists(st.integers(0, 5), max_size=6), st.data())
-def test_parts_do_not_show_and_values_keep_their_bits(sizes: list[int], data: st.DataObject) -> None:
+def test_chunks_make_no_difference_and_values_are_bit_exact(sizes: list[int], data: st.DataObject) -> None:
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
     drawn = data.draw(st.lists(finite, min_size=2 * sum(sizes), max_size=2 * sum(sizes)))
     values = np.array(drawn, np.float32).reshape(-1, 2, 1)
     parts = np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
     payloads = list(messages(windows(sum(sizes)), parts, card(), "m/1"))
-    found = [msgspec.json.decode(payload, type=Forecast) for payload in payloads]
-    assert [forecast.series for forecast in found] == [f"pump-{number}" for number in range(sum(sizes))]
-    assert np.array([forecast.forecast for forecast in found], np.float32).tobytes() == values.tobytes()
+    forecasts = [msgspec.json.decode(payload, type=Forecast) for payload in payloads]
+    assert [forecast.series for forecast in forecasts] == [f"pump-{number}" for number in range(sum(sizes))]
+    assert np.array([forecast.forecast for forecast in forecasts], np.float32).tobytes() == values.tobytes()
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_every_window_has_one_forecast(count: int) -> None:
-    with pytest.raises(ValueError, match=r"\d forecasts of 2 windows"):
+def test_number_of_forecasts_must_match_the_windows(count: int) -> None:
+    with pytest.raises(ValueError, match=r"\d forecasts for 2 windows"):
         list(messages(windows(2), [np.zeros((count, 2, 1), np.float32)], card(), "m/1"))
 
 
-def test_until_its_window_is_full_a_series_has_a_naive_forecast_and_says_so() -> None:
-    ready = windows(3)
-    ready.x[:], ready.length[:] = [[[0.0], [3.5]], [[1.0], [2.0]], [[0.0], [-7.0]]], [1, 2, 1]
-    made = np.full((3, 2, 1), 99, np.float32)
-    found = [msgspec.json.decode(each, type=Forecast) for each in messages(ready, [made], card(), "m/1")]
-    assert [each.forecast for each in found] == [[3.5, 3.5], [99, 99], [-7, -7]]
-    assert [(each.source, each.model) for each in found] == [
+def test_short_window_gets_a_naive_forecast_marked_as_such() -> None:
+    pending = windows(3)
+    pending.x[:], pending.length[:] = [[[0.0], [3.5]], [[1.0], [2.0]], [[0.0], [-7.0]]], [1, 2, 1]
+    outputs = np.full((3, 2, 1), 99, np.float32)
+    forecasts = [msgspec.json.decode(each, type=Forecast) for each in messages(pending, [outputs], card(), "m/1")]
+    assert [each.forecast for each in forecasts] == [[3.5, 3.5], [99, 99], [-7, -7]]
+    assert [(each.source, each.model) for each in forecasts] == [
         ("naive", "naive/48"),
         ("model", "m/1"),
         ("naive", "naive/48"),
     ]
 
 
-def test_a_naive_forecast_repeats_the_season_as_soon_as_there_is_one() -> None:
+def test_naive_forecast_repeats_the_season_once_there_is_one() -> None:
     inputs = InputSpec(seq_len=6, features=("a", "b"), freq="8h")
     outputs = OutputSpec(horizon=4, targets=("b",))
     x = np.array([[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 3, 4]], np.float32)
-    ready = Windows(
+    pending = Windows(
         x=np.stack([x, 10 * x], axis=-1),
         observed=np.ones((2, 6, 2), np.bool_),
         step=np.zeros(2, np.int64),
@@ -119,15 +119,15 @@ def test_a_naive_forecast_repeats_the_season_as_soon_as_there_is_one() -> None:
         length=np.array([4, 2]),
         first_offset=np.zeros(2, np.int64),
     )
-    about = Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
-    found = [
+    model_card = Card(name="m", arch="lstm", input=inputs, output=outputs, trained_until=0)
+    forecasts = [
         msgspec.json.decode(each, type=Forecast).forecast
-        for each in messages(ready, [np.zeros((2, 4, 1), np.float32)], about, "m/1")
+        for each in messages(pending, [np.zeros((2, 4, 1), np.float32)], model_card, "m/1")
     ]
-    assert found == [[20, 30, 40, 20], [40, 30, 40, 40]]
+    assert forecasts == [[20, 30, 40, 20], [40, 30, 40, 40]]
 
 
-def test_a_dead_letter_says_where_it_was_and_why() -> None:
+def test_dead_letter_has_position_and_reason() -> None:
     _, value, headers = encode_dead_letter(
         Record(b"{", (("trace", b"x"),)), InvalidEvent("malformed_json", "it ends early")
     )
@@ -145,20 +145,20 @@ def test_a_dead_letter_says_where_it_was_and_why() -> None:
 
 
 @pytest.mark.parametrize("header", [("none", None), ("tidecast.reason", b"mine")])
-def test_whatever_headers_a_record_has_the_letters_own_come_last(header: tuple[str, bytes]) -> None:
+def test_dead_letter_headers_come_after_the_records_own(header: tuple[str, bytes]) -> None:
     _, _, headers = encode_dead_letter(Record(b"{", (header,)), InvalidEvent("schema", "no value"))
     assert headers[0] == (header[0], header[1] or b"")
     assert dict(headers)["tidecast.reason"] == b"schema"
 
 
-def test_a_long_one_is_cut_but_its_digest_is_of_all() -> None:
+def test_long_value_is_truncated_and_its_sha256_is_of_the_whole() -> None:
     sent = bytes(range(256)) * 300
     _, value, headers = encode_dead_letter(Record(sent), InvalidEvent("too_large", "76800 bytes"))
     assert (len(value), value) == (65_536, sent[:MAX_VALUE_BYTES])
     assert dict(headers)["tidecast.sha256"] == hashlib.sha256(sent).hexdigest().encode()
 
 
-def test_it_fits_where_its_record_did_however_long_key_and_headers_are() -> None:
+def test_dead_letter_is_small_enough_whatever_key_and_headers() -> None:
     record = Record(b"{", (("trace", b"x" * MAX_VALUE_BYTES),), key=b"k" * 2_000_000)
     key, _, headers = encode_dead_letter(record, InvalidEvent("bad_key", "too long"))
     assert key == b"k" * MAX_VALUE_BYTES

@@ -1,4 +1,4 @@
-"""Another version takes over while a service runs, or is refused and the old one goes on."""
+"""A new version of a model takes over while a service runs, or is rejected and the current one keeps serving."""
 
 import gc
 import logging
@@ -16,8 +16,9 @@ from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
 
+from deploy.serving.model_loading import load_model
 from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.predictor import Predictor
 from deploy.settings.defaults import MODELS
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -28,7 +29,7 @@ INPUTS, OUTPUTS = InputSpec(seq_len=12, freq="1h"), OutputSpec(horizon=4)
 
 
 def card(**changed: Any) -> Card:
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": "tiny",
         "input": INPUTS,
         "output": OUTPUTS,
@@ -36,11 +37,11 @@ def card(**changed: Any) -> Card:
         "hyperparameters": {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4},
         "trained_until": 0,
     }
-    return Card(**facts | changed)
+    return Card(**fields | changed)
 
 
-class Lines(logging.Handler):
-    """Puts each record, as its level and message, into a queue."""
+class QueueHandler(logging.Handler):
+    """Puts the level and message of each log record into a queue."""
 
     def __init__(self, queue: "SimpleQueue[str]") -> None:
         super().__init__()
@@ -51,22 +52,22 @@ class Lines(logging.Handler):
 
 
 class World:
-    """A registry whose champion a follower watches, and what it said."""
+    """A registry whose champion an updater follows, and what the updater logs."""
 
     def __init__(self, folder: Path, uri: str, shared: Shared) -> None:
         self.folder, self.uri, self.shared = folder, uri, shared
         self.registry = Registry(self.uri)
         self.register(self.file())
-        self.said: SimpleQueue[str] = SimpleQueue()
-        self.logger, self.handler = logging.getLogger("deploy.serving.model_updates"), Lines(self.said)
+        self.messages: SimpleQueue[str] = SimpleQueue()
+        self.logger, self.handler = logging.getLogger("deploy.serving.model_updates"), QueueHandler(self.messages)
         self.logger.addHandler(self.handler)
         self.logger.setLevel(logging.INFO)
         self.updater = ModelUpdater("tiny", self.uri, "cpu", load_model("tiny", self.uri), 0.05)
 
-    def file(self, made: Card | None = None, seed: int = 0) -> Path:
+    def file(self, card_: Card | None = None, seed: int = 0) -> Path:
         run = self.folder / "run"
         run.mkdir(exist_ok=True)
-        return Path(shutil.copy(exported(self.shared, made or card(), seed), run / "model.onnx"))
+        return Path(shutil.copy(exported(self.shared, card_ or card(), seed), run / "model.onnx"))
 
     def register(self, file: Path) -> Version:
         return self.registry.record("tiny", file.parent, params={}, history=[], metrics={}, tags={})
@@ -76,22 +77,22 @@ class World:
         self.registry.promote(version)
         return version
 
-    def line(self) -> str:
-        return self.said.get(timeout=PATIENCE_S)
+    def message(self) -> str:
+        return self.messages.get(timeout=PATIENCE_S)
 
-    def taken(self) -> Predictor:
-        taken: list[Predictor] = []
-        until(lambda: bool(taken), meanwhile=lambda: taken.extend(filter(None, [self.updater.take()])))
-        return taken[0]
+    def update(self) -> Predictor:
+        updates: list[Predictor] = []
+        until(lambda: bool(updates), meanwhile=lambda: updates.extend(filter(None, [self.updater.take()])))
+        return updates[0]
 
 
 @pytest.fixture
 def world(tmp_path: Path, tracking_uri: str, shared: Shared, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.chdir(tmp_path)
-    found = World(tmp_path, tracking_uri, shared)
-    yield found
-    found.updater.close()
-    found.logger.removeHandler(found.handler)
+    world = World(tmp_path, tracking_uri, shared)
+    yield world
+    world.updater.close()
+    world.logger.removeHandler(world.handler)
 
 
 def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[World], Path]:
@@ -130,29 +131,29 @@ BAD: dict[str, tuple[Callable[[World], Path], str]] = {
         lambda world: world.file(card(input=InputSpec(seq_len=12, freq="1h", features=("value", "b")))),
         "windows",
     ),
-    "slow": (hundred_times_as_slow(), "times as long as now"),
+    "slow": (hundred_times_as_slow(), "times as long as the serving model"),
 }
 
 
-ALIKE = {"windows", "features", "slow"}
-"""Kinds that are refused as others are."""
+SIMILAR = {"windows", "features", "slow"}
+"""Cases whose path through the code another case covers."""
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ALIKE)) for kind in BAD])
-def test_a_bad_model_is_refused_once_and_the_next_good_one_is_taken(world: World, kind: str) -> None:
-    make, why = BAD[kind]
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SIMILAR)) for kind in BAD])
+def test_bad_version_is_rejected_once_and_the_next_good_one_is_used(world: World, kind: str) -> None:
+    make, reason = BAD[kind]
     world.promote(make(world))
-    alert = world.line()
-    assert alert.startswith("WARNING still serving tiny/1: tiny/2 is rejected: ")
-    assert why in alert
+    warning = world.message()
+    assert warning.startswith("WARNING still serving tiny/1: tiny/2 is rejected: ")
+    assert reason in warning
     assert world.updater.take() is None
     world.promote(world.file(seed=2))
-    assert world.taken().label == "tiny/3"
+    assert world.update().label == "tiny/3"
     with pytest.raises(Empty):
-        world.said.get_nowait()
+        world.messages.get_nowait()
 
 
-def test_a_file_that_is_not_the_registered_one_is_refused(world: World) -> None:
+def test_file_with_another_sha256_than_registered_is_rejected(world: World) -> None:
     file = world.file(seed=1)
     version = world.register(file)
     (stored,) = (path for path in world.folder.rglob(f"{version.run_id}/**/model.onnx"))
@@ -160,18 +161,18 @@ def test_a_file_that_is_not_the_registered_one_is_refused(world: World) -> None:
     content[len(content) // 2] ^= 1
     stored.write_bytes(content)
     world.registry.promote(version)
-    assert "tiny/2 is rejected: tiny/2: its file's sha256 is not the one it was registered with" in world.line()
+    assert "tiny/2 is rejected: tiny/2: its file's sha256 is not the one it was registered with" in world.message()
 
 
-def test_the_newest_of_several_is_taken_and_a_rollback_is_followed(world: World) -> None:
+def test_promotion_and_rollback_are_followed(world: World) -> None:
     world.promote(world.file(seed=1))
-    assert world.taken().label == "tiny/2"
+    assert world.update().label == "tiny/2"
     assert world.registry.rollback("tiny").label == "tiny/1"
-    assert world.taken().label == "tiny/1"
+    assert world.update().label == "tiny/1"
 
 
 @pytest.mark.slow
-def test_a_model_that_was_replaced_is_let_go(world: World) -> None:
+def test_replaced_model_is_freed(world: World) -> None:
     def sessions() -> int:
         gc.collect()
         return sum(type(each) is InferenceSession for each in gc.get_objects())
@@ -180,25 +181,25 @@ def test_a_model_that_was_replaced_is_let_go(world: World) -> None:
     versions = [world.registry.resolve("tiny/1"), world.register(world.file(seed=1))]
     for number in range(1, 6):
         world.registry.promote(versions[number % 2])
-        serving = world.taken()
+        serving = world.update()
         assert serving.label == versions[number % 2].label
         assert sessions() - before == 1
 
 
-def test_a_registry_out_of_reach_is_said_once_and_the_cache_serves_a_cold_start(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(*_: object) -> Version:
+    def unavailable(*_: object) -> Version:
         raise RegistryUnavailable("nobody answers")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Registry, "resolve", gone)
-        assert world.line() == "WARNING still serving tiny/1: the registry is unavailable: nobody answers"
+        patched.setattr(Registry, "resolve", unavailable)
+        assert world.message() == "WARNING still serving tiny/1: the registry is unavailable: nobody answers"
         assert load_model("tiny", world.uri).label == "tiny/1"
-        assert "tiny was tiny/1 when it last answered" in capsys.readouterr().err
+        assert "using tiny/1, which tiny last resolved to" in caplog.text
         with pytest.raises(RegistryUnavailable):
             load_model("tiny", "http://127.0.0.1:9")
         with pytest.raises(RegistryUnavailable):
             load_model("tiny@challenger", world.uri)
-    assert world.line() == "INFO the registry is available again; tiny is tiny/1"
+    assert world.message() == "INFO the registry is available again; tiny resolves to tiny/1"
     assert (MODELS / "tiny-1.onnx").is_file()

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from deploy.serving.predictor import CHUNK, Predictor, load
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import CHUNK, Predictor
 from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
@@ -20,7 +21,7 @@ HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 ONE_TO_ONE = "g (float[batch, 12, 1] x) => (float[batch, 12] y) <int64[1] axes = {2}> { y = Squeeze (x, axes) }"
 
 
-def some(count: int, seq_len: int = 12) -> Windows:
+def random_windows(count: int, seq_len: int = 12) -> Windows:
     x = np.random.default_rng(0).normal(100, 20, (count, seq_len, 1)).astype(np.float32)
     numbers = np.arange(count)
     return Windows(
@@ -38,18 +39,18 @@ def some(count: int, seq_len: int = 12) -> Windows:
 
 
 def part(windows: Windows, start: int, stop: int) -> Windows:
-    kept = slice(start, stop)
+    rows = slice(start, stop)
     return Windows(
-        x=windows.x[kept],
-        observed=windows.observed[kept],
-        step=windows.step[kept],
-        ts=windows.ts[kept],
-        start=windows.start[kept],
-        spacing=windows.spacing[kept],
-        series=windows.series[kept],
-        offset=windows.offset[kept],
-        length=windows.length[kept],
-        first_offset=windows.first_offset[kept],
+        x=windows.x[rows],
+        observed=windows.observed[rows],
+        step=windows.step[rows],
+        ts=windows.ts[rows],
+        start=windows.start[rows],
+        spacing=windows.spacing[rows],
+        series=windows.series[rows],
+        offset=windows.offset[rows],
+        length=windows.length[rows],
+        first_offset=windows.first_offset[rows],
     )
 
 
@@ -61,23 +62,23 @@ def forecasts(predictor: Predictor, windows: Windows) -> bytes:
     return b"".join(each.tobytes() for each in parts)
 
 
-def test_our_own_model_says_what_it_takes(own_model: Path) -> None:
-    predictor = load(own_model, "tiny/7", "cpu")
+def test_own_model_is_loaded_with_its_card(own_model: Path) -> None:
+    predictor = load_onnx(own_model, "tiny/7", "cpu")
     assert (predictor.label, predictor.device, predictor.device_reason) == ("tiny/7", "cpu", "asked for")
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
     assert predictor.card.output == OutputSpec(horizon=4)
-    (given,) = predictor.session.run(None, {"x": some(9).x})
-    assert forecasts(predictor, some(9)) == given.tobytes()
+    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x})
+    assert forecasts(predictor, random_windows(9)) == outputs.tobytes()
 
 
-def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None:
-    predictor = load(foreign_model, "foreign.onnx", "cpu")
+def test_foreign_model_gets_a_card_from_its_shapes(foreign_model: Path) -> None:
+    predictor = load_onnx(foreign_model, "foreign.onnx", "cpu")
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12)
     assert predictor.card.output == OutputSpec(horizon=4)
-    (given,) = predictor.session.run(None, {"x": some(9).x})
-    assert forecasts(predictor, some(9)) == given.tobytes()
+    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x})
+    assert forecasts(predictor, random_windows(9)) == outputs.tobytes()
 
 
 @pytest.mark.parametrize("which", ["own_model", "foreign_model"])
@@ -85,24 +86,24 @@ def test_a_foreign_model_takes_each_event_as_a_step(foreign_model: Path) -> None
 @given(bounds=st.tuples(st.integers(0, 599), st.integers(1, 600)))
 @example(bounds=(5, CHUNK))
 @example(bounds=(5, CHUNK + 1))
-def test_a_forecast_does_not_depend_on_its_batch(
+def test_forecast_does_not_depend_on_its_batch(
     request: pytest.FixtureRequest, which: str, bounds: tuple[int, int]
 ) -> None:
-    predictor = load(request.getfixturevalue(which), "m", "cpu")
-    whole, (start, count) = forecasts(predictor, some(600)), bounds
-    windows = part(some(600), start, start + count)
+    predictor = load_onnx(request.getfixturevalue(which), "m", "cpu")
+    whole, (start, count) = forecasts(predictor, random_windows(600)), bounds
+    windows = part(random_windows(600), start, start + count)
     assert forecasts(predictor, windows) == whole[16 * start : 16 * (start + len(windows))]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_window_alone_is_forecast_as_among_others(own_model: Path, size: int) -> None:
-    predictor, windows = load(own_model, "m", "cpu"), some(240)
+def test_small_batches_give_the_same_bits_as_one_large_batch(own_model: Path, size: int) -> None:
+    predictor, windows = load_onnx(own_model, "m", "cpu"), random_windows(240)
     apart = [forecasts(predictor, part(windows, start, start + size)) for start in range(0, 240, size)]
     assert b"".join(apart) == forecasts(predictor, windows)
 
 
-def test_no_windows_are_no_forecasts(own_model: Path) -> None:
-    assert list(load(own_model, "m", "cpu").predict(some(0))) == []
+def test_empty_batch_has_no_forecasts(own_model: Path) -> None:
+    assert list(load_onnx(own_model, "m", "cpu").predict(random_windows(0))) == []
 
 
 @pytest.mark.parametrize(
@@ -130,14 +131,14 @@ def test_no_windows_are_no_forecasts(own_model: Path) -> None:
         "two outputs",
     ],
 )
-def test_a_foreign_model_of_another_shape_is_refused(onnx_file: OnnxFile, graph: str) -> None:
+def test_foreign_model_of_another_shape_is_rejected(onnx_file: OnnxFile, graph: str) -> None:
     with pytest.raises(ShapeError, match=r"must be \(batch, seq, 1\) -> \(batch, horizon\): .+") as raised:
-        load(onnx_file(graph), "m", "cpu")
+        load_onnx(onnx_file(graph), "m", "cpu")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("seq_len", "horizon", "what"), [(24, 12, "'x'"), (12, 4, "'y'")])
-def test_a_model_that_is_not_what_its_card_says_is_refused(
+def test_model_that_does_not_match_its_card_is_rejected(
     onnx_file: OnnxFile, seq_len: int, horizon: int, what: str
 ) -> None:
     card = Card(
@@ -147,32 +148,32 @@ def test_a_model_that_is_not_what_its_card_says_is_refused(
         arch="lstm",
         trained_until=0,
     )
-    with pytest.raises(ShapeError, match=f"{what} is .* and must be .* by its specification"):
-        load(onnx_file(ONE_TO_ONE, card.to_json()), "m", "cpu")
+    with pytest.raises(ShapeError, match=f"{what} is .* and must be .* according to its card"):
+        load_onnx(onnx_file(ONE_TO_ONE, card.to_json()), "m", "cpu")
 
 
-def test_a_card_that_is_none_is_refused(onnx_file: OnnxFile) -> None:
+def test_invalid_card_is_rejected(onnx_file: OnnxFile) -> None:
     with pytest.raises(ValueError, match="the model's card: "):
-        load(onnx_file(ONE_TO_ONE, "{}"), "m", "cpu")
+        load_onnx(onnx_file(ONE_TO_ONE, "{}"), "m", "cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", None])
-def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+def test_file_that_is_not_a_model_is_an_error_of_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "some.onnx"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"some\.onnx") as raised:
-        load(path, "m", "cpu")
+        load_onnx(path, "m", "cpu")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("device", get_args(Device))
-def test_a_device_is_said_with_its_reason(own_model: Path, device: Device) -> None:
+def test_device_is_chosen_with_a_reason(own_model: Path, device: Device) -> None:
     if device == "cuda" and not HAS_CUDA:
         with pytest.raises(ConfigError, match="device cuda: this onnxruntime has no CUDA provider"):
-            load(own_model, "m", device)
+            load_onnx(own_model, "m", device)
         return
-    predictor = load(own_model, "m", device)
+    predictor = load_onnx(own_model, "m", device)
     assert predictor.device in ("cpu", "cuda")
     assert predictor.device_reason
     if device == "auto" and not HAS_CUDA:

@@ -1,4 +1,4 @@
-"""A shadow that fails does not fail what serves."""
+"""A failing shadow does not stop the service."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.serving.shadow import Shadow
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
@@ -17,8 +17,8 @@ from pipeline.windows.batch import Windows
 from pipeline.windows.store import WindowStore
 
 
-class Brings:
-    """A follower that has brought these."""
+class Updates:
+    """A model updater that has these models ready."""
 
     def __init__(self, *models: Any) -> None:
         self.models = list(models)
@@ -27,21 +27,21 @@ class Brings:
         return self.models.pop() if self.models else None
 
 
-def test_a_shadow_that_fails_ends_alone(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    predictor = load(own_model, "tiny/2", "cpu")
+def test_failing_shadow_is_dropped_and_the_next_model_works(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    predictor = load_onnx(own_model, "tiny/2", "cpu")
     assert isinstance(predictor.card, Card)
-    ready = window(predictor.card)
+    pending = window(predictor.card)
     longer = msgspec.structs.replace(predictor.card, output=msgspec.structs.replace(predictor.card.output, horizon=5))
     config = ServeConfig(topic="t", group="g", instance="i", start="earliest", shadow_topic="s")
-    updater: Any = Brings(predictor, replace(predictor, card=longer))
+    updater: Any = Updates(predictor, replace(predictor, card=longer))
     shadow = Shadow(updater, config)
-    assert shadow.answers(ready) == [], "there is none yet"
-    shadow.follow()
-    assert shadow.answers(ready) == []
-    assert "tiny/2 is no shadow any more: " in caplog.messages[-1]
-    shadow.follow()
-    (answer,) = shadow.answers(ready)
-    assert len(msgspec.json.decode(answer)["forecast"]) == 4
+    assert shadow.predict(pending) == [], "no model yet"
+    shadow.update()
+    assert shadow.predict(pending) == []
+    assert "shadow: tiny/2 failed and is dropped: " in caplog.messages[-1]
+    shadow.update()
+    (message,) = shadow.predict(pending)
+    assert len(msgspec.json.decode(message)["forecast"]) == 4
 
 
 def window(card: Card) -> Windows:

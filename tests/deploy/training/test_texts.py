@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import vocabulary
 from deploy.training.texts import ClassifyJob
 from model.artifacts.registry import Registry
@@ -103,7 +103,7 @@ def accuracy(path: Path) -> float:
     """How often a file is right about the texts of sms.csv that are kept for the test."""
     rows = [line.split(",") for line in FILES["sms.csv"].splitlines()[1:]]
     y = np.array([label == "spam" for label, _ in rows], np.int64)
-    job, predictor = ClassifyJob(name="m"), load(path, "sms/1", "cpu")
+    job, predictor = ClassifyJob(name="m"), load_onnx(path, "sms/1", "cpu")
     assert isinstance(predictor.card, ClassifierCard)
     windower = TextWindower(vocabulary(predictor.card.vocabulary).encoder())
     kept = partition(y, None, job.share, job.config.seed).test
@@ -133,7 +133,7 @@ def test_a_classifier_is_trained_registered_and_traced(tidecast: Tidecast, store
     folder = artifacts(store, "sms@champion", tmp_path / "kept")
     assert sorted(path.name for path in folder.iterdir()) == sorted([*KEPT, "confusion.png"])
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    card = load(folder / "model.onnx", "sms/1", "cpu").card
+    card = load_onnx(folder / "model.onnx", "sms/1", "cpu").card
     assert isinstance(card, ClassifierCard)
     assert card.labels == ("ham", "spam")
     assert card.metrics == {name: found[name] for name in card.metrics}
@@ -173,7 +173,7 @@ def test_a_next_token_model_is_trained_traced_and_generates(tidecast: Tidecast, 
     assert ended.stderr.startswith("1,350 tokens to train on, 150 to validate on, 14 different ones\n")
     folder = artifacts(store, "sea/1", tmp_path / "kept")
     assert sorted(path.name for path in folder.iterdir()) == sorted([*KEPT, "history.png"])
-    card = load(folder / "model.onnx", "sea/1", "cpu").card
+    card = load_onnx(folder / "model.onnx", "sea/1", "cpu").card
     assert isinstance(card, NextTokenCard)
     assert card.tokens == 14
 

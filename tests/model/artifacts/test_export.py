@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deploy.serving.predictor import load
+from deploy.serving.model_loading import load_onnx
 from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.networks.forecast import build_network
@@ -85,8 +85,8 @@ def test_what_is_known_ahead_is_an_input_of_the_file(arch: Any, make_data: Any, 
     path = save(fitted.model, fitted.card, tmp_path, examples)
     given = ort.InferenceSession(path).run(None, examples)[0]
     np.testing.assert_allclose(given, forecast(fitted.model, data, ends), rtol=1e-4, atol=1e-2)
-    with pytest.raises(ConfigError, match="the model must know heat for the steps it forecasts"):
-        load(path, "heated/1", "cpu")
+    with pytest.raises(ConfigError, match="the model needs future values of heat"):
+        load_onnx(path, "heated/1", "cpu")
 
 
 def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from deploy.serving.partitions import extend
+from deploy.serving.partitions import push_records
 from deploy.serving.tasks import Task
 from pipeline.formats.decoding import decode_records
 from pipeline.formats.errors import InvalidEvent
@@ -42,13 +42,13 @@ def test_each_record_has_events_or_an_error_or_is_a_tombstone(tmp_path: Path) ->
     assert [each.record.offset for each in found] == [0, 1, 2]
 
 
-def test_all_events_of_a_record_extend_windows_and_an_invalid_one_makes_one_dead_letter(tmp_path: Path) -> None:
+def test_all_events_of_a_record_are_pushed_and_one_invalid_event_makes_one_dead_letter(tmp_path: Path) -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1h"))
-    task = Task(decode=columns, windower=lambda: store, batches=None, encode=None, output_kind="")  # type: ignore[arg-type]
+    task = Task(decode=columns, windower=lambda: store, postprocess=None, encode=None, output_kind="")  # type: ignore[arg-type]
     records = written(tmp_path, b"a 10 11 12", b"a 11", b"a 13 1 2 14", b"b 1")
-    unused = extend(store, task, records)
+    dropped = push_records(store, task, records)
     windows = store.take()
     hours = [(ts - START) // HOUR for ts in windows.ts.tolist()]
     assert (hours, windows.offset.tolist()) == ([11, 12, 13, 14], [0, 0, 2, 2])
-    assert [(record.offset, error.reason) for record, error in unused.invalid] == [(2, "bad_time")]
-    assert [record.offset for record in unused.late] == [1]
+    assert [(record.offset, error.reason) for record, error in dropped.invalid] == [(2, "bad_time")]
+    assert [record.offset for record in dropped.late] == [1]

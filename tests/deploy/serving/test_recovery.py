@@ -1,11 +1,11 @@
-"""Replay: a service that ends anywhere, again and again, gives what one that never ends gives, byte for byte."""
+"""A service interrupted at any step, again and again, writes what an uninterrupted one writes, byte for byte."""
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from random import Random
-from threading import Event as Flag
 from typing import Any
 
 import msgspec
@@ -18,8 +18,9 @@ from sharing import Shared
 
 from deploy.serving import loop
 from deploy.serving.loop import Service
-from deploy.serving.predictor import Predictor, load
-from deploy.serving.tasks import task_of
+from deploy.serving.model_loading import load_onnx
+from deploy.serving.predictor import Predictor
+from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
 from pipeline import failpoint
@@ -31,20 +32,20 @@ START = 1_700_000_040_000
 PARTITIONS, SERIES = 2, 5
 names = itertools.count()
 Row = tuple[int, bytes, bytes | None]
-"""A record: its partition, key and value."""
+"""A record's partition, key and value."""
 
 
-class Idle(Flag):
-    """Set when several polls in a row have brought nothing."""
+class Idle(threading.Event):
+    """Set when several polls in a row have returned no records."""
 
     def __init__(self, progress: Callable[[], int]) -> None:
         super().__init__()
-        self._progress, self._seen, self._still = progress, -1, 0
+        self._progress, self._last, self._unchanged = progress, -1, 0
 
     def is_set(self) -> bool:
-        self._still = self._still + 1 if self._progress() == self._seen else 0
-        self._seen = self._progress()
-        return self._still > 2
+        self._unchanged = self._unchanged + 1 if self._progress() == self._last else 0
+        self._last = self._progress()
+        return self._unchanged > 2
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def predictor(shared: Shared) -> Predictor:
     inputs, outputs = InputSpec(seq_len=4, freq="1m"), OutputSpec(horizon=2)
     hyper: dict[str, Any] = {"hidden": 4, "layers": 1, "dropout": 0.0, "location": "last", "segment": 2}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=hyper, trained_until=0)
-    return load(exported(shared, card), "tiny.onnx", "cpu")
+    return load_onnx(exported(shared, card), "tiny.onnx", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventLog]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
+def _poll_without_waiting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "POLL_S", 0.0)
         yield
@@ -71,18 +72,18 @@ def _quick() -> Iterator[None]:
 
 @st.composite
 def rows(draw: st.DrawFn) -> list[Row]:
-    """Several series a partition: mostly the next minute; holes, steps back, repeats; and what is no event."""
-    random, made, minutes = Random(draw(st.integers(0, 2**32))), [], [0] * SERIES
+    """Several series per partition: mostly the next minute; gaps, late and duplicate events, invalid records."""
+    random, records, minutes = Random(draw(st.integers(0, 2**32))), [], [0] * SERIES
     for number in random.choices(range(SERIES), range(1, SERIES + 1), k=draw(st.integers(0, 200))):
         minutes[number] += random.choice([1, 1, 1, 1, 1, 2, 3, 7, 0, -1, -3, -9])
         ts = START + minutes[number] * MINUTE + random.randrange(3000)
         event = b'{"ts":%d,"value":%d.5}' % (ts, minutes[number])
         value = random.choices([event, b"{", None], [50, 1, 1])[0]
-        made.append((number % PARTITIONS, b"s%d" % number, value))
-    return made
+        records.append((number % PARTITIONS, b"s%d" % number, value))
+    return records
 
 
-ENDS = st.lists(
+INTERRUPTIONS = st.lists(
     st.tuples(st.sampled_from(failpoint.STEPS), st.integers(1, 6), st.integers(1, 40)), min_size=1, max_size=6
 )
 SPECS = st.sampled_from(
@@ -100,68 +101,68 @@ SPECS = st.sampled_from(
 class World:
     """One topic and one group on it."""
 
-    def __init__(self, log: EventLog, predictor: Predictor, config: ServeConfig, made: list[Row]) -> None:
+    def __init__(self, log: EventLog, predictor: Predictor, config: ServeConfig, records: list[Row]) -> None:
         self.log, self.predictor, self.config = log, predictor, config
         log.create_topic(config.topic, PARTITIONS)
         with closing(log.producer()) as producer:
-            for offset, (partition, key, value) in enumerate(made):
+            for offset, (partition, key, value) in enumerate(records):
                 producer.send(config.topic, partition, key, value, timestamp=START + offset + 10**9)
             producer.flush()
 
     def serve(self) -> None:
-        """Until nothing waits any more, or what is armed ends it."""
+        """Serve until the topic is read, or an armed failpoint interrupts it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
-            one = Service(log, self.predictor, task_of(self.predictor, self.config), self.config)
-            one.run(Idle(lambda: one.stats.records))
+            service = Service(log, self.predictor, task_for(self.predictor, self.config), self.config)
+            service.run(Idle(lambda: service.stats.records))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
-        """What a topic holds, partition by partition."""
+        """A topic's records, by partition."""
         parts = []
         for partition, (start, end) in sorted(self.log.bounds(topic).items()):
             records = itertools.chain.from_iterable(self.log.read(topic, partition, start, end))
-            parts.append([(each.key, each.value, each.timestamp, *unnamed(each.headers)) for each in records])
+            parts.append([(each.key, each.value, each.timestamp, *without_topic(each.headers)) for each in records])
         return parts
 
     def state(self) -> list[dict[bytes, bytes | None]]:
-        """The newest state of each key; the partition's record without the topic's identity."""
-        newest = [{row[0]: row[1] for row in part} for part in self.read(self.config.state_topic)]
-        for part in newest:
-            position, count, _, *more = msgspec.msgpack.decode(part[b"partition"][1:-4])
-            part[b"partition"] = msgspec.msgpack.encode((position, count, *more))
-        return [{key: value for key, value in part.items() if value is not None} for part in newest]
+        """The latest state of each key; the partition's record without the topic id."""
+        latest = [{row[0]: row[1] for row in part} for part in self.read(self.config.state_topic)]
+        for part in latest:
+            position, count, _, *rest = msgspec.msgpack.decode(part[b"partition"][1:-4])
+            part[b"partition"] = msgspec.msgpack.encode((position, count, *rest))
+        return [{key: value for key, value in part.items() if value is not None} for part in latest]
 
 
-def unnamed(headers: Any) -> list[tuple[str, bytes]]:
-    """Headers without those that name the topic, which differs from world to world."""
+def without_topic(headers: Any) -> list[tuple[str, bytes]]:
+    """Headers without those that contain the topic's name, which differs between the services compared."""
     return [each for each in headers if each[0] not in ("tidecast.topic", "tidecast.input")]
 
 
-def world(log: EventLog, predictor: Predictor, made: list[Row], **settings: Any) -> World:
+def world(log: EventLog, predictor: Predictor, records: list[Row], **settings: Any) -> World:
     number = next(names)
     config = ServeConfig(
         topic=f"t{number}", output=f"t{number}-out", group=f"g{number}", instance="a", start="earliest", **settings
     )
-    return World(log, predictor, config, made)
+    return World(log, predictor, config, records)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 @given(
-    made=rows(),
+    records=rows(),
     spec=SPECS,
-    ends=ENDS,
+    interruptions=INTERRUPTIONS,
     limit=st.sampled_from([100, 2]),
     idle=st.sampled_from([None, 8 * MINUTE, 30 * MINUTE]),
     checkpoint_s=st.sampled_from([0.0, 0.0, 1000.0]),
     short_series=st.sampled_from(["wait", "naive"]),
 )
 @settings(deadline=None, max_examples=examples(60))
-def test_wherever_it_ends(
+def test_interrupted_service_writes_the_same_as_an_uninterrupted_one(
     log: EventLog,
     predictor: Predictor,
     guarantee: Guarantee,
-    made: list[Row],
+    records: list[Row],
     spec: InputSpec,
-    ends: list[tuple[str, int, int]],
+    interruptions: list[tuple[str, int, int]],
     limit: int,
     idle: int | None,
     checkpoint_s: float,
@@ -169,26 +170,26 @@ def test_wherever_it_ends(
 ) -> None:
     assert isinstance(predictor.card, Card)
     predictor = replace(predictor, card=msgspec.structs.replace(predictor.card, input=spec))
-    settled: dict[str, Any] = {"series_limit": limit, "idle": idle, "checkpoint_s": checkpoint_s}
-    settled |= {"guarantee": guarantee, "short_series": short_series}
-    whole = world(log, predictor, made, **settled, late_topic=f"late-{next(names)}")
+    options: dict[str, Any] = {"series_limit": limit, "idle": idle, "checkpoint_s": checkpoint_s}
+    options |= {"guarantee": guarantee, "short_series": short_series}
+    uninterrupted = world(log, predictor, records, **options, late_topic=f"late-{next(names)}")
     failpoint.arm("")
-    whole.serve()
-    broken = world(log, predictor, made, **settled, late_topic=f"late-{next(names)}")
-    for step, count, most in ends:
-        broken.config = replace(broken.config, max_batch=most)
+    uninterrupted.serve()
+    interrupted = world(log, predictor, records, **options, late_topic=f"late-{next(names)}")
+    for step, count, max_batch in interruptions:
+        interrupted.config = replace(interrupted.config, max_batch=max_batch)
         failpoint.arm(f"{step}:{count}:fail")
         with suppress(RuntimeError):
-            broken.serve()
+            interrupted.serve()
     failpoint.arm("")
-    broken.serve()
+    interrupted.serve()
     for topic in ("output", "dead_letters", "late_topic"):
-        expected, seen = (each.read(getattr(each.config, topic)) for each in (whole, broken))
+        expected, actual = (each.read(getattr(each.config, topic)) for each in (uninterrupted, interrupted))
         if guarantee == "at-least-once":
-            seen = [list(dict.fromkeys(_hashable(part))) for part in seen]
+            actual = [list(dict.fromkeys(_hashable(part))) for part in actual]
             expected = [list(dict.fromkeys(_hashable(part))) for part in expected]
-        assert seen == expected, topic
-    assert broken.state() == whole.state()
+        assert actual == expected, topic
+    assert interrupted.state() == uninterrupted.state()
 
 
 def _hashable(part: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

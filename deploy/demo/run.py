@@ -18,7 +18,8 @@ from deploy.console import console, progress
 from deploy.demo.processes import mlflow_page, program, run_service
 from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
 from deploy.operations.ingest import publish_frame
-from deploy.serving.predictor import Predictor, load_model
+from deploy.serving.model_loading import load_model
+from deploy.serving.predictor import Predictor
 from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
 from deploy.settings.files import open_log
 from deploy.training.forecasting import TrainJob, train
