@@ -32,8 +32,8 @@ from model.training.classification import ClassifyConfig, classifier_card
 from model.training.forecasting import ForecastConfig, fit, forecast_card
 from model.training.loop import knows_bf16
 from model.training.next_token import NextTokenConfig, next_token_card
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import windows
-from pipeline.datasets.measurements import Columns
 from pipeline.datasets.tables import read_table
 from pipeline.log.connect import connect
 from pipeline.windows.sliding import SlidingWindows

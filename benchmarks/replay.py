@@ -29,8 +29,9 @@ from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.evaluation.splits import scored
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame, windows
-from pipeline.datasets.measurements import Columns, read_file
+from pipeline.datasets.measurements import read_file
 
 SAMPLE = 100_000
 """Windows, at most, that onnxruntime alone is timed on."""

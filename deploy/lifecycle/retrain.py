@@ -23,16 +23,11 @@ from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.serving.model_loading import load_onnx
 from deploy.serving.predictor import Predictor
-from deploy.settings.defaults import HOME, MODELS
+from deploy.settings.locations import HOME, MODELS
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import (
-    TrainJob,
-    forecast_candidate,
-    format_epoch,
-    infer_specs,
-    inherit_windows,
-    train_after,
-)
+from deploy.training.forecasting import forecast_candidate, format_epoch, inherit_windows, train_after
+from deploy.training.jobs import TrainJob
+from deploy.training.look_back import infer_specs
 from deploy.training.registration import Candidate, find_champion, register, training_progress
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry

@@ -20,7 +20,8 @@ from mlflow import MlflowClient
 from sharing import Shared
 
 from deploy.lifecycle.retrain import RetrainJob, retrain
-from deploy.training.forecasting import TrainJob, train
+from deploy.training.forecasting import train
+from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
 from model.evaluation.promotion import needed
 from model.training.forecasting import ForecastConfig
