@@ -30,7 +30,7 @@ from model.networks.forecast import build_network
 from model.networks.text import build_classifier, build_next_token
 from model.training.classification import ClassifyConfig, classifier_card
 from model.training.forecasting import ForecastConfig, fit, forecast_card
-from model.training.loop import knows_bf16
+from model.training.loop import supports_bf16
 from model.training.next_token import NextTokenConfig, next_token_card
 from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import windows
@@ -234,7 +234,7 @@ def training(place: Place) -> Iterator[Row]:
         yield (first := _trained(data, cpu))
         gpu, limit = replace(cpu, device=place.device), WORSE * float(first.cells[-1])
         yield _trained(data, gpu, limit)
-        if place.device == "cuda" or knows_bf16():
+        if place.device == "cuda" or supports_bf16():
             yield _trained(data, replace(gpu, bf16=True), limit)
 
 

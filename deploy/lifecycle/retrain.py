@@ -33,10 +33,10 @@ from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
 from model.artifacts.versions import CHAMPION, Version
 from model.card import Card, InputSpec, OutputSpec, read_card
-from model.evaluation.promotion import PromotionDecision, decide, needed
+from model.evaluation.promotion import PromotionDecision, decide, required_steps
 from model.evaluation.splits import Cuts, last_share
 from model.networks.forecast import build_network
-from model.plots import plot_verdict
+from model.plots import plot_promotion
 from model.training.forecasting import FittedForecaster, Warm, fit
 from model.windows import Rows
 from pipeline import failpoint
@@ -142,7 +142,7 @@ def _challenge(
     seen = max(predictor.card.trained_until, int(champion.tags.get("ancestry_until", 0)))
     cuts = _cuts(data, seen, outputs.horizon, plan)
     if cuts is None:
-        unseen, enough = int((np.unique(data.ts) > seen).sum()), needed(outputs.horizon)
+        unseen, enough = int((np.unique(data.ts) > seen).sum()), required_steps(outputs.horizon)
         why = f"{unseen:,} steps are newer than the training data of {champion.label}, and a decision takes {enough:,}"
         return _summary(champion, "undecided", why, None)
     logger.info(f"{len(data):,} windows; compared on data from {format_time(cuts.test)} UTC on")
@@ -180,7 +180,7 @@ def _with_decision(candidate: Candidate, comparison: _Comparison, tags: Mapping[
     def draw(folder: Path) -> None:
         candidate.draw(folder)
         ts = comparison.data.ts[comparison.origins]
-        plot_verdict(decision, ts, comparison.losses, title, folder / "verdict.png")
+        plot_promotion(decision, ts, comparison.losses, title, folder / "verdict.png")
         (folder / "verdict.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(decision)), indent=2))
 
     return replace(candidate, tags={**candidate.tags, **tags, **_decision_tags(decision)}, draw=draw)
@@ -241,9 +241,9 @@ def _cuts(data: SlidingWindows, seen: int, horizon: int, job: TrainJob) -> Cuts 
     """The test part is the newest data that no model was trained on; None if that is too little for a decision."""
     times = np.unique(data.ts)
     unseen = times[times > seen]
-    if len(unseen) < needed(horizon):
+    if len(unseen) < required_steps(horizon):
         return None
-    test = int(unseen[-min(len(unseen), MAX_COMPARISON * needed(horizon))])
+    test = int(unseen[-min(len(unseen), MAX_COMPARISON * required_steps(horizon))])
     return last_share(data, job.config.validation, horizon, test)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluation.promotion import by_origin, decide, needed
+from model.evaluation.promotion import by_origin, decide, required_steps
 
 HORIZON = 12
 Reals = npt.NDArray[np.float64]
@@ -60,8 +60,8 @@ def test_too_short_a_time_decides_nothing_however_great_the_gain() -> None:
     challenger, champion = rivals(1, 9, 0.5)
     verdict = decide(challenger / 100, champion, {"last": champion}, HORIZON)
     assert verdict.decision == "undecided"
-    assert "origins decide nothing, 10 would" in verdict.why
-    assert needed(HORIZON) == 10 * 24 + 11
+    assert "origins are too few to decide, 10 are needed" in verdict.why
+    assert required_steps(HORIZON) == 10 * 24 + 11
 
 
 def test_a_winner_must_beat_every_naive_forecast() -> None:

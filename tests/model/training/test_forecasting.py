@@ -12,7 +12,7 @@ from model.evaluation.metrics import mse, series_scale
 from model.evaluation.splits import targets
 from model.networks.forecast import build_network
 from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
-from model.training.loop import choose_device, knows_bf16
+from model.training.loop import choose_device, supports_bf16
 from model.windows import WindowData
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import sliding_windows
@@ -157,8 +157,8 @@ def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
 
 
 def test_half_the_bits_learn_about_the_same(wave_data: Any) -> None:
-    if not knows_bf16():
-        with pytest.raises(ValueError, match="bf16: this processor does not know bfloat16"):
+    if not supports_bf16():
+        with pytest.raises(ValueError, match="bf16: this processor does not support bfloat16"):
             train(wave_data, replace(QUICK, bf16=True))
         return
     whole, half = (train(wave_data, replace(QUICK, bf16=bf16)) for bf16 in (False, True))
