@@ -28,11 +28,8 @@ from deploy.evaluation.comparison import WindowRows
 from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
 from model.card import Card
-<<<<<<< HEAD
-from pipeline.datasets.columns import Columns
-=======
 from model.evaluation.splits import complete_ends
->>>>>>> w2-mod
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame, windows
 from pipeline.datasets.measurements import read_file
 

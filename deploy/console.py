@@ -1,4 +1,4 @@
-"""What people read: lines and a progress bar while work goes on, on stderr, and at its end JSON on stdout."""
+"""Terminal output: the console and progress bars on stderr, a command's JSON summary on stdout."""
 
 import json
 import logging
@@ -15,31 +15,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 logger = logging.getLogger(__name__)
 
 WIDTH = 120
-"""Most characters of a text that is shown in a line."""
+"""Most characters of a text from a record that are printed."""
 
-# Of several processes that train together one speaks.
+# In distributed training only rank 0 writes.
 console = Console(stderr=True, highlight=False, emoji=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 class ProgressCallback(Protocol):
-    """How far the work is."""
+    """Reports progress."""
 
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
-        """So much of the total is done; `note` says how it goes, `total` corrects what was expected."""
+        """`done` of the total are done; `note` is shown next to it, `total` replaces the expected total."""
         ...
 
 
 def finish(summary: Mapping[str, object], as_json: bool) -> None:
-    """What was done, as one line of JSON on stdout, if somebody wants it."""
+    """Print a command's summary as one line of JSON on stdout, if `as_json`."""
     if as_json:
         typer.echo(json.dumps(summary))
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[ProgressCallback]:
-    """A bar on a terminal, a line at every fifth elsewhere."""
+    """A progress bar on a terminal, otherwise a log line at every fifth of the total."""
     if not console.is_terminal:
-        yield _in_fifths(what, total)
+        yield _log_fifths(what, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
@@ -51,22 +51,22 @@ def progress(what: str, total: int) -> Iterator[ProgressCallback]:
         yield report
 
 
-def _in_fifths(what: str, expected: int) -> ProgressCallback:
-    said = 0
+def _log_fifths(what: str, expected: int) -> ProgressCallback:
+    logged = 0
 
     def report(done: int, note: str = "", total: int | None = None) -> None:
-        nonlocal said
-        whole = expected if total is None else total
-        fifth = 5 * done // max(whole, 1)
-        if fifth > said:
-            said = fifth
-            logger.info(f"{what}: {done:,} of {whole:,}{note and f', {note}'}")
+        nonlocal logged
+        current_total = expected if total is None else total
+        fifth = 5 * done // max(current_total, 1)
+        if fifth > logged:
+            logged = fifth
+            logger.info(f"{what}: {done:,} of {current_total:,}{note and f', {note}'}")
 
     return report
 
 
 def printable(raw: bytes | str) -> str:
-    """What a terminal can show: no control characters, at most WIDTH long."""
+    """Text that is safe to print: control characters escaped, at most WIDTH characters."""
     text = raw if isinstance(raw, str) else raw[: 4 * WIDTH].decode(errors="backslashreplace")
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= WIDTH else text[: WIDTH - 2] + ".."

@@ -1,4 +1,4 @@
-"""How log records are written to stderr: lines for people, or JSON objects. Loggers are named after their modules."""
+"""Logging to stderr, as text lines or JSON objects. Loggers are named after their modules."""
 
 import logging
 import sys
@@ -18,20 +18,20 @@ PREFIXES = {logging.WARNING: "warning: ", logging.ERROR: "tidecast: ", logging.C
 
 
 class TextHandler(logging.Handler):
-    """A line for each record, through the console: a progress bar stays below it."""
+    """Writes a text line per record, through the console, so that a progress bar stays below it."""
 
     timestamps = False
-    """Whether a line begins with its local time."""
+    """Whether lines start with the local time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the message, behind its level if that is WARNING or higher."""
+        """Write the message, with a prefix from WARNING on."""
         time = f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} " if self.timestamps else ""
         line = f"{time}{PREFIXES.get(record.levelno, '')}{self.format(record)}"
         console.print(escape(line), soft_wrap=True)
 
 
 class JsonHandler(logging.Handler):
-    """A JSON object for each record, on one line: time (ISO 8601, UTC), level, logger, message."""
+    """Writes a JSON object per record, on one line: time (ISO 8601, UTC), level, logger, message."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the object to stderr."""
@@ -62,6 +62,6 @@ def configure_logging(level: LogLevel = "info", log_format: LogFormat = "text") 
 
 
 def show_timestamps() -> None:
-    """Begin each text line with its time from now on, for a process that runs for long."""
+    """Start each text line with its time from now on, for a long-running process."""
     if isinstance(_handler, TextHandler):
         _handler.timestamps = True

@@ -1,1 +1,1 @@
-"""The whole life of a forecast on one screen."""
+"""The demo: the service, a registry and a replayed series on one screen."""

@@ -1,4 +1,4 @@
-"""What the demo runs beside itself: the consumer service, and MLflow's page on a local store."""
+"""The demo's child processes: the consumer service, and MLflow's page for a local store."""
 
 import os
 import shutil
@@ -19,16 +19,16 @@ PAGE_LOG = HOME / "demo-mlflow.log"
 
 @contextmanager
 def run_service(options: list[str], tracking_uri: str) -> Iterator[Callable[[], None]]:
-    """The real service, as a process of its own; yields a check that raises if it has ended."""
+    """Run the service as a child process; yields a function that raises ConfigError once it has exited."""
     HOME.mkdir(exist_ok=True)
     with SERVICE_LOG.open("w") as output:
         command = [sys.executable, "-P", "-m", "tidecast", "serve", *options]
-        environment = os.environ | {"TIDECAST_TRACKING_URI": tracking_uri}  # a flag would show its password
+        environment = os.environ | {"TIDECAST_TRACKING_URI": tracking_uri}  # hides its password from ps
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603
 
     def check() -> None:
         if process.poll() is not None:
-            raise ConfigError(f"the service ended with {process.returncode}: {SERVICE_LOG.read_text().strip()[-500:]}")
+            raise ConfigError(f"the service exited with {process.returncode}: {SERVICE_LOG.read_text().strip()[-500:]}")
 
     try:
         yield check
@@ -38,7 +38,7 @@ def run_service(options: list[str], tracking_uri: str) -> Iterator[Callable[[], 
 
 
 def mlflow_page(registry: Registry, stay: bool) -> AbstractContextManager[str]:
-    """Where MLflow's page is: a server's address, one of our own while we stay, or the command that shows it."""
+    """The address of MLflow's page: a server's, that of a child process if we stay, or the command that starts one."""
     if not registry.tracking_uri.startswith("sqlite"):
         return nullcontext(registry.redacted_uri)
     if stay:
@@ -47,13 +47,13 @@ def mlflow_page(registry: Registry, stay: bool) -> AbstractContextManager[str]:
 
 
 def program(name: str) -> str:
-    """What to type to run a program of this environment."""
+    """The command that runs a program of this environment."""
     return name if shutil.which(name) else os.path.relpath(Path(sys.executable).parent / name)
 
 
 @contextmanager
 def _local_page(tracking_uri: str) -> Iterator[str]:
-    """MLflow's own page on a local store, as a process of its own; yields its address."""
+    """Run MLflow's page for a local store as a child process; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

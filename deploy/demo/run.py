@@ -1,4 +1,4 @@
-"""The whole life of a forecast on one screen: publish, train, register, serve, replay, score."""
+"""`tidecast demo`: publish, train, register, serve, replay and score, on one screen."""
 
 import json
 import logging
@@ -37,63 +37,63 @@ logger = logging.getLogger(__name__)
 
 NAME = "nyc-taxi"
 SERIES = "nyc_taxi"
-"""What a file of this name is called as a series."""
+"""The series' name: that of the file."""
 SEQ_LEN = 336
 TRAINING_SHARE = 0.7
-EVENTS_A_TICK = 40
+EVENTS_PER_TICK = 40
 TICK_S = 0.1
-PATIENCE_S = 60.0
-"""How long a missing forecast is waited for before it counts as lost."""
+FORECAST_TIMEOUT_S = 60.0
+"""How long to wait for a missing forecast before it counts as lost."""
 
 
-class Forecasts:
-    """Follows a forecast topic of one partition from its start."""
+class ForecastReader:
+    """Reads a forecast topic with one partition from its start."""
 
     def __init__(self, log: EventLog, topic: str) -> None:
         self._log, self.topic, self._position = log, topic, 0
         self._decoder = msgspec.json.Decoder(Forecast)
 
-    def new(self) -> list[Forecast]:
-        """What has arrived since the last call; nothing before the topic is made."""
+    def read_new(self) -> list[Forecast]:
+        """The forecasts since the last call; none before the topic exists."""
         try:
             end = self._log.bounds(self.topic)[0].end
         except UnknownTopic:
             return []
         batches = self._log.read(self.topic, 0, self._position, end)
-        found = [self._decoder.decode(record.value or b"") for records in batches for record in records]
+        forecasts = [self._decoder.decode(record.value or b"") for records in batches for record in records]
         self._position = end
-        return found
+        return forecasts
 
 
 def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: float) -> None:
     """Run the demo and print the JSON object it ends with. `began` is the command's start, monotonic seconds.
 
-    `config` is the settings file: it tells the service too how to connect to a Kafka.
-    With `stay` the service goes on, beside MLflow's page, until interrupted.
+    `config` is the settings file; the service reads its Kafka connection settings from it too.
+    With `stay` the service and MLflow's page keep running until interrupted.
     """
     log, registry = open_log(bootstrap), Registry(tracking_uri)
-    logger.info(f"Tidecast: New York taxi rides by half hours, on {log.label}")
+    logger.info(f"Tidecast: New York taxi rides per half hour, on {log.label}")
     taxi = _taxi()
     cut = round(TRAINING_SHARE * len(taxi))
     topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with progress("publish the past", cut) as report:
+    with progress("publish the history", cut) as report:
         publish_frame(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
-    segment = ForecastConfig(arch="segment", dropout=0.1)  # one network: a minute is all there is
+    segment = ForecastConfig(arch="segment", dropout=0.1)  # a single network, as the demo should take a minute
     job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN, config=segment)
     model = train(read_topic(log, topic), job, registry).version
     predictor = load_model(model.label, tracking_uri)
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
-    forecasts = Forecasts(log, f"{topic}-forecasts")
+    forecasts = ForecastReader(log, f"{topic}-forecasts")
     options = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--model", model.label]
     options += ["--output", forecasts.topic, "--group", f"tidecast-{topic}", "--from", "earliest", "--device", "auto"]
-    with run_service(options, tracking_uri) as running:
-        _wait_for_past(forecasts, running)
-        first = _replay(log, topic, board, forecasts, running)
-        print(json.dumps(_result(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
+    with run_service(options, tracking_uri) as check_running:
+        _wait_for_first_forecasts(forecasts, check_running)
+        first = _replay(log, topic, board, forecasts, check_running)
+        print(json.dumps(_summary(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
         with mlflow_page(registry, stay) as page:
-            _explain(bootstrap, registry, topic, page)
+            _print_next_steps(bootstrap, registry, topic, page)
             if stay:
-                _stay()
+                _wait_for_interrupt()
 
 
 def _taxi() -> pl.DataFrame:
@@ -101,32 +101,34 @@ def _taxi() -> pl.DataFrame:
         return read_file(str(path)).frame
 
 
-def _wait_for_past(forecasts: Forecasts, check: Callable[[], None]) -> None:
-    """Wait until the service has forecast what is past."""
-    with console.status("the service starts, and catches up with the past"):
-        while not forecasts.new():
+def _wait_for_first_forecasts(forecasts: ForecastReader, check: Callable[[], None]) -> None:
+    """Wait until the service has started to forecast the published history."""
+    with console.status("starting the service and catching up with the history"):
+        while not forecasts.read_new():
             check()
             time.sleep(TICK_S)
 
 
-def _replay(log: EventLog, topic: str, board: Scoreboard, forecasts: Forecasts, check: Callable[[], None]) -> float:
-    """Send what comes after the past, and collect its forecasts; when the first one was back, monotonic seconds."""
+def _replay(
+    log: EventLog, topic: str, board: Scoreboard, forecasts: ForecastReader, check: Callable[[], None]
+) -> float:
+    """Send the remaining events and collect their forecasts; when the first one arrived, in monotonic seconds."""
     producer, first, total = log.producer(), 0.0, len(board.forecasts)
-    latest = time.monotonic()
-    with _view(board) as show:
-        while not board.known.all() and time.monotonic() < latest + PATIENCE_S:
+    last_sent = time.monotonic()
+    with _view(board) as refresh:
+        while not board.received.all() and time.monotonic() < last_sent + FORECAST_TIMEOUT_S:
             check()
-            begun = time.monotonic()
-            for row in range(board.sent, min(board.sent + EVENTS_A_TICK, total)):
+            tick_start = time.monotonic()
+            for row in range(board.sent, min(board.sent + EVENTS_PER_TICK, total)):
                 ts, value = int(board.times[board.cut + row]), float(board.values[board.cut + row])
                 producer.send(topic, 0, SERIES.encode(), encode(Event(SERIES, ts, (value,))))
-                board.sent, latest = row + 1, time.monotonic()
+                board.sent, last_sent = row + 1, time.monotonic()
             producer.flush()
-            for forecast in forecasts.new():
-                board.note(forecast)
-            first = first or (time.monotonic() if board.known.any() else 0.0)
-            show()
-            time.sleep(max(0.0, begun + TICK_S - time.monotonic()))
+            for forecast in forecasts.read_new():
+                board.add(forecast)
+            first = first or (time.monotonic() if board.received.any() else 0.0)
+            refresh()
+            time.sleep(max(0.0, tick_start + TICK_S - time.monotonic()))
     producer.close()
     return first
 
@@ -135,30 +137,30 @@ def _replay(log: EventLog, topic: str, board: Scoreboard, forecasts: Forecasts, 
 def _view(board: Scoreboard) -> Iterator[Callable[[], None]]:
     if not console.is_terminal:
         with progress("replay", len(board.forecasts)) as report:
-            yield lambda: report(board.sent, board.line())
+            yield lambda: report(board.sent, board.score_line())
         return
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda: live.update(board.picture(min(console.width, 120)), refresh=True)
+        yield lambda: live.update(board.render(min(console.width, 120)), refresh=True)
 
 
-def _result(board: Scoreboard, predictor: Predictor, output: str, first_forecast_s: float) -> dict[str, object]:
-    ours, naive = board.errors()
-    windows, forecasts = len(board.forecasts), int(board.known.sum())
+def _summary(board: Scoreboard, predictor: Predictor, output: str, first_forecast_s: float) -> dict[str, object]:
+    model_mse, naive_mse = board.errors()
+    windows, forecasts = len(board.forecasts), int(board.received.sum())
     return {
         "events": board.sent,
         "windows": windows,
         "forecasts": forecasts,
         "lost": windows - forecasts,
         "first_forecast_s": round(first_forecast_s, 2),
-        "mse": round(ours, 4),
-        "naive_mse": round(naive, 4),
+        "mse": round(model_mse, 4),
+        "naive_mse": round(naive_mse, 4),
         "model": predictor.label,
         "device": predictor.device,
         "output_topic": output,
     }
 
 
-def _explain(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
+def _print_next_steps(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
     tidecast, log = program("tidecast"), "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
     models = log if registry.tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {registry.redacted_uri}"
     lines = (
@@ -173,7 +175,7 @@ def _explain(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
         console.print(escape(line), soft_wrap=True)
 
 
-def _stay() -> None:
-    logger.info("The service goes on with what arrives on its topic. Ctrl-C ends it.")
+def _wait_for_interrupt() -> None:
+    logger.info("The service keeps running. Ctrl-C stops it.")
     with suppress(KeyboardInterrupt):
         signal.pause()

@@ -1,4 +1,4 @@
-"""How the demo's forecasts do: the errors so far, beside the seasonal naive's, and a picture in the terminal."""
+"""The demo's score: the errors so far next to the seasonal naive forecast's, and a plot in the terminal."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from pipeline.formats.forecasts import Forecast
 FREQ = "30m"
 HORIZON = 48
 SHOWN_STEPS = 192
-"""How much of the past the plot shows: four days."""
+"""Past steps in the plot: four days."""
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Scoreboard:
     """The replayed part of a series, the forecasts for it so far, and both errors on the same windows.
 
     `values` (T,) is the whole series, `times` (T,) its epoch milliseconds; the replay begins at row `cut`. Errors are
-    z-scored by what lies before.
+    scaled by the standard deviation of the values before it.
     """
 
     values: npt.NDArray[np.float64]
@@ -36,20 +36,20 @@ class Scoreboard:
     def __post_init__(self) -> None:
         self.forecasts = np.full((len(self.values) - self.cut, HORIZON), np.nan, np.float32)
 
-    def note(self, forecast: Forecast) -> None:
-        """Keep a forecast, if it is for a replayed event; a repeated one changes nothing."""
+    def add(self, forecast: Forecast) -> None:
+        """Add a forecast, if it is for a replayed event; a duplicate changes nothing."""
         row = int(np.searchsorted(self.times, forecast.ts)) - self.cut
         if row >= 0 and isinstance(forecast.forecast, list):
             self.forecasts[row] = forecast.forecast
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
-        """(N,): which replayed events have a forecast."""
+    def received(self) -> npt.NDArray[np.bool_]:
+        """(N,): which replayed events have a forecast so far."""
         return ~np.isnan(self.forecasts[:, 0])
 
     def errors(self) -> tuple[float, float]:
-        """The forecasts' error, and the better seasonal naive's, where all targets have been sent; nan before."""
-        rows = np.flatnonzero(self.known[: max(self.sent - HORIZON, 0)])
+        """MSE of the forecasts whose target steps have all been sent, and of the better seasonal naive; nan if none."""
+        rows = np.flatnonzero(self.received[: max(self.sent - HORIZON, 0)])
         ends, scale = rows + self.cut, float(self.values[: self.cut].std())
         actual = self.values[ends[:, None] + np.arange(1, HORIZON + 1)]
         first = np.zeros_like(ends)
@@ -59,29 +59,29 @@ class Scoreboard:
         ]
         return mse(self.forecasts[rows], actual, scale), min(mse(naive, actual, scale) for naive in naives)
 
-    def picture(self, width: int) -> Group:
-        """The newest stretch: what happened, and the last forecast over what is to come."""
+    def render(self, width: int) -> Group:
+        """A plot of the newest actual values with the latest forecast, above the score."""
         now, first = self.cut + self.sent, max(self.cut + self.sent - SHOWN_STEPS, 0)
         plotext.clf()
         plotext.theme("clear")
         plotext.plotsize(width, 16)
         past = list(range(first - now + 1, 1))
         plotext.plot(past, self.values[first:now].tolist(), label="actual", marker="braille", color="default")
-        newest = int(np.flatnonzero(self.known)[-1]) if self.known.any() else -1
-        for label, made, color in (("forecast a day ago", newest - HORIZON, "orange"), ("forecast", newest, "cyan+")):
-            if made >= 0 and self.known[made]:
-                ahead = np.arange(1, HORIZON + 1) + self.cut + made + 1 - now
-                row = self.forecasts[made].tolist()
+        newest = int(np.flatnonzero(self.received)[-1]) if self.received.any() else -1
+        for label, origin, color in (("forecast a day ago", newest - HORIZON, "orange"), ("forecast", newest, "cyan+")):
+            if origin >= 0 and self.received[origin]:
+                ahead = np.arange(1, HORIZON + 1) + self.cut + origin + 1 - now
+                row = self.forecasts[origin].tolist()
                 plotext.plot(ahead.tolist(), row, label=label, marker="braille", color=color)
         plotext.xlim(-SHOWN_STEPS, HORIZON)
         plotext.ylim(0, 1.1 * float(self.values[: self.cut].max()))
         days = range(-SHOWN_STEPS, HORIZON + 1, HORIZON)
         plotext.xticks(list(days), [f"{step // HORIZON:+} d" if step else "now" for step in days])
-        return Group(Text.from_ansi(plotext.build()), Text(self.line()))
+        return Group(Text.from_ansi(plotext.build()), Text(self.score_line()))
 
-    def line(self) -> str:
-        """The running score in words."""
-        ours, naive = self.errors()
+    def score_line(self) -> str:
+        """The score so far, as text."""
+        error, naive = self.errors()
         total = len(self.forecasts)
-        score = f"error {ours:.3f}, seasonal naive {naive:.3f}" if ours == ours else "no forecast is a day old yet"
-        return f"{self.sent:,} of {total:,} events sent, {int(self.known.sum()):,} forecasts back; {score}"
+        score = f"error {error:.3f}, seasonal naive {naive:.3f}" if error == error else "no forecast is a day old yet"
+        return f"{self.sent:,} of {total:,} events sent, {int(self.received.sum()):,} forecasts received; {score}"

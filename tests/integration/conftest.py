@@ -1,4 +1,4 @@
-"""What tests of whole services share: a small model, and killed members that do not linger."""
+"""Fixtures for tests of whole services: a small model, and a way to remove killed members from their group."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ def model_file(shared: Shared) -> Path:
 
 @pytest.fixture(scope="session")
 def evict() -> Callable[[str, str], None]:
-    """evict(address, group) takes killed members out of a Kafka group, instead of waiting for their sessions' end."""
+    """evict(address, group) takes killed members out of a Kafka group, instead of waiting for the session timeout."""
 
     def evict(address: str, group: str) -> None:
         if address.startswith("sqlite:"):

@@ -1,4 +1,4 @@
-"""Whatever bytes come, on SQLite and on a real Kafka: a dead letter with its reason, and neighbours undisturbed."""
+"""Invalid input on SQLite and on Kafka: each record becomes a dead letter, and other records are not affected."""
 
 import hashlib
 import os
@@ -39,16 +39,16 @@ NOWHERE = "127.0.0.1:1"
 
 
 class Latin(str):
-    """A header's name that is sent as Latin-1, which is not what the protocol wants."""
+    """A header key that is sent as Latin-1; the protocol requires UTF-8."""
 
     def encode(self, *_: object) -> bytes:
-        """What the client sends."""
+        """The bytes that the client sends."""
         return super().encode("latin-1")
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A record that is no event: its number in the list of bad input, what it is, and the reason it must get."""
+class Invalid:
+    """An invalid record: its number in the list of bad input, a description, and the expected reason."""
 
     number: int
     what: str
@@ -57,7 +57,7 @@ class Bad:
     key: bytes | None = b"s0"
     headers: Headers = (("trace", b"\xff\x00"), ("trace", b""))
     timestamp: int | None = NOW
-    """None: when it is written."""
+    """None: the time of writing."""
 
 
 def valued(number: str) -> bytes:
@@ -69,63 +69,63 @@ def timed(ts: object) -> bytes:
 
 
 CASES = (
-    Bad(1, "empty", "malformed_json", b""),
-    Bad(2, "white space", "malformed_json", b" \r\n\t "),
-    Bad(3, "truncated", "malformed_json", GOOD[:-3]),
-    Bad(4, "trailing garbage", "malformed_json", GOOD + b"x"),
-    Bad(5, "two documents", "malformed_json", GOOD + GOOD),
-    Bad(6, "byte order mark", "malformed_json", b"\xef\xbb\xbf" + GOOD),
-    Bad(7, "UTF-16", "malformed_json", GOOD.decode().encode("utf-16")),
-    Bad(7, "UTF-16 without a mark", "malformed_json", GOOD.decode().encode("utf-16-le")),
-    Bad(8, "hexadecimal", "malformed_json", valued("0x1F")),
-    Bad(8, "leading zero", "malformed_json", valued("012")),
-    Bad(9, "control character", "malformed_json", b'{"series":"s0","value":1,"note":"\x01"}'),
-    Bad(10, "NaN", "malformed_json", valued("NaN")),
-    Bad(11, "Infinity", "malformed_json", valued("-Infinity")),
-    Bad(12, "invalid UTF-8", "bad_encoding", b'{"series":"s\xff","value":1}'),
-    Bad(12, "invalid UTF-8 in a field nobody reads", "bad_encoding", b'{"value":1,"note":"\xff"}'),
-    Bad(12, "invalid UTF-8 in the key", "bad_encoding", key=b"s\xff"),
-    Bad(13, "lone surrogate", "bad_encoding", rb'{"series":"\ud800","value":1}'),
-    Bad(13, "lone surrogate in a field nobody reads", "bad_encoding", rb'{"value":1,"note":"\udc00"}'),
-    Bad(14, "100,000 nested arrays", "too_deep", b"[" * 100_000),
-    Bad(14, "nested arrays in a field nobody reads", "too_deep", b'{"a":' + b"[" * 9_000 + b"]" * 9_000 + b"}"),
-    Bad(15, "5,000 nested objects", "too_deep", b'{"a":' * 5_000 + b"1" + b"}" * 5_000),
-    Bad(16, "array at the top", "schema", b"[1]"),
-    Bad(17, "field missing", "schema", b'{"series":"s0"}'),
-    Bad(18, "null", "schema", valued("null")),
-    Bad(19, "boolean", "schema", valued("true")),
-    Bad(20, "number in a string", "schema", valued('"1"')),
-    Bad(21, "timestamp of a wrong type", "schema", timed("[1]")),
-    Bad(21, "timestamp that is a float", "schema", timed("1.5e12")),
-    Bad(22, "empty key", "schema", b'{"value":1}', key=b""),
-    Bad(22, "empty name", "schema", b'{"series":"","value":1}'),
-    Bad(23, "1e999", "out_of_range", valued("1e999")),
-    Bad(24, "integer of 400 digits", "out_of_range", valued("9" * 400)),
-    Bad(25, "integer of 5,000 digits", "out_of_range", valued("9" * 5_000)),
-    Bad(26, "infinite as float32", "out_of_range", valued("1e39")),
-    Bad(27, "before 2000", "bad_time", timed(946_684_799_999)),
-    Bad(28, "seconds", "bad_time", timed(NOW // 1000)),
-    Bad(29, "more than 5 minutes ahead", "bad_time", timed(NOW + MAX_AHEAD + 1)),
-    Bad(29, "no calendar goes so far", "bad_time", timed("9" * 30)),
-    Bad(30, "older than the whole window", "bad_time", timed(NOW - 1_460 * MINUTE)),
-    Bad(32, "neither key nor series", "bad_key", b'{"value":1}', key=None),
-    Bad(33, "key of 129 bytes", "bad_key", b'{"value":1}', key=b"k" * 129),
-    Bad(33, "key of 100,000 bytes", "bad_key", b'{"value":1}', key=b"k" * 100_000),
-    Bad(34, "NUL", "bad_key", b'{"value":1}', key=b"s\x00"),
-    Bad(34, "control character in the name", "bad_key", rb'{"series":"s\u0007","value":1}', key=None),
-    Bad(35, "key and body disagree", "bad_key", key=b"s1"),
-    Bad(36, "one byte over 64 KiB", "too_large", GOOD.ljust(MAX_VALUE_BYTES + 1)),
-    Bad(36, "far over 64 KiB", "too_large", bytes(range(256)) * 2_000),
-    Bad(37, "101 headers", "too_large", headers=[("n", b"v")] * (MAX_HEADERS + 1)),
+    Invalid(1, "empty", "malformed_json", b""),
+    Invalid(2, "white space", "malformed_json", b" \r\n\t "),
+    Invalid(3, "truncated", "malformed_json", GOOD[:-3]),
+    Invalid(4, "trailing garbage", "malformed_json", GOOD + b"x"),
+    Invalid(5, "two documents", "malformed_json", GOOD + GOOD),
+    Invalid(6, "byte order mark", "malformed_json", b"\xef\xbb\xbf" + GOOD),
+    Invalid(7, "UTF-16", "malformed_json", GOOD.decode().encode("utf-16")),
+    Invalid(7, "UTF-16 without a mark", "malformed_json", GOOD.decode().encode("utf-16-le")),
+    Invalid(8, "hexadecimal", "malformed_json", valued("0x1F")),
+    Invalid(8, "leading zero", "malformed_json", valued("012")),
+    Invalid(9, "control character", "malformed_json", b'{"series":"s0","value":1,"note":"\x01"}'),
+    Invalid(10, "NaN", "malformed_json", valued("NaN")),
+    Invalid(11, "Infinity", "malformed_json", valued("-Infinity")),
+    Invalid(12, "invalid UTF-8", "bad_encoding", b'{"series":"s\xff","value":1}'),
+    Invalid(12, "invalid UTF-8 in a field nobody reads", "bad_encoding", b'{"value":1,"note":"\xff"}'),
+    Invalid(12, "invalid UTF-8 in the key", "bad_encoding", key=b"s\xff"),
+    Invalid(13, "lone surrogate", "bad_encoding", rb'{"series":"\ud800","value":1}'),
+    Invalid(13, "lone surrogate in a field nobody reads", "bad_encoding", rb'{"value":1,"note":"\udc00"}'),
+    Invalid(14, "100,000 nested arrays", "too_deep", b"[" * 100_000),
+    Invalid(14, "nested arrays in a field nobody reads", "too_deep", b'{"a":' + b"[" * 9_000 + b"]" * 9_000 + b"}"),
+    Invalid(15, "5,000 nested objects", "too_deep", b'{"a":' * 5_000 + b"1" + b"}" * 5_000),
+    Invalid(16, "array at the top", "schema", b"[1]"),
+    Invalid(17, "field missing", "schema", b'{"series":"s0"}'),
+    Invalid(18, "null", "schema", valued("null")),
+    Invalid(19, "boolean", "schema", valued("true")),
+    Invalid(20, "number in a string", "schema", valued('"1"')),
+    Invalid(21, "timestamp of a wrong type", "schema", timed("[1]")),
+    Invalid(21, "timestamp that is a float", "schema", timed("1.5e12")),
+    Invalid(22, "empty key", "schema", b'{"value":1}', key=b""),
+    Invalid(22, "empty name", "schema", b'{"series":"","value":1}'),
+    Invalid(23, "1e999", "out_of_range", valued("1e999")),
+    Invalid(24, "integer of 400 digits", "out_of_range", valued("9" * 400)),
+    Invalid(25, "integer of 5,000 digits", "out_of_range", valued("9" * 5_000)),
+    Invalid(26, "infinite as float32", "out_of_range", valued("1e39")),
+    Invalid(27, "before 2000", "bad_time", timed(946_684_799_999)),
+    Invalid(28, "seconds", "bad_time", timed(NOW // 1000)),
+    Invalid(29, "more than 5 minutes ahead", "bad_time", timed(NOW + MAX_AHEAD + 1)),
+    Invalid(29, "no calendar goes so far", "bad_time", timed("9" * 30)),
+    Invalid(30, "older than the whole window", "bad_time", timed(NOW - 1_460 * MINUTE)),
+    Invalid(32, "neither key nor series", "bad_key", b'{"value":1}', key=None),
+    Invalid(33, "key of 129 bytes", "bad_key", b'{"value":1}', key=b"k" * 129),
+    Invalid(33, "key of 100,000 bytes", "bad_key", b'{"value":1}', key=b"k" * 100_000),
+    Invalid(34, "NUL", "bad_key", b'{"value":1}', key=b"s\x00"),
+    Invalid(34, "control character in the name", "bad_key", rb'{"series":"s\u0007","value":1}', key=None),
+    Invalid(35, "key and body disagree", "bad_key", key=b"s1"),
+    Invalid(36, "one byte over 64 KiB", "too_large", GOOD.ljust(MAX_VALUE_BYTES + 1)),
+    Invalid(36, "far over 64 KiB", "too_large", bytes(range(256)) * 2_000),
+    Invalid(37, "101 headers", "too_large", headers=[("n", b"v")] * (MAX_HEADERS + 1)),
 )
 KAFKA_ONLY = (
-    Bad(39, "header key not UTF-8", "undecodable_record", headers=[("a", b"1"), (Latin("größe"), b"\xfe")]),
-    Bad(27, "without any time", "bad_time", timestamp=-1),
+    Invalid(39, "header key not UTF-8", "undecodable_record", headers=[("a", b"1"), (Latin("größe"), b"\xfe")]),
+    Invalid(27, "without any time", "bad_time", timestamp=-1),
 )
 
 
 class Sent(NamedTuple):
-    """A record to put on a topic."""
+    """A record to send."""
 
     partition: int
     key: bytes | None
@@ -139,13 +139,13 @@ def good(event: Event) -> Sent:
     return Sent(int(event.series[1:]) % PARTITIONS, event.series.encode(), encode(event))
 
 
-def bad(case: Bad) -> Sent:
-    """One of the cases, every other one in partition 1."""
+def bad(case: Invalid) -> Sent:
+    """A case's record; odd numbers go to partition 1."""
     return Sent(case.number % PARTITIONS, case.key, case.value, case.timestamp, case.headers)
 
 
 def steps(first: int, count: int) -> list[Event]:
-    """A step of every series after another; a day ago, as nothing may lie in the future."""
+    """Events of all series, step by step, a day ago, as none may be in the future."""
     begin = NOW - 1_440 * MINUTE
     return [
         Event(series, begin + step * MINUTE, (float(step % 7 + place),))
@@ -155,7 +155,7 @@ def steps(first: int, count: int) -> list[Event]:
 
 
 class Log:
-    """A log with the few things that tests do to it again and again."""
+    """A log with helpers for these tests."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -163,7 +163,7 @@ class Log:
         self.log: EventLog = connect(address)
 
     def send(self, topic: str, records: Iterable[Sent]) -> list[tuple[int, int]]:
-        """Put records onto a topic; the partition and offset of each."""
+        """Send records to a topic; the partition and offset of each."""
         self.log.create_topic(topic, PARTITIONS)
         ends = {partition: bounds.end for partition, bounds in self.log.bounds(topic).items()}
         places = []
@@ -176,7 +176,7 @@ class Log:
         return places
 
     def records(self, topic: str) -> list[Record]:
-        """All that a topic holds; nothing while it does not exist."""
+        """All records of a topic; none if it does not exist."""
         try:
             bounds = self.log.bounds(topic)
         except UnknownTopic:
@@ -189,7 +189,7 @@ class Log:
         ]
 
     def count(self, topic: str) -> int:
-        """How many records a topic holds."""
+        """The number of records on a topic."""
         return len(self.records(topic))
 
     def outputs(self, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
@@ -225,8 +225,8 @@ def until_forecast(log: Log, topic: str, events: Sequence[Event], service: subpr
     until(lambda: log.count(f"{topic}-out") >= forecasts_of(events), service)
 
 
-def refusal(service: subprocess.Popen[str]) -> tuple[int, str]:
-    """The code that a service ends with by itself, and the one line that says why."""
+def failure(service: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code of a service that ends by itself, and the error on its last line."""
     out, err = service.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in err, err
     *before, last = err.splitlines()
@@ -236,7 +236,7 @@ def refusal(service: subprocess.Popen[str]) -> tuple[int, str]:
     return service.returncode, last
 
 
-def test_every_bad_record_is_one_dead_letter_and_its_neighbours_do_not_notice(
+def test_each_invalid_record_is_one_dead_letter_and_forecasts_are_unaffected(
     log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:
     cases, dirty, clean = CASES + (KAFKA_ONLY if log.on_kafka else ()), fresh("dirty"), fresh("clean")
@@ -252,21 +252,21 @@ def test_every_bad_record_is_one_dead_letter_and_its_neighbours_do_not_notice(
         assert (summary["forecasts"], summary["dead_letters"]) == (forecasts_of(events), letters)
     assert log.outputs(f"{dirty}-out") == log.outputs(f"{clean}-out")
     written = log.records(f"{dirty}-dead-letters")
-    found = {place(letter): letter for letter in written}
+    found = {origin(letter): letter for letter in written}
     assert len(written) == len(found) == len(cases)
     for where, case in zip(places, cases, strict=True):
-        check_letter(found[where], dirty, case)
+        check_dead_letter(found[where], dirty, case)
 
 
-def place(letter: Record) -> tuple[int, int]:
-    """Where the record lay that a dead letter is about; the letter lies in the same partition."""
+def origin(letter: Record) -> tuple[int, int]:
+    """Partition and offset of a dead letter's invalid record; the dead letter is in the same partition."""
     headers = dict(letter.headers)
     assert int(headers["tidecast.partition"]) == letter.partition
     return letter.partition, int(headers["tidecast.offset"])
 
 
-def check_letter(letter: Record, topic: str, case: Bad) -> None:
-    """It says everything about its record, and holds what that held."""
+def check_dead_letter(letter: Record, topic: str, case: Invalid) -> None:
+    """A dead letter has its record's key, value and headers, its position and the reason."""
     headers = dict(letter.headers)
     assert headers["tidecast.reason"].decode() == case.reason, (case, headers["tidecast.detail"])
     assert headers["tidecast.detail"]
@@ -279,8 +279,10 @@ def check_letter(letter: Record, topic: str, case: Bad) -> None:
     assert original == [(re.sub("[^ -~]", "?", name), held) for name, held in case.headers]
 
 
-def test_what_is_accepted_counted_or_skipped(log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path) -> None:
-    """31: late and duplicate; 38: tombstones; 42: minus zero; 43: fields that nobody knows."""
+def test_unusual_records_are_accepted_counted_or_skipped(
+    log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
+) -> None:
+    """31: late and duplicate; 38: tombstones; 42: negative zero; 43: unknown fields."""
     topic, events = fresh("odd"), steps(0, SEQ_LEN)
     unusual = b'{"unit":["m",{"per":"s"}],"ts":%d,"value":-0.0}' % (events[-1].ts + MINUTE)
     tombstone, late, twice = Sent(1, b"s3", None), good(events[3]), good(events[-1])
@@ -292,10 +294,10 @@ def test_what_is_accepted_counted_or_skipped(log: Log, fresh: Fresh, start_tidec
     assert [summary[name] for name in counted] == [len(events) + 5, 2, 1, 1, 0]
 
 
-def test_a_wrong_checksum_is_never_read_past(
+def test_service_stops_at_a_wrong_checksum(
     kafka: Log, kafka_server: tuple[str, Path], fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:
-    """40: what comes before it is forecast; then every start ends at the same place, and says where."""
+    """40: the events before it are forecast; then every start fails at the same offset, and names it."""
     topic, before, after = fresh("flipped"), steps(0, SEQ_LEN), steps(SEQ_LEN, 3)
     kafka.send(topic, map(good, before))
     ((_, offset),) = kafka.send(topic, [Sent(0, b"s0", b'{"note":"flip me"}')])
@@ -305,7 +307,7 @@ def test_a_wrong_checksum_is_never_read_past(
         file.seek(segment.read_bytes().index(b"flip me"))
         file.write(b"g")
     for _ in range(2):
-        code, line = refusal(start_tidecast(*options(kafka, topic, model_file)))
+        code, line = failure(start_tidecast(*options(kafka, topic, model_file)))
         assert code == os.EX_UNAVAILABLE
         assert re.search(rf"{topic}.* at offset {offset} failed crc check", line)
         ours = [record for record in kafka.records(f"{topic}-out") if record.partition == 0]
@@ -314,10 +316,10 @@ def test_a_wrong_checksum_is_never_read_past(
 
 
 @pytest.mark.slow
-def test_what_unpacks_to_more_than_a_gigabyte_takes_little_memory(
+def test_compression_bombs_take_little_memory(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """41: in one batch, of which the position is kept, and in many, each of which is read like any other."""
+    """41: a gigabyte in one batch, of which only positions are kept, and in many, each read normally."""
     topic, before, after, zeros = fresh("bombs"), steps(0, SEQ_LEN), steps(SEQ_LEN, 3), bytes(1_000_000)
     kafka.send(topic, map(good, before))
     service = start_tidecast(*options(kafka, topic, model_file))
@@ -330,22 +332,24 @@ def test_what_unpacks_to_more_than_a_gigabyte_takes_little_memory(
         places = [(0, raw.send(topic, zeros, b"s0", partition=0).get(60).offset) for _ in range(300)]
         with monkeypatch.context() as patched:
             patched.setattr("kafka.record.default_records.gzip_encode", bomb)
-            bombed = (0, raw.send(topic, bytes(3 << 20), b"s0", partition=0).get(60).offset)
+            bomb_position = (0, raw.send(topic, bytes(3 << 20), b"s0", partition=0).get(60).offset)
     kafka.send(topic, map(good, after))
     service = start_tidecast(*options(kafka, topic, model_file))
     until_forecast(kafka, topic, before + after, service)
     assert peak_memory(service) - calm < 4 * MAX_UNPACKED
     stop(service)
-    found = {place(letter): letter for letter in kafka.records(f"{topic}-dead-letters")}
-    assert list(found) == [*places, bombed]
-    last = found.pop(bombed)
+    found = {origin(letter): letter for letter in kafka.records(f"{topic}-dead-letters")}
+    assert list(found) == [*places, bomb_position]
+    last = found.pop(bomb_position)
     assert (dict(last.headers)["tidecast.reason"], last.key, last.value) == (b"undecodable_record", None, b"")
     for where, letter in found.items():
-        check_letter(letter, topic, Bad(41, f"zeros at {where}", "too_large", zeros, headers=(), timestamp=None))
+        check_dead_letter(
+            letter, topic, Invalid(41, f"zeros at {where}", "too_large", zeros, headers=(), timestamp=None)
+        )
 
 
 def bomb(_: bytes) -> bytes:
-    """One record with a value of 1,000 MiB of zeros, as gzip packs it: a thousand times smaller."""
+    """One record with a value of 1,000 MiB of zeros, compressed by gzip to a thousandth."""
     size, body = 1_000 << 20, bytearray(3)  # no attributes, no deltas of time and offset
     encode_varint(2, body.append)
     body += b"s0"
@@ -358,7 +362,7 @@ def bomb(_: bytes) -> bytes:
 
 
 def peak_memory(process: subprocess.Popen[str]) -> int:
-    """The most bytes that a process has held at a time."""
+    """A process's peak resident memory, in bytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     assert found
     return int(found[1]) << 10
@@ -383,7 +387,7 @@ def test_a_batch_of_any_codec_is_read_whole_or_by_position_only(kafka: Log, fres
     assert kept == [b"" if odd else bytes(MAX_VALUE_BYTES + 1) for odd in marked]
 
 
-def test_where_the_broker_stamps_records_its_time_is_what_events_are_held_against(kafka: Log, fresh: Fresh) -> None:
+def test_log_append_time_is_the_reference_for_event_times(kafka: Log, fresh: Fresh) -> None:
     topic, decoder = fresh("stamped"), Decoder()
     with KafkaAdminClient(bootstrap_servers=kafka.address) as admin:
         stamped = {"message.timestamp.type": "LogAppendTime"}
@@ -397,10 +401,10 @@ def test_where_the_broker_stamps_records_its_time_is_what_events_are_held_agains
 
 
 @pytest.mark.slow
-def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
+def test_nothing_is_committed_while_a_dead_letter_cannot_be_written(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:
-    """The service ends; with the topic mended, a restart brings what is missing, and repeats at most the batch."""
+    """The service exits; once the topic is fixed, a restart writes what is missing, and repeats at most the batch."""
     topic, events = fresh("full"), steps(0, SEQ_LEN + 6)
     letters, half = f"{topic}-dead-letters", len(events) // 2
     records = list(map(good, events))
@@ -408,7 +412,7 @@ def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
     with KafkaAdminClient(bootstrap_servers=kafka.address) as admin:
         admin.create_topics({letters: {"num_partitions": PARTITIONS, "configs": {"max.message.bytes": 1_024}}})
         for _ in range(2):
-            code, line = refusal(start_tidecast(*options(kafka, topic, model_file)))
+            code, line = failure(start_tidecast(*options(kafka, topic, model_file)))
             assert code == os.EX_UNAVAILABLE
             assert "MessageSizeTooLarge" in line
             assert not kafka.records(letters)
@@ -419,7 +423,7 @@ def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
     summary = stop(service)
     assert (summary["records"], summary["dead_letters"]) == (len(events) + 1, 1)
     assert len(set(kafka.outputs(f"{topic}-out"))) == forecasts_of(events)
-    assert [place(letter) for letter in kafka.records(letters)] == [places[half]]
+    assert [origin(letter) for letter in kafka.records(letters)] == [places[half]]
 
 
 @pytest.mark.parametrize(
@@ -434,20 +438,18 @@ def test_while_a_dead_letter_cannot_be_written_nothing_is_committed(
         (47, os.EX_TEMPFAIL, ["--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer"),
     ],
 )
-def test_a_service_that_cannot_start_says_so_in_one_line(
+def test_failed_start_is_reported_in_one_line(
     start_tidecast: Start, model_file: Path, tmp_path: Path, number: int, code: int, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "broken.toml").write_text("topic =")
     service = start_tidecast("serve", "--topic", "in", "--model", model_file, *arguments)
-    ended, line = refusal(service)
+    ended, line = failure(service)
     assert ended == code
     assert message in line
 
 
-def test_a_changed_partition_count_is_refused(
-    kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
-) -> None:
-    """45, too."""
+def test_changed_partition_count_is_rejected(kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path) -> None:
+    """45 as well."""
     topic, events = fresh("wider"), steps(0, SEQ_LEN)
     kafka.send(topic, map(good, events))
     service = start_tidecast(*options(kafka, topic, model_file))
@@ -456,6 +458,6 @@ def test_a_changed_partition_count_is_refused(
     with KafkaAdminClient(bootstrap_servers=kafka.address) as admin:
         admin.create_partitions({topic: PARTITIONS + 1})
     until(lambda: kafka.log.partitions(topic) > PARTITIONS, service)
-    code, line = refusal(start_tidecast(*options(kafka, topic, model_file)))
+    code, line = failure(start_tidecast(*options(kafka, topic, model_file)))
     assert code == os.EX_CONFIG
     assert re.search(rf"{topic}.* {PARTITIONS} partitions", line)

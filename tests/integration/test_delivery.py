@@ -1,6 +1,6 @@
-"""Delivery through real deaths, of services and of a broker, judged by the oracle of tests/faults.
+"""Delivery guarantees when services and a broker are killed, checked with the oracle of tests/faults.
 
-The whole list of faults is `make faults`; this is what every change must pass.
+All faults are in `make faults`; these few run with the other tests.
 """
 
 import os
@@ -27,10 +27,8 @@ def assert_delivered(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill_at_every_step(
-    kafka_bootstrap: str, model_file: Path, tmp_path: Path, fresh: Callable[[str], str]
-) -> None:
-    """Exactly once everything is there once; at least once some of a killed batch is there again, and equal."""
+def test_kill_at_each_step(kafka_bootstrap: str, model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
+    """Exactly once, each output is there once; at least once, some of a killed batch are repeated, identically."""
 
     def killed(guarantee: Guarantee) -> None:
         folder = tmp_path / guarantee
@@ -47,8 +45,8 @@ def test_a_kill_at_every_step(
 @pytest.mark.filterwarnings(  # kafka-python leaves a socket that could not connect to the collector
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_a_dead_leader(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
-    """Of three brokers one dies, which leads a third of all partitions: every partition goes on."""
+def test_killed_partition_leader(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
+    """One of three brokers, which leads a third of the partitions, is killed: every partition continues."""
     if not (home := os.environ.get("KAFKA_HOME")):
         pytest.skip("KAFKA_HOME is not set: this needs Apache Kafka, its bin/kafka and a Java to run it")
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The life of a forecast through the command line, on SQLite and on a real Kafka, processes killed and all."""
+"""End to end through the command line, on SQLite and on Kafka, with killed processes."""
 
 import json
 import sqlite3
@@ -35,7 +35,7 @@ SEQ_LEN, HORIZON = 12, 4
 
 
 class Log:
-    """A log with the few things that tests do to it again and again."""
+    """A log with helpers for these tests."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -51,14 +51,14 @@ class Log:
             producer.flush()
 
     def count(self, topic: str) -> int:
-        """How many offsets a topic has used; none while it does not exist."""
+        """The number of offsets used on a topic; 0 if it does not exist."""
         try:
             return sum(bounds.end for bounds in self.log.bounds(topic).values())
         except UnknownTopic:
             return 0
 
     def records(self, topic: str) -> Iterator[Record]:
-        """All that a topic holds."""
+        """All records of a topic."""
         for partition, (start, end) in self.log.bounds(topic).items():
             for records in self.log.read(topic, partition, start, end):
                 yield from records
@@ -87,7 +87,7 @@ def waves(series: int, steps: int, first: int = 0) -> list[tuple[str, int, float
 
 
 def expected(log: Log, topic: str, model_file: Path) -> Forecasts:
-    """What an offline pass over the whole topic forecasts, by the identity of each forecast."""
+    """The forecasts of an offline pass over the whole topic, by identity."""
     predictor = load_onnx(model_file, "tiny.onnx", "cpu")
     history = read_topic(log.log, topic)
     data = windows(history, WindowConfig(seq_len=SEQ_LEN, freq="1m"))
@@ -100,7 +100,7 @@ def expected(log: Log, topic: str, model_file: Path) -> Forecasts:
 
 
 def given(log: Log, output: str) -> Forecasts:
-    """The forecasts on a topic by identity; those made twice must be the same."""
+    """The forecasts on a topic, by identity; duplicates must be identical."""
     found: Forecasts = {}
     for partition, forecast in log.forecasts(output):
         assert isinstance(forecast.forecast, list)
@@ -184,10 +184,10 @@ def forget(log: Log, topic: str, keep: int) -> None:
     ("guarantee", "kills"),
     [("exactly-once", 1), ("at-least-once", 1), pytest.param("at-least-once", 10, marks=pytest.mark.slow)],
 )
-def test_kills_in_mid_stream(
+def test_killed_service_misses_no_forecast(
     log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, evict: Evict, guarantee: str, kills: int
 ) -> None:
-    """Every full window has a forecast, equal to an uninterrupted run's, although half way the older points go."""
+    """Every full window is forecast as in an uninterrupted run, although old records are deleted meanwhile."""
     topic, group, kept = fresh("kills"), fresh("group"), fresh("kept")
     output, random = f"{topic}-out", np.random.default_rng(7)
     options = ["serve", "--topic", topic, "--output", output, "--model", model_file, "--group", group]
@@ -214,7 +214,7 @@ def test_kills_in_mid_stream(
     assert guarantee == "at-least-once" or len(log.forecasts(output)) == len(everything)
 
 
-def test_two_members_share_and_hand_over(
+def test_two_members_share_partitions_and_hand_them_over(
     kafka_bootstrap: str, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:
     log, topic, group = Log(kafka_bootstrap), fresh("shared"), fresh("group")
@@ -240,7 +240,7 @@ def test_two_members_share_and_hand_over(
 
 
 def owners(log: Log, group: str) -> list[int]:
-    """How many partitions each member of a Kafka group has."""
+    """The number of partitions of each member of a Kafka group."""
     with KafkaAdminClient(bootstrap_servers=log.address) as admin:
         members = admin.describe_groups([group])[group]["members"]
     assigned = [consumer["member_assignment"] for consumer in members if consumer["member_assignment"]]

@@ -1,4 +1,4 @@
-"""Training and serving with an MLflow server in between, which is all that they share."""
+"""Training and serving that share nothing but an MLflow server."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def tides(tmp_path: Path) -> Path:
 
 
 def last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, object]:
-    """The one JSON object that a command printed."""
+    """The JSON object that a command printed."""
     assert ended.returncode == 0, ended.stderr
     (line,) = ended.stdout.splitlines()
     summary: dict[str, object] = json.loads(line)
@@ -106,7 +106,7 @@ def the_run_holds_all_there_is(uri: str, summary: dict[str, object]) -> None:
 def served(
     model: str, uri: str, start_tidecast: Start, until_written: UntilWritten, tmp_path: Path
 ) -> tuple[list[Forecast], dict[str, object]]:
-    """The forecasts of all full windows on the topic, and what the service ended with."""
+    """The forecasts of all full windows on the topic, and the service's summary."""
     output = model.replace("@", "-").replace("/", "-")
     options = ("--topic", "tides", "--output", output, "--group", output, "--model", model, "--tracking-uri", uri)
     service = start_tidecast("serve", *options, "--json")

@@ -1,4 +1,4 @@
-"""A service whose model changes under it, forwards and back: no forecast is lost, and each says whose it is."""
+"""A service whose model is swapped and rolled back: no forecast is lost, and each names its model."""
 
 import itertools
 import subprocess
@@ -36,14 +36,14 @@ SERIES, PARTITIONS = 6, 2
 
 
 class Stream:
-    """A topic that events are sent to, a step of all series at a time, and the forecasts that come of them."""
+    """An input topic, filled one step of all series at a time, and its forecasts."""
 
     def __init__(self, log: EventLog, topic: str) -> None:
         self.log, self.topic, self.output = log, topic, f"{topic}-forecasts"
         self._steps = itertools.count()
         log.create_topic(topic, PARTITIONS)
         self._producer = log.producer()
-        self._made: list[Forecast] = []
+        self._forecasts: list[Forecast] = []
         self._read: dict[int, int] = {}
         self._decode = msgspec.json.Decoder(Forecast).decode
 
@@ -55,17 +55,17 @@ class Stream:
         self._producer.flush()
 
     def forecasts(self) -> list[Forecast]:
-        """All there are so far; each is read once, however often one asks."""
+        """All forecasts so far; each record is read once only."""
         with suppress(UnknownTopic):
             for partition, bounds in self.log.bounds(self.output).items():
                 for records in self.log.read(self.output, partition, self._read.get(partition, 0), bounds.end):
-                    self._made += [self._decode(record.value or b"") for record in records]
+                    self._forecasts += [self._decode(record.value or b"") for record in records]
                 self._read[partition] = bounds.end
-        return self._made
+        return self._forecasts
 
-    def of(self, model: str) -> int:
-        """How many forecasts of a model there are so far."""
-        return sum(made.model == model for made in self.forecasts())
+    def count(self, model: str) -> int:
+        """The number of forecasts by a model so far."""
+        return sum(forecast.model == model for forecast in self.forecasts())
 
     def close(self) -> None:
         self._producer.close()
@@ -73,28 +73,28 @@ class Stream:
 
 @pytest.fixture
 def stream(log_address: str, fresh: Fresh) -> Iterator[Stream]:
-    with closing(connect(log_address)) as log, closing(Stream(log, fresh("swap"))) as found:
-        yield found
+    with closing(connect(log_address)) as log, closing(Stream(log, fresh("swap"))) as stream:
+        yield stream
 
 
 @pytest.fixture(scope="session")
 def runs(shared: Shared) -> list[Path]:
-    """What two trainings left: an export takes seconds."""
+    """The folders of two training runs, shared, as an export takes seconds."""
     return [shared.made(f"run-{number}", lambda folder: tiny_model(folder / "model.onnx")) for number in range(2)]
 
 
 @pytest.fixture
 def versions(tracking_uri: str, runs: list[Path]) -> Versions:
     """tiny/1, the champion, and tiny/2."""
-    registry, found = Registry(tracking_uri), {}
+    registry, predictors = Registry(tracking_uri), {}
     for run in runs:
         label = registry.record("tiny", run, params={}, history=[], metrics={}, tags={}).label
-        found[label] = load_onnx(run / "model.onnx", label, "cpu")
-    return found
+        predictors[label] = load_onnx(run / "model.onnx", label, "cpu")
+    return predictors
 
 
 @pytest.mark.parametrize("log_address", ["sqlite", pytest.param("kafka", marks=pytest.mark.slow)], indirect=True)
-def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
+def test_swap_and_rollback_lose_no_forecast(
     stream: Stream,
     log_address: str,
     tidecast: Tidecast,
@@ -107,12 +107,12 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     names = ("--topic", stream.topic, "--group", fresh("group"), "--model", "tiny@champion")
     stream.send(20)
     service = start_tidecast("serve", *names, *where, "--follow", "100ms", "--guarantee", "exactly-once", "--json")
-    until(lambda: stream.of("tiny/1") > 0, service, meanwhile=stream.send)
+    until(lambda: stream.count("tiny/1") > 0, service, meanwhile=stream.send)
     assert tidecast("promote", "tiny/2", "--tracking-uri", tracking_uri).returncode == 0
-    until(lambda: stream.of("tiny/2") > 0, service, meanwhile=stream.send)
+    until(lambda: stream.count("tiny/2") > 0, service, meanwhile=stream.send)
     assert tidecast("rollback", "tiny", "--tracking-uri", tracking_uri).stderr == "tiny/1 is the champion again\n"
-    before = stream.of("tiny/1")
-    until(lambda: stream.of("tiny/1") > before, service, meanwhile=stream.send)
+    before = stream.count("tiny/1")
+    until(lambda: stream.count("tiny/1") > before, service, meanwhile=stream.send)
     stream.send(2)
     total = sum(bounds.end for bounds in stream.log.bounds(stream.topic).values())
     until(lambda: len(stream.forecasts()) >= total - SERIES * 11, service)
@@ -120,17 +120,17 @@ def test_versions_take_over_between_two_batches_and_no_forecast_is_lost(
     out, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     assert msgspec.json.decode(out)["swaps"] == 2
-    made = stream.forecasts()
-    assert len(made) == len({(each.series, each.ts) for each in made}) == total - SERIES * 11, "each once"
-    for series in {each.series for each in made}:
-        told = [each.model for each in sorted(made, key=lambda each: each.ts) if each.series == series]
-        assert [label for label, _ in itertools.groupby(told)] == ["tiny/1", "tiny/2", "tiny/1"]
-    whose_they_say(stream, made, versions)
-    some_explain_themselves(stream, tidecast, *where)
+    forecasts = stream.forecasts()
+    assert len(forecasts) == len({(each.series, each.ts) for each in forecasts}) == total - SERIES * 11, "each once"
+    for series in {each.series for each in forecasts}:
+        labels = [each.model for each in sorted(forecasts, key=lambda each: each.ts) if each.series == series]
+        assert [label for label, _ in itertools.groupby(labels)] == ["tiny/1", "tiny/2", "tiny/1"]
+    check_models(stream, forecasts, versions)
+    check_explain(stream, tidecast, *where)
 
 
 @pytest.mark.parametrize("log_address", ["sqlite", pytest.param("kafka", marks=pytest.mark.slow)], indirect=True)
-def test_a_shadow_answers_beside_the_model_that_serves(
+def test_shadow_forecasts_beside_the_serving_model(
     stream: Stream, log_address: str, start_tidecast: Start, tracking_uri: str, versions: Versions, fresh: Fresh
 ) -> None:
     registry = Registry(tracking_uri)
@@ -139,7 +139,7 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     beside = ("--shadow", "tiny@challenger", "--follow", "100ms", "--guarantee", "exactly-once", "--json")
     stream.send(20)
     service = start_tidecast("serve", *names, *where, *beside)
-    until(lambda: stream.of("tiny/1") > 0, service, meanwhile=stream.send)
+    until(lambda: stream.count("tiny/1") > 0, service, meanwhile=stream.send)
     assert service.stderr
     assert any("shadow: no model yet: " in line for line in service.stderr), "before there is a challenger"
     registry.set_alias(registry.resolve("tiny/2"), "challenger")
@@ -158,36 +158,35 @@ def test_a_shadow_answers_beside_the_model_that_serves(
     shadow.close()
 
 
-def some_explain_themselves(stream: Stream, tidecast: Tidecast, *where: str) -> None:
-    """The command makes forecasts of both versions again, to the bit, and refuses what is none."""
-    told: set[str] = set()
+def check_explain(stream: Stream, tidecast: Tidecast, *where: str) -> None:
+    """`tidecast explain` reproduces forecasts of both versions bit by bit, and rejects other records."""
+    models: set[str] = set()
     for partition, (start, end) in stream.log.bounds(stream.output).items():
         for offset in (start, (start + end) // 2, end - 2):  # a transaction ends with a marker
             ended = tidecast("explain", stream.output, partition, offset, *where, "--json")
             if f"has no record at {offset}" in ended.stderr:
                 continue
             assert ended.returncode == 0, ended.stderr
-            found = msgspec.json.decode(ended.stdout.splitlines()[-1])
-            assert found["same"]
-            assert found["tidecast.input"] == f"{stream.topic}/{partition}"
-            first, last = map(int, found["tidecast.offsets"].split("-"))
+            explanation = msgspec.json.decode(ended.stdout.splitlines()[-1])
+            assert explanation["same"]
+            assert explanation["tidecast.input"] == f"{stream.topic}/{partition}"
+            first, last = map(int, explanation["tidecast.offsets"].split("-"))
             assert SERIES // PARTITIONS * 11 <= last - first <= SERIES // PARTITIONS * 24 + 2
-            assert Path(found["plot"]).is_file()
-            told.add(found["model"])
-    assert told >= {"tiny/1"}
+            assert Path(explanation["plot"]).is_file()
+            models.add(explanation["model"])
+    assert models >= {"tiny/1"}
     ended = tidecast("explain", stream.topic, 0, 0, *where)
-    assert (ended.returncode, "it is no forecast of a service's" in ended.stderr) == (78, True)
+    assert (ended.returncode, "is not a service's forecast" in ended.stderr) == (78, True)
 
 
-def whose_they_say(stream: Stream, made: list[Forecast], versions: Versions) -> None:
-    """Every forecast is, to the bit, what the version that it names gives for its window."""
+def check_models(stream: Stream, forecasts: list[Forecast], versions: Versions) -> None:
+    """Every forecast is bit-identical to that of its version for its window."""
     card = next(iter(versions.values())).card
     assert isinstance(card, Card)
     data = windows(read_topic(stream.log, stream.topic), window_config(card.input))
-    place = {(data.names[data.series[end]], int(data.ts[end])): end for end in data.ends.tolist()}
+    ends_by_key = {(data.names[data.series[end]], int(data.ts[end])): end for end in data.ends.tolist()}
     for label, predictor in versions.items():
-        mine = [each for each in made if each.model == label]
-        ends = np.array([place[each.series, each.ts] for each in mine])
-
-        again = np.concatenate(list(predictor.predict(WindowRows(data, ends))))[:, :, 0]
-        assert again.tolist() == [each.forecast for each in mine]
+        of_version = [each for each in forecasts if each.model == label]
+        ends = np.array([ends_by_key[each.series, each.ts] for each in of_version])
+        expected = np.concatenate(list(predictor.predict(WindowRows(data, ends))))[:, :, 0]
+        assert expected.tolist() == [each.forecast for each in of_version]

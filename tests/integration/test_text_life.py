@@ -1,4 +1,4 @@
-"""Texts through the command line: trained, registered, served beside forecasts, killed in mid-stream."""
+"""Text classification end to end: trained, registered, served next to forecasts, killed while serving."""
 
 import json
 import random
@@ -84,7 +84,7 @@ def records(log: EventLog, topic: str) -> Iterator[Record]:
 
 
 def count(log: EventLog, topic: str) -> int:
-    """How many offsets a topic has used; none while it does not exist."""
+    """The number of offsets used on a topic; 0 if it does not exist."""
     try:
         return sum(bounds.end for bounds in log.bounds(topic).values())
     except UnknownTopic:
@@ -92,7 +92,7 @@ def count(log: EventLog, topic: str) -> int:
 
 
 def labels(log: EventLog, topic: str) -> dict[str | int, Label]:
-    """The newest answer for each id; answers to one text must be equal."""
+    """The latest label for each id; duplicates must be identical."""
     found: dict[str | int, Label] = {}
     for record in records(log, topic):
         label = msgspec.json.decode(record.value or b"", type=Label)
@@ -103,7 +103,7 @@ def labels(log: EventLog, topic: str) -> dict[str | int, Label]:
 
 
 def offline(path: Path, texts: list[str]) -> list[tuple[str, float]]:
-    """What the model file says of all texts in one batch."""
+    """The model file's labels for all texts as one batch."""
     predictor = load_onnx(path, "spam/1", "cpu")
     assert isinstance(predictor.card, ClassifierCard)
     rows = vocabulary(predictor.card.vocabulary).encoder().batch(texts)
@@ -150,7 +150,7 @@ def test_texts_and_forecasts_are_served_side_by_side(
 
 
 @pytest.mark.slow
-def test_killed_in_mid_stream_every_text_is_answered(
+def test_killed_service_labels_every_text(
     log: EventLog,
     log_address: str,
     fresh: Fresh,
@@ -177,7 +177,7 @@ def test_killed_in_mid_stream_every_text_is_answered(
     stop(service)
 
 
-def test_what_is_no_text_is_a_dead_letter(
+def test_invalid_texts_become_dead_letters(
     log: EventLog, log_address: str, fresh: Fresh, start_tidecast: Start, store: str, tmp_path: Path
 ) -> None:
     topic, group = fresh("dirty"), fresh("group")

@@ -1,4 +1,4 @@
-"""From b0baf3e to this version: what that one left in logs, registries and files is read, and gone on from.
+"""Upgrade from b0baf3e: its logs, registries and files are read and continued.
 
 tests/fixtures/b0baf3e/README.md tells what it left. Its forecasts are compared to the byte but for the numbers, whose
 last bits a processor may change: these must be what onnxruntime gives here for the windows as b0baf3e built them.
@@ -45,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     new: bool
-    """Whether it came of going on."""
+    """Whether it was written after the upgrade."""
     key: str | None
     value: str
     timestamp: int
@@ -66,7 +66,7 @@ ANSWERS = msgspec.json.Decoder(Answer).decode_lines(gzip.decompress((LEFT / "ans
 
 @pytest.fixture(autouse=True)
 def _left(tmp_path: Path) -> None:
-    """All of it in the test's own folder."""
+    """A copy of the fixtures in the test's folder."""
     (tmp_path / "log.db").write_bytes(gzip.decompress((LEFT / "log.db.gz").read_bytes()))
     for archive in ("models.tar.gz", "artifacts.tar.gz"):
         with tarfile.open(LEFT / archive) as files:
@@ -83,7 +83,7 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 
 
 def records(log: EventLog, topic: str) -> list[Record]:
-    """All records of a topic, a partition after the other."""
+    """All records of a topic, partition by partition."""
     bounds = log.bounds(topic).items()
     return [record for number, held in bounds for batch in log.read(topic, number, *held) for record in batch]
 
@@ -138,7 +138,7 @@ def check(found: Answer, stored: Answer, model: Model) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
-def test_a_service_goes_on_and_nothing_is_lost_or_comes_twice(
+def test_service_continues_without_loss_or_duplicates(
     case: dict[str, Any], start_tidecast: Start, log: EventLog, tmp_path: Path
 ) -> None:
     group, topic = case["name"], case["topic"]
@@ -164,7 +164,7 @@ def test_a_service_goes_on_and_nothing_is_lost_or_comes_twice(
         ("plant-out", ("--model", "plant.onnx", "--lateness", "2m")),
     ],
 )
-def test_a_forecast_is_explained(topic: str, options: tuple[str, ...], tidecast: Tidecast, tmp_path: Path) -> None:
+def test_forecast_is_explained(topic: str, options: tuple[str, ...], tidecast: Tidecast, tmp_path: Path) -> None:
     case = next(case for case in CASES if case["output"] == topic)
     answer = [answer for answer in ANSWERS if answer.topic == topic and not answer.new and answer.numbers][-1]
     ended = tidecast("explain", topic, answer.partition, answer.offset, *options, *LOG, "--json")
@@ -175,7 +175,7 @@ def test_a_forecast_is_explained(topic: str, options: tuple[str, ...], tidecast:
     assert same or topic != "tide-forecasts", "it takes no sums"
 
 
-def test_an_exported_file_of_dead_letters_is_redriven(tidecast: Tidecast, log: EventLog, tmp_path: Path) -> None:
+def test_exported_dead_letters_are_redriven(tidecast: Tidecast, log: EventLog, tmp_path: Path) -> None:
     exported = [json.loads(line) for line in (LEFT / "dead-letters.jsonl").read_text().splitlines()]
     (tmp_path / "letters.jsonl").write_text((LEFT / "dead-letters.jsonl").read_text())
     redrive = ("dead-letters", "grid-dead-letters", *LOG, "--json", "--redrive")
@@ -190,7 +190,7 @@ def test_an_exported_file_of_dead_letters_is_redriven(tidecast: Tidecast, log: E
     assert found == [(letter["letter"], letter["partition"], letter["timestamp"]) for letter in exported]
 
 
-def test_the_registry_is_read_by_the_settings_file(tidecast: Tidecast, tmp_path: Path) -> None:
+def test_registry_from_the_settings_file_is_read(tidecast: Tidecast, tmp_path: Path) -> None:
     (tmp_path / "tidecast.toml").write_text((LEFT / "tidecast.toml").read_text())
     ended = tidecast("models")  # the file names the store and the model, and wants JSON
     versions = json.loads(ended.stdout.splitlines()[-1])["models"]["tides"]
@@ -201,7 +201,7 @@ def test_the_registry_is_read_by_the_settings_file(tidecast: Tidecast, tmp_path:
     assert versions[0].keys() >= {"validation_mse", "trained_until", "verdict", "why", "against"}
 
 
-def test_a_next_version_keeps_the_windows_of_the_champion(tidecast: Tidecast, tmp_path: Path) -> None:
+def test_next_version_keeps_the_champions_windows(tidecast: Tidecast, tmp_path: Path) -> None:
     rows = "".join(f"a,{1_800_000_000_000 + minute * 60_000},{minute % 7}\n" for minute in range(60))
     (tmp_path / "rows.csv").write_text(f"series,ts,value\n{rows}")
     learn = ("--name", "tides", "--data", "rows.csv", "--arch", "linear", "--device", "cpu", *REGISTRY, "--json")
@@ -220,6 +220,6 @@ def test_a_next_version_keeps_the_windows_of_the_champion(tidecast: Tidecast, tm
         *("models", "promote", "rollback", "explain", "generate", "demo"),
     ],
 )
-def test_a_settings_file_is_taken_by_every_command(command: str, tidecast: Tidecast) -> None:
+def test_every_command_reads_the_settings_file(command: str, tidecast: Tidecast) -> None:
     ended = tidecast(command, "--config", LEFT / "tidecast.toml", "--help")
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""The demo's score: the numbers on its last line."""
+"""The demo's score."""
 
 import numpy as np
 import pytest
@@ -21,32 +21,32 @@ def forecast(row: int, values: list[float]) -> Forecast:
     return Forecast("s", ts, ts + HALF_HOUR, HALF_HOUR, values, "model", "m/1")
 
 
-def test_a_perfect_forecast_has_no_error_and_the_naive_is_the_better_season() -> None:
+def test_perfect_forecasts_have_no_error_and_naive_is_the_better_season() -> None:
     score = board()
     score.sent = STEPS - CUT
     for row in range(CUT, STEPS):
-        score.note(forecast(row, [*score.values[row + 1 : row + 1 + HORIZON], *[0.0] * HORIZON][:HORIZON]))
-    ours, naive = score.errors()
+        score.add(forecast(row, [*score.values[row + 1 : row + 1 + HORIZON], *[0.0] * HORIZON][:HORIZON]))
+    error, naive = score.errors()
     rows = np.arange(CUT, STEPS - HORIZON)[:, None] + np.arange(1, HORIZON + 1)
     errors = [np.mean((score.values[rows] - score.values[rows - lag]) ** 2) for lag in (48, 336)]
-    assert ours == pytest.approx(0, abs=1e-10)
+    assert error == pytest.approx(0, abs=1e-10)
     assert naive == pytest.approx(min(errors) / score.values[:CUT].var())
 
 
-def test_only_windows_whose_targets_were_all_sent_are_scored() -> None:
+def test_only_forecasts_whose_targets_were_all_sent_are_scored() -> None:
     score = board()
-    score.note(forecast(CUT, [0.0] * HORIZON))
+    score.add(forecast(CUT, [0.0] * HORIZON))
     score.sent = HORIZON
     assert np.isnan(score.errors()[0])
     score.sent = HORIZON + 1
     assert score.errors()[0] > 1
 
 
-def test_repetitions_and_forecasts_of_the_past_change_nothing() -> None:
+def test_duplicates_and_forecasts_of_the_history_are_ignored() -> None:
     score = board()
-    score.note(forecast(CUT - 1, [1.0] * HORIZON))
-    assert not score.known.any()
-    score.note(forecast(CUT + 5, [1.0] * HORIZON))
-    score.note(forecast(CUT + 5, [1.0] * HORIZON))
-    assert score.known.sum() == 1
-    assert score.known[5]
+    score.add(forecast(CUT - 1, [1.0] * HORIZON))
+    assert not score.received.any()
+    score.add(forecast(CUT + 5, [1.0] * HORIZON))
+    score.add(forecast(CUT + 5, [1.0] * HORIZON))
+    assert score.received.sum() == 1
+    assert score.received[5]

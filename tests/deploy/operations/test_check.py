@@ -1,4 +1,4 @@
-"""`tidecast check`: each thing that can be wrong with a configuration is found before anything starts."""
+"""`tidecast check`: each problem of a configuration is found before a service starts."""
 
 import json
 import subprocess
@@ -27,8 +27,8 @@ START = 1_704_067_200_000
 MINUTE, HOUR = 60_000, 3_600_000
 
 
-class Checked:
-    """A topic with two partitions, and what `tidecast check` says of serving a model of hourly steps on it."""
+class Check:
+    """Runs `tidecast check` for a model of hourly steps on a topic with two partitions."""
 
     def __init__(self, log: EventLog, run: Run, address: str, topic: str, model: Path) -> None:
         self.log, self.address, self.topic, self.group, self.model = log, address, topic, f"{topic}-group", model
@@ -42,106 +42,108 @@ class Checked:
             producer.flush()
 
     def __call__(self, *arguments: object, code: int = 0) -> dict[str, list[Finding]]:
-        """The findings by what they are about."""
+        """The findings, by what they are about."""
         where = ("--topic", self.topic, "--model", self.model, "--bootstrap", self.address, "--group", self.group)
         ended = self._run("check", *where, "--json", *arguments)
         assert ended.returncode == code, ended.stdout + ended.stderr
-        told = [Finding(**finding) for finding in json.loads(ended.stdout)["findings"]]
-        assert (code == 78) == any(finding.verdict == "wrong" for finding in told)
-        return {about: [each for each in told if each.about == about] for about in {each.about for each in told}}
+        findings = [Finding(**finding) for finding in json.loads(ended.stdout)["findings"]]
+        assert (code == 78) == any(finding.verdict == "wrong" for finding in findings)
+        return {
+            about: [each for each in findings if each.about == about] for about in {each.about for each in findings}
+        }
 
 
 @pytest.fixture
-def check(log_address: str, tidecast: Run, fresh: Fresh, own_model: Path) -> Iterator[Checked]:
+def check(log_address: str, tidecast: Run, fresh: Fresh, own_model: Path) -> Iterator[Check]:
     with closing(connect(log_address)) as log:
-        yield Checked(log, tidecast, log_address, fresh("power"), own_model)
+        yield Check(log, tidecast, log_address, fresh("power"), own_model)
 
 
 @pytest.fixture
-def on_kafka(kafka_bootstrap: str, tidecast: Run, fresh: Fresh, own_model: Path) -> Iterator[Checked]:
+def on_kafka(kafka_bootstrap: str, tidecast: Run, fresh: Fresh, own_model: Path) -> Iterator[Check]:
     with closing(connect(kafka_bootstrap)) as log:
-        yield Checked(log, tidecast, kafka_bootstrap, fresh("power"), own_model)
+        yield Check(log, tidecast, kafka_bootstrap, fresh("power"), own_model)
 
 
-def make(checked: Checked, topic: str, partitions: int = 2, **settings: object) -> None:
-    """A topic on Kafka with settings."""
+def create_topic(check: Check, topic: str, partitions: int = 2, **settings: object) -> None:
+    """Create a topic on Kafka with these configs."""
     configs = {name.replace("_", "."): str(value) for name, value in settings.items()}
-    with KafkaAdminClient(bootstrap_servers=checked.address) as admin:
+    with KafkaAdminClient(bootstrap_servers=check.address) as admin:
         admin.create_topics({topic: {"num_partitions": partitions, "configs": configs}})
 
 
-def one(findings: Sequence[Finding], verdict: str, text: str) -> None:
-    """One of them is so, the others are nothing to worry about."""
+def assert_finding(findings: Sequence[Finding], verdict: str, text: str) -> None:
+    """At least one of the findings has this verdict and contains this text."""
     assert [finding for finding in findings if finding.verdict == verdict and text in finding.found], findings
 
 
-def test_nothing_is_wrong(check: Checked, tidecast: Run) -> None:
+def test_valid_configuration_has_only_ok_findings(check: Check, tidecast: Run) -> None:
     check.log.create_topic(check.topic, 2)
     check.write("pump", range(30))
     check.write("valve", range(30), partition=1)
     found = check()
     assert {finding.verdict for findings in found.values() for finding in findings} == {"ok"}
     assert set(found) == {"log", "model", "topic", "topics", "state", "retention", "records", "keys", "order", "freq"}
-    one(found["state"], "ok", "is new")
-    one(found["topics"], "ok", f"{check.topic}-forecasts will be made with 2 partitions")
-    one(found["model"], "ok", "tiny.onnx on cpu")
+    assert_finding(found["state"], "ok", "is new")
+    assert_finding(found["topics"], "ok", f"{check.topic}-forecasts will be created with 2 partitions")
+    assert_finding(found["model"], "ok", "tiny.onnx on cpu")
 
     ended = tidecast("check", "--topic", check.topic, "--model", check.model, "--bootstrap", check.address)
     assert (ended.returncode, ended.stderr) == (0, "nothing wrong, no warnings\n")
     assert f"ok       topic        {check.topic} has 2 partitions" in ended.stdout.splitlines()
 
 
-def test_an_empty_topic_is_not_wrong(check: Checked) -> None:
+def test_empty_topic_is_ok(check: Check) -> None:
     check.log.create_topic(check.topic, 1)
-    one(check()["records"], "ok", "none yet")
+    assert_finding(check()["records"], "ok", "none yet")
 
 
-def test_topic_and_model_are_both_missed(check: Checked) -> None:
+def test_missing_topic_and_missing_model_are_both_found(check: Check) -> None:
     check.model = Path("none.onnx")
     found = check(code=78)
-    one(found["model"], "wrong", "none.onnx: there is no such file")
-    one(found["topic"], "wrong", check.topic)
+    assert_finding(found["model"], "wrong", "none.onnx: there is no such file")
+    assert_finding(found["topic"], "wrong", check.topic)
 
 
-def test_wrong_lines_say_what_to_do(check: Checked, tidecast: Run) -> None:
+def test_printed_finding_says_what_to_do(check: Check, tidecast: Run) -> None:
     ended = tidecast("check", "--topic", check.topic, "--model", check.model, "--bootstrap", check.address)
     assert ended.returncode == 78
     assert ended.stderr == "1 wrong, no warnings\n"
-    assert ended.stdout.splitlines()[-1].endswith("-> make it, or fill it with tidecast ingest")
+    assert ended.stdout.splitlines()[-1].endswith("-> create it, or fill it with tidecast ingest")
 
 
-def test_a_log_that_is_away_can_be_tried_again(tidecast: Run, own_model: Path) -> None:
+def test_unreachable_log_exits_with_75(tidecast: Run, own_model: Path) -> None:
     ended = tidecast("check", "--topic", "power", "--model", own_model, "--bootstrap", "127.0.0.1:1")
     assert ended.returncode == 75
 
 
-def test_a_compacted_input_is_refused(check: Checked, tidecast: Run) -> None:
+def test_compacted_input_is_rejected(check: Check, tidecast: Run) -> None:
     check.log.create_topic(check.topic, 1, compacted=True)
-    one(check(code=78)["topics"], "wrong", f"{check.topic} is compacted")
+    assert_finding(check(code=78)["topics"], "wrong", f"{check.topic} is compacted")
     ended = tidecast("serve", "--topic", check.topic, "--model", check.model, "--bootstrap", check.address)
     assert ended.returncode == 78
     assert f"tidecast: {check.topic} is compacted: events vanish" in ended.stderr
 
 
-def test_topics_that_are_there_must_fit(check: Checked) -> None:
+def test_existing_topics_must_match(check: Check) -> None:
     check.log.create_topic(check.topic, 2)
     check.log.create_topic(f"{check.topic}-forecasts", 1, compacted=True)
     check.log.create_topic(f"{check.group}-state", 2)
     check.log.create_topic(f"{check.group}-dead-letters", 2, compacted=True)
     check.log.create_topic(f"{check.topic}-late", 1)
     found = check("--late-topic", f"{check.topic}-late", code=78)["topics"]
-    one(found, "wrong", f"{check.topic}-late has 1 partition, and {check.topic} 2")
-    one(found, "wrong", f"{check.topic}-forecasts has 1 partition, and {check.topic} 2")
-    one(found, "warning", f"{check.topic}-forecasts is compacted")
-    one(found, "wrong", f"{check.group}-state is not compacted")
-    one(found, "wrong", f"{check.group}-dead-letters is compacted")
+    assert_finding(found, "wrong", f"{check.topic}-late has 1 partition, and {check.topic} 2")
+    assert_finding(found, "wrong", f"{check.topic}-forecasts has 1 partition, and {check.topic} 2")
+    assert_finding(found, "warning", f"{check.topic}-forecasts is compacted")
+    assert_finding(found, "wrong", f"{check.group}-state is not compacted")
+    assert_finding(found, "wrong", f"{check.group}-dead-letters is compacted")
 
 
 @pytest.mark.parametrize(
     ("settings", "code", "verdict", "text"),
     [
-        ({"retention_ms": 20_000}, 78, "wrong", "kept for 20 s, and a checkpoint comes every 30 s"),
-        ({"retention_ms": 30 * MINUTE}, 0, "warning", "kept for 30 m: a service that is away for longer"),
+        ({"retention_ms": 20_000}, 78, "wrong", "kept for 20 s, and a checkpoint is written every 30 s"),
+        ({"retention_ms": 30 * MINUTE}, 0, "warning", "kept for 30 m: a service that is down for longer"),
         ({"retention_ms": 30 * MINUTE}, 0, "warning", "kept for 30 m, and the model looks back 12 h"),
         ({"retention_ms": 5 * HOUR}, 0, "warning", "kept for 5 h, and the model looks back 12 h"),
         ({"retention_ms": 13 * HOUR}, 0, "ok", "kept for 13 h"),
@@ -149,22 +151,20 @@ def test_topics_that_are_there_must_fit(check: Checked) -> None:
         ({"retention_ms": -1, "retention_bytes": 500}, 0, "warning", "kept for about 6."),
     ],
 )
-def test_how_long_events_are_kept(
-    on_kafka: Checked, settings: dict[str, int], code: int, verdict: str, text: str
-) -> None:
-    make(on_kafka, on_kafka.topic, **settings)
+def test_retention(on_kafka: Check, settings: dict[str, int], code: int, verdict: str, text: str) -> None:
+    create_topic(on_kafka, on_kafka.topic, **settings)
     on_kafka.write("pump", range(30))
-    one(on_kafka(code=code)["retention"], verdict, text)
+    assert_finding(on_kafka(code=code)["retention"], verdict, text)
 
 
-def test_a_state_that_is_too_large_a_record(on_kafka: Checked) -> None:
+def test_series_state_must_fit_into_a_record(on_kafka: Check) -> None:
     on_kafka.log.create_topic(on_kafka.topic, 2)
-    make(on_kafka, f"{on_kafka.group}-state", cleanup_policy="compact", max_message_bytes=1000)
-    one(on_kafka(code=78)["topics"], "wrong", "takes 1,000 bytes at once")
+    create_topic(on_kafka, f"{on_kafka.group}-state", cleanup_policy="compact", max_message_bytes=1000)
+    assert_finding(on_kafka(code=78)["topics"], "wrong", "takes records of up to 1,000 bytes")
 
 
-def test_a_groups_state_fits_or_not(
-    check: Checked,
+def test_group_state_must_match_the_model(
+    check: Check,
     start_tidecast: Start,
     until_written: UntilWritten,
     foreign_model: Path,
@@ -179,29 +179,29 @@ def test_a_groups_state_fits_or_not(
     _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     ends = check.log.bounds(f"{check.group}-state")
-    one(check()["state"], "ok", f"what {check.group}-state holds fits")
-    assert check.log.bounds(f"{check.group}-state") == ends, "it only looked"
+    assert_finding(check()["state"], "ok", f"the state in {check.group}-state matches")
+    assert check.log.bounds(f"{check.group}-state") == ends, "check writes nothing"
 
     stale = [{0: Commit(5, encode_metadata(5))}]  # as read before a service at work wrote its checkpoint
     committed = type(check.log).committed
     with monkeypatch.context() as patch:
         patch.setattr(type(check.log), "committed", lambda log, *of: stale.pop() if stale else committed(log, *of))
-        one(check()["state"], "ok", "fits")
+        assert_finding(check()["state"], "ok", "matches")
         assert not stale
     check.model = foreign_model
-    one(check(code=78)["state"], "wrong", "written with another seq_len, freq")
+    assert_finding(check(code=78)["state"], "wrong", "written with another seq_len, freq")
 
 
-def test_offsets_without_their_state(check: Checked) -> None:
+def test_committed_offsets_without_a_state_topic(check: Check) -> None:
     check.log.create_topic(check.topic, 1)
     with closing(check.log.consumer(check.group, check.topic)) as consumer:
         while not consumer.poll(0.5, 1).assigned:
             pass
         consumer.commit({0: Commit(0)})
-    one(check(code=78)["state"], "wrong", f"{check.group}-state is gone")
+    assert_finding(check(code=78)["state"], "wrong", f"{check.group}-state is gone")
 
 
-def test_what_the_newest_records_tell(check: Checked) -> None:
+def test_problems_of_the_newest_records(check: Check) -> None:
     check.log.create_topic(check.topic, 2)
     check.write("pump", [*range(12), 3.5], key=None)
     check.write("pump", range(12, 14), partition=1)
@@ -209,52 +209,54 @@ def test_what_the_newest_records_tell(check: Checked) -> None:
         producer.send(check.topic, 0, b"pump", b"{")
         producer.flush()
     found = check(code=78)
-    one(found["records"], "warning", "1 of the newest 16 are no events: 1 malformed_json")
-    one(found["keys"], "warning", "13 of 16 have no key")
-    one(found["keys"], "wrong", "1 of 1 series lie in several partitions, with a part of their window in each: pump")
-    one(found["order"], "warning", "1 of 15 events come late, by up to 7.5 h")
-    assert found["order"][0].todo == "--lateness 8h waits for all of these"
-    one(check("--lateness", "8h", code=78)["order"], "ok", "by up to 7.5 h")
+    assert_finding(found["records"], "warning", "1 of the newest 16 are invalid: 1 malformed_json")
+    assert_finding(found["keys"], "warning", "13 of 16 have no key")
+    assert_finding(
+        found["keys"], "wrong", "1 of 1 series are in several partitions, with a part of their window in each: pump"
+    )
+    assert_finding(found["order"], "warning", "1 of 15 events are late, by up to 7.5 h")
+    assert found["order"][0].todo == "--lateness 8h would wait for all of these"
+    assert_finding(check("--lateness", "8h", code=78)["order"], "ok", "by up to 7.5 h")
 
 
-def test_other_features_make_every_record_wrong(check: Checked) -> None:
+def test_records_with_other_features_are_invalid(check: Check) -> None:
     check.log.create_topic(check.topic, 1)
     with closing(check.log.producer()) as producer:
         producer.send(check.topic, 0, b"pump", b'{"values": {"flow": 1}}')
         producer.flush()
-    one(check(code=78)["records"], "wrong", "1 of the newest 1 are no events: 1 schema")
+    assert_finding(check(code=78)["records"], "wrong", "1 of the newest 1 are invalid: 1 schema")
 
 
 @pytest.mark.parametrize(
     ("freq", "minutes", "verdict", "text"),
     [
         ("15m", 15, "ok", "15 m apart, and the model's steps 15m"),
-        ("17m", 15, "warning", "of several events in a step the first is used"),
-        ("15m", 17, "warning", "filled on straight lines"),
-        ("15m", 60, "warning", "filled on straight lines"),
+        ("17m", 15, "warning", "of several events in a step only the first is used"),
+        ("15m", 17, "warning", "interpolated linearly"),
+        ("15m", 60, "warning", "interpolated linearly"),
         ("15m", 75, "wrong", "no window is ever full"),
         ("1mo", 31 * 24 * 60, "ok", "the model's steps 1mo"),
         ("1mo", 24 * 60, "warning", "the first is used"),
     ],
 )
-def test_a_grid_and_how_far_events_are_apart(freq: str, minutes: int, verdict: str, text: str) -> None:
-    one(list(spacing(Sample(spacing=minutes * MINUTE), WindowConfig(seq_len=12, freq=freq))), verdict, text)
+def test_event_spacing_and_the_models_grid(freq: str, minutes: int, verdict: str, text: str) -> None:
+    assert_finding(list(spacing(Sample(spacing=minutes * MINUTE), WindowConfig(seq_len=12, freq=freq))), verdict, text)
 
 
-def test_nothing_is_said_of_a_grid_that_is_not_there() -> None:
+def test_no_finding_without_a_grid_or_without_events() -> None:
     assert not list(spacing(Sample(spacing=MINUTE), WindowConfig(seq_len=12)))
     assert not list(spacing(Sample(), WindowConfig(seq_len=12, freq="1h")))
     assert not list(order(Sample(), WindowConfig(seq_len=12)))
 
 
-def test_events_that_are_put_together_may_be_close() -> None:
+def test_aggregated_events_may_be_closer_than_the_grid() -> None:
     windows = WindowConfig(seq_len=12, freq="1h", aggregate="mean")
-    one(list(spacing(Sample(spacing=MINUTE), windows)), "ok", "1 m apart")
+    assert_finding(list(spacing(Sample(spacing=MINUTE), windows)), "ok", "1 m apart")
 
 
-def test_one_broker_of_several_is_a_risk() -> None:
+def test_replication() -> None:
     topic_config = TopicConfig(False, None, None, replication=1, min_insync=1, max_message_bytes=1_000_000, brokers=3)
-    one(list(replication("power", topic_config)), "warning", "lies on one broker")
-    one(list(replication("power", topic_config._replace(replication=3))), "warning", "min.insync.replicas 1")
+    assert_finding(list(replication("power", topic_config)), "warning", "has one replica")
+    assert_finding(list(replication("power", topic_config._replace(replication=3))), "warning", "min.insync.replicas 1")
     assert not list(replication("power", topic_config._replace(replication=3, min_insync=2)))
     assert not list(replication("power", topic_config._replace(brokers=1)))

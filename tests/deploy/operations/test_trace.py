@@ -1,4 +1,4 @@
-"""What `tidecast trace FILE.toml` shows is what `tidecast train` begins with."""
+"""`tidecast trace FILE.toml` shows what `tidecast train` starts with."""
 
 import json
 import math
@@ -22,7 +22,7 @@ Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 START = 1_704_067_200_000
 WORDS = ["see", "you", "at", "the", "old", "tree", "today"]
 TWICE = [f"{word}{other}" for word in WORDS for other in WORDS]
-"""Words that each text has one of: those of the test's texts are nowhere else."""
+"""One word per text, unique to it: those of the test part are in no other text."""
 
 
 def series(freq: str, count: int) -> str:
@@ -86,7 +86,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_the_card_is_the_one_that_train_begins_with(tidecast: Tidecast, tracking_uri: str, task: str) -> None:
+def test_card_is_the_one_that_train_starts_with(tidecast: Tidecast, tracking_uri: str, task: str) -> None:
     options = written(name="m", tracking_uri=tracking_uri, **TASKS[task])
     begun = prepare_training(TrainOptions.of({"name": "m", "tracking_uri": tracking_uri, **TASKS[task]})).card
     shown = steps(tidecast("trace", "my.toml", "--json"))
@@ -98,7 +98,7 @@ def test_the_card_is_the_one_that_train_begins_with(tidecast: Tidecast, tracking
         assert {size for size in array.shape if isinstance(size, int)} <= {*shown[f"output {name}"]["shape"]}
 
 
-def test_a_blend_s_networks_are_of_those_that_are_shown(tidecast: Tidecast, tracking_uri: str) -> None:
+def test_networks_of_a_blend_are_among_the_traced_ones(tidecast: Tidecast, tracking_uri: str) -> None:
     settings = {"data": "hours.csv", "hidden": 4, "epochs": 1, "horizon": 6, "seq_len": 24}
     begun = prepare_training(TrainOptions.of({"name": "m", "tracking_uri": tracking_uri, **settings})).card
     ended = tidecast("train", *written(name="m", tracking_uri=tracking_uri, **settings))
@@ -110,8 +110,8 @@ def test_a_blend_s_networks_are_of_those_that_are_shown(tidecast: Tidecast, trac
     assert msgspec.structs.replace(kept, members=begun.members, input=begun.input) == begun
 
 
-def test_a_token_of_the_test_s_texts_alone_is_no_part_of_the_vocabulary(tidecast: Tidecast) -> None:
-    """Each text has a word of its own; four in five texts are learned from."""
+def test_vocabulary_excludes_tokens_of_the_test_part(tidecast: Tidecast) -> None:
+    """Each text has a unique word; four in five texts are the training part."""
     written(task="classify", data="own.csv", hidden=4)
     everything = len({*WORDS, *TWICE}) + 2
     ended = tidecast("trace", "my.toml", "--json")
@@ -120,7 +120,7 @@ def test_a_token_of_the_test_s_texts_alone_is_no_part_of_the_vocabulary(tidecast
     assert f"49 texts of 2 labels: {tokens} tokens" in ended.stderr
 
 
-def test_a_character_of_the_text_s_end_alone_is_no_part_of_the_vocabulary(tidecast: Tidecast) -> None:
+def test_vocabulary_excludes_characters_of_the_validation_part(tidecast: Tidecast) -> None:
     written(task="next-token", data="sea.txt", hidden=4)
     found = steps(tidecast("trace", "my.toml", "--json"))
     assert found["output logits"]["shape"][-1] == len(set("the old man and the sea. ")) + 2
@@ -130,7 +130,7 @@ def test_a_character_of_the_text_s_end_alone_is_no_part_of_the_vocabulary(tideca
     ("freq", "seq_len", "count", "told"),
     [("1h", 48, 380, False), ("1h", 48, 420, True), ("1d", 105, 803, False), ("1d", 105, 900, True)],
 )
-def test_a_cycle_must_be_seen_twice_before_the_validation(
+def test_calendar_features_need_two_cycles_before_the_validation_part(
     tidecast: Tidecast, freq: str, seq_len: int, count: int, told: bool
 ) -> None:
     """380 hours hold two weeks, 803 days two years, but six sevenths of them do not."""
@@ -139,7 +139,7 @@ def test_a_cycle_must_be_seen_twice_before_the_validation(
     assert ("input step" in steps(tidecast("trace", "my.toml", "--json"))) == told
 
 
-def test_windows_are_those_of_the_version_that_serves(tidecast: Tidecast, tracking_uri: str) -> None:
+def test_windows_are_those_of_the_champion(tidecast: Tidecast, tracking_uri: str) -> None:
     options = written(name="m", data="hours.csv", arch="linear", horizon=5, seq_len=20, tracking_uri=tracking_uri)
     assert tidecast("train", *options).returncode == 0
     written(name="m", data="hours.csv", arch="linear", tracking_uri=tracking_uri)
@@ -154,7 +154,7 @@ def test_windows_are_those_of_the_version_that_serves(tidecast: Tidecast, tracki
     assert steps(given)["input x"]["shape"] == [4, 20, 1], "a flag comes before the file"
 
 
-def test_what_train_has_no_option_for_is_let_be(tidecast: Tidecast) -> None:
+def test_settings_of_other_commands_are_ignored(tidecast: Tidecast) -> None:
     options = {"data": "two.csv", "features": ["load", "heat"], "horizon": 6, "seq-len": 24, "arch": "lstm"}
     rows = [line.split(",") for line in FILES["hours.csv"].splitlines()[1:]]
     Path("two.csv").write_text("\n".join(["ts,load,heat", *(f"{ts},{value},{value}" for ts, value in rows)]))
@@ -164,7 +164,7 @@ def test_what_train_has_no_option_for_is_let_be(tidecast: Tidecast) -> None:
     assert found["input x"]["shape"] == [4, 24, 2]
 
 
-def test_topic_and_data_together_are_refused_as_by_train(tidecast: Tidecast) -> None:
+def test_topic_and_data_together_are_rejected_as_by_train(tidecast: Tidecast) -> None:
     written(topic="power", data="hours.csv")
     for command in (["trace", "my.toml"], ["train", "--name", "m", "--config", "my.toml"]):
         ended = tidecast(*command)
