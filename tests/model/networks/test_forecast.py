@@ -127,7 +127,7 @@ def test_inputs_that_no_network_takes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^inputs: "):
         build_network(card(InputSpec(seq_len=24, inputs=("x", "observed")), "lstm", **given))
     calendar = given | {"segment": 6, "calendar": "day"}
-    with pytest.raises(ValueError, match=r"^calendar: it needs the input step"):
+    with pytest.raises(ValueError, match=r"^calendar: needs the input step"):
         build_network(card(InputSpec(seq_len=24, freq="1h"), "segment", **calendar))
     with pytest.raises(ValueError, match=r"^calendar: 'day' is no cycle of steps of 1d"):
         build_network(card(InputSpec(seq_len=24, freq="1d", inputs=("x", "step")), "segment", **calendar))

@@ -52,7 +52,7 @@ def penalised(made: EnsembleMember, whole: Batch, weights: torch.Tensor) -> torc
 @pytest.mark.parametrize(
     ("location", "settings"), [("last", {}), ("mean", {"look": 5}), ("season", {"lag": 2})], ids=["last", "mean", "day"]
 )
-def test_no_other_weights_have_a_lesser_penalised_error(
+def test_ridge_solution_minimises_the_penalised_error(
     location: Literal["last", "mean", "season"], settings: dict[str, int]
 ) -> None:
     made, whole = linear(location, **settings), batch(np.random.default_rng(1), 200)
@@ -65,7 +65,7 @@ def test_no_other_weights_have_a_lesser_penalised_error(
     assert float(slope.abs().max()) < 1e-3
 
 
-def test_what_did_not_happen_is_not_learnt() -> None:
+def test_ridge_ignores_unobserved_targets() -> None:
     made, whole = linear("last"), batch(np.random.default_rng(2), 200, missing=0.3)
     assert whole.observed is not None
     other = replace(whole, y=torch.where(whole.observed, whole.y, 1e6))
@@ -73,7 +73,7 @@ def test_what_did_not_happen_is_not_learnt() -> None:
         assert torch.equal(first, second)
 
 
-def test_with_holes_about_the_same_is_learnt() -> None:
+def test_ridge_with_missing_targets_is_close_to_the_complete_solution() -> None:
     made = linear("last")
     whole, holed = (batch(np.random.default_rng(3), 5000, missing) for missing in (0, 0.2))
     without, with_holes = next(solutions(made, lambda: [whole])), next(solutions(made, lambda: [holed]))
@@ -81,7 +81,7 @@ def test_with_holes_about_the_same_is_learnt() -> None:
 
 
 @given(scale=st.floats(1e-6, 1e6), shift=st.floats(-10, 10))
-def test_the_unit_of_a_series_does_not_matter(scale: float, shift: float) -> None:
+def test_ridge_is_invariant_to_scale_and_shift(scale: float, shift: float) -> None:
     made = linear("last")
     numbers = np.random.default_rng(4)
     plain = batch(numbers, 100)
