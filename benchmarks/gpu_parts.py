@@ -248,6 +248,6 @@ def _trained(data: SlidingWindows, config: ForecastConfig, limit: float = math.i
 
 
 def _taxi() -> SlidingWindows:
-    with as_file(files("deploy") / "data" / "nyc_taxi.csv") as path:
+    with as_file(files("deploy") / "demo" / "data" / "nyc_taxi.csv") as path:
         history = table_history(read_table(str(path)), Columns(), "30m", "nyc_taxi")
     return windows(history, window_config(TAXI))
