@@ -25,7 +25,8 @@ class TextHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the message, with a prefix from WARNING on."""
-        time = f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} " if self.timestamps else ""
+        timed = self.timestamps and record.levelno < logging.ERROR  # the last line of a failure is the same for all
+        time = f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} " if timed else ""
         line = f"{time}{PREFIXES.get(record.levelno, '')}{self.format(record)}"
         console.print(escape(line), soft_wrap=True)
 

@@ -155,7 +155,7 @@ def test_a_classifier_is_trained_registered_and_traced(tidecast: Tidecast, store
     shutil.copy(folder / "model.onnx", "alone.onnx")
     alone = tidecast("trace", "alone.onnx", "--json")
     assert shapes(alone)["input x"] == [2, 3]
-    assert "the file alone" in alone.stderr
+    assert "the ONNX file only" in alone.stderr
     for name, shape in shapes(alone).items():
         assert [size for size, other in zip(shape, rows[name], strict=True) if size != other] in ([2], [2, 3]), name
 
@@ -276,7 +276,7 @@ CONTINUE = ["train", "--name", "m", "--task", "next-token"]
         (65, [*CONTINUE, "--data", "short.txt"], r"batch: the \w+ text of \d+ tokens is too short"),
         (78, ["generate", "--model", "none.onnx"], "none.onnx: there is no such file"),
         (78, ["generate", "--model", "nobody"], "nobody"),
-        (78, ["generate", "--model", "nobody", "--temperature", -1], "temperature: -1.0 is no number from 0 up"),
+        (78, ["generate", "--model", "nobody", "--temperature", -1], "temperature: -1.0 is not a number >= 0"),
         (64, ["generate"], "Missing option '--model'"),
         (78, ["trace", "none.onnx"], "none.onnx: there is no such file"),
         (78, ["trace", "none.toml"], "none.toml: No such file or directory"),
