@@ -29,7 +29,8 @@ from model.card import AnyCard, Array, InputSpec, OutputSpec
 from model.networks.forecast import build_network
 from model.networks.text import build_classifier, build_next_token
 from model.training.classification import ClassifyConfig, classifier_card
-from model.training.forecasting import ForecastConfig, fit, forecast_card
+from model.training.forecast_config import ForecastConfig, forecast_card
+from model.training.forecasting import fit
 from model.training.loop import supports_bf16
 from model.training.next_token import NextTokenConfig, next_token_card
 from pipeline.datasets.columns import Columns

@@ -20,7 +20,8 @@ import polars as pl
 
 from model.card import InputSpec, OutputSpec
 from model.evaluation.splits import Cuts
-from model.training.forecasting import ForecastConfig, fit
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import fit
 from model.training.loop import Epoch
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import sliding_windows

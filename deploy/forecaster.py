@@ -38,7 +38,8 @@ from deploy.training.look_back import infer_specs
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts
 from model.seasons import shortest_lag
-from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import FittedForecaster, fit, forecast
 from model.training.loop import OnStep
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, before, windows

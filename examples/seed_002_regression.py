@@ -38,7 +38,8 @@ from model.evaluation.metrics import mse
 from model.evaluation.splits import targets
 from model.networks.protocol import Core, Head, Select, State, squared_error
 from model.seasons import seasonal_lags
-from model.training.forecasting import ForecastConfig, fit, forecast
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import fit, forecast
 from pipeline.datasets.history import from_frame, infer_freq, windows
 from pipeline.datasets.measurements import read_file
 

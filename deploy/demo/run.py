@@ -25,7 +25,7 @@ from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
 from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
-from model.training.forecasting import ForecastConfig
+from model.training.forecast_config import ForecastConfig
 from pipeline.datasets.history import read_topic
 from pipeline.datasets.measurements import read_file
 from pipeline.formats.events import Event, encode

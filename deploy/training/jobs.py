@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 
 from model.artifacts.versions import check_name
-from model.training.forecasting import (
-    ForecastConfig,
-)
+from model.training.forecast_config import ForecastConfig
 from pipeline.windows.grid import Aggregate
 from tidecast.errors import ConfigError
 

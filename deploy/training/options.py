@@ -24,7 +24,8 @@ from deploy.training.texts import (
 from model.artifacts.registry import Registry
 from model.training import distributed
 from model.training.classification import ClassifyConfig, PreparedTexts
-from model.training.forecasting import ForecastConfig, PreparedWindows
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import PreparedWindows
 from model.training.next_token import NextTokenConfig, PreparedTokens
 from pipeline.datasets.columns import Columns
 from pipeline.datasets.tables import read_text

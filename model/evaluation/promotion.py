@@ -74,31 +74,21 @@ def decide(
     gain = 1 - challenger_loss / champion_loss if champion_loss > 0 else 0.0
     bounded = blocks >= LEAST_BLOCKS and champion_loss > 0
     low, high = _confidence_bounds(challenger, champion, gain, length, seed) if bounded else (-np.inf, np.inf)
-    against = f"error {challenger_loss:.4g} against the champion's {champion_loss:.4g}, a gain of {gain:+.1%}"
     naively = f"the best naive forecast ({best_naive}) has {naive_loss:.4g}"
+    against = f"error {challenger_loss:.4g} against the champion's {champion_loss:.4g}, a gain of {gain:+.1%}"
     decision: Decision = "keep"
     if blocks < LEAST_BLOCKS:
-        decision, why = (
-            "undecided",
-            f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed",
-        )
+        too_few = f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed"
+        decision, why = "undecided", too_few
     elif low <= LEAST_GAIN:
         why = f"{against}, with lower bound {low:+.1%}: not significantly above {LEAST_GAIN:.0%}; {naively}"
     elif challenger_loss >= naive_loss:
         why = f"{against}, but {naively}"
     else:
         decision, why = "promote", f"{against}, with lower bound {low:+.1%}; {naively}"
-    return PromotionDecision(
-        decision=decision,
-        why=why,
-        challenger=challenger_loss,
-        champion=champion_loss,
-        naive=naive_loss,
-        gain=gain,
-        low=float(low),
-        high=float(high),
-        blocks=blocks,
-    )
+    losses = {"challenger": challenger_loss, "champion": champion_loss, "naive": naive_loss}
+    bounds = {"low": float(low), "high": float(high)}
+    return PromotionDecision(decision=decision, why=why, **losses, gain=gain, **bounds, blocks=blocks)
 
 
 def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int, seed: int) -> tuple[float, float]:

@@ -1,85 +1,34 @@
 """Forecasting: one global model, trained on the windows of all series and validated on the latest part of them."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.card import Card, InputSpec, OutputSpec, Setting
+from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
 from model.evaluation.splits import Cuts, Split, last_share, split
 from model.networks.forecast import (
-    ARCHITECTURES,
-    LOCATIONS,
     EnsembleMember,
     ForecastNetwork,
     build_member,
-    default_segment,
 )
 from model.networks.normalization import Pooled
-from model.seasons import calendar_cycles, seasonal_lags, step_length
 from model.training.batches import WindowBatches
-from model.training.ensemble import recipe, weigh
-from model.training.loop import Epoch, OnStep, TrainConfig, kept, repeatable
+from model.training.ensemble import weigh
+from model.training.forecast_config import ForecastConfig, forecast_card, with_inputs_of
+from model.training.loop import Epoch, OnStep, kept, repeatable
 from model.training.members import TrainedMember, WindowSource, numbered, side_by_side
 from model.windows import Rows, WindowData
-from tidecast.errors import TrainingConfigError
 
-BLEND = "blend"
-"""The arch of an ensemble, a weighted mean of several networks."""
 FLOOR = 0.01
 """The minimum scale of a window, relative to the smallest standard deviation of a series."""
 _EVALUATION_BATCH = 1024
 EPOCHS, _STEPS = 30, 5_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastConfig(TrainConfig):
-    """The training settings of a forecasting model. The only place for these defaults."""
-
-    dropout: float = 0.3
-    epochs: int | None = None
-    """Maximum number of epochs; None: 30, or with short epochs as many as make 5,000 steps, with patience in
-    proportion."""
-    arch: Literal["blend", "lstm", "segment", "linear", "naive"] = "blend"
-    """The network; a blend is a weighted mean of several, each with its own location and skip, weighted on validation
-    errors."""
-    segment: int | None = None
-    """Steps in a segment; None: the longest suitable divisor of the horizon. Only for arch segment."""
-    location: Literal["last", "mean", "season"] = "last"
-    """What is subtracted from a window and added back to the forecast; season: the value one season earlier (seasonal
-    differencing), by the shortest season of freq."""
-    epoch_windows: int = 16_384
-    """Maximum number of windows in an epoch and in validation; more are sampled."""
-    validation: float = 1 / 7
-    """The fraction of the data, the latest, that is used for validation."""
-
-    def __post_init__(self) -> None:
-        TrainConfig.__post_init__(self)
-        if self.arch not in (BLEND, *ARCHITECTURES):
-            raise TrainingConfigError(f"arch: {self.arch!r} is none of {(BLEND, *ARCHITECTURES)}")
-        if not self.epoch_windows > 0:
-            raise TrainingConfigError(f"epoch_windows: {self.epoch_windows} is not positive")
-        if self.location not in LOCATIONS:
-            raise TrainingConfigError(f"location: {self.location!r} is none of {LOCATIONS}")
-        if not 0 < self.validation < 1:
-            raise TrainingConfigError(f"validation: {self.validation} is not in (0, 1)")
-
-    def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
-        """The hyperparameters for `model.networks.forecast.build_member`, for any arch but blend."""
-        settings: dict[str, Setting] = {} if self.arch in ("linear", "naive") else self.network()
-        settings["location"] = self.location
-        lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
-        if lag:
-            settings["lag"] = lag
-        if self.arch == "segment":
-            settings["segment"] = self.segment or default_segment(inputs.seq_len - lag, outputs.horizon)
-        return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,36 +55,6 @@ class FittedForecaster:
         return min(
             (score for name, score in scores.items() if name != "naive_last_mse"), default=scores["naive_last_mse"]
         )
-
-
-def forecast_card(
-    inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str, span: int = 0, windows: int = 0
-) -> Card:
-    """The card of an untrained model, for a history of `span` steps and this number of training windows."""
-    if config.arch == BLEND:
-        settings: dict[str, Setting] = {}
-        seen, learnt = (steps * step_length(inputs.freq) // 2 for steps in (inputs.seq_len, span))
-        cycles = [cycle for cycle, length in calendar_cycles(inputs.freq).items() if seen < length <= learnt]
-        members = recipe(inputs, outputs, config.network(), cycles, windows)
-    else:
-        settings, members = config.settings(inputs, outputs), ()
-    return Card(
-        name=name,
-        input=_with_inputs_of(inputs, members or ({"arch": config.arch},)),
-        output=outputs,
-        arch=config.arch,
-        hyperparameters=settings,
-        members=members,
-        trained_until=0,
-    )
-
-
-def _with_inputs_of(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> InputSpec:
-    """The spec with only the inputs that these networks take."""
-    if inputs.known and any(each["arch"] in ("lstm", "segment") for each in networks):
-        return msgspec.structs.replace(inputs, inputs=("x", "step", "future"))
-    takes = ("x", "step") if any("calendar" in each for each in networks) else ("x",)
-    return msgspec.structs.replace(inputs, inputs=takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +187,7 @@ def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork,
     model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
-    return model, msgspec.structs.replace(card, members=settings, input=_with_inputs_of(card.input, networks))
+    return model, msgspec.structs.replace(card, members=settings, input=with_inputs_of(card.input, networks))
 
 
 @torch.no_grad()

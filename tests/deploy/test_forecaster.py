@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from model.training.forecasting import ForecastConfig
+from model.training.forecast_config import ForecastConfig
 from tidecast import Forecaster
 from tidecast.errors import ConfigError
 

@@ -19,7 +19,8 @@ from seed_002_regression import EveryStepNetwork
 from torch import Tensor, nn
 
 from model.networks.protocol import State
-from model.training.forecasting import FittedForecaster, ForecastConfig, fit
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import FittedForecaster, fit
 from model.windows import WindowData
 from tidecast.errors import ShapeError
 

@@ -12,7 +12,8 @@ from sharing import Shared
 
 from model.artifacts.export import save
 from model.card import MODEL_FILE, InputSpec, OutputSpec
-from model.training.forecasting import FittedForecaster, ForecastConfig, fit
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import FittedForecaster, fit
 
 HOUR = 3_600_000
 SEQ_LEN, HORIZON = 24, 6

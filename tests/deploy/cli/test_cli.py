@@ -13,7 +13,8 @@ import pytest
 from waiting import PATIENCE_S
 
 from model.card import InputSpec
-from model.training.forecasting import EPOCHS, ForecastConfig
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import EPOCHS
 from pipeline.log import Record
 from pipeline.log.connect import connect
 from tidecast.errors import UnknownTopic

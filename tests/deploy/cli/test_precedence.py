@@ -12,7 +12,7 @@ from deploy.settings.serve import window_config
 from deploy.training.jobs import TrainJob
 from deploy.training.options import TrainOptions, classify_job, forecast_job
 from model.card import InputSpec
-from model.training.forecasting import ForecastConfig
+from model.training.forecast_config import ForecastConfig
 from pipeline.windows.grid import WindowConfig
 
 JOB: dict[str, tuple[str, Any]] = {

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from deploy.evaluation.backtest import BacktestJob, BacktestResult, protocol_cuts, run_backtest
 from deploy.training.jobs import TrainJob
-from model.training.forecasting import ForecastConfig, forecast
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import forecast
 from pipeline.datasets.history import History, from_frame
 from tidecast.errors import ConfigError
 

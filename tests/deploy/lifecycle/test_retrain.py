@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
 from model.evaluation.promotion import required_steps
-from model.training.forecasting import ForecastConfig
+from model.training.forecast_config import ForecastConfig
 from pipeline.datasets.history import History, from_frame
 from tidecast.errors import RetrainingBusy
 
@@ -65,10 +66,11 @@ def registry(shared: Shared, empty_registry: Path, tmp_path: Path, monkeypatch: 
     return Registry(f"sqlite:///{shutil.copy(shared.made('tides', make) / 'mlflow.db', tmp_path)}")
 
 
-def test_the_first_version_of_a_name_is_its_champion(empty: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_version_of_a_name_is_its_champion(empty: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deploy")
     assert {"model": "tides/1", "decision": "first"}.items() <= retrain(history(400), JOB, empty).items()
     assert empty.resolve("tides").label == "tides/1"
-    assert "no model is called tides yet, so this trains the first; there are: none" in capsys.readouterr().err
+    assert "no model is called tides yet, so this trains the first; there are: none" in caplog.text
 
 
 def test_after_drift_the_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:

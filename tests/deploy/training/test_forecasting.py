@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -131,7 +132,8 @@ def test_an_empty_history_is_rejected(tmp_path: Path) -> None:
         train(history([]), TrainJob(name="m"), Registry(f"sqlite:///{tmp_path}/mlflow.db"))
 
 
-def test_a_topic_is_read_for_a_span_of_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_topic_is_read_for_a_span_of_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deploy")
     address = f"sqlite:{tmp_path}/log.db"
     with closing(connect(address)) as log, closing(log.producer()) as producer:
         log.create_topic("power", 1)
@@ -140,7 +142,7 @@ def test_a_topic_is_read_for_a_span_of_time(tmp_path: Path, capsys: pytest.Captu
         producer.flush()
     read = DataSource(topic="power", bootstrap=address, since=START + 7).history()
     assert len(read.frame) == 3
-    assert "3 events were written in that time; the topic has 10 records" in capsys.readouterr().err
+    assert "3 events were written in that time; the topic has 10 records" in caplog.text
 
 
 def test_an_invalid_model_name_is_rejected_by_the_job() -> None:

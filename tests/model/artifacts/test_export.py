@@ -13,7 +13,8 @@ from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.networks.forecast import build_network
 from model.plots import plot_forecasts
-from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import FittedForecaster, fit, forecast
 from tidecast.errors import ConfigError, ParityError
 
 Exported = tuple[FittedForecaster, Path]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from model.card import Card, InputSpec, OutputSpec
 from model.networks.forecast import ForecastNetwork, build_network, default_segment
 from model.networks.normalization import Pooled
-from model.training.forecasting import ForecastConfig, forecast_card
+from model.training.forecast_config import ForecastConfig, forecast_card
 
 Arch = Literal["lstm", "segment"]
 Location = Literal["last", "mean", "season"]

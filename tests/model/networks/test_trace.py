@@ -11,7 +11,7 @@ from model.networks.protocol import State
 from model.networks.text import Classifier, NextToken, build_classifier, build_next_token
 from model.networks.trace import Trace, trace
 from model.training.classification import ClassifyConfig, classifier_card
-from model.training.forecasting import ForecastConfig, forecast_card
+from model.training.forecast_config import ForecastConfig, forecast_card
 from model.training.next_token import NextTokenConfig, next_token_card
 
 Row = tuple[str, str, tuple[int, ...], int]

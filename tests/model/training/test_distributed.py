@@ -16,7 +16,8 @@ import sys
 import numpy as np
 from safetensors.torch import save_file
 from model.training import distributed
-from model.training.forecasting import ForecastConfig, fit
+from model.training.forecasting import (fit)
+from model.training.forecast_config import (ForecastConfig)
 from model.card import InputSpec, OutputSpec
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import sliding_windows

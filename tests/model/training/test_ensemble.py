@@ -10,7 +10,7 @@ from model.networks.forecast import build_network
 from model.networks.layers import Calendar
 from model.seasons import calendar_cycles, step_length
 from model.training.ensemble import MANY, recipe, weigh
-from model.training.forecasting import ForecastConfig, forecast_card
+from model.training.forecast_config import ForecastConfig, forecast_card
 
 
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 5))

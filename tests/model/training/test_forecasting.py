@@ -11,7 +11,8 @@ from model.evaluation.baselines import baselines
 from model.evaluation.metrics import mse, series_scale
 from model.evaluation.splits import targets
 from model.networks.forecast import build_network
-from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
+from model.training.forecast_config import ForecastConfig
+from model.training.forecasting import FittedForecaster, fit, forecast
 from model.training.loop import choose_device, supports_bf16
 from model.windows import WindowData
 from pipeline.windows.grid import WindowConfig
