@@ -26,14 +26,14 @@ from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
 from model.artifacts.export import export
 from model.card import AnyCard, Array, InputSpec, OutputSpec
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.text import build_classifier, build_next_token
 from model.training.classification import ClassifyConfig, classifier_card
 from model.training.forecasting import ForecastConfig, fit, forecast_card
-from model.training.loop import knows_bf16
+from model.training.loop import supports_bf16
 from model.training.next_token import NextTokenConfig, next_token_card
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import windows
-from pipeline.datasets.measurements import Columns
 from pipeline.datasets.tables import read_table
 from pipeline.log.connect import connect
 from pipeline.windows.sliding import SlidingWindows
@@ -106,7 +106,7 @@ def _kinds() -> Iterator[tuple[str, nn.Module, AnyCard]]:
     torch.manual_seed(0)
     for arch in ("blend", "segment", "lstm"):
         card = forecast_card(INPUTS, OUTPUTS, ForecastConfig(arch=arch), arch, span=3000, windows=2000)
-        yield arch, build(card), card
+        yield arch, build_network(card), card
     labels = classifier_card(("a", "b", "c"), {}, 1000, ClassifyConfig(), "classifier")
     yield "classifier", build_classifier(labels), labels
     text = next_token_card({}, 60, NextTokenConfig(), "next_token")
@@ -205,7 +205,7 @@ def _segment(folder: Path, width: int) -> Path:
     if not path.is_file():
         minutes = InputSpec(seq_len=INPUTS.seq_len, freq="1m")  # as benchmarks/serving.py sends them
         card = forecast_card(minutes, OUTPUTS, ForecastConfig(arch="segment", hidden=width), "segment")
-        _exported(build(card), card, path)
+        _exported(build_network(card), card, path)
     return path
 
 
@@ -234,7 +234,7 @@ def training(place: Place) -> Iterator[Row]:
         yield (first := _trained(data, cpu))
         gpu, limit = replace(cpu, device=place.device), WORSE * float(first.cells[-1])
         yield _trained(data, gpu, limit)
-        if place.device == "cuda" or knows_bf16():
+        if place.device == "cuda" or supports_bf16():
             yield _trained(data, replace(gpu, bf16=True), limit)
 
 
@@ -248,6 +248,6 @@ def _trained(data: SlidingWindows, config: ForecastConfig, limit: float = math.i
 
 
 def _taxi() -> SlidingWindows:
-    with as_file(files("deploy") / "data" / "nyc_taxi.csv") as path:
+    with as_file(files("deploy") / "demo" / "data" / "nyc_taxi.csv") as path:
         history = table_history(read_table(str(path)), Columns(), "30m", "nyc_taxi")
     return windows(history, window_config(TAXI))

@@ -28,9 +28,10 @@ from deploy.evaluation.comparison import WindowRows
 from deploy.serving.model_loading import load_onnx
 from deploy.settings.serve import window_config
 from model.card import Card
-from model.evaluation.splits import scored
+from model.evaluation.splits import complete_ends
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame, windows
-from pipeline.datasets.measurements import Columns, read_file
+from pipeline.datasets.measurements import read_file
 
 SAMPLE = 100_000
 """Windows, at most, that onnxruntime alone is timed on."""
@@ -79,7 +80,7 @@ def alone(model: Path, history: History) -> float:
     predictor = load_onnx(model, "alone", "cpu")
     assert isinstance(predictor.card, Card)
     data = windows(history, window_config(predictor.card.input))
-    rows = WindowRows(data, scored(data, predictor.card.output.horizon)[:SAMPLE])
+    rows = WindowRows(data, complete_ends(data, predictor.card.output.horizon)[:SAMPLE])
     speeds = {}
     for size in (256, 1024):
         parts = [rows.arrays(start, start + size) for start in range(0, len(rows), size)]

@@ -23,7 +23,7 @@ from serving import ROOT, last_json, running, say
 from model.artifacts.export import export
 from model.artifacts.registry import Registry
 from model.card import Card, InputSpec, OutputSpec, Setting
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from pipeline.formats.forecasts import Forecast
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
@@ -37,7 +37,7 @@ def model(path: Path) -> None:
     settings: dict[str, Setting] = {"hidden": 64, "layers": 1, "dropout": 0.0, "location": "last", "segment": 24}
     inputs, outputs = InputSpec(seq_len=96, freq="1m"), OutputSpec(horizon=24)
     card = Card(name="m", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    export(build(card), card, path)
+    export(build_network(card), card, path)
 
 
 def send(log: EventLog, steps: range) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from deploy.console import progress
-from deploy.settings.defaults import DEFAULT_LOG
 from deploy.settings.files import open_log
+from deploy.settings.locations import DEFAULT_LOG
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.corpus import Corpus, read_corpus
 from pipeline.datasets.history import History, between, from_frame, read_topic
-from pipeline.datasets.measurements import Columns, measurements, stem_of
+from pipeline.datasets.measurements import measurements, stem_of
 from pipeline.datasets.tables import Table, read_table
 from tidecast.errors import ConfigError
 

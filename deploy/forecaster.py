@@ -33,7 +33,8 @@ from deploy.frames import (
 )
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
-from deploy.training.forecasting import TrainJob, infer_specs
+from deploy.training.jobs import TrainJob
+from deploy.training.look_back import infer_specs
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts
 from model.seasons import shortest_lag

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from deploy.training.forecasting import TrainJob
+from deploy.training.jobs import TrainJob
 from model.card import InputSpec
 from model.evaluation.splits import run_starts
 from model.windows import Floats, Rows
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame
-from pipeline.datasets.measurements import Columns, measurements
+from pipeline.datasets.measurements import measurements
 from pipeline.datasets.tables import Table
 from pipeline.windows.grid import Grid, Ints
 from pipeline.windows.sliding import SlidingWindows

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from deploy.settings.defaults import HOME
+from deploy.settings.locations import HOME
 
 logger = logging.getLogger(__name__)
 

@@ -1,19 +1,19 @@
-"""Seed 000: spam among short messages, by words; after Y. Paneliya's "Decoding LSTM using PyTorch".
+"""Seed 000: spam detection in text messages, by words; after Y. Paneliya's "Decoding LSTM using PyTorch".
 
-What it did: a vocabulary of all messages; five words of each, padded with 0; a batch of four through Embedding(V,10),
-two layers of LSTM(10,3) and Linear(3,1), each shape printed on the way.
+The document: a vocabulary of all messages; the first five words of each, padded with 0; one batch of four through
+Embedding(V,10), two layers of LSTM(10,3) and Linear(3,1), with each shape printed.
 
-What is wrong: the loop breaks after a batch and nothing is judged; the vocabulary knows the test's words, and a word
-that it doesn't know is an error; number 0 is the most frequent word and the padding as well; nearly every message is
-longer than five words; the output is read at the last step, padding or not.
+Its mistakes: the training loop breaks after one batch and nothing is evaluated; the vocabulary includes the words of
+the test set, and an unknown word is an error; number 0 is both the most frequent word and the padding; nearly every
+message is longer than five words; the output is read at the last step, even if that is padding.
 
-honest mends: this project's own path, with a vocabulary of the training rows, whole messages, and every real step
-counted; the test is the document's, the file's last fifth, and looked at once. --words N keeps the first N words of a
-message, in this mode only.
+--mode honest trains with this project's own classifier: a vocabulary of the training messages only, whole messages, and
+no padding in the output. The test set is the document's, the last fifth of the file, evaluated once. --words N keeps
+the first N words of a message (honest mode only).
 
-parity is the document's way, but for the words: this project's rule finds them, since nltk's needs data that is
-fetched; no shape depends on it. An epoch is one batch there, as the loop breaks; one by itself. Its accuracy on the
-test, which the document left out, is mostly that of saying one label always.
+--mode parity reproduces the document, except for its tokenizer: nltk's needs a download, so words are split by this
+project's rule; no shape depends on it. An epoch is one batch, as the loop breaks; the default is one. Its accuracy on
+the test set, which the document does not report, is about that of a constant prediction.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import torch
-from seeds import Options, finished, options, run, say, sms
+from seeds import Options, log_line, parse_options, print_result, read_sms, run_script
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
@@ -47,8 +47,8 @@ LABELS = ("ham", "spam")
 BATCH, STEPS = 4, 5
 
 
-class LastStep(nn.Module):
-    """The network of three documents, in the protocol's parts; the head sees the last step, padding or not."""
+class LastStepClassifier(nn.Module):
+    """The network of three of the documents; the head reads the last step, even if that is padding."""
 
     def __init__(self, tokens: int, width: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
@@ -58,8 +58,8 @@ class LastStep(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = Head(hidden, 1)
 
-    def steps(self, x_BS: Tensor) -> dict[str, Tensor]:
-        """What becomes of tokens, under the names that document 000 prints; at the end a probability (B,)."""
+    def activations(self, x_BS: Tensor) -> dict[str, Tensor]:
+        """The output of every layer, under the names that document 000 prints; the last is a probability (B,)."""
         embeds = self.encode(x_BS)
         out_BSH, (h, c) = self.core(embeds)
         last = self.select(out_BSH)
@@ -67,15 +67,15 @@ class LastStep(nn.Module):
         return {"X": x_BS, "embed": embeds, "lstm_out": out_BSH, "h": h, "c": c, "last": last, "out": probability}
 
     def forward(self, x_BS: Tensor) -> Tensor:
-        """(B,S) int64 -> (B,)."""
-        return self.steps(x_BS)["out"]
+        """Tokens (B,S) int64 -> probabilities (B,)."""
+        return self.activations(x_BS)["out"]
 
-    def beyond_embedding(self) -> int:
-        """Its parameters, without the embedding's."""
+    def parameters_without_embedding(self) -> int:
+        """The number of parameters outside the embedding."""
         return sum(weight.numel() for part in (self.core, self.head) for weight in part.parameters())
 
-    def learn(self, optimiser: torch.optim.Optimizer, x_BS: Tensor, y_B: Tensor) -> Tensor:
-        """One step of the optimiser; the batch's mean loss before it, nats."""
+    def train_step(self, optimiser: torch.optim.Optimizer, x_BS: Tensor, y_B: Tensor) -> Tensor:
+        """One optimizer step; returns the mean loss of the batch before it, in nats."""
         optimiser.zero_grad()
         loss = binary_cross_entropy(self(x_BS), y_B)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -84,50 +84,53 @@ class LastStep(nn.Module):
 
     @torch.no_grad()
     def accuracy(self, x_BS: Tensor, y_B: Tensor) -> float:
-        """The share of rows that are on the right side of one half."""
+        """The share of rows classified correctly, at a threshold of 0.5."""
         return float(((self.eval()(x_BS) > 0.5) == (y_B > 0.5)).float().mean())
 
 
-def filled(rows: Sequence[Sequence[int]], steps: int) -> Tensor:
-    """Rows of numbers, (N,S): their beginnings, with 0 after a shorter one."""
+def pad_rows(rows: Sequence[Sequence[int]], steps: int) -> Tensor:
+    """Rows truncated to `steps`, or padded with 0 on the right: (N,steps)."""
     return torch.tensor([[*row[:steps], *[0] * (steps - len(row))] for row in rows])
 
 
-def numbered(texts: Sequence[str]) -> tuple[Tensor, int]:
-    """The document's tokens (N,5), and how many different ones all texts have; the most frequent one is 0."""
+def encode_words(texts: Sequence[str]) -> tuple[Tensor, int]:
+    """The document's tokens (N,5), numbered by frequency from 0, and the size of the vocabulary."""
     vocabulary = Vocabulary(lower=False, digits=False).fitted(texts)
     numbers = {token: number for number, token in enumerate(vocabulary.entries)}
-    return filled([[numbers[token] for token in vocabulary.split(text)] for text in texts], STEPS), len(numbers)
+    return pad_rows([[numbers[token] for token in vocabulary.split(text)] for text in texts], STEPS), len(numbers)
 
 
-def training(texts: Sequence[str]) -> int:
-    """How many texts are learnt from, from the file's top."""
+def train_size(texts: Sequence[str]) -> int:
+    """How many texts, from the beginning of the file, are the training set."""
     return int(len(texts) * 0.8)
 
 
-def parity(texts: Sequence[str], y: Ints, seed: int, batches: int) -> tuple[LastStep, dict[str, Tensor], float]:
-    """The document's network after so many batches, what the first one becomes in it, and its accuracy."""
-    (x, tokens), labels, cut = numbered(texts), torch.from_numpy(y).float(), training(texts)
+def parity(
+    texts: Sequence[str], y: Ints, seed: int, batches: int
+) -> tuple[LastStepClassifier, dict[str, Tensor], float]:
+    """The document's network after so many batches, its activations for the first texts, and its test accuracy."""
+    (x, tokens), labels, cut = encode_words(texts), torch.from_numpy(y).float(), train_size(texts)
     with repeatable(TrainConfig(seed=seed)):
-        model = LastStep(tokens, width=10, hidden=3, layers=2, dropout=0.3)
+        model = LastStepClassifier(tokens, width=10, hidden=3, layers=2, dropout=0.3)
         optimiser = torch.optim.Adam(model.parameters())
         for rows in (torch.randperm(cut)[:BATCH] for _ in range(batches)):
-            model.learn(optimiser, x[rows], labels[rows])
-        seen = model.steps(x[:BATCH])
-        return model, seen, model.accuracy(x[cut:], labels[cut:])
+            model.train_step(optimiser, x[rows], labels[rows])
+        activations = model.activations(x[:BATCH])
+        return model, activations, model.accuracy(x[cut:], labels[cut:])
 
 
 def honest(texts: Sequence[str], y: Ints, job: ClassifyJob) -> ClassificationReport:
-    """How the project's own path does on the last fifth."""
-    cut = training(texts)
+    """Trains this project's classifier and evaluates it on the last fifth."""
+    cut = train_size(texts)
     train, test = np.arange(cut), np.arange(cut, len(texts))
-    known = set(texts[:cut])
-    say(f"{sum(text in known for text in texts[cut:])} of the test's {len(test)} messages stand in training as well")
+    seen = set(texts[:cut])
+    duplicates = sum(text in seen for text in texts[cut:])
+    log_line(f"{duplicates} of the {len(test)} test messages are also in the training set")
     with training_progress(lambda epoch: f"training loss {epoch.train_loss:.3f}") as on_step:
-        return judged(texts, y, LABELS, train, test, job, on_step)
+        return train_and_evaluate(texts, y, LABELS, train, test, job, on_step)
 
 
-def judged(
+def train_and_evaluate(
     texts: Sequence[str],
     y: Ints,
     labels: Sequence[str],
@@ -136,7 +139,7 @@ def judged(
     job: ClassifyJob,
     on_step: OnStep | None = None,
 ) -> ClassificationReport:
-    """Vocabulary and weights from the training rows, by a recipe that was found elsewhere; one look at the test's."""
+    """Fits vocabulary and classifier on the training rows, with fixed hyperparameters; evaluates the test rows."""
     vocabulary = fitted_vocabulary(job, [texts[row] for row in train])
     data, settings = vocabulary.encoder().batch(texts), msgspec.to_builtins(vocabulary)
     card = classifier_card(labels, settings, len(vocabulary), job.config, job.name)
@@ -145,31 +148,35 @@ def judged(
     return evaluate(probabilities(fitted.model, data, test), y[test])
 
 
-def job_for(asked: Options, name: str, max_len: int | None = None) -> ClassifyJob:
-    """The project's defaults, but for what was asked."""
-    config = ClassifyConfig(seed=asked.seed)
-    config = config if asked.epochs is None else replace(config, epochs=asked.epochs)
+def classify_job(options: Options, name: str, max_len: int | None = None) -> ClassifyJob:
+    """The project's default settings, with the seed, epochs and length of the command line."""
+    config = ClassifyConfig(seed=options.seed)
+    config = config if options.epochs is None else replace(config, epochs=options.epochs)
     return ClassifyJob(name=name, max_len=max_len, config=config)
 
 
 def main() -> None:
-    """What was asked for."""
-    asked = options(__doc__ or "", "sms.tsv", words={"type": int, "metavar": "N", "help": "keep the first N words"})
-    texts, labels = sms(asked.data)
+    """Runs the chosen mode."""
+    options = parse_options(
+        __doc__ or "", "sms.tsv", words={"type": int, "metavar": "N", "help": "keep the first N words"}
+    )
+    texts, labels = read_sms(options.data)
     y = np.array([LABELS.index(label) for label in labels], np.int64)
-    with finished(asked) as result:
-        if asked.mode == "parity":
-            model, seen, result["accuracy"] = parity(texts, y, asked.seed, asked.epochs or 1)
-            say(f"Batch size: {len(seen['X'])}")
-            for name, tensor in seen.items():
-                say(f"{name} shape: {list(tensor.shape)}")
-            same = torch.equal(seen["last"], seen["h"][-1])
-            say(f"last step == h_n[-1]: {same}; {model.beyond_embedding()} parameters beyond the embedding")
+    with print_result(options) as result:
+        if options.mode == "parity":
+            model, activations, result["accuracy"] = parity(texts, y, options.seed, options.epochs or 1)
+            log_line(f"Batch size: {len(activations['X'])}")
+            for name, tensor in activations.items():
+                log_line(f"{name} shape: {list(tensor.shape)}")
+            same = torch.equal(activations["last"], activations["h"][-1])
+            log_line(
+                f"last step == h_n[-1]: {same}; {model.parameters_without_embedding()} parameters outside the embedding"
+            )
         else:
-            report = honest(texts, y, job_for(asked, "spam", asked.own["words"]))
-            say(format_report(report))
+            report = honest(texts, y, classify_job(options, "spam", options.extra["words"]))
+            log_line(format_report(report))
             result.update(accuracy=report.accuracy, mcc=report.mcc)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

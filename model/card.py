@@ -1,6 +1,6 @@
-"""Shapes as data: what a model takes and gives, and the card that every model file carries about itself.
+"""The model card: a model's inputs and outputs, hyperparameters and metrics, stored in every model file.
 
-Without torch and onnxruntime, so that serving can read a model's needs before it loads anything.
+Imports neither torch nor onnxruntime, so that serving can read a card before it loads a model.
 """
 
 from collections.abc import Mapping
@@ -12,33 +12,33 @@ from tidecast.errors import ConfigError, DataError
 from tidecast.freq import Freq
 
 FORMAT = 1
-"""The version of the card's layout; a file with another is refused."""
+"""The version of the card's format; files with another version are rejected."""
 INPUTS = ("x", "observed", "step", "future")
-"""Every input a windower supplies; a model names those it takes."""
+"""All inputs that a windower supplies; a model lists those it takes."""
 MODEL_FILE = "model.onnx"
-"""What a model's file is called in its folder, and among the artifacts of its run."""
+"""The name of the model file, in a folder and among the artifacts of a run."""
 
 Setting = bool | int | float | str
 """A hyperparameter's value."""
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
-"""What becomes of several events in one step."""
+"""How several events in one step are aggregated."""
 Task = Literal["forecast", "classify", "next_token"]
-"""What a model is for."""
+"""The task of a model."""
 
 
 class Array(NamedTuple):
-    """One of a model's inputs or outputs: its type, and its dimensions, by name where any length will do."""
+    """The dtype and shape of a model's input or output; a dimension of any length has a name instead of a number."""
 
     dtype: Literal["float32", "int64", "bool"]
     shape: tuple[int | str, ...]
 
 
 Arrays = Mapping[str, Array]
-"""A model's inputs or outputs in order."""
+"""A model's inputs or outputs by name, in order."""
 
 
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model takes: windows of `seq_len` steps of `features`, x (B,S,F) float32 in raw units."""
+    """The input of a model: windows of `seq_len` steps of `features`, x (B,S,F) float32 in raw units."""
 
     seq_len: int
     """S, steps in a window."""
@@ -47,13 +47,13 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     freq: str | None = None
     """The spacing of steps, such as 30m, 1h or 1mo; None: each event is a step."""
     max_gap: int = 3
-    """The longest hole, in missing steps, that is filled; without meaning where freq is None."""
+    """The longest gap, in missing steps, that is filled; ignored without a freq."""
     aggregate: Aggregate | None = None
-    """What several events in one step become together; None: the first one is the step."""
+    """How several events in one step are aggregated; None: the first one is taken."""
     lateness: int = 0
-    """Milliseconds of stream time for which a step waits for events that are out of order."""
+    """Milliseconds of event time that a step waits for out-of-order events."""
     known: tuple[str, ...] = ()
-    """Features whose values are known for the horizon too: C of them, the columns of `future`."""
+    """The C future covariates, features whose values are known for the horizon too; the columns of `future`."""
     inputs: tuple[str, ...] = ("x",)
     """The file's inputs, in order, by the names in INPUTS."""
 
@@ -65,7 +65,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
         if self.lateness < 0:
             raise ConfigError(f"lateness: {self.lateness} is negative")
         if self.aggregate is not None and self.freq is None:
-            raise ConfigError("aggregate: needs a freq, the steps that events are put together in")
+            raise ConfigError("aggregate: needs a freq, the steps to aggregate events in")
         if self.freq is not None:
             Freq.parse(self.freq)
         _check_names("features", self.features)
@@ -78,14 +78,14 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
         if unknown := sorted(set(self.known) - set(self.features)):
             raise ConfigError(f"known: {unknown[0]!r} is none of the features {', '.join(self.features)}")
         if "future" in self.inputs and not self.known:
-            raise ConfigError("inputs: future is of features that are known ahead, and there are none")
+            raise ConfigError("inputs: future needs features that are known ahead, and there are none")
         if self.known:
             _check_names("known", self.known)
             if self.freq is None:
-                raise ConfigError("known: what lies ahead needs a freq, the steps it is known for")
+                raise ConfigError("known: future covariates need a freq")
 
     def arrays(self, horizon: int) -> Arrays:
-        """The file's inputs, for forecasts of so many steps."""
+        """The file's inputs for this horizon."""
         window = ("batch", self.seq_len, len(self.features))
         every = {
             "x": Array("float32", window),
@@ -97,14 +97,14 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model gives: the `horizon` steps after the window, (B,K,O) float32 in raw units."""
+    """The output of a model: the `horizon` steps after the window, (B,K,O) float32 in raw units."""
 
     horizon: int
     """K, steps of a forecast."""
     targets: tuple[str, ...] = ("value",)
-    """The forecast columns, in order: features of the input."""
+    """The forecast features, in order."""
     non_negative: bool = False
-    """Whether what would be below zero is zero."""
+    """Whether negative forecasts are clipped to zero."""
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
@@ -118,18 +118,18 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Card(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
-    """What a model file says about itself, as JSON under the key `tidecast` of its metadata."""
+    """The fields of every card; stored as JSON under the key `tidecast` of the file's metadata."""
 
     format: int = FORMAT
-    """The layout of this card."""
+    """The version of this card's format."""
     name: str
     """The model's name."""
     arch: str
     """The network: `lstm`, `segment`, or a `blend` of several."""
     hyperparameters: dict[str, Setting] = {}
-    """What `model.networks.forecast` needs to make the same network again."""
+    """What `model.networks` needs to build the same network again."""
     metrics: dict[str, float] = {}
-    """The scores at the end of training."""
+    """The metrics at the end of training."""
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -149,9 +149,9 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     members: tuple[dict[str, Setting], ...] = ()
     """For arch `blend`: each network's settings."""
     ranges: dict[str, tuple[float, float]] = {}
-    """Each feature's least and greatest value in the data it was trained and chosen on, raw units."""
+    """Each feature's minimum and maximum in the training and validation data, raw units."""
     trained_until: int
-    """The time of the last target seen, by training or validation; epoch milliseconds."""
+    """The event time of the last target in training or validation; epoch milliseconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,12 +168,12 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
 
     @property
     def target_columns(self) -> list[int]:
-        """Where each target lies among the features."""
+        """The feature index of each target."""
         return [self.input.features.index(name) for name in self.output.targets]
 
     @property
     def known_columns(self) -> list[int]:
-        """Where each feature that is known ahead lies among the features."""
+        """The feature index of each future covariate."""
         return [self.input.features.index(name) for name in self.input.known]
 
     @property
@@ -189,18 +189,18 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
 
 class _TextCard(_Card, frozen=True, kw_only=True, tag_field="task"):
     vocabulary: dict[str, Any]
-    """How a text becomes tokens, in the words of the windower that makes them."""
+    """The tokeniser's configuration, in its own format."""
     tokens: int
-    """V, how many different tokens there are, padding and the unknown one among them."""
+    """V, vocabulary size, with the padding and the unknown token."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tokens < 3:
-            raise ConfigError(f"tokens: {self.tokens}, and padding and the unknown one are two of them")
+            raise ConfigError(f"tokens: {self.tokens} is less than 3, with padding and the unknown token")
 
 
 class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
-    """The card of a model that labels texts: tokens, padded on the right to any length, to a probability a label."""
+    """The card of a text classifier: right-padded tokens to the probability of each label."""
 
     task: ClassVar[Task] = "classify"
     labels: tuple[str, ...]
@@ -210,7 +210,7 @@ class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
         super().__post_init__()
         _check_names("labels", self.labels)
         if len(self.labels) < 2:
-            raise DataError(f"labels: {self.labels} leave nothing to tell apart")
+            raise DataError(f"labels: {self.labels} must be at least two")
 
     @property
     def inputs(self) -> Arrays:
@@ -224,7 +224,7 @@ class ClassifierCard(_TextCard, frozen=True, kw_only=True, tag="classify"):
 
 
 class NextTokenCard(_TextCard, frozen=True, kw_only=True, tag="next_token"):
-    """The card of a model that continues texts: tokens and a state to each next token's logits, and the state then."""
+    """The card of a language model: tokens and a state to the logits of each next token and the new state."""
 
     task: ClassVar[Task] = "next_token"
 
@@ -252,7 +252,7 @@ class _Head(msgspec.Struct):
 
 
 def read_card(text: str) -> AnyCard:
-    """The card in a file's metadata. Raises DataError naming the field that is wrong."""
+    """The card in a file's metadata. Raises DataError naming the wrong field."""
     kinds: dict[Task, type[AnyCard]] = {kind.task: kind for kind in (Card, ClassifierCard, NextTokenCard)}
     try:
         return msgspec.json.decode(text, type=kinds[msgspec.json.decode(text, type=_Head).task])

@@ -1,4 +1,4 @@
-"""Pictures for people to judge a model by: forecasts against what happened, labels given against true ones, losses."""
+"""Plots of a model's quality: forecasts against actuals, confusion matrices, losses."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,18 +26,19 @@ LONGEST_LABEL, MOST_NUMBERS = 20, 20
 
 
 def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> None:
-    """Draws the first target of four validation windows: what happened, the forecast, the naive forecast. A PNG."""
+    """Plots the first target of four validation windows: actuals, forecast and naive forecast. Writes a PNG."""
     card = fitted.card
     horizon, columns = card.output.horizon, card.target_columns[:1]
     ends = fitted.split.validation
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS).astype(int))]
     naive = baselines(data, ends, horizon, columns, card.input.freq)
     season = min(naive, key=lambda name: card.metrics[f"naive_{name}_mse"])
-    made = forecast(fitted.model, data, ends)[:, :, 0]
+    forecasts = forecast(fitted.model, data, ends)[:, :, 0]
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     panels = figure.subplots(2, 2, squeeze=False).ravel()
-    for panel, end, ours, theirs in zip(panels[: len(ends)], ends, made, naive[season][:, :, 0], strict=True):
-        _draw(panel, data, end, columns[0], ours, theirs, f"naive ({season})")
+    naive_forecasts = naive[season][:, :, 0]
+    for panel, end, predicted, baseline in zip(panels[: len(ends)], ends, forecasts, naive_forecasts, strict=True):
+        _draw(panel, data, end, columns[0], predicted, baseline, f"naive ({season})")
     for panel in panels[len(ends) :]:
         panel.set_axis_off()
     errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {card.metrics[f'naive_{season}_mse']:.3f}"
@@ -49,27 +50,27 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
 def plot_backtest(
     fitted: FittedForecaster, data: WindowData, ends: Rows, errors: Mapping[str, Sequence[float]], path: Path
 ) -> None:
-    """Draws a model beside the naive forecast at three origins, and everybody's `errors` by steps ahead. A PNG.
+    """Plots model and naive forecast at three origins, and every forecaster's `errors` by steps ahead. Writes a PNG.
 
-    `ends` (N,) are the rows that the origins are drawn from, evenly; `errors` are mean squares in z-scores.
+    `ends` (N,) are the candidate origins, sampled evenly; `errors` are mean squared errors in z-scores.
     """
     card = fitted.card
     horizon, columns = card.output.horizon, card.target_columns[:1]
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS + 1).astype(int)[1:-1])]
     naive = baselines(data, ends, horizon, columns, card.input.freq)
     season = min(naive, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
-    made = forecast(fitted.model, data, ends)[:, :, 0]
+    forecasts = forecast(fitted.model, data, ends)[:, :, 0]
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     first, *panels = figure.subplots(2, 2, squeeze=False).ravel()
     for name, values in errors.items():
-        ours = not name.startswith("naive")
-        color = FORECAST if ours else NAIVE if name == f"naive ({season})" else MUTED
-        first.plot(range(1, horizon + 1), values, label=name, color=color, linewidth=2.2 if ours else 1.2)
+        is_model = not name.startswith("naive")
+        color = FORECAST if is_model else NAIVE if name == f"naive ({season})" else MUTED
+        first.plot(range(1, horizon + 1), values, label=name, color=color, linewidth=2.2 if is_model else 1.2)
     first.set_title("mean squared error by steps ahead, in z-scores", loc="left", fontsize=10, color=INK)
     first.legend(frameon=False, fontsize=8)
     _plain(first)
-    for panel, end, ours_there, theirs in zip(panels, ends, made, naive[season][:, :, 0], strict=False):
-        _draw(panel, data, end, columns[0], ours_there, theirs, f"naive ({season})")
+    for panel, end, predicted, baseline in zip(panels, ends, forecasts, naive[season][:, :, 0], strict=False):
+        _draw(panel, data, end, columns[0], predicted, baseline, f"naive ({season})")
     for panel in panels[len(ends) :]:
         panel.set_axis_off()
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead", color=INK)
@@ -77,15 +78,15 @@ def plot_backtest(
     figure.savefig(path)
 
 
-def plot_verdict(verdict: PromotionDecision, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
-    """Draws what challenger, champion and naive forecasts lost over the time judged, and how sure the gain is. A PNG.
+def plot_promotion(decision: PromotionDecision, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
+    """Plots the losses of challenger, champion and naive forecasts over time, and the gain's bounds. Writes a PNG.
 
     `ts` (T,) are the origins in epoch milliseconds, `losses` (T,) mean squared errors in z-scores.
     """
     figure = Figure(figsize=(12, 6), dpi=110, layout="constrained", facecolor="white")
     over_time, gain = figure.subplots(2, 1, height_ratios=[4, 1])
     times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in ts.tolist()]
-    width = max(1, len(times) // max(verdict.blocks, 1))
+    width = max(1, len(times) // max(decision.blocks, 1))
     colors = {"challenger": FORECAST, "champion": INK}
     for name, values in losses.items():
         smooth = np.convolve(values, np.ones(width) / width, "valid")
@@ -94,23 +95,23 @@ def plot_verdict(verdict: PromotionDecision, ts: Rows, losses: Mapping[str, Real
     over_time.set_title(f"mean squared error in z-scores, of {width} origins", loc="left", fontsize=10, color=INK)
     over_time.legend(frameon=False, fontsize=8)
     _timed(over_time)
-    if np.isfinite(verdict.low):
-        gain.plot([100 * verdict.low, 100 * verdict.high], [0, 0], color=FORECAST, linewidth=3, solid_capstyle="butt")
-    gain.plot([100 * verdict.gain], [0], "o", color=FORECAST)
+    if np.isfinite(decision.low):
+        gain.plot([100 * decision.low, 100 * decision.high], [0, 0], color=FORECAST, linewidth=3, solid_capstyle="butt")
+    gain.plot([100 * decision.gain], [0], "o", color=FORECAST)
     gain.axvline(100 * LEAST_GAIN, color=NAIVE, linestyle=(0, (4, 2)))
     gain.set_yticks([])
     gain.set_title("gain in percent; promoted if all of it is right of the line", loc="left", fontsize=10, color=INK)
     _plain(gain)
-    figure.suptitle(f"{title}: {verdict.decision}", color=INK)
+    figure.suptitle(f"{title}: {decision.decision}", color=INK)
     figure.savefig(path)
 
 
 def plot_replay(
     ts: Rows, over_time: Mapping[str, Reals], by_step: Mapping[str, Sequence[float]], title: str, path: Path
 ) -> None:
-    """Draws several forecasters' mean squared errors, in z-scores, over the time replayed and by steps ahead. A PNG.
+    """Plots several forecasters' mean squared errors in z-scores over time and by steps ahead. Writes a PNG.
 
-    `ts` (T,) are times in epoch milliseconds, `over_time` (T,) errors, nan where nothing was forecast.
+    `ts` (T,) are times in epoch milliseconds, `over_time` (T,) errors, nan where there is no forecast.
     """
     figure = Figure(figsize=(12, 6), dpi=110, layout="constrained", facecolor="white")
     when, ahead = figure.subplots(2, 1)
@@ -129,48 +130,53 @@ def plot_replay(
     figure.savefig(path)
 
 
-def plot_window(known: Floats, times: tuple[int, int], made: Floats, title: str, path: Path) -> None:
-    """Draws a window (n,F), and the forecast (K,) that follows it. A PNG.
+def plot_window(window: Floats, times: tuple[int, int], predicted: Floats, title: str, path: Path) -> None:
+    """Plots a window (n,F) and its forecast (K,). Writes a PNG.
 
-    `times` are when the forecast begins and how long a step is, in epoch milliseconds.
+    `times` are the start of the forecast and the length of a step, in milliseconds.
     """
     start, step = times
-    ms = start + step * np.arange(-len(known), len(made))
+    ms = start + step * np.arange(-len(window), len(predicted))
     moments = np.array([datetime.fromtimestamp(at / 1000, UTC) for at in ms.tolist()])
     figure = Figure(figsize=(12, 4.4), dpi=110, layout="constrained", facecolor="white")
     panel = figure.subplots()
-    for column in range(known.shape[1]):
+    for column in range(window.shape[1]):
         first = column == 0
         panel.plot(
-            moments[: len(known)],
-            known[:, column],
+            moments[: len(window)],
+            window[:, column],
             color=INK if first else MUTED,
             linewidth=1.6 if first else 1,
-            label="the window" if first else None,
+            label="window" if first else None,
         )
-    panel.plot(moments[len(known) :], made, color=FORECAST, linewidth=2.2, label="forecast")
+    panel.plot(moments[len(window) :], predicted, color=FORECAST, linewidth=2.2, label="forecast")
     panel.set_title(title, loc="left", fontsize=10, color=INK)
     panel.legend(frameon=False)
     _timed(panel)
     figure.savefig(path)
 
 
-def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, target: str, path: Path) -> None:
-    """Draws what is known of up to four series, and the forecasts that follow. A PNG.
+def plot_ahead(history: pl.DataFrame, forecasts: pl.DataFrame, target: str, path: Path) -> None:
+    """Plots the history of up to four series and their forecasts. Writes a PNG.
 
-    `known` has series, ts (epoch milliseconds) and the target's values; `made` unique_id, ds and its forecast.
+    The columns of `history` are series, ts (epoch milliseconds) and the target, those of `forecasts` unique_id, ds and
+    the forecast.
     """
-    names = made["unique_id"].unique(maintain_order=True).to_list()[:PANELS]
+    names = forecasts["unique_id"].unique(maintain_order=True).to_list()[:PANELS]
     rows, columns = (1, 1) if len(names) == 1 else (2, 2)
     figure = Figure(figsize=(12, 3.2 + 1.6 * rows), dpi=110, layout="constrained", facecolor="white")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, name in zip(panels, names, strict=False):
-        ahead = made.filter(pl.col("unique_id") == name)
-        before = known.filter(pl.col("series") == name).sort("ts").tail(3 * len(ahead) + 24)
+        ahead = forecasts.filter(pl.col("unique_id") == name)
+        before = history.filter(pl.col("series") == name).sort("ts").tail(3 * len(ahead) + 24)
         moments = pl.from_epoch(before["ts"], time_unit="ms")
-        panel.plot(moments.to_list(), before[target].to_list(), color=INK, linewidth=1.6, label="what happened")
+        panel.plot(moments.to_list(), before[target].to_list(), color=INK, linewidth=1.6, label="actual")
         panel.plot(
-            ahead["ds"].to_list(), ahead[made.columns[2]].to_list(), color=FORECAST, linewidth=2.2, label="forecast"
+            ahead["ds"].to_list(),
+            ahead[forecasts.columns[2]].to_list(),
+            color=FORECAST,
+            linewidth=2.2,
+            label="forecast",
         )
         panel.set_title(name, loc="left", fontsize=10, color=INK)
         _timed(panel)
@@ -181,7 +187,7 @@ def plot_ahead(known: pl.DataFrame, made: pl.DataFrame, target: str, path: Path)
 
 
 def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
-    """Draws how often each true label (rows) was given each label (columns), of C labels. A PNG."""
+    """Plots a confusion matrix (C,C): true labels in rows, predicted labels in columns. Writes a PNG."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     size = 3.2 + 0.6 * min(len(labels), 30)
     figure = Figure(figsize=(size + 0.6, size), dpi=110, layout="constrained", facecolor="white")
@@ -190,20 +196,20 @@ def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path
     names = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 2]}.." for label in labels]
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
     panel.set_yticks(range(len(names)), names)
-    panel.set_xlabel("label given", color=INK)
+    panel.set_xlabel("predicted label", color=INK)
     panel.set_ylabel("true label", color=INK)
     if len(labels) <= MOST_NUMBERS:
         for row, column in np.ndindex(*confusion.shape):
             color = "white" if shares[row, column] > 0.5 else INK
             panel.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=color, fontsize=9)
     right = np.trace(confusion) / max(confusion.sum(), 1)
-    panel.set_title(f"{right:.1%} of {confusion.sum():,} texts not seen are right", loc="left", fontsize=10, color=INK)
+    panel.set_title(f"{right:.1%} of {confusion.sum():,} held-out texts are right", loc="left", fontsize=10, color=INK)
     panel.tick_params(colors=MUTED, length=0, labelsize=9)
     figure.savefig(path)
 
 
 def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
-    """Draws training and validation loss over the epochs. A PNG."""
+    """Plots training and validation loss by epoch. Writes a PNG."""
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained", facecolor="white")
     panel = figure.subplots()
     numbers = [epoch.number for epoch in history]
@@ -218,18 +224,18 @@ def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
 
 
 def _draw(
-    panel: Axes, data: WindowData, end: np.int64, column: int, ours: Floats, theirs: Floats, naive_label: str
+    panel: Axes, data: WindowData, end: np.int64, column: int, predicted: Floats, baseline: Floats, naive_label: str
 ) -> None:
-    horizon = len(ours)
+    horizon = len(predicted)
     before: Rows = np.arange(end - min(data.seq_len, 2 * horizon) + 1, end + 1)
     after: Rows = np.arange(end + 1, end + horizon + 1)
     known = np.concatenate([before, after])
     times = np.array([datetime.fromtimestamp(ms / 1000, UTC) for ms in data.ts[known].tolist()])
     ahead = times[len(before) :]
     panel.axvspan(times[len(before) - 1], times[-1], color=GRID, alpha=0.5, linewidth=0)
-    panel.plot(times, data.values[known, column], color=INK, linewidth=1.6, label="what happened")
-    panel.plot(ahead, theirs, color=NAIVE, linewidth=1.4, linestyle=(0, (4, 2)), label=naive_label)
-    panel.plot(ahead, ours, color=FORECAST, linewidth=2.2, label="forecast")
+    panel.plot(times, data.values[known, column], color=INK, linewidth=1.6, label="actual")
+    panel.plot(ahead, baseline, color=NAIVE, linewidth=1.4, linestyle=(0, (4, 2)), label=naive_label)
+    panel.plot(ahead, predicted, color=FORECAST, linewidth=2.2, label="forecast")
     title = f"{data.names[data.series[end]]}, from {times[len(before) - 1]:%Y-%m-%d %H:%M} UTC"
     panel.set_title(title, loc="left", fontsize=10, color=INK)
     _timed(panel)

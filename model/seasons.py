@@ -1,4 +1,4 @@
-"""The seasons of a series, by the spacing of its steps."""
+"""The seasons and calendar cycles of a series, derived from its freq."""
 
 from tidecast.freq import MILLISECONDS, YEAR, Freq
 
@@ -6,9 +6,10 @@ SEASONS = {"day": MILLISECONDS["d"], "week": MILLISECONDS["w"]}
 
 
 def seasonal_lags(freq: str | None) -> dict[str, int]:
-    """The seasons of a series that are two or more whole steps: a day and a week, or a year of months or (52) weeks.
+    """The lags, in steps, of the seasons that are a whole number of steps, two or more.
 
-    None, for events without a grid, has no seasons. Raises ValueError for what is not like a freq.
+    A day and a week; for months or weeks a year (12 or 52 steps of one). Without a freq there are none. Raises
+    ConfigError for an invalid freq.
     """
     if freq is None:
         return {}
@@ -21,18 +22,18 @@ def seasonal_lags(freq: str | None) -> dict[str, int]:
 
 
 def shortest_lag(freq: str | None) -> int:
-    """The shortest season in steps; 1 where there is none, which makes the seasonal naive the last value."""
+    """The shortest season in steps; 1 if there is none, so that the seasonal naive is the last value."""
     return min(seasonal_lags(freq).values(), default=1)
 
 
 def step_length(freq: str | None) -> int:
-    """A step in milliseconds; in months on a calendar's grid, 0 without a grid."""
+    """The length of a step in milliseconds, for a freq in months in months; 0 without a freq."""
     step = None if freq is None else Freq.parse(freq)
     return 0 if step is None else step.months or step.milliseconds
 
 
 def calendar_cycles(freq: str | None) -> dict[str, int]:
-    """A day, a week and a year in the unit of `step_length`: those that hold two steps or more."""
+    """The cycles day, week and year of at least two steps, in the unit of `step_length`."""
     if freq is None:
         return {}
     cycles = {"year": 12} if Freq.parse(freq).months else {**SEASONS, "year": YEAR}

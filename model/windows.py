@@ -1,4 +1,4 @@
-"""Windows of series as data, without torch: what training takes them from, and what splits, errors and baselines do.
+"""The protocol of windowed series that training, splits, metrics and baselines read; without torch.
 
 T rows of all series, one after another   N windows   S steps   F features
 """
@@ -12,11 +12,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
-"""Places in those T rows."""
+"""Indices of those T rows."""
 
 
 class WindowData(Protocol):
-    """Windows as training takes them: rows of one array, series after series, and where each window ends."""
+    """Windows over one array of rows, series after series, each given by its end row."""
 
     @property
     def values(self) -> npt.NDArray[np.float32]:
@@ -24,7 +24,7 @@ class WindowData(Protocol):
 
     @property
     def observed(self) -> npt.NDArray[np.bool_]:
-        """(T,F): False where a hole was filled."""
+        """(T,F): False where a gap was filled."""
 
     @property
     def step(self) -> npt.NDArray[np.int64]:
@@ -40,11 +40,11 @@ class WindowData(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """The series."""
+        """The names of the series."""
 
     @property
     def run(self) -> npt.NDArray[np.int32]:
-        """(T,): rows that follow each other without a break share a number."""
+        """(T,): rows of one unbroken stretch share a number."""
 
     @property
     def ends(self) -> npt.NDArray[np.int64]:

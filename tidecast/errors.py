@@ -5,7 +5,7 @@
         TrainingConfigError  65  one of a training: of its network, its length, its model's name
       DataError              65  data that can't be used
       ShapeError             65  arrays, or a file and its card, that do not fit each other
-      InvalidEvent           65  a record that is no event; lives in pipeline.formats.errors, with its reasons
+      InvalidEvent           65  a record that is no event; lives in pipeline.formats.dead_letters, with its reasons
       LogError               69  the log refused
         LogUnavailable       75  no answer in time, or a retriable failure: try again
         UnknownTopic         78  the topic does not exist

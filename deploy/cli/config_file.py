@@ -6,8 +6,8 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from deploy.settings.defaults import CONFIG_FILE
 from deploy.settings.files import Address, log_address, read_settings
+from deploy.settings.locations import CONFIG_FILE
 from tidecast.errors import ConfigError
 
 _PATH = "tidecast.config"

@@ -17,7 +17,7 @@ from deploy.cli.signature import takes
 from deploy.cli.topics import dead_letters, explain, ingest, tail
 from deploy.cli.train import backtest, forecast, generate, replay, trace, train
 from deploy.logs import configure_logging
-from deploy.settings.defaults import CONFIG_FILE
+from deploy.settings.locations import CONFIG_FILE
 from tidecast.errors import TidecastError
 
 logger = logging.getLogger(__name__)

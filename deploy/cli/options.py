@@ -8,7 +8,8 @@ import typer
 from deploy.cli.config_file import apply_settings_file, with_kafka_settings
 from deploy.cli.signature import option_names
 from deploy.logs import LogFormat, LogLevel, configure_logging
-from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
 from pipeline.state.checkpoint import OnDataLoss
 from pipeline.windows.grid import Aggregate, Grid
@@ -268,7 +269,7 @@ class ServiceOptions:
     on_lost: Annotated[
         OnDataLoss,
         option("--on-lost", "If unread records are gone from the log: fail, or continue from the earliest."),
-    ] = "fail"
+    ] = SERVE_DEFAULTS["on_data_loss"]
 
 
 TASKS: dict[str, tuple[type, ...]] = {

@@ -19,9 +19,8 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
-from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries, Start, group_name
+from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
 from deploy.settings.values import Device, parse_duration_option, parse_seconds_option
-from pipeline.windows.store import SERIES_LIMIT
 from tidecast.errors import ConfigError
 
 COMMON = (DeviceOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
@@ -31,22 +30,22 @@ class DeliveryOptions:
     """How a service delivers, and what it keeps."""
 
     instance: Annotated[str | None, option("--instance", "The name of this instance, the same after a restart.")] = None
-    start: Annotated[Start, option("--from", "Where a new consumer group starts.")] = "earliest"
+    start: Annotated[Start, option("--from", "Where a new consumer group starts.")] = SERVE_DEFAULTS["start"]
     guarantee: Annotated[
         Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
-    ] = "at-least-once"
+    ] = SERVE_DEFAULTS["guarantee"]
     idle: Annotated[
         str | None, option("--idle", "Drop series silent for this long in event time, as 7d; never if left out.")
     ] = None
     series_limit: Annotated[
         int, option("--series-limit", "Most series in a partition; events of others are dead letters.", min=1)
-    ] = SERIES_LIMIT
+    ] = SERVE_DEFAULTS["series_limit"]
     short_series: Annotated[
         ShortSeries,
         option("--short-series", "Until a series fills a window: wait, or a naive forecast, marked so in its source."),
-    ] = "wait"
+    ] = SERVE_DEFAULTS["short_series"]
     follow: Annotated[str, option("--follow", "How often to check which version NAME or NAME@ALIAS resolves to.")] = (
-        "10s"
+        f"{SERVE_DEFAULTS['follow_s']:g}s"
     )
     shadow: Annotated[
         str | None,
@@ -54,7 +53,7 @@ class DeliveryOptions:
     ] = None
     static: Annotated[
         bool, option("--static", "Static membership: keep partitions over a short restart; needs --instance.")
-    ] = False
+    ] = SERVE_DEFAULTS["static"]
 
 
 @takes(ServiceOptions, LatenessOptions, DeliveryOptions, *COMMON)
@@ -120,6 +119,6 @@ def _serve_config(options: Mapping[str, Any], **own: Any) -> ServeConfig:
         group=options["group"] or group_name(topic, model),
         late_topic=options["late_topic"] or "",
         lateness=parse_duration_option("lateness", options["lateness"]),
-        lost=options["on_lost"],
+        on_data_loss=options["on_lost"],
         **own,
     )

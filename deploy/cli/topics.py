@@ -44,7 +44,7 @@ def ingest(
     with a time and several numeric columns is wide: each becomes a series.
     """
     from deploy.operations.ingest import ingest as run
-    from pipeline.datasets.measurements import Columns
+    from pipeline.datasets.columns import Columns
 
     options = context.params
     columns = Columns(

@@ -31,7 +31,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
-from deploy.settings.defaults import DEFAULT_TRACKING
+from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.settings.values import Device, model_name, parse_time_option
 
 HISTORY = (HistoryTopicOptions, HistoryFileOptions, ColumnOptions)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from deploy.settings.defaults import HOME
+from deploy.settings.locations import HOME
 from model.artifacts.registry import Registry
 from tidecast.errors import ConfigError
 

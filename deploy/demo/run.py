@@ -20,9 +20,10 @@ from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
 from deploy.operations.ingest import publish_frame
 from deploy.serving.model_loading import load_model
 from deploy.serving.predictor import Predictor
-from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
 from deploy.settings.files import open_log
-from deploy.training.forecasting import TrainJob, train
+from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.training.forecasting import train
+from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
 from model.training.forecasting import ForecastConfig
 from pipeline.datasets.history import read_topic

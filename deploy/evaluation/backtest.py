@@ -17,7 +17,9 @@ from deploy.console import progress
 from deploy.data import DataSource
 from deploy.pictures import plot_path, say_where
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import TrainJob, format_epoch, infer_specs
+from deploy.training.forecasting import format_epoch
+from deploy.training.jobs import TrainJob
+from deploy.training.look_back import infer_specs
 from deploy.training.registration import training_progress
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import METRICS, ErrorScale, Metrics, Scores, best, error_scale, series_scale

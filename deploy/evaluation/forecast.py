@@ -12,7 +12,8 @@ from deploy.data import DataSource, table_history
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
 from deploy.pictures import plot_path, say_where
-from deploy.training.forecasting import TrainJob, format_epoch
+from deploy.training.forecasting import format_epoch
+from deploy.training.jobs import TrainJob
 from deploy.training.registration import training_progress
 from model.card import Card
 from model.plots import plot_ahead

@@ -29,7 +29,7 @@ from deploy.settings.values import Device
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.metrics import METRICS, Scores, best, error_scale, series_scale, window_mse
-from model.evaluation.splits import FAR, run_starts, scored, targets
+from model.evaluation.splits import FAR, complete_ends, run_starts, targets
 from model.plots import plot_replay
 from model.seasons import shortest_lag
 from model.windows import Floats, Rows
@@ -102,7 +102,7 @@ class Replay:
         self._error_scale = error_scale(self.data, self.columns, FAR, self._lag, self._scale)
 
     def _origins(self, job: ReplayJob) -> Rows:
-        ends = reduce(np.intersect1d, (scored(each, self.horizon) for each in self._each))
+        ends = reduce(np.intersect1d, (complete_ends(each, self.horizon) for each in self._each))
         ts = self.data.ts[ends]
         since, until = (-FAR if job.since is None else job.since), (FAR if job.until is None else job.until)
         ends = ends[(ts >= since) & (ts < until)]

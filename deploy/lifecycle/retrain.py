@@ -23,25 +23,20 @@ from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.serving.model_loading import load_onnx
 from deploy.serving.predictor import Predictor
-from deploy.settings.defaults import HOME, MODELS
+from deploy.settings.locations import HOME, MODELS
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import (
-    TrainJob,
-    forecast_candidate,
-    format_epoch,
-    infer_specs,
-    inherit_windows,
-    train_after,
-)
+from deploy.training.forecasting import forecast_candidate, format_epoch, inherit_windows, train_after
+from deploy.training.jobs import TrainJob
+from deploy.training.look_back import infer_specs
 from deploy.training.registration import Candidate, find_champion, register, training_progress
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
 from model.artifacts.versions import CHAMPION, Version
 from model.card import Card, InputSpec, OutputSpec, read_card
-from model.evaluation.promotion import PromotionDecision, decide, needed
+from model.evaluation.promotion import PromotionDecision, decide, required_steps
 from model.evaluation.splits import Cuts, last_share
-from model.networks.forecast import build
-from model.plots import plot_verdict
+from model.networks.forecast import build_network
+from model.plots import plot_promotion
 from model.training.forecasting import FittedForecaster, Warm, fit
 from model.windows import Rows
 from pipeline import failpoint
@@ -120,7 +115,7 @@ def _retrain(history: History, job: RetrainJob, registry: Registry, champion: Ve
     if champion is None:
         return _train_first(history, job, registry)
     fingerprint = _fingerprint(history, job)
-    if registered := registry.of_job(job.train.name, fingerprint):
+    if registered := registry.version_of_job(job.train.name, fingerprint):
         logger.info(f"{registered.label} was trained on the same history already")
         return _apply(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
     return _challenge(history, job, registry, champion, fingerprint)
@@ -147,7 +142,7 @@ def _challenge(
     seen = max(predictor.card.trained_until, int(champion.tags.get("ancestry_until", 0)))
     cuts = _cuts(data, seen, outputs.horizon, plan)
     if cuts is None:
-        unseen, enough = int((np.unique(data.ts) > seen).sum()), needed(outputs.horizon)
+        unseen, enough = int((np.unique(data.ts) > seen).sum()), required_steps(outputs.horizon)
         why = f"{unseen:,} steps are newer than the training data of {champion.label}, and a decision takes {enough:,}"
         return _summary(champion, "undecided", why, None)
     logger.info(f"{len(data):,} windows; compared on data from {format_time(cuts.test)} UTC on")
@@ -185,7 +180,7 @@ def _with_decision(candidate: Candidate, comparison: _Comparison, tags: Mapping[
     def draw(folder: Path) -> None:
         candidate.draw(folder)
         ts = comparison.data.ts[comparison.origins]
-        plot_verdict(decision, ts, comparison.losses, title, folder / "verdict.png")
+        plot_promotion(decision, ts, comparison.losses, title, folder / "verdict.png")
         (folder / "verdict.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(decision)), indent=2))
 
     return replace(candidate, tags={**candidate.tags, **tags, **_decision_tags(decision)}, draw=draw)
@@ -202,7 +197,7 @@ def _apply(
     """Move the aliases that a decision moves; not twice, as somebody may have moved them back."""
     if PROMOTED in version.tags:
         return _summary(version, "promoted before", why, details)
-    registry.call(version, CHALLENGER)
+    registry.set_alias(version, CHALLENGER)
     failpoint.reached("challenger")
     if decision == "promote":
         try:
@@ -246,9 +241,9 @@ def _cuts(data: SlidingWindows, seen: int, horizon: int, job: TrainJob) -> Cuts 
     """The test part is the newest data that no model was trained on; None if that is too little for a decision."""
     times = np.unique(data.ts)
     unseen = times[times > seen]
-    if len(unseen) < needed(horizon):
+    if len(unseen) < required_steps(horizon):
         return None
-    test = int(unseen[-min(len(unseen), MAX_COMPARISON * needed(horizon))])
+    test = int(unseen[-min(len(unseen), MAX_COMPARISON * required_steps(horizon))])
     return last_share(data, job.config.validation, horizon, test)
 
 
@@ -257,6 +252,6 @@ def _warm_start(registry: Registry, champion: Version) -> Warm:
         folder = registry.artifacts(champion, Path(temporary))
         card = read_card((folder / CARD_FILE).read_text())
         assert isinstance(card, Card)
-        model = build(card)
+        model = build_network(card)
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return Warm(model, card)

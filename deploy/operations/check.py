@@ -193,7 +193,7 @@ def _recovery_notes(log: EventLog, config: ServeConfig, partition: int, task: Ta
         committed = log.committed(config.group, config.topic).get(partition)
         try:
             recovery = checkpoint.recover(
-                log, config.topic, config.state_topic, partition, committed, task.windower(), config.lost
+                log, config.topic, config.state_topic, partition, committed, task.windower(), config.on_data_loss
             )
         except StateMismatch:
             latest = log.committed(config.group, config.topic).get(partition)

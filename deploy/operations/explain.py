@@ -12,20 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.pictures import plot_path, say_where
-from deploy.serving.forecasts import forecast_batches
+from deploy.serving.forecast_batches import forecast_batches
 from deploy.serving.model_loading import load_model
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots import plot_window
 from model.windows import Floats
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Windows
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 from tidecast.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ import polars as pl
 
 from deploy.console import progress
 from deploy.settings.files import open_log
-from pipeline.datasets.measurements import Columns, publishable, read_file
+from pipeline.datasets.columns import Columns
+from pipeline.datasets.measurements import publishable, read_file
 from pipeline.ingest.publish import Published, publish
 from pipeline.log import EventLog
 from pipeline.progress import Progress, silent

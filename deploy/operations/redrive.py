@@ -14,9 +14,8 @@ import msgspec
 
 from deploy.console import printable, progress
 from deploy.settings.files import open_log
-from pipeline.formats.dead_letters import DeadLetter, raw
+from pipeline.formats.dead_letters import DeadLetter, InvalidEvent, raw
 from pipeline.formats.decoding import Decode
-from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.events import Decoder
 from pipeline.formats.headers import REDRIVEN
 from pipeline.formats.texts import TextDecoder

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deploy.serving.model_loading import load_onnx
-from deploy.settings.defaults import DEFAULT_TRACKING
 from deploy.settings.files import log_address, read_settings
+from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry
 from model.card import AnyCard, ClassifierCard, NextTokenCard, read_card
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.text import build_classifier, build_next_token
 from model.networks.trace import Trace, trace
 from tidecast.errors import ConfigError
@@ -86,23 +86,23 @@ def _input_from_model(target: str, tracking_uri: str) -> tuple[nn.Module, AnyCar
 def _input_from_file(path: Path) -> tuple[nn.Module, AnyCard, Batch]:
     predictor = load_onnx(path, path.name, "cpu")
     logger.info("the ONNX file only, without its run's weights and example batch: untrained weights on synthetic rows")
-    return build_network(predictor.card), predictor.card, example(predictor.card)
+    return untrained_network(predictor.card), predictor.card, example(predictor.card)
 
 
 def _input_from_folder(folder: Path) -> tuple[nn.Module, AnyCard, Batch]:
     card = read_card((folder / CARD_FILE).read_text())
-    model = build_network(card)
+    model = untrained_network(card)
     model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return model, card, load_file(folder / EXAMPLE_FILE)
 
 
-def build_network(card: AnyCard) -> nn.Module:
+def untrained_network(card: AnyCard) -> nn.Module:
     """The network that a card describes, with initial weights. Raises ConfigError for a foreign model."""
     if isinstance(card, ClassifierCard):
         return build_classifier(card)
     if isinstance(card, NextTokenCard):
         return build_next_token(card)
-    return build(card)
+    return build_network(card)
 
 
 def _input_from_settings(
@@ -120,4 +120,4 @@ def _input_from_settings(
     prepared_run = prepare_training(msgspec.structs.replace(options, bootstrap=log_address(options.bootstrap, path)))
     logger.info("untrained, on the first rows of the data")
     rows = {name: torch.from_numpy(array) for name, array in prepared_run.first(ROWS).items()}
-    return build_network(prepared_run.card), prepared_run.card, rows
+    return untrained_network(prepared_run.card), prepared_run.card, rows

@@ -8,7 +8,7 @@ import msgspec
 import onnxruntime as ort
 
 from deploy.serving.predictor import CUDA, Predictor, open_session
-from deploy.settings.defaults import MODELS
+from deploy.settings.locations import MODELS
 from deploy.settings.values import Device
 from model.artifacts.allowlist import check_file
 from model.artifacts.registry import Registry

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from deploy.serving.canary import SyntheticInput, rejection_reason
 from deploy.serving.model_loading import load_onnx
 from deploy.serving.predictor import Predictor
-from deploy.settings.defaults import MODELS
+from deploy.settings.locations import MODELS
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.artifacts.registry import Registry

@@ -10,8 +10,7 @@ from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
-from pipeline.formats.dead_letters import encode_dead_letter
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.headers import INPUT, OFFSETS
 from pipeline.log import Producer, Record
 

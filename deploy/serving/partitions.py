@@ -9,8 +9,8 @@ from deploy.serving.tasks import Task, Windower
 from deploy.serving.watchdog import Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.errors import InvalidEvent
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.state import checkpoint
 from pipeline.state.records import PartitionRecord, encode_metadata
@@ -117,7 +117,7 @@ class Partitions:
             committed = self._consumer.committed(number)
         windower = task.windower()
         recovery = checkpoint.recover(
-            log, config.topic, config.state_topic, number, committed, windower, lost=config.lost
+            log, config.topic, config.state_topic, number, committed, windower, on_data_loss=config.on_data_loss
         )
         failpoint.reached("restored")
         for note in recovery.notes:

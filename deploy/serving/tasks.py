@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
-from deploy.serving.forecasts import forecast_batches, label_batches
+from deploy.serving.forecast_batches import forecast_batches, label_batches
 from deploy.serving.predictor import ModelInput, Outputs, Predictor
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
@@ -16,7 +16,7 @@ from pipeline.formats.labels import encode_labels
 from pipeline.formats.texts import TextDecoder
 from pipeline.state.checkpoint import WindowState
 from pipeline.windows.grid import Counts, Ints
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
 

@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from deploy.settings.defaults import CONFIG_FILE, DEFAULT_LOG
+from deploy.settings.locations import CONFIG_FILE, DEFAULT_LOG
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings

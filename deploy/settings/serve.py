@@ -10,7 +10,7 @@ import msgspec
 from model.card import InputSpec
 from pipeline.state.checkpoint import OnDataLoss
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.store import SERIES_LIMIT
+from pipeline.windows.streaming import SERIES_LIMIT
 from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ConfigError
 
@@ -31,7 +31,7 @@ class ServeConfig:
     """The consumer group; its state and dead letters are kept in `<group>-state` and `<group>-dead-letters`."""
     instance: str
     """This instance's name, stable over restarts: it fences the transactions that its predecessor left open."""
-    start: Start
+    start: Start = "earliest"
     """Where a new consumer group starts."""
     guarantee: Guarantee = "at-least-once"
     """exactly-once: a batch's output and offsets are one transaction; else offsets are committed after the output."""
@@ -45,7 +45,7 @@ class ServeConfig:
     """Milliseconds of stream time after which a silent series is dropped; None: never."""
     series_limit: int = SERIES_LIMIT
     """Most series in a partition; events of others are dead letters."""
-    lost: OnDataLoss = "fail"
+    on_data_loss: OnDataLoss = "fail"
     """Whether to continue if unread records are gone from the log."""
     short_series: ShortSeries = "wait"
     """naive: a series has seasonal naive forecasts until its window is full."""
@@ -86,6 +86,10 @@ class ServeConfig:
     def dead_letters(self) -> str:
         """The topic of invalid records."""
         return f"{self.group}-dead-letters"
+
+
+SERVE_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(ServeConfig)}
+"""What `tidecast serve` does unless an option says otherwise, by the names of ServeConfig's fields."""
 
 
 def group_name(topic: str, model: str) -> str:

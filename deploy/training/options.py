@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 import msgspec
 
 from deploy.data import DataSource, TextSource
-from deploy.settings.defaults import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
 from deploy.settings.values import Device, parse_duration_option, parse_feature_names, parse_seconds_option
-from deploy.training.forecasting import TrainJob, prepare_windows, run_forecaster_training
+from deploy.training.forecasting import prepare_windows, run_forecaster_training
+from deploy.training.jobs import TrainJob
 from deploy.training.registration import find_champion
 from deploy.training.texts import (
     CHARACTERS,
@@ -25,7 +26,7 @@ from model.training import distributed
 from model.training.classification import ClassifyConfig, PreparedTexts
 from model.training.forecasting import ForecastConfig, PreparedWindows
 from model.training.next_token import NextTokenConfig, PreparedTokens
-from pipeline.datasets.measurements import Columns
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.tables import read_text
 from pipeline.windows.grid import Aggregate
 from pipeline.windows.tokens import Vocabulary
@@ -102,7 +103,7 @@ def _parsed(name: str, value: Any) -> Any:
 
 def run_training(options: TrainOptions) -> dict[str, object]:
     """`tidecast train`: train, register, and summarise. Raises ConfigError where there is no data."""
-    if distributed.size() > 1 and options.task != "forecast":
+    if distributed.world_size() > 1 and options.task != "forecast":
         raise ConfigError(f"torchrun: --task {options.task} trains in one process")
     if options.task == "forecast":
         return run_forecaster_training(forecast_job(options), data_source(options), options.tracking_uri)

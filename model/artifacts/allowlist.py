@@ -1,7 +1,7 @@
-"""What an ONNX file may hold before anything runs it: a graph of known operators, all in the one file.
+"""The allowlist that an ONNX file must pass before it is loaded: one self-contained graph of known operators.
 
-A model file comes from a registry that others can write to. External data names other files, custom domains call other
-code, subgraphs hide operators: none of them is needed here, and so none is let in.
+Model files come from a registry that others can write to. External data refers to other files, custom domains run other
+code, subgraphs hide operators: none is needed here, so all are rejected.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tidecast.errors import UnsafeModel
 
 MAX_BYTES = 256 << 20
-"""The largest file that is read."""
+"""The maximum file size."""
 DOMAINS = ("", "ai.onnx")
 _NAMES = (
     # arithmetic
@@ -34,12 +34,12 @@ _NAMES = (
     "Unsqueeze"
 )
 OPERATORS = frozenset(_NAMES.split())
-"""Operators of the standard that compute with tensors only."""
+"""Standard operators that only compute on tensors."""
 GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 def check_file(path: Path) -> None:
-    """Raises UnsafeModel, naming what is wrong, unless the file holds a plain graph of known operators."""
+    """Raises UnsafeModel, naming the fault, unless the file is a self-contained graph of allowed operators."""
     if path.stat().st_size > MAX_BYTES:
         raise UnsafeModel(f"{path.stat().st_size:,} bytes, and {MAX_BYTES:,} is the most")
     try:

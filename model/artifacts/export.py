@@ -1,6 +1,6 @@
-"""torch to one self-describing ONNX file, and the proof that both give the same.
+"""Export of a torch model to a single self-describing ONNX file, with a parity check.
 
-The file holds network, weights, normalisation and card: it is all that serving needs.
+The file holds the network, weights, normalisation and card: all that serving needs.
 """
 
 import logging
@@ -25,24 +25,24 @@ from tidecast.errors import ParityError, ShapeError
 
 OPSET = 20
 TOLERANCE = 1e-4
-"""The greatest difference between torch and onnxruntime, relative to the greatest value of an output."""
+"""The largest allowed difference of torch and onnxruntime, relative to an output's largest absolute value."""
 PARITY_BATCHES = (1, 7, 64)
 WEIGHTS_FILE, CARD_FILE, EXAMPLE_FILE = "weights.safetensors", "card.json", "example.safetensors"
-"""What lies beside the model file: the network again, and a batch to look at it with."""
+"""Files beside the model file: weights and card to rebuild the network, and an example batch."""
 _KEPT = 8
 _ANY = {"batch": 2, "steps": 3}
-"""Lengths in the exporter's example. One of 1 would be taken for a constant."""
+"""Sizes of dynamic dimensions in the export example; the exporter would specialise a size of 1."""
 _DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 
 Examples = Mapping[str, npt.NDArray[Any]]
-"""A model's named inputs for some rows."""
+"""A model's named inputs for a few rows."""
 
 
 def save(model: nn.Module, card: AnyCard, folder: Path, examples: Examples) -> Path:
     """Writes model.onnx, weights.safetensors, card.json and a few examples into a folder, and checks the ONNX file.
 
-    `examples` are rows to compare on. The weights and the card make the network again (for a warm start, or a look at
-    it), the ONNX file alone serves it: its path is returned. Raises ParityError.
+    `examples` are the rows of the parity check. Weights and card rebuild the torch network, for a warm start or a
+    trace; serving needs the ONNX file alone. Returns its path. Raises ParityError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
@@ -56,7 +56,7 @@ def save(model: nn.Module, card: AnyCard, folder: Path, examples: Examples) -> P
 
 def export(model: nn.Module, card: AnyCard, path: Path) -> None:
     """Writes the model, in evaluation mode, as one ONNX file with its card: the card's inputs to its outputs."""
-    _forget_earlier_exports()
+    _clear_export_caches()
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
@@ -69,20 +69,20 @@ def export(model: nn.Module, card: AnyCard, path: Path) -> None:
             dynamic_shapes=tuple(_dynamic(array) for array in card.inputs.values()),
         )
     assert program is not None
-    ClearMetadataAndDocStringPass()(program.model)  # it holds source lines and paths of the machine that exports
+    ClearMetadataAndDocStringPass()(program.model)  # source lines and paths of this machine
     program.model.metadata_props["tidecast"] = card.to_json()
     program.save(path, external_data=False)
     _check(session(path), card)
 
 
-def _forget_earlier_exports() -> None:
-    """torch 2.13 remembers, for a whole process, how it traced an LSTM, and freezes the next one's length by that."""
+def _clear_export_caches() -> None:
+    """torch 2.13 caches traces of LSTMs process-wide, and would fix the next export's sequence length."""
     torch._dynamo.reset()
     torch.ops.aten.lstm.input._dispatch_cache.clear()
 
 
 def example(card: AnyCard) -> dict[str, Tensor]:
-    """The card's inputs, made up: ones, two rows of three steps where any number will do."""
+    """Example inputs for the card: ones, with a batch of 2 and 3 steps where these are dynamic."""
     return {name: _ones(array) for name, array in card.inputs.items()}
 
 
@@ -96,7 +96,7 @@ def _dynamic(array: Array) -> dict[int, torch.export.Dim]:
 
 
 def _rows(card: AnyCard, examples: Examples, count: int) -> Examples:
-    """So many of the examples, repeated where there are fewer."""
+    """`count` of the examples, repeated if there are fewer."""
     axes = {name: array.shape.index("batch") for name, array in card.inputs.items()}
     some = np.arange(count) % examples["x"].shape[axes["x"]]
     return {name: np.take(examples[name], some, axis) for name, axis in axes.items()}
@@ -107,45 +107,46 @@ def _tensors(arrays: Examples) -> dict[str, Tensor]:
 
 
 def session(path: Path) -> ort.InferenceSession:
-    """An onnxruntime session on one CPU thread, as serving runs it: its bits don't depend on the batch (from 4 on)."""
+    """An onnxruntime session on one CPU thread, as in serving: bitwise the same in any batch of 4 or more."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def parity(model: nn.Module, card: AnyCard, path: Path, examples: Examples) -> float:
-    """Compares torch with the file on examples, repeated to batches of 1, 7 and 64; the greatest difference.
+    """Compares torch with the file on batches of 1, 7 and 64 examples; returns the largest difference.
 
-    The difference is relative to the greatest value of an output in its batch. Raises ParityError past 1e-4.
+    It is relative to the largest absolute value of an output in its batch. Raises ParityError above 1e-4.
     """
     run, worst = session(path), 0.0
     for size in PARITY_BATCHES:
-        given = _rows(card, examples, size)
+        inputs = _rows(card, examples, size)
         with torch.inference_mode():
-            expected = model.eval()(*_tensors(given).values())
-        wanted = expected if isinstance(expected, tuple) else (expected,)
-        for theirs, ours in zip(run.run(None, dict(given)), wanted, strict=True):
-            difference = float(
-                np.abs(theirs - ours.numpy()).max() / max(float(ours.abs().max()), np.finfo(np.float32).tiny)
-            )
+            expected = model.eval()(*_tensors(inputs).values())
+        outputs = expected if isinstance(expected, tuple) else (expected,)
+        for actual, output in zip(run.run(None, dict(inputs)), outputs, strict=True):
+            largest = max(float(output.abs().max()), np.finfo(np.float32).tiny)
+            difference = float(np.abs(actual - output.numpy()).max() / largest)
             if not difference <= TOLERANCE:
-                raise ParityError(f"{path}: at batch {size} torch and onnxruntime differ by {difference:.1e}, relative")
+                raise ParityError(
+                    f"{path}: at batch size {size} torch and onnxruntime differ by {difference:.1e}, relative"
+                )
             worst = max(worst, difference)
     return worst
 
 
 def _check(run: ort.InferenceSession, card: AnyCard) -> None:
-    """Every dimension that is fixed, or free, must have stayed so."""
+    """Check that the file's fixed and dynamic dimensions are those of the card."""
     expected = [list(array.shape) for array in (*card.inputs.values(), *card.outputs.values())]
-    given = [node.shape for node in (*run.get_inputs(), *run.get_outputs())]
-    free = [[size if isinstance(size, int) else "any" for size in shape] for shape in given]
+    actual = [node.shape for node in (*run.get_inputs(), *run.get_outputs())]
+    free = [[size if isinstance(size, int) else "any" for size in shape] for shape in actual]
     if free != [[size if isinstance(size, int) else "any" for size in shape] for shape in expected]:
-        raise ShapeError(f"the exported file has {given}, its card says {expected}")
+        raise ShapeError(f"the exported file has the shapes {actual}, its card {expected}")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter warns about its own insides; none of it is for people who train a model."""
+    """Suppress the exporter's warnings about torch internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A registered version of a model, and the references that name one; without MLflow."""
+"""Model versions and references to them; without MLflow."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from tidecast.errors import (
 )
 
 CHAMPION = "champion"
-"""The alias of the version that serves."""
+"""The alias of the version in production."""
 _NAME = r"[^/@:]+"
 
 
@@ -26,7 +26,7 @@ class Version:
     """Of the ONNX file, in hex."""
     tags: dict[str, str]
     aliases: tuple[str, ...] = field(default=(), compare=False)
-    """Where a list of versions was asked for."""
+    """Filled by `Registry.versions` and `record`."""
     created: int = field(default=0, compare=False)
     """Epoch milliseconds."""
 
@@ -37,19 +37,19 @@ class Version:
 
 
 def check_name(name: str) -> None:
-    """Raises TrainingConfigError for a name that no model can have."""
+    """Raises TrainingConfigError for an invalid model name."""
     if not re.fullmatch(_NAME, name):
         raise TrainingConfigError(f"name: {name!r} is empty or has one of / @ :")
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, in hex."""
+    """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_reference(reference: str) -> tuple[str, str, str]:
-    """Name, number and alias; one of the last two is empty."""
+    """Name, version number and alias of a reference; one of the last two is empty. Raises UnknownModel."""
     parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>\d+)|@(?P<alias>{_NAME}))?", reference)
     if parts is None:
         raise UnknownModel(f"{reference!r} is not like name, name@champion or name/7")

@@ -1,4 +1,4 @@
-"""What a forecast has to beat: those that need no learning, as serving makes them too; in numpy."""
+"""Naive forecasts: the baselines that a model must beat, and the fallback in serving; in numpy."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,9 @@ from model.windows import Floats, Rows, WindowData
 def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int, lag: int) -> Floats:
     """The values, (T,O) or (T,), one season earlier, for the `horizon` steps after each end row: (N,K,O) or (N,K).
 
-    The season is `lag` rows, or as many of them as reach back to the end row or before it. Where that lies before
-    `first` (N,), the first row that belongs to the window's series without a break, the end row's value repeats.
-    With lag 1 this is the last-value forecast.
+    The season is `lag` rows; steps more than a season ahead repeat the last season. Where the row one season earlier
+    lies before `first` (N,), the first row of the window's run, the end row's value is repeated instead. With lag 1
+    this is the last-value forecast.
     """
     ahead = np.arange(1, horizon + 1)
     rows = ends[:, None] + ahead - lag * -(-ahead // lag)
@@ -32,12 +32,12 @@ def baselines(
 
 
 def naive_scores(
-    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None, by: ErrorScale
+    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None, scale: ErrorScale
 ) -> dict[str, Scores]:
     """Each naive forecast's scores over these windows."""
-    found: dict[str, Scores] = {}
+    scores: dict[str, Scores] = {}
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
-        for name, made in baselines(data, part, horizon, columns, freq).items():
-            found.setdefault(name, Scores(by, horizon)).add(data.series[part], made, actual, observed)
-    return found
+        for name, forecasts in baselines(data, part, horizon, columns, freq).items():
+            scores.setdefault(name, Scores(scale, horizon)).add(data.series[part], forecasts, actual, observed)
+    return scores

@@ -1,4 +1,4 @@
-"""How forecasts are judged: errors in z-scores, MASE and sMAPE; in numpy.
+"""Forecast metrics in numpy: MSE and MAE in z-scores, MASE and sMAPE.
 
 An error in z-scores is divided by the standard deviation of its series in the training part.
 
@@ -16,15 +16,14 @@ from tidecast.errors import ShapeError
 
 Reals = npt.NDArray[np.float64]
 METRICS = ("mse", "mae", "mase", "smape")
-"""Squared and absolute errors in z-scores, absolute ones in those of the seasonal naive in training, and 200 times the
-absolute error over the sum of forecast and truth, both absolute."""
+"""MSE and MAE in z-scores; MASE, scaled by the seasonal naive's MAE in training; sMAPE, in percent from 0 to 200."""
 Metrics = dict[str, float]
 
 
 def series_scale(data: WindowData, columns: Sequence[int], before: int) -> Reals:
-    """Each series' standard deviation, (series, columns), over what was observed before a time (epoch milliseconds).
+    """Each series' standard deviation (C,O) over the values observed before a time (epoch milliseconds).
 
-    A series that is constant or absent there gets the median of the others, 1 if there are none.
+    A series that is constant or absent there gets the median of the other series, 1 if there are none.
     """
     scale = np.ones((len(data.names), len(columns)))
     for place, column in enumerate(columns):
@@ -41,7 +40,7 @@ def series_scale(data: WindowData, columns: Sequence[int], before: int) -> Reals
 
 
 def squared_error(forecast: Floats, actual: Floats, scale: Floats | float) -> Reals:
-    """Each target's squared error in z-scores; `scale`, the standard deviation, broadcasts to the forecasts' shape."""
+    """Each target's squared error in z-scores; `scale`, the standard deviation, broadcasts to the forecast's shape."""
     error: Reals = ((forecast.astype(np.float64) - actual) / scale) ** 2
     return error
 
@@ -50,7 +49,7 @@ def mse(forecast: Floats, actual: Floats, scale: Floats | float, observed: Flags
     """The mean squared error over all observed targets, in z-scores; nan if there are none.
 
     `forecast` and `actual` have one shape, such as (N,K) or (N,K,O); `scale`, the training part's standard deviation,
-    broadcasts to it. Raises ShapeError for two shapes.
+    broadcasts to it. Raises ShapeError if the shapes differ.
     """
     if forecast.shape != actual.shape:
         raise ShapeError(f"forecast {forecast.shape} and actual {actual.shape} must have one shape")
@@ -60,30 +59,30 @@ def mse(forecast: Floats, actual: Floats, scale: Floats | float, observed: Flags
 
 
 def window_mse(forecast: Floats, actual: Floats, observed: Flags, scale: Reals) -> Reals:
-    """Each window's mean squared error (N,) in z-scores; nan where nothing of its horizon was observed.
+    """Each window's mean squared error (N,) in z-scores; nan where no target of the window was observed.
 
-    Of forecasts and truth (N,K,O), what of it was observed, and each window's scale (N,O).
+    `forecast`, `actual` and `observed` are (N,K,O); `scale`, each window's standard deviation, is (N,O).
     """
     error = np.where(observed, squared_error(forecast, actual, scale[:, None]), 0.0)
     count = observed.sum(axis=(1, 2))
-    lost: Reals = np.divide(error.sum(axis=(1, 2)), count, out=np.full(len(error), np.nan), where=count > 0)
-    return lost
+    mean: Reals = np.divide(error.sum(axis=(1, 2)), count, out=np.full(len(error), np.nan), where=count > 0)
+    return mean
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorScale:
-    """What errors are divided by, (C,O) each, from the training part alone."""
+    """The denominators of scaled errors, (C,O) each, from the training part alone."""
 
     deviation: Reals
     """Standard deviations."""
     naive: Reals
-    """Mean absolute errors of the seasonal naive, one step after the other."""
+    """Mean absolute one-step errors of the seasonal naive, MASE's denominator."""
 
 
 def error_scale(data: WindowData, columns: Sequence[int], before: int, lag: int, deviation: Reals) -> ErrorScale:
-    """The scale of errors from the rows before a time (epoch milliseconds); `lag` is the season, 1 where there is none.
+    """The error scale from the rows before a time (epoch milliseconds); `lag` is the season in steps, 1 for none.
 
-    A series whose season repeats exactly, or is not there, is measured by its standard deviation.
+    A series whose seasonal naive has no error, or that has too few rows for one, gets its standard deviation instead.
     """
     naive = deviation.copy()
     rows = np.arange(lag, len(data.ts))
@@ -98,11 +97,11 @@ def error_scale(data: WindowData, columns: Sequence[int], before: int, lag: int,
 
 
 class Scores:
-    """The errors of one forecaster; every observed target weighs the same."""
+    """The accumulated errors of one forecaster; every observed target has equal weight."""
 
-    def __init__(self, by: ErrorScale, horizon: int) -> None:
-        self._by = by
-        shape = (len(by.deviation), horizon, by.deviation.shape[1])
+    def __init__(self, scale: ErrorScale, horizon: int) -> None:
+        self._scale = scale
+        shape = (len(scale.deviation), horizon, scale.deviation.shape[1])
         self._sums = {metric: np.zeros(shape) for metric in METRICS}
         self._counts = np.zeros(shape)
 
@@ -113,16 +112,16 @@ class Scores:
         actual: npt.NDArray[np.floating],
         observed: npt.NDArray[np.bool_],
     ) -> None:
-        """Count N windows of the series (N,): forecast, truth, and which of it was observed, (N,K,O)."""
+        """Add N windows of the series (N,): forecasts, actuals and which actuals were observed, (N,K,O) each."""
         assert forecast.shape == actual.shape == observed.shape
         truth = actual.astype(np.float64)
         error = np.where(observed, np.abs(forecast - truth), 0.0)
-        deviation = self._by.deviation[series][:, None]
+        deviation = self._scale.deviation[series][:, None]
         size = np.where(observed, np.abs(forecast) + np.abs(truth), 0.0)
         errors = {
             "mse": np.where(observed, squared_error(forecast, truth, deviation), 0.0),
             "mae": error / deviation,
-            "mase": error / self._by.naive[series][:, None],
+            "mase": error / self._scale.naive[series][:, None],
             "smape": np.divide(200 * error, size, out=np.zeros_like(error), where=size > 0),
         }
         for metric, values in errors.items():
@@ -130,7 +129,7 @@ class Scores:
         np.add.at(self._counts, series, observed)
 
     def overall(self) -> Metrics:
-        """Each metric over all that was counted; nan if nothing was."""
+        """Each metric over all windows added; nan if there are none."""
         return self._means(slice(None))
 
     def by_step(self) -> dict[str, list[float]]:
@@ -139,7 +138,7 @@ class Scores:
         return {metric: [means[metric] for means in steps] for metric in METRICS}
 
     def by_series(self, names: Sequence[str]) -> dict[str, Metrics]:
-        """Each metric for each series that was counted."""
+        """Each metric for each series with an observed target."""
         counted = self._counts.sum(axis=(1, 2)) > 0
         return {name: self._means(place) for place, name in enumerate(names) if counted[place]}
 
@@ -149,5 +148,5 @@ class Scores:
 
 
 def best(scores: Mapping[str, Metrics], metric: str = "mse") -> str:
-    """The name of the one with the least error."""
+    """The name of the forecaster with the lowest error."""
     return min(scores, key=lambda name: scores[name][metric])

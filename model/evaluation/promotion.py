@@ -1,4 +1,4 @@
-"""Whether a challenger replaces the champion: what each lost at the same origins, and how sure the difference is."""
+"""Whether a challenger replaces the champion, decided on paired losses at the same forecast origins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,42 +13,47 @@ Ints = npt.NDArray[np.int64]
 Decision = Literal["promote", "keep", "undecided"]
 
 LEAST_GAIN = 0.01
-"""A challenger must be better by more than this share of the champion's error."""
+"""The smallest relative reduction of the champion's error that justifies a promotion."""
 LEAST_BLOCKS = 10
-"""Fewer independent stretches of time decide nothing."""
+"""The fewest blocks to decide on; with fewer the decision is `undecided`."""
 _BLOCK = 2
-"""Horizons in a block: the errors of windows a step apart are mostly of the same steps."""
-_DRAWS = 4000
-_UNSURE = 0.01
-"""How often, at most, a challenger that is no better may pass."""
+"""Block length in horizons: forecasts from neighbouring origins share most of their target steps."""
+_RESAMPLES = 4000
+_ALPHA = 0.01
+"""Significance level: the false promotion rate aimed at for a challenger that is no better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionDecision:
-    """What was decided, and by which numbers: mean squared errors in z-scores, and the gain as a share."""
+    """The decision and the numbers behind it: mean squared errors in z-scores, gains as fractions."""
 
     decision: Decision
     why: str
-    """One line for people."""
+    """The reason, in one readable line."""
     challenger: float
     champion: float
     naive: float
-    """The best naive forecast's."""
+    """The error of the best naive forecast."""
     gain: float
+    """1 - challenger / champion."""
     low: float
-    """What the gain is at least, 19 times of 20."""
+    """Lower confidence bound of the gain; -inf with too few blocks."""
     high: float
+    """Upper confidence bound of the gain; inf with too few blocks."""
     blocks: int
-    """Stretches of time that are about independent of each other."""
+    """Number of roughly independent blocks of consecutive origins."""
 
 
-def needed(horizon: int) -> int:
-    """Steps in a row that a verdict takes, from the first target to the last."""
+def required_steps(horizon: int) -> int:
+    """Consecutive steps needed for a decision, from the first target step to the last."""
     return LEAST_BLOCKS * _BLOCK * horizon + horizon - 1
 
 
 def by_origin(step: Ints, losses: Reals) -> tuple[Ints, Reals]:
-    """The distinct origins in order, and at each the mean over its series of these windows' losses, (N,) both."""
+    """The distinct origins in ascending order, and the mean loss over the series at each, (T,) both.
+
+    `step` and `losses` are (N,): each window's origin and loss.
+    """
     origins, place, count = np.unique(step, return_inverse=True, return_counts=True)
     return origins, np.bincount(place, losses) / count
 
@@ -56,34 +61,39 @@ def by_origin(step: Ints, losses: Reals) -> tuple[Ints, Reals]:
 def decide(
     challenger: Reals, champion: Reals, naive: Mapping[str, Reals], horizon: int, seed: int = 0
 ) -> PromotionDecision:
-    """The verdict on losses (T,) at the same origins in order of time; `naive` has each naive forecast's.
+    """The promotion decision from losses (T,) at the same origins in time order; `naive` maps names to such losses.
 
-    The gain's lower bound is a moving-block bootstrap's (Kuensch 1989), as wide as so few blocks make it.
+    The confidence bounds of the gain are from a moving block bootstrap (Kuensch 1989), corrected for few blocks.
     """
     length = _block(champion - challenger, horizon)
     blocks = len(challenger) // length
-    name, beaten = min(((name, float(losses.mean())) for name, losses in naive.items()), key=lambda each: each[1])
-    mine, theirs = float(challenger.mean()), float(champion.mean())
-    gain = 1 - mine / theirs if theirs > 0 else 0.0
-    sure = blocks >= LEAST_BLOCKS and theirs > 0
-    low, high = _bounds(challenger, champion, gain, length, seed) if sure else (-np.inf, np.inf)
-    against = f"error {mine:.4g} against the champion's {theirs:.4g}, a gain of {gain:+.1%}"
-    naively = f"the best naive forecast ({name}) has {beaten:.4g}"
+    naive_losses = {name: float(losses.mean()) for name, losses in naive.items()}
+    best_naive = min(naive_losses, key=lambda name: naive_losses[name])
+    naive_loss = naive_losses[best_naive]
+    challenger_loss, champion_loss = float(challenger.mean()), float(champion.mean())
+    gain = 1 - challenger_loss / champion_loss if champion_loss > 0 else 0.0
+    bounded = blocks >= LEAST_BLOCKS and champion_loss > 0
+    low, high = _confidence_bounds(challenger, champion, gain, length, seed) if bounded else (-np.inf, np.inf)
+    against = f"error {challenger_loss:.4g} against the champion's {champion_loss:.4g}, a gain of {gain:+.1%}"
+    naively = f"the best naive forecast ({best_naive}) has {naive_loss:.4g}"
     decision: Decision = "keep"
     if blocks < LEAST_BLOCKS:
-        decision, why = "undecided", f"{blocks} stretches of {length} origins decide nothing, {LEAST_BLOCKS} would"
+        decision, why = (
+            "undecided",
+            f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed",
+        )
     elif low <= LEAST_GAIN:
-        why = f"{against}, which is at least {low:+.1%}: not surely more than {LEAST_GAIN:.0%}; {naively}"
-    elif mine >= beaten:
+        why = f"{against}, with lower bound {low:+.1%}: not significantly above {LEAST_GAIN:.0%}; {naively}"
+    elif challenger_loss >= naive_loss:
         why = f"{against}, but {naively}"
     else:
-        decision, why = "promote", f"{against}, at least {low:+.1%}; {naively}"
+        decision, why = "promote", f"{against}, with lower bound {low:+.1%}; {naively}"
     return PromotionDecision(
         decision=decision,
         why=why,
-        challenger=mine,
-        champion=theirs,
-        naive=beaten,
+        challenger=challenger_loss,
+        champion=champion_loss,
+        naive=naive_loss,
         gain=gain,
         low=float(low),
         high=float(high),
@@ -91,20 +101,20 @@ def decide(
     )
 
 
-def _bounds(challenger: Reals, champion: Reals, gain: float, length: int, seed: int) -> tuple[float, float]:
+def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int, seed: int) -> tuple[float, float]:
     count = len(challenger) // length
     totals = [np.convolve(losses, np.ones(length), "valid") for losses in (challenger, champion)]
-    starts = np.random.default_rng(seed).integers(0, len(totals[0]), (_DRAWS, count))
-    mine, theirs = (total[starts].sum(axis=1) for total in totals)
-    gains = 1 - mine / np.maximum(theirs, np.finfo(np.float64).tiny)
-    # Blocks drawn from few differ less than new ones would: by Student's, and by one of them.
-    wider = t.isf(_UNSURE, count - 1) / norm.isf(_UNSURE) * np.sqrt(count / (count - 1))
-    low, high = np.quantile(gains, [_UNSURE, 1 - _UNSURE])
-    return gain + wider * (low - gain), gain + wider * (high - gain)
+    starts = np.random.default_rng(seed).integers(0, len(totals[0]), (_RESAMPLES, count))
+    challenger_sums, champion_sums = (total[starts].sum(axis=1) for total in totals)
+    gains = 1 - challenger_sums / np.maximum(champion_sums, np.finfo(np.float64).tiny)
+    # With few blocks the bootstrap understates the spread: widen by Student's t and by Bessel's correction.
+    widening = t.isf(_ALPHA, count - 1) / norm.isf(_ALPHA) * np.sqrt(count / (count - 1))
+    low, high = np.quantile(gains, [_ALPHA, 1 - _ALPHA])
+    return gain + widening * (low - gain), gain + widening * (high - gain)
 
 
 def _block(difference: Reals, horizon: int) -> int:
-    """Origins in a block: two horizons, or where a difference of losses lasts longer, four times that."""
+    """Block length in origins: two horizons, or if longer, twice the autocorrelation time of the difference."""
     centred = difference - difference.mean()
     size = len(centred)
     spectrum = np.abs(np.fft.rfft(centred, 2 * size)) ** 2
@@ -113,6 +123,6 @@ def _block(difference: Reals, horizon: int) -> int:
         return _BLOCK * horizon
     correlation = correlation / correlation[0]
     times = 1 + 2 * np.cumsum(correlation[1:])
-    enough = np.flatnonzero(np.arange(1, size) >= 5 * times)  # Sokal's window
-    lasting = times[enough[0]] if len(enough) else size
-    return max(_BLOCK * horizon, int(np.ceil(2 * lasting)))
+    windows = np.flatnonzero(np.arange(1, size) >= 5 * times)  # Sokal's automatic windowing
+    autocorrelation_time = times[windows[0]] if len(windows) else size
+    return max(_BLOCK * horizon, int(np.ceil(2 * autocorrelation_time)))

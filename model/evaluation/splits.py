@@ -1,4 +1,4 @@
-"""How windows are split in time for rolling-origin evaluation, and what happened after each of them; in numpy."""
+"""Time-based splits of windows for rolling-origin evaluation, and the targets of each window; in numpy."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from tidecast.errors import DataError
 
 _CHUNK = 4096
 FAR = 2**62
-"""After all times, in epoch milliseconds."""
+"""Later than any event time, epoch milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Event times, epoch milliseconds, that no target crosses."""
+    """The split times, epoch milliseconds; no window's targets lie on both sides of one."""
 
     validation: int
     """Every target of a training window lies before it, every target of a validation window at or after it."""
@@ -25,7 +25,7 @@ class Cuts:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Windows in three parts of time, by the rows they end in; a window may look back across a cut."""
+    """Windows in three parts by time, each window given by its end row; its inputs may lie before the cut."""
 
     train: Rows
     validation: Rows
@@ -34,14 +34,17 @@ class Split:
 
 
 def held_out(steps: int, fraction: float, horizon: int) -> int:
-    """How many of so many steps validate: a share, of short series more: two horizons, or a quarter of them."""
+    """How many of the steps are held out for validation.
+
+    At least two horizons, even if that is more than the fraction, but then no more than a quarter of the steps.
+    """
     return max(1, round(steps * fraction), min(2 * horizon, steps // 4))
 
 
 def last_share(data: WindowData, fraction: float, horizon: int, test: int = FAR) -> Cuts:
-    """Cuts off the last `fraction` of the rows before `test` to validate on, and what is `held_out`.
+    """Cuts that hold out the last `fraction` of the rows before `test` for validation, and at least `held_out` steps.
 
-    At one time for all series.
+    The cut is at the same time for all series.
     """
     ts = np.sort(data.ts[data.ts < test])
     if not len(ts):
@@ -52,11 +55,11 @@ def last_share(data: WindowData, fraction: float, horizon: int, test: int = FAR)
 
 
 def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:
-    """Splits the windows whose whole horizon lies in their run.
+    """Splits the windows whose whole horizon follows without a break.
 
-    Raises DataError if there is none to train on, or none to validate on.
+    Raises DataError if no training or no validation window is left.
     """
-    ends = scored(data, horizon)
+    ends = complete_ends(data, horizon)
     first, last = data.ts[ends + 1], data.ts[ends + horizon]
     train = ends[last < cuts.validation]
     validation = ends[(first >= cuts.validation) & (last < cuts.test)]
@@ -69,25 +72,25 @@ def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:
     return Split(train, validation, ends[first >= cuts.test], cuts)
 
 
-def scored(data: WindowData, horizon: int) -> Rows:
-    """The rows in which windows end whose whole horizon lies in their run."""
+def complete_ends(data: WindowData, horizon: int) -> Rows:
+    """The end rows of the windows whose whole horizon follows without a break."""
     ends = data.ends[data.ends + horizon < len(data.ts)]
-    whole: Rows = ends[data.run[ends] == data.run[ends + horizon]]
-    return whole
+    complete: Rows = ends[data.run[ends] == data.run[ends + horizon]]
+    return complete
 
 
 def targets(data: WindowData, ends: Rows, horizon: int, columns: Sequence[int]) -> tuple[Floats, Flags]:
-    """What happened after each window, (N,K,O), and which of it was observed."""
+    """The actual values after each window, (N,K,O), and which of them were observed."""
     rows = ends[:, None] + np.arange(1, horizon + 1)
     return data.values[rows][..., list(columns)], data.observed[rows][..., list(columns)]
 
 
 def run_starts(data: WindowData, ends: Rows) -> Rows:
-    """The first row (N,) of each of these rows' series without a break."""
-    begins = np.flatnonzero(np.diff(data.run, prepend=data.run[0] - 1))
-    return begins[np.searchsorted(begins, ends, side="right") - 1]
+    """For each of these rows, the first row (N,) of its run, the unbroken stretch of its series."""
+    starts = np.flatnonzero(np.diff(data.run, prepend=data.run[0] - 1))
+    return starts[np.searchsorted(starts, ends, side="right") - 1]
 
 
 def chunks(ends: Rows) -> Iterator[Rows]:
-    """The rows in parts that do not fill the memory."""
+    """The rows in chunks, to bound memory."""
     return (ends[start : start + _CHUNK] for start in range(0, len(ends), _CHUNK))

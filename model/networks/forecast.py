@@ -1,8 +1,8 @@
-"""The networks of series: raw windows (B,S,F) in, raw forecasts (B,K,O) out, the normalisation inside.
+"""Forecasting networks: raw windows (B,S,F) to raw forecasts (B,K,O), with the normalisation in the graph.
 
 `lstm` reads a window step by step. `segment` reads it in non-overlapping segments and decodes all segments of the
 horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell. `linear` and
-`naive` are what they have to add something to: one weight from each step of a window to each of the horizon, or none.
+`naive` are their baselines: one weight from each step of a window to each of the horizon, or none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,10 +31,11 @@ MAX_SEGMENT = 48
 MIN_SEGMENTS = 4
 
 
-class Member(nn.Module):
-    """Normalisation, a network, and back: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
+class EnsembleMember(nn.Module):
+    """One network with its normalisation: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
-    It looks back the window's last `look` steps. With a skip the network begins at zero, and learns what is left.
+    Reads the last `look` steps of the window. With a skip connection the LSTM's head is initialised to zero, so that it
+    learns the residual.
     """
 
     columns: Tensor
@@ -69,14 +70,14 @@ class Member(nn.Module):
 class ForecastNetwork(nn.Module):
     """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
-    If `non_negative`, what is below zero is zero. `known` is where the features lie that are known ahead.
+    `non_negative` clips forecasts at zero. `known` are the feature indices of the future covariates.
     """
 
     weights: Tensor
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[EnsembleMember],
         weights: Sequence[float],
         non_negative: bool = False,
         known: Sequence[int] = (),
@@ -87,38 +88,38 @@ class ForecastNetwork(nn.Module):
         self.register_buffer("weights", torch.tensor(weights))
 
     def forward(self, x: Tensor, step: Tensor | None = None, future: Tensor | None = None) -> Tensor:
-        """(B,S,F), if they take it (B,) and (B,K,C) -> (B,K,O), raw units."""
+        """(B,S,F), and (B,) and (B,K,C) if the members take them -> (B,K,O), raw units."""
         forecasts = [member(x, step, future) for member in self.members]
-        made = forecasts[0] if len(forecasts) == 1 else (torch.stack(forecasts, dim=-1) * self.weights).sum(dim=-1)
-        return torch.relu(made) if self.non_negative else made
+        mean = forecasts[0] if len(forecasts) == 1 else (torch.stack(forecasts, dim=-1) * self.weights).sum(dim=-1)
+        return torch.relu(mean) if self.non_negative else mean
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
-        """The forecasts (B,K,O); no state goes from window to window."""
+        """The forecasts (B,K,O); windows carry no state."""
         return self(batch.x, batch.step, batch.future), state
 
 
 def default_segment(steps: int, horizon: int) -> int:
-    """The longest segment that divides the horizon, up to 48 steps, and leaves the LSTM at least four to read."""
+    """The longest divisor of the horizon, up to 48 steps, that gives the LSTM at least four segments."""
     longest = min(MAX_SEGMENT, max(1, steps // MIN_SEGMENTS))
     return max(length for length in range(1, longest + 1) if horizon % length == 0)
 
 
-def build(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
+def build_network(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
     """The network that a card describes, with fresh weights.
 
-    `pooled` is left out where weights are loaded, which hold it. Raises ConfigError naming the setting that is wrong.
+    `pooled` may be omitted if weights are loaded, which include it. Raises ConfigError naming the wrong setting.
     """
-    members = [member(card, each, pooled) for each in card.networks]
+    members = [build_member(card, each, pooled) for each in card.networks]
     return ForecastNetwork(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
 
 
-def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> Member:
+def build_member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> EnsembleMember:
     """One network of a card, with fresh weights.
 
-    `settings` are arch and location, for location `season` lag, and look, the steps it looks back, if that is not the
-    whole window; for an LSTM hidden, layers, dropout, and skip, the season of a linear forecast beside it, if there is
-    one; for arch `segment` segment, and calendar, the cycles it knows, with commas, if there are any. Raises
-    ConfigError naming the setting that is wrong.
+    `settings` are arch and location; lag for location `season`; optionally look, the steps read, by default the whole
+    window. For an LSTM also hidden, layers, dropout and optionally skip, the lag of a seasonal skip connection; for
+    arch `segment` also segment and optionally calendar, its cycles separated by commas. Raises ConfigError naming the
+    wrong setting.
     """
     arch, inputs, horizon = str(settings["arch"]), card.input, card.output.horizon
     if arch not in ARCHITECTURES:
@@ -128,7 +129,7 @@ def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = 
     if not 2 <= look <= inputs.seq_len:
         raise TrainingConfigError(f"look: {look} is not in a window of {inputs.seq_len} steps")
     if not 0 <= lag < look - 1 or (location == "season" and not lag):
-        raise TrainingConfigError(f"lag: {lag} leaves nothing of {look} steps, or is no season")
+        raise TrainingConfigError(f"lag: {lag} is not a season within {look} steps")
     if "observed" in inputs.inputs:
         raise TrainingConfigError(f"inputs: {inputs.inputs}, these networks take x, step for a calendar, and future")
     if location not in LOCATIONS:
@@ -138,10 +139,12 @@ def member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = 
     pooled = pooled or Pooled.unknown(len(inputs.features))
     season = int(settings.get("skip", 0))
     if not 0 <= season <= steps:
-        raise TrainingConfigError(f"skip: {season} is no season of {steps} steps")
+        raise TrainingConfigError(f"skip: {season} is not a season within {steps} steps")
     skip = SeasonalSkip(steps, horizon, season) if season else None
     ahead = FutureCovariates(card.known_columns, pooled) if inputs.known and isinstance(network, LSTM) else None
-    return Member(Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead)
+    return EnsembleMember(
+        Normalisation(location, pooled.floor, horizon, lag), network, card.target_columns, skip, look, ahead
+    )
 
 
 def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network:
@@ -157,9 +160,9 @@ def _network(card: Card, settings: Mapping[str, Setting], steps: int) -> Network
         return StepNetwork(*shape, hidden, layers, dropout, ahead)
     segment = int(settings.get("segment", 1))
     if not 1 <= segment <= steps:
-        raise TrainingConfigError(f"segment: {segment} is not in {steps} steps")
+        raise TrainingConfigError(f"segment: {segment} is not within {steps} steps")
     cycles = str(settings["calendar"]).split(",") if "calendar" in settings else []
     if cycles and "step" not in card.input.inputs:
-        raise TrainingConfigError("calendar: it needs the input step")
+        raise TrainingConfigError("calendar: needs the input step")
     calendar = Calendar(card.input.freq, cycles) if cycles else None
     return SegmentNetwork(*shape, hidden, layers, dropout, segment, calendar, ahead)

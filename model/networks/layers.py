@@ -1,4 +1,4 @@
-"""Networks of normalized windows (B,S,F) -> (B,K,O), and the layers that only they have.
+"""Networks of normalised windows (B,S,F) -> (B,K,O), and their layers.
 
 `lstm` reads a window step by step. `segment` reads it in non-overlapping segments and decodes all segments of the
 horizon at once from the same state: SegRNN's idea (Lin et al. 2023, arXiv:2308.11200), with an LSTM cell. `linear` and
@@ -16,11 +16,11 @@ from model.seasons import calendar_cycles, step_length
 from tidecast.errors import TrainingConfigError
 
 HARMONICS = 3
-"""Waves that tell a place in a cycle."""
+"""Fourier terms per calendar cycle."""
 
 
 class Dropout(nn.Module):
-    """nn.Dropout with random numbers of its own: networks trained side by side would race for the process's."""
+    """nn.Dropout with its own random generator, as networks trained in parallel would race for the global one."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Dropout(nn.Module):
         self._numbers: torch.Generator | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Any shape, and back."""
+        """Any shape; the output has the same."""
         if not self.training or self.kept == 1:
             return rows
         if self._numbers is None:
@@ -38,9 +38,9 @@ class Dropout(nn.Module):
 
 
 class Calendar(nn.Module):
-    """Where in a day, a week and a year steps lie: sines and cosines of the grid's index.
+    """Calendar features: Fourier terms of the time of day, week and year, from the grid index of steps.
 
-    `cycles` are those of them that a `freq` step is at most half of. Raises ConfigError for any other.
+    `cycles` are some of `calendar_cycles(freq)`. Raises ConfigError for any other.
     """
 
     def __init__(self, freq: str | None, cycles: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class Calendar(nn.Module):
 
 
 class StepNetwork(nn.Module):
-    """An LSTM over the steps; a linear layer makes the whole horizon of its last state, and of what is known of it."""
+    """An LSTM over the steps; a linear head forecasts the whole horizon from its last output and future covariates."""
 
     def __init__(
         self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float, ahead: int = 0
@@ -72,7 +72,7 @@ class StepNetwork(nn.Module):
         self.head = Head(hidden + horizon * ahead, horizon * targets)
 
     def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
-        """(B,S,F) and what is known ahead, (B,K,A), if anything is -> (B,K,O)."""
+        """(B,S,F), and (B,K,A) future covariates if there are any -> (B,K,O)."""
         out_BSH, _ = self.core(z_BSF)
         state_BH = self.dropout(self.select(out_BSH))
         known = state_BH if ahead_BKA is None else torch.cat([state_BH, ahead_BKA.flatten(1)], dim=1)
@@ -81,11 +81,11 @@ class StepNetwork(nn.Module):
 
 
 class SegmentNetwork(nn.Module):
-    """An LSTM over segments; then, from its state, one step for each segment of the horizon, told apart by position.
+    """An LSTM encodes segments; from its state one step decodes each segment of the horizon, by position embedding.
 
-    What is left of a window before its first whole segment is not read, what lies beyond the horizon not given. With
-    a calendar each segment, read or given, is also told by where its first step lies in it; those given by what is
-    known of their steps, A numbers each, too.
+    Steps before a window's first whole segment are ignored, decoded steps beyond the horizon are cut off. A calendar
+    adds the calendar features of each segment's first step to encoder and decoder inputs; future covariates, A per
+    step, are added to the decoder's.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SegmentNetwork(nn.Module):
             self.ahead = nn.Linear(segment * ahead, hidden, bias=False)
 
     def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
-        """(B,S,F) and, for a calendar, (B,), and what is known ahead, (B,K,A), if anything is -> (B,K,O)."""
+        """(B,S,F), (B,) for a calendar, and (B,K,A) future covariates if there are any -> (B,K,O)."""
         whole = z_BSF[:, z_BSF.shape[1] % self.segment :]
         embedded = self.embed(whole.reshape(z_BSF.shape[0], -1, self.width))
         query_BMH = self.position_MH.expand(z_BSF.shape[0], -1, -1)
@@ -146,7 +146,7 @@ class SegmentNetwork(nn.Module):
 
 
 class NaiveNetwork(nn.Module):
-    """The location is the forecast: the last value, the mean, or each value of a season before."""
+    """Forecasts the location: the last value, the mean, or the value one season earlier."""
 
     def __init__(self, targets: int, horizon: int) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class NaiveNetwork(nn.Module):
 class LinearNetwork(nn.Module):
     """The same linear forecast for every target, each from its own past (NLinear: Zeng et al. 2022, arXiv:2205.13504).
 
-    `model.training.ridge` finds its weights; until then it forecasts the location.
+    `model.training.ridge` fits its weights; initially it forecasts the location.
     """
 
     columns: Tensor
@@ -177,9 +177,9 @@ class LinearNetwork(nn.Module):
 
 
 class SeasonalSkip(nn.Module):
-    """A linear forecast beside the network: each step from the same places in the seasons before, weighed alike.
+    """A linear skip connection: each step from the same phase of earlier seasons, with weights shared by all phases.
 
-    SparseTSF's idea (Lin et al. 2024, arXiv:2405.00946), without its convolution. It begins as the seasons' mean.
+    As in SparseTSF (Lin et al. 2024, arXiv:2405.00946), without its convolution. Initialised to the seasonal mean.
     """
 
     def __init__(self, steps: int, horizon: int, lag: int) -> None:

@@ -1,6 +1,6 @@
-"""How a window's numbers become those that a network reads, and what is known of its horizon: all inside the graph.
+"""Normalisation of windows and of future covariates, as part of the graph.
 
-B batch   S steps of a window   F features   K horizon steps   C features that are known ahead
+B batch   S steps of a window   F features   K horizon steps   C future covariates
 """
 
 from typing import NamedTuple
@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 
 class Pooled(NamedTuple):
-    """What all windows of a training share, feature by feature, (F,) each in raw units."""
+    """Statistics of the training data, shared by all windows: (F,) each, raw units."""
 
     floor: Tensor
-    """The least scale of a window."""
+    """The minimum scale of a window."""
     mean: Tensor
     deviation: Tensor
     """A typical series' standard deviation."""
 
     @staticmethod
     def unknown(features: int) -> "Pooled":
-        """Where weights are loaded, which hold it."""
+        """Placeholders, to be replaced by loaded weights."""
         return Pooled(torch.ones(features), torch.zeros(features), torch.ones(features))
 
 
 class Normalisation(nn.Module):
-    """Takes a window's location and scale off, feature by feature; neither depends on anything but the window.
+    """Standardises each window by its own location and scale, feature by feature.
 
-    The location is the window's last value, its mean, or, step by step, what was one season (`lag` steps) before; the
-    window of differences is then that much shorter. The scale is its mean absolute deviation (no squares, so that
-    neither 1e-30 nor 1e30 leaves float32), not below `floor` (F,), so that a flat window becomes zeros.
+    The location is the window's last value, its mean, or the value one season (`lag` steps) earlier; seasonal
+    differencing shortens the window by `lag` steps. The scale is the mean absolute deviation (without squares, which
+    would overflow or underflow float32 at 1e30 or 1e-30), at least `floor` (F,), so that a flat window becomes zeros.
     """
 
     floor: Tensor
@@ -58,9 +58,9 @@ class Normalisation(nn.Module):
 
 
 class FutureCovariates(nn.Module):
-    """What is known of the horizon, normalised: C features against their training's mean, and against the window.
+    """Normalises the C future covariates twice: against their training mean and against the window's location.
 
-    The first tells a rare day, even where the window is flat; the second what changes.
+    The first shows unusual values even if the window is flat; the second shows changes from the window.
     """
 
     columns: Tensor
@@ -75,10 +75,10 @@ class FutureCovariates(nn.Module):
 
     def forward(self, future_BKC: Tensor, loc_BKF: Tensor) -> Tensor:
         """(B,K,C), and the window's location (B,1,F) or (B,K,F) -> (B,K,2C)."""
-        against = torch.cat([(future_BKC - self.mean), future_BKC - loc_BKF.index_select(2, self.columns)], dim=2)
-        return against / torch.cat([self.deviation, self.deviation])
+        centred = torch.cat([(future_BKC - self.mean), future_BKC - loc_BKF.index_select(2, self.columns)], dim=2)
+        return centred / torch.cat([self.deviation, self.deviation])
 
 
 def _mean(x_BSF: Tensor) -> Tensor:
-    """(B,1,F). Divided before it is summed: no value of float32 makes it infinite."""
+    """(B,1,F). Divides before summing, so that no float32 value overflows."""
     return (x_BSF / x_BSF.shape[1]).sum(dim=1, keepdim=True)

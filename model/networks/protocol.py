@@ -1,4 +1,4 @@
-"""The data-shaping protocol: which shapes data has on its way through a network. Names carry them as suffixes.
+"""The data-shaping protocol: the shapes of data on its way through a network. Names carry them as suffixes.
 
 B batch   S steps of a window, or tokens of a text   F features   K horizon steps   O targets, outputs of the head
 E width of an encoded step   H hidden   L layers   V tokens   C labels   M horizon segments   N rows the head sees
@@ -30,14 +30,14 @@ from tidecast.errors import ShapeError, TrainingConfigError
 Selection = Literal["all", "last", "mean_max", "last_padded"]
 SELECTIONS: tuple[Selection, ...] = ("all", "last", "mean_max", "last_padded")
 IGNORED = -100
-"""A target that does not count, in y of next_token."""
+"""The target that next_token's loss ignores."""
 State = tuple[Tensor, Tensor]
 """An LSTM's h and c, (L,B,H) each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """B windows or texts with what is to be found out about them; one contract for every task."""
+    """B windows or texts with their targets; one type for all tasks."""
 
     task: Task
     x: Tensor
@@ -48,26 +48,26 @@ class Batch:
     lengths: Tensor | None = None
     """(B,) int64, 1 to S: each row's real steps; None: all are."""
     observed: Tensor | None = None
-    """forecast: (B,K,O) bool, the targets that really happened; the others don't count."""
+    """forecast: (B,K,O) bool, which targets were observed; the loss ignores the others."""
     step: Tensor | None = None
-    """forecast: (B,) int64, where on the grid each window's last step lies."""
+    """forecast: (B,) int64, the grid index of each window's last step."""
     future: Tensor | None = None
-    """forecast: (B,K,C) float32, raw units, the features that are known for the horizon too."""
+    """forecast: (B,K,C) float32, raw units, the future covariates."""
     scale: Tensor | None = None
-    """forecast: (B,1,O) float32, each series' standard deviation in training; it only weighs the loss."""
+    """forecast: (B,1,O) float32, each series' standard deviation in training; used only in the loss."""
     weight: Tensor | None = None
-    """classify: (B,) float32, how much each row counts."""
+    """classify: (B,) float32, each row's weight in the loss."""
     smoothing: float = 0.0
-    """classify: the share of a label that is spread over all of them; 0: y is certain."""
+    """classify: label smoothing."""
     carried: bool = False
-    """next_token: each row goes on where the same row of the batch before ended."""
+    """next_token: whether each row continues the same row of the previous batch."""
 
 
 class Model(Protocol):
-    """What can be trained: `forward` takes the file's named inputs in order and gives its outputs."""
+    """A trainable model: `forward` takes the file's named inputs in order and returns its outputs."""
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
-        """What `loss` takes, and the state after the batch where there is one."""
+        """The input of `loss`, and the state after the batch if there is one."""
 
 
 class Core(nn.LSTM):
@@ -79,10 +79,10 @@ class Core(nn.LSTM):
     def forward(  # type: ignore[override]
         self, x_BSE: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """The output at every step, and the state after the last one.
+        """The output at every step, and the final state.
 
-        With `lengths` (B,) the state is that at each row's last real step, and the output after it is zero; without,
-        less than half the time. The output at real steps is the same. On a GPU it is float32 under autocast too.
+        With `lengths` (B,) the state is that of each row's last real step, and the output on padding is zero; it takes
+        more than twice as long. The output at real steps is the same. On a GPU it is float32 under autocast too.
         """
         if x_BSE.is_cuda and torch.is_autocast_enabled("cuda"):
             # Autocast to bfloat16 makes cuDNN's LSTM float16, in which small gradients vanish.
@@ -99,10 +99,11 @@ class Core(nn.LSTM):
 
 
 class Select(nn.Module):
-    """Which of the core's outputs the head sees, (B,S,H) -> (N,H) or (N,2H); steps past `lengths` (B,) are no part.
+    """Which of the core's outputs the head sees, (B,S,H) -> (N,H) or (N,2H); padding beyond `lengths` (B,) is ignored.
 
     `all`: every real step, row after row. `last`: each row's last real step. `mean_max`: the mean and the maximum of
-    its real steps, side by side. `last_padded`: the last step, padding or not, as the project's first documents had it.
+    its real steps, side by side. `last_padded`: the last step, padding or not, for
+    comparison.
     """
 
     def __init__(self, mode: Selection) -> None:
@@ -123,7 +124,7 @@ class Select(nn.Module):
         real_BS = torch.arange(out_BSH.shape[1], device=out_BSH.device) < lengths.unsqueeze(1)
         if self.mode == "all":
             return out_BSH[real_BS]
-        # A running sum, since the order of a plain one would depend on how far the batch is padded, and the bits on it.
+        # cumsum: the summation order of a plain sum, and so its bits, would depend on the padding of the batch.
         mean_BH = out_BSH.cumsum(1)[ends] / lengths.unsqueeze(1)
         return torch.cat([mean_BH, torch.where(real_BS.unsqueeze(2), out_BSH, -torch.inf).amax(1)], dim=1)
 
@@ -134,7 +135,7 @@ class Select(nn.Module):
 
 
 class Head(nn.Linear):
-    """The linear layer at the end, (N,H) -> (N,O). Raises ShapeError for a third dimension."""
+    """The output layer, (N,H) -> (N,O). Raises ShapeError for a third dimension."""
 
     def forward(self, rows_NH: Tensor) -> Tensor:
         """(N,H) -> (N,O)."""
@@ -144,7 +145,7 @@ class Head(nn.Linear):
 
 
 def loss(output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The summed loss of a batch, and how much was summed: scalars. Raises ShapeError where shapes are not equal."""
+    """The summed loss of a batch and its number of targets (or sum of weights): scalars. Raises ShapeError."""
     if batch.task == "forecast":
         assert batch.observed is not None
         assert batch.scale is not None
@@ -161,7 +162,7 @@ def loss(output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def squared_error(forecast: Tensor, y: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
-    """The summed squared error of (B,K,O), in each series' training variances, of what was observed: a scalar.
+    """The summed squared error of the observed targets of (B,K,O), relative to each series' variance: a scalar.
 
     Raises ShapeError unless forecast, y and observed have one shape.
     """
@@ -171,7 +172,7 @@ def squared_error(forecast: Tensor, y: Tensor, observed: Tensor, scale: Tensor) 
 
 
 def cross_entropy(logits_NC: Tensor, y_N: Tensor, weight_N: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
-    """The summed cross-entropy, nats, of the rows' labels (int64); IGNORED ones add nothing. Raises ShapeError."""
+    """The summed cross-entropy, in nats, of the labels (int64); IGNORED ones are skipped. Raises ShapeError."""
     if logits_NC.dim() != 2:
         raise ShapeError(f"logits must be (N,C), not {tuple(logits_NC.shape)}")
     _check_equal(logits=logits_NC[:, 0], targets=y_N)
@@ -185,7 +186,7 @@ def cross_entropy(logits_NC: Tensor, y_N: Tensor, weight_N: Tensor | None = None
 
 
 def binary_cross_entropy(logits_N: Tensor, y_N: Tensor, weight_N: Tensor | None = None) -> Tensor:
-    """The summed cross-entropy, nats, of yes or no (y float32, 1 or 0), from logits. Raises ShapeError."""
+    """The summed binary cross-entropy, in nats, from logits; y is float32, 0 to 1. Raises ShapeError."""
     weight_N = torch.ones_like(logits_N) if weight_N is None else weight_N
     if logits_N.dim() != 1:
         raise ShapeError(f"logits must be (N,), not {tuple(logits_N.shape)}")

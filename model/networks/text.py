@@ -1,4 +1,4 @@
-"""The networks of texts: tokens (B,S) int64 through encode, core, select and head. Shapes: protocol.py."""
+"""Text networks: tokens (B,S) int64 through encode, core, select and head. Shapes: protocol.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -13,12 +13,12 @@ from model.networks.protocol import Batch, Core, Head, Select, Selection, State
 
 UNKNOWN = 1
 GROUPS, MOST_GROUPS = 20_000, 24
-"""Rows that the groups of letters share, and how many of a word's groups count."""
+"""Hash buckets of character n-grams, and the most n-grams of a word."""
 Table = TypeVar("Table", nn.Embedding, nn.EmbeddingBag)
 
 
 class OneHot(nn.Module):
-    """Tokens as rows of the identity, (B,S) -> (B,S,V)."""
+    """One-hot encoding, (B,S) -> (B,S,V)."""
 
     def __init__(self, tokens: int) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class OneHot(nn.Module):
         return functional.one_hot(x_BS, self.tokens).float()
 
 
-class Forget(nn.Module):
-    """In training, makes each token the unknown one with a probability: so that a text is not known by one word."""
+class TokenDropout(nn.Module):
+    """Token dropout: in training, replaces tokens by the unknown one, so that no text depends on a single word."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Forget(nn.Module):
 
 
 class SharedDropout(nn.Module):
-    """Dropout that leaves out the same places of every step in a row, (B,S,E) -> (B,S,E)."""
+    """Variational dropout: one mask for all steps of a row, (B,S,E) -> (B,S,E)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -57,18 +57,18 @@ class SharedDropout(nn.Module):
 
 
 class Subwords(nn.Module):
-    """An embedding of words whose parts count too: each word's own row, and the mean of those of its letter groups.
+    """Subword embeddings: a word's own vector plus the mean vector of its character n-grams.
 
-    So that words of one stem are alike before either is known well: fastText's idea (Bojanowski et al. 2017,
-    arXiv:1607.04606). What it gives depends on the word alone, so `folded` is a plain embedding that gives it too.
+    Rare words share their stems' vectors, as in fastText (Bojanowski et al. 2017, arXiv:1607.04606). The result depends
+    on the word alone, so `folded` can precompute it as a plain embedding.
     """
 
     groups: Tensor
 
     def __init__(self, groups: Tensor, width: int) -> None:
         super().__init__()
-        self.words = _small(nn.Embedding(len(groups), width))
-        self.parts = _small(nn.EmbeddingBag(GROUPS + 1, width, mode="mean", padding_idx=0))
+        self.words = _with_small_weights(nn.Embedding(len(groups), width))
+        self.parts = _with_small_weights(nn.EmbeddingBag(GROUPS + 1, width, mode="mean", padding_idx=0))
         self.register_buffer("groups", groups, persistent=False)
 
     def forward(self, x_BS: Tensor) -> Tensor:
@@ -78,17 +78,17 @@ class Subwords(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> nn.Embedding:
-        """The plain embedding (V,E) that gives the same."""
+        """The equivalent plain embedding (V,E)."""
         table = self.words.weight + self.parts(self.groups)
         plain = nn.Embedding(*table.shape)
         plain.weight.copy_(table)
         return plain
 
 
-def letter_groups(entries: Sequence[str]) -> Tensor:
-    """The numbers of each word's groups of 3 and 4 letters, (V,24) int64, 0 where there are fewer; begin and end count.
+def character_ngrams(entries: Sequence[str]) -> Tensor:
+    """The hash buckets of each word's character 3- and 4-grams, (V,24) int64, zero-padded; `<` and `>` mark its ends.
 
-    Padding and the unknown token come first, and have none.
+    The first two rows, padding and the unknown token, are zero.
     """
     rows = torch.zeros(len(entries) + 2, MOST_GROUPS, dtype=torch.int64)
     for row, entry in enumerate(entries, start=2):
@@ -99,18 +99,18 @@ def letter_groups(entries: Sequence[str]) -> Tensor:
     return rows
 
 
-class Reader(nn.Module):
-    """Tokens to logits: the LSTM reads a text forwards, and another one, where it reads `both_ways`, backwards."""
+class TextNetwork(nn.Module):
+    """Tokens to logits by an LSTM; with `both_ways` a second LSTM reads the text backwards."""
 
     def __init__(
         self, encode: nn.Module, width: int, outputs: int, select: Selection, settings: Mapping[str, Setting]
     ) -> None:
         super().__init__()
         hidden, layers, dropout = int(settings["hidden"]), int(settings["layers"]), float(settings["dropout"])
-        self.forget = Forget(float(settings["token_dropout"]))
+        self.forget = TokenDropout(float(settings["token_dropout"]))
         self.encode, self.drop = encode, SharedDropout(float(settings["embedding_dropout"]))
         directions = 2 if settings["both_ways"] else 1
-        self.cores = nn.ModuleList(_remembering(Core(width, hidden, layers, dropout)) for _ in range(directions))
+        self.cores = nn.ModuleList(_with_open_gates(Core(width, hidden, layers, dropout)) for _ in range(directions))
         self.select = Select(select)
         self.dropout = nn.Dropout(dropout)
         self.head = Head(directions * (2 if select == "mean_max" else 1) * hidden, outputs)
@@ -125,16 +125,16 @@ class Reader(nn.Module):
 
 
 def backwards(z_BSE: Tensor, lengths_B: Tensor) -> Tensor:
-    """Each row's real steps from the last to the first, (B,S,E); what is behind them means nothing."""
+    """Each row's real steps in reverse, (B,S,E); the values on padding are undefined."""
     rows, steps = (torch.arange(size, device=z_BSE.device) for size in z_BSE.shape[:2])
     return z_BSE[rows.unsqueeze(1), (lengths_B.unsqueeze(1) - 1 - steps).clamp(min=0)]
 
 
 class Classifier(nn.Module):
-    """Texts to a probability for each label: the mean of its members' logits.
+    """Texts to the probability of each label, from the mean of the members' logits.
 
-    Of two labels a member gives one logit, that of the second. In training each member has its own share of a batch's
-    rows, one share after another.
+    For two labels a member outputs one logit, that of the second. In training the rows of a batch are split into
+    consecutive chunks, one per member.
     """
 
     def __init__(
@@ -146,18 +146,18 @@ class Classifier(nn.Module):
         entries: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        outputs, groups = 1 if labels == 2 else labels, letter_groups(entries) if entries else None
+        outputs, groups = 1 if labels == 2 else labels, character_ngrams(entries) if entries else None
         self.members = nn.ModuleList(
-            Reader(*_encoder(tokens, int(settings["embedding"]), groups), outputs, select, settings)
+            TextNetwork(*_encoder(tokens, int(settings["embedding"]), groups), outputs, select, settings)
             for _ in range(int(settings["members"]))
         )
 
     def logits(self, x_BS: Tensor, lengths_B: Tensor) -> Tensor:
-        """(B,C), or of two labels (B,): the second one's."""
+        """(B,C), or for two labels (B,), the logit of the second."""
         count = len(self.members)
         if self.training:
-            shares = zip(self.members, x_BS.chunk(count), lengths_B.chunk(count), strict=True)
-            logits = torch.cat([member(x, lengths) for member, x, lengths in shares])
+            chunks = zip(self.members, x_BS.chunk(count), lengths_B.chunk(count), strict=True)
+            logits = torch.cat([member(x, lengths) for member, x, lengths in chunks])
         else:
             logits = torch.stack([member(x_BS, lengths_B) for member in self.members]).mean(0)
         return logits.squeeze(1) if logits.shape[1] == 1 else logits
@@ -170,21 +170,21 @@ class Classifier(nn.Module):
         return torch.stack([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=1)
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
-        """The logits; no state goes from text to text."""
+        """The logits; texts carry no state."""
         assert batch.lengths is not None
         return self.logits(batch.x, batch.lengths), state
 
     def fold(self) -> "Classifier":
-        """Itself, its members' embeddings of words and their parts made plain ones."""
+        """Replaces subword embeddings by equivalent plain ones, in place; returns self."""
         for member in self.members:
-            assert isinstance(member, Reader)
+            assert isinstance(member, TextNetwork)
             if isinstance(member.encode, Subwords):
                 member.encode = member.encode.folded()
         return self
 
 
 class NextToken(nn.Module):
-    """A text so far, as its last tokens and the state before them, to the logits of each next token."""
+    """A language model: tokens and the state before them to the logits of each next token."""
 
     def __init__(self, tokens: int, settings: Mapping[str, Setting]) -> None:
         super().__init__()
@@ -208,29 +208,29 @@ class NextToken(nn.Module):
         return zeros, zeros
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
-        """The logits (B,S,V), and the state that the next batch goes on from, without its history."""
+        """The logits (B,S,V), and the detached state from which the next batch continues."""
         h, c = state if batch.carried and state is not None else self.start(len(batch.x))
         logits, h, c = self(batch.x, h, c)
         return logits, (h.detach(), c.detach())
 
 
 def _encoder(tokens: int, embedding: int, groups: Tensor | None) -> tuple[nn.Module, int]:
-    """What makes numbers of tokens, and their width; an embedding of no width is one-hot, with groups it has parts."""
+    """The token encoder and its width: one-hot for embedding width 0, else an embedding, with n-grams if given."""
     if not embedding:
         return OneHot(tokens), tokens
     if groups is None:
-        return _small(nn.Embedding(tokens, embedding)), embedding
+        return _with_small_weights(nn.Embedding(tokens, embedding)), embedding
     return Subwords(groups, embedding), embedding
 
 
-def _small(table: Table) -> Table:
-    """A table of rows to begin with that dropout and clipping do not have to tame first."""
+def _with_small_weights(table: Table) -> Table:
+    """The embedding with a small initialisation, suited to dropout and gradient clipping."""
     nn.init.normal_(table.weight, std=0.1)
     return table
 
 
-def _remembering(core: Core) -> Core:
-    """An LSTM that begins with its forget gates open."""
+def _with_open_gates(core: Core) -> Core:
+    """The LSTM with its forget gate bias initialised to 1 more."""
     for layer in range(core.num_layers):
         with torch.no_grad():
             getattr(core, f"bias_hh_l{layer}")[core.hidden_size : 2 * core.hidden_size] += 1.0
@@ -238,9 +238,9 @@ def _remembering(core: Core) -> Core:
 
 
 def build_classifier(card: ClassifierCard, entries: Sequence[str] = ()) -> Classifier:
-    """The network that a card describes, with fresh weights, for words whose parts count too where `entries` are given.
+    """The network that a card describes, with fresh weights; with subword embeddings of `entries`, if there are any.
 
-    Raises ConfigError naming the setting that is wrong.
+    Raises ConfigError naming the wrong setting.
     """
     select: Selection = str(card.hyperparameters["select"])  # type: ignore[assignment]  # Select checks it
     return Classifier(card.tokens, len(card.labels), select, card.hyperparameters, entries)

@@ -1,4 +1,4 @@
-"""What shapes a real batch takes on its way through a network: the seeds' prints, as a table."""
+"""The shapes of a batch at each layer of a network."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -24,19 +24,19 @@ SELECTED = {"all": "(B*S,H)", "last": "(B,H)", "mean_max": "(B,2H)", "last_padde
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one layer gave."""
+    """An output of one layer."""
 
     layer: str
     legend: str
     """The shape in letters: see model/networks/protocol.py."""
     shape: tuple[int, ...]
     parameters: int
-    """Weights of the layer."""
+    """Parameter count of the layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A batch's way through a network."""
+    """The layer outputs of one forward pass."""
 
     steps: list[Step]
     last_is_state: bool
@@ -45,7 +45,7 @@ class Trace:
 
 @torch.inference_mode()
 def trace(model: nn.Module, card: AnyCard, inputs: Mapping[str, Tensor]) -> Trace:
-    """Sends the card's named inputs through a model in evaluation mode, and notes what each layer gives."""
+    """Runs a model in evaluation mode on the card's named inputs, and records the output shapes of each layer."""
     given = [inputs[name] for name in card.inputs]
     steps = [
         _step(f"input {name}", f"({','.join(_letter(size) for size in card.inputs[name].shape)})", inputs[name])

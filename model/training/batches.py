@@ -1,4 +1,4 @@
-"""Windows of series as training takes them: batches gathered from views. Shapes: model/networks/protocol.py.
+"""Training batches of windows, gathered from views of the series. Shapes: model/networks/protocol.py.
 
 T rows of all series, one after another   N windows   B batch   S steps   F features   K horizon steps   O targets
 """
@@ -17,8 +17,8 @@ from model.windows import WindowData
 class WindowBatches:
     """Batches gathered from views over one array: memory is that of the data, not S+K times it.
 
-    `scale` is (series, O), `columns` says where the targets lie among the features, `known` where those are that are
-    known ahead.
+    `scale` (C,O) holds each series' standard deviations, `columns` the feature indices of the targets, `known` those of
+    the future covariates.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class WindowBatches:
         self._scale = torch.from_numpy(scale.astype(np.float32)).to(device)
 
     def batch(self, ends: Tensor) -> Batch:
-        """The windows that end in these rows, (B,) int64; each has its whole horizon in its run."""
+        """The windows with these end rows, (B,) int64, each followed by its whole horizon without a break."""
         ends = ends.to(self._series.device)
         starts = ends - self.seq_len + 1
         rows, observed = self._windows[starts], self._observed[starts][:, self.seq_len :]

@@ -1,4 +1,4 @@
-"""Labelling texts: how rows are cut, what a classifier is trained on, and how it is judged.
+"""Text classification: data splits, training and evaluation.
 
 N texts   S tokens of the longest   B batch   C labels
 """
@@ -22,40 +22,41 @@ from model.training.loop import FittedModel, OnStep, TrainConfig, kept, optimise
 from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
-SHOWN = 60_000
-"""How many texts, one again and again, a classifier is shown."""
+TEXTS_SEEN = 60_000
+"""The total number of texts to train on, over all epochs."""
 _BUCKET = 50
-"""Batches that are sorted by length together."""
+"""Batches per bucket; texts are sorted by length within a bucket."""
 _EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifyConfig(TrainConfig):
-    """How a classifier is made. The only place for these defaults."""
+    """The training settings of a classifier. The only place for these defaults."""
 
     dropout: float = 0.5
     epochs: int | None = None
-    """Passes over the texts; None: as many as make 60,000 of them, 2 to 8."""
+    """Epochs; None: as many as make 60,000 texts, 2 to 8."""
     learning_rate: float = 2e-3
     keep: Literal["best", "last"] = "last"
     embedding: int = 128
-    """E, width of a token; 0: one-hot."""
+    """E, embedding width; 0: one-hot."""
     subwords: bool = True
-    """Whether a word is known by its groups of letters too."""
+    """Whether words are embedded by their character n-grams too."""
     both_ways: bool = True
-    """Whether a second LSTM reads the text from its end."""
+    """Whether the LSTM is bidirectional."""
     select: Literal["last", "mean_max", "last_padded"] = "mean_max"
     """Which of the LSTM's outputs the head sees."""
     embedding_dropout: float = 0.6
-    """Share of a token's places left out in training, the same for all tokens of a text."""
+    """Dropout probability of embedding dimensions, with one mask for all tokens of a text."""
     token_dropout: float = 0.3
-    """Share of the tokens made unknown in training."""
+    """Probability that a token is replaced by the unknown token in training."""
     smoothing: float = 0.1
-    """How far from certain a label is taken to be in training."""
+    """Label smoothing."""
     members: int = 1
-    """Networks whose logits are averaged; each begins elsewhere. Training and serving take as much longer."""
+    """Ensemble size: networks, differently initialised, whose logits are averaged. Training and serving time grow with
+    it."""
     balance: bool = False
-    """Whether each label counts the same in the loss, however many texts it has."""
+    """Whether the loss weights labels by their inverse frequency."""
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
@@ -67,7 +68,7 @@ class ClassifyConfig(TrainConfig):
         if self.members < 1:
             raise TrainingConfigError(f"members: {self.members} is not positive")
         if not 0 <= self.seed < 2**32:
-            raise TrainingConfigError(f"seed: {self.seed} is not in [0, 2^32), as texts are cut by it too")
+            raise TrainingConfigError(f"seed: {self.seed} is not in [0, 2^32), which the data split requires")
 
     def settings(self) -> dict[str, Setting]:
         """The hyperparameters that `model.networks.text` takes."""
@@ -76,7 +77,7 @@ class ClassifyConfig(TrainConfig):
 
 
 class TextData(Protocol):
-    """Texts as training takes them."""
+    """Tokenised texts for training."""
 
     @property
     def x(self) -> Ints:
@@ -89,7 +90,7 @@ class TextData(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Rows to train on, to choose by and to judge on; no group lies in two of them."""
+    """The rows of the training, validation and test parts; no group is in two of them."""
 
     train: Ints
     validation: Ints
@@ -98,24 +99,24 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationReport:
-    """How labels given compare with the true ones."""
+    """Classification metrics of predicted against true labels."""
 
     accuracy: float
     mcc: float
-    """Matthews' correlation coefficient; 0 where one label is all there is."""
+    """Matthews correlation coefficient; 0 if only one label occurs."""
     f1: float
-    """Of the second label if there are two, else the labels' mean."""
+    """F1 of the second label if there are two, else macro F1."""
     majority: float
-    """The accuracy of always saying the most frequent label."""
+    """The accuracy of always predicting the most frequent label."""
     confusion: Ints
-    """(C,C): rows true, columns given."""
+    """(C,C): true labels in rows, predicted labels in columns."""
 
 
 def partition(y: Ints, groups: Sequence[str] | None, share: float, seed: int) -> Parts:
-    """Cuts rows at random into three; `share` of them validates and as many are for the test.
+    """Splits rows at random into training, validation and test; `share` each for validation and test.
 
-    Without groups each part has the labels in the same shares; with them all rows of a group stay together. Raises
-    DataError where there is too little to cut.
+    Without groups the split is stratified by label; with groups all rows of a group stay together. Raises DataError
+    for too few texts or groups.
     """
     rows = np.arange(len(y))
     smallest = int(np.bincount(y).min())
@@ -155,34 +156,34 @@ def classifier_card(
 
 @dataclass(frozen=True, slots=True)
 class PreparedTexts:
-    """What the training of a classifier begins with."""
+    """The data, card and settings that training a classifier needs."""
 
     data: TextData
     y: Ints
-    """(N,): places in the card's labels."""
+    """(N,): indices of the card's labels."""
     parts: Parts
-    """Nothing need validate, if the last weights are kept."""
+    """Validation may be empty if the last weights are kept."""
     card: ClassifierCard
-    """Of the network before its training."""
+    """The card of the untrained network."""
     config: ClassifyConfig
 
     def first(self, count: int) -> dict[str, Ints]:
-        """The card's inputs of the first texts trained on."""
+        """The card's inputs for the first training texts."""
         return text_inputs(self.data, self.parts.train[:count])
 
 
 def text_inputs(data: TextData, rows: Ints) -> dict[str, Ints]:
-    """A classifier's named inputs of the texts in these rows, as long as the longest of them."""
+    """A classifier's named inputs for the texts in these rows, padded to the longest of them."""
     return {"x": data.x[rows, : data.lengths[rows].max()], "lengths": data.lengths[rows]}
 
 
 def fit_classifier(prepared: PreparedTexts, on_step: OnStep | None = None) -> FittedModel[Classifier, ClassifierCard]:
-    """Trains a classifier on the texts to train on, and looks after each pass at how it does on those that validate.
+    """Trains a classifier, with validation after each epoch.
 
-    On the CPU the same seed and number of threads give the same weights. Raises ValueError.
+    On the CPU the same seed and number of threads give the same weights. Raises ConfigError if training diverges.
     """
     card, parts, config = prepared.card, prepared.parts, prepared.config
-    config = replace(config, epochs=config.epochs or passes(SHOWN, len(parts.train), most=8))
+    config = replace(config, epochs=config.epochs or passes(TEXTS_SEEN, len(parts.train), most=8))
     with repeatable(config) as device:
         model = build_classifier(card, card.vocabulary.get("entries", ()) if config.subwords else ()).to(device)
         history = optimise(model, _Texts(prepared, device), config, on_step)
@@ -192,7 +193,7 @@ def fit_classifier(prepared: PreparedTexts, on_step: OnStep | None = None) -> Fi
 
 
 def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
-    """How much a text of each label counts, 1 on average."""
+    """The loss weight of each label, 1 on average over the texts."""
     counts = np.bincount(y, minlength=labels)
     if not balance:
         return np.ones(labels, np.float32)
@@ -200,7 +201,7 @@ def _weights(y: Ints, labels: int, balance: bool) -> npt.NDArray[np.float32]:
 
 
 class _Texts:
-    """Batches of texts of like length, in a new order for each training pass; there each member has its own copy."""
+    """Batches of texts of similar length, reshuffled each epoch; in training each member gets its own copy."""
 
     def __init__(self, prepared: PreparedTexts, device: torch.device) -> None:
         data, y, parts, labels = prepared.data, prepared.y, prepared.parts, len(prepared.card.labels)
@@ -243,18 +244,18 @@ class _Texts:
 def probabilities(model: Classifier, data: TextData, rows: Ints) -> npt.NDArray[np.float32]:
     """Each label's probability (N,C) for the texts in these rows; at least one."""
     parts = np.array_split(rows, -(-len(rows) // _EVALUATION_BATCH))
-    given = ((torch.from_numpy(data.x[part]), torch.from_numpy(data.lengths[part])) for part in parts)
-    return torch.cat([model(x[:, : int(lengths.max())], lengths) for x, lengths in given]).numpy()
+    inputs = ((torch.from_numpy(data.x[part]), torch.from_numpy(data.lengths[part])) for part in parts)
+    return torch.cat([model(x[:, : int(lengths.max())], lengths) for x, lengths in inputs]).numpy()
 
 
-def evaluate(given: npt.NDArray[np.float32], y: Ints) -> ClassificationReport:
-    """Compares the likeliest labels of probabilities (N,C) with the true ones (N,)."""
-    said, labels = given.argmax(1), np.arange(given.shape[1])
+def evaluate(probability: npt.NDArray[np.float32], y: Ints) -> ClassificationReport:
+    """The metrics of the most probable labels, from probabilities (N,C), against the true ones (N,)."""
+    predicted, labels = probability.argmax(1), np.arange(probability.shape[1])
     averaged: dict[str, Any] = {"average": "binary"} if len(labels) == 2 else {"average": "macro", "labels": labels}
     return ClassificationReport(
-        accuracy=float(accuracy_score(y, said)),
-        mcc=float(matthews_corrcoef(y, said)) if len({*y.tolist(), *said.tolist()}) > 1 else 0.0,
-        f1=float(f1_score(y, said, zero_division=0.0, **averaged)),
+        accuracy=float(accuracy_score(y, predicted)),
+        mcc=float(matthews_corrcoef(y, predicted)) if len({*y.tolist(), *predicted.tolist()}) > 1 else 0.0,
+        f1=float(f1_score(y, predicted, zero_division=0.0, **averaged)),
         majority=float(np.bincount(y).max() / len(y)),
-        confusion=confusion_matrix(y, said, labels=labels),
+        confusion=confusion_matrix(y, predicted, labels=labels),
     )

@@ -1,6 +1,7 @@
-"""Several processes, on one machine or more, that train one model: each takes its share of every batch.
+"""Data-parallel training on one machine or several: each rank trains on its shard of every batch.
 
-`torchrun --nproc-per-node 2 -m tidecast train ...` starts them; by itself a process is a team of one.
+Started with torchrun: `torchrun --nproc-per-node 2 -m tidecast train ...`. Without it the world size is 1, and nothing
+here communicates.
 """
 
 import atexit
@@ -11,57 +12,61 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-def size() -> int:
-    """How many there are."""
+def world_size() -> int:
+    """The number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the one that speaks for all."""
-    return int(os.environ.get("RANK", "0")) == 0
+    """Whether this process is rank 0, the only one that writes files, registers models and reports."""
+    return _rank() == 0
 
 
-def device(name: str) -> torch.device:
-    """This process's GPU, or the CPU."""
+def local_device(name: str) -> torch.device:
+    """This process's device: the GPU of its local rank for `cuda`, else the device of that name."""
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else torch.device(name)
 
 
-def join(where: torch.device) -> None:
-    """Meet the others, once in a process's life."""
-    if size() > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if where.type == "cuda" else "gloo")
+def init_process_group(device: torch.device) -> None:
+    """Initialise the process group, once per process: NCCL on GPUs, else Gloo."""
+    if world_size() > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
 
 
-def share(rows: Tensor) -> Tensor:
-    """This one's part of some rows (N,); all of them where there are too few for everybody."""
-    return rows if len(rows) < size() else rows[int(os.environ.get("RANK", "0")) :: size()]
+def shard(rows: Tensor) -> Tensor:
+    """This rank's shard of rows (N,); all of them if there are fewer rows than ranks."""
+    return rows if len(rows) < world_size() else rows[_rank() :: world_size()]
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Give everybody the leader's weights."""
-    if size() > 1:
+    """Copy rank 0's weights to all ranks."""
+    if world_size() > 1:
         for tensor in model.state_dict().values():
             distributed.broadcast(tensor, 0)
 
 
-def total(parts: Tensor) -> Tensor:
-    """The sum of everybody's tensor, in its place."""
-    if size() > 1:
-        distributed.all_reduce(parts)
-    return parts
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """The sum of the tensor over all ranks, in place."""
+    if world_size() > 1:
+        distributed.all_reduce(tensor)
+    return tensor
 
 
-def mean(number: float, where: torch.device) -> float:
-    """Of everybody's number."""
-    return float(total(torch.tensor(number, device=where))) / size()
+def all_reduce_mean(number: float, device: torch.device) -> float:
+    """The mean of a number over all ranks."""
+    return float(all_reduce_sum(torch.tensor(number, device=device))) / world_size()
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give everybody the sum of all gradients."""
-    if size() > 1:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all ranks, in one flat all-reduce."""
+    if world_size() > 1:
         gradients = [each.grad for each in parameters if each.grad is not None]
-        flat = total(torch.cat([gradient.flatten() for gradient in gradients]))
+        flat = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))

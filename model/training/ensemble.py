@@ -1,4 +1,4 @@
-"""The default recipe: which networks are trained, and by what weights they are averaged."""
+"""The default ensemble: which networks are trained, and the weights of their average."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,12 +10,12 @@ from model.seasons import seasonal_lags
 
 MAX_SEGMENT = 48
 MANY = 1_000_000
-"""Windows to train on, from which on there is one LSTM for each location: what is left of them is better spent on
-steps, and every one of them costs time wherever so many windows are forecast."""
+"""From so many training windows on, one LSTM per location is trained: the time is better spent on more steps, and
+fewer members make forecasting that many windows faster."""
 ROUNDS = 20
-"""Picks of the greedy selection; a weight there is a multiple of one over it."""
+"""Rounds of greedy selection; its weights are multiples of 1 / ROUNDS."""
 LEAST = 0.03
-"""A network of less weight is not worth its time."""
+"""Members with a smaller weight are dropped."""
 
 Reals = npt.NDArray[np.float64]
 
@@ -27,10 +27,10 @@ def recipe(
     cycles: Sequence[str] = (),
     windows: int = 0,
 ) -> tuple[dict[str, Setting], ...]:
-    """The networks that are tried for windows of this length and spacing.
+    """The settings of the candidate networks for windows of this length and frequency.
 
-    `network` is what the LSTMs share, `cycles` those of the calendar that the data holds twice and a window does not,
-    `windows` how many there are to train on.
+    `network` holds the settings that the LSTMs share, `cycles` the calendar cycles that the data covers twice and a
+    window does not, `windows` is the number of training windows.
     """
     seq_len = inputs.seq_len
     lags = sorted(seasonal_lags(inputs.freq).values())
@@ -73,10 +73,10 @@ def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Ite
 
 
 def weigh(errors: npt.NDArray[np.floating]) -> Reals:
-    """The weights (M,), together 1, of M members with these errors (M,T) of the same targets.
+    """The weights (M,), summing to 1, of M members with these errors (M,T) on the same targets.
 
-    Half of a weight is by greedy selection, half by the inverse cube of the mean squared error: the first finds who
-    helps whom, and errs with a validation part that is short; the second hardly looks at it, and would keep everybody.
+    The mean of greedy selection and weights by the inverse cube of the mean squared error: the first finds members
+    that complement each other but overfits short validation data; the second is robust but would keep all members.
     """
     mse = np.square(errors, dtype=np.float64).mean(axis=1)
     inverse = (np.maximum(mse.min(), np.finfo(np.float64).tiny) / np.maximum(mse, np.finfo(np.float64).tiny)) ** 3
@@ -86,9 +86,9 @@ def weigh(errors: npt.NDArray[np.floating]) -> Reals:
 
 
 def _greedy(errors: npt.NDArray[np.floating]) -> Reals:
-    """Selection with replacement (Caruana et al. 2004): again and again the member that lowers the mean's error most.
+    """Selection with replacement (Caruana et al. 2004): each round adds the member that lowers the error most.
 
-    Ties, and what helps nothing, go to the earlier one.
+    Ties go to the earlier member; of all rounds the best is returned.
     """
     cross = errors.astype(np.float64) @ errors.T.astype(np.float64)
     count, best = np.zeros(len(errors)), (np.inf, np.zeros(len(errors)))

@@ -1,4 +1,4 @@
-"""Forecasting: one LSTM over the windows of all series, judged in time on what came later."""
+"""Forecasting: one global model, trained on the windows of all series and validated on the latest part of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,14 @@ from model.card import Card, InputSpec, OutputSpec, Setting
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
 from model.evaluation.splits import Cuts, Split, last_share, split
-from model.networks.forecast import ARCHITECTURES, LOCATIONS, ForecastNetwork, Member, default_segment, member
+from model.networks.forecast import (
+    ARCHITECTURES,
+    LOCATIONS,
+    EnsembleMember,
+    ForecastNetwork,
+    build_member,
+    default_segment,
+)
 from model.networks.normalization import Pooled
 from model.seasons import calendar_cycles, seasonal_lags, step_length
 from model.training.batches import WindowBatches
@@ -24,33 +31,33 @@ from model.windows import Rows, WindowData
 from tidecast.errors import TrainingConfigError
 
 BLEND = "blend"
-"""The arch of a model that is the mean of several networks."""
+"""The arch of an ensemble, a weighted mean of several networks."""
 FLOOR = 0.01
-"""The least scale of a window, in standard deviations of the calmest series."""
+"""The minimum scale of a window, relative to the smallest standard deviation of a series."""
 _EVALUATION_BATCH = 1024
 EPOCHS, _STEPS = 30, 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastConfig(TrainConfig):
-    """How a forecasting model is made. The only place for these defaults."""
+    """The training settings of a forecasting model. The only place for these defaults."""
 
     dropout: float = 0.3
     epochs: int | None = None
-    """Passes over the windows, at most; None: 30, and where a pass is short as many as make 5,000 steps, with a
-    patience in proportion."""
+    """Maximum number of epochs; None: 30, or with short epochs as many as make 5,000 steps, with patience in
+    proportion."""
     arch: Literal["blend", "lstm", "segment", "linear", "naive"] = "blend"
-    """The network; a blend is the mean of several, each with its own location and skip, weighed on
-    validation."""
+    """The network; a blend is a weighted mean of several, each with its own location and skip, weighted on validation
+    errors."""
     segment: int | None = None
-    """Steps in a segment; None: the longest sensible one that divides seq_len and horizon. Only for arch segment."""
+    """Steps in a segment; None: the longest suitable divisor of the horizon. Only for arch segment."""
     location: Literal["last", "mean", "season"] = "last"
-    """What is taken off a window before the network and put back after it; season: each step's value a season before,
-    by the grid's shortest season."""
+    """What is subtracted from a window and added back to the forecast; season: the value one season earlier (seasonal
+    differencing), by the shortest season of freq."""
     epoch_windows: int = 16_384
-    """Windows in an epoch and in its validation, at most: of more it is a sample."""
+    """Maximum number of windows in an epoch and in validation; more are sampled."""
     validation: float = 1 / 7
-    """The share of the data, last in time, that validates."""
+    """The fraction of the data, the latest, that is used for validation."""
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
@@ -64,7 +71,7 @@ class ForecastConfig(TrainConfig):
             raise TrainingConfigError(f"validation: {self.validation} is not in (0, 1)")
 
     def settings(self, inputs: InputSpec, outputs: OutputSpec) -> dict[str, Setting]:
-        """The hyperparameters that `model.networks.forecast.member` takes, of the one network that is no blend."""
+        """The hyperparameters for `model.networks.forecast.build_member`, for any arch but blend."""
         settings: dict[str, Setting] = {} if self.arch in ("linear", "naive") else self.network()
         settings["location"] = self.location
         lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
@@ -77,7 +84,7 @@ class ForecastConfig(TrainConfig):
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """A trained model that another one begins with."""
+    """A trained model whose weights initialise another one (warm start)."""
 
     model: ForecastNetwork
     card: Card
@@ -85,7 +92,7 @@ class Warm:
 
 @dataclass(frozen=True, slots=True)
 class FittedForecaster:
-    """A trained model, on the CPU, and how it came about; losses are mse in z-scores of each series' training part."""
+    """A trained model on the CPU with its card and history; losses are MSE in z-scores."""
 
     model: ForecastNetwork
     card: Card
@@ -94,7 +101,7 @@ class FittedForecaster:
 
     @property
     def naive_mse(self) -> float:
-        """The best seasonal naive's error, or without seasons the last value's, on the same validation windows."""
+        """The error of the best seasonal naive on the same validation windows; without seasons, of the last value."""
         scores = {name: score for name, score in self.card.metrics.items() if name.startswith("naive_")}
         return min(
             (score for name, score in scores.items() if name != "naive_last_mse"), default=scores["naive_last_mse"]
@@ -104,7 +111,7 @@ class FittedForecaster:
 def forecast_card(
     inputs: InputSpec, outputs: OutputSpec, config: ForecastConfig, name: str, span: int = 0, windows: int = 0
 ) -> Card:
-    """The card of a model that is not trained yet, on a history of `span` steps with so many windows to train on."""
+    """The card of an untrained model, for a history of `span` steps and this number of training windows."""
     if config.arch == BLEND:
         settings: dict[str, Setting] = {}
         seen, learnt = (steps * step_length(inputs.freq) // 2 for steps in (inputs.seq_len, span))
@@ -114,7 +121,7 @@ def forecast_card(
         settings, members = config.settings(inputs, outputs), ()
     return Card(
         name=name,
-        input=_taken(inputs, members or ({"arch": config.arch},)),
+        input=_with_inputs_of(inputs, members or ({"arch": config.arch},)),
         output=outputs,
         arch=config.arch,
         hyperparameters=settings,
@@ -123,8 +130,8 @@ def forecast_card(
     )
 
 
-def _taken(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> InputSpec:
-    """With what these networks take of all the inputs there are."""
+def _with_inputs_of(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> InputSpec:
+    """The spec with only the inputs that these networks take."""
     if inputs.known and any(each["arch"] in ("lstm", "segment") for each in networks):
         return msgspec.structs.replace(inputs, inputs=("x", "step", "future"))
     takes = ("x", "step") if any("calendar" in each for each in networks) else ("x",)
@@ -133,26 +140,26 @@ def _taken(inputs: InputSpec, networks: Sequence[Mapping[str, Setting]]) -> Inpu
 
 @dataclass(frozen=True, slots=True)
 class PreparedWindows:
-    """What the training of a forecaster begins with."""
+    """The data, split, card and settings that training a forecaster needs."""
 
     data: WindowData
     split: Split
     card: Card
-    """Of the networks before their training; a blend's has all that are tried."""
+    """The card of the untrained networks; a blend's lists all candidates."""
     config: ForecastConfig
 
     def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
-        """The card's inputs of the first windows trained on."""
+        """The card's inputs for the first training windows."""
         return window_inputs(self.data, self.card, self.split.train[:count])
 
 
 def window_inputs(data: WindowData, card: Card, ends: Rows) -> dict[str, npt.NDArray[Any]]:
-    """The card's named inputs of the windows that end in these rows, each with its horizon behind it."""
+    """The card's named inputs for the windows with these end rows, each followed by its horizon."""
     rows, back, ahead = ends[:, None], np.arange(1 - data.seq_len, 1), np.arange(1, card.output.horizon + 1)
-    made: dict[str, npt.NDArray[Any]] = {"x": data.values[rows + back], "step": data.step[ends]}
+    arrays: dict[str, npt.NDArray[Any]] = {"x": data.values[rows + back], "step": data.step[ends]}
     if card.known_columns:
-        made["future"] = data.values[rows + ahead][..., card.known_columns]
-    return {name: made[name] for name in card.inputs}
+        arrays["future"] = data.values[rows + ahead][..., card.known_columns]
+    return {name: arrays[name] for name in card.inputs}
 
 
 def prepare(
@@ -163,10 +170,10 @@ def prepare(
     name: str,
     cuts: Cuts | None = None,
 ) -> PreparedWindows:
-    """Split the windows of all series, and describe the networks that are trained on the first part of them.
+    """Split the windows of all series, and describe the networks to be trained.
 
-    `cuts` says what validates and what is not looked at; None: the config's share validates, nothing is left. Raises
-    ValueError naming the field that is wrong, or saying how many events are needed where there are too few windows.
+    `cuts` are the split times; None: the config's fraction validates, and there is no test part. Raises ConfigError
+    naming the wrong field, or DataError saying how many events are needed if there are too few windows.
     """
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
     learnt = data.step[data.ts < parts.cuts.validation]
@@ -184,27 +191,27 @@ def fit(
     cuts: Cuts | None = None,
     warm: Warm | None = None,
 ) -> FittedForecaster:
-    """`prepare` and `fit_forecaster` in one. Raises ValueError as they do."""
+    """`prepare` and `fit_forecaster` in one, with their errors."""
     return fit_forecaster(prepare(data, inputs, outputs, config, name, cuts), on_step, warm)
 
 
 def fit_forecaster(
     prepared: PreparedWindows, on_step: OnStep | None = None, warm: Warm | None = None
 ) -> FittedForecaster:
-    """Trains one model on the windows of all series, and keeps the weights that were best on validation.
+    """Trains one model on the windows of all series and keeps the weights with the best validation loss.
 
-    `warm` is a model whose weights networks of the same settings begin with. On the CPU the same seed and number of
-    threads give the same weights. Raises ValueError naming the field that is wrong.
+    `warm` is a model whose weights initialise the networks with the same settings. On the CPU the same seed and number
+    of threads give the same weights. Raises ConfigError naming the wrong field.
     """
     data, parts, card, config = prepared.data, prepared.split, prepared.card, prepared.config
     scale = series_scale(data, card.target_columns, parts.cuts.validation)
     with repeatable(config) as device:
         sources = _sources(prepared, scale, device)
         pooled = _pooled(data, parts.cuts.validation)
-        members = [member(card, each, pooled).to(device) for each in card.networks]
+        members = [build_member(card, each, pooled).to(device) for each in card.networks]
         if warm is not None:
-            _begin_with(members, card, warm)
-        config = _long_enough(config, sources[0].steps)
+            _warm_start(members, card, warm)
+        config = _with_epochs(config, sources[0].steps)
         trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
         model, card = _blended(trained, card)
         validation = float(sources[0].errors(model.to(device).eval()).double().square().mean())
@@ -222,7 +229,7 @@ def fit_forecaster(
 
 
 def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[WindowSource]:
-    """The batches of each network, each in an order of its own."""
+    """The batches of each network, each shuffled with its own seed."""
     data, card, config, horizon = prepared.data, prepared.card, prepared.config, prepared.card.output.horizon
     windows = WindowBatches(data, horizon, card.target_columns, scale, device, card.known_columns)
     return [
@@ -232,12 +239,12 @@ def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: 
 
 
 def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArray[np.float64]) -> dict[str, float]:
-    by = ErrorScale(scale, scale)
-    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, by)
+    error_scale = ErrorScale(scale, scale)
+    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, error_scale)
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 
 
-def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:
+def _warm_start(members: list[EnsembleMember], card: Card, warm: Warm) -> None:
     for each, settings in zip(members, card.networks, strict=True):
         for before, known in zip(warm.model.members, warm.card.networks, strict=True):
             if settings == known:
@@ -246,7 +253,7 @@ def _begin_with(members: list[Member], card: Card, warm: Warm) -> None:
                 each.load_state_dict(weights, strict=False)
 
 
-def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
+def _with_epochs(config: ForecastConfig, steps: int) -> ForecastConfig:
     if config.epochs is not None:
         return config
     epochs = max(EPOCHS, -(-_STEPS // steps))
@@ -254,32 +261,32 @@ def _long_enough(config: ForecastConfig, steps: int) -> ForecastConfig:
 
 
 def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork, Card]:
-    """The best mean of the networks, and its card."""
+    """The weighted ensemble of the trained members, without those of weight 0, and its card."""
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
     model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
-    return model, msgspec.structs.replace(card, members=settings, input=_taken(card.input, networks))
+    return model, msgspec.structs.replace(card, members=settings, input=_with_inputs_of(card.input, networks))
 
 
 @torch.no_grad()
 def forecast(
     model: ForecastNetwork, data: WindowData, ends: Rows, future: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
-    """The model's forecasts (N,K,O), raw units, for the windows that end in these rows; at least one.
+    """The model's forecasts (N,K,O), raw units, for the windows with these end rows; at least one.
 
-    `future` (N,K,C) is what is known ahead, for a model that takes it; None: as it came, in the rows that follow.
+    `future` (N,K,C) holds the future covariates of a model that takes them; None: the actual values of the horizon.
     """
     if model.known and future is None:
         future = data.values[ends[:, None] + np.arange(1, model.horizon + 1)][..., model.known]
     back = np.arange(1 - data.seq_len, 1)
-    made = []
+    forecasts = []
     for some in np.array_split(np.arange(len(ends)), -(-len(ends) // _EVALUATION_BATCH)):
         x, step = (torch.from_numpy(rows) for rows in (data.values[ends[some, None] + back], data.step[ends[some]]))
-        made.append(model(x, step, None if future is None else torch.from_numpy(future[some])))
-    return torch.cat(made).numpy()
+        forecasts.append(model(x, step, None if future is None else torch.from_numpy(future[some])))
+    return torch.cat(forecasts).numpy()
 
 
 def _pooled(data: WindowData, before: int) -> Pooled:

@@ -1,4 +1,4 @@
-"""Training, whatever the task: passes over batches, validation after each, and which weights are kept."""
+"""The training loop of every task: epochs over batches, validation, early stopping and the weights that are kept."""
 
 import copy
 import math
@@ -23,39 +23,38 @@ Described = TypeVar("Described", bound=AnyCard)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How any network is trained, and how wide it is; what is a task's own is added by its own config."""
+    """The settings that all tasks share: the network's size and its training; each task's config adds its own."""
 
     hidden: int = 64
     """H, width of the LSTM."""
     layers: int = 1
     """L, LSTM layers."""
     dropout: float = 0.1
-    """Share of the values left out in training, between layers and before the head."""
+    """Dropout probability between layers and before the head."""
     epochs: int | None = 30
-    """Passes over the training data, at most; the learning rate falls to zero over them."""
+    """Maximum number of epochs; the learning rate decays to zero over them."""
     keep: Literal["best", "last"] = "best"
-    """Which epoch's weights are kept: the best one's on validation, or the last one's, all epochs long."""
+    """Which weights are kept: those of the epoch with the best validation loss, or the last, without early stopping."""
     seconds: float | None = None
-    """About how long training may take; the epochs, and with them the fall of the learning rate, become fewer."""
+    """Approximate time budget; epochs and learning rate schedule are shortened to fit it."""
     patience: int = 5
-    """Epochs without a better validation error after which training ends, where the best is kept."""
+    """Epochs without a better validation loss before early stopping, if keep is best."""
     batch: int = 64
-    """Rows in a step of the optimiser."""
+    """Batch size."""
     learning_rate: float = 3e-3
-    """AdamW's, at the start."""
+    """AdamW's initial learning rate."""
     warmup: int = 0
-    """Steps over which the learning rate rises to it."""
+    """Steps of linear learning rate warmup."""
     clip: float = 1.0
-    """The greatest norm of a gradient."""
+    """Maximum gradient norm."""
     seed: int = 0
-    """Of the weights, the order of rows and dropout."""
+    """Seed of initial weights, shuffling and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """Where to train; auto means a GPU if available."""
     bf16: bool = False
-    """Whether the forward pass multiplies in bfloat16; on a GPU all but the LSTM, which has TF32 there."""
+    """Whether the forward pass uses bfloat16; on a GPU the LSTM is excepted and uses TF32."""
     threads: int = 1
-    """CPU threads. One is the quickest for narrow networks: more wait for each other, all the longer on a busy
-    machine."""
+    """CPU threads. One is the fastest for narrow networks, where synchronisation costs more than it gains."""
 
     def __post_init__(self) -> None:
         for field in ("hidden", "layers", "epochs", "patience", "batch", "learning_rate", "clip", "threads", "seconds"):
@@ -68,25 +67,25 @@ class TrainConfig:
             raise TrainingConfigError(f"seed: {self.seed} is not between -2^62 and 2^62")
 
     def network(self) -> dict[str, Setting]:
-        """What a card keeps to make the same network again."""
+        """The hyperparameters that the card records, from which the same network can be built."""
         return {"hidden": self.hidden, "layers": self.layers, "dropout": self.dropout}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What one pass brought; losses are those of `model.networks.protocol.loss`, a counted target."""
+    """The result of one epoch; losses are `model.networks.protocol.loss` per target."""
 
     number: int
     """From 1."""
     train_loss: float
     validation_loss: float
-    """On the data held out; the training's own where there is none."""
+    """The training loss if there is no validation data."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class FittedModel(Generic[Network, Described]):
-    """A trained model, on the CPU, and how it came about; losses are those of its task."""
+    """A trained model on the CPU with its card and training history; losses are those of its task."""
 
     model: Network
     card: Described
@@ -94,32 +93,32 @@ class FittedModel(Generic[Network, Described]):
 
 
 class BatchSource(Protocol):
-    """Where batches come from, on the device they are needed on."""
+    """Supplies the batches, on the training device."""
 
     steps: int
-    """Batches in a training pass."""
+    """Batches per epoch."""
 
     def train(self) -> Iterator[Batch]:
-        """One pass over the training data, in a new order where order is free."""
+        """One epoch over the training data, reshuffled where the order does not matter."""
 
     def validation(self) -> Iterator[Batch]:
         """One pass over the validation data."""
 
 
 OnStep = Callable[[int, int, list[Epoch]], object]
-"""Called after each step with the steps done, how many there are at most, and the epochs so far."""
+"""Called after each step with the steps done, the maximum number of steps, and the epochs so far."""
 
 
 @contextmanager
 def repeatable(config: TrainConfig) -> Iterator[torch.device]:
-    """The config's seed, threads and device, for as long as this lasts.
+    """A context with the config's seed and threads set; yields its device.
 
-    Raises ConfigError for a GPU that is not there, and for a processor that is asked for bfloat16 and does not know it.
+    Raises ConfigError if the GPU is not available or the CPU does not support bfloat16.
     """
     device, threads = choose_device(config.device), torch.get_num_threads()
-    if config.bf16 and device.type == "cpu" and not knows_bf16():
-        raise ConfigError("bf16: this processor does not know bfloat16")
-    distributed.join(device)
+    if config.bf16 and device.type == "cpu" and not supports_bf16():
+        raise ConfigError("bf16: this processor does not support bfloat16")
+    distributed.init_process_group(device)
     torch.set_num_threads(config.threads)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -129,21 +128,21 @@ def repeatable(config: TrainConfig) -> Iterator[torch.device]:
         torch.set_num_threads(threads)
 
 
-def knows_bf16() -> bool:
+def supports_bf16() -> bool:
     """Whether LSTMs can be computed in bfloat16 on this machine's processor."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for auto, cpu or cuda. Raises ConfigError for a GPU that is not there."""
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
+    """The device for auto, cpu or cuda. Raises ConfigError if the GPU is not available."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise ConfigError("device: cuda is not available to this torch")
-    return distributed.device("cuda" if there and name != "cpu" else "cpu")
+    return distributed.local_device("cuda" if available and name != "cpu" else "cpu")
 
 
 def passes(wanted: int, rows: int, most: int) -> int:
-    """How many epochs show about as many rows as wanted, one again and again: 2 to `most`."""
+    """The number of epochs, 2 to `most`, after which about `wanted` samples of so many rows have been seen."""
     return min(max(round(wanted / rows), 2), most)
 
 
@@ -153,9 +152,9 @@ def kept(history: list[Epoch], config: TrainConfig) -> Epoch:
 
 
 def optimise(model: Model, source: BatchSource, config: TrainConfig, on_step: OnStep | None = None) -> list[Epoch]:
-    """Trains a network, keeps its best weights on validation or its last, as the config says, and tells how it went.
+    """Trains a network, leaves it with its best or last weights, as configured, and returns the history.
 
-    Raises ConfigError where the error stops being a number.
+    Raises ConfigError if the loss is no longer finite.
     """
     return _Trainer(model, source, config, on_step or (lambda *_: None)).run()
 
@@ -175,32 +174,34 @@ class _Trainer:
     def run(self) -> list[Epoch]:
         best, weights = 0, {}
         for number in count(1):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             train, validation = self._pass(), self._validate()
             if not math.isfinite(error := train if validation is None else validation):
-                raise ConfigError(f"learning_rate: the error is {error} after epoch {number}; try a lower one")
-            seconds = distributed.mean(time.perf_counter() - begun, self.device)
+                raise ConfigError(
+                    f"learning_rate: the error is {error} after epoch {number}; try a lower learning rate"
+                )
+            seconds = distributed.all_reduce_mean(time.perf_counter() - started, self.device)
             self.history.append(Epoch(number=number, train_loss=train, validation_loss=error, seconds=seconds))
             self._keep_to_time(seconds, number)
             self.on_step(self.done, self.total, self.history)
             if error <= min(epoch.validation_loss for epoch in self.history):
                 best, weights = number, copy.deepcopy(self.model.state_dict())
-            waited = self.config.keep == "best" and number - best >= self.config.patience
-            if waited or number >= self.epochs:
+            stalled = self.config.keep == "best" and number - best >= self.config.patience
+            if stalled or number >= self.epochs:
                 break
         if self.config.keep == "best":
             self.model.load_state_dict(weights)
         return self.history
 
     def _keep_to_time(self, epoch: float, done: int) -> None:
-        """Plan fewer epochs, if as many as planned would take too long."""
+        """Reduce the planned epochs if they would exceed the time budget."""
         if self.config.seconds is not None:
             left = self.config.seconds - sum(passed.seconds for passed in self.history)
             self.epochs = min(self.epochs, done + max(0, int(left / epoch)))
             self.total = self.epochs * self.source.steps
 
     def _rate(self, step: int) -> float:
-        """The share of the learning rate: up to it, then down to zero on half a cosine."""
+        """The learning rate factor: linear warmup, then cosine decay to zero."""
         rise = min(1.0, (step + 1) / (self.config.warmup + 1))
         return rise * (1 + math.cos(math.pi * step / self.total)) / 2
 
@@ -213,14 +214,14 @@ class _Trainer:
                 output, state = self.model.outputs(batch, state)
             total, counted = loss(output.float(), batch)
             self.optimiser.zero_grad()
-            (total / distributed.total(counted.clone()).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
-            distributed.add_gradients(self.model.parameters())
+            (total / distributed.all_reduce_sum(counted.clone()).clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+            distributed.all_reduce_gradients(self.model.parameters())
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimiser.step()
             self.schedule.step()
             sums.append((total.detach(), counted))
             self.done += 1
-            if self.done % self.source.steps:  # the last step of an epoch is told with its validation
+            if self.done % self.source.steps:  # the last step of an epoch is reported after validation
                 self.on_step(self.done, self.total, self.history)
         return self._mean(sums)
 
@@ -235,7 +236,7 @@ class _Trainer:
         return self._mean(sums) if sums else None
 
     def _mean(self, sums: list[tuple[Tensor, Tensor]]) -> float:
-        """Of all batches, everybody's."""
+        """The mean loss per target over all batches of all ranks."""
         parts = [torch.stack(part).double().sum() for part in zip(*sums, strict=True)]
-        losses, counts = distributed.total(torch.stack(parts))
+        losses, counts = distributed.all_reduce_sum(torch.stack(parts))
         return float(losses / counts)

@@ -1,4 +1,4 @@
-"""The networks of a model, each trained by itself, as many at once as there are cores for."""
+"""Trains the members of an ensemble independently, in parallel on the CPU's cores."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.evaluation.splits import Split
-from model.networks.forecast import ForecastNetwork, Member
+from model.networks.forecast import EnsembleMember, ForecastNetwork
 from model.networks.layers import LSTM, LinearNetwork
 from model.networks.protocol import Batch
 from model.training import distributed
@@ -23,24 +23,24 @@ from model.training.ridge import solutions
 
 CORES = torch.get_num_threads()
 _EVALUATED = 4_000_000
-"""Most steps that validation forecasts, over all windows: of more windows it is an even sample."""
+"""The most steps forecast in a validation pass; more windows are sampled evenly."""
 _BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedMember:
-    """A network after its training."""
+    """A trained member of the ensemble."""
 
     place: int
-    """Among those tried."""
-    member: Member
+    """Its index among the candidates."""
+    member: EnsembleMember
     history: list[Epoch]
     errors: Tensor
-    """On validation, (T,), in z-scores."""
+    """Validation errors (T,) in z-scores."""
 
 
 class WindowSource:
-    """Batches of windows, in a new order for each training pass; of many windows a sample."""
+    """Batches of windows, reshuffled each epoch; an epoch has at most `most` windows."""
 
     def __init__(self, windows: WindowBatches, parts: Split, horizon: int, most: int, size: int, seed: int) -> None:
         self._windows, self._size = windows, size
@@ -51,16 +51,16 @@ class WindowSource:
         self.steps = -(-self._count // size)
 
     def train(self) -> Iterator[Batch]:
-        """One pass, shuffled."""
+        """One shuffled epoch."""
         order = torch.randperm(len(self._train), generator=self._order)
         return self._batches(self._train[order[: self._count]], self._size)
 
     def validation(self) -> Iterator[Batch]:
-        """One pass, in order."""
+        """One pass in order."""
         return self._batches(self._validation, _BATCH)
 
     def even(self) -> Iterator[Batch]:
-        """The training windows in order; of many an even sample."""
+        """The training windows in order, evenly sampled if there are too many."""
         return self._batches(self._even, _BATCH)
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ class WindowSource:
         )
 
     def _batches(self, ends: Tensor, size: int) -> Iterator[Batch]:
-        return (self._windows.batch(distributed.share(part)) for part in torch.split(ends, size))
+        return (self._windows.batch(distributed.shard(part)) for part in torch.split(ends, size))
 
 
 def _evenly(ends: Tensor, most: int) -> Tensor:
@@ -83,17 +83,17 @@ def _evenly(ends: Tensor, most: int) -> Tensor:
 
 
 def numbered(histories: Iterable[Sequence[Epoch]]) -> list[Epoch]:
-    """All epochs, numbered on."""
+    """All epochs, numbered consecutively."""
     return [replace(epoch, number=number) for number, epoch in enumerate(chain(*histories), 1)]
 
 
 def side_by_side(
-    members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+    members: list[EnsembleMember], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
 ) -> list[TrainedMember]:
-    """Trains each network; each has an equal share of the time budget, and is left out where none is left.
+    """Trains each member within an equal share of the time budget; members for which no time is left are omitted.
 
-    One after the other on a GPU, with several processes, which synchronize at each step, and with LSTMs of several
-    layers, whose dropout draws from the process's random numbers.
+    Members train one after another on a GPU, with several ranks, which synchronise at each step, and with LSTMs of
+    several layers, whose dropout uses the process's global random generator.
     """
     training = _SideBySide(members, sources, config, on_step)
     pool = ThreadPoolExecutor(training.workers)
@@ -108,21 +108,21 @@ def side_by_side(
 
 
 class _SideBySide:
-    """The training of several networks in threads, within one time budget."""
+    """Trains several members in threads within one time budget."""
 
     def __init__(
-        self, members: list[Member], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+        self, members: list[EnsembleMember], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
     ) -> None:
         self._members, self._sources, self._config = members, sources, config
         self._device = members[0].columns.device
         self._lstms = [place for place, each in enumerate(members) if isinstance(each.network, LSTM)]
-        alone = distributed.size() > 1 or config.layers > 1 or self._device.type != "cpu"
-        self.workers = 1 if alone else max(1, CORES // config.threads)
+        sequential = distributed.world_size() > 1 or config.layers > 1 or self._device.type != "cpu"
+        self.workers = 1 if sequential else max(1, CORES // config.threads)
         steps = {place: (config.epochs or 1) * sources[place].steps for place in self._lstms}
-        self.progress, self._began = _Progress(on_step, steps), time.monotonic()
+        self.progress, self._started = _Progress(on_step, steps), time.monotonic()
 
     def train(self, place: int) -> TrainedMember | None:
-        """Train one of the networks; None where no time is left for it."""
+        """Train one member; None if no time is left for it."""
         torch.set_num_threads(self._config.threads)
         member, source = self._members[place], self._sources[place]
         model = ForecastNetwork([member], [1.0]).to(self._device)
@@ -131,32 +131,32 @@ class _SideBySide:
         seconds = self._budget(place)
         if seconds is not None and seconds <= 0:
             return None
-        on_step = partial(self.progress.tell, place)
+        on_step = partial(self.progress.update, place)
         history = optimise(model, source, replace(self._config, seconds=seconds), on_step)
         self.progress.end(place)
         return TrainedMember(place, member, history, source.errors(model))
 
     def _budget(self, place: int) -> float | None:
-        """Seconds for one LSTM: its share of what is left. The first one always gets some."""
+        """The time budget of one LSTM, its share of the remaining seconds; the first one always gets some."""
         if self._config.seconds is None:
             return None
-        left = self._config.seconds - distributed.mean(time.monotonic() - self._began, self._device)
+        left = self._config.seconds - distributed.all_reduce_mean(time.monotonic() - self._started, self._device)
         rounds = -(-(len(self._lstms) - self._lstms.index(place)) // self.workers)
         return (left if place > self._lstms[0] else max(left, 1e-3)) / rounds
 
 
 def _solve(model: ForecastNetwork, source: WindowSource) -> Epoch:
-    """What needs no steps: a linear network gets its best weights on validation."""
-    begun, (member,) = time.perf_counter(), model.members
-    assert isinstance(member, Member)
+    """Fit a member in closed form: a linear network by ridge regression, its penalty chosen on validation."""
+    started, (member,) = time.perf_counter(), model.members
+    assert isinstance(member, EnsembleMember)
     if isinstance(member.network, LinearNetwork):
-        tried: list[tuple[float, Tensor]] = []
+        candidates: list[tuple[float, Tensor]] = []
         for weights in solutions(member, source.even):
             member.network.weight.data = weights
-            tried.append((_mse(source.errors(model)), weights))
-        _, member.network.weight.data = min(tried, key=lambda each: each[0])
+            candidates.append((_mse(source.errors(model)), weights))
+        _, member.network.weight.data = min(candidates, key=lambda each: each[0])
     train, validation = (_mse(source.errors(model, trained=trained)) for trained in (True, False))
-    return Epoch(number=1, train_loss=train, validation_loss=validation, seconds=time.perf_counter() - begun)
+    return Epoch(number=1, train_loss=train, validation_loss=validation, seconds=time.perf_counter() - started)
 
 
 def _mse(errors: Tensor) -> float:
@@ -164,7 +164,7 @@ def _mse(errors: Tensor) -> float:
 
 
 class _Progress:
-    """What all networks in training have done, told as one."""
+    """Reports the progress of all members in training as one."""
 
     def __init__(self, on_step: OnStep, planned: dict[int, int]) -> None:
         self._on_step, self._lock, self._stopped = on_step, Lock(), False
@@ -172,10 +172,10 @@ class _Progress:
             place: (0, steps, []) for place, steps in planned.items()
         }
 
-    def tell(self, place: int, done: int, total: int, epochs: list[Epoch]) -> None:
+    def update(self, place: int, done: int, total: int, epochs: list[Epoch]) -> None:
         with self._lock:
             if self._stopped:
-                raise InterruptedError("another network's training failed")
+                raise InterruptedError("the training of another member failed")
             self._seen[place] = done, total, epochs
             dones, totals, histories = zip(*self._seen.values(), strict=True)
             self._on_step(sum(dones), sum(totals), numbered(histories))

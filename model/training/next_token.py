@@ -1,6 +1,6 @@
-"""Continuing texts: a model of each next token, trained on a text read as streams side by side.
+"""Language models: next-token prediction, trained on a text split into parallel streams.
 
-T tokens of a text   S of a step   V different ones
+T tokens of a text   S tokens of a step   V vocabulary size
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,27 +20,27 @@ from model.training.loop import FittedModel, OnStep, TrainConfig, kept, optimise
 from tidecast.errors import DataError, TrainingConfigError
 
 Ints = npt.NDArray[np.int64]
-READ = 3_500_000
-"""How many tokens, one again and again, a model that continues texts reads."""
+TOKENS_SEEN = 3_500_000
+"""The total number of tokens to train on, over all epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextTokenConfig(TrainConfig):
-    """How a model that continues texts is made. The only place for these defaults."""
+    """The training settings of a language model. The only place for these defaults."""
 
     hidden: int = 512
     dropout: float = 0.0
     epochs: int | None = None
-    """Passes over the text; None: as many as make 3,500,000 tokens, 2 to 4."""
+    """Epochs; None: as many as make 3,500,000 tokens, 2 to 4."""
     learning_rate: float = 8e-3
     warmup: int = 50
     clip: float = 0.25
     batch: int = 16
-    """Streams that the text is read in, side by side."""
+    """Batch size: the parallel streams that the text is split into."""
     embedding: int = 64
-    """E, width of a token; 0: one-hot."""
+    """E, embedding width; 0: one-hot."""
     steps: int = 64
-    """S, tokens between two steps of the optimiser; the state goes on, its gradient ends."""
+    """S, tokens per optimiser step (truncated backpropagation through time)."""
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
@@ -55,16 +55,16 @@ class NextTokenConfig(TrainConfig):
 
 
 def next_token_card(vocabulary: Mapping[str, Any], tokens: int, config: NextTokenConfig, name: str) -> NextTokenCard:
-    """The card of a model that has not been trained yet to continue texts."""
+    """The card of a language model that has not been trained yet."""
     settings = config.settings()
     return NextTokenCard(name=name, arch="lstm", hyperparameters=settings, vocabulary=dict(vocabulary), tokens=tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedTokens:
-    """What the training of a model that continues texts begins with.
+    """The data, card and settings that training a language model needs.
 
-    Raises ValueError where a part is too short for the streams it is read in.
+    Raises DataError if a part is too short for the number of streams.
     """
 
     train: Ints
@@ -72,7 +72,7 @@ class PreparedTokens:
     validation: Ints
     """(T',)."""
     card: NextTokenCard
-    """Of the network before its training."""
+    """The card of the untrained network."""
     config: NextTokenConfig
 
     def __post_init__(self) -> None:
@@ -82,21 +82,21 @@ class PreparedTokens:
                 raise DataError(f"batch: the {part} text of {len(text)} tokens is too short for {streams} streams")
 
     def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
-        """The card's inputs of so many rows from the beginning of what is trained on, with the state before any."""
+        """The card's inputs for `count` rows from the start of the training text, with the initial state."""
         length = max(1, min(len(self.train) // count, self.config.steps))
         return token_inputs(self.train, self.card, (count, length))
 
 
 def token_inputs(text: Ints, card: NextTokenCard, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
-    """A model's named inputs (B,S) of a text's beginning, again and again where it is too short; the state is zero."""
+    """A model's named inputs (B,S) from the start of a text, repeated if too short; the state is zero."""
     state = np.zeros((int(card.hyperparameters["layers"]), shape[0], int(card.hyperparameters["hidden"])), np.float32)
     return {"x": np.resize(text, shape), "h": state, "c": state}
 
 
 def fit_next_token(prepared: PreparedTokens, on_step: OnStep | None = None) -> FittedModel[NextToken, NextTokenCard]:
-    """Trains a model to continue a text, and keeps the weights that were best on what validates."""
+    """Trains a language model and keeps the weights with the best validation loss."""
     card, config = prepared.card, prepared.config
-    config = replace(config, epochs=config.epochs or passes(READ, len(prepared.train), most=4))
+    config = replace(config, epochs=config.epochs or passes(TOKENS_SEEN, len(prepared.train), most=4))
     with repeatable(config) as device:
         model = build_next_token(card).to(device)
         history = optimise(model, _Streams(prepared, device), config, on_step)
@@ -106,7 +106,7 @@ def fit_next_token(prepared: PreparedTokens, on_step: OnStep | None = None) -> F
 
 
 class _Streams:
-    """A text cut into streams that are read side by side, some steps at a time; all but its first token are targets."""
+    """A text split into parallel streams, read S tokens at a time; all tokens but the first are targets."""
 
     def __init__(self, prepared: PreparedTokens, device: torch.device) -> None:
         both, self._length = (prepared.train, prepared.validation), prepared.config.steps

@@ -1,51 +1,51 @@
-"""A linear network's weights by ridge regression: no steps, a few passes over the windows."""
+"""Fits a linear network by ridge regression: closed form, in a few passes over the windows."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from model.networks.forecast import Member
+from model.networks.forecast import EnsembleMember
 from model.networks.layers import LinearNetwork
 from model.networks.protocol import Batch
 from model.training import distributed
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Those tried, in mean squares of what the network reads."""
-_MIDDLE = 2
-_FILLINGS = 3
-"""Passes in which targets that did not happen are taken to be as forecast."""
+"""Candidate penalties, relative to the mean square of the inputs."""
+_MIDDLE_PENALTY = 2
+_IMPUTATIONS = 3
+"""Passes in which unobserved targets are imputed with the current forecast."""
 
 
 @torch.no_grad()
-def solutions(member: Member, batches: Callable[[], Iterable[Batch]]) -> Iterator[Tensor]:
-    """The weights (S,K) of a member's linear network for each penalty: the least squares over what was observed.
+def solutions(member: EnsembleMember, batches: Callable[[], Iterable[Batch]]) -> Iterator[Tensor]:
+    """The ridge solution (S,K) of a member's linear network for each penalty, over the observed targets.
 
-    Errors count in each series' own unit, as in `protocol.loss`. The penalty draws towards the location alone.
+    Errors are scaled per series, as in `protocol.loss`. The penalty shrinks the forecast towards the location.
     """
     assert isinstance(member.network, LinearNetwork)
     device = member.columns.device
     steps, horizon = member.network.weight.shape
-    read = torch.zeros(steps, steps, dtype=torch.float64, device=device)
+    gram = torch.zeros(steps, steps, dtype=torch.float64, device=device)
     complete, weights = True, torch.zeros(steps, horizon, dtype=torch.float64, device=device)
     for z_NS, _, observed_NK in _rows(member, batches()):
-        read += (z_NS.T @ z_NS).double()
+        gram += (z_NS.T @ z_NS).double()
         complete = complete and bool(observed_NK.all())
-    values, vectors = torch.linalg.eigh(distributed.total(read))
-    penalties = [penalty * read.diagonal().mean().clamp(min=1e-12) for penalty in PENALTIES]
+    values, vectors = torch.linalg.eigh(distributed.all_reduce_sum(gram))
+    penalties = [penalty * gram.diagonal().mean().clamp(min=1e-12) for penalty in PENALTIES]
     rotated = torch.zeros_like(weights)
-    for _ in range(1 if complete else _FILLINGS):
-        met = torch.zeros_like(weights)
+    for _ in range(1 if complete else _IMPUTATIONS):
+        moments = torch.zeros_like(weights)
         for z_NS, y_NK, observed_NK in _rows(member, batches()):
-            met += (z_NS.T @ torch.where(observed_NK, y_NK, z_NS @ weights.float())).double()
-        rotated = vectors.T @ distributed.total(met)
-        weights = vectors @ (rotated / (values + penalties[_MIDDLE]).unsqueeze(1))
+            moments += (z_NS.T @ torch.where(observed_NK, y_NK, z_NS @ weights.float())).double()
+        rotated = vectors.T @ distributed.all_reduce_sum(moments)
+        weights = vectors @ (rotated / (values + penalties[_MIDDLE_PENALTY]).unsqueeze(1))
     for penalty in penalties:
         yield (vectors @ (rotated / (values + penalty).unsqueeze(1))).float()
 
 
-def _rows(member: Member, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Window by window and target by target, in the series' own unit: what is read (N,S), what came (N,K), whether."""
+def _rows(member: EnsembleMember, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """A row per window and target, scaled per series: inputs (N,S), actuals (N,K) and which were observed (N,K)."""
     for batch in batches:
         assert batch.scale is not None
         assert batch.observed is not None

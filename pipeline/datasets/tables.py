@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 import polars as pl
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, check_series, parse_time
 from tidecast.errors import DataError
 

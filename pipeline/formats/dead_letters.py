@@ -1,17 +1,49 @@
-"""The codecs of dead letters: an invalid or late record with its bytes, its position and the reason.
+"""Dead letters: the reasons for which a record is one, and their codecs: its bytes, its position and the reason.
 
 On a dead-letter topic they have the record's own key, value and headers, followed by headers `tidecast.*`. In a file,
 for repair by hand, they are JSON lines.
 """
 
 import hashlib
-from typing import NamedTuple
+import os
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
-from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.headers import OURS
 from pipeline.log import MAX_VALUE_BYTES, Record, Truncated
+from tidecast.errors import TidecastError
+
+Reason = Literal[
+    "malformed_json",
+    "bad_encoding",
+    "too_deep",
+    "schema",
+    "out_of_range",
+    "bad_time",
+    "bad_key",
+    "too_large",
+    "undecodable_record",
+    "series_limit",
+    "late",
+]
+REASONS: frozenset[Reason] = frozenset(get_args(Reason))
+"""Every reason: `late` goes to the late topic, all others to the dead-letter topic."""
+
+MAX_DETAIL = 300
+"""The longest detail, in characters; a longer one is truncated."""
+
+
+class InvalidEvent(TidecastError):
+    """An invalid record. `reason` is one word for programs, `detail` one line for people."""
+
+    exit_code = os.EX_DATAERR
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        detail = detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}..."
+        super().__init__(f"{reason}: {detail}")
+        self.reason: Reason = reason
+        self.detail = detail
 
 
 class Base64(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ needs another codec and nothing else.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.log import Record
 
 Decode: TypeAlias = Callable[[Record], Sequence[Any]]

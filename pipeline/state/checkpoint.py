@@ -119,14 +119,15 @@ def recover(
     partition: int,
     committed: Commit | None,
     store: WindowState,
-    lost: OnDataLoss = "earliest",
+    on_data_loss: OnDataLoss = "earliest",
     readable: Mapping[str, int] = MappingProxyType({}),
 ) -> Recovered:
     """Restore a partition's windows into an empty store, as its last pass wrote them.
 
-    `committed` is the group's commit, looked up before. With `lost` "fail", records that are needed and no longer in
-    the log raise. `readable` maps the names of sections that the caller reads to the latest version that it can; a
-    service passes those of its components, none as long as it has none. Sections of other names are kept unchanged.
+    `committed` is the group's commit, looked up before. With `on_data_loss` "fail", records that are needed and no
+    longer in the log raise. `readable` maps the names of sections that the caller reads to the latest version that
+    it can; a service passes those of its components, none as long as it has none. Sections of other names are kept
+    unchanged.
 
     Raises StateMismatch where the windows would not be those from before, and for a section of a later version.
     """
@@ -146,7 +147,7 @@ def recover(
             f"stop its members, then delete the topic {state_topic} and the group's offsets on {topic}"
         ) from None
     gone = _gone(record.position, position, bounds.start)
-    if gone and lost == "fail":
+    if gone and on_data_loss == "fail":
         raise StateMismatch(f"{topic}/{partition}: {'; '.join(gone)}. --on-lost earliest continues without them")
     notes = (*damaged, *_notes(position, committed is None, corrupt), *gone)
     return Recovered(record.position, max(position, bounds.start), corrupt, notes)

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
 from pipeline.windows.grid import Grid, WindowConfig
 

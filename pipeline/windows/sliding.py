@@ -11,7 +11,7 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
 from pipeline.windows.grid import Bools, Counts, Floats, Ints, Value, WindowConfig, interpolate, view
 from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer

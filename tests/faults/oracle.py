@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from deploy.serving.forecasts import forecast_batches
+from deploy.serving.forecast_batches import forecast_batches
 from deploy.serving.model_loading import load_onnx
 from deploy.serving.predictor import Predictor
 from deploy.settings.serve import window_config
 from model.card import Card
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
-from pipeline.windows.store import SERIES_LIMIT, WindowStore
+from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
 
 Identity = tuple[int, str, int]
 """Input partition, series, ts."""

@@ -24,7 +24,7 @@ from oracle import Expected, Oracle, Verdict, compare, read
 from deploy.settings.serve import Guarantee
 from model.artifacts.export import export
 from model.card import Card, InputSpec, OutputSpec, Setting
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
 from pipeline.state.records import PARTITION_KEY, decode_partition
@@ -68,7 +68,7 @@ def tiny_model(path: Path) -> Path:
     inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
     settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
     card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    export(build(card), card, path)
+    export(build_network(card), card, path)
     return path
 
 

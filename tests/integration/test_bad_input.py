@@ -18,7 +18,7 @@ from kafka.admin import ConfigResource
 from kafka.record.util import encode_varint
 from waiting import PATIENCE_S, stop, until
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, Decoder, Event, encode
 from pipeline.formats.json import MAX_HEADERS
 from pipeline.log import MAX_VALUE_BYTES, EventLog, Record, Undecodable

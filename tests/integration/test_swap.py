@@ -141,8 +141,8 @@ def test_shadow_forecasts_beside_the_serving_model(
     service = start_tidecast("serve", *names, *where, *beside)
     until(lambda: stream.count("tiny/1") > 0, service, meanwhile=stream.send)
     assert service.stderr
-    assert any("shadow: no model yet: " in line for line in service.stderr), "without a challenger"
-    registry.call(registry.resolve("tiny/2"), "challenger")
+    assert any("shadow: no model yet: " in line for line in service.stderr), "before there is a challenger"
+    registry.set_alias(registry.resolve("tiny/2"), "challenger")
     shadow = Stream(stream.log, stream.topic)
     shadow.output = f"{stream.output}-shadow"
     until(lambda: len(shadow.forecasts()) > 0, service, meanwhile=stream.send)

@@ -19,7 +19,7 @@ CARD = Card(
 )
 
 
-def test_a_card_survives_its_json() -> None:
+def test_card_round_trips_through_json() -> None:
     assert read_card(CARD.to_json()) == CARD
     assert CARD.target_columns == [1]
 
@@ -44,7 +44,7 @@ def test_a_card_survives_its_json() -> None:
         ("targets", lambda: msgspec.structs.replace(CARD, output=OutputSpec(horizon=1, targets=("snow",)))),
     ],
 )
-def test_a_wrong_field_is_named(field: str, make: Callable[[], object]) -> None:
+def test_card_error_names_the_field(field: str, make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         make()
 
@@ -60,13 +60,13 @@ def test_a_wrong_field_is_named(field: str, make: Callable[[], object]) -> None:
         (CARD.to_json().replace('"seq_len":336,', ""), "seq_len"),
     ],
 )
-def test_a_damaged_card_is_one_line_that_names_the_field(text: str, says: str) -> None:
+def test_damaged_card_error_is_one_line_naming_the_field(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as raised:
         read_card(text)
     assert "\n" not in str(raised.value)
 
 
-def test_specifications_and_registry_load_without_torch_and_mlflow() -> None:
+def test_card_and_registry_import_neither_torch_nor_mlflow() -> None:
     modules = "model.card, model.artifacts.registry"
     program = f"import sys, {modules}; print(*{{'torch', 'onnx', 'onnxruntime', 'mlflow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -22,7 +22,7 @@ def test_seasons_are_whole_numbers_of_steps(freq: str | None, lags: dict[str, in
     assert seasonal_lags(freq) == lags
 
 
-def test_no_grid_has_no_seasons_and_what_is_like_none_is_refused() -> None:
+def test_no_freq_has_no_seasons_and_an_invalid_freq_is_an_error() -> None:
     assert (shortest_lag(None), step_length(None), calendar_cycles(None)) == (1, 0, {})
     for of in (seasonal_lags, step_length, calendar_cycles):
         with pytest.raises(ValueError, match="freq: '1x'"):

@@ -8,7 +8,7 @@ from sharing import Shared
 
 from model.artifacts.export import export
 from model.card import Card
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 
 
 def exported(shared: Shared, card: Card, seed: int = 0) -> Path:
@@ -18,6 +18,6 @@ def exported(shared: Shared, card: Card, seed: int = 0) -> Path:
     def make(folder: Path) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            export(build(card), card, folder / f"{card.name}.onnx")
+            export(build_network(card), card, folder / f"{card.name}.onnx")
 
     return shared.made(f"model-{name}", make) / f"{card.name}.onnx"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import tidecast as door
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from tidecast import errors
 from tidecast.errors import ConfigError, DataError, ShapeError, TidecastError
 

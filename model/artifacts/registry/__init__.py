@@ -1,6 +1,6 @@
-"""Where models are kept: runs, versions and aliases in MLflow. The only importer of mlflow, and lazily so.
+"""The model registry: runs, versions and aliases in MLflow. The only importer of mlflow, and a lazy one.
 
-Whatever goes wrong is a RegistryError (tidecast.errors).
+All its errors are RegistryErrors (tidecast.errors).
 Look-ups work with mlflow-skinny against a server; a local SQLite store needs the full mlflow.
 """
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 CHALLENGER = "challenger"
 JOB = "tidecast.job"
-"""The tag by which a run and a version tell which job made them."""
+"""The tag of runs and versions with the fingerprint of the job that created them."""
 PROMOTED = "tidecast.promoted"
-"""The tag of a version that has become champion by `promote`: when, in epoch milliseconds."""
+"""The tag of a promoted version: the time of its promotion, epoch milliseconds."""
 _EARLIER = "tidecast.champions"
-"""The tag of a model that remembers its earlier champions, the last one last."""
+"""The tag of a registered model with its previous champions, the latest last."""
 _REMEMBERED = 50
-_METRICS_A_CALL = 1000
+_METRICS_PER_CALL = 1000
 
 
 class Registry:
     """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it.
 
-    `timeout_s` bounds each of the two tries of an HTTP request. MLflow knows it for a whole process only: the user's
-    MLFLOW_HTTP_REQUEST_TIMEOUT decides, else the first registry in use.
+    `timeout_s` bounds each of the two tries of an HTTP request. In MLflow it is process-wide: the
+    environment's MLFLOW_HTTP_REQUEST_TIMEOUT takes precedence, then the first registry in use.
     """
 
     def __init__(self, tracking_uri: str, timeout_s: int = 3) -> None:
@@ -42,7 +42,7 @@ class Registry:
 
     @property
     def absent(self) -> bool:
-        """Whether it is a local store that does not exist yet; the first question creates it."""
+        """Whether it is a local store that does not exist yet; the first request creates it."""
         return self._store.absent
 
     @property
@@ -61,12 +61,12 @@ class Registry:
         tags: Mapping[str, str],
         reached: Callable[[str], None] = lambda _: None,
     ) -> Version:
-        """Logs a training run and registers its model as a new version, the champion if there is none.
+        """Logs a training run and registers its model as a new version, as champion if there is none.
 
         `folder` holds model.onnx and the run's other artifacts (weights, card, plots); `history` the metrics of each
-        epoch, from 1. The version has its tags, with the file's sha256, from its creation on. `reached` is called at
-        the steps uploaded and registered. If the tags have a JOB, the runs of an earlier attempt at the same job are
-        deleted, and a version that it registered is returned instead of a second one.
+        epoch, from 1. The version is created with its tags, including the file's sha256. `reached` is called after
+        the steps `uploaded` and `registered`. If the tags have a JOB, runs of earlier attempts at the job are deleted,
+        and a version they registered is returned instead of a second one.
         """
         check_name(name)
         tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
@@ -74,10 +74,10 @@ class Registry:
             with unless_it_exists():
                 self._store.client.create_registered_model(name)
             experiment, job = self._experiment(name), tags.get(JOB)
-            if job and (made := self.of_job(name, job)):
-                return made
+            if job and (version := self.version_of_job(name, job)):
+                return version
             if job:
-                self._forget_runs(experiment, job)
+                self._delete_runs(experiment, job)
             run = self._store.client.create_run(experiment, tags={JOB: job} if job else None)
             run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FILE}"
             self._log(run_id, params, history, metrics)
@@ -91,12 +91,12 @@ class Registry:
             self._store.client.set_registered_model_alias(name, CHAMPION, str(found.version))
             return self._version(found, (CHAMPION,))
 
-    def of_job(self, name: str, job: str) -> Version | None:
-        """The version that a job of this fingerprint has made, if there is one."""
+    def version_of_job(self, name: str, job: str) -> Version | None:
+        """The version registered by the job with this fingerprint, if there is one."""
         return next((version for version in self.versions(name) if version.tags.get(JOB) == job), None)
 
     def versions(self, name: str) -> list[Version]:
-        """All versions of a name that tidecast registered, the newest first, with their aliases."""
+        """All versions of a model registered by tidecast, newest first, with their aliases."""
         with self._store.mapped_errors():
             names: dict[str, list[str]] = {}
             for alias, number in self._store.client.get_registered_model(name).aliases.items():
@@ -110,7 +110,7 @@ class Registry:
         return sorted(ours, key=lambda version: -int(version.number))
 
     def names(self) -> list[str]:
-        """All registered models."""
+        """The names of all registered models, sorted."""
         with self._store.mapped_errors():
             found, token = [], None
             while token != "":
@@ -119,16 +119,16 @@ class Registry:
                 token = page.token or ""
         return sorted(found)
 
-    def call(self, version: Version, alias: str) -> None:
-        """Give a version an alias, whoever had it."""
+    def set_alias(self, version: Version, alias: str) -> None:
+        """Set an alias to a version, taking it from any other."""
         with self._store.mapped_errors():
             self._store.client.set_registered_model_alias(version.name, alias, version.number)
 
     def promote(self, version: Version, instead_of: str | None = None) -> bool:
-        """Make a version the champion, and say whether it was not; which one it replaces is remembered, for `rollback`.
+        """Make a version the champion and record the previous one for `rollback`; False if it already was.
 
-        `instead_of` is the number of the version that it was judged against. Raises PromotionConflict if another one
-        serves.
+        `instead_of` is the number of the champion it was compared against. Raises PromotionConflict if that is no
+        longer the champion.
         """
         with self._store.mapped_errors():
             model = self._store.client.get_registered_model(version.name)
@@ -148,7 +148,7 @@ class Registry:
         return True
 
     def rollback(self, name: str) -> Version:
-        """Make the champion before this one the champion again. Raises UnknownModel if there was none."""
+        """Restore the previous champion. Raises UnknownModel if there is none."""
         with self._store.mapped_errors():
             model = self._store.client.get_registered_model(name)
             serving, earlier = str(model.aliases.get(CHAMPION, "")), _numbers(model.tags.get(_EARLIER, ""))
@@ -174,7 +174,7 @@ class Registry:
             return self._version(self._store.client.get_model_version(name, str(aliases[alias])))
 
     def download(self, version: Version, folder: Path) -> Path:
-        """The version's ONNX file, in a folder that keeps it for the next time; its digest is checked either way."""
+        """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way."""
         path = folder / f"{version.name}-{version.number}.onnx"
         if path.exists() and sha256(path) == version.sha256:
             return path
@@ -191,11 +191,11 @@ class Registry:
         return path
 
     def artifacts(self, version: Version, folder: Path) -> Path:
-        """All that the version's run has kept, as files in a folder. Nothing of it is checked, nor executed."""
+        """Download all artifacts of the version's run into a folder. They are neither verified nor executed."""
         with self._store.mapped_errors():
             return Path(self._store.client.download_artifacts(version.run_id, "", str(folder)))
 
-    def _forget_runs(self, experiment: str, job: str) -> None:
+    def _delete_runs(self, experiment: str, job: str) -> None:
         for run in self._store.client.search_runs([experiment], f"tags.`{JOB}` = '{job}'"):
             self._store.client.delete_run(run.info.run_id)
 
@@ -220,8 +220,8 @@ class Registry:
         ]
         points += [Metric(key, value, now, 0) for key, value in metrics.items()]
         self._store.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        for start in range(0, len(points), _METRICS_A_CALL):
-            self._store.client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
+        for start in range(0, len(points), _METRICS_PER_CALL):
+            self._store.client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
 
     def _version(self, found: "ModelVersion", aliases: tuple[str, ...] = ()) -> Version:
         label = f"{found.name}/{found.version}"

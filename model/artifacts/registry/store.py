@@ -1,4 +1,4 @@
-"""A connection to an MLflow store: a server, or a local SQLite file; and what MLflow's errors mean here."""
+"""A connection to an MLflow store: a server, or a local SQLite file; and the mapping of MLflow's errors."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ _SQLITE = "sqlite:///"
 
 
 class Store:
-    """An MLflow client that is made when it is first asked for, at a tracking URI."""
+    """A lazily created MLflow client for a tracking URI."""
 
     def __init__(self, tracking_uri: str, timeout_s: int) -> None:
         self.tracking_uri = tracking_uri
@@ -30,7 +30,7 @@ class Store:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's own client. Raises RegistryError for what is no tracking URI."""
+        """MLflow's own client. Raises RegistryError for an invalid tracking URI."""
         for variable, value in {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -50,7 +50,7 @@ class Store:
         if not self.database:
             return MlflowClient(self.tracking_uri, self.tracking_uri)
         self.database.parent.mkdir(parents=True, exist_ok=True)
-        # Processes that make the tables of a fresh file at once destroy each other's work.
+        # Concurrent schema creation in a new SQLite file corrupts it.
         with FileLock(f"{self.database}.lock"):
             client = MlflowClient(self.tracking_uri, self.tracking_uri)
             client.search_registered_models(max_results=1)
@@ -58,7 +58,7 @@ class Store:
 
     @property
     def absent(self) -> bool:
-        """Whether it is a local store that is still to be made, as it is by the first question asked of it."""
+        """Whether it is a local store that does not exist yet; the first request creates it."""
         return self.database is not None and not self.database.exists()
 
     @cached_property
@@ -109,7 +109,7 @@ def _library_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def unless_it_exists() -> Iterator[None]:
-    """Ignore that MLflow has already what is to be created."""
+    """Ignore MLflow's error that the resource to create already exists."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -19,7 +19,7 @@ from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import Registry
 from model.card import ClassifierCard, read_card
 from model.training import loop as training
-from model.training.loop import knows_bf16
+from model.training.loop import supports_bf16
 from pipeline.log.connect import connect
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -176,7 +176,7 @@ BACKTEST = ("backtest", "--data", "waves.csv", *SHAPE, "--arch", "segment", "--h
 ON_CPU = (*BACKTEST, "--device", "cpu", "--no-statistical", "--json")
 
 
-@pytest.mark.skipif(not knows_bf16(), reason="this processor does not know bfloat16")
+@pytest.mark.skipif(not supports_bf16(), reason="this processor does not support bfloat16")
 def test_bf16_trains_in_bfloat16(tidecast: Tidecast) -> None:
     exact, rounded = done(tidecast(*ON_CPU)), done(tidecast(*ON_CPU, "--bf16"))
     assert math.isfinite(rounded["mse"])
@@ -184,7 +184,7 @@ def test_bf16_trains_in_bfloat16(tidecast: Tidecast) -> None:
 
 
 def test_bf16_is_rejected_on_a_processor_without_it(tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "knows_bf16", lambda: False)
+    monkeypatch.setattr(training, "supports_bf16", lambda: False)
     ended = tidecast(*ON_CPU, "--bf16")
     assert (ended.returncode, ended.stdout) == (78, "")
-    assert ended.stderr.splitlines()[-1] == "tidecast: bf16: this processor does not know bfloat16"
+    assert ended.stderr.splitlines()[-1] == "tidecast: bf16: this processor does not support bfloat16"

@@ -9,7 +9,7 @@ import typer
 
 from deploy.cli.main import app
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import TrainJob
+from deploy.training.jobs import TrainJob
 from deploy.training.options import TrainOptions, classify_job, forecast_job
 from model.card import InputSpec
 from model.training.forecasting import ForecastConfig

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.evaluation.backtest import BacktestJob, BacktestResult, protocol_cuts, run_backtest
-from deploy.training.forecasting import TrainJob
+from deploy.training.jobs import TrainJob
 from model.training.forecasting import ForecastConfig, forecast
 from pipeline.datasets.history import History, from_frame
 from tidecast.errors import ConfigError

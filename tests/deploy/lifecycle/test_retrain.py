@@ -20,9 +20,10 @@ from mlflow import MlflowClient
 from sharing import Shared
 
 from deploy.lifecycle.retrain import RetrainJob, retrain
-from deploy.training.forecasting import TrainJob, train
+from deploy.training.forecasting import train
+from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
-from model.evaluation.promotion import needed
+from model.evaluation.promotion import required_steps
 from model.training.forecasting import ForecastConfig
 from pipeline.datasets.history import History, from_frame
 from tidecast.errors import RetrainingBusy
@@ -99,11 +100,11 @@ def test_a_worse_challenger_is_registered_and_not_promoted(registry: Registry) -
 
 @pytest.mark.slow
 def test_too_little_unseen_data_decides_nothing_and_trains_nothing(registry: Registry) -> None:
-    found = retrain(history(800 + needed(6) - 1), JOB, registry)
+    found = retrain(history(800 + required_steps(6) - 1), JOB, registry)
     assert found["decision"] == "undecided"
-    assert f"{needed(6) - 1} steps are newer than the training data of tides/1" in str(found["why"])
+    assert f"{required_steps(6) - 1} steps are newer than the training data of tides/1" in str(found["why"])
     assert len(registry.versions("tides")) == 1
-    assert retrain(history(800 + needed(6)), JOB, registry)["decision"] != "first"
+    assert retrain(history(800 + required_steps(6)), JOB, registry)["decision"] != "first"
     assert len(registry.versions("tides")) == 2
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_S
 
-from pipeline.formats.dead_letters import encode_dead_letter
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.events import Decoder, Event
 from pipeline.formats.texts import TextDecoder
 from pipeline.log import MAX_VALUE_BYTES, EventLog, Record

@@ -19,7 +19,7 @@ from waiting import PATIENCE_S, until
 from deploy.serving.model_loading import load_model
 from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.predictor import Predictor
-from deploy.settings.defaults import MODELS
+from deploy.settings.locations import MODELS
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from model.card import Card, InputSpec, OutputSpec

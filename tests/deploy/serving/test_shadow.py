@@ -14,7 +14,7 @@ from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
 from pipeline.formats.events import Event
 from pipeline.windows.batch import Windows
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 
 
 class Updates:

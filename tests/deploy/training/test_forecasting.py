@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from deploy.data import DataSource
-from deploy.training.forecasting import TrainJob, infer_specs, inherit_windows, train
+from deploy.training.forecasting import inherit_windows, train
+from deploy.training.jobs import TrainJob
+from deploy.training.look_back import infer_specs
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from model.card import InputSpec, OutputSpec

@@ -64,28 +64,28 @@ def with_a_function() -> onnx.ModelProto:
         (lambda: model(helper.make_node("StringNormalizer", ["x"], ["y"])), "StringNormalizer"),
     ],
 )
-def test_what_is_not_let_in(tmp_path: Path, make: Callable[[], onnx.ModelProto], fault: str) -> None:
+def test_unsafe_models_are_rejected(tmp_path: Path, make: Callable[[], onnx.ModelProto], fault: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(make().SerializeToString())
     with pytest.raises(UnsafeModel, match=fault):
         check_file(path)
 
 
-def test_a_plain_model(tmp_path: Path) -> None:
+def test_plain_model_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(model(helper.make_node("Relu", ["x"], ["y"])), path)
     check_file(path)
 
 
 @pytest.mark.parametrize("content", [b"nonsense", b"\x08\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"])
-def test_no_model(tmp_path: Path, content: bytes) -> None:
+def test_invalid_onnx_file_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(UnsafeModel, match="not an ONNX model"):
         check_file(path)
 
 
-def test_a_file_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_file_is_rejected_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(model(helper.make_node("Relu", ["x"], ["y"])), path)
     monkeypatch.setattr(allowlist, "MAX_BYTES", 10)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from deploy.serving.model_loading import load_onnx
 from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.plots import plot_forecasts
 from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
 from tidecast.errors import ConfigError, ParityError
@@ -19,7 +19,7 @@ from tidecast.errors import ConfigError, ParityError
 Exported = tuple[FittedForecaster, Path]
 
 
-def test_one_file_tells_all_about_itself(exported: Exported) -> None:
+def test_exported_file_is_self_describing(exported: Exported) -> None:
     session = ort.InferenceSession(exported[1])
     assert read_card(session.get_modelmeta().custom_metadata_map["tidecast"]) == exported[0].card
     assert [(node.name, node.shape) for node in session.get_inputs()] == [("x", ["batch", 24, 1])]
@@ -32,27 +32,27 @@ def test_one_file_tells_all_about_itself(exported: Exported) -> None:
     ]
 
 
-def test_the_file_says_nothing_about_where_it_was_made(exported: Exported) -> None:
+def test_exported_file_has_no_paths_of_the_machine(exported: Exported) -> None:
     assert b".py" not in exported[1].read_bytes()
 
 
-def test_a_network_is_made_again_from_its_card_and_weights(exported: Exported, wave_data: Any) -> None:
+def test_network_is_rebuilt_from_card_and_weights(exported: Exported, wave_data: Any) -> None:
     folder = exported[1].parent
     card = read_card((folder / "card.json").read_text())
     assert isinstance(card, Card)
-    model = build(card).eval()
+    model = build_network(card).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     x = torch.from_numpy(wave_data.values[:24][None])
     assert torch.equal(model(x), exported[0].model(x))
 
 
-def test_torch_and_onnxruntime_agree(exported: Exported) -> None:
+def test_export_matches_torch(exported: Exported) -> None:
     x = np.random.default_rng(0).normal(0, 1e4, (64, 24, 1)).astype(np.float32)
     assert parity(exported[0].model, exported[0].card, exported[1], {"x": x}) <= 1e-4
 
 
 @pytest.mark.slow
-def test_what_only_the_calendar_tells_is_learnt_and_is_in_the_file(make_data: Any, tmp_path: Path) -> None:
+def test_calendar_effects_are_learnt_and_exported(make_data: Any, tmp_path: Path) -> None:
     hours = np.arange(10 * 168)
     data = make_data(np.where(hours % 168 < 120, 100.0, 50.0) + np.random.default_rng(0).normal(0, 10, len(hours)))
     config = ForecastConfig(hidden=16, epochs=20, patience=20)
@@ -69,7 +69,7 @@ def test_what_only_the_calendar_tells_is_learnt_and_is_in_the_file(make_data: An
 
 
 @pytest.mark.parametrize("arch", [pytest.param("lstm", marks=pytest.mark.slow), "segment"])
-def test_what_is_known_ahead_is_an_input_of_the_file(arch: Any, make_data: Any, tmp_path: Path) -> None:
+def test_future_covariates_are_an_input_of_the_file(arch: Any, make_data: Any, tmp_path: Path) -> None:
     heat = np.random.default_rng(0).normal(300, 5, 400)
     data = make_data(np.stack([2 * heat, heat], axis=1))
     inputs = InputSpec(seq_len=24, freq="1h", features=("load", "heat"), known=("heat",))
@@ -89,7 +89,7 @@ def test_what_is_known_ahead_is_an_input_of_the_file(arch: Any, make_data: Any, 
         load_onnx(path, "heated/1", "cpu")
 
 
-def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> None:
+def test_parity_fails_for_other_weights(exported: Exported, tmp_path: Path) -> None:
     changed = onnx.load(exported[1])
     for tensor in changed.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
@@ -98,11 +98,11 @@ def test_other_weights_fail_the_parity(exported: Exported, tmp_path: Path) -> No
             )
     onnx.save(changed, tmp_path / "changed.onnx")
     rising = {"x": np.ones((1, 24, 1), np.float32).cumsum(axis=1)}
-    with pytest.raises(ParityError, match="batch 1 "):
+    with pytest.raises(ParityError, match="batch size 1 "):
         parity(exported[0].model, exported[0].card, tmp_path / "changed.onnx", rising)
 
 
-def test_a_window_s_forecast_has_the_same_bytes_in_every_batch(exported: Exported) -> None:
+def test_forecast_is_bitwise_independent_of_the_batch(exported: Exported) -> None:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(exported[1], options, providers=["CPUExecutionProvider"])
@@ -114,12 +114,12 @@ def test_a_window_s_forecast_has_the_same_bytes_in_every_batch(exported: Exporte
 
 
 @pytest.mark.slow
-def test_an_export_says_nothing(exported: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_export_prints_nothing(exported: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     export(exported[0].model, exported[0].card, tmp_path / "again.onnx")
     assert capfd.readouterr() == ("", "")
     assert (tmp_path / "again.onnx").read_bytes() == exported[1].read_bytes()
 
 
-def test_the_plot_is_a_picture(exported: Exported, wave_data: Any, tmp_path: Path) -> None:
+def test_plot_is_a_png(exported: Exported, wave_data: Any, tmp_path: Path) -> None:
     plot_forecasts(exported[0], wave_data, tmp_path / "forecasts.png")
     assert (tmp_path / "forecasts.png").read_bytes().startswith(b"\x89PNG")

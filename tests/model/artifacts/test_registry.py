@@ -48,7 +48,7 @@ def record(store: Store, name: str, folder: Path, content: bytes = b"a model") -
     )
 
 
-def test_a_model_is_found_again_by_every_name_it_has(
+def test_references_resolve_to_the_registered_version(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_a_model_is_found_again_by_every_name_it_has(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_run_has_its_parameters_its_history_and_its_files(store: Store, tmp_path: Path) -> None:
+def test_run_records_params_metrics_and_artifacts(store: Store, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     version = record(store, "logged", tmp_path)
@@ -79,7 +79,7 @@ def test_a_run_has_its_parameters_its_history_and_its_files(store: Store, tmp_pa
     assert sorted(file.path for file in client.list_artifacts(version.run_id)) == ["forecasts.png", "model.onnx"]
 
 
-def test_a_download_that_is_there_needs_no_registry(store: Store, tmp_path: Path) -> None:
+def test_cached_download_needs_no_registry(store: Store, tmp_path: Path) -> None:
     version = record(store, "kept", tmp_path)
     path = Registry(store.uri).download(version, tmp_path)
     nowhere = Registry("http://127.0.0.1:1")
@@ -90,7 +90,7 @@ def test_a_download_that_is_there_needs_no_registry(store: Store, tmp_path: Path
     assert Registry(store.uri).download(version, tmp_path).read_bytes() == b"a model"
 
 
-def test_a_file_that_was_changed_or_lost_is_refused(store: Store, tmp_path: Path) -> None:
+def test_changed_or_missing_model_file_is_rejected(store: Store, tmp_path: Path) -> None:
     version = record(store, "changed", tmp_path)
     (file,) = (path for path in store.artifacts.rglob("model.onnx") if version.run_id in str(path))
     file.write_bytes(b"another model")
@@ -102,7 +102,7 @@ def test_a_file_that_was_changed_or_lost_is_refused(store: Store, tmp_path: Path
     assert not list(tmp_path.glob("*.onnx"))
 
 
-def test_what_tidecast_did_not_register_is_refused(store: Store) -> None:
+def test_version_not_registered_by_tidecast_is_rejected(store: Store) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(store.uri, store.uri)
@@ -118,7 +118,7 @@ def test_what_tidecast_did_not_register_is_refused(store: Store) -> None:
 @pytest.mark.parametrize(
     "reference", ["nobody", "nobody@champion", "nobody/1", "known@nobody", "known/99", "", "a/b/c", "a@"]
 )
-def test_an_unknown_model_is_one_line(store: Store, tmp_path: Path, reference: str) -> None:
+def test_unknown_model_error_is_one_line(store: Store, tmp_path: Path, reference: str) -> None:
     if "known" in reference:
         record(store, "known", tmp_path)
     with pytest.raises(UnknownModel) as raised:
@@ -127,25 +127,25 @@ def test_an_unknown_model_is_one_line(store: Store, tmp_path: Path, reference: s
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a@b", "a:b"])
-def test_a_name_that_could_not_be_resolved_is_not_recorded(database: Store, tmp_path: Path, name: str) -> None:
+def test_invalid_model_name_is_not_registered(database: Store, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"^name: "):
         record(database, name, tmp_path)
 
 
-def test_a_dead_server_is_said_soon_and_without_the_password() -> None:
+def test_unreachable_server_error_is_fast_and_redacted() -> None:
     with pytest.raises(RegistryUnavailable) as raised:
         Registry("http://me:secret@127.0.0.1:1").resolve("taxi")
     assert str(raised.value) == "http://127.0.0.1:1: no MLflow server answers there"
 
 
-def test_a_silent_server_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     unanswered = pytest.raises(RegistryUnavailable, match="no MLflow server answers there")
     with socket.create_server(("127.0.0.1", 0)) as silent, unanswered:
         Registry(f"http://127.0.0.1:{silent.getsockname()[1]}").resolve("taxi")
 
 
-def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+def test_invalid_sqlite_file_error_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
     with pytest.raises(RegistryUnavailable, match="file is not a database") as raised:
         Registry(f"sqlite:///{tmp_path}/mlflow.db").resolve("taxi")
@@ -153,7 +153,7 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_make_the_same_store_at_once_all_succeed(tmp_path: Path) -> None:
+def test_concurrent_creation_of_a_store_succeeds(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.onnx").write_bytes(b"a model")
     program = """
@@ -178,19 +178,19 @@ print(Registry(uri).record("taxi", Path(folder), params={}, history=[], metrics=
         ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
     ],
 )
-def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
+def test_tracking_uri_is_redacted(uri: str, shown: str) -> None:
     assert Registry(uri).redacted_uri == shown
 
 
-def test_what_is_no_address_is_refused_without_its_password() -> None:
+def test_invalid_tracking_uri_error_is_redacted() -> None:
     with pytest.raises(RegistryError, match="'mlflow:5000' is no URL"):
         Registry("anna:secret@mlflow:5000").resolve("taxi")
 
 
-def test_versions_tell_their_aliases_and_a_promotion_can_be_taken_back(store: Store, tmp_path: Path) -> None:
+def test_versions_list_aliases_and_rollback_restores_the_champion(store: Store, tmp_path: Path) -> None:
     first, second, third = (record(store, "life", tmp_path, content) for content in (b"1", b"2", b"3"))
     registry = Registry(store.uri)
-    registry.call(third, "challenger")
+    registry.set_alias(third, "challenger")
     assert registry.promote(second)
     assert [(version.number, version.aliases) for version in registry.versions("life")] == [
         ("3", ("challenger",)),
@@ -207,7 +207,7 @@ def test_versions_tell_their_aliases_and_a_promotion_can_be_taken_back(store: St
     assert "life" in registry.names()
 
 
-def test_who_was_judged_against_another_champion_does_not_become_one(store: Store, tmp_path: Path) -> None:
+def test_promotion_against_an_outdated_champion_is_a_conflict(store: Store, tmp_path: Path) -> None:
     first, second, third = (record(store, "race", tmp_path, content) for content in (b"1", b"2", b"3"))
     registry = Registry(store.uri)
     registry.promote(second, instead_of=first.number)
@@ -218,7 +218,7 @@ def test_who_was_judged_against_another_champion_does_not_become_one(store: Stor
 
 
 @pytest.mark.parametrize("step", ["uploaded", "registered"])
-def test_a_job_that_was_killed_and_tried_again_leaves_one_version(store: Store, tmp_path: Path, step: str) -> None:
+def test_retried_job_leaves_one_version(store: Store, tmp_path: Path, step: str) -> None:
     from mlflow import MlflowClient
 
     name = f"job-{step}"
@@ -239,7 +239,7 @@ def test_a_job_that_was_killed_and_tried_again_leaves_one_version(store: Store, 
     assert len(Registry(store.uri).versions(name)) == (2 if step == "registered" else 1)
     assert attempt().label == f"{name}/2"
     assert attempt().label == f"{name}/2", "the same job again is done already"
-    assert Registry(store.uri).of_job(name, "other") is None
+    assert Registry(store.uri).version_of_job(name, "other") is None
     client = MlflowClient(store.uri, store.uri)
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None

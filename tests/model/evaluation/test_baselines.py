@@ -14,7 +14,7 @@ MakeData = Callable[..., WindowData]
 
 
 @given(end=st.integers(0, 60), first=st.integers(0, 60), horizon=st.integers(1, 30), lag=st.integers(1, 40))
-def test_the_seasonal_naive_knows_nothing_after_the_origin(end: int, first: int, horizon: int, lag: int) -> None:
+def test_seasonal_naive_uses_no_values_after_the_origin(end: int, first: int, horizon: int, lag: int) -> None:
     first = min(first, end)
     rows = np.arange(100.0)[:, None]
     used = seasonal_naive(rows, np.array([end]), np.array([first]), horizon, lag)[0, :, 0]
@@ -26,7 +26,7 @@ def test_the_seasonal_naive_knows_nothing_after_the_origin(end: int, first: int,
     assert ((ahead - used)[seasonal] < lag + horizon).all()
 
 
-def test_a_naive_forecast_never_reaches_over_a_break_or_into_another_series(make_data: MakeData) -> None:
+def test_naive_forecast_stays_within_its_run_and_series(make_data: MakeData) -> None:
     data = make_data(np.arange(100.0), np.arange(1000.0, 1100.0), seq_len=5, breaks=[50])
     made = baselines(data, np.array([49, 54, 99, 130]), 3, [0], "1h")
     assert made["last"][:, 0, 0].tolist() == [49, 54, 99, 1030]
@@ -34,7 +34,7 @@ def test_a_naive_forecast_never_reaches_over_a_break_or_into_another_series(make
     assert made["week"][:, 0, 0].tolist() == [49, 54, 99, 1030]
 
 
-def test_scores_do_not_depend_on_chunks_and_weigh_series_alike(make_data: MakeData) -> None:
+def test_naive_scores_are_independent_of_chunking_and_weight_targets_equally(make_data: MakeData) -> None:
     noise = np.random.default_rng(0).normal(0, 1, 6000)
     data = make_data(noise, 1e6 * noise, seq_len=5, holes=[70, 71])
     ends = split(data, 4, last_share(data, 0.2, 4)).train

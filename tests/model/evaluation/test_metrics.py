@@ -10,7 +10,7 @@ from tidecast.errors import ShapeError
 MakeData = Callable[..., WindowData]
 
 
-def test_every_metric_is_what_it_says() -> None:
+def test_metrics_match_values_computed_by_hand() -> None:
     by = ErrorScale(np.array([[2.0], [10.0]]), np.array([[4.0], [5.0]]))
     scores = Scores(by, 2)
     forecast, actual = np.array([[[3.0], [0.0]], [[10.0], [7.0]]]), np.array([[[1.0], [0.0]], [[0.0], [9.0]]])
@@ -22,7 +22,7 @@ def test_every_metric_is_what_it_says() -> None:
     assert set(scores.by_series(["a", "b"])["b"]) == set(METRICS)
 
 
-def test_windows_may_come_in_parts_and_what_is_not_there_is_no_number() -> None:
+def test_scores_accumulate_over_batches_and_are_nan_without_targets() -> None:
     numbers = np.random.default_rng(0)
     by = ErrorScale(np.ones((3, 2)), np.ones((3, 2)))
     series = numbers.integers(0, 2, 50)
@@ -39,7 +39,7 @@ def test_windows_may_come_in_parts_and_what_is_not_there_is_no_number() -> None:
     assert best({"a": {"mse": 2.0}, "b": {"mse": 1.0}}) == "b"
 
 
-def test_mase_s_scale_is_the_seasonal_naive_in_training(make_data: MakeData) -> None:
+def test_mase_is_scaled_by_the_seasonal_naive_in_training(make_data: MakeData) -> None:
     ramp = np.arange(60.0)
     data = make_data(ramp, np.tile([1.0, 5.0], 30), 3 * np.r_[ramp[:48], 1e6 * ramp[:12]], seq_len=5, breaks=[30])
     by = error_scale(data, [0], 48 * 3_600_000, 2, np.array([[7.0], [8.0], [9.0]]))
@@ -47,7 +47,7 @@ def test_mase_s_scale_is_the_seasonal_naive_in_training(make_data: MakeData) -> 
     assert error_scale(data, [0], 0, 2, np.full((3, 1), 7.0)).naive.tolist() == [[7.0]] * 3
 
 
-def test_errors_are_in_z_scores_over_what_was_observed() -> None:
+def test_mse_is_in_z_scores_over_observed_targets() -> None:
     made, actual = np.array([[1.0, 2.0], [3.0, 9.0]]), np.array([[1.0, 4.0], [7.0, np.nan]])
     assert mse(made, actual, 2.0, np.array([[True, True], [True, False]])) == pytest.approx((0 + 1 + 4) / 3)
     assert np.isnan(mse(made[:0], actual[:0], 2.0))
@@ -55,14 +55,14 @@ def test_errors_are_in_z_scores_over_what_was_observed() -> None:
         mse(made, actual[:, :1], 2.0)
 
 
-def test_a_scale_is_the_training_part_s_and_never_zero(make_data: MakeData) -> None:
+def test_series_scale_uses_the_training_part_and_is_never_zero(make_data: MakeData) -> None:
     wave = np.tile([1.0, 3.0], 50)
     data = make_data(np.r_[wave, 1e6 * wave], np.full(200, 0.1), 5 * wave, seq_len=5)
     assert series_scale(data, [0], 100 * 3_600_000)[:, 0].tolist() == [1.0, 3.0, 5.0]
     assert series_scale(make_data(np.full(50, 7.0), seq_len=5), [0], 2**62).tolist() == [[1.0]]
 
 
-def test_a_window_s_error_is_that_of_its_observed_targets() -> None:
+def test_window_mse_is_over_observed_targets() -> None:
     forecast, actual = np.array([[[1.0], [2.0]], [[3.0], [9.0]]]), np.array([[[1.0], [4.0]], [[np.nan], [np.nan]]])
     lost = window_mse(forecast, actual, np.isfinite(actual), np.array([[2.0], [1.0]]))
     assert lost == pytest.approx([0.5, np.nan], nan_ok=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluation.promotion import by_origin, decide, needed
+from model.evaluation.promotion import by_origin, decide, required_steps
 
 HORIZON = 12
 Reals = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ def rivals(seed: int, blocks: int, lasting: float, shared: float = 0.5) -> tuple
 
 @pytest.mark.parametrize("lasting", [0.5, 0.9, 0.98])
 @pytest.mark.parametrize("blocks", [10, 30])
-def test_of_200_equal_challengers_at_most_5_percent_are_promoted(lasting: float, blocks: int) -> None:
+def test_false_promotion_rate_of_equal_challengers_is_at_most_5_percent(lasting: float, blocks: int) -> None:
     promoted = 0
     for seed in range(200):
         challenger, champion = rivals(seed, blocks, lasting)
@@ -46,7 +46,7 @@ def test_of_200_equal_challengers_at_most_5_percent_are_promoted(lasting: float,
 
 
 @pytest.mark.parametrize("blocks", [10, 30])
-def test_most_clearly_better_ones_are_promoted_and_worse_ones_never(blocks: int) -> None:
+def test_clearly_better_challengers_are_promoted_and_worse_ones_never(blocks: int) -> None:
     better = worse = 0
     for seed in range(50):
         challenger, champion = rivals(seed, blocks, 0.5, shared=0.9)
@@ -56,15 +56,15 @@ def test_most_clearly_better_ones_are_promoted_and_worse_ones_never(blocks: int)
     assert worse == 0
 
 
-def test_too_short_a_time_decides_nothing_however_great_the_gain() -> None:
+def test_too_few_blocks_are_undecided_however_large_the_gain() -> None:
     challenger, champion = rivals(1, 9, 0.5)
     verdict = decide(challenger / 100, champion, {"last": champion}, HORIZON)
     assert verdict.decision == "undecided"
-    assert "origins decide nothing, 10 would" in verdict.why
-    assert needed(HORIZON) == 10 * 24 + 11
+    assert "origins are too few to decide, 10 are needed" in verdict.why
+    assert required_steps(HORIZON) == 10 * 24 + 11
 
 
-def test_a_winner_must_beat_every_naive_forecast() -> None:
+def test_promotion_requires_beating_every_naive_forecast() -> None:
     champion, _ = rivals(1, 60, 0.5)
     challenger = champion * np.random.default_rng(0).uniform(0.3, 0.7, len(champion))
     won = decide(challenger, champion, {"last": champion, "day": champion / 1.5}, HORIZON)
@@ -75,7 +75,7 @@ def test_a_winner_must_beat_every_naive_forecast() -> None:
 
 
 @given(seed=st.integers(0, 99), scale=st.floats(1e-6, 1e6))
-def test_the_unit_does_not_matter_and_the_same_losses_have_the_same_verdict(seed: int, scale: float) -> None:
+def test_promotion_decision_is_scale_invariant_and_deterministic(seed: int, scale: float) -> None:
     challenger, champion = rivals(seed, 12, 0.9)
     once, again = (
         decide(challenger * unit, champion * unit, {"last": champion * unit}, HORIZON) for unit in (1.0, scale)
@@ -86,12 +86,12 @@ def test_the_unit_does_not_matter_and_the_same_losses_have_the_same_verdict(seed
     assert decide(challenger, champion, {"last": champion}, HORIZON) == once
 
 
-def test_a_perfect_champion_is_kept() -> None:
+def test_champion_without_error_is_kept() -> None:
     nothing = np.zeros(24 * HORIZON)
     assert decide(nothing, nothing, {"last": nothing + 1}, HORIZON).decision == "keep"
 
 
-def test_losses_at_one_origin_are_averaged() -> None:
+def test_by_origin_averages_losses_at_the_same_origin() -> None:
     origins, losses = by_origin(np.array([7, 3, 7, 5]), np.array([1.0, 2.0, 3.0, 4.0]))
     assert origins.tolist() == [3, 5, 7]
     assert losses.tolist() == [2.0, 4.0, 2.0]

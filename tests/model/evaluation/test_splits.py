@@ -14,7 +14,7 @@ MakeData = Callable[..., WindowData]
 
 
 @given(steps=st.integers(1, 10_000), fraction=st.floats(0.01, 0.99), horizon=st.integers(0, 500))
-def test_a_share_validates_and_of_a_short_series_more(steps: int, fraction: float, horizon: int) -> None:
+def test_held_out_is_a_fraction_and_more_of_short_series(steps: int, fraction: float, horizon: int) -> None:
     count = held_out(steps, fraction, horizon)
     assert max(1, round(steps * fraction)) <= count <= steps
     assert count in {1, round(steps * fraction), 2 * horizon, steps // 4}
@@ -29,7 +29,7 @@ lengths = st.lists(st.integers(1, 120), min_size=1, max_size=4)
     cuts=st.tuples(st.integers(1, 120), st.integers(1, 120)),
     breaks=st.sets(st.integers(1, 100)),
 )
-def test_no_target_crosses_a_cut(
+def test_no_target_crosses_a_split_time(
     make_data: MakeData, lengths: list[int], horizon: int, cuts: tuple[int, int], breaks: set[int]
 ) -> None:
     rows = sum(lengths)
@@ -48,7 +48,7 @@ def test_no_target_crosses_a_cut(
         assert (data.run[ends[:, None] + ahead] == data.run[ends][:, None]).all()
 
 
-def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
+def test_too_few_events_error_says_how_many_are_needed(make_data: MakeData) -> None:
     data = make_data(np.zeros(39), seq_len=24)
     assert len(split(data, 6, last_share(data, 0.2, 6)).validation) == 4, "a quarter of a series so short"
     nothing = sliding_windows([], np.zeros(0, np.int64), np.zeros((0, 1)), WindowConfig(seq_len=24))

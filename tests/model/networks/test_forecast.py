@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import ForecastNetwork, build, default_segment
+from model.networks.forecast import ForecastNetwork, build_network, default_segment
 from model.networks.normalization import Pooled
 from model.training.forecasting import ForecastConfig, forecast_card
 
@@ -22,7 +22,7 @@ def network(arch: Arch, location: Location = "mean", layers: int = 1, floor: flo
     inputs = InputSpec(seq_len=24, features=FEATURES, freq="6h")
     outputs = OutputSpec(horizon=6, targets=TARGETS)
     config = ForecastConfig(arch=arch, hidden=8, layers=layers, location=location)
-    return build(
+    return build_network(
         forecast_card(inputs, outputs, config, "m"), Pooled(torch.full((3,), floor), torch.zeros(3), torch.ones(3))
     ).eval()
 
@@ -119,15 +119,15 @@ def test_the_default_segment_divides_both(seq_len: int, horizon: int, segment: i
 def test_a_setting_that_cannot_be_is_named(field: str, arch: str, changed: dict[str, int | str]) -> None:
     given = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", **changed}
     with pytest.raises(ValueError, match=f"^{field}: "):
-        build(card(InputSpec(seq_len=24), arch, **given))
+        build_network(card(InputSpec(seq_len=24), arch, **given))
 
 
 def test_inputs_that_no_network_takes_are_refused() -> None:
     given: dict[str, int | float | str] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last"}
     with pytest.raises(ValueError, match=r"^inputs: "):
-        build(card(InputSpec(seq_len=24, inputs=("x", "observed")), "lstm", **given))
+        build_network(card(InputSpec(seq_len=24, inputs=("x", "observed")), "lstm", **given))
     calendar = given | {"segment": 6, "calendar": "day"}
-    with pytest.raises(ValueError, match=r"^calendar: it needs the input step"):
-        build(card(InputSpec(seq_len=24, freq="1h"), "segment", **calendar))
+    with pytest.raises(ValueError, match=r"^calendar: needs the input step"):
+        build_network(card(InputSpec(seq_len=24, freq="1h"), "segment", **calendar))
     with pytest.raises(ValueError, match=r"^calendar: 'day' is no cycle of steps of 1d"):
-        build(card(InputSpec(seq_len=24, freq="1d", inputs=("x", "step")), "segment", **calendar))
+        build_network(card(InputSpec(seq_len=24, freq="1d", inputs=("x", "step")), "segment", **calendar))

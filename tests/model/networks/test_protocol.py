@@ -28,7 +28,7 @@ from model.networks.protocol import (
     loss,
     squared_error,
 )
-from model.networks.text import Classifier, Forget, NextToken, backwards, letter_groups
+from model.networks.text import Classifier, NextToken, TokenDropout, backwards, character_ngrams
 from tidecast.errors import ShapeError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -335,7 +335,7 @@ def test_a_word_s_parts_are_folded_into_plain_rows() -> None:
 
 
 def test_words_of_one_stem_share_groups_of_letters() -> None:
-    groups = letter_groups(("walking", "walked", "river", "a", "x" * 99))
+    groups = character_ngrams(("walking", "walked", "river", "a", "x" * 99))
     assert groups.shape == (7, 24)
     assert not groups[:2].any(), "padding and the unknown token have none"
     walking, walked, river, single, _ = ({*row.tolist()} - {0} for row in groups[2:])
@@ -368,15 +368,15 @@ def test_two_labels_have_one_logit_and_more_have_one_each(rows: int) -> None:
     equal(three(x_BS, lengths_B), logits_BC.softmax(1), CLOSE)
 
 
-def test_tokens_are_forgotten_in_training_only() -> None:
-    forget, x_BS = Forget(0.25), torch.full((100, 100), 7)
-    equal(forget.eval()(x_BS), x_BS, EXACT)
+def test_token_dropout_is_active_in_training_only() -> None:
+    dropout, x_BS = TokenDropout(0.25), torch.full((100, 100), 7)
+    equal(dropout.eval()(x_BS), x_BS, EXACT)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        forgot = forget.train()(x_BS)
-    assert set(forgot.unique().tolist()) == {1, 7}
-    assert float((forgot == 1).double().mean()) == pytest.approx(0.25, abs=0.02)
-    equal(Forget(0.0).train()(x_BS), x_BS, EXACT)
+        dropped = dropout.train()(x_BS)
+    assert set(dropped.unique().tolist()) == {1, 7}
+    assert float((dropped == 1).double().mean()) == pytest.approx(0.25, abs=0.02)
+    equal(TokenDropout(0.0).train()(x_BS), x_BS, EXACT)
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ def batch(y: torch.Tensor, observed: torch.Tensor | None = None) -> Batch:
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 1, 1), (1, 3, 1), (4, 3, 2)])
-def test_the_loss_refuses_to_broadcast(shape: tuple[int, ...]) -> None:
+def test_loss_rejects_broadcasting(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="must have one shape"):
         loss(torch.zeros(shape), batch(torch.zeros(4, 3, 1)))
 
 
-def test_the_loss_is_in_training_variances_and_leaves_out_what_was_filled() -> None:
+def test_loss_is_relative_to_training_variance_and_ignores_filled_targets() -> None:
     y = torch.tensor([[[1.0], [2.0]], [[3.0], [torch.nan]]])
     observed = torch.tensor([[[True], [True]], [[True], [False]]])
     made = torch.zeros_like(y, requires_grad=True)
@@ -37,7 +37,7 @@ def test_the_loss_is_in_training_variances_and_leaves_out_what_was_filled() -> N
     assert made.grad.flatten().tolist() == [-0.5, -1.0, -1.5, 0.0]
 
 
-def test_batches_hold_each_window_and_what_followed_it(make_data: MakeData) -> None:
+def test_batches_hold_each_window_and_its_targets(make_data: MakeData) -> None:
     values = np.arange(40, dtype=np.float32).reshape(20, 2)
     data = make_data(values, values + 100, seq_len=5, holes=[9])
     windows = WindowBatches(data, 3, [1], np.array([[2.0], [7.0]]), CPU)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from model.card import AnyCard, InputSpec, OutputSpec
 from model.networks import protocol
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.protocol import State
 from model.networks.text import Classifier, NextToken, build_classifier, build_next_token
 from model.networks.trace import Trace, trace
@@ -100,7 +100,7 @@ def forecasting(config: ForecastConfig) -> Trace:
     inputs = InputSpec(seq_len=8, features=("flow", "heat"))
     outputs = OutputSpec(horizon=4, targets=("heat",))
     card = forecast_card(inputs, outputs, config, "pump")
-    return trace(build(card), card, {"x": SERIES})
+    return trace(build_network(card), card, {"x": SERIES})
 
 
 NORMALISED: list[Row] = [

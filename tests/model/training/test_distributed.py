@@ -48,7 +48,7 @@ def run(*command: str, processes: int = 1) -> str:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(
+def test_distributed_training_matches_a_single_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = tmp_path / "one.py"
@@ -63,7 +63,7 @@ def test_two_processes_learn_what_one_does(
 
 
 @pytest.mark.slow
-def test_two_processes_register_one_version(tmp_path: Path) -> None:
+def test_distributed_training_registers_one_version(tmp_path: Path) -> None:
     table = tmp_path / "power.csv"
     table.write_text(
         "ts,value\n" + "".join(f"2024-01-{day // 24 + 1:02d}T{day % 24:02d}:00,{day % 24}\n" for day in range(720))

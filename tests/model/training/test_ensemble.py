@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.networks.layers import Calendar
 from model.seasons import calendar_cycles, step_length
 from model.training.ensemble import MANY, recipe, weigh
@@ -14,7 +14,7 @@ from model.training.forecasting import ForecastConfig, forecast_card
 
 
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 5))
-def test_the_mean_is_no_worse_than_its_members_are_in_the_mean(seed: int, members: int) -> None:
+def test_ensemble_error_is_at_most_the_mean_error_of_its_members(seed: int, members: int) -> None:
     numbers = np.random.default_rng(seed)
     errors = numbers.normal(size=(members, 50)) * numbers.uniform(0.5, 2, (members, 1))
     weights = weigh(errors)
@@ -24,14 +24,14 @@ def test_the_mean_is_no_worse_than_its_members_are_in_the_mean(seed: int, member
     assert ((weights == 0) | (weights >= 0.03)).all()
 
 
-def test_opposite_errors_cancel_and_a_fool_adds_nothing() -> None:
+def test_weights_combine_opposite_errors_and_drop_a_useless_member() -> None:
     error = np.array([1.0, -2.0, 3.0])
     assert weigh(np.stack([error, -error])).tolist() == [0.5, 0.5]
     assert weigh(np.stack([error, error, 9 * error]))[2] == 0
     assert weigh(np.stack([9 * error, 0 * error])).tolist() == [0.0, 1.0]
 
 
-def test_a_cycle_that_was_seen_twice_and_no_window_holds_twice_is_told_to_a_network() -> None:
+def test_recipe_has_a_calendar_for_cycles_longer_than_a_window() -> None:
     inputs, outputs = InputSpec(seq_len=24, freq="1d"), OutputSpec(horizon=6)
     config = ForecastConfig()
     for years, wanted in ((1, []), (3, ["year"])):
@@ -46,7 +46,7 @@ def test_a_cycle_that_was_seen_twice_and_no_window_holds_twice_is_told_to_a_netw
         assert forecast_card(plain, outputs, config, "m", 9999).input.inputs == ("x",)
 
 
-def test_of_a_great_many_windows_there_is_an_lstm_for_each_location() -> None:
+def test_recipe_has_one_lstm_per_location_for_many_windows() -> None:
     inputs, outputs, network = InputSpec(seq_len=48, freq="1h"), OutputSpec(horizon=24), {"hidden": 8}
     all_, few = (recipe(inputs, outputs, network, windows=windows) for windows in (MANY - 1, MANY))
     assert [each["location"] for each in few if each["arch"] == "segment"] == ["last", "mean", "season"]
@@ -58,7 +58,7 @@ def test_of_a_great_many_windows_there_is_an_lstm_for_each_location() -> None:
     ("freq", "ts", "cycles"),
     [("1h", 1234, ["day", "week", "year"]), ("3mo", 7, ["year"]), ("1w", 3, ["year"]), ("7m", 9, ["day", "week"])],
 )
-def test_a_calendar_is_the_same_in_every_cycle(freq: str, ts: int, cycles: list[str]) -> None:
+def test_calendar_features_are_periodic(freq: str, ts: int, cycles: list[str]) -> None:
     calendar, step = Calendar(freq, cycles), torch.tensor([[ts]])
     waves = calendar(step)
     assert waves.shape == (1, 1, 6 * len(cycles))
@@ -82,10 +82,12 @@ def test_a_calendar_is_the_same_in_every_cycle(freq: str, ts: int, cycles: list[
         (None, 4, {"looks": {2}, "lags": set(), "skips": set(), "segment": 1}),
     ],
 )
-def test_the_recipe_suits_the_windows(freq: str | None, seq_len: int, wanted: dict[str, object]) -> None:
+def test_recipe_depends_on_frequency_and_window_length(
+    freq: str | None, seq_len: int, wanted: dict[str, object]
+) -> None:
     inputs, outputs = InputSpec(seq_len=seq_len, freq=freq), OutputSpec(horizon=6)
     networks = recipe(inputs, outputs, {"hidden": 8, "layers": 1, "dropout": 0.1})
     card = Card(name="m", arch="blend", input=inputs, output=outputs, members=networks, trained_until=0)
-    assert build(card)(torch.randn(3, seq_len, 1)).shape == (3, 6, 1)
+    assert build_network(card)(torch.randn(3, seq_len, 1)).shape == (3, 6, 1)
     found = {f"{name}s": {each[name] for each in networks if name in each} for name in ("look", "lag", "skip")}
     assert found | {"segment": networks[0]["segment"]} == wanted

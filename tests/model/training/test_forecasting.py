@@ -10,9 +10,9 @@ from model.card import InputSpec, OutputSpec
 from model.evaluation.baselines import baselines
 from model.evaluation.metrics import mse, series_scale
 from model.evaluation.splits import targets
-from model.networks.forecast import build
+from model.networks.forecast import build_network
 from model.training.forecasting import FittedForecaster, ForecastConfig, fit, forecast
-from model.training.loop import choose_device, knows_bf16
+from model.training.loop import choose_device, supports_bf16
 from model.windows import WindowData
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import sliding_windows
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_weights(arch: Arch, wave_data: Any) -> Non
     assert weights(train(wave_data, replace(config, seed=6))) != weights(first)
 
 
-def test_a_daily_wave_is_learnt_better_than_the_naive(wave_data: Any) -> None:
+def test_forecaster_beats_the_naive_on_a_daily_wave(wave_data: Any) -> None:
     seen: list[tuple[int, int, int]] = []
     fitted = train(
         wave_data,
@@ -56,7 +56,7 @@ def test_a_daily_wave_is_learnt_better_than_the_naive(wave_data: Any) -> None:
     assert fitted.card.metrics["validation_mse"] < fitted.naive_mse
 
 
-def test_an_epoch_of_many_windows_is_a_sample(wave_data: Any) -> None:
+def test_epoch_samples_many_windows(wave_data: Any) -> None:
     seen: list[int] = []
     train(
         wave_data, replace(QUICK, epochs=2, epoch_windows=100), on_step=lambda done, total, history: seen.append(total)
@@ -64,7 +64,7 @@ def test_an_epoch_of_many_windows_is_a_sample(wave_data: Any) -> None:
     assert set(seen) == {2 * 2}
 
 
-def test_training_keeps_to_its_time(wave_data: Any) -> None:
+def test_training_keeps_to_its_time_budget(wave_data: Any) -> None:
     endless = replace(QUICK, epochs=100_000, patience=100_000, seconds=0.5)
     assert 0 < len(train(wave_data, endless).history) < 100_000
     blend = train(wave_data, replace(endless, arch="blend", seconds=1e-9))
@@ -72,7 +72,7 @@ def test_training_keeps_to_its_time(wave_data: Any) -> None:
     assert len(blend.history) <= 1 + 2 + 2
 
 
-def test_a_blend_is_better_than_its_networks_are_in_the_mean_and_one_file(wave_data: Any) -> None:
+def test_blend_beats_the_mean_error_of_its_members_and_exports_to_one_file(wave_data: Any) -> None:
     inputs = InputSpec(seq_len=96, freq="1h")
     longer = replace(wave_data, seq_len=96, ends=wave_data.ends[wave_data.step[wave_data.ends] >= 95])
     fitted = fit(longer, inputs, OUTPUTS, replace(QUICK, arch="blend", epochs=2), "waves")
@@ -81,14 +81,14 @@ def test_a_blend_is_better_than_its_networks_are_in_the_mean_and_one_file(wave_d
     alone = [epoch.validation_loss for epoch in lstms[1::2] + linears]
     assert fitted.card.metrics["validation_mse"] < np.mean(alone)
     assert [epoch.number for epoch in fitted.history] == list(range(1, 18))
-    again = build(fitted.card).eval()
+    again = build_network(fitted.card).eval()
     again.load_state_dict(fitted.model.state_dict())
     ends = fitted.split.validation[:5]
     assert forecast(again, longer, ends).tobytes() == forecast(fitted.model, longer, ends).tobytes()
     assert float(fitted.model.weights.sum()) == pytest.approx(1)
 
 
-def test_the_best_weights_are_kept_and_scored_as_the_forecasts_are(wave_data: Any) -> None:
+def test_best_weights_are_kept_and_their_metrics_match_the_forecasts(wave_data: Any) -> None:
     fitted = train(wave_data, replace(QUICK, learning_rate=0.3, epochs=8, patience=2))
     best = min(fitted.history, key=lambda epoch: epoch.validation_loss)
     assert len(fitted.history) - best.number <= 2
@@ -102,7 +102,7 @@ def test_the_best_weights_are_kept_and_scored_as_the_forecasts_are(wave_data: An
     assert fitted.naive_mse <= naive
 
 
-def test_the_card_tells_what_was_seen(wave_data: Any) -> None:
+def test_card_records_ranges_and_end_of_training_data(wave_data: Any) -> None:
     card = train(wave_data).card
     assert (card.input, card.output, card.arch) == (INPUTS, OUTPUTS, "segment")
     assert card.trained_until == wave_data.ts.max()
@@ -110,14 +110,14 @@ def test_the_card_tells_what_was_seen(wave_data: Any) -> None:
     assert card.hyperparameters["segment"] == 6
 
 
-def test_nothing_after_the_cut_reaches_the_weights(make_data: MakeData, wave_data: Any) -> None:
+def test_data_after_the_cut_does_not_affect_the_weights(make_data: MakeData, wave_data: Any) -> None:
     first = train(wave_data, replace(QUICK, epochs=1))
     values = wave_data.values.copy()
     values[wave_data.ts >= first.split.cuts.validation] *= -3
     assert weights(train(replace(wave_data, values=values), replace(QUICK, epochs=1))) == weights(first)
 
 
-def test_filled_targets_do_not_train(wave_data: Any) -> None:
+def test_filled_targets_do_not_affect_training(wave_data: Any) -> None:
     # No window looks at the last rows before the cut: they are only targets, of windows that end before them.
     cut = train(wave_data).split.cuts.validation
     filled = np.flatnonzero((wave_data.ts < cut) & (wave_data.ts >= cut - 6 * 3_600_000))
@@ -141,7 +141,7 @@ def test_several_features_forecast_some_of_them(make_data: MakeData) -> None:
     assert np.isfinite(fitted.card.metrics["validation_mse"])
 
 
-def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
+def test_non_negative_forecasts_are_clipped_at_zero(wave_data: Any) -> None:
     around_zero = replace(wave_data, values=wave_data.values - wave_data.values.mean())
     ends = around_zero.ends[-200:]
     free, bound = (
@@ -151,14 +151,14 @@ def test_what_cannot_be_below_zero_is_not(wave_data: Any) -> None:
     made = forecast(free.model, around_zero, ends)
     assert made.min() < 0
     assert forecast(bound.model, around_zero, ends).tobytes() == np.maximum(made, 0).tobytes()
-    again = build(bound.card).eval()
+    again = build_network(bound.card).eval()
     again.load_state_dict(bound.model.state_dict())
     assert forecast(again, around_zero, ends).min() == 0
 
 
-def test_half_the_bits_learn_about_the_same(wave_data: Any) -> None:
-    if not knows_bf16():
-        with pytest.raises(ValueError, match="bf16: this processor does not know bfloat16"):
+def test_bf16_training_is_about_as_accurate(wave_data: Any) -> None:
+    if not supports_bf16():
+        with pytest.raises(ValueError, match="bf16: this processor does not support bfloat16"):
             train(wave_data, replace(QUICK, bf16=True))
         return
     whole, half = (train(wave_data, replace(QUICK, bf16=bf16)) for bf16 in (False, True))
@@ -166,30 +166,30 @@ def test_half_the_bits_learn_about_the_same(wave_data: Any) -> None:
     assert half.card.metrics["validation_mse"] == pytest.approx(whole.card.metrics["validation_mse"], rel=0.2)
 
 
-def test_a_constant_history_trains(make_data: MakeData) -> None:
+def test_training_on_a_constant_history_works(make_data: MakeData) -> None:
     fitted = train(make_data(np.full(200, 0.1)))
     made = forecast(fitted.model, make_data(np.full(200, 0.1)), np.array([30]))
     assert made.flatten().tolist() == pytest.approx([0.1] * 6, abs=0.05)
 
 
-def test_real_windows_with_a_hole_train(wave_data: Any) -> None:
+def test_training_on_windows_with_a_gap_works(wave_data: Any) -> None:
     ts = np.delete(np.arange(300, dtype=np.int64) * 3_600_000, [150, 151])
     values = np.delete(wave_data.values[:300], [150, 151], axis=0)
     data: WindowData = sliding_windows(["pump"] * 298, ts, values, WindowConfig(seq_len=24, freq="1h"))
     assert train(data).card.trained_until == ts[-1]
 
 
-def test_a_training_that_diverges_is_said(make_data: MakeData, wave_data: Any) -> None:
+def test_diverging_training_is_an_error(make_data: MakeData, wave_data: Any) -> None:
     with pytest.raises(ValueError, match=r"^learning_rate: the error is (nan|inf)"):
         train(wave_data, replace(QUICK, learning_rate=1e38))
 
 
-def test_too_few_events_say_how_many_are_needed(make_data: MakeData) -> None:
+def test_too_few_events_error_says_how_many_are_needed(make_data: MakeData) -> None:
     with pytest.raises(ValueError, match=r"too few windows.*needs 30 events"):
         train(make_data(np.zeros(37)))
 
 
-def test_a_gpu_that_is_not_there_is_said() -> None:
+def test_unavailable_gpu_is_an_error() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert choose_device("auto").type == "cpu"
@@ -215,6 +215,6 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
         ("seconds", 0.0),
     ],
 )
-def test_a_wrong_setting_is_named(field: str, value: object) -> None:
+def test_forecast_setting_error_names_the_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         ForecastConfig(**{field: value})  # type: ignore[arg-type]

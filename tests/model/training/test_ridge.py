@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.card import Card, InputSpec, OutputSpec
-from model.networks.forecast import Member, member
+from model.networks.forecast import EnsembleMember, build_member
 from model.networks.normalization import Pooled
 from model.networks.protocol import Batch
 from model.training.ridge import PENALTIES, solutions
@@ -16,11 +16,11 @@ from model.training.ridge import PENALTIES, solutions
 STEPS, HORIZON = 6, 3
 
 
-def linear(location: Literal["last", "mean", "season"], **settings: Any) -> Member:
+def linear(location: Literal["last", "mean", "season"], **settings: Any) -> EnsembleMember:
     card = Card(
         name="m", arch="linear", input=InputSpec(seq_len=STEPS), output=OutputSpec(horizon=HORIZON), trained_until=0
     )
-    return member(
+    return build_member(
         card,
         {"arch": "linear", "location": location, **settings},
         Pooled(torch.tensor([1e-3]), torch.zeros(1), torch.ones(1)),
@@ -38,7 +38,7 @@ def batch(numbers: np.random.Generator, rows: int, missing: float = 0) -> Batch:
     )
 
 
-def penalised(made: Member, whole: Batch, weights: torch.Tensor) -> torch.Tensor:
+def penalised(made: EnsembleMember, whole: Batch, weights: torch.Tensor) -> torch.Tensor:
     """What ridge regression is to make least, from the definition: the loss on the forecasts and the penalty."""
     z_BSF, loc, scale = made.normalisation(whole.x[:, -made.look :])
     assert whole.scale is not None
@@ -52,7 +52,7 @@ def penalised(made: Member, whole: Batch, weights: torch.Tensor) -> torch.Tensor
 @pytest.mark.parametrize(
     ("location", "settings"), [("last", {}), ("mean", {"look": 5}), ("season", {"lag": 2})], ids=["last", "mean", "day"]
 )
-def test_no_other_weights_have_a_lesser_penalised_error(
+def test_ridge_solution_minimises_the_penalised_error(
     location: Literal["last", "mean", "season"], settings: dict[str, int]
 ) -> None:
     made, whole = linear(location, **settings), batch(np.random.default_rng(1), 200)
@@ -65,7 +65,7 @@ def test_no_other_weights_have_a_lesser_penalised_error(
     assert float(slope.abs().max()) < 1e-3
 
 
-def test_what_did_not_happen_is_not_learnt() -> None:
+def test_ridge_ignores_unobserved_targets() -> None:
     made, whole = linear("last"), batch(np.random.default_rng(2), 200, missing=0.3)
     assert whole.observed is not None
     other = replace(whole, y=torch.where(whole.observed, whole.y, 1e6))
@@ -73,7 +73,7 @@ def test_what_did_not_happen_is_not_learnt() -> None:
         assert torch.equal(first, second)
 
 
-def test_with_holes_about_the_same_is_learnt() -> None:
+def test_ridge_with_missing_targets_is_close_to_the_complete_solution() -> None:
     made = linear("last")
     whole, holed = (batch(np.random.default_rng(3), 5000, missing) for missing in (0, 0.2))
     without, with_holes = next(solutions(made, lambda: [whole])), next(solutions(made, lambda: [holed]))
@@ -81,7 +81,7 @@ def test_with_holes_about_the_same_is_learnt() -> None:
 
 
 @given(scale=st.floats(1e-6, 1e6), shift=st.floats(-10, 10))
-def test_the_unit_of_a_series_does_not_matter(scale: float, shift: float) -> None:
+def test_ridge_is_invariant_to_scale_and_shift(scale: float, shift: float) -> None:
     made = linear("last")
     numbers = np.random.default_rng(4)
     plain = batch(numbers, 100)

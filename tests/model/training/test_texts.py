@@ -108,7 +108,7 @@ def few() -> Corpus:
 
 @settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.integers(10, 80), min_size=2, max_size=5), st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 99))
-def test_each_part_has_the_labels_in_the_same_shares(counts: list[int], share: float, seed: int) -> None:
+def test_partition_is_stratified_by_label(counts: list[int], share: float, seed: int) -> None:
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     parts = partition(y, None, share, seed)
     assert sorted([*parts.train, *parts.validation, *parts.test]) == list(range(len(y)))
@@ -120,7 +120,7 @@ def test_each_part_has_the_labels_in_the_same_shares(counts: list[int], share: f
 
 @settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.integers(0, 30), min_size=60, max_size=200), st.integers(0, 99))
-def test_a_group_stays_together(numbers: list[int], seed: int) -> None:
+def test_partition_keeps_groups_together(numbers: list[int], seed: int) -> None:
     numbers += range(31)
     groups = [f"group-{number}" for number in numbers]
     parts = partition(np.arange(len(groups)) % 2, groups, 0.1, seed)
@@ -132,7 +132,7 @@ def test_a_group_stays_together(numbers: list[int], seed: int) -> None:
     assert sum(map(len, within)) == 31
 
 
-def test_the_same_seed_cuts_the_same() -> None:
+def test_partition_is_deterministic_for_a_seed() -> None:
     y = np.arange(100) % 2
     for groups in (None, [f"group-{row // 3}" for row in range(100)]):
         first, again, other = (partition(y, groups, 0.1, seed) for seed in (3, 3, 4))
@@ -142,7 +142,7 @@ def test_the_same_seed_cuts_the_same() -> None:
         assert first.test.tolist() != other.test.tolist()
 
 
-def test_three_texts_a_label_are_enough_and_two_are_said() -> None:
+def test_partition_needs_three_texts_per_label() -> None:
     parts = partition(np.array([0, 1, 0, 1, 0, 1]), None, 0.1, 0)
     for part in (parts.train, parts.validation, parts.test):
         assert [row % 2 for row in part] in ([0, 1], [1, 0])
@@ -151,7 +151,7 @@ def test_three_texts_a_label_are_enough_and_two_are_said() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_too_few_groups_are_said(groups: int) -> None:
+def test_partition_with_too_few_groups_is_an_error(groups: int) -> None:
     with pytest.raises(ValueError, match="group"):
         partition(np.arange(40) % 2, [str(row % groups) for row in range(40)], 0.1, 0)
 
@@ -165,7 +165,7 @@ def test_too_few_groups_are_said(groups: int) -> None:
         (3, {"select": "last", "both_ways": False, "layers": 2}),
     ],
 )
-def test_a_word_that_decides_is_found(labels: int, more: dict[str, Any]) -> None:
+def test_classifier_learns_a_decisive_word(labels: int, more: dict[str, Any]) -> None:
     texts = corpus(600, [1 / labels] * labels)
     config = replace(EAGER, **more)
     fitted = train(texts, config, labels)
@@ -178,7 +178,7 @@ def test_a_word_that_decides_is_found(labels: int, more: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("labels", [2, 3])
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_weights_kept_are_scored_by_their_probabilities(keep: Any, labels: int) -> None:
+def test_metrics_are_those_of_the_weights_kept(keep: Any, labels: int) -> None:
     texts = corpus(200, [1 / labels] * labels)
     fitted = train(texts, replace(QUICK, learning_rate=0.2, epochs=8, patience=2, keep=keep), labels)
     best = min(fitted.history, key=lambda epoch: epoch.validation_loss)
@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_weights(few: Corpus) -> None:
     assert weights(train(few, replace(QUICK, layers=2, seed=6)).model) != weights(first.model)
 
 
-def test_no_text_but_those_to_learn_from_reaches_the_weights(few: Corpus) -> None:
+def test_only_training_texts_affect_the_weights(few: Corpus) -> None:
     config = replace(QUICK, epochs=1)
     first = weights(train(few, config).model)
     x, y, parts = few.x.copy(), few.y.copy(), few.rows
@@ -220,7 +220,7 @@ def test_no_text_but_those_to_learn_from_reaches_the_weights(few: Corpus) -> Non
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-def test_balance_counts_labels_alike(labels: int) -> None:
+def test_balance_weights_labels_equally(labels: int) -> None:
     config, balanced = replace(QUICK, epochs=1), replace(QUICK, epochs=1, balance=True)
     rare = corpus(120, [0.1, *[0.9 / (labels - 1)] * (labels - 1)])
     assert weights(train(rare, balanced, labels).model) != weights(train(rare, config, labels).model)
@@ -229,7 +229,7 @@ def test_balance_counts_labels_alike(labels: int) -> None:
     assert weights(train(even, balanced, labels).model) == weights(train(even, config, labels).model)
 
 
-def test_balance_finds_a_rare_label() -> None:
+def test_balance_improves_a_rare_label() -> None:
     """Nothing tells the labels apart: the frequent one is likelier, unless each counts the same."""
     texts = replace(corpus(300), y=(np.arange(300) % 10 == 0).astype(np.int64))
     config = ClassifyConfig(hidden=4, embedding=4, epochs=4, batch=32, learning_rate=0.02)
@@ -250,14 +250,14 @@ def test_a_batch_of_one_trains(count: int, batch: int) -> None:
     assert probabilities(fitted.model, texts, np.array([3])).shape == (1, 2)
 
 
-def test_progress_is_told_step_by_step(few: Corpus) -> None:
+def test_progress_is_reported_at_every_step(few: Corpus) -> None:
     seen: list[tuple[int, int, int]] = []
     fit_classifier(prepared(few), lambda done, total, history: seen.append((done, total, len(history))))
     steps = -(-len(few.rows.train) // QUICK.batch)
     assert seen == [(done, 3 * steps, done // steps) for done in range(1, 3 * steps + 1)]
 
 
-def test_probabilities_do_not_depend_on_the_rows_beside() -> None:
+def test_probabilities_are_independent_of_other_rows() -> None:
     texts = corpus(700)
     fitted = train(corpus(150))
     rows = np.random.default_rng(0).permutation(700)
@@ -272,14 +272,14 @@ def certain(said: Sequence[int], labels: int) -> Floats:
     return np.where(np.arange(labels) == np.array(said)[:, None], 0.6, 0.4 / (labels - 1)).astype(np.float32)
 
 
-def test_two_labels_are_judged_by_hand() -> None:
+def test_evaluate_two_labels_matches_values_computed_by_hand() -> None:
     report = evaluate(certain([0, 0, 1, 1, 0], 2), np.array([0, 0, 0, 1, 1]))
     assert (report.accuracy, report.majority, report.f1) == (3 / 5, 3 / 5, 1 / 2)
     assert report.mcc == pytest.approx(1 / 6)
     assert report.confusion.tolist() == [[2, 1], [1, 1]]
 
 
-def test_three_labels_are_judged_by_hand() -> None:
+def test_evaluate_three_labels_matches_values_computed_by_hand() -> None:
     report = evaluate(certain([0, 1, 1, 1, 2, 0], 3), np.array([0, 0, 1, 1, 2, 2]))
     assert report.accuracy == pytest.approx(4 / 6)
     assert report.majority == pytest.approx(2 / 6)
@@ -288,7 +288,7 @@ def test_three_labels_are_judged_by_hand() -> None:
     assert report.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
 
 
-def test_what_is_never_said_or_never_so_has_its_place() -> None:
+def test_confusion_matrix_includes_labels_never_predicted_or_never_true() -> None:
     report = evaluate(certain([0, 0, 0], 2), np.array([0, 1, 0]))
     assert (report.mcc, report.f1, report.confusion.tolist()) == (0, 0, [[2, 0], [1, 0]])
     report = evaluate(certain([0, 1, 1], 3), np.array([0, 1, 0]))
@@ -297,7 +297,7 @@ def test_what_is_never_said_or_never_so_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-def test_one_label_alone_is_judged_without_a_warning(labels: int) -> None:
+def test_evaluate_of_a_single_label_gives_no_warning(labels: int) -> None:
     report = evaluate(certain([0, 0], labels), np.array([0, 0]))
     assert (report.accuracy, report.majority, report.mcc) == (1, 1, 0)
     assert report.confusion[0, 0] == 2
@@ -329,7 +329,7 @@ def nats(model: NextToken, text: Ints, streams: int) -> float:
     return lost / counted
 
 
-def test_a_text_that_repeats_itself_is_learnt() -> None:
+def test_next_token_model_learns_a_repeating_text() -> None:
     config = NextTokenConfig(hidden=16, embedding=8, epochs=10, batch=4, steps=20, learning_rate=0.02, dropout=0.0)
     fitted = follow(cycle(2000), cycle(300), config)
     assert fitted.card.metrics["validation_nats"] < 0.05
@@ -339,7 +339,7 @@ def test_a_text_that_repeats_itself_is_learnt() -> None:
 
 
 @pytest.mark.parametrize("length", [41, 43, 97, 200])
-def test_a_text_is_judged_on_every_token_but_its_first(length: int) -> None:
+def test_next_token_targets_are_all_tokens_but_the_first(length: int) -> None:
     text = np.random.default_rng(0).integers(2, 9, length)
     fitted = follow(cycle(300), text)
     best = min(fitted.history, key=lambda epoch: epoch.validation_loss)
@@ -351,7 +351,7 @@ def test_a_text_is_judged_on_every_token_but_its_first(length: int) -> None:
     }
 
 
-def test_targets_are_the_tokens_that_follow() -> None:
+def test_next_token_targets_are_the_inputs_shifted_by_one() -> None:
     """What the first step of training loses is what the untrained network loses on the text's streams."""
     text = np.random.default_rng(0).integers(2, 9, 150)
     config = replace(STREAMS, epochs=1, steps=1000, learning_rate=1e-12)
@@ -360,14 +360,14 @@ def test_targets_are_the_tokens_that_follow() -> None:
     assert fitted.history[0].validation_loss == pytest.approx(fitted.history[0].train_loss, rel=1e-5)
 
 
-def test_the_state_goes_on_from_batch_to_batch() -> None:
+def test_next_token_state_is_carried_between_batches() -> None:
     """At the beginning of a batch only the state can tell whether the 2 there is the first or the second one."""
     text = np.tile([2, 2, 3], 400)
     config = NextTokenConfig(hidden=16, embedding=8, epochs=8, batch=2, steps=4, learning_rate=0.02, dropout=0.0)
     assert follow(text, text[:100], config, 4).card.metrics["validation_nats"] < 0.05
 
 
-def test_the_same_seed_continues_alike_and_validation_teaches_nothing() -> None:
+def test_next_token_training_is_deterministic_and_ignores_validation_text() -> None:
     config = replace(STREAMS, epochs=1)
     first = weights(follow(cycle(300), cycle(80), config).model)
     assert weights(follow(cycle(300), cycle(80), config).model) == first
@@ -376,7 +376,7 @@ def test_the_same_seed_continues_alike_and_validation_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize("part", ["training", "validation"])
-def test_too_short_a_text_is_said(part: str) -> None:
+def test_next_token_text_shorter_than_its_streams_is_an_error(part: str) -> None:
     short, long = cycle(STREAMS.batch), cycle(STREAMS.batch + 1)
     assert np.isfinite(follow(long, long).card.metrics["validation_nats"])
     with pytest.raises(ValueError, match=rf"^batch: the {part} text of 4 tokens is too short for 4 streams$"):
@@ -401,7 +401,7 @@ def test_too_short_a_text_is_said(part: str) -> None:
         ("learning_rate", float("nan")),
     ],
 )
-def test_a_wrong_setting_of_a_classifier_is_named(field: str, value: object) -> None:
+def test_classifier_setting_error_names_the_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         ClassifyConfig(**{field: value})  # type: ignore[arg-type]
 
@@ -409,12 +409,12 @@ def test_a_wrong_setting_of_a_classifier_is_named(field: str, value: object) -> 
 @pytest.mark.parametrize(
     ("field", "value"), [("embedding", -1), ("steps", 0), ("hidden", 0), ("batch", 0), ("epochs", 0), ("dropout", 1.0)]
 )
-def test_a_wrong_setting_of_a_next_token_model_is_named(field: str, value: object) -> None:
+def test_next_token_setting_error_names_the_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         NextTokenConfig(**{field: value})  # type: ignore[arg-type]
 
 
-def test_a_selection_that_is_none_is_named(few: Corpus) -> None:
+def test_unknown_selection_error_names_it(few: Corpus) -> None:
     with pytest.raises(ValueError, match=r"^select: 'first' is none of"):
         train(few, replace(QUICK, select="first"))  # type: ignore[arg-type]
 
@@ -512,17 +512,17 @@ def difference(exported: Exported, given: Mapping[str, npt.NDArray[Any]]) -> flo
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 60])
 @pytest.mark.parametrize("rows", [1, 3, 64])
-def test_a_classifier_is_the_same_in_onnxruntime(classifier: Exported, rows: int, steps: int) -> None:
+def test_classifier_export_matches_torch(classifier: Exported, rows: int, steps: int) -> None:
     assert difference(classifier, texts(rows, steps)) < 1e-5
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 60])
 @pytest.mark.parametrize("rows", [1, 3, 64])
-def test_a_next_token_model_is_the_same_in_onnxruntime(continuer: Exported, rows: int, steps: int) -> None:
+def test_next_token_export_matches_torch(continuer: Exported, rows: int, steps: int) -> None:
     assert difference(continuer, begun(rows, steps, 16)) < 1e-5
 
 
-def test_the_file_takes_any_number_of_texts_of_any_length(classifier: Exported, continuer: Exported) -> None:
+def test_text_exports_have_dynamic_batch_and_length(classifier: Exported, continuer: Exported) -> None:
     """However many were exported before it in this process."""
     labels = len(classifier.card.labels) if isinstance(classifier.card, ClassifierCard) else 0
     shapes = {node.name: node.shape for node in (*classifier.run.get_inputs(), *classifier.run.get_outputs())}
@@ -539,7 +539,7 @@ def test_the_file_takes_any_number_of_texts_of_any_length(classifier: Exported, 
     }
 
 
-def test_a_network_of_texts_is_made_again_from_its_card_and_weights(classifier: Exported, continuer: Exported) -> None:
+def test_text_networks_are_rebuilt_from_card_and_weights(classifier: Exported, continuer: Exported) -> None:
     for exported in (classifier, continuer):
         folder = exported.path.parent
         card = read_card((folder / "card.json").read_text())
@@ -565,7 +565,7 @@ def batches(given: Mapping[str, Ints], size: int) -> Iterator[tuple[slice, dict[
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_text_s_label_does_not_depend_on_its_batch(classifier: Exported, size: int) -> None:
+def test_exported_label_is_independent_of_the_batch(classifier: Exported, size: int) -> None:
     given = texts(256, 60)
     (whole,) = classifier.run.run(None, given)
     assert len(set(whole.argmax(1))) > 1, "not all say the same"
@@ -576,7 +576,7 @@ def test_a_text_s_label_does_not_depend_on_its_batch(classifier: Exported, size:
 
 
 @pytest.mark.parametrize("size", [4, 5, 7, 17, 64, 255])
-def test_its_bytes_depend_neither_on_its_batch_nor_on_the_padding(classifier: Exported, size: int) -> None:
+def test_exported_probability_is_bitwise_independent_of_batch_and_padding(classifier: Exported, size: int) -> None:
     given = texts(256, 60)
     (whole,) = classifier.run.run(None, given)
     for rows, part in batches(given, size):

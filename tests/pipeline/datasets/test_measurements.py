@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from pipeline.datasets.measurements import Columns, events, publishable, read_file
+from pipeline.datasets.columns import Columns
+from pipeline.datasets.measurements import events, publishable, read_file
 from pipeline.formats.events import Event
 from tidecast.errors import DataError
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from deploy.serving.partitions import push_records
 from deploy.serving.tasks import Task
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
-from pipeline.formats.errors import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.log import Record
 from pipeline.log.connect import connect
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 
 START, HOUR = 1_700_000_000_000, 3_600_000
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.formats.errors import MAX_DETAIL, REASONS, InvalidEvent
+from pipeline.formats.dead_letters import MAX_DETAIL, REASONS, InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, MAX_TIME, MIN_TIME, Decoder, Event, encode, parse_time
 from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from properties import examples
 from waiting import until
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.log.connect import connect
@@ -25,7 +25,7 @@ from pipeline.state.checkpoint import Recovered
 from pipeline.state.records import PartitionRecord
 from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 from tidecast.errors import ConsumerFenced, LogError, StateMismatch
 
 Fresh = Callable[[str], str]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import until
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.formats.json import MAX_HEADERS
 from pipeline.formats.texts import TextDecoder, TextEvent
@@ -24,7 +24,7 @@ from pipeline.log.connect import connect
 from pipeline.state import checkpoint
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.windows.grid import WindowConfig
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import PAD, UNKNOWN, Texts, TextWindower, Vocabulary, padded
 
 vocabularies = st.builds(

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
-from pipeline.windows.store import WindowStore
+from pipeline.windows.streaming import WindowStore
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute

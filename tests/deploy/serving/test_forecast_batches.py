@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.serving.forecasts import forecast_batches
+from deploy.serving.forecast_batches import forecast_batches
 from model.card import Card, InputSpec, OutputSpec
-from pipeline.formats.dead_letters import encode_dead_letter
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import MAX_VALUE_BYTES
 from pipeline.windows.batch import Windows

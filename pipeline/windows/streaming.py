@@ -21,7 +21,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from pipeline.formats.errors import InvalidEvent
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import UNKNOWN, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers

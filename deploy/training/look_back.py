@@ -1,0 +1,78 @@
+"""The look-back, the horizon and the gaps to fill, as they suit a history where a job leaves them open."""
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from deploy.settings.serve import window_config
+from deploy.training.jobs import TrainJob
+from model.card import InputSpec, OutputSpec
+from model.seasons import seasonal_lags
+from pipeline.datasets.history import History, infer_freq, windows
+from pipeline.windows.sliding import Codes
+
+LOOK_BACK_SEASONS, SHORT_SERIES_SEASONS = 15, 3
+DEFAULT_HORIZON = 12
+MAX_HORIZON = 96
+MAX_SEQ_LEN = 720
+"""The longest horizon and look-back that are inferred, in steps or seasons; options may be longer.
+
+The look-back on a short series is up to half of it, if that is at most three of its shortest seasons.
+"""
+
+
+def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
+    """The model's inputs and outputs: what the job sets, and for the rest what suits the history's spacing."""
+    freq = job.freq or infer_freq(history.frame)
+    lags = seasonal_lags(freq)
+    longest = max(history.frame["series"].value_counts()["count"].to_list())
+    season = min(lags.values(), default=DEFAULT_HORIZON)
+    horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
+    room, unit = _longest_look_back(longest, lags)
+    inputs = InputSpec(
+        seq_len=max(horizon, 2),
+        features=job.features,
+        known=job.known,
+        freq=freq,
+        aggregate=job.aggregate,
+        lateness=job.lateness or 0,
+    )
+    for gap in [job.max_gap] if job.max_gap is not None else _gaps(inputs.max_gap, unit):
+        inputs = msgspec.structs.replace(inputs, max_gap=gap)
+        run = windows(history, window_config(inputs)).run
+        if 2 * _window_count(run, horizon, horizon) >= len(run):
+            break
+    while job.horizon is None and horizon > 1 and 8 * _window_count(run, horizon, horizon) < len(run):
+        horizon //= 2
+    outputs = OutputSpec(horizon=horizon, targets=job.forecast, non_negative=job.non_negative)
+    return msgspec.structs.replace(inputs, seq_len=job.seq_len or _look_back(run, room, unit, horizon)), outputs
+
+
+def _longest_look_back(longest: int, lags: Mapping[str, int]) -> tuple[int, int]:
+    """The longest look-back on a series of so many steps, and the unit that it is a multiple of: a season if it can."""
+    share = max(longest // 4, min(longest // 2, SHORT_SERIES_SEASONS * min(lags.values(), default=0)))
+    room = min(MAX_SEQ_LEN, share, LOOK_BACK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN))
+    unit = next((lag for lag in sorted(lags.values()) if lag <= room), 1)
+    return room // unit * unit, unit
+
+
+def _gaps(least: int, season: int) -> list[int]:
+    """Gaps to try to fill, in steps: the least, then more, up to a sixth of a season."""
+    return [least, *(gap for gap in (2 * least, 4 * least, 8 * least) if 6 * gap <= season)]
+
+
+def _look_back(run: Codes, longest: int, unit: int, horizon: int) -> int:
+    """The longest look-back, in whole units up to `longest`, that leaves half of the windows of the shortest.
+
+    `run` (T,) numbers the steps that follow each other without a gap.
+    """
+    least = max(horizon, 2)
+    tried = range(longest, least, -unit)
+    enough = max(1, _window_count(run, least, horizon) / 2)
+    return next((seq_len for seq_len in tried if _window_count(run, seq_len, horizon) >= enough), least)
+
+
+def _window_count(run: Codes, seq_len: int, horizon: int) -> int:
+    """How many windows with their horizon fit into such runs."""
+    return int(np.maximum(np.bincount(run) - seq_len - horizon + 1, 0).sum())
