@@ -1,4 +1,4 @@
-"""Brokers that are killed or hang, and networks between."""
+"""Brokers that are killed or hang, and faulty networks."""
 
 import time
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from faults import BOTH, Figure, fault
 from world import World
 
-trials = 200
-"""How many answers to EndTxn are lost."""
+LOST_RESPONSES = 200
+"""How many responses to EndTxn are lost."""
 EXTRA_MIB = 100
 
 
@@ -30,28 +30,28 @@ def transaction_coordinator_killed(world: World) -> Figure:
 
 def killed(world: World, which: Callable[[], int]) -> Figure:
     world.serve()
-    with world.flowing():
-        world.again()
+    with world.sending():
+        world.until_commit()
         node = which()
         world.cluster.kill(node)
-        again = all_again(world)
+        again = until_all_commit(world)
         world.cluster.restart(node)
-        all_again(world)
+        until_all_commit(world)
     return Figure("forecasts again", again, 30)
 
 
-def all_again(world: World) -> float:
-    """Seconds until every partition goes on."""
+def until_all_commit(world: World) -> float:
+    """Seconds until every partition has a further commit."""
     before: dict[int, int] = {}
 
     def known() -> bool:
         before.update({partition: where.offset for partition, where in world.positions().items()})
         return bool(before)
 
-    asked = world.until(known, "no coordinator")
-    return asked + world.until(
+    waited = world.until(known, "no coordinator")
+    return waited + world.until(
         lambda: bool(now := world.positions()) and all(now[each].offset > offset for each, offset in before.items()),
-        "not all partitions go on",
+        "not all partitions continue",
         90,
     )
 
@@ -65,22 +65,22 @@ def all_again(world: World) -> float:
 )
 def partitioned(world: World, seconds: int) -> Figure:
     world.serve()
-    with world.flowing(rate=250):
-        world.again()
+    with world.sending(rate=250):
+        world.until_commit()
         with world.lane.cut():
-            world.lasting(seconds)
-        healed = all_again(world)
+            world.wait(seconds)
+        healed = until_all_commit(world)
     return Figure("healed", healed, 20)
 
 
 @fault("every connection reset for 3 s", "the same", BOTH, lane=True)
 def reset(world: World) -> Figure:
     world.serve()
-    with world.flowing():
-        world.again()
+    with world.sending():
+        world.until_commit()
         with world.lane.reset():
-            world.lasting(3)
-        healed = all_again(world)
+            world.wait(3)
+        healed = until_all_commit(world)
     return Figure("healed", healed, 20)
 
 
@@ -88,9 +88,9 @@ def reset(world: World) -> Figure:
 def latency(world: World) -> list[Figure]:
     with world.lane.toxic("latency", "downstream", latency=200, jitter=20):
         world.serve()
-        with world.flowing():
-            begun = world.again()
-            slowest = max(world.again() for _ in range(20))
+        with world.sending():
+            begun = world.until_commit()
+            slowest = max(world.until_commit() for _ in range(20))
     return [Figure("begun", begun, 60), Figure("longest stand", slowest, 30)]
 
 
@@ -98,23 +98,23 @@ def latency(world: World) -> list[Figure]:
 def end_transaction_lost(world: World) -> Figure:
     world.serve_from = world.cluster.lost_answers_bootstrap
     service = world.serve()
-    with world.flowing():
-        world.again()
-        world.cluster.lost_answers.lose(trials)
-        world.until(lambda: world.cluster.lost_answers.left == 0, f"fewer than {trials} were lost", 600)
-    return Figure("restarts", len(service.codes), trials, "")
+    with world.sending():
+        world.until_commit()
+        world.cluster.lost_answers.lose(LOST_RESPONSES)
+        world.until(lambda: world.cluster.lost_answers.left == 0, f"fewer than {LOST_RESPONSES} were lost", 600)
+    return Figure("restarts", len(service.codes), LOST_RESPONSES, "")
 
 
 @fault("brokers as slow as 20 KB/s for 60 s", "slows down; lost 0; memory <= baseline + 100 MiB", BOTH, lane=True)
 def slow(world: World) -> Figure:
     service = world.serve()
-    with world.flowing():
-        world.again()
+    with world.sending():
+        world.until_commit()
         usual = service.peak()
         with world.lane.toxic("bandwidth", "upstream", "downstream", rate=20):
-            world.lasting(60)
+            world.wait(60)
             peak = service.peak()
-        all_again(world)
+        until_all_commit(world)
     return Figure("more memory", max(peak, service.peak()) - usual, EXTRA_MIB, "MiB")
 
 
@@ -126,15 +126,15 @@ def slow(world: World) -> Figure:
 )
 def brokers_hang(world: World) -> list[Figure]:
     service = world.serve()
-    with world.flowing(rate=150):
-        world.again()
+    with world.sending(rate=150):
+        world.until_commit()
         usual = service.peak()
         with world.cluster.stopped():
             began = time.monotonic()
             peak = usual
             while time.monotonic() - began < 120:
-                world.lasting(5)
+                world.wait(5)
                 peak = max(peak, service.peak())
-        again = all_again(world)
+        again = until_all_commit(world)
         peak = max(peak, service.peak())
     return [Figure("more memory", peak - usual, EXTRA_MIB, "MiB"), Figure("forecasts again", again, 60)]

@@ -1,7 +1,7 @@
-"""Three real brokers, reached directly by the harness, and by the services over lanes whose network can be spoilt.
+"""Three real brokers, reached directly by the tests, and by the services over lanes whose network can be disturbed.
 
-A lane is a listener of its own on every broker, advertised at the port of a proxy. So what is done to a lane is felt
-by the services that use it, and by nobody else.
+A lane is a listener of its own on every broker, advertised at the port of a proxy. So a disturbed lane affects
+only the services that use it.
 """
 
 import base64
@@ -46,7 +46,7 @@ group.initial.rebalance.delay.ms=0
 
 
 class Lane:
-    """One way for services to reach the brokers: the address to begin at, and toxics for all of its connections."""
+    """A network path from services to the brokers: its bootstrap address, and toxics for all of its connections."""
 
     def __init__(self, name: str, api: str, ports: list[int]) -> None:
         self.bootstrap = _addresses(ports)
@@ -54,7 +54,7 @@ class Lane:
 
     @contextlib.contextmanager
     def toxic(self, kind: str, *streams: str, **attributes: int) -> Iterator[None]:
-        """Spoil the streams (``upstream``, ``downstream``) of every broker's proxy for as long as this lasts."""
+        """Apply a toxic to the streams (``upstream``, ``downstream``) of every broker's proxy during the with block."""
         urls = [f"{self._api}/proxies/{self._name}-{node}/toxics" for node in range(NODES)]
         for url in urls:
             for stream in streams:
@@ -67,7 +67,7 @@ class Lane:
                     _ask("DELETE", f"{url}/{stream}")
 
     def cut(self) -> contextlib.AbstractContextManager[None]:
-        """A network partition: nothing passes either way, and nobody is told."""
+        """A network partition: nothing passes either way, and no connection is closed."""
         return self.toxic("timeout", "upstream", "downstream", timeout=0)
 
     def reset(self) -> contextlib.AbstractContextManager[None]:
@@ -76,7 +76,7 @@ class Lane:
 
 
 class Cluster:
-    """Brokers and proxies in a folder; `lanes` are taken and put back by whoever needs one."""
+    """Brokers and proxies in a folder; a fault that needs one of the `lanes` borrows it."""
 
     def __init__(self, folder: Path, kafka: Path, toxiproxy: Path | None) -> None:
         self._folder, self._kafka = folder, kafka / "bin" / "kafka"
@@ -135,7 +135,7 @@ class Cluster:
         subprocess.run([self._kafka, *tool], check=True, capture_output=True)
 
     def _run(self, command: str, *node: int) -> None:
-        # Brokers that live for minutes, on few cores, are better off without the slower of Java's compilers.
+        # Brokers that run for minutes, on few cores, are faster without Java's optimising compiler.
         environment = {**os.environ, "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
         called = [str(each) for each in (self._kafka, command, self._folder, *node)]
         subprocess.run(called, check=True, stdout=subprocess.DEVNULL, env=environment)
@@ -188,7 +188,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """All brokers hang, SIGSTOPped, for as long as this lasts."""
+        """All brokers are suspended by SIGSTOP during the with block."""
         pids = [int((self._folder / f"node{node}" / "pid").read_text()) for node in range(NODES)]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)

@@ -15,7 +15,7 @@ BOTH: tuple[Guarantee, ...] = ("exactly-once", "at-least-once")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured number and what it must not exceed."""
+    """A measured value and its upper limit."""
 
     what: str
     value: float
@@ -31,32 +31,32 @@ class Figure:
 
 
 Scenario = Callable[..., Figure | list[Figure] | None]
-"""Takes a world, and one of the fault's cases if it has any; does the fault, and measures."""
+"""Applies a fault to a world, in one of its cases if it has any, and measures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A row of the table, before it is run."""
+    """A row of the table of faults."""
 
     name: str
     expected: str
     scenario: Scenario
     guarantee: Guarantee
     cases: Sequence[Any] = ((),)
-    """A world for each; their outcomes are one row."""
+    """Each runs in a world of its own; their outcomes are one row."""
     lane: bool = False
-    """Whether its services reach the brokers by a lane of their own."""
+    """Whether its services need a lane of their own to the brokers."""
     alone: bool = False
-    """Whether nothing else may run meanwhile: it harms the brokers, or wants the whole machine."""
+    """Whether it must run alone: it harms the brokers, or needs the whole machine."""
     result: bool = True
-    """Whether everything must have been read at the end, and be as the oracle says."""
+    """Whether the topic must be read to its end, and the output match the oracle's."""
     needs: str = ""
-    """A program that the machine must have."""
+    """A program that must be installed."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a fault; of several cases the worst."""
+    """The result of a fault; the worst of several cases."""
 
     verdict: Verdict = field(default_factory=Verdict)
     figures: dict[str, Figure] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Outcome:
         return ", ".join(map(str, self.figures.values()))
 
     def measured(self, figures: Iterable[Figure]) -> None:
-        """Keep the larger of figures of one name."""
+        """Keep the larger of two figures with the same name."""
         for figure in figures:
             before = self.figures.get(figure.what, figure)
             self.figures[figure.what] = max(before, figure, key=lambda each: each.value)
@@ -91,15 +91,15 @@ TABLE: list[Fault] = []
 def fault(
     name: str, expected: str, guarantees: Sequence[Guarantee] = EXACTLY_ONCE, **how: Any
 ) -> Callable[[Scenario], Scenario]:
-    """Put a scenario into the table: a row for each guarantee."""
+    """Add a scenario to the table: a row for each guarantee."""
 
-    def listed(scenario: Scenario) -> Scenario:
+    def add(scenario: Scenario) -> Scenario:
         for guarantee in guarantees:
-            called = f"{name}, {guarantee.replace('-', ' ')}" if len(guarantees) > 1 else name
-            TABLE.append(Fault(called, expected, scenario, guarantee, **how))
+            title = f"{name}, {guarantee.replace('-', ' ')}" if len(guarantees) > 1 else name
+            TABLE.append(Fault(title, expected, scenario, guarantee, **how))
         return scenario
 
-    return listed
+    return add
 
 
 def run(fault: Fault, world: World, case: Any, outcome: Outcome) -> None:
@@ -108,15 +108,15 @@ def run(fault: Fault, world: World, case: Any, outcome: Outcome) -> None:
     outcome.measured([figures] if isinstance(figures, Figure) else figures or [])
     if not fault.result:
         return
-    verdict, is_right = settled(world)
+    verdict, is_right = final_verdict(world)
     outcome.verdict += verdict
     if not is_right:
         outcome.problems.append(f"{case or world.topic}: {verdict}")
 
 
-def settled(world: World) -> tuple[Verdict, bool]:
-    """Let a world come to its end: the verdict, and whether it is as its guarantee promises."""
-    world.drained()
+def final_verdict(world: World) -> tuple[Verdict, bool]:
+    """Let services read the whole topic, and stop them: the verdict, and whether it satisfies the guarantee."""
+    world.until_drained()
     world.stop()
     verdict = world.verdict()
     return verdict, verdict.is_right(world.allowed_repeats())

@@ -1,4 +1,4 @@
-"""A proxy that knows Kafka's frames, so that it can lose exactly the answer to an EndTxn, and no other byte."""
+"""A proxy that parses Kafka's frames, so that it can drop exactly the responses to EndTxn, and no other byte."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ END_TXN = 26
 class LostAnswers:
     """Passes connections on from the keys of `ports` to the ports that are their values.
 
-    After `lose(count)` every other answer to an EndTxn is lost, count in all: the broker has done what it was asked,
-    and the connection breaks before it can say so.
+    After `lose(count)` every other response to EndTxn is lost, `count` in all: the broker has handled the request, and
+    the connection breaks before it responds.
     """
 
     def __init__(self, ports: Mapping[int, int]) -> None:
@@ -36,7 +36,7 @@ class LostAnswers:
         self._thread.join()
 
     def lose(self, count: int) -> None:
-        """Lose so many answers from now on."""
+        """Lose this many responses from now on."""
         self._left = count
 
     @property

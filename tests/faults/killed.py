@@ -1,4 +1,4 @@
-"""Services that are killed, stopped, or asked to end."""
+"""Services that are killed, suspended, or terminated."""
 
 import random
 import time
@@ -9,28 +9,28 @@ from world import RECORDS, SESSION_S, Unexpected, World
 from pipeline.failpoint import STEPS
 
 LATER = {"offsets-sent": 12, "pass-begun": 8, "pass-sent": 8, "pass-committed": 8}
-"""The count at which a step is beyond a new group's first checkpoints; others are at the fifth."""
+"""The count at which a step is past a new group's first checkpoints; other steps use the fifth."""
 FENCED = (*STEPS[: STEPS.index("committed")], "pass-begun", "pass-sent")
-"""The steps from which on something would still be committed."""
+"""The steps after which something would still be committed."""
 PASS = ("pass-begun", "pass-sent", "pass-committed")
 TAKEN_OVER = ("assigned", "restored", "replayed")
 
 
 def under_load(world: World, step: str) -> int:
-    """The count at which a step is reached in the middle of things."""
+    """The count at which a step is reached under load."""
     if step == "offsets-sent" and world.guarantee == "at-least-once":
         return LATER["pass-sent"]
     return LATER.get(step, 2 if step in TAKEN_OVER else 5)
 
 
 def begin(world: World, step: str) -> None:
-    """A life before, for the steps in which one is taken up again."""
+    """An earlier run, for the steps that restore its state."""
     if step in TAKEN_OVER:
         life = world.serve()
         world.load.send(RECORDS // 10)
-        world.drained()
+        world.until_drained()
         life.terminate()
-        life.ended()
+        life.wait_for_exit()
 
 
 @fault(
@@ -53,12 +53,12 @@ def dynamic_kills(world: World) -> Figure:
 
 def kills(world: World, times: int, limit: float, *options: str) -> Figure:
     service, moment, slowest = world.serve("a", *options), random.Random(times), 0.0
-    with world.flowing(rate=150, pace=0.02):
-        world.again()
+    with world.sending(rate=150, pace=0.02):
+        world.until_commit()
         for _ in range(times):
-            world.lasting(moment.uniform(0.1, 3))
+            world.wait(moment.uniform(0.1, 3))
             service.kill()
-            slowest = max(slowest, world.again())
+            slowest = max(slowest, world.until_commit())
     return Figure("ready again", slowest, limit)
 
 
@@ -74,23 +74,23 @@ def kill_at_each_step(world: World, records: int = RECORDS) -> None:
 
 
 def end_at(world: World, step: str, count: int, records: int, in_last_pass: bool = False) -> None:
-    """A life that is over when it comes to a step."""
+    """A run that is killed at a step."""
     life = world.serve("a", "--static", failpoint=f"{step}:{count}", supervised=False)
     world.load.send(records)
     if in_last_pass:
-        world.drained()
+        world.until_drained()
         life.terminate()
-    if (code := life.ended()) != -9:
+    if (code := life.wait_for_exit()) != -9:
         raise Unexpected(f"at {step} it ended with {code}")
 
 
 @fault("kill -9, no restart", "the other instance takes over in 35 s", BOTH)
-def other_takes_over(world: World) -> Figure:
+def other_takes_exited(world: World) -> Figure:
     one = world.serve("a", supervised=False)
     world.serve("b")
-    with world.flowing():
+    with world.sending():
         world.until(lambda: world.members() == 2, "two never joined")
-        world.again()
+        world.until_commit()
         one.kill()
         lag = {partition: where.offset for partition, where in world.positions().items()}
         taken = world.until(
@@ -103,13 +103,13 @@ def other_takes_over(world: World) -> Figure:
 @fault("SIGTERM under load, 5 times", "finishes the batch, leaves the group, exit 0 in 10 s; each once", BOTH)
 def sigterm(world: World) -> Figure:
     slowest = 0.0
-    with world.flowing():
+    with world.sending():
         for _ in range(5):
             service = world.serve()
-            world.again()
+            world.until_commit()
             asked = time.monotonic()
             service.terminate()
-            if code := service.ended():
+            if code := service.wait_for_exit():
                 raise Unexpected(f"it ended with {code}")
             slowest = max(slowest, time.monotonic() - asked)
             world.until(lambda: world.members() == 0, "it did not leave its group", 1)
@@ -125,16 +125,16 @@ def sigterm(world: World) -> Figure:
 )
 def zombie(world: World, step: str) -> Figure:
     begin(world, step)
-    with world.flowing(rate=150):
+    with world.sending(rate=150):
         first = world.serve("a", failpoint=f"{step}:{under_load(world, step)}:stop", supervised=False)
         world.until(first.is_stopped, f"it never came to {step}")
         stopped = time.monotonic()
         world.serve("b")
-        taken = world.again()
-        world.lasting(40 - (time.monotonic() - stopped))
+        taken = world.until_commit()
+        world.wait(40 - (time.monotonic() - stopped))
         first.resume()
         world.repeats += 2048
-        if step in FENCED and (code := first.ended(30)) != 75:
+        if step in FENCED and (code := first.wait_for_exit(30)) != 75:
             raise Unexpected(f"the zombie ended with {code}")
-        world.again()
+        world.until_commit()
     return Figure("taken over", taken, 35)

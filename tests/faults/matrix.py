@@ -1,4 +1,4 @@
-"""Every fault that delivery must survive, on three real brokers: what is expected of each, and what is seen.
+"""Every fault that delivery must survive, on three real brokers: the expected outcome of each, and the actual one.
 
     python tests/faults/matrix.py [--only WORDS ...] [--list] [--json FILE] [--markdown FILE]
 
@@ -34,7 +34,7 @@ from world import INTERRUPTED, World, tiny_model
 SCENARIOS = (killed, brokers, members, state)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")
 AT_ONCE = 4
-"""Worlds that share the brokers and the machine."""
+"""Worlds that run at the same time."""
 
 
 class Matrix:
@@ -46,7 +46,7 @@ class Matrix:
         self._worlds = 0
 
     def run(self, faults: Sequence[Fault]) -> Iterator[tuple[Fault, Outcome]]:
-        """Faults in the order in which they end: first those that can share the brokers."""
+        """Faults with their outcomes as they finish: first those that can share the brokers."""
         outcomes = {id(fault): Outcome() for fault in faults}
         for workers, alone in ((AT_ONCE, False), (1, True)):
             cases = [(each, case) for each in faults if each.alone == alone for case in each.cases]
@@ -59,7 +59,7 @@ class Matrix:
     def _ending(
         self, workers: int, cases: Sequence[tuple[Fault, Any]], outcomes: Mapping[int, Outcome]
     ) -> Iterator[Fault]:
-        """The fault of each case that ends."""
+        """The fault of each case that finishes."""
         with ThreadPoolExecutor(workers) as pool:
             running = {pool.submit(self._case, each, case, outcomes[id(each)]): each for each, case in cases}
             try:
@@ -94,18 +94,18 @@ class Matrix:
                 self._explain(fault, world)
 
     def _explain(self, fault: Fault, world: World) -> None:
-        """What went wrong, in full, for people."""
+        """Everything that went wrong, as text."""
         with self._lock:
             say(f"--- {fault.name}, {world.topic}")
             traceback.print_exc()
             for service in world.services:
-                said = "\n".join(service.said.splitlines()[-20:])
+                said = "\n".join(service.stderr.splitlines()[-20:])
                 say(f"--- a service, ended {service.codes}\n{said}")
             say("---")
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """Print a progress line on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -121,14 +121,14 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def wanted(words: list[str]) -> list[Fault]:
-    """The faults whose name, or whose scenario's, has one of the words."""
+    """The faults whose name, or whose scenario's name, contains one of the words."""
     return [
         each for each in TABLE if not words or any(word in f"{each.name} {each.scenario.__name__}" for word in words)
     ]
 
 
 def on_a_cluster(use: Callable[[Matrix], None]) -> None:
-    """Start brokers and proxies, and use them."""
+    """Start brokers and proxies, and stop them afterwards."""
     kafka, toxiproxy = (os.environ.get(name) or sys.exit(f"set {name}") for name in ("KAFKA_HOME", "TOXIPROXY"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -138,7 +138,7 @@ def on_a_cluster(use: Callable[[Matrix], None]) -> None:
 
 
 def main() -> None:
-    """Run the table, or a part of it."""
+    """Run the table, or part of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="rows whose name has any of these")
     parser.add_argument("--list", action="store_true", help="name the rows, run none")
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200, help="answers to EndTxn that are lost")
     parser.add_argument("--allow-missing", action="store_true", help="rows that need a program not here do not fail")
     asked = parser.parse_args()
-    brokers.trials = asked.trials
+    brokers.LOST_RESPONSES = asked.trials
     faults, rows, failed = wanted(asked.only), [], 0
     if asked.list:
         print("\n".join(each.name for each in faults))

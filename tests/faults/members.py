@@ -1,4 +1,4 @@
-"""Members that come and go, and transactions that are not theirs."""
+"""Members that join and leave, and open transactions of others."""
 
 import contextlib
 import time
@@ -27,17 +27,17 @@ def static_storm(world: World) -> Figure:
 
 def come_and_go(world: World, *options: str) -> Figure:
     members = {name: world.serve(name, *options) for name in "abc"}
-    with world.flowing(rate=250):
-        world.again()
+    with world.sending(rate=250):
+        world.until_commit()
         began = time.monotonic()
         while time.monotonic() - began < 60:
             for name in members:
                 members[name].terminate()
-                world.lasting(2)
-                members[name].ended()
+                world.wait(2)
+                members[name].wait_for_exit()
                 members[name] = world.serve(name, *options)
-                world.lasting(2)
-    return Figure("drained", world.drained(), 30)
+                world.wait(2)
+    return Figure("drained", world.until_drained(), 30)
 
 
 @fault(
@@ -49,21 +49,21 @@ def come_and_go(world: World, *options: str) -> Figure:
 def second_joins(world: World, step: str) -> None:
     begin(world, step)
     began = world.progress()
-    with world.flowing(rate=300):
+    with world.sending(rate=300):
         world.serve("a", failpoint=f"{step}:{under_load(world, step)}:hold=4")
         if step not in TAKEN_OVER:
             world.until(lambda: world.progress() > began, "nothing was committed")
-            world.still()
+            world.until_idle()
         world.serve("b")
         world.until(lambda: world.members() == 2, "two never joined")
-        world.again()
+        world.until_commit()
 
 
 @fault("takeover while a foreign transaction is open on the state topic", "waits, or 75; then windows equal", BOTH)
 def foreign_transaction(world: World) -> Figure:
     first = world.serve("a", supervised=False)
-    with world.flowing():
-        world.again()
+    with world.sending():
+        world.until_commit()
         foreign = KafkaProducer(
             bootstrap_servers=world.bootstrap.split(","), transactional_id=f"{world.topic}-foreign", acks="all"
         )
@@ -76,6 +76,6 @@ def foreign_transaction(world: World) -> Figure:
             first.kill()
             world.serve("b")
             world.until(lambda: world.members() == 1, "the first was not missed")
-            world.lasting(12)
+            world.wait(12)
             foreign.commit_transaction()
-        return Figure("forecasts after its end", world.again(), 35)
+        return Figure("forecasts after its end", world.until_commit(), 35)

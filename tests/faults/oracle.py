@@ -1,8 +1,7 @@
-"""What should have come of a topic, recomputed from its records alone, and what came.
+"""The expected output for a topic, recomputed from its records alone, and its comparison with the actual output.
 
-One forecast for each accepted step that fills a window, known by (input partition, series, ts), in order within its
-series, each with the bytes and the time that the same records give offline; one dead letter for each record that is
-no event.
+One forecast for each accepted step that fills a window, identified by (input partition, series, ts), in order within
+its series, with the bytes and timestamp that an offline pass gives; one dead letter for each invalid record.
 """
 
 from collections import Counter
@@ -33,8 +32,8 @@ Place = tuple[str, int, int]
 """Topic, partition, offset."""
 
 
-class Forgotten(NamedTuple):
-    """Series of one partition whose windows are empty again from an offset on."""
+class ResetSeries(NamedTuple):
+    """Series of one partition whose windows start empty at an offset."""
 
     offset: int
     series: Collection[str]
@@ -42,7 +41,7 @@ class Forgotten(NamedTuple):
 
 @dataclass(slots=True)
 class Expected:
-    """Forecasts as bytes and record time, by identity, and the places of records that are dead letters."""
+    """Forecasts as bytes and timestamp, by identity, and the positions of invalid records."""
 
     forecasts: dict[Identity, tuple[bytes, int]] = field(default_factory=dict)
     letters: set[Place] = field(default_factory=set)
@@ -50,67 +49,67 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How what came differs from what should have; adds up."""
+    """How the actual output differs from the expected one; verdicts can be added."""
 
     forecasts: int = 0
     letters: int = 0
     lost: int = 0
     duplicated: int = 0
     wrong: int = 0
-    disordered: int = 0
-    alien: int = 0
+    out_of_order: int = 0
+    unexpected: int = 0
     letters_lost: int = 0
     letters_duplicated: int = 0
-    letters_alien: int = 0
-    went_back: int = 0
-    """Commits and checkpoints that lie before an earlier one: a zombie's."""
+    letters_unexpected: int = 0
+    regressed: int = 0
+    """Commits and checkpoints before an earlier one: a zombie's."""
 
     def __add__(self, other: "Verdict") -> "Verdict":
         return Verdict(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def is_right(self, repeats: int) -> bool:
-        """Whether all is as it should be, but for up to so many outputs that came again."""
-        again = self.duplicated + self.letters_duplicated
-        return bool(sum(astuple(self)[2:]) == again <= repeats)
+        """Whether the output is as expected, with at most this many duplicates."""
+        duplicates = self.duplicated + self.letters_duplicated
+        return bool(sum(astuple(self)[2:]) == duplicates <= repeats)
 
     def __str__(self) -> str:
-        names = ["lost", "duplicated", "wrong", "out of order", "alien"]
-        names += ["letters lost", "letters duplicated", "alien letters", "commits that went back"]
+        names = ["lost", "duplicated", "wrong", "out of order", "unexpected"]
+        names += ["letters lost", "letters duplicated", "unexpected letters", "commits that went back"]
         faults = [f"{count:,} {name}" for name, count in zip(names, astuple(self)[2:], strict=True) if count]
         return f"{self.forecasts:,} forecasts, {self.letters:,} dead letters: {', '.join(faults) or 'each once'}"
 
 
 class Oracle:
-    """Knows what a model's service should make of a topic."""
+    """Computes the expected output of a model's service."""
 
     def __init__(self, model: Path, label: str = "") -> None:
         self._predictor: Predictor = load_onnx(model, label or model.name, "cpu")
         assert isinstance(self._predictor.card, Card)
         self._card = self._predictor.card
 
-    def expect(
-        self, history: History, forgotten: Mapping[int, Forgotten] | None = None, limit: int = SERIES_LIMIT
+    def expected_output(
+        self, history: History, reset: Mapping[int, ResetSeries] | None = None, limit: int = SERIES_LIMIT
     ) -> Expected:
-        """What should come of these records; no more than `limit` series a partition."""
+        """The expected output for these records, with at most `limit` series per partition."""
         expected = Expected()
         for partition, records in history.items():
-            self._expect(expected, records, (forgotten or {}).get(partition, Forgotten(0, ())), limit)
+            self._add_expected(expected, records, (reset or {}).get(partition, ResetSeries(0, ())), limit)
         return expected
 
-    def _expect(self, expected: Expected, records: Sequence[Record], forgotten: Forgotten, limit: int) -> None:
+    def _add_expected(self, expected: Expected, records: Sequence[Record], reset: ResetSeries, limit: int) -> None:
         config = window_config(self._card.input)
-        store, anew = (WindowStore(config, limit=limit) for _ in range(2))
+        store, after_reset = (WindowStore(config, limit=limit) for _ in range(2))
         decode = Decoder(self._card.input.features).decode
         for place, record in enumerate(records):
             if record.value is None:
                 continue
             try:
                 (event,) = decode(record)
-                is_anew = record.offset >= forgotten.offset and event.series in forgotten.series
-                (anew if is_anew else store).push(event, place)
+                is_after_reset = record.offset >= reset.offset and event.series in reset.series
+                (after_reset if is_after_reset else store).push(event, place)
             except InvalidEvent:
                 expected.letters.add((record.topic, record.partition, record.offset))
-        for each in (store, anew):
+        for each in (store, after_reset):
             self._forecast(expected, records, each)
 
     def _forecast(self, expected: Expected, records: Sequence[Record], store: WindowStore) -> None:
@@ -125,9 +124,9 @@ class Oracle:
             expected.forecasts[cause.partition, series, ts] = payload, cause.timestamp
 
 
-def judge(log: EventLog, expected: Expected, output: str, letters: str) -> Verdict:
-    """Compare what is committed on a service's two output topics with what should be."""
-    forecasts, wrong, disordered = Counter[Identity](), 0, 0
+def compare(log: EventLog, expected: Expected, output: str, letters: str) -> Verdict:
+    """Compare the committed records of a service's output topics with the expected ones."""
+    forecasts, wrong, out_of_order = Counter[Identity](), 0, 0
     newest: dict[tuple[int, str], int] = {}
     decode = msgspec.json.Decoder(Forecast).decode
     for partition, records in read(log, output).items():
@@ -137,7 +136,7 @@ def judge(log: EventLog, expected: Expected, output: str, letters: str) -> Verdi
             wanted = expected.forecasts.get(identity)
             wrong += wanted is not None and wanted != (record.value, record.timestamp)
             if not forecasts[identity]:
-                disordered += forecast.ts <= newest.get(identity[:2], -1)
+                out_of_order += forecast.ts <= newest.get(identity[:2], -1)
                 newest[partition, forecast.series] = forecast.ts
             forecasts[identity] += 1
     places = Counter(_place(record) for records in read(log, letters).values() for record in records)
@@ -147,11 +146,11 @@ def judge(log: EventLog, expected: Expected, output: str, letters: str) -> Verdi
         lost=len(expected.forecasts.keys() - forecasts),
         duplicated=forecasts.total() - len(forecasts),
         wrong=wrong,
-        disordered=disordered,
-        alien=len(forecasts.keys() - expected.forecasts),
+        out_of_order=out_of_order,
+        unexpected=len(forecasts.keys() - expected.forecasts),
         letters_lost=len(expected.letters - places.keys()),
         letters_duplicated=places.total() - len(places),
-        letters_alien=len(places.keys() - expected.letters),
+        letters_unexpected=len(places.keys() - expected.letters),
     )
 
 
@@ -162,7 +161,7 @@ def _place(letter: Record) -> Place:
 
 
 def read(log: EventLog, topic: str) -> dict[int, list[Record]]:
-    """All that is committed on a topic."""
+    """All committed records of a topic, by partition."""
     return {
         partition: [record for records in log.read(topic, partition, start, end) for record in records]
         for partition, (start, end) in log.bounds(topic).items()

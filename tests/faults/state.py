@@ -1,4 +1,4 @@
-"""Topics, offsets, checkpoints and clocks that are not what they were."""
+"""Changed topics, offsets, checkpoints and clocks."""
 
 import contextlib
 import itertools
@@ -9,7 +9,7 @@ import msgspec
 from faults import BOTH, Figure, fault
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from oracle import Forgotten, History, Oracle, read
+from oracle import History, Oracle, ResetSeries, read
 from world import PARTITIONS, RECORDS, ROOT, SERIES, Load, Row, Unexpected, World, row, rows
 
 from model.artifacts.registry import Registry
@@ -25,19 +25,19 @@ LIMIT = 5_000
 
 
 def first_half(world: World, records: int = HALF) -> None:
-    """A service's life with a graceful end."""
+    """Run a service until the topic is read, and stop it gracefully."""
     service = world.serve()
     world.load.send(records)
-    world.drained()
+    world.until_drained()
     service.terminate()
-    service.ended()
+    service.wait_for_exit()
 
 
 def refused(world: World, way_out: str) -> None:
-    """The next life must end with 78, and say what to do."""
+    """The next start must exit with 78, and say what to do."""
     service = world.serve("a", supervised=False)
-    if (code := service.ended()) != 78 or way_out not in service.said:
-        raise Unexpected(f"it ended with {code}: {service.said}")
+    if (code := service.wait_for_exit()) != 78 or way_out not in service.stderr:
+        raise Unexpected(f"it ended with {code}: {service.stderr}")
 
 
 @fault("partition count changed while down", "refused, with what to do: 78", result=False)
@@ -81,24 +81,24 @@ def goes_on_from_earliest(world: World) -> None:
     gone, history = nearly_all(world), read(world.log, world.topic)
     world.delete_before(gone)
     service = world.serve("a", "--on-lost", "earliest")
-    world.drained()
-    if service.said.count("were deleted before they were read") != PARTITIONS:
-        raise Unexpected(f"it did not say so: {service.said}")
+    world.until_drained()
+    if service.stderr.count("were deleted before they were read") != PARTITIONS:
+        raise Unexpected(f"that is not logged: {service.stderr}")
     kept = {
         partition: [each for each in records if not committed[partition] <= each.offset < gone[partition]]
         for partition, records in history.items()
     }
     world.load.send(HALF // 2)
-    world.expected = world.oracle.expect(joined(kept, read(world.log, world.topic)))
+    world.expected = world.oracle.expected_output(joined(kept, read(world.log, world.topic)))
 
 
 def nearly_all(world: World) -> dict[int, int]:
-    """Offsets that leave little of each partition."""
+    """Offsets near the end of each partition."""
     return {partition: end - 100 for partition, (_, end) in world.log.bounds(world.topic).items()}
 
 
 def joined(before: History, after: History) -> History:
-    """Records read before a deletion, and those that came later."""
+    """Records read before a deletion, followed by later ones."""
     return {
         partition: [*records, *(each for each in after[partition] if each.offset > records[-1].offset)]
         for partition, records in before.items()
@@ -112,28 +112,28 @@ def joined(before: History, after: History) -> History:
 )
 def corrupt_checkpoint(world: World) -> None:
     first_half(world)
-    forgotten = {partition: corrupted(world, partition) for partition in range(PARTITIONS)}
+    reset = {partition: corrupted(world, partition) for partition in range(PARTITIONS)}
     service = world.serve()
     world.load.send(HALF)
-    world.drained()
-    if any(f"{len(each.series)} series start with empty windows" not in service.said for each in forgotten.values()):
-        raise Unexpected(f"it did not say so: {service.said}")
-    world.expected = world.oracle.expect(read(world.log, world.topic), forgotten)
+    world.until_drained()
+    if any(f"{len(each.series)} series start with empty windows" not in service.stderr for each in reset.values()):
+        raise Unexpected(f"that is not logged: {service.stderr}")
+    world.expected = world.oracle.expected_output(read(world.log, world.topic), reset)
 
 
-def corrupted(world: World, partition: int) -> Forgotten:
-    """Flip a bit in the states of a partition's first series, in another place of each."""
+def corrupted(world: World, partition: int) -> ResetSeries:
+    """Flip a bit in the states of a partition's first series, at a different position in each."""
     newest = {record.key or b"": record.value or b"" for record in read(world.log, world.state)[partition]}
     states = sorted((key, value) for key, value in newest.items() if key.startswith(SERIES_PREFIX))
     flipped = [(key, flip(value, place)) for (key, value), place in zip(states, places(states[0][1]), strict=False)]
     flipped.append((states[-1][0], states[-2][1]))  # whole, under another one's key
     overwrite(world, partition, flipped)
     names = [key.removeprefix(SERIES_PREFIX).decode() for key, _ in flipped]
-    return Forgotten(world.positions()[partition].offset, names)
+    return ResetSeries(world.positions()[partition].offset, names)
 
 
 def overwrite(world: World, partition: int, states: Iterable[tuple[bytes, bytes]]) -> None:
-    """Write to the state topic, as no service would."""
+    """Write directly to the state topic."""
     with contextlib.closing(KafkaProducer(bootstrap_servers=world.bootstrap.split(","))) as producer:
         for key, value in states:
             producer.send(world.state, value, key, partition=partition)
@@ -161,9 +161,9 @@ def one_position_corrupt(world: World, which: str) -> None:
     (corrupt_record if which == "record" else corrupt_metadata)(world)
     service = world.serve()
     world.load.send(HALF)
-    world.drained()
-    if f"{which} is corrupt" not in service.said:
-        raise Unexpected(f"it did not say so: {service.said}")
+    world.until_drained()
+    if f"{which} is corrupt" not in service.stderr:
+        raise Unexpected(f"that is not logged: {service.stderr}")
 
 
 @fault("both of them corrupt", "refused, with what to do: 78", result=False)
@@ -197,17 +197,17 @@ def short_retention(world: World) -> None:
         for _ in range(10):
             service = world.serve("a", "--static")
             load.send(RECORDS // 10)
-            world.drained()
+            world.until_drained()
             service.terminate()
-            service.ended()
+            service.wait_for_exit()
             service = world.serve("a", "--static", supervised=False)
             load.send(RECORDS // 10)
-            world.again()
+            world.until_commit()
             service.kill()
             history = {p: [*history[p], *new] for p, new in newer(world, history).items()}
             world.delete_before({p: decode_metadata(at.metadata) or 0 for p, at in world.positions().items()})
     world.serve("a", "--static")
-    world.expected = world.oracle.expect(history)
+    world.expected = world.oracle.expected_output(history)
 
 
 def with_a_slow_one() -> Iterator[Row]:
@@ -219,7 +219,7 @@ def with_a_slow_one() -> Iterator[Row]:
 
 
 def newer(world: World, history: History) -> History:
-    """What came since."""
+    """Records that were written since."""
     ends = {partition: records[-1].offset if records else -1 for partition, records in history.items()}
     found = read(world.log, world.topic)
     return {
@@ -238,10 +238,10 @@ def wrong_clock(world: World, offset: str) -> None:
     (world.folder / "sitecustomize.py").write_text(SLEEP)
     clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     service = world.serve(environment={**clock, "PYTHONPATH": f"{ROOT}:{world.folder}"})
-    with world.flowing(rate=2000):
-        world.again()
+    with world.sending(rate=2000):
+        world.until_commit()
         service.kill()
-        world.again()
+        world.until_commit()
 
 
 @fault(
@@ -252,15 +252,15 @@ def wrong_clock(world: World, offset: str) -> None:
 def million_series(world: World) -> Figure:
     service = world.serve("a", "--series-limit", str(LIMIT))
     world.load.send(HALF)
-    world.drained()
+    world.until_drained()
     usual = service.peak()
     new = (row(number, 0, 1.0) for number in itertools.count(SERIES))
     with contextlib.closing(Load(world.bootstrap, world.topic, new)) as load:
         load.send(1_000_000)
     world.load.send(HALF)
-    world.drained(600)
+    world.until_drained(600)
     peak = service.peak()
-    world.expected = world.oracle.expect(read(world.log, world.topic), limit=LIMIT)
+    world.expected = world.oracle.expected_output(read(world.log, world.topic), limit=LIMIT)
     return Figure("more memory", peak - usual, 150, "MiB")
 
 
@@ -277,7 +277,7 @@ def bad_cache(world: World, how: str) -> None:
     cached.write_bytes(data[: len(data) // 2] if how == "cut" else flip(data, len(data) // 2))
     world.serve()
     world.load.send(HALF)
-    world.drained()
+    world.until_drained()
     if cached.read_bytes() != data:
         raise Unexpected("the cache is as bad as it was")
 

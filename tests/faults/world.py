@@ -1,6 +1,6 @@
-"""One fault's world: a topic under load, services as processes, and the judgement of what they did.
+"""The environment of one fault: a topic under load, services as processes, and a comparison of what they wrote.
 
-Nothing in it is shared with another world but the brokers: topics, group and transactional ids are its own.
+Two worlds share the brokers only: topics, group and transactional ids are their own.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from cluster import Cluster, Lane, internal_partition
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
-from oracle import Expected, Oracle, Verdict, judge, read
+from oracle import Expected, Oracle, Verdict, compare, read
 
 from deploy.settings.serve import Guarantee
 from model.artifacts.export import export
@@ -35,7 +35,7 @@ PARTITIONS, SERIES, RECORDS = 6, 200, 20_000
 SEQ_LEN, HORIZON = 12, 4
 START, MINUTE = 1_700_000_040_000, 60_000
 MAX_BATCH = 2048
-"""The most records that one death can make come again, at least once."""
+"""Most records that one crash may repeat, at least once."""
 SESSION_S = 10
 SETTINGS = {
     "TIDECAST_KAFKA_SESSION_S": str(SESSION_S),
@@ -43,20 +43,20 @@ SETTINGS = {
     "TIDECAST_KAFKA_DELIVERY_S": "12",
     "TIDECAST_KAFKA_TRANSACTION_S": "15",
 }
-RESTARTED = (-signal.SIGKILL, os.EX_TEMPFAIL)
-"""The ends after which a supervisor starts a service again."""
+RESTART_CODES = (-signal.SIGKILL, os.EX_TEMPFAIL)
+"""The exit codes after which a supervisor restarts a service."""
 
 
 INTERRUPTED = threading.Event()
-"""Set to end all worlds."""
+"""Set to stop all worlds."""
 
 
 class Unexpected(Exception):
-    """Something that should have happened did not, or the other way round."""
+    """A service or the cluster did not behave as the fault expects."""
 
 
 class Row(NamedTuple):
-    """A record of the load."""
+    """An input record."""
 
     partition: int
     key: bytes
@@ -79,8 +79,8 @@ def row(series: int, step: int, value: float) -> Row:
 
 
 def rows(series: int = SERIES) -> Iterator[Row]:
-    """Events without end, a step of every series after another; in a hundred one is missing, one comes again, one
-    comes late, and one is no event."""
+    """Endless events of all series, step by step; of a hundred one is missing, one is a duplicate, one is late, and one
+    is invalid."""
     chance, step = random.Random(0), 0
     while True:
         for number in range(series):
@@ -97,7 +97,7 @@ def rows(series: int = SERIES) -> Iterator[Row]:
 
 
 class Load:
-    """Sends rows to a topic, at its own pace, whatever becomes of the brokers meanwhile."""
+    """Sends rows to a topic at a given rate, whatever happens to the brokers."""
 
     def __init__(self, bootstrap: str, topic: str, source: Iterable[Row]) -> None:
         self._topic, self._rows = topic, iter(source)
@@ -113,7 +113,7 @@ class Load:
         )
 
     def send(self, count: int) -> None:
-        """Send the next so many rows as fast as they go, and wait for the brokers."""
+        """Send the next `count` rows as fast as possible, and wait for their acknowledgements."""
         futures = [self._next() for _ in range(count)]
         self._producer.flush()
         for future in futures:
@@ -125,8 +125,8 @@ class Load:
         return self._producer.send(self._topic, value, key, partition=partition)
 
     @contextlib.contextmanager
-    def flowing(self, rate: int, at_least: int, pace: float) -> Iterator[None]:
-        """Send so many rows a second, some every `pace` seconds, for as long as this lasts; then the rest of
+    def sending(self, rate: int, at_least: int, pace: float) -> Iterator[None]:
+        """Send `rate` rows per second, in bursts every `pace` seconds, during the with block; then the rest of
         `at_least`."""
         over = threading.Event()
 
@@ -148,13 +148,13 @@ class Load:
         self.send(max(0, at_least - self.sent))
 
     def close(self) -> None:
-        """Give up what is not sent."""
+        """Close without waiting for unsent rows."""
         with contextlib.suppress(errors.KafkaTimeoutError):
             self._producer.close(timeout=1)
 
 
 class Service:
-    """`tidecast serve` as a process; supervised, it is started again when it is killed or ends with 75."""
+    """`tidecast serve` as a process; if supervised, it is restarted when it is killed or exits with 75."""
 
     def __init__(
         self, command: list[str], environment: Mapping[str, str], folder: Path, failpoint: str, supervised: bool
@@ -163,9 +163,9 @@ class Service:
         self._command, self._environment, self._folder = command, environment, folder
         self._errors = folder / f"{command[command.index('--instance') + 1]}-{time.monotonic_ns()}.err"
         self._supervised = supervised
-        self._leaving = threading.Event()
+        self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._exited = threading.Event()
         self._launch(failpoint)
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -184,35 +184,35 @@ class Service:
             began = time.monotonic()
             code = self._process.wait()
             self.codes.append(code)
-            if code not in RESTARTED or not self._supervised:
+            if code not in RESTART_CODES or not self._supervised:
                 break
-            # A service that can't even start should not take the machine from those that can.
-            if self._leaving.wait(0 if time.monotonic() - began > 5 else 1):
+            # A service that fails at once is restarted with a delay, to leave the CPU to the others.
+            if self._stopping.wait(0 if time.monotonic() - began > 5 else 1):
                 break
             with self._lock:
-                if self._leaving.is_set():
+                if self._stopping.is_set():
                     break
                 self._launch("")
-        self._over.set()
+        self._exited.set()
 
     @property
-    def said(self) -> str:
-        """Its stderr, all lives together."""
+    def stderr(self) -> str:
+        """The stderr of all its runs."""
         return self._errors.read_text(errors="replace")
 
     @property
-    def broken(self) -> bool:
-        """Whether it ended otherwise than it was asked to, or than a supervisor takes care of."""
-        return bool(self.codes) and self.codes[-1] not in (*RESTARTED, 0)
+    def failed(self) -> bool:
+        """Whether it exited with a code after which it is not restarted."""
+        return bool(self.codes) and self.codes[-1] not in (*RESTART_CODES, 0)
 
     def is_stopped(self) -> bool:
-        """Whether it hangs by SIGSTOP."""
+        """Whether it is stopped by SIGSTOP."""
         with contextlib.suppress(OSError):
             return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
         return False
 
     def peak(self) -> float:
-        """The most memory that this life has used, in MiB."""
+        """The peak memory of the current process, in MiB."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -225,27 +225,27 @@ class Service:
         self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """SIGTERM, for good."""
+        """SIGTERM, without a restart."""
         with self._lock:
-            self._leaving.set()
+            self._stopping.set()
             self._process.terminate()
 
-    def ended(self, seconds: float = 60) -> int:
-        """The code of its last life, once it is over for good."""
-        if not self._over.wait(seconds):
+    def wait_for_exit(self, seconds: float = 60) -> int:
+        """The exit code, once it has exited and is not restarted."""
+        if not self._exited.wait(seconds):
             raise Unexpected(f"a service did not end in {seconds:g} s")
         return self.codes[-1]
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """SIGKILL, without a restart."""
         with self._lock:
-            self._leaving.set()
+            self._stopping.set()
             self._process.kill()
-        self._over.wait(10)
+        self._exited.wait(10)
 
 
 class World:
-    """A topic with six partitions, its load, its services, and what a fault may be done to."""
+    """A topic with six partitions, its load and its services, to which a fault is applied."""
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class World:
         self.services: list[Service] = []
         self.expected: Expected | None = None
         self.repeats = 0
-        """How many outputs may come again at least once, besides a batch for each death."""
+        """How many outputs may be repeated at least once, besides a batch per crash."""
         self._cluster, self._lane = cluster, lane
         self._stack = contextlib.ExitStack()
 
@@ -275,7 +275,7 @@ class World:
             self.log = stack.enter_context(contextlib.closing(connect(self.bootstrap)))
             self.log.create_topic(self.topic, PARTITIONS)
             self.load = stack.enter_context(contextlib.closing(Load(self.bootstrap, self.topic, rows())))
-            self._admin = self._connected()
+            self._admin = self._connect_admin()
             stack.callback(lambda: self._admin.close())
             stack.callback(self._delete_topics)
             stack.callback(self._close_services)
@@ -290,7 +290,7 @@ class World:
             service.close()
 
     def _delete_topics(self) -> None:
-        """A broker that has the partitions of all earlier faults is slow to come back from the next one."""
+        """Brokers with the partitions of all earlier faults would be slow to recover from the next one."""
         with contextlib.suppress(errors.KafkaError):
             ours = [
                 name for name in self._admin.list_topics() if name == self.topic or name.startswith(f"{self.topic}-")
@@ -311,14 +311,14 @@ class World:
     def admin(self) -> KafkaAdminClient:
         return self._admin
 
-    def _connected(self) -> KafkaAdminClient:
+    def _connect_admin(self) -> KafkaAdminClient:
         return KafkaAdminClient(bootstrap_servers=self.bootstrap.split(","), request_timeout_ms=5000)
 
-    def flowing(
+    def sending(
         self, rate: int = 500, at_least: int = RECORDS, pace: float = 0.2
     ) -> contextlib.AbstractContextManager[None]:
-        """The load, so many records a second; each `pace` is at least a transaction, which is work for the brokers."""
-        return self.load.flowing(rate, at_least, pace)
+        """Send input at `rate` records per second; each burst is at least one transaction for the brokers."""
+        return self.load.sending(rate, at_least, pace)
 
     def serve(
         self,
@@ -337,12 +337,12 @@ class World:
         return service
 
     def positions(self) -> dict[int, OffsetAndMetadata]:
-        """What the group has committed, by partition; nothing while nobody can say."""
+        """The group's committed offsets, by partition; empty while no coordinator is available."""
         try:
             found = self._admin.list_group_offsets({self.group: None})[self.group]
         except (errors.KafkaError, TimeoutError):
             with contextlib.suppress(errors.KafkaError):  # the old one would go on asking a coordinator that is gone
-                admin, self._admin = self._admin, self._connected()
+                admin, self._admin = self._admin, self._connect_admin()
                 admin.close()
             return {}
         return {where.partition: offset for where, offset in found.items() if where.topic == self.topic}
@@ -352,39 +352,39 @@ class World:
         return sum(offset.offset for offset in self.positions().values())
 
     def until(self, condition: Callable[[], bool], otherwise: str, seconds: float = 60) -> float:
-        """Wait for a condition, as long as no service breaks; how long it took."""
+        """Wait for a condition, while no service fails; how long it took, in seconds."""
         began = time.monotonic()
         while not condition():
             if INTERRUPTED.is_set():
                 raise Unexpected("interrupted")
-            if broken := [service for service in self.services if service.broken]:
+            if broken := [service for service in self.services if service.failed]:
                 raise Unexpected(f"a service ended with {broken[0].codes[-1]}")
             if time.monotonic() - began > seconds:
                 raise Unexpected(f"{otherwise} in {seconds:g} s")
             time.sleep(0.05)
         return time.monotonic() - began
 
-    def again(self, seconds: float = 90) -> float:
+    def until_commit(self, seconds: float = 90) -> float:
         """Seconds until the group commits more than it has now."""
         before = self.progress()
-        return self.until(lambda: self.progress() > before, "no forecasts again", seconds)
+        return self.until(lambda: self.progress() > before, "no further commit", seconds)
 
-    def still(self, seconds: float = 0.5) -> None:
-        """Wait until the group has committed nothing for a moment."""
-        last, first_offset = self.progress(), time.monotonic()
-        while time.monotonic() - first_offset < seconds:
+    def until_idle(self, seconds: float = 0.5) -> None:
+        """Wait until the group has committed nothing for some time."""
+        last, since = self.progress(), time.monotonic()
+        while time.monotonic() - since < seconds:
             self.until(lambda: True, "")
             if (now := self.progress()) != last:
-                last, first_offset = now, time.monotonic()
+                last, since = now, time.monotonic()
             time.sleep(0.05)
 
-    def lasting(self, seconds: float) -> None:
-        """Let a fault last, as long as no service breaks."""
+    def wait(self, seconds: float) -> None:
+        """Wait while a fault lasts and no service fails."""
         began = time.monotonic()
         self.until(lambda: time.monotonic() - began >= seconds, "", seconds + 1)
 
-    def drained(self, seconds: float = 120) -> float:
-        """Seconds until the group has committed everything there is."""
+    def until_drained(self, seconds: float = 120) -> float:
+        """Seconds until the group has committed the whole topic."""
 
         def all_read() -> bool:
             positions = self.positions()
@@ -394,7 +394,7 @@ class World:
         return self.until(all_read, "the topic was not read to its end", seconds)
 
     def members(self) -> int:
-        """How many members the group has."""
+        """The number of members of the group."""
         return len(self._admin.describe_groups([self.group])[self.group]["members"])
 
     def delete_before(self, offsets: Mapping[int, int]) -> None:
@@ -403,26 +403,26 @@ class World:
 
     def stop(self) -> None:
         """SIGTERM to all services; each must end with 0."""
-        living = [service for service in self.services if not service._over.is_set()]
+        living = [service for service in self.services if not service._exited.is_set()]
         for service in living:
             service.terminate()
         for service in living:
-            if code := service.ended(30):
+            if code := service.wait_for_exit(30):
                 raise Unexpected(f"a service ended with {code} on SIGTERM")
 
     def allowed_repeats(self) -> int:
-        """How many outputs may be there twice: none exactly once, a batch for each death at least once."""
-        deaths = sum(code in RESTARTED for service in self.services for code in service.codes)
-        return 0 if self.guarantee == "exactly-once" else self.repeats + deaths * MAX_BATCH
+        """How many outputs may be duplicates: none exactly once, a batch per crash at least once."""
+        crashes = sum(code in RESTART_CODES for service in self.services for code in service.codes)
+        return 0 if self.guarantee == "exactly-once" else self.repeats + crashes * MAX_BATCH
 
     def verdict(self) -> Verdict:
-        """Compare the outputs with what should have come of the topic's records, or of `expected`."""
-        expected = self.expected or self.oracle.expect(read(self.log, self.topic))
-        back = self._commits_gone_back() + self._checkpoints_gone_back()
-        return judge(self.log, expected, self.output, self.letters) + Verdict(went_back=back)
+        """Compare the outputs with those expected for the topic's records, or with `expected`."""
+        expected = self.expected or self.oracle.expected_output(read(self.log, self.topic))
+        back = self._regressed_commits() + self._regressed_checkpoints()
+        return compare(self.log, expected, self.output, self.letters) + Verdict(regressed=back)
 
-    def _commits_gone_back(self) -> int:
-        """The group's history as the brokers keep it: every commit, in order."""
+    def _regressed_commits(self) -> int:
+        """Commits before an earlier one, in the order of __consumer_offsets."""
         where = internal_partition(self.group) % self.log.partitions("__consumer_offsets")
         start, end = self.log.bounds("__consumer_offsets")[where]
         history = (record for records in self.log.read("__consumer_offsets", where, start, end) for record in records)
@@ -432,14 +432,14 @@ class World:
             for key, value in commits
             if key and key[:2] in (b"\0\0", b"\0\1") and _first_string(key) == self.group
         )
-        return _gone_back(found)
+        return _count_regressions(found)
 
-    def _checkpoints_gone_back(self) -> int:
+    def _regressed_checkpoints(self) -> int:
         try:
             passes = read(self.log, self.state)
         except UnknownTopic:
             return 0
-        return _gone_back(
+        return _count_regressions(
             (partition, position)
             for partition, records in passes.items()
             for record in records
@@ -458,7 +458,7 @@ def _first_string(data: bytes) -> str:
     return data[4 : 4 + length].decode()
 
 
-def _gone_back(positions: Iterable[tuple[object, int]]) -> int:
+def _count_regressions(positions: Iterable[tuple[object, int]]) -> int:
     newest: dict[object, int] = {}
     back = 0
     for where, position in positions:

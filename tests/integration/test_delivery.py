@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from brokers import all_again
+from brokers import until_all_commit
 from cluster import Cluster
-from faults import BOTH, settled
+from faults import BOTH, final_verdict
 from killed import kill_at_each_step
 from world import World
 
@@ -22,7 +22,7 @@ RECORDS = 6_000
 
 
 def assert_delivered(world: World) -> None:
-    verdict, is_right = settled(world)
+    verdict, is_right = final_verdict(world)
     assert is_right, f"{world.guarantee}: {verdict}"
 
 
@@ -58,11 +58,11 @@ def test_killed_partition_leader(model_file: Path, tmp_path: Path, fresh: Callab
         with ExitStack() as load:
             for world in worlds:
                 world.serve(world.guarantee)
-                load.enter_context(world.flowing(rate=300, at_least=RECORDS))
+                load.enter_context(world.sending(rate=300, at_least=RECORDS))
             for world in worlds:
-                world.again()
+                world.until_commit()
             cluster.kill(cluster.leader(worlds[0].topic, 0))
             for world in worlds:
-                all_again(world)
+                until_all_commit(world)
         for world in worlds:
             assert_delivered(world)
