@@ -36,7 +36,7 @@ import msgspec
 import numpy as np
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import ConfigResource
-from serving import ROOT, broker, say
+from serving import ROOT, TIDECAST, broker, say
 
 from deploy.operations.explain import recompute_forecast
 from pipeline.formats.events import Event, encode
@@ -242,7 +242,7 @@ class World:
 
     def command(self, command: str, *arguments: str) -> list[str]:
         """The same, to be started."""
-        return [sys.executable, "-P", "-m", "tidecast", command, *arguments, "--json"]
+        return [*TIDECAST, command, *arguments, "--json"]
 
     @property
     def env(self) -> dict[str, str]:

@@ -11,11 +11,10 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from serving import broker, running, say, seq_len
+from serving import TIDECAST, broker, running, say, seq_len
 
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
@@ -53,19 +52,7 @@ def ready(log: EventLog, bootstrap: str, model: Path, series: int, end: signal.S
     log.create_topic(topic, PARTITIONS)
     log.create_topic(output, PARTITIONS)
     send(log, topic, series, range(length))
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "tidecast",
-        "serve",
-        "--bootstrap",
-        bootstrap,
-        "--topic",
-        topic,
-        "--output",
-        output,
-    ]
+    command = [*TIDECAST, "serve", "--bootstrap", bootstrap, "--topic", topic, "--output", output]
     command += ["--model", str(model), "--group", topic, "--instance", "a", "--device", "cpu"]
     command += ["--static"] if end == signal.SIGKILL else []
     with running(command) as service:

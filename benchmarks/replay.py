@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from statistics import median
 import numpy as np
 import onnxruntime as ort
 import polars as pl
-from serving import ROOT, say
+from serving import ROOT, TIDECAST, say
 
 from deploy.evaluation.comparison import WindowRows
 from deploy.serving.model_loading import load_onnx
@@ -49,18 +48,7 @@ def repeated(data: Path, points: int) -> pl.DataFrame:
 
 def ours(model: Path, archive: Path) -> tuple[float, float]:
     """Windows a second of the whole command, and while it forecasts."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "tidecast",
-        "replay",
-        "--data",
-        str(archive),
-        "--model",
-        str(model),
-        "--json",
-    ]
+    command = [*TIDECAST, "replay", "--data", str(archive), "--model", str(model), "--json"]
     began = time.monotonic()
     done = subprocess.run(
         command,

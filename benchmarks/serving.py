@@ -32,6 +32,8 @@ from pipeline.log import EventLog
 from pipeline.log.connect import connect
 
 ROOT = Path(__file__).resolve().parent.parent
+TIDECAST = (sys.executable, "-P", "-m", "tidecast")
+"""The command line of this environment, whatever lies in the working directory."""
 KEYS = 100
 PARTITIONS = 4
 MINUTE_MS = 60_000
@@ -68,17 +70,7 @@ class Bench:
     def tidecast(self, model: Path, guarantee: str = "at-least-once") -> float:
         """Records a second of one `tidecast serve`, by its own summary, from a new group's start to the last commit."""
         output = self._output()
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "tidecast",
-            "serve",
-            "--bootstrap",
-            self.bootstrap,
-            "--topic",
-            self.topic,
-        ]
+        command = [*TIDECAST, "serve", "--bootstrap", self.bootstrap, "--topic", self.topic]
         command += ["--output", output, "--model", str(model), "--group", output, "--json"]
         command += ["--device", self.device, "--guarantee", guarantee]
         expected = self.records - KEYS * (seq_len(model) - 1)

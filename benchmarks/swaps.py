@@ -11,14 +11,13 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-from serving import ROOT, last_json, running, say
+from serving import ROOT, TIDECAST, last_json, running, say
 
 from model.artifacts.export import export
 from model.artifacts.registry import Registry
@@ -84,7 +83,7 @@ def swapped(
         model(folder / "run" / "model.onnx")
         registry.record("m", folder / "run", params={}, history=[], metrics={}, tags={})
     versions = [registry.resolve(f"m/{number}") for number in (1, 2)]
-    command = [sys.executable, "-P", "-m", "tidecast", "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
+    command = [*TIDECAST, "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
     command += ["--bootstrap", bootstrap, "--tracking-uri", uri, "--follow", "200ms", *options]
     with contextlib.closing(connect(bootstrap)) as log:
         log.create_topic(TOPIC, 1)

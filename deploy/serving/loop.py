@@ -94,7 +94,7 @@ class Service:
         `updater` provides new versions of the model; `shadow` predicts the same windows with another one.
         """
         self._updater, self._shadow = updater, shadow
-        self._log, self._predictor, self._task, self._config = log, predictor, task, config
+        self._predictor, self._task, self._config = predictor, task, config
         self.stats = ServiceStats(task.output_kind)
         self.stats.set_model(predictor)
         self._started_at = 0.0
