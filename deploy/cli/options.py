@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from deploy.cli.config_file import apply_settings_file, with_kafka_settings
+from deploy.cli.config_file import apply_settings_file, in_home, with_kafka_settings
 from deploy.cli.signature import option_names
 from deploy.logs import LogFormat, LogLevel, configure_logging
-from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING, HOME, set_home
 from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
 from pipeline.state.checkpoint import OnDataLoss
@@ -50,7 +50,9 @@ class LogOptions:
 class RegistryOptions:
     """The registry of models."""
 
-    tracking_uri: Annotated[str, option("--tracking-uri", "MLflow's server or store.")] = DEFAULT_TRACKING
+    tracking_uri: Annotated[str, option("--tracking-uri", "MLflow's server or store.", callback=in_home)] = (
+        DEFAULT_TRACKING
+    )
 
 
 class JsonOptions:
@@ -69,8 +71,31 @@ def _log_format(context: typer.Context, log_format: LogFormat) -> LogFormat:
     return log_format
 
 
+def _keep_files_in(folder: Path | None) -> Path | None:
+    set_home(folder)
+    return folder
+
+
+Home = Annotated[
+    Path | None,
+    option(
+        "--home",
+        "The folder for the local log and registry, downloaded models and pictures.",
+        is_eager=True,
+        callback=_keep_files_in,
+        show_default=str(HOME),
+    ),
+]
+
+
+class HomeOptions:
+    """Where files are kept."""
+
+    home: Home = None
+
+
 class ConfigOptions:
-    """The settings file, and logging."""
+    """The settings file, the folder for files, and logging."""
 
     settings: Annotated[
         Path | None,
@@ -81,6 +106,7 @@ class ConfigOptions:
             callback=apply_settings_file,
         ),
     ] = None
+    home: Home = None
     log_level: Annotated[
         LogLevel, option("--log-level", "Log records from this level on, to stderr.", callback=_log_level)
     ] = "info"

@@ -5,17 +5,15 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from math import isfinite
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress
+from deploy.console import out, progress
 from deploy.data import DataSource
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import format_epoch
 from deploy.training.jobs import TrainJob
@@ -193,17 +191,16 @@ def compare_statistical(
     return StatisticalComparison(name, every, scores, own_scores)
 
 
-def report_backtest(job: BacktestJob, source: DataSource, plot: Path | None) -> dict[str, object]:
+def report_backtest(job: BacktestJob, source: DataSource, picture: Picture) -> dict[str, object]:
     """`tidecast backtest`: a table on stdout, a plot, and all of it as data."""
     history = source.history(job.train.freq)
     started = time.monotonic()
     result = run_backtest(history, job)
     fitted, _ = result.runs[0]
-    path = plot_path(plot, "backtests", f"{job.train.name}-{fitted.card.output.horizon}")
-    plot_backtest(fitted, result.data, result.test, _errors_by_step(result), path)
     _print_table(result, job)
-    say_where(path)
-    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": str(path)}
+    errors, name = _errors_by_step(result), f"{job.train.name}-{fitted.card.output.horizon}"
+    plot = picture.save(name, lambda path: plot_backtest(fitted, result.data, result.test, errors, path))
+    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": plot}
 
 
 def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:
@@ -220,7 +217,7 @@ def _print_table(result: BacktestResult, job: BacktestJob) -> None:
         table.add_column(heading, no_wrap=True, justify="left" if heading == "forecast" else "right")
     for name, errors in _table_rows(result).items():
         table.add_row(name, *(f"{errors[metric]:.4g}" for metric in METRICS))
-    Console(highlight=False).print(table)
+    out.print(table)
 
 
 def _table_rows(result: BacktestResult) -> dict[str, Metrics]:

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress
+from deploy.console import out, progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
 from deploy.models.loading import load_model
 from deploy.models.predictor import CHUNK, Predictor
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card
@@ -189,7 +188,7 @@ def _describe_forecasts(card: Card) -> str:
     return f"{card.output.horizon} steps of {', '.join(card.output.targets)}"
 
 
-def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: Path | None) -> dict[str, object]:
+def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture: Picture) -> dict[str, object]:
     """`tidecast replay`: a table on stdout, a plot, and the same as data."""
     predictors = [load_model(name, tracking_uri, job.device) for name in job.models if name not in (SEASONAL, LAST)]
     check_comparable(predictors)
@@ -207,12 +206,11 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: P
             until = format_time(model.trained_until)
             logger.info(f"{model.name} was trained on data up to {until}: until then its errors are in-sample")
     _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead")
-    path = plot_path(plot, "replays", source.name)
-    _draw({model.name: result for model, result in results}, (first, last), path)
-    say_where(path)
-    winner = best({model.name: result.scores.overall() for model, result in results})
+    by_name = {model.name: result for model, result in results}
+    plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), path))
+    winner = best({name: result.scores.overall() for name, result in by_name.items()})
     summary = {"from": first, "to": last, "windows": len(origins), "best": winner}
-    return summary | {"models": summaries, "plot": str(path)}
+    return summary | {"models": summaries, "plot": plot}
 
 
 def _run_all(replay: Replay, job: ReplayJob) -> list[tuple[ReplayModel, ReplayResult]]:
@@ -243,7 +241,7 @@ def _print_table(summaries: dict[str, dict[str, object]], title: str) -> None:
         table.add_column(heading, no_wrap=True, justify="left" if heading == "model" else "right")
     for name, facts in summaries.items():
         table.add_row(name, *(f"{facts[metric]:.4g}" for metric in METRICS), f"{facts['windows_per_s']:,.0f}")
-    Console(highlight=False).print(table)
+    out.print(table)
 
 
 def _draw(results: dict[str, ReplayResult], span: tuple[int, int], path: Path) -> None:

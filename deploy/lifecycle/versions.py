@@ -3,9 +3,9 @@
 import logging
 import time
 
-from rich.console import Console
 from rich.table import Table
 
+from deploy.console import out
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from tidecast.freq import format_duration
@@ -28,7 +28,7 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
     listed = [version for each in versions.values() for version in each if name or version.aliases or len(each) == 1]
     for version in listed:
         table.add_row(*_row(version))
-    Console(highlight=False).print(table)
+    out.print(table)
     return {"models": {each: [_facts(version) for version in found] for each, found in versions.items()}}
 
 

@@ -8,7 +8,7 @@ import msgspec
 import onnxruntime as ort
 
 from deploy.models.predictor import CUDA, Predictor, open_session
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from deploy.settings.values import Device
 from model.artifacts.allowlist import check_file
 from model.artifacts.registry import Registry
@@ -95,31 +95,31 @@ def load_model(model: str, tracking_uri: str, device: Device = "auto") -> Predic
     if model.endswith(".onnx"):
         return load_onnx(Path(model), Path(model).name, device)
     registry = Registry(tracking_uri)
-    note = MODELS / f"{model.replace('/', '-')}.json"
+    note = models() / f"{model.replace('/', '-')}.json"
     try:
         version = registry.resolve(model)
     except RegistryUnavailable as error:
-        cached = _last_resolved(note, tracking_uri)
+        cached = _last_resolved(note, registry)
         if cached is None:
             raise
         logger.warning(f"the registry is unavailable: {error}; using {cached.label}, which {model} last resolved to")
-        return load_onnx(registry.download(cached, MODELS), cached.label, device)
-    path = registry.download(version, MODELS)
-    _note_resolved(note, tracking_uri, version)
+        return load_onnx(registry.download(cached, models()), cached.label, device)
+    path = registry.download(version, models())
+    _note_resolved(note, registry, version)
     return load_onnx(path, version.label, device)
 
 
-def _note_resolved(note: Path, tracking_uri: str, version: Version) -> None:
-    """Remember what a name resolved to, for a start without the registry."""
+def _note_resolved(note: Path, registry: Registry, version: Version) -> None:
+    """Remember what a name resolved to, for a start without the registry. Its URI may hold a password."""
     temporary = note.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode((tracking_uri, version)))
+    temporary.write_bytes(msgspec.json.encode((registry.redacted_uri, version)))
     temporary.replace(note)
 
 
-def _last_resolved(note: Path, tracking_uri: str) -> Version | None:
+def _last_resolved(note: Path, registry: Registry) -> Version | None:
     """What a name last resolved to in this registry."""
     try:
         noted_uri, version = msgspec.json.decode(note.read_bytes(), type=tuple[str, Version])
     except (OSError, msgspec.DecodeError):
         return None
-    return version if noted_uri == tracking_uri else None
+    return version if noted_uri in (registry.redacted_uri, registry.tracking_uri) else None

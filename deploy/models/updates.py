@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from deploy.models.canary import SyntheticInput, rejection_reason
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.artifacts.registry import Registry
@@ -101,7 +101,7 @@ class ModelUpdater:
         self._ready.put(predictor)
 
     def _load_checked(self, version: Version) -> Predictor:
-        path = self._registry.download(version, MODELS)
+        path = self._registry.download(version, models())
         if version.sha256 not in self._passed and (reason := rejection_reason(path, self._path)):
             raise ModelRejected(reason)
         predictor = load_onnx(path, version.label, self._device)

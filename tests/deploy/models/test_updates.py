@@ -19,7 +19,7 @@ from waiting import PATIENCE_S, until
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from model.card import Card, InputSpec, OutputSpec
@@ -202,4 +202,4 @@ def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
         with pytest.raises(RegistryUnavailable):
             load_model("tiny@challenger", world.uri)
     assert world.message() == "INFO the registry is available again; tiny resolves to tiny/1"
-    assert (MODELS / "tiny-1.onnx").is_file()
+    assert (models() / "tiny-1.onnx").is_file()
