@@ -4,7 +4,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from deploy.models.predictor import Predictor
+from deploy.models.predictor import CHUNK, Predictor
+from deploy.models.updates import Complaint
+from deploy.serving.forecast_batches import Faults
 from deploy.serving.partitions import DroppedRecords
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
@@ -28,6 +30,24 @@ class PartitionBatch(NamedTuple):
     dropped: DroppedRecords
 
 
+class Written(NamedTuple):
+    """What became of a micro-batch: its windows or texts, and those without a usable output of the model."""
+
+    pending: PendingBatch
+    faults: Faults
+
+    @property
+    def predictions(self) -> int:
+        """How many forecasts or labels were sent."""
+        return len(self.pending) - len(self.faults.failed)
+
+    def complaint(self, predictor: Predictor, reason: str) -> Complaint:
+        """The complaint about the model, with input on which it had no usable output."""
+        rows = sorted({*self.faults.failed, *self.faults.not_finite})[:CHUNK]
+        inputs = self.pending.arrays(0, len(self.pending))
+        return Complaint(predictor.sha256, reason, {name: array[rows] for name, array in inputs.items()})
+
+
 class Output:
     """Predicts micro-batches and produces the results: forecasts or labels, a shadow's, dead letters, late records."""
 
@@ -35,28 +55,43 @@ class Output:
         self._producer, self._config, self._shadow = producer, config, shadow
         self._warned: set[str] = set()
 
-    def write(self, batch: Sequence[PartitionBatch], predictor: Predictor, task: Task) -> int:
-        """Predict all partitions' pending windows as one batch and produce the results; the number of predictions."""
-        pending = batch[0].pending.concat([part.pending for part in batch])
-        self._send_predictions(self._config.output, batch, task.predict(pending, predictor), predictor)
+    def write(self, batch: Sequence[PartitionBatch], predictor: Predictor, task: Task) -> Written:
+        """Predict all partitions' pending windows as one batch and produce the results.
+
+        A record whose window has no output is added to those that its partition drops.
+        """
+        pending, faults = batch[0].pending.concat([part.pending for part in batch]), Faults()
+        self._send_predictions(self._config.output, batch, task.predict(pending, predictor, faults), predictor, faults)
         if self._shadow and (messages := self._shadow.predict(pending)) and self._shadow.predictor:
-            self._send_predictions(self._config.shadow_topic, batch, iter(messages), self._shadow.predictor)
+            shadow, topic = self._shadow.predictor, self._config.shadow_topic
+            self._send_predictions(topic, batch, iter(messages), shadow, Faults())
         for part in batch:
             self._send_dropped(part.partition, part.dropped)
-        return len(pending)
+        return Written(pending, faults)
 
     def _send_predictions(
-        self, topic: str, batch: Sequence[PartitionBatch], messages: Iterator[bytes], predictor: Predictor
+        self,
+        topic: str,
+        batch: Sequence[PartitionBatch],
+        messages: Iterator[bytes],
+        predictor: Predictor,
+        faults: Faults,
     ) -> None:
         """Send a model's messages with headers that identify the model and the input records."""
-        for partition, records, pending, _ in batch:
+        first = 0
+        for partition, records, pending, dropped in batch:
             by_offset = {record.offset: record for record in records}
             common = [*predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
-            for key, first_offset, offset in zip(
-                pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
+            rows = range(first, first := first + len(pending))
+            for row, key, first_offset, offset in zip(
+                rows, pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
             ):
+                message = next(messages)
+                if row in faults.failed:
+                    dropped.add_failed(by_offset[offset], faults.failed[row])
+                    continue
                 offsets = (OFFSETS, b"%d-%d" % (max(first_offset, 0), offset))
-                self._send(topic, partition, key, next(messages), by_offset[offset], [*common, offsets])
+                self._send(topic, partition, key, message, by_offset[offset], [*common, offsets])
             failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:
