@@ -11,7 +11,7 @@ from deploy.logs import LogFormat, LogLevel, configure_logging
 from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING, HOME, set_home
 from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
-from pipeline.state.checkpoint import OnDataLoss
+from pipeline.state.recovery import OnDataLoss
 from pipeline.windows.grid import Aggregate, Grid
 from tidecast.errors import ConfigError
 
@@ -296,6 +296,10 @@ class ServiceOptions:
         OnDataLoss,
         option("--on-lost", "If unread records are gone from the log: fail, or continue from the earliest."),
     ] = SERVE_DEFAULTS["on_data_loss"]
+    waiting_limit: Annotated[
+        int,
+        option("--waiting-limit", "Most steps of a partition that wait for late events.", min=1),
+    ] = SERVE_DEFAULTS["waiting_limit"]
 
 
 TASKS: dict[str, tuple[type, ...]] = {

@@ -129,13 +129,15 @@ class WindowConfig:
 
 @dataclass(slots=True)
 class Counts:
-    """Counts of events `accepted`, or dropped as `late` or `duplicate`; of `filled` steps and `reset` windows."""
+    """Counts of events `accepted`, or dropped as `late` or `duplicate`; of `filled` steps and `reset` windows; of steps
+    that were taken `early`, as too many waited."""
 
     accepted: int = 0
     late: int = 0
     duplicate: int = 0
     filled: int = 0
     reset: int = 0
+    early: int = 0
 
     def in_words(self) -> str:
         """The counts as a line of text."""
