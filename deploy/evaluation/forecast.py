@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
+from deploy.console import print_table
 from deploy.data import DataSource, table_history
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
@@ -45,7 +45,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: 
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
     path = plot_path(plot, "forecasts", job.name)
     plot_ahead(history.frame, forecasts, card.output.targets[0], path)
-    Console(highlight=False).print(_table(forecasts, card))
+    print_table(_table(forecasts, card))
     _say_errors(forecaster, forecasts)
     if output is not None:
         WRITERS[output.suffix](forecasts, output)

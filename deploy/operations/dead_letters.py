@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import printable
+from deploy.console import print_table, printable
 from deploy.settings.files import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
@@ -85,7 +85,7 @@ def print_dead_letters(bootstrap: str, topic: str, last: int, reason: str | None
     if not as_json:
         console = Console(highlight=False, emoji=False)
         if reasons:
-            console.print(_table(topic, reasons))
+            print_table(_table(topic, reasons))
         else:
             console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
         for letter in newest:

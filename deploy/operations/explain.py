@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from deploy.console import print_table
 from deploy.pictures import plot_path, say_where
 from deploy.serving.forecast_batches import forecast_batches
 from deploy.serving.model_loading import load_model
@@ -136,7 +136,7 @@ def print_explanation(title: str, recomputed: RecomputedForecast) -> None:
     table.add_row("model", model)
     table.add_row("input", f"{headers[INPUT]}, offsets {headers[OFFSETS]}")
     table.add_row("recomputed", "identical, byte for byte" if recomputed.same else "DIFFERENT")
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _plot(recomputed: RecomputedForecast, picture: Path) -> None:

@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import torch
-from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from deploy.console import print_table
 from deploy.serving.model_loading import load_onnx
 from deploy.settings.files import log_address, read_settings
 from deploy.settings.locations import DEFAULT_TRACKING
@@ -54,7 +54,7 @@ def print_trace(target: str, tracking_uri: str | None, known: KnownSettings) -> 
     else:
         model, card, batch = _input_from_model(target, tracking_uri or DEFAULT_TRACKING)
     traced = trace(model, card, batch)
-    Console(highlight=False).print(_table(card, traced))
+    print_table(_table(card, traced))
     check = "the last real step of the LSTM's output equals its state h_n"
     level, verdict = (logging.INFO, "yes") if traced.last_is_state else (logging.WARNING, "NO")
     logger.log(level, f"{check}: {verdict}")

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
-from model.seasons import shortest_lag
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.formats.labels import LabelBatch
 from pipeline.windows.batch import Windows
@@ -38,7 +37,7 @@ def _forecast_batch(windows: Windows, values: Floats, card: Card, model: str) ->
     source, models = ["model"] * len(windows), [model] * len(windows)
     (short,) = np.nonzero(windows.length < windows.x.shape[1])
     if len(short):
-        lag = shortest_lag(card.input.freq)
+        lag = card.input.season_lag
         values = values.copy()
         values[short] = _naive(windows, short, card, lag)
         for row in short.tolist():

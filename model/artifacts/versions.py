@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,24 @@ class Version:
     def label(self) -> str:
         """`name/number`, as forecasts carry it."""
         return f"{self.name}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What a model learned from, as its run records it."""
+
+    name: str
+    """The topic's or the file's."""
+    kind: str
+    """Of its source: kafka, sqlite or file."""
+    source: Mapping[str, object]
+    """Where it is: a topic and the range of offsets of each partition, or a file."""
+    digest: str
+    """Of its contents, at most 36 characters."""
+    columns: Sequence[str] = ()
+    """Its numeric columns."""
+    profile: Mapping[str, object] = field(default_factory=dict)
+    """Its size and span of time."""
 
 
 def check_name(name: str) -> None:
