@@ -153,7 +153,7 @@ def honest(frame: pl.DataFrame, config: ForecastConfig) -> dict[str, float]:
     data = windows(from_frame(frame), window_config(inputs))
     ends = data.ends[-HELD_OUT:-1]
     actual, _ = targets(data, ends, 1, [0])
-    naive = baselines(data, ends, 1, [0], inputs.freq)
+    naive = baselines(data, ends, 1, [0], {"last": 1, **inputs.lags})
     forecasts = {"the model": forecast(fitted.model, data, ends)} | {f"naive, {name}": y for name, y in naive.items()}
     return {name: math.sqrt(mse(values, actual, 1.0)) for name, values in forecasts.items()}
 

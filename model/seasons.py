@@ -6,7 +6,7 @@ SEASONS = {"day": MILLISECONDS["d"], "week": MILLISECONDS["w"]}
 
 
 def seasonal_lags(freq: str | None) -> dict[str, int]:
-    """The lags, in steps, of the seasons that are a whole number of steps, two or more.
+    """The lags, in steps, of the calendar's seasons that are a whole number of steps, two or more; ascending.
 
     A day and a week; for months or weeks a year (12 or 52 steps of one). Without a freq there are none. Raises
     ConfigError for an invalid freq.
@@ -19,11 +19,6 @@ def seasonal_lags(freq: str | None) -> dict[str, int]:
         return {"year": year // part} if year % part == 0 and part < year else {}
     length = step.milliseconds
     return {name: season // length for name, season in SEASONS.items() if length < season and season % length == 0}
-
-
-def shortest_lag(freq: str | None) -> int:
-    """The shortest season in steps; 1 if there is none, so that the seasonal naive is the last value."""
-    return min(seasonal_lags(freq).values(), default=1)
 
 
 def step_length(freq: str | None) -> int:

@@ -178,6 +178,7 @@ class WindowOptions(GridOptions, FeatureOptions):
         int | None,
         option("--max-gap", "The longest gap, in missing steps, that is filled.", min=0, show_default="3"),
     ] = None
+    season: Annotated[int | None, option("--season", "Steps in a season; found in the data if left out.", min=2)] = None
     aggregate: Annotated[
         Aggregate | None, option("--aggregate", "How several events in a step of --freq are aggregated.")
     ] = None

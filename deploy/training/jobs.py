@@ -37,6 +37,8 @@ class TrainJob:
     seq_len: int | None = None
     """Steps to look back; None is a quarter of the longest series (up to half, for three seasons), up to 720 or 15
     seasons, in whole seasons, and short enough to fit between gaps."""
+    season: int | None = None
+    """The season in steps; None is that of the data, if it has a clearer one than the calendar's."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 

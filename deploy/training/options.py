@@ -49,6 +49,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     seq_len: int | None = None
     freq: str | None = None
     max_gap: int | None = None
+    season: int | None = None
     aggregate: Aggregate | None = None
     lateness: int | None = None
     arch: Literal["blend", "lstm", "segment", "linear", "naive"] | None = None

@@ -27,6 +27,7 @@ JOB: dict[str, tuple[str, Any]] = {
     "aggregate": ("mean", "mean"),
     "lateness": ("5m", 300_000),
     "seq_len": ("33", 33),
+    "season": ("21", 21),
 }
 """Of each field of TrainJob the option's text, and the field's value."""
 CONFIG: dict[str, tuple[str, Any]] = {
