@@ -12,7 +12,8 @@ from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING, HOME, set_h
 from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
 from pipeline.state.recovery import OnDataLoss
-from pipeline.windows.grid import Aggregate, Grid
+from pipeline.windows.grid import Aggregate
+from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
 
 
@@ -163,13 +164,25 @@ class GridOptions:
 
     freq: Annotated[
         str | None,
-        option("--freq", "The spacing of steps: 15s, 30m, 1h, 1d, 1mo; inferred if left out.", callback=_check_freq),
+        option(
+            "--freq",
+            "The spacing of steps: 15s, 30m, 1h, 1d, B (business days), 1mo; inferred if left out.",
+            callback=_check_freq,
+        ),
     ] = None
 
 
 class WindowOptions(GridOptions, FeatureOptions):
     """The windows that a forecaster takes, and its forecast."""
 
+    offset: Annotated[
+        str | None,
+        option(
+            "--offset",
+            "Where steps lie: 30m past each, 2mo (quarters from March), -1d (month ends), 6mo-1d (years to 30 June), "
+            "or none; as in the data if left out.",
+        ),
+    ] = None
     horizon: Annotated[
         int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
     ] = None
@@ -186,7 +199,10 @@ class WindowOptions(GridOptions, FeatureOptions):
         str | None,
         option("--targets", "The features that are forecast, separated by commas; the first if left out."),
     ] = None
-    non_negative: Annotated[bool, option("--non-negative", "Clip forecasts at zero.")] = False
+    non_negative: Annotated[
+        bool | None,
+        option("--non-negative/--no-non-negative", "Clip forecasts at zero; of what was never negative if left out."),
+    ] = None
 
 
 class LatenessOptions:

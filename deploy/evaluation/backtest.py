@@ -36,8 +36,10 @@ from model.plots import plot_backtest
 from model.seasons import seasonal_lags
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData
-from pipeline.datasets.history import History, before, infer_freq, windows
-from pipeline.windows.grid import Grid, Ints
+from pipeline.datasets.history import History, before, windows
+from pipeline.datasets.spacing import infer_freq
+from pipeline.windows.grid import Ints
+from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
@@ -249,6 +251,7 @@ def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
     summary: dict[str, object] = {
         "protocol": job.protocol,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         "horizon": card.output.horizon,
         "windows": len(result.test),

@@ -56,6 +56,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         **card.metrics,
         "plot": plot,

@@ -30,7 +30,8 @@ from deploy.settings.values import Device
 from model.card import Card
 from pipeline.log import EventLog, TopicConfig
 from pipeline.state.recovery import Topics, recover
-from pipeline.windows.grid import Grid, WindowConfig
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.steps import Grid
 from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
 from tidecast.text import escaped
 

@@ -48,6 +48,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     horizon: int | None = None
     seq_len: int | None = None
     freq: str | None = None
+    offset: str | None = None
     max_gap: int | None = None
     season: int | None = None
     aggregate: Aggregate | None = None

@@ -182,7 +182,7 @@ def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork,
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
-    model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns)
+    model = ForecastNetwork(members, kept_weights, card.output.clipped, card.known_columns)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
     return model, msgspec.structs.replace(card, members=settings, input=with_inputs_of(card.input, networks))
