@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from rich.console import Console
 from rich.text import Text
 
+from deploy.console import out
+from deploy.models.loading import load_model
+from deploy.models.predictor import Predictor
 from deploy.operations.findings import (
     Finding,
     compacted_output,
@@ -20,8 +22,6 @@ from deploy.operations.findings import (
     waiting,
 )
 from deploy.operations.sample import read_sample
-from deploy.serving.model_loading import load_model
-from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import problems
 from deploy.settings.files import open_log
@@ -30,8 +30,10 @@ from deploy.settings.values import Device
 from model.card import Card
 from pipeline.log import EventLog, TopicConfig
 from pipeline.state.recovery import Topics, recover
-from pipeline.windows.grid import Grid, WindowConfig
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.steps import Grid
 from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
+from tidecast.text import escaped
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +80,11 @@ def check(
 
 def print_finding(finding: Finding) -> None:
     """Print one finding, and below it what to do about it."""
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
     about, verdict, text, todo = finding
-    console.print(Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), text))
+    said = Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), escaped(text))
+    out.print(said, soft_wrap=True)
     if todo:
-        console.print(Text(f"{'':<22}-> {todo}"))
+        out.print(f"{'':<22}-> {todo}", soft_wrap=True)
 
 
 def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str) -> Iterator[Finding]:

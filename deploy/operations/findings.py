@@ -142,7 +142,7 @@ def spacing(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:
     grid, interval = windows.grid, sample.spacing
     if grid is None or interval is None:
         return
-    ratio = interval / grid.mean_step
+    ratio = interval / (grid.milliseconds or grid.mean_step)
     close = 0.1 if grid.months else 0.02
     text = f"a series' events are {format_duration(interval)} apart, and the model's steps {windows.freq}"
     todo = "serve a model that was trained on events like these"

@@ -9,7 +9,7 @@ from statistics import median
 from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Event
 from pipeline.log import EventLog, Record
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 
 SAMPLE_SIZE = 2_000
 """Offsets per partition."""

@@ -24,13 +24,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.output import Output, PartitionBatch
+from deploy.models.predictor import Predictor
+from deploy.models.updates import ModelUpdater
+from deploy.serving.output import Output, PartitionBatch, Written
 from deploy.serving.pace import Pace, micro_batches
 from deploy.serving.partitions import Partitions, push_records
-from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
-from deploy.serving.stats import ServiceStats
+from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import TopicWatch, create_topics
 from deploy.serving.watchdog import StallDetector, Watchdog
@@ -83,6 +83,7 @@ class Service:
         self._predictor, self._task, self._config = predictor, task, config
         self.stats = ServiceStats(task.output_kind)
         self.stats.set_model(predictor)
+        self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
         self._since_checkpoint = 0
@@ -144,6 +145,7 @@ class Service:
         predictor = self._updater and self._updater.take()
         if predictor:
             self._predictor, self._task = predictor, task_for(predictor, self._config)
+            self._health = OutputHealth()
             self.stats.set_model(predictor)
             self.stats.model_swaps += 1
             logger.info(f"now serving {predictor.label} on {predictor.device}")
@@ -198,8 +200,9 @@ class Service:
                     done = {}
                     self._begin()
                 with self._pace.inference(windows):
-                    predictions = self._output.write(batch, self._predictor, self._task, slow=slow)
-                self._count_batch(batch, predictions)
+                    written = self._output.write(batch, self._predictor, self._task, slow=slow)
+                self._count_batch(batch, written.predictions)
+                self._check_outputs(written)
                 for partition, records in slices:
                     done.setdefault(partition, []).extend(records)
             self._commit(done)
@@ -236,6 +239,17 @@ class Service:
             self.stats.dead_letters.update(error.reason for _, error in part.dropped.invalid)
         self.stats.predictions += predictions
         self.stats.batch_sizes.observe([predictions])
+
+    def _check_outputs(self, written: Written) -> None:
+        """Count outputs that the model owes, and have it replaced if they are many."""
+        problem = self._health.observe(len(written.pending), len(written.faults))
+        if written.faults.not_finite and not self.stats.not_finite:
+            logger.warning(f"{self._predictor.label}: an output is not finite; such forecasts are naive ones instead")
+        self.stats.not_finite += len(written.faults.not_finite)
+        if problem:
+            logger.warning(f"{self._predictor.label}: {problem}")
+            if self._updater:
+                self._updater.complain(written.complaint(self._predictor, problem))
 
     def _count_committed(self, polled: Mapping[int, Sequence[Record]]) -> None:
         stats, now = self.stats, time.time() * 1000

@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from deploy.models.predictor import CHUNK, Predictor
+from deploy.models.updates import Complaint
+from deploy.serving.forecast_batches import Faults
 from deploy.serving.partitions import DroppedRecords
-from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
 from deploy.settings.serve import ServeConfig
@@ -32,6 +34,24 @@ class PartitionBatch(NamedTuple):
     dropped: DroppedRecords
 
 
+class Written(NamedTuple):
+    """What became of a micro-batch: its windows or texts, and those without a usable output of the model."""
+
+    pending: PendingBatch
+    faults: Faults
+
+    @property
+    def predictions(self) -> int:
+        """How many forecasts or labels were sent."""
+        return len(self.pending) - len(self.faults.failed)
+
+    def complaint(self, predictor: Predictor, reason: str) -> Complaint:
+        """The complaint about the model, with input on which it had no usable output."""
+        rows = sorted({*self.faults.failed, *self.faults.not_finite})[:CHUNK]
+        inputs = self.pending.arrays(0, len(self.pending))
+        return Complaint(predictor.sha256, reason, {name: array[rows] for name, array in inputs.items()})
+
+
 class Output:
     """Predicts micro-batches and produces the results: forecasts or labels, a shadow's, dead letters, late records."""
 
@@ -42,38 +62,52 @@ class Output:
         """Forecasts and labels that the log refused, so that dead letters stand for them: a counter by topic."""
         producer.on_refusal = self._replacement
 
-    def write(self, batch: Sequence[PartitionBatch], predictor: Predictor, task: Task, *, slow: bool = False) -> int:
-        """Predict all partitions' pending windows as one batch and produce the results; the number of predictions.
+    def write(
+        self, batch: Sequence[PartitionBatch], predictor: Predictor, task: Task, *, slow: bool = False
+    ) -> Written:
+        """Predict all partitions' pending windows as one batch and produce the results.
 
-        If the model is `slow`, nothing is sent until all is predicted: the first record opens a transaction.
+        A record whose window has no output is added to those that its partition drops. If the model is `slow`, nothing
+        is sent until all is predicted: the first record opens a transaction.
         """
-        pending = batch[0].pending.concat([part.pending for part in batch])
-        messages, shadow, of_shadow = task.predict(pending, predictor), self._shadow, list[bytes]()
+        pending, faults = batch[0].pending.concat([part.pending for part in batch]), Faults()
+        messages, shadow, of_shadow = task.predict(pending, predictor, faults), self._shadow, list[bytes]()
         if slow:
             messages = iter(list(messages))
         if slow and shadow:
             of_shadow = shadow.predict(pending)
-        self._send_predictions(self._config.output, batch, messages, predictor)
+        self._send_predictions(self._config.output, batch, messages, predictor, faults)
         if shadow and not slow:
             of_shadow = shadow.predict(pending)
         if shadow and shadow.predictor and of_shadow:
-            self._send_predictions(self._config.shadow_topic, batch, iter(of_shadow), shadow.predictor)
+            self._send_predictions(self._config.shadow_topic, batch, iter(of_shadow), shadow.predictor, Faults())
         for part in batch:
             self._send_dropped(part.partition, part.dropped)
-        return len(pending)
+        return Written(pending, faults)
 
     def _send_predictions(
-        self, topic: str, batch: Sequence[PartitionBatch], messages: Iterator[bytes], predictor: Predictor
+        self,
+        topic: str,
+        batch: Sequence[PartitionBatch],
+        messages: Iterator[bytes],
+        predictor: Predictor,
+        faults: Faults,
     ) -> None:
         """Send a model's messages with headers that identify the model and the input records."""
-        for partition, records, pending, _ in batch:
+        first = 0
+        for partition, records, pending, dropped in batch:
             by_offset = {record.offset: record for record in records}
             common = [*predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
-            for key, first_offset, offset in zip(
-                pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
+            rows = range(first, first := first + len(pending))
+            for row, key, first_offset, offset in zip(
+                rows, pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
             ):
+                message = next(messages)
+                if row in faults.failed:
+                    dropped.add_failed(by_offset[offset], faults.failed[row])
+                    continue
                 offsets = (OFFSETS, b"%d-%d" % (max(first_offset, 0), offset))
-                self._send(topic, partition, key, next(messages), by_offset[offset], [*common, offsets])
+                self._send(topic, partition, key, message, by_offset[offset], [*common, offsets])
             failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:

@@ -34,6 +34,11 @@ class DroppedRecords:
     invalid: list[tuple[Record, InvalidEvent]] = field(default_factory=list)
     late: list[Record] = field(default_factory=list)
 
+    def add_failed(self, record: Record, error: str) -> None:
+        """Add a record that completed a window for which inference failed; one of several events is enough."""
+        if all(other is not record for other, _ in self.invalid):
+            self.invalid.append((record, InvalidEvent("inference_failed", error)))
+
 
 @dataclass(slots=True)
 class Partition:

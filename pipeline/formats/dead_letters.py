@@ -25,6 +25,7 @@ Reason = Literal[
     "too_large",
     "undecodable_record",
     "series_limit",
+    "inference_failed",
     "refused",
     "late",
 ]

@@ -66,7 +66,7 @@ def config_hash(config: WindowConfig | None) -> bytes:
     """8 bytes that differ between configs of different windows. The lateness has no part in them."""
     if config is None:
         return bytes(8)
-    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
+    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap, *config.grid.phase)
     content = (config.seq_len, config.features, grid, *((config.aggregate,) if config.aggregate else ()))
     return sha256(msgspec.json.encode(content)).digest()[:8]
 
@@ -93,7 +93,7 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
     """Decode a series and its state. Raises CorruptState; StateMismatch if it has another config or a later format."""
     record = _unseal(key, data, _SeriesRecord)
     if record.config != config:
-        raise StateMismatch("it was written with another seq_len, freq, max_gap, aggregate or other features")
+        raise StateMismatch("it was written with another seq_len, freq, offset, max_gap, aggregate or other features")
     values = np.frombuffer(record.values, "<f4").astype(np.float32)
     values = values.reshape(record.steps, -1 if record.steps else len(record.pending[0].values))
     observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)

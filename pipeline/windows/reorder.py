@@ -13,7 +13,8 @@ import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
-from pipeline.windows.grid import Grid, WindowConfig
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.steps import Grid
 
 BEFORE_ALL = -(2**63)
 WAITING_LIMIT = 1_000_000
@@ -72,7 +73,7 @@ class ReorderBuffer:
         heappush(self._due, (self._due_time(pending), series, pending.place))
 
     def _due_time(self, pending: PendingStep) -> int:
-        end = pending.ts if self._bucket is None else self._bucket.time(pending.place + 1)
+        end = pending.ts if self._bucket is None else self._bucket.end(pending.place)
         return end + self._lateness
 
     def _aggregated(self, held: PendingStep, ts: int, values: Sequence[float]) -> list[float]:

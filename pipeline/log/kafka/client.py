@@ -17,6 +17,7 @@ from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
 from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log.kafka.reasons import reason
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
 
@@ -161,7 +162,7 @@ def meaning(error: BaseException, doing: str) -> LogError:
         kind = NotAuthorized
     elif kind is LogError and UNANSWERED in str(error):
         kind = LogUnavailable
-    return kind(f"{doing}: {error}")
+    return kind(f"{doing}: {reason(error)}")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The file of the SQLite log: its tables, connections, and the LogErrors that its errors become."""
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tidecast.errors import LogError, LogUnavailable, NotAuthorized
+from tidecast.errors import FORBIDDEN, LogError, LogUnavailable, NotAuthorized
 
 BUSY = 30.0
 """Seconds to wait for other writers."""
@@ -124,8 +125,9 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "")
+        if code.startswith("SQLITE_CANTOPEN") and not os.access(path if path.exists() else path.parent, os.W_OK):
+            code = "SQLITE_PERM"
         raise MEANINGS.get("_".join(code.split("_")[:2]), LogError)(f"log file {path}: {error}") from error
-    except PermissionError as error:
-        raise NotAuthorized(f"log file {path}: {error.strerror}") from error
     except OSError as error:
-        raise LogError(f"log file {path}: {error.strerror or error}") from error
+        kind = NotAuthorized if error.errno in FORBIDDEN else LogError
+        raise kind(f"log file {path}: {error.strerror or error}") from error

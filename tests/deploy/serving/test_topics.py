@@ -12,10 +12,10 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 from waiting import PATIENCE_S, until
 
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.serving import loop, topics
 from deploy.serving.loop import Service
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import task_for
 from deploy.serving.topics import problems
 from deploy.settings.serve import Guarantee, ServeConfig

@@ -17,8 +17,9 @@ from properties import examples
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import Section, SeriesState, Windows
-from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
+from pipeline.windows.grid import Aggregate, Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
 
 MINUTE = 60_000
