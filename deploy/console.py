@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from tidecast.text import escaped
@@ -83,7 +84,7 @@ class ProgressCallback(Protocol):
     """Reports progress."""
 
     def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
-        """`done` of the total are done; `note` is shown next to it, `total` replaces the expected total."""
+        """`done` of the total are done; `note` is shown next to it, `total` is the total if it was not known before."""
         ...
 
 
@@ -94,34 +95,56 @@ def finish(summary: Mapping[str, object], as_json: bool) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[ProgressCallback]:
-    """A progress bar on a terminal, otherwise a log line at every fifth of the total."""
-    if not console.is_terminal:
-        yield _log_fifths(what, total)
-        return
-    what_column, note = (TextColumn(f"{{task.{each}}}", markup=False) for each in ("description", "fields[note]"))
-    columns = (what_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(escaped(what), total=total, note="")
+def progress(what: str, total: int | None = None, unit: str = "") -> Iterator[ProgressCallback]:
+    """A progress bar on a terminal, otherwise a log line at every fifth of the total.
 
-        def report(done: int, note: str = "", total: int | None = None) -> None:
-            bar.update(task, completed=done, note=escaped(note), total=total)
+    The total is given here, or with the first report, and then does not change; of `%` only the share is shown.
+    """
+    if not console.is_terminal:
+        yield _log_fifths(what, total, unit)
+        return
+    fields = ("description", "fields[count]", "fields[note]")
+    what_column, count, note = (TextColumn(f"{{task.{each}}}", markup=False) for each in fields)
+    with Progress(what_column, BarColumn(), count, TimeRemainingColumn(), note, console=console) as bar:
+        task = bar.add_task(escaped(what), total=total, note="", count="")
+
+        def report(done: int, note: str = "", total: int | None = total) -> None:
+            count = _count(done, total or done, unit)
+            bar.update(task, completed=done, note=escaped(note), total=total, count=count)
 
         yield report
 
 
-def _log_fifths(what: str, expected: int) -> ProgressCallback:
+def _count(done: int, total: int, unit: str) -> str:
+    return f"{done}%" if unit == "%" else f"{done:,} of {total:,}"
+
+
+def _log_fifths(what: str, total: int | None, unit: str) -> ProgressCallback:
     logged = 0
 
-    def report(done: int, note: str = "", total: int | None = None) -> None:
+    def report(done: int, note: str = "", total: int | None = total) -> None:
         nonlocal logged
-        current_total = expected if total is None else total
-        fifth = 5 * done // max(current_total, 1)
+        fifth = 5 * done // max(total or done, 1)
         if fifth > logged:
             logged = fifth
-            logger.info(f"{what}: {done:,} of {current_total:,}{note and f', {note}'}")
+            logger.info(f"{what}: {_count(done, total or done, unit)}{note and f', {note}'}")
 
     return report
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout; where that is no terminal, in plain columns that are as wide as their contents."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    table.box, table.pad_edge = None, False
+    for column in table.columns:
+        column.no_wrap, column.width = True, None
+    plain = TextConsole(no_color=True, width=100_000)
+    with plain.capture() as captured:
+        plain.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def printable(raw: bytes | str) -> str:

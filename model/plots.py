@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from model.card import Card
 from model.evaluation.baselines import baselines
 from model.evaluation.promotion import LEAST_GAIN, PromotionDecision
 from model.training.forecasting import FittedForecaster, forecast
@@ -36,8 +37,8 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
     horizon, columns = card.output.horizon, card.target_columns[:1]
     ends = fitted.split.validation
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS).astype(int))]
-    naive = baselines(data, ends, horizon, columns, card.input.freq)
-    season = min(naive, key=lambda name: card.metrics[f"naive_{name}_mse"])
+    season, naive_mse = card.best_naive
+    naive = baselines(data, ends, horizon, columns, {season: _lag(card, season)})
     forecasts = forecast(fitted.model, data, ends)[:, :, 0]
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     panels = figure.subplots(2, 2, squeeze=False).ravel()
@@ -46,7 +47,7 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
         _draw(panel, data, end, columns[0], predicted, baseline, f"naive ({season})")
     for panel in panels[len(ends) :]:
         panel.set_axis_off()
-    errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {card.metrics[f'naive_{season}_mse']:.3f}"
+    errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {naive_mse:.3f}"
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead   ·   {errors}", color=INK)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path)
@@ -62,8 +63,9 @@ def plot_backtest(
     card = fitted.card
     horizon, columns = card.output.horizon, card.target_columns[:1]
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS + 1).astype(int)[1:-1])]
-    naive = baselines(data, ends, horizon, columns, card.input.freq)
-    season = min(naive, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
+    lags = {name: _lag(card, name) for name in ("last", *card.input.lags) if f"naive ({name})" in errors}
+    season = min(lags, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
+    naive = baselines(data, ends, horizon, columns, {season: lags[season]})
     forecasts = forecast(fitted.model, data, ends)[:, :, 0]
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     first, *panels = figure.subplots(2, 2, squeeze=False).ravel()
@@ -235,6 +237,11 @@ def _save(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_text(escaped(text.get_text()))
     figure.savefig(path)
+
+
+def _lag(card: Card, season: str) -> int:
+    """The lag of a naive forecast by its name."""
+    return card.input.lags.get(season, 1)
 
 
 def _draw(

@@ -21,7 +21,8 @@
         CorruptModel         65  a version whose file is missing, or is not the one that was registered
       UnsafeModel            65  a model file that holds what none of ours needs
       ParityError            65  an exported model that does not compute what the trained one does
-      ModelRejected          65  a version that must not take over from the one that serves
+      ModelRejected          65  a model that must not serve
+      ModelUnavailable       75  a model can't be read, tried or used now: try again
       RetrainingBusy         75  another retraining of the same model is at work
       NotPermitted           77  a file or folder that may not be read or written
 
@@ -158,9 +159,15 @@ class ParityError(TidecastError):
 
 
 class ModelRejected(TidecastError):
-    """A version that must not take over from the one that serves; the message says why."""
+    """A model that must not serve; the message says why."""
 
     exit_code = os.EX_DATAERR
+
+
+class ModelUnavailable(TidecastError):
+    """A model can't be read, tried or used now, through no fault of its own; later it may work."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class RetrainingBusy(TidecastError):

@@ -71,6 +71,10 @@ def demo(
     Publish, train, register, serve, score, on seven months of New York taxi rides, included in the package: the first
     70 % are published and trained on, the rest is replayed into the running service.
     """
+    from deploy.demo import INTRODUCTION
+
+    for line in INTRODUCTION:
+        logger.info(line)
     from deploy.demo.run import demo as run
 
     run(bootstrap, tracking_uri, context.params["settings"] or CONFIG_FILE, stay=not once, began=STARTED)

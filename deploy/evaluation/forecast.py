@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from deploy.console import out
+from deploy.console import print_table
 from deploy.data import DataSource, table_history
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
@@ -45,7 +45,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
     with training_progress(format_epoch) as on_step:
         forecaster = Forecaster.from_job(job).fit_history(history, on_step)
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
-    out.print(_table(forecasts, card))
+    print_table(_table(forecasts, card))
     _say_errors(forecaster, forecasts)
     if output is not None:
         WRITERS[output.suffix](forecasts, output)
@@ -56,6 +56,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         **card.metrics,
         "plot": plot,

@@ -17,20 +17,19 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from deploy.console import out, progress
+from deploy.console import print_table, progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
+from deploy.models.loading import load_model
+from deploy.models.predictor import CHUNK, Predictor
 from deploy.pictures import Picture
-from deploy.serving.model_loading import load_model
-from deploy.serving.predictor import CHUNK, Predictor
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
-from model.evaluation.metrics import METRICS, Scores, best, error_scale, series_scale, window_mse
+from model.evaluation.metrics import METRICS, METRICS_IN_WORDS, Scores, best, error_scale, series_scale, window_mse
 from model.evaluation.splits import FAR, complete_ends, run_starts, targets
 from model.plots import plot_replay
-from model.seasons import shortest_lag
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
@@ -52,7 +51,7 @@ class ReplayJob:
     """Which models to replay, and on which origins."""
 
     models: tuple[str, ...]
-    """NAME/VERSION, NAME@ALIAS or a file.onnx; also `seasonal-naive` (the shortest season) and `last-value`."""
+    """NAME/VERSION, NAME@ALIAS or a file.onnx; also `seasonal-naive` (the first season) and `last-value`."""
     since: int | None = None
     """The first origin's time, epoch milliseconds; None: all from the beginning."""
     until: int | None = None
@@ -96,7 +95,7 @@ class Replay:
         self.data, self.card = self._each[0], cards[0]
         self.horizon, self.columns = self.card.output.horizon, self.card.target_columns
         self.ends = self._origins(job)
-        self._lag = shortest_lag(self.card.input.freq)
+        self._lag = self.card.input.season_lag
         self._scale = series_scale(self.data, self.columns, FAR)
         self._error_scale = error_scale(self.data, self.columns, FAR, self._lag, self._scale)
 
@@ -236,12 +235,12 @@ def _summary(model: ReplayModel, result: ReplayResult, count: int) -> dict[str, 
 
 
 def _print_table(summaries: dict[str, dict[str, object]], title: str) -> None:
-    table = Table(title=title, title_justify="left", caption="mse, mae in z-scores", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=METRICS_IN_WORDS, caption_justify="left")
     for heading in ("model", *METRICS, "windows/s"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "model" else "right")
     for name, facts in summaries.items():
         table.add_row(name, *(f"{facts[metric]:.4g}" for metric in METRICS), f"{facts['windows_per_s']:,.0f}")
-    out.print(table)
+    print_table(table)
 
 
 def _draw(results: dict[str, ReplayResult], span: tuple[int, int], path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import out, printable
+from deploy.console import out, print_table, printable
 from deploy.settings.files import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
@@ -83,7 +83,7 @@ def print_dead_letters(bootstrap: str, topic: str, last: int, reason: str | None
         reasons, newest = summarise(read_dead_letters(log, topic, reason), last)
     if not as_json:
         if reasons:
-            out.print(_table(topic, reasons))
+            print_table(_table(topic, reasons))
         else:
             out.print(f"{topic}: no dead letters", soft_wrap=True)
         for letter in newest:

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from deploy.console import out
+from deploy.console import print_table
+from deploy.models.loading import load_model
 from deploy.pictures import Picture
 from deploy.serving.forecast_batches import forecast_batches
-from deploy.serving.model_loading import load_model
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots import plot_window
@@ -134,7 +134,7 @@ def print_explanation(title: str, recomputed: RecomputedForecast) -> None:
     table.add_row("model", model)
     table.add_row("input", f"{headers[INPUT]}, offsets {headers[OFFSETS]}")
     table.add_row("recomputed", "identical, byte for byte" if recomputed.same else "DIFFERENT")
-    out.print(table)
+    print_table(table)
 
 
 def _plot(recomputed: RecomputedForecast, path: Path) -> None:

@@ -12,8 +12,8 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deploy.console import out
-from deploy.serving.model_loading import load_onnx
+from deploy.console import print_table
+from deploy.models.loading import load_onnx
 from deploy.settings.files import log_address
 from deploy.settings.locations import default_tracking
 from deploy.training.options import TrainOptions, prepare_training
@@ -48,7 +48,7 @@ def print_trace(target: str, tracking_uri: str | None, settings: TrainSettings) 
     else:
         model, card, batch = _input_from_model(target, tracking_uri or default_tracking())
     traced = trace(model, card, batch)
-    out.print(_table(card, traced))
+    print_table(_table(card, traced))
     check = "the last real step of the LSTM's output equals its state h_n"
     level, verdict = (logging.INFO, "yes") if traced.last_is_state else (logging.WARNING, "NO")
     logger.log(level, f"{check}: {verdict}")

@@ -48,7 +48,9 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     horizon: int | None = None
     seq_len: int | None = None
     freq: str | None = None
+    offset: str | None = None
     max_gap: int | None = None
+    season: int | None = None
     aggregate: Aggregate | None = None
     lateness: int | None = None
     arch: Literal["blend", "lstm", "segment", "linear", "naive"] | None = None

@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _FORBIDDEN = re.compile(r"failed with error code 40[13]\b")
 """In MLflow's words for a server's answer without an error code of its own, such as a proxy's."""
+_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_ANSWERS = {
+    401: f"the server does not know the user: {_CREDENTIALS}",
+    403: f"the server does not let the user do this: {_CREDENTIALS}",
+    404: "what answers there is no MLflow server: give the address of its API",
+    413: "the server, or a proxy before it, takes no file as large as this: raise its limit",
+    429: "the server is asked too often: try again",
+    502: "a proxy answers there, and no MLflow server behind it",
+    503: "the server is not up yet: try again",
+    504: "a proxy answers there, and the MLflow server behind it does not in time",
+}
+"""What HTTP's status codes mean here."""
 
 
 class Store:
@@ -94,6 +106,12 @@ class Store:
         """The tracking URI for people: without a user's name and password."""
         return self._without_user(self.tracking_uri)
 
+    def page(self, experiment: str, run: str, server: str | None = None) -> str:
+        """The address of a run's page on the store's server, or on another; of a local store the command for one."""
+        if self.database and server is None:
+            return f"mlflow ui --backend-store-uri {self.tracking_uri}"
+        return f"{(server or self.redacted_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+
     def _without_user(self, text: str) -> str:
         user = re.match(r"(?:[^:/]+://)?(.*@)", self.tracking_uri)
         return text if user is None or self.tracking_uri.startswith(_SQLITE) else text.replace(user[1], "")
@@ -110,8 +128,12 @@ class Store:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         if self.database and "unsupported URI" in line:
             return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
-        if "failed with exception HTTP" in line:
+        if "failed with exception HTTP" in line or "failed with timeout exception" in line:
             return "no MLflow server answers there"
+        if status := re.search(r"failed with error code (\d+)", line) or re.search(r"^(\d{3}) \w+ Error: ", line):
+            return _ANSWERS.get(int(status[1]), f"the server answers with {status[1]}: its log says why")
+        if "was not in a valid JSON format" in line:
+            return "what answers there is no MLflow server: give the address of its API"
         return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
 
 

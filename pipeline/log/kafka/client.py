@@ -9,11 +9,13 @@ from typing import Any
 
 import kafka.record.memory_records
 from kafka import codec, errors
+from kafka.cluster import ClusterMetadata
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
 from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log.kafka.reasons import reason
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
 
@@ -149,7 +151,7 @@ def meaning(error: BaseException, doing: str) -> LogError:
         kind = NotAuthorized
     elif kind is LogError and UNANSWERED in str(error):
         kind = LogUnavailable
-    return kind(f"{doing}: {error}")
+    return kind(f"{doing}: {reason(error)}")
 
 
 @contextlib.contextmanager
@@ -244,6 +246,10 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
+
+
+# Refreshing metadata would bring a deleted topic back, empty. The clients have such an option, which has no effect.
+ClusterMetadata.DEFAULT_CONFIG["allow_auto_create_topics"] = False
 
 
 class TruncatingDeserializer(Deserializer):  # type: ignore[misc]

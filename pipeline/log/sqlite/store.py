@@ -62,6 +62,7 @@ class Store:
         self._path = path
         self._lock = threading.RLock()
         with translated(path):
+            self._file: tuple[int, int] | None = None
             self._connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -70,6 +71,17 @@ class Store:
         with self._lock, translated(self._path):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(SCHEMA)
+            self._file = self._found()
+
+    def is_current(self) -> bool:
+        """Whether the file's path still leads to the file whose tables were created, and not to none or another one."""
+        return self._file == self._found()
+
+    def _found(self) -> tuple[int, int] | None:
+        with contextlib.suppress(FileNotFoundError):
+            found = self._path.stat()
+            return found.st_dev, found.st_ino
+        return None
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows."""
