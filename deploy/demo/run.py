@@ -18,9 +18,9 @@ from deploy.console import console, progress
 from deploy.data import DataSource
 from deploy.demo.processes import mlflow_page, program, run_service
 from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
+from deploy.models.loading import load_model
+from deploy.models.predictor import Predictor
 from deploy.operations.ingest import publish_frame
-from deploy.serving.model_loading import load_model
-from deploy.serving.predictor import Predictor
 from deploy.settings.files import open_log
 from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
 from deploy.training.forecasting import train

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.predictor import Predictor
+from deploy.models.predictor import Predictor
 from model.evaluation.baselines import baselines, naive_lags
 from model.evaluation.metrics import series_scale, window_mse
 from model.evaluation.promotion import by_origin

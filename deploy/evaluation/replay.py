@@ -20,9 +20,9 @@ from rich.table import Table
 from deploy.console import print_table, progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
+from deploy.models.loading import load_model
+from deploy.models.predictor import CHUNK, Predictor
 from deploy.pictures import plot_path, say_where
-from deploy.serving.model_loading import load_model
-from deploy.serving.predictor import CHUNK, Predictor
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.lifecycle.periods import Periods, divide, needed_steps, unseen_steps
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.settings.locations import HOME, MODELS
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import (

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.text import Text
 
+from deploy.models.loading import load_model
+from deploy.models.predictor import Predictor
 from deploy.operations.findings import (
     Finding,
     compaction,
@@ -19,8 +21,6 @@ from deploy.operations.findings import (
     spacing,
 )
 from deploy.operations.sample import read_sample
-from deploy.serving.model_loading import load_model
-from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import Task, task_for
 from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig, window_config

@@ -11,9 +11,9 @@ import numpy as np
 from rich.table import Table
 
 from deploy.console import print_table
+from deploy.models.loading import load_model
 from deploy.pictures import plot_path, say_where
 from deploy.serving.forecast_batches import forecast_batches
-from deploy.serving.model_loading import load_model
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots import plot_window

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deploy.console import print_table
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.settings.files import log_address, read_settings
 from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.training.options import TrainOptions, prepare_training

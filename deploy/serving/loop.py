@@ -24,10 +24,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from deploy.serving.model_updates import ModelUpdater
+from deploy.models.predictor import Predictor
+from deploy.models.updates import ModelUpdater
 from deploy.serving.output import Output, PartitionBatch
 from deploy.serving.partitions import Partitions, push_records
-from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
 from deploy.serving.stats import ServiceStats
 from deploy.serving.tasks import Task, task_for

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from deploy.models.predictor import Predictor
 from deploy.serving.partitions import DroppedRecords
-from deploy.serving.predictor import Predictor
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
 from deploy.settings.serve import ServeConfig

@@ -8,9 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from deploy.logs import show_timestamps
+from deploy.models.loading import load_model
+from deploy.models.updates import ModelUpdater
 from deploy.serving.loop import Service
-from deploy.serving.model_loading import load_model
-from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
 from deploy.settings.files import open_log

@@ -2,8 +2,8 @@
 
 import logging
 
-from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor
+from deploy.models.predictor import Predictor
+from deploy.models.updates import ModelUpdater
 from deploy.serving.tasks import PendingBatch, task_for
 from deploy.settings.serve import ServeConfig
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
+from deploy.models.predictor import ModelInput, Outputs, Predictor
 from deploy.serving.forecast_batches import forecast_batches, label_batches
-from deploy.serving.predictor import ModelInput, Outputs, Predictor
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
 from pipeline.formats.decoding import Decode

@@ -6,8 +6,8 @@ import numpy as np
 from deploy.settings.serve import window_config
 from deploy.training.jobs import TrainJob
 from model.card import InputSpec, OutputSpec
+from model.evaluation.seasonality import find_season
 from model.evaluation.splits import last_share
-from model.seasonality import find_season
 from model.seasons import seasonal_lags
 from pipeline.datasets.history import History, infer_freq, windows
 from pipeline.windows.sliding import Codes, SlidingWindows

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.serving.forecast_batches import forecast_batches
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
 from deploy.settings.serve import window_config
 from model.card import Card
 from pipeline.formats.dead_letters import InvalidEvent

@@ -14,7 +14,7 @@ import pytest
 from sharing import Shared
 from waiting import stop, until
 
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.settings.serve import vocabulary
 from model.artifacts.registry import Registry
 from model.card import ClassifierCard

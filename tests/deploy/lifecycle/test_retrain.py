@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from sharing import Shared
 
 from deploy.lifecycle.retrain import RetrainJob, retrain
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry

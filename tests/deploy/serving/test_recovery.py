@@ -16,10 +16,10 @@ from models import exported
 from properties import examples
 from sharing import Shared
 
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.serving import loop
 from deploy.serving.loop import Service
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec

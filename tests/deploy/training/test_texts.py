@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.settings.serve import vocabulary
 from deploy.training.texts import ClassifyJob
 from model.artifacts.registry import Registry

@@ -16,9 +16,9 @@ from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
 
-from deploy.serving.model_loading import load_model
-from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor
+from deploy.models.loading import load_model
+from deploy.models.predictor import Predictor
+from deploy.models.updates import ModelUpdater
 from deploy.settings.locations import MODELS
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -59,7 +59,7 @@ class World:
         self.registry = Registry(self.uri)
         self.register(self.file())
         self.messages: SimpleQueue[str] = SimpleQueue()
-        self.logger, self.handler = logging.getLogger("deploy.serving.model_updates"), QueueHandler(self.messages)
+        self.logger, self.handler = logging.getLogger("deploy.models.updates"), QueueHandler(self.messages)
         self.logger.addHandler(self.handler)
         self.logger.setLevel(logging.INFO)
         self.updater = ModelUpdater("tiny", self.uri, "cpu", load_model("tiny", self.uri), 0.05)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from model.card import Array, Card
 
 MEMORY_BYTES, CPU_S, TIMEOUT_S = 8 << 30, 60, 120
@@ -25,7 +25,7 @@ MAX_SLOWDOWN, FAST_ENOUGH_S = 8.0, 0.001
 
 def rejection_reason(candidate: Path, serving: Path) -> str:
     """Why a model file must not replace the serving one; empty if it may."""
-    command = [sys.executable, "-P", "-m", "deploy.serving.canary", str(candidate), str(serving)]
+    command = [sys.executable, "-P", "-m", "deploy.models.canary", str(candidate), str(serving)]
     try:
         canary = subprocess.run(  # noqa: S603 - this Python, our own module
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.seasonality import find_season
+from model.evaluation.seasonality import find_season
 from model.windows import WindowData
 
 MakeData = Callable[..., WindowData]

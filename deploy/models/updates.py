@@ -9,9 +9,9 @@ import logging
 import threading
 from queue import Empty, SimpleQueue
 
-from deploy.serving.canary import SyntheticInput, rejection_reason
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
+from deploy.models.canary import SyntheticInput, rejection_reason
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.settings.locations import MODELS
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import onnxruntime as ort
 
-from deploy.serving.predictor import CUDA, Predictor, open_session
+from deploy.models.predictor import CUDA, Predictor, open_session
 from deploy.settings.locations import MODELS
 from deploy.settings.values import Device
 from model.artifacts.allowlist import check_file
