@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from deploy.serving.model_loading import load_model
+from deploy.models.loading import load_model
 from models import exported
 from sharing import Shared
 
