@@ -11,7 +11,7 @@ import polars as pl
 
 from deploy.console import progress
 from deploy.settings.files import open_log
-from deploy.settings.locations import DEFAULT_LOG
+from deploy.settings.locations import default_log
 from model.artifacts.versions import Dataset
 from pipeline.datasets.columns import Columns
 from pipeline.datasets.corpus import Corpus, read_corpus
@@ -31,7 +31,7 @@ class DataSource:
     topic: str | None = None
     file: str | None = None
     """CSV, Parquet or JSON lines; - is stdin."""
-    bootstrap: str = DEFAULT_LOG
+    bootstrap: str = field(default_factory=default_log)
     """The address of the topic's log."""
     columns: Columns = field(default_factory=Columns)
     """The file's columns, and the features of either."""

@@ -40,8 +40,9 @@ from model.networks.protocol import Core, Head, Select, State, squared_error
 from model.seasons import seasonal_lags
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import fit, forecast
-from pipeline.datasets.history import from_frame, infer_freq, windows
+from pipeline.datasets.history import from_frame, windows
 from pipeline.datasets.measurements import read_file
+from pipeline.datasets.spacing import infer_freq
 
 TAXI = Path(deploy.__file__).parent / "demo" / "data" / "nyc_taxi.csv"
 DAY = 86_400_000

@@ -11,7 +11,7 @@ import msgspec
 
 from model.seasons import seasonal_lags
 from tidecast.errors import ConfigError, DataError
-from tidecast.freq import Freq
+from tidecast.freq import Freq, Offset
 
 FORMAT = 1
 """The version of the card's format; files with another version are rejected."""
@@ -48,6 +48,8 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of x, in order."""
     freq: str | None = None
     """The spacing of steps, such as 30m, 1h or 1mo; None: each event is a step."""
+    offset: str | None = None
+    """Where steps of `freq` lie, such as 30m, 2mo or -1d; None: as counted from 1970."""
     max_gap: int = 3
     """The longest gap, in missing steps, that is filled; ignored without a freq."""
     aggregate: Aggregate | None = None
@@ -74,6 +76,8 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("aggregate: needs a freq, the steps to aggregate events in")
         if self.freq is not None:
             Freq.parse(self.freq)
+        if self.offset is not None:
+            Offset.parse(self.offset)
         _check_names("features", self.features)
         _check_names("inputs", self.inputs)
         if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):
@@ -120,13 +124,19 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """K, steps of a forecast."""
     targets: tuple[str, ...] = ("value",)
     """The forecast features, in order."""
-    non_negative: bool = False
-    """Whether negative forecasts are clipped to zero."""
+    non_negative: bool | tuple[str, ...] = False
+    """Whether negative forecasts are clipped to zero, or of which targets they are."""
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
             raise ConfigError(f"horizon: {self.horizon} is less than 1")
         _check_names("targets", self.targets)
+
+    @property
+    def clipped(self) -> tuple[bool, ...]:
+        """(O,): which targets' forecasts are clipped to zero."""
+        of = self.non_negative
+        return tuple(of if isinstance(of, bool) else name in of for name in self.targets)
 
     @property
     def arrays(self) -> Arrays:

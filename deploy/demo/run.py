@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import polars as pl
 from rich.live import Live
-from rich.markup import escape
 
 from deploy.console import console, progress
 from deploy.data import DataSource
@@ -22,7 +21,7 @@ from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.operations.ingest import publish_frame
 from deploy.settings.files import open_log
-from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import HOME, default_log, default_tracking, home
 from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
@@ -168,8 +167,9 @@ def _summary(board: Scoreboard, predictor: Predictor, output: str, first_forecas
 
 
 def _print_next_steps(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
-    tidecast, log = program("tidecast"), "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
-    models = log if registry.tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {registry.redacted_uri}"
+    tidecast, log = program("tidecast"), "" if bootstrap == default_log() else f" --bootstrap {bootstrap}"
+    log += "" if home() == HOME else f" --home {home()}"
+    models = log if registry.tracking_uri == default_tracking() else f"{log} --tracking-uri {registry.redacted_uri}"
     lines = (
         "",
         f"The forecasts:  {tidecast} tail {topic}-forecasts{log}",
@@ -179,7 +179,7 @@ def _print_next_steps(bootstrap: str, registry: Registry, topic: str, page: str)
         f"                {tidecast} serve --topic mine --model my-model@champion{models}",
     )
     for line in lines:
-        console.print(escape(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _wait_for_interrupt() -> None:

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from math import isfinite
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from deploy.console import print_table, progress
 from deploy.data import DataSource
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import format_epoch, seasons_in_words
 from deploy.training.jobs import TrainJob
@@ -37,8 +36,10 @@ from model.plots import plot_backtest
 from model.seasons import seasonal_lags
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData
-from pipeline.datasets.history import History, before, infer_freq, windows
-from pipeline.windows.grid import Grid, Ints
+from pipeline.datasets.history import History, before, windows
+from pipeline.datasets.spacing import infer_freq
+from pipeline.windows.grid import Ints
+from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
@@ -202,17 +203,16 @@ def compare_statistical(
     return StatisticalComparison(name, every, scores, own_scores)
 
 
-def report_backtest(job: BacktestJob, source: DataSource, plot: Path | None) -> dict[str, object]:
+def report_backtest(job: BacktestJob, source: DataSource, picture: Picture) -> dict[str, object]:
     """`tidecast backtest`: a table on stdout, a plot, and all of it as data."""
     history = source.history(job.train.freq)
     started = time.monotonic()
     result = run_backtest(history, job)
     fitted, _ = result.runs[0]
-    path = plot_path(plot, "backtests", f"{job.train.name}-{fitted.card.output.horizon}")
-    plot_backtest(fitted, result.data, result.test, _errors_by_step(result), path)
     _print_table(result, job)
-    say_where(path)
-    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": str(path)}
+    errors, name = _errors_by_step(result), f"{job.train.name}-{fitted.card.output.horizon}"
+    plot = picture.save(name, lambda path: plot_backtest(fitted, result.data, result.test, errors, path))
+    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": plot}
 
 
 def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:
@@ -251,6 +251,7 @@ def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
     summary: dict[str, object] = {
         "protocol": job.protocol,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         "horizon": card.output.horizon,
         "windows": len(result.test),

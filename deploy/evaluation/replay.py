@@ -22,7 +22,7 @@ from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
 from deploy.models.loading import load_model
 from deploy.models.predictor import CHUNK, Predictor
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card
@@ -187,7 +187,7 @@ def _describe_forecasts(card: Card) -> str:
     return f"{card.output.horizon} steps of {', '.join(card.output.targets)}"
 
 
-def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: Path | None) -> dict[str, object]:
+def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture: Picture) -> dict[str, object]:
     """`tidecast replay`: a table on stdout, a plot, and the same as data."""
     predictors = [load_model(name, tracking_uri, job.device) for name in job.models if name not in (SEASONAL, LAST)]
     check_comparable(predictors)
@@ -205,12 +205,11 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: P
             until = format_time(model.trained_until)
             logger.info(f"{model.name} was trained on data up to {until}: until then its errors are in-sample")
     _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead")
-    path = plot_path(plot, "replays", source.name)
-    _draw({model.name: result for model, result in results}, (first, last), path)
-    say_where(path)
-    winner = best({model.name: result.scores.overall() for model, result in results})
+    by_name = {model.name: result for model, result in results}
+    plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), path))
+    winner = best({name: result.scores.overall() for name, result in by_name.items()})
     summary = {"from": first, "to": last, "windows": len(origins), "best": winner}
-    return summary | {"models": summaries, "plot": str(path)}
+    return summary | {"models": summaries, "plot": plot}
 
 
 def _run_all(replay: Replay, job: ReplayJob) -> list[tuple[ReplayModel, ReplayResult]]:

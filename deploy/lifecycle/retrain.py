@@ -23,7 +23,7 @@ from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.lifecycle.periods import Periods, divide, needed_steps, unseen_steps
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
-from deploy.settings.locations import HOME, MODELS
+from deploy.settings.locations import home, models
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import (
     LOSS,
@@ -111,7 +111,7 @@ def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> di
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
     """Keeps out other retrainings of the name on this machine. Raises RetrainingBusy."""
-    path = HOME / "locks" / f"{name}.lock"
+    path = home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path).acquire(timeout=0)
@@ -145,7 +145,7 @@ def _train_first(history: History, job: RetrainJob, registry: Registry, dataset:
 def _challenge(
     history: History, job: RetrainJob, registry: Registry, champion: Version, fingerprint: str, dataset: Dataset | None
 ) -> dict[str, object]:
-    predictor = load_onnx(registry.download(champion, MODELS), champion.label, "cpu")
+    predictor = load_onnx(registry.download(champion, models()), champion.label, "cpu")
     if not isinstance(predictor.card, Card):
         raise ConfigError(f"{champion.label} is not a forecaster: tidecast train makes its next version")
     plan = _match_champion(job.train, predictor.card, champion)

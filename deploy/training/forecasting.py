@@ -8,7 +8,7 @@ import msgspec
 
 from deploy.data import DataSource
 from deploy.settings.serve import window_config
-from deploy.training.jobs import TrainJob
+from deploy.training.jobs import ALIGNED, TrainJob
 from deploy.training.look_back import infer_specs
 from deploy.training.registration import (
     EXAMPLES,
@@ -78,8 +78,7 @@ def prepare_windows(history: History, job: TrainJob, champion: Version | None) -
         hint = "; events with several values need --features" if "schema" in history.invalid else ""
         raise DataError(f"there are no events to train on: {dict(history.invalid) or 'the history is empty'}{hint}")
     inputs, outputs = infer_specs(history, job)
-    step = f"{inputs.freq} each" if inputs.freq else "one an event"
-    logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
+    logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead")
     logger.info(seasons_in_words(inputs, asked=job.season is not None))
     data = windows(history, window_config(inputs))
     logger.info(f"{data.counts.in_words()}: {len(data):,} windows")
@@ -103,13 +102,16 @@ def inherit_windows(job: TrainJob, champion: Version | None) -> TrainJob:
     if champion is None or "input" not in champion.tags:
         return job
     inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
-    if inputs.features != job.features or job.freq not in (None, inputs.freq):
+    aligned = inputs.offset or ALIGNED
+    other = job.freq not in (None, inputs.freq) or job.offset not in (None, aligned)
+    if inputs.features != job.features or other:
         return job
     logger.info(f"windows as those of {champion.label}")
     names = [each.name for each in fields(WindowConfig) if getattr(job, each.name) is None]
     season = job.season or inputs.season
     horizon = job.horizon or msgspec.json.decode(champion.tags["output"], type=OutputSpec).horizon
-    return replace(job, **{name: getattr(inputs, name) for name in names}, horizon=horizon, season=season)
+    inherited = {name: getattr(inputs, name) for name in names} | {"offset": aligned}
+    return replace(job, **inherited, horizon=horizon, season=season)
 
 
 def format_epoch(epoch: Epoch) -> str:
@@ -175,6 +177,7 @@ def worth_in_words(card: Card, since: int) -> str:
 def _shape_params(inputs: InputSpec, outputs: OutputSpec) -> dict[str, object]:
     return {
         "freq": inputs.freq,
+        "offset": inputs.offset,
         "seq_len": inputs.seq_len,
         "features": ",".join(inputs.features),
         "horizon": outputs.horizon,
@@ -190,5 +193,9 @@ def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str
     card = registered.candidate.card
     assert isinstance(card, Card)
     return registered.summary(
-        freq=card.input.freq, seq_len=card.input.seq_len, horizon=card.output.horizon, season=card.input.season
+        freq=card.input.freq,
+        offset=card.input.offset,
+        seq_len=card.input.seq_len,
+        horizon=card.output.horizon,
+        season=card.input.season,
     )

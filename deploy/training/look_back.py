@@ -1,16 +1,23 @@
 """The look-back, the horizon and the gaps to fill, as they suit a history where a job leaves them open."""
 
+import logging
+
 import msgspec
 import numpy as np
+import polars as pl
 
 from deploy.settings.serve import window_config
-from deploy.training.jobs import TrainJob
+from deploy.training.jobs import ALIGNED, TrainJob
 from model.card import InputSpec, OutputSpec
 from model.evaluation.seasonality import find_season
 from model.evaluation.splits import last_share
 from model.seasons import seasonal_lags
-from pipeline.datasets.history import History, infer_freq, windows
+from pipeline.datasets.history import History, windows
+from pipeline.datasets.spacing import infer_freq, infer_offset, on_weekends
 from pipeline.windows.sliding import Codes, SlidingWindows
+from tidecast.freq import Freq, steps_in_words
+
+logger = logging.getLogger(__name__)
 
 LOOK_BACK_SEASONS, SHORT_SERIES_SEASONS = 15, 3
 DEFAULT_HORIZON = 12
@@ -24,11 +31,13 @@ The look-back on a short series is up to half of it, if that is at most three of
 
 def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     """The model's inputs and outputs: what the job sets, and for the rest what suits the history's spacing."""
+    freq, offset = _grid(history, job)
     inputs = InputSpec(
         seq_len=2,
         features=job.features,
         known=job.known,
-        freq=job.freq or infer_freq(history.frame),
+        freq=freq,
+        offset=offset,
         aggregate=job.aggregate,
         lateness=job.lateness or 0,
     )
@@ -48,8 +57,33 @@ def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]
         run = windows(history, window_config(inputs)).run
     while job.horizon is None and horizon > 1 and 8 * _window_count(run, horizon, horizon) < len(run):
         horizon //= 2
-    outputs = OutputSpec(horizon=horizon, targets=job.forecast, non_negative=job.non_negative)
+    outputs = OutputSpec(horizon=horizon, targets=job.forecast, non_negative=_non_negative(history, job))
     return msgspec.structs.replace(inputs, seq_len=job.seq_len or _look_back(run, room, unit, horizon)), outputs
+
+
+def _grid(history: History, job: TrainJob) -> tuple[str | None, str | None]:
+    """The spacing of the steps and where they lie, as set or as in the data; said in a line."""
+    freq, offset = job.freq or infer_freq(history.frame), job.offset
+    if offset is None:
+        offset = infer_offset(history.frame, freq, job.aggregate is not None)
+    offset = None if freq is None or offset == ALIGNED else offset
+    logger.info(f"steps: {steps_in_words(freq, offset)}")
+    if freq is not None and Freq.parse(freq).business:
+        away = on_weekends(history.frame["ts"].to_numpy(), offset)
+        said = f"{away:,} events on weekends count as of the Friday before" if away else "weekends are no steps"
+        logger.info(f"{said}; --freq 1d has them as steps")
+    return freq, offset
+
+
+def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:
+    """Whether forecasts are clipped at zero, or of which targets: those that never were below it, if not set."""
+    if job.non_negative is not None:
+        return job.non_negative
+    least = history.frame.select(pl.col(job.forecast).min()).row(0)
+    never = tuple(name for name, value in zip(job.forecast, least, strict=True) if value is not None and value >= 0)
+    if never:
+        logger.info(f"{', '.join(never)}: never negative, and so are the forecasts; --no-non-negative lets them be")
+    return len(never) == len(job.forecast) or never or False
 
 
 def _found_season(data: SlidingWindows, inputs: InputSpec, job: TrainJob) -> int | None:

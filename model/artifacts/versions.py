@@ -13,6 +13,8 @@ from tidecast.errors import (
 
 CHAMPION = "champion"
 """The alias of the version in production."""
+REFUSED = "tidecast.refused"
+"""The tag of a version that must not serve: the digest of its file, and why. With `.GROUP` it is about that group."""
 _NAME = r"[^/@:]+"
 
 
@@ -35,6 +37,16 @@ class Version:
     def label(self) -> str:
         """`name/number`, as forecasts carry it."""
         return f"{self.name}/{self.number}"
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why the version must not serve, by consumer group; "" is any group. Those of another file do not count."""
+        found = {}
+        for tag, text in self.tags.items():
+            digest, _, reason = text.partition(" ")
+            if tag.startswith(REFUSED) and digest == self.sha256:
+                found[tag.removeprefix(REFUSED).removeprefix(".")] = reason
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ import torch
 from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
-from model.evaluation.splits import Cuts, Split, last_share, split
+from model.evaluation.splits import FAR, Cuts, Split, last_share, split
 from model.networks.forecast import (
     EnsembleMember,
     ForecastNetwork,
     build_member,
+    build_network,
 )
 from model.networks.normalization import Pooled
 from model.training.batches import WindowBatches
@@ -145,6 +146,12 @@ def fit_forecaster(
     return FittedForecaster(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
 
 
+def last_value(inputs: InputSpec, outputs: OutputSpec, name: str) -> FittedForecaster:
+    """The last-value forecast as a model, without data to train or validate on."""
+    card, none = forecast_card(inputs, outputs, ForecastConfig(arch="naive"), name), np.array([], np.int64)
+    return FittedForecaster(build_network(card), card, [], Split(none, none, none, Cuts(FAR)))
+
+
 def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[WindowSource]:
     """The batches of each network, each shuffled with its own seed."""
     data, card, config, horizon = prepared.data, prepared.card, prepared.config, prepared.card.output.horizon
@@ -182,7 +189,7 @@ def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork,
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
-    model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns)
+    model = ForecastNetwork(members, kept_weights, card.output.clipped, card.known_columns)
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
     return model, msgspec.structs.replace(card, members=settings, input=with_inputs_of(card.input, networks))

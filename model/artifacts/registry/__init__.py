@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from model.artifacts.registry.runs import Point, Run, open_run
 from model.artifacts.registry.store import Store, unless_it_exists
-from model.artifacts.versions import CHAMPION, Version, check_name, parse_reference, sha256
+from model.artifacts.versions import CHAMPION, REFUSED, Version, check_name, parse_reference, sha256
 from model.card import MODEL_FILE, AnyCard
 from tidecast.errors import CorruptModel, PromotionConflict, UnknownModel
 
@@ -28,6 +28,9 @@ PROMOTED = "tidecast.promoted"
 _EARLIER = "tidecast.champions"
 """The tag of a registered model with its previous champions, the latest last."""
 _REMEMBERED = 50
+_GOOD, _GOOD_KEPT = "tidecast.good", 5
+"""The tag of a registered model, by alias, with the last versions that served, and their digests; the latest last."""
+_LONGEST_TAG = 500
 
 
 class Registry:
@@ -193,6 +196,31 @@ class Registry:
             self._store.client.set_registered_model_tag(name, _EARLIER, ",".join(earlier))
         return before
 
+    def refuse(self, version: Version, reason: str, group: str = "") -> None:
+        """Tag a version as one that must not serve, in any group or in one, until its file is another."""
+        with self._store.mapped_errors():
+            tag, text = f"{REFUSED}.{group}" if group else REFUSED, f"{version.sha256} {reason}"
+            self._store.client.set_model_version_tag(version.name, version.number, tag, text[:_LONGEST_TAG])
+
+    def note_good(self, version: Version, alias: str) -> None:
+        """Record that a version serves under an alias, for `good_versions`."""
+        with self._store.mapped_errors():
+            noted = self._store.client.get_registered_model(version.name).tags.get(f"{_GOOD}.{alias}", "")
+            entry = f"{version.number} {version.sha256}"
+            entries = [each for each in noted.split(",") if each and each != entry]
+            if (text := ",".join([*entries[1 - _GOOD_KEPT :], entry])) != noted:
+                self._store.client.set_registered_model_tag(version.name, f"{_GOOD}.{alias}", text)
+
+    def good_versions(self, name: str, alias: str) -> list[Version]:
+        """Versions to go back to: those that have served under the alias, then earlier champions; the latest first."""
+        with self._store.mapped_errors():
+            tags = self._store.client.get_registered_model(name).tags
+        there = {version.number: version for version in self.versions(name)}
+        served = [entry.partition(" ") for entry in tags.get(f"{_GOOD}.{alias}", "").split(",") if entry]
+        numbers = [number for number, _, digest in served if number in there and there[number].sha256 == digest]
+        earlier = _numbers(tags.get(_EARLIER, "")) if alias == CHAMPION else []
+        return [there[number] for number in dict.fromkeys([*numbers[::-1], *earlier[::-1]]) if number in there]
+
     def resolve(self, reference: str) -> Version:
         """The version that `name`, `name@alias` or `name/7` means now; a bare name means its champion."""
         name, number, alias = parse_reference(reference)
@@ -205,12 +233,16 @@ class Registry:
             return self._version(self._store.client.get_model_version(name, str(aliases[alias])))
 
     def download(self, version: Version, folder: Path) -> Path:
-        """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way."""
-        path = folder / f"{version.name}-{version.number}.onnx"
-        if path.exists() and sha256(path) == version.sha256:
-            return path
+        """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way.
+
+        In the cache it is SHA256.onnx, or as earlier versions named it, NAME-NUMBER.onnx.
+        """
+        path = folder / f"{version.sha256}.onnx"
+        for cached in (path, folder / f"{version.name}-{version.number}.onnx"):
+            if cached.exists() and sha256(cached) == version.sha256:
+                return cached
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder) as temporary:
+        with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
             try:
                 with self._store.mapped_errors():
                     fetched = Path(self._store.client.download_artifacts(version.run_id, MODEL_FILE, temporary))

@@ -13,12 +13,21 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from tidecast.errors import RegistryError, RegistryUnavailable, UnknownModel
+from tidecast.errors import (
+    FORBIDDEN,
+    NotPermitted,
+    RegistryError,
+    RegistryUnavailable,
+    TidecastError,
+    UnknownModel,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
+_FORBIDDEN = re.compile(r"failed with error code 40[13]\b")
+"""In MLflow's words for a server's answer without an error code of its own, such as a proxy's."""
 _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _ANSWERS = {
     401: f"the server does not know the user: {_CREDENTIALS}",
@@ -61,12 +70,24 @@ class Store:
             raise RegistryError(f"tracking-uri: {self.redacted_uri!r} is no URL: http://HOST:PORT or sqlite:///PATH")
         if not self.database:
             return MlflowClient(self.tracking_uri, self.tracking_uri)
+        self._check_permission(self.database)
         self.database.parent.mkdir(parents=True, exist_ok=True)
         # Concurrent schema creation in a new SQLite file corrupts it.
         with FileLock(f"{self.database}.lock"):
             client = MlflowClient(self.tracking_uri, self.tracking_uri)
             client.search_registered_models(max_results=1)
         return client
+
+    def _check_permission(self, database: Path) -> None:
+        """Raises NotPermitted before MLflow tries for a minute, and calls it a failure of the database."""
+        there = next(each for each in (database, *database.parents) if os.path.exists(each))
+        needed = [(there, os.W_OK | (os.X_OK if there.is_dir() else os.R_OK))]
+        needed += [(database.parent, os.W_OK | os.X_OK)] if there == database else []  # for its lock and its journal
+        if refused := [path for path, kind in needed if not os.access(path, kind)]:
+            raise NotPermitted(
+                f"tracking-uri: {self.tracking_uri.removeprefix(_SQLITE)}: no permission to write to {refused[0]}; "
+                "--home DIR or --tracking-uri URI names another place"
+            )
 
     @property
     def absent(self) -> bool:
@@ -101,10 +122,7 @@ class Store:
         try:
             yield
         except _library_errors() as error:
-            unknown = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
-            raise (UnknownModel if unknown else RegistryUnavailable)(
-                f"{self.redacted_uri}: {self._line(error)}"
-            ) from error
+            raise _kind(error)(f"{self.redacted_uri}: {self._line(error)}") from error
 
     def _line(self, error: Exception) -> str:
         line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -117,6 +135,15 @@ class Store:
         if "was not in a valid JSON format" in line:
             return "what answers there is no MLflow server: give the address of its API"
         return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+
+
+def _kind(error: Exception) -> type[TidecastError]:
+    code = getattr(error, "error_code", "")
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED") or _FORBIDDEN.search(str(error)):
+        return NotPermitted
+    if isinstance(error, OSError) and error.errno in FORBIDDEN:
+        return NotPermitted
+    return UnknownModel if code == "RESOURCE_DOES_NOT_EXIST" else RegistryUnavailable
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

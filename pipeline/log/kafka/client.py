@@ -9,6 +9,7 @@ from typing import Any
 
 import kafka.record.memory_records
 from kafka import codec, errors
+from kafka.cluster import ClusterMetadata
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
@@ -245,6 +246,10 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
+
+
+# Refreshing metadata would bring a deleted topic back, empty. The clients have such an option, which has no effect.
+ClusterMetadata.DEFAULT_CONFIG["allow_auto_create_topics"] = False
 
 
 class TruncatingDeserializer(Deserializer):  # type: ignore[misc]
