@@ -61,7 +61,8 @@ def train(
 ) -> None:
     """Train a model on a topic or a file, and register it.
 
-    The run is logged to MLflow, and the first version of a name becomes its champion. Series are forecast, from events
+    The run is logged to MLflow while it trains, and the first version of a name becomes its champion, the version that
+    services of NAME@champion serve. Series are forecast, from events
     or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
     from a plain text file.
     """

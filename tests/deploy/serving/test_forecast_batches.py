@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -100,6 +101,16 @@ def test_short_window_gets_a_naive_forecast_marked_as_such() -> None:
         ("model", "m/1"),
         ("naive", "naive/48"),
     ]
+
+
+def test_the_naive_forecast_goes_by_the_season_found_in_the_data() -> None:
+    found = card()
+    found = msgspec.structs.replace(found, input=msgspec.structs.replace(found.input, seq_len=9, season=3))
+    x = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5], np.float32).reshape(1, 9, 1)
+    pending = replace(windows(1), x=x, observed=x == x, length=np.array([5]))
+    (payload,) = messages(pending, [np.full((1, 2, 1), 99, np.float32)], found, "m/1")
+    forecast = msgspec.json.decode(payload, type=Forecast)
+    assert (forecast.forecast, forecast.source, forecast.model) == ([3, 4], "naive", "naive/3")
 
 
 def test_naive_forecast_repeats_the_season_once_there_is_one() -> None:
