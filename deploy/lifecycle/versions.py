@@ -35,7 +35,8 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
 def _row(version: Version) -> tuple[str, ...]:
     tags = version.tags
     naive = [float(value) for tag, value in tags.items() if tag.startswith("naive_") and tag.endswith("_mse")]
-    verdict = f"{tags['verdict']}: {tags.get('why', '')}" if "verdict" in tags else ""
+    verdict = [f"{tags['verdict']}: {tags.get('why', '')}"] if "verdict" in tags else []
+    verdict += [f"refused{f' in {group}' * bool(group)}: {reason}" for group, reason in version.refusals.items()]
     return (
         version.label,
         ", ".join(version.aliases),
@@ -43,13 +44,14 @@ def _row(version: Version) -> tuple[str, ...]:
         format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
         tags.get("validation_mse", ""),
         f"{min(naive):.4g}" if naive else "",
-        verdict,
+        "; ".join(verdict),
     )
 
 
 def _facts(version: Version) -> dict[str, object]:
     shown = {tag: version.tags[tag] for tag in (*SHOWN_TAGS, "trained_until", "why", "against") if tag in version.tags}
-    return {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    facts = {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    return facts | ({"refused": version.refusals} if version.refusals else {})
 
 
 def promote(model: str, tracking_uri: str) -> dict[str, object]:
