@@ -24,12 +24,17 @@
       ModelRejected          65  a model that must not serve
       ModelUnavailable       75  a model can't be read, tried or used now: try again
       RetrainingBusy         75  another retraining of the same model is at work
+      NotPermitted           77  a file or folder that may not be read or written
 
 ConfigError, DataError and ShapeError are ValueErrors too. Any other error that leaves a command is a bug.
 """
 
+import errno
 import os
 from typing import ClassVar
+
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""The numbers of an OSError for want of a permission."""
 
 
 class TidecastError(Exception):
@@ -169,3 +174,15 @@ class RetrainingBusy(TidecastError):
     """Another retraining of the same model is at work."""
 
     exit_code = os.EX_TEMPFAIL
+
+
+class NotPermitted(TidecastError):
+    """A file or folder that this user may not read or write; the message names it."""
+
+    exit_code = os.EX_NOPERM
+
+
+def unusable(path: object, error: OSError, otherwise: type[TidecastError]) -> TidecastError:
+    """What to raise for a file that can't be read or written: NotPermitted for want of a permission, or `otherwise`."""
+    kind = NotPermitted if error.errno in FORBIDDEN else otherwise
+    return kind(f"{path}: {error.strerror or error}")

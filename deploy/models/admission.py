@@ -17,7 +17,7 @@ from deploy.models.canary import rejection_reason
 from deploy.models.loading import last_served, load_bytes, note_served, read_file
 from deploy.models.predictor import Predictor
 from deploy.models.verdicts import Verdicts
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.artifacts.registry import Registry
@@ -52,7 +52,7 @@ class Admission:
     def __init__(self, tracking_uri: str, device: Device, group: str) -> None:
         self.registry = Registry(tracking_uri)
         self._device = device
-        self._verdicts = Verdicts(MODELS / "verdicts", self.registry, group)
+        self._verdicts = Verdicts(models() / "verdicts", self.registry, group)
 
     def start(self, reference: str) -> Predictor:
         """The model to start with: a file, or what NAME@ALIAS or NAME/VERSION means now.
@@ -82,9 +82,9 @@ class Admission:
         if reason := self._verdicts.refusal(version.sha256, version):
             raise _rejected(version, reason)
         try:
-            data = self.registry.download(version, MODELS).read_bytes()
+            data = self.registry.download(version, models()).read_bytes()
         except OSError as error:
-            raise ModelUnavailable(f"{version.label}: {error.filename or MODELS}: {error.strerror}") from error
+            raise ModelUnavailable(f"{version.label}: {error.filename or models()}: {error.strerror}") from error
         if sha256(data).hexdigest() != version.sha256:
             raise ModelUnavailable(f"{version.label}: its file was changed while it was read")
         try:
@@ -136,14 +136,14 @@ class Admission:
 
     def note_good(self, reference: str, version: Version) -> None:
         """Remember, here and in the registry, that a version serves by a name: a later start may need it."""
-        note_served(reference, self.registry.tracking_uri, version)
+        note_served(reference, self.registry, version)
         if alias := parse_reference(reference)[2]:
             with suppress(RegistryError):
                 self.registry.note_good(version, alias)
 
     def good_versions(self, reference: str) -> Iterator[Version]:
         """The versions to go back to, the last good one first."""
-        if served := last_served(reference, self.registry.tracking_uri):
+        if served := last_served(reference, self.registry):
             yield served
         name, _, alias = parse_reference(reference)
         if alias:

@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from deploy.models.predictor import CUDA, Predictor, first_line, open_session
 from deploy.models.verdicts import write_atomically
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from deploy.settings.values import Device
 from model.artifacts.allowlist import MAX_BYTES, check_model
 from model.artifacts.registry import Registry
@@ -117,28 +117,31 @@ def load_model(model: str, tracking_uri: str, device: Device = "auto") -> Predic
     try:
         version = registry.resolve(model)
     except RegistryUnavailable as error:
-        served = last_served(model, tracking_uri)
+        served = last_served(model, registry)
         if served is None:
             raise
         logger.warning(f"the registry is unavailable: {error}; using {served.label}, which last served as {model}")
         version = served
-    return load_onnx(registry.download(version, MODELS), version.label, device)
+    return load_onnx(registry.download(version, models()), version.label, device)
 
 
-def note_served(reference: str, tracking_uri: str, version: Version) -> None:
-    """Remember that a version serves by a name: for a start without the registry, or without a better version."""
+def note_served(reference: str, registry: Registry, version: Version) -> None:
+    """Remember that a version serves by a name: for a start without the registry, or without a better version.
+
+    The URI may hold a password, so it is noted without.
+    """
     with suppress(OSError):
-        write_atomically(_note(reference), msgspec.json.encode((tracking_uri, version)))
+        write_atomically(_note(reference), msgspec.json.encode((registry.redacted_uri, version)))
 
 
-def last_served(reference: str, tracking_uri: str) -> Version | None:
+def last_served(reference: str, registry: Registry) -> Version | None:
     """The version that last served by a name, on this machine and from this registry."""
     try:
         noted_uri, version = msgspec.json.decode(_note(reference).read_bytes(), type=tuple[str, Version])
     except (OSError, msgspec.DecodeError):
         return None
-    return version if noted_uri == tracking_uri else None
+    return version if noted_uri in (registry.redacted_uri, registry.tracking_uri) else None
 
 
 def _note(reference: str) -> Path:
-    return MODELS / f"{reference.replace('/', '-')}.json"
+    return models() / f"{reference.replace('/', '-')}.json"

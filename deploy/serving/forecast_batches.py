@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
-from model.seasons import shortest_lag
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.formats.labels import LabelBatch
 from pipeline.windows.batch import Windows
@@ -65,7 +64,7 @@ def _forecast_batch(
         naive |= bad
     rows = np.flatnonzero(naive)
     if len(rows):
-        lag = shortest_lag(card.input.freq)
+        lag = card.input.season_lag
         values = values.copy()
         values[rows] = _naive(windows, rows, card, lag)
         for row in rows[~np.isfinite(values[rows]).all(axis=(1, 2))].tolist():

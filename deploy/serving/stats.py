@@ -1,5 +1,6 @@
 """A service's metrics: counters, gauges and histograms, updated while it runs, read by every report."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
 from pipeline.windows.grid import Counts
+
+logger = logging.getLogger(__name__)
 
 LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 600_000, 3_600_000)
 """Upper bounds of the latency histogram's buckets, in milliseconds."""
@@ -85,6 +88,8 @@ class ServiceStats:
     """Counter."""
     duplicate_events: int = 0
     """Counter."""
+    early_steps: int = 0
+    """Counter: steps taken before their lateness had passed, as too many waited."""
     dead_letters: Counter[str] = field(default_factory=Counter)
     """Counter, by reason."""
     not_finite: int = 0
@@ -108,6 +113,9 @@ class ServiceStats:
         """Add a windower's counts of unused events."""
         self.late_events += counts.late
         self.duplicate_events += counts.duplicate
+        if counts.early and not self.early_steps:
+            logger.warning("more steps wait than --waiting-limit allows: the earliest are taken before their lateness")
+        self.early_steps += counts.early
 
     def counts_line(self) -> str:
         """The main counters for the log."""
@@ -133,6 +141,7 @@ class ServiceStats:
             "tombstones": self.tombstones,
             "late": self.late_events,
             "duplicate": self.duplicate_events,
+            "early": self.early_steps,
             "swaps": self.model_swaps,
             "seconds": self.seconds,
             "latency_ms": {f"p{round(100 * q)}": self.latency_ms.quantile(q) for q in (0.5, 0.99)},

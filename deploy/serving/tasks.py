@@ -20,6 +20,9 @@ from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
 
+NUMBER_BYTES = 25
+"""The most that a number takes as JSON, with its comma: -1.1754943508222875e-38,"""
+
 
 class PendingBatch(ModelInput, Protocol):
     """B complete windows or texts, not yet predicted."""
@@ -70,6 +73,8 @@ class Task:
     """From columnar forecasts or labels to messages."""
     output_kind: str
     """forecasts or labels."""
+    message_bytes: int
+    """The size of a large message; that of a forecast has no larger one."""
 
     def predict(self, pending: PendingBatch, predictor: Predictor, faults: Faults) -> Iterator[bytes]:
         """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
@@ -96,10 +101,13 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
         raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
     return Task(
         decode=Decoder(card.input.features).decode,
-        windower=lambda: WindowStore(windows, config.idle, config.series_limit, short=short),
+        windower=lambda: WindowStore(
+            windows, config.idle, config.series_limit, short=short, waiting_limit=config.waiting_limit
+        ),
         postprocess=lambda pending, outputs, faults: forecast_batches(pending, outputs, card, label, faults),
         encode=encode_forecasts,
         output_kind="forecasts",
+        message_bytes=1024 + card.output.horizon * len(card.output.targets) * NUMBER_BYTES,
     )
 
 
@@ -111,4 +119,5 @@ def _classification(card: ClassifierCard, label: str) -> Task:
         postprocess=lambda pending, outputs, faults: label_batches(pending, outputs, card.labels, label, faults),
         encode=encode_labels,
         output_kind="labels",
+        message_bytes=2048,
     )

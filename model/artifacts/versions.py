@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +47,24 @@ class Version:
             if tag.startswith(REFUSED) and digest == self.sha256:
                 found[tag.removeprefix(REFUSED).removeprefix(".")] = reason
         return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What a model learned from, as its run records it."""
+
+    name: str
+    """The topic's or the file's."""
+    kind: str
+    """Of its source: kafka, sqlite or file."""
+    source: Mapping[str, object]
+    """Where it is: a topic and the range of offsets of each partition, or a file."""
+    digest: str
+    """Of its contents, at most 36 characters."""
+    columns: Sequence[str] = ()
+    """Its numeric columns."""
+    profile: Mapping[str, object] = field(default_factory=dict)
+    """Its size and span of time."""
 
 
 def check_name(name: str) -> None:

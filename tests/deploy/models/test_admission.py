@@ -19,7 +19,7 @@ from deploy.lifecycle.versions import print_versions
 from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from model.artifacts.registry import Registry
 from model.artifacts.versions import REFUSED, Version
 from tidecast.errors import ConfigError, ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
@@ -147,7 +147,7 @@ def test_same_label_with_another_file_is_another_model(machine: Machine) -> None
     MlflowClient(machine.uri, machine.uri).delete_registered_model("m")
     machine.register(model(2.0))
     assert machine.member("a").start("m").sha256 != good.sha256
-    assert (MODELS / f"{good.sha256}.onnx").is_file(), "the file of a forecast is still there"
+    assert (models() / f"{good.sha256}.onnx").is_file(), "the file of a forecast is still there"
 
 
 def test_tag_of_another_file_is_no_refusal(machine: Machine) -> None:
@@ -201,11 +201,11 @@ def test_listing_shows_the_refusal(machine: Machine, capsys: pytest.CaptureFixtu
 
 def test_damaged_or_wiped_cache_is_filled_again(machine: Machine) -> None:
     version = machine.register(model())
-    cached = machine.member("a").start("m") and MODELS / f"{version.sha256}.onnx"
+    cached = machine.member("a").start("m") and models() / f"{version.sha256}.onnx"
     assert isinstance(cached, Path)
     cached.write_bytes(b"damaged")
     assert machine.member("a").start("m").sha256 == version.sha256
-    shutil.rmtree(MODELS)
+    shutil.rmtree(models())
     assert machine.member("a").start("m").sha256 == version.sha256
     assert cached.is_file()
 

@@ -22,7 +22,7 @@ from deploy.models.admission import Admission
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.models.updates import Complaint, ModelUpdater
-from deploy.settings.locations import MODELS
+from deploy.settings.locations import models
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from model.card import Card, InputSpec, OutputSpec
@@ -210,7 +210,7 @@ def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
         with pytest.raises(RegistryUnavailable):
             load_model("tiny@challenger", world.uri)
     assert world.message() == "INFO the registry is available again; tiny resolves to tiny/1"
-    assert (MODELS / f"{world.registry.resolve('tiny/1').sha256}.onnx").is_file()
+    assert (models() / f"{world.registry.resolve('tiny/1').sha256}.onnx").is_file()
 
 
 def test_trouble_is_waited_out_and_said_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,10 +238,10 @@ def test_waits_grow_while_there_is_trouble(world: World, monkeypatch: pytest.Mon
 
 
 def test_cache_wiped_during_a_swap(world: World) -> None:
-    shutil.rmtree(MODELS)
+    shutil.rmtree(models())
     version = world.promote(world.file(seed=1))
     assert world.update().sha256 == version.sha256
-    assert (MODELS / f"{version.sha256}.onnx").is_file()
+    assert (models() / f"{version.sha256}.onnx").is_file()
 
 
 def complaint(sha256: str, values: float) -> Complaint:

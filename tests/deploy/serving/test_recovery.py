@@ -124,11 +124,11 @@ class World:
         return parts
 
     def state(self) -> list[dict[bytes, bytes | None]]:
-        """The latest state of each key; the partition's record without the topic id."""
+        """The latest state of each key; the partition's record without the topics' ids."""
         latest = [{row[0]: row[1] for row in part} for part in self.read(self.config.state_topic)]
         for part in latest:
-            position, count, _, *rest = msgspec.msgpack.decode(part[b"partition"][1:-4])
-            part[b"partition"] = msgspec.msgpack.encode((position, count, *rest))
+            position, count, _, stream_time, _ = msgspec.msgpack.decode(part[b"partition"][1:-4])
+            part[b"partition"] = msgspec.msgpack.encode((position, count, stream_time))
         return [{key: value for key, value in part.items() if value is not None} for part in latest]
 
 
