@@ -38,7 +38,8 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
 def _row(version: Version) -> tuple[str, ...]:
     tags = version.tags
     naive = [_number(value) for tag, value in tags.items() if _of_naive(tag)]
-    verdict = f"{tags['verdict']}: {tags.get('why', '')}" if "verdict" in tags else ""
+    verdict = [f"{tags['verdict']}: {tags.get('why', '')}"] if "verdict" in tags else []
+    verdict += [f"refused{f' in {group}' * bool(group)}: {reason}" for group, reason in version.refusals.items()]
     return (
         version.label,
         ", ".join(version.aliases),
@@ -46,7 +47,7 @@ def _row(version: Version) -> tuple[str, ...]:
         format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
         f"{_number(tags['validation_mse']):.4g}" if "validation_mse" in tags else "",
         f"{min(naive):.4g}" if naive else "",
-        verdict,
+        "; ".join(verdict),
     )
 
 
@@ -60,7 +61,8 @@ def _number(tag: str) -> float:
 
 def _facts(version: Version) -> dict[str, object]:
     shown = {tag: value for tag, value in version.tags.items() if tag in SHOWN_TAGS or _of_naive(tag)}
-    return {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    facts = {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    return facts | ({"refused": version.refusals} if version.refusals else {})
 
 
 def _of_naive(tag: str) -> bool:

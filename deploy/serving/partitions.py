@@ -1,6 +1,7 @@
 """The partitions assigned to a consumer: restored with their windows, checkpointed, and revoked."""
 
 import logging
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,9 +36,10 @@ class DroppedRecords:
     late: list[Record] = field(default_factory=list)
 
     def add_failed(self, record: Record, error: str) -> None:
-        """Add a record that completed a window for which inference failed; one of several events is enough."""
+        """Add, in its place, a record that completed a window for which inference failed; once, whatever it holds."""
         if all(other is not record for other, _ in self.invalid):
-            self.invalid.append((record, InvalidEvent("inference_failed", error)))
+            failed = record, InvalidEvent("inference_failed", error)
+            insort(self.invalid, failed, key=lambda dropped: dropped[0].offset)
 
 
 @dataclass(slots=True)

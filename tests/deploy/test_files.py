@@ -15,10 +15,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from deploy.models.loading import load_model
 from models import exported
 from sharing import Shared
 
+from deploy.models.loading import load_model
 from deploy.settings.locations import set_home
 from model.artifacts.registry import Registry
 from model.card import Card, InputSpec, OutputSpec
