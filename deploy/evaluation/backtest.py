@@ -203,7 +203,11 @@ def report_backtest(job: BacktestJob, source: DataSource, plot: Path | None) -> 
     plot_backtest(fitted, result.data, result.test, _errors_by_step(result), path)
     _print_table(result, job)
     say_where(path)
-    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": str(path)}
+    return _summary(result, job) | {
+        "notes": history.notes,
+        "seconds": round(time.monotonic() - started, 1),
+        "plot": str(path),
+    }
 
 
 def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from deploy.data import DataSource, table_history
+from deploy.data import DataSource
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
 from deploy.pictures import plot_path, say_where
@@ -35,9 +35,8 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: 
     """Train on a file and forecast what follows each of its series. Raises DataError, ConfigError."""
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
-    table = source.table()
-    history = table_history(table, source.columns, job.freq, source.name)
-    known = future_covariates(table, source.columns, job, source.name) if job.known else None
+    history = source.history(job.freq)
+    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
     if known is not None:
         logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
     with training_progress(format_epoch) as on_step:
@@ -56,6 +55,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: 
         "freq": card.input.freq,
         "seq_len": card.input.seq_len,
         **card.metrics,
+        "notes": history.notes,
         "plot": str(path),
         "output": None if output is None else str(output),
     }

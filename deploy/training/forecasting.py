@@ -132,7 +132,10 @@ def _shape_params(inputs: InputSpec, outputs: OutputSpec) -> dict[str, object]:
 
 def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str) -> dict[str, object]:
     """`tidecast train`: a job on a topic's or a file's history."""
-    registered = train(source.history(job.freq), job, Registry(tracking_uri))
+    history = source.history(job.freq)
+    registered = train(history, job, Registry(tracking_uri))
     card = registered.candidate.card
     assert isinstance(card, Card)
-    return registered.summary(freq=card.input.freq, seq_len=card.input.seq_len, horizon=card.output.horizon)
+    return registered.summary(
+        freq=card.input.freq, seq_len=card.input.seq_len, horizon=card.output.horizon, notes=history.notes
+    )
