@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deploy.cli.config_file import closest, known_settings
+from deploy.cli.config_file import closest, settings_of
 from deploy.cli.options import (
     ColumnOptions,
     ConfigOptions,
@@ -16,6 +16,7 @@ from deploy.cli.options import (
     FutureCovariateOptions,
     HistoryFileOptions,
     HistoryTopicOptions,
+    HomeOptions,
     JsonOptions,
     LatenessOptions,
     LogOptions,
@@ -32,8 +33,10 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
+from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.settings.values import Device, model_name, parse_time_option
+from tidecast.text import escaped
 
 if TYPE_CHECKING:
     from deploy.data import DataSource
@@ -117,7 +120,9 @@ def backtest(context: typer.Context, plot: Path | None, as_json: bool) -> None:
     options = TrainOptions.of(given | {"name": given["topic"] or model_name(given["data"])})
     own = {name: context.params[name] for name in ("protocol", "test", "seeds", "statistical")}
     job = BacktestJob(train=forecast_job(options), **own)
-    finish(report_backtest(job, source, plot), as_json)
+    picture = Picture(plot, "backtests")
+    finish(report_backtest(job, source, picture), as_json)
+    picture.confirm()
 
 
 @takes(*FORECASTER, FutureCovariateOptions, ColumnOptions, DeviceOptions, *COMMON)
@@ -140,7 +145,9 @@ def forecast(
     from deploy.training.options import TrainOptions, forecast_job
 
     options = TrainOptions.of(context.params | {"name": model_name(data)})
-    finish(forecast_file(forecast_job(options), source, output, plot), as_json)
+    picture = Picture(plot, "forecasts")
+    finish(forecast_file(forecast_job(options), source, output, picture), as_json)
+    picture.confirm()
 
 
 @takes(*HISTORY, DeviceOptions, LogOptions, RegistryOptions, *COMMON)
@@ -148,17 +155,15 @@ def replay(
     context: typer.Context,
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model", help="NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."
-        ),
+        option("--model", "NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."),
     ],
     device: Device,
     tracking_uri: str,
     as_json: bool,
     since: Annotated[
-        str | None, typer.Option("--from", help="The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
+        str | None, option("--from", "The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="The end of the origins, exclusive.")] = None,
+    until: Annotated[str | None, option("--to", "The end of the origins, exclusive.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/replays if left out.")] = None,
 ) -> None:
     """Compare any versions on a history, from the same origins.
@@ -176,10 +181,12 @@ def replay(
         until=parse_time_option("to", until),
         device=device,
     )
-    finish(report_replay(job, data_source(options), tracking_uri, plot), as_json)
+    picture = Picture(plot, "replays")
+    finish(report_replay(job, data_source(options), tracking_uri, picture), as_json)
+    picture.confirm()
 
 
-@takes(JsonOptions)
+@takes(JsonOptions, HomeOptions)
 def trace(
     context: typer.Context,
     target: Annotated[
@@ -198,10 +205,12 @@ def trace(
     A registered model is shown with the example batch that it was registered with; a settings file with the first rows
     of the data that `train` would read, through the network that it would start with: of a blend all candidates.
     """
-    from deploy.operations.trace import KnownSettings, print_trace
+    from deploy.operations.trace import print_trace
 
-    known = KnownSettings(all_commands=known_settings(context), train=known_settings(context, "train"))
-    finish(print_trace(target, tracking_uri, known), as_json)
+    def settings(path: Path) -> dict[str, str]:
+        return settings_of(context, "train", path)[0]
+
+    finish(print_trace(target, tracking_uri, settings), as_json)
 
 
 @takes(RegistryOptions, ConfigOptions)
@@ -221,6 +230,7 @@ def generate(
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
     for piece in generate_text(model, prompt, length, sampling, tracking_uri):
-        sys.stdout.write(piece)
+        # A terminal would obey what a model has learned to write.
+        sys.stdout.write("\n".join(map(escaped, piece.split("\n"))) if sys.stdout.isatty() else piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

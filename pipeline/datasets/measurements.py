@@ -28,7 +28,7 @@ from pipeline.datasets.tables import Table, read_table, said
 from pipeline.datasets.times import read_times
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, check_series
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 from tidecast.errors import DataError
 
 CHUNK = 8_192

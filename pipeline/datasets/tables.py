@@ -16,7 +16,7 @@ import polars as pl
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import check_series
-from tidecast.errors import DataError
+from tidecast.errors import DataError, unusable
 
 CHUNK = 65_536
 WIDTH = 60
@@ -107,7 +107,7 @@ def _content(path: str) -> tuple[str, bytes]:
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{name}: {error.strerror}") from None
+        raise unusable(name, error, DataError) from None
     try:
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (EOFError, OSError, zlib.error) as error:

@@ -1,7 +1,8 @@
 """Codecs of a partition's state: a record per series, one about the partition, and a commit's metadata.
 
 Every value is a format byte, a MessagePack array, and the CRC-32 of the key and both. The previous format is readable.
-Sections are the array's last element, which is left out if there are none.
+Sections are the array's last element, which is left out if there are none. A series' value that is larger than a record
+may be is split: the first part has the series' key, the others keys of their own.
 """
 
 import re
@@ -19,8 +20,11 @@ from pipeline.windows.reorder import BEFORE_ALL, PendingStep
 from tidecast.errors import CorruptState, StateMismatch
 
 FORMAT = 2
+SPLIT = 3
+"""The format of a state's first record where it has several: their number, and the first part of the state."""
 PARTITION_KEY = b"partition"
 SERIES_PREFIX = b"s:"
+PART_PREFIX = b"p:"
 METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
 
 
@@ -62,7 +66,7 @@ def config_hash(config: WindowConfig | None) -> bytes:
     """8 bytes that differ between configs of different windows. The lateness has no part in them."""
     if config is None:
         return bytes(8)
-    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
+    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap, *config.grid.phase)
     content = (config.seq_len, config.features, grid, *((config.aggregate,) if config.aggregate else ()))
     return sha256(msgspec.json.encode(content)).digest()[:8]
 
@@ -89,7 +93,7 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
     """Decode a series and its state. Raises CorruptState; StateMismatch if it has another config or a later format."""
     record = _unseal(key, data, _SeriesRecord)
     if record.config != config:
-        raise StateMismatch("it was written with another seq_len, freq, max_gap, aggregate or other features")
+        raise StateMismatch("it was written with another seq_len, freq, offset, max_gap, aggregate or other features")
     values = np.frombuffer(record.values, "<f4").astype(np.float32)
     values = values.reshape(record.steps, -1 if record.steps else len(record.pending[0].values))
     observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
@@ -161,8 +165,37 @@ def _unseal(key: bytes, data: bytes, body: type[Body]) -> Body:
     if not content or crc != (plain if content[0] == FORMAT - 1 else keyed):
         raise CorruptState(f"{len(data)} bytes with a wrong checksum")
     if content[0] not in (FORMAT, FORMAT - 1):
-        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {FORMAT}")
+        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {SPLIT}")
     try:
         return msgspec.msgpack.decode(content[1:], type=body)
     except msgspec.DecodeError as error:
         raise CorruptState(str(error)) from None
+
+
+def part_key(series: bytes, part: int) -> bytes:
+    """The key of a later part of a series' state."""
+    return b"%b%d:%b" % (PART_PREFIX, part, series)
+
+
+def split(series: str, state: bytes, size: int) -> list[tuple[bytes, bytes]]:
+    """An encoded state as the keys and values of one record, or of several whose values have about `size` bytes."""
+    name = series.encode()
+    key = SERIES_PREFIX + name
+    if len(state) <= size:
+        return [(key, state)]
+    first, *others = (state[start : start + size] for start in range(0, len(state), size))
+    head = bytes((SPLIT,)) + (1 + len(others)).to_bytes(4, "big") + first
+    rows = [(part_key(name, part), other) for part, other in enumerate(others, 1)]
+    return [(key, head + zlib.crc32(key + head).to_bytes(4, "big")), *rows]
+
+
+def joined(key: bytes, held: Mapping[bytes, bytes]) -> tuple[bytes, int]:
+    """The encoded state of the series with this key, and its number of records. Raises CorruptState."""
+    data = held[key]
+    if data[:1] != bytes((SPLIT,)) or zlib.crc32(key + data[:-4]) != int.from_bytes(data[-4:], "big"):
+        return data, 1
+    count, name = int.from_bytes(data[1:5], "big"), key.removeprefix(SERIES_PREFIX)
+    try:
+        return b"".join((data[5:-4], *(held[part_key(name, part)] for part in range(1, count)))), count
+    except KeyError:
+        raise CorruptState(f"it lacks one of its {count} records") from None
