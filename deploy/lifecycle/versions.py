@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 from rich.table import Table
 
@@ -36,17 +37,25 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
 
 def _row(version: Version) -> tuple[str, ...]:
     tags = version.tags
-    naive = [float(value) for tag, value in tags.items() if _of_naive(tag)]
+    naive = [error for tag, value in tags.items() if _of_naive(tag) and (error := _number(value)) is not None]
+    error = _number(tags.get("validation_mse", ""))
     verdict = f"{tags['verdict']}: {tags.get('why', '')}" if "verdict" in tags else ""
     return (
         version.label,
         ", ".join(version.aliases),
         format_duration(max(0, 1000 * time.time() - version.created), whole=True),
-        format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
-        f"{float(tags['validation_mse']):.4g}" if "validation_mse" in tags else "",
+        format_time(int(until)) if (until := tags.get("trained_until", "")).isdecimal() else until,
+        tags.get("validation_mse", "") if error is None else f"{error:.4g}",
         f"{min(naive):.4g}" if naive else "",
         verdict,
     )
+
+
+def _number(tag: str) -> float | None:
+    """A tag's number; None for a text, which anybody may have written to the registry."""
+    with suppress(ValueError):
+        return float(tag)
+    return None
 
 
 def _facts(version: Version) -> dict[str, object]:

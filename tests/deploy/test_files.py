@@ -18,7 +18,7 @@ import pytest
 from models import exported
 from sharing import Shared
 
-from deploy.serving.model_loading import load_model
+from deploy.models.loading import load_model
 from deploy.settings.locations import set_home
 from model.artifacts.registry import Registry
 from model.card import Card, InputSpec, OutputSpec

@@ -79,7 +79,15 @@ def test_records_are_shown_as_text(said: Callable[..., str], tmp_path: Path, own
     name = NAME.encode()
     letter = [(f"tidecast.{each}", name) for each in ("reason", "detail", "topic")]
     letter += [(f"tidecast.{each}", b"0") for each in ("partition", "offset", "timestamp", "sha256")]
-    forecast = {"series": NAME, "ts": START, "start": START, "step": 1, "forecast": [1.0], "model": NAME}
+    forecast = {
+        "series": NAME,
+        "ts": START,
+        "start": START,
+        "step": 1,
+        "forecast": [1.0],
+        "source": NAME,
+        "model": NAME,
+    }
     origin = [(MODEL, sha256(own_model).encode()), (VERSION, b"m/1"), (INPUT, b"power/0"), (OFFSETS, b"0-0")]
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log, closing(log.producer()) as producer:
         for topic in ("power", "letters"):
