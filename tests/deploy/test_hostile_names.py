@@ -86,7 +86,7 @@ def test_records_are_shown_as_text(said: Callable[..., str], tmp_path: Path, own
         "start": START,
         "step": 1,
         "forecast": [1.0],
-        "source": "model",
+        "source": NAME,
         "model": NAME,
     }
     origin = [(MODEL, sha256(own_model).encode()), (VERSION, b"m/1"), (INPUT, b"power/0"), (OFFSETS, b"0-0")]

@@ -367,3 +367,17 @@ def test_serve_reads_all_options_from_the_file(
     (summary,) = map(json.loads, out.splitlines())
     assert {"model": "written.onnx", "output": "power-forecasts", "forecasts": 4}.items() <= summary.items()
     assert "power -> power-forecasts as tidecast-power-written/" in err
+
+
+@pytest.mark.slow
+def test_optimised_python_is_the_same_program(tmp_path: Path) -> None:
+    """`python -O` leaves out assertions: none of ours does any work."""
+    rows = [f"{START + hour * HOUR},{hour % 24}" for hour in range(200)]
+    (tmp_path / "days.csv").write_text("\n".join(["ts,value", *rows]))
+    small = ("--data", "days.csv", "--horizon", "3", "--arch", "blend", "--epochs", "1", "--device", "cpu")
+    results = []
+    for optimised in ((), ("-O",)):
+        command = [sys.executable, *optimised, "-m", "tidecast", "forecast", *small]
+        results.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
+    assert results[0].returncode == 0, results[0].stderr
+    assert results[1].stdout == results[0].stdout
