@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -63,6 +64,14 @@ def _log_fifths(what: str, expected: int) -> ProgressCallback:
             logger.info(f"{what}: {done:,} of {current_total:,}{note and f', {note}'}")
 
     return report
+
+
+def digits(values: Sequence[float]) -> int:
+    """The significant digits that show values: 6, and of a large level so many that its changes can be seen."""
+    largest, span = max(map(abs, values), default=0), max(values, default=0) - min(values, default=0)
+    if not span:
+        return 6 if largest < 1e6 else 15
+    return min(17, max(6, math.ceil(math.log10(largest / span)) + 3))
 
 
 def printable(raw: bytes | str) -> str:

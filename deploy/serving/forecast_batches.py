@@ -16,7 +16,7 @@ from pipeline.formats.labels import LabelBatch
 from pipeline.windows.batch import Windows
 from pipeline.windows.tokens import Texts
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 
 
 def forecast_batches(windows: Windows, outputs: Iterable[Floats], card: Card, model: str) -> Iterator[ForecastBatch]:
@@ -39,8 +39,9 @@ def _forecast_batch(windows: Windows, values: Floats, card: Card, model: str) ->
     (short,) = np.nonzero(windows.length < windows.x.shape[1])
     if len(short):
         lag = shortest_lag(card.input.freq)
-        values = values.copy()
-        values[short] = _naive(windows, short, card, lag)
+        naive = _naive(windows, short, card, lag)
+        values = values.astype(np.result_type(values, naive))
+        values[short] = naive
         for row in short.tolist():
             source[row], models[row] = "naive", f"naive/{lag}"
     columns = (windows.series, windows.ts, windows.start, windows.spacing)
@@ -48,12 +49,16 @@ def _forecast_batch(windows: Windows, values: Floats, card: Card, model: str) ->
 
 
 def _naive(windows: Windows, rows: npt.NDArray[np.int64], card: Card, lag: int) -> Floats:
-    """Seasonal naive forecasts (N,K,O) for the N windows at `rows`, from the steps that they have."""
+    """Seasonal naive forecasts (N,K,O) for the N windows at `rows`, from the steps that they have.
+
+    They are float32 beside a model of an earlier version, whose forecasts are too.
+    """
     steps = windows.x.shape[1]
     ends = np.arange(1, len(rows) + 1) * steps - 1
     first = ends + 1 - windows.length[rows]
     values = windows.x[rows][:, :, card.target_columns].reshape(-1, len(card.output.targets))
-    return np.asarray(seasonal_naive(values, ends, first, card.output.horizon, lag), np.float32)
+    naive = seasonal_naive(values, ends, first, card.output.horizon, lag)
+    return naive if card.floors else naive.astype(np.float32)
 
 
 def label_batches(texts: Texts, outputs: Iterable[Floats], labels: Sequence[str], model: str) -> Iterator[LabelBatch]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ import onnxruntime as ort
 
 from deploy.settings.values import Device
 from model.card import AnyCard
+from model.levels import Levels
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 from tidecast.errors import ConfigError
 
@@ -34,7 +35,7 @@ CUDA_OPTIONS = {
 heuristic choice of convolution algorithms, because an exhaustive search would run again for each new batch size."""
 CHUNK = 256
 """Most windows or texts in one call of onnxruntime."""
-Outputs = npt.NDArray[np.float32]
+Outputs = npt.NDArray[np.floating]
 # One thread, so that chunks come in order; onnxruntime releases the GIL while it computes.
 _inference_thread = ThreadPoolExecutor(1, "inference")
 
@@ -63,6 +64,10 @@ class Predictor:
     path: Path
     sha256: str
     """Of the file, in hex."""
+    _levels: Levels = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_levels", Levels.of(self.card))
 
     @property
     def provenance(self) -> list[tuple[str, bytes]]:
@@ -80,10 +85,11 @@ class Predictor:
 
     def _run(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Outputs:
         nodes, names, (output,) = self.session.get_inputs(), list(self.card.inputs), self.card.outputs.values()
+        arrays, shifts = self._levels.lowered(arrays)
         feed = {node.name: _pad(arrays[name]) for node, name in zip(nodes, names, strict=True)}
         rows = len(arrays[names[0]])
         (values,) = self.session.run(None, feed)
-        return np.asarray(values[:rows]).reshape(rows, *output.shape[1:])
+        return self._levels.raised(np.asarray(values[:rows]).reshape(rows, *output.shape[1:]), shifts)
 
 
 def _pad(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
