@@ -22,7 +22,7 @@ from swaps import TOPIC, newest, resident, swapped
 from torch import nn
 
 from deploy.data import table_history
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.settings.serve import window_config
 from model.artifacts.export import export
 from model.card import AnyCard, Array, InputSpec, OutputSpec

@@ -24,7 +24,7 @@ import polars as pl
 from serving import ROOT, TIDECAST, say
 
 from deploy.evaluation.comparison import WindowRows
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.evaluation.splits import complete_ends

@@ -3,17 +3,23 @@
 import logging
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Self
+
+import polars as pl
 
 from deploy.console import progress
 from deploy.settings.files import open_log
-from deploy.settings.locations import DEFAULT_LOG
+from deploy.settings.locations import default_log
+from model.artifacts.versions import Dataset
 from pipeline.datasets.columns import Columns
 from pipeline.datasets.corpus import Corpus, read_corpus
 from pipeline.datasets.history import History, between, from_frame, read_topic
 from pipeline.datasets.measurements import measurements, stem_of
 from pipeline.datasets.tables import Table, read_table
 from tidecast.errors import ConfigError
+from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +31,7 @@ class DataSource:
     topic: str | None = None
     file: str | None = None
     """CSV, Parquet or JSON lines; - is stdin."""
-    bootstrap: str = DEFAULT_LOG
+    bootstrap: str = field(default_factory=default_log)
     """The address of the topic's log."""
     columns: Columns = field(default_factory=Columns)
     """The file's columns, and the features of either."""
@@ -55,6 +61,27 @@ class DataSource:
             return self._topic_history(self.topic)
         return between(table_history(self.table(), self.columns, freq, self.name), self.since, self.until)
 
+    def dataset(self, history: History) -> Dataset:
+        """What a run records about this history of the source."""
+        features = [name for name in history.frame.columns if name not in ("partition", "offset", "series", "ts")]
+        span = history.frame.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
+        if self.topic is None:
+            kind, source = "file", dict[str, object](file=Path(str(self.file)).name)
+        else:
+            kind = "sqlite" if self.bootstrap.startswith("sqlite:") else "kafka"
+            source = {"topic": self.topic, "offsets": {str(each): [*ends] for each, ends in history.offsets.items()}}
+        size = {"events": len(history.frame), "series": history.frame["series"].n_unique()}
+        times = {name: format_time(ts) for name, ts in zip(("from", "to"), span, strict=True) if ts is not None}
+        numbers = history.frame.select("ts", *features).to_numpy().tobytes()
+        return Dataset(
+            name=self.name,
+            kind=kind,
+            source=source,
+            digest=digest("\n".join(history.frame["series"]).encode(), numbers),
+            columns=features,
+            profile={**size, **times},
+        )
+
     def table(self) -> Table:
         """The file as a table. Raises DataError, ConfigError for a topic."""
         if self.file is None:
@@ -63,21 +90,29 @@ class DataSource:
 
     def _topic_history(self, topic: str) -> History:
         with closing(open_log(self.bootstrap)) as log:
-            total = sum(end - start for start, end in log.bounds(topic).values())
-            with progress(f"read {topic}", total) as report:
+            held = sum(end - start for start, end in log.bounds(topic).values())
+            with progress(f"read {topic}") as report:
                 history = read_topic(
                     log,
                     topic,
                     self.columns.features,
                     since=self.since,
                     until=self.until,
-                    on_progress=lambda done, _: report(done),
+                    on_progress=lambda done, total: report(done, total=total),
                 )
         if (self.since, self.until) != (None, None):
-            logger.info(f"{len(history.frame):,} events were written in that time; the topic has {total:,} records")
+            logger.info(f"{len(history.frame):,} events were written in that time; the topic has {held:,} records")
         for reason, count in history.invalid.items():
             logger.info(f"{count:,} invalid records: {reason}")
         return history
+
+
+def digest(*contents: bytes) -> str:
+    """A digest of contents, as a run records it: 32 hexadecimal digits."""
+    whole = sha256()
+    for each in contents:
+        whole.update(each)
+    return whole.hexdigest()[:32]
 
 
 def table_history(table: Table, columns: Columns, freq: str | None, stem: str) -> History:
@@ -106,3 +141,10 @@ class TextSource:
         for note in corpus.notes:
             logger.info(note)
         return corpus
+
+    def dataset(self, corpus: Corpus) -> Dataset:
+        """What a run records about this corpus of the source."""
+        contents = digest("\n".join([*corpus.texts, *corpus.labels]).encode())
+        profile = {"texts": len(corpus.texts)}
+        file = {"file": Path(self.file).name}
+        return Dataset(name=stem_of(self.file), kind="file", source=file, digest=contents, profile=profile)

@@ -37,7 +37,6 @@ from deploy.training.jobs import TrainJob
 from deploy.training.look_back import infer_specs
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts
-from model.seasons import shortest_lag
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.training.loop import OnStep
@@ -276,7 +275,7 @@ class Forecaster:
         actual, full = data.values[:, fitted.card.target_columns], np.isin(ends, data.ends)
         if future is not None:
             full &= np.isfinite(future).all(axis=(1, 2))
-        lag = shortest_lag(fitted.card.input.freq)
+        lag = fitted.card.input.season_lag
         values = seasonal_naive(actual, ends, run_starts(data, ends), self.horizon, lag)
         if full.any():
             values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])

@@ -16,8 +16,9 @@ from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame
 from pipeline.datasets.measurements import measurements
 from pipeline.datasets.tables import Table
-from pipeline.windows.grid import Grid, Ints
+from pipeline.windows.grid import Ints
 from pipeline.windows.sliding import SlidingWindows
+from pipeline.windows.steps import Grid
 from tidecast.errors import DataError
 from tidecast.times import format_time
 

@@ -29,20 +29,20 @@ class Levels:
     """What a card tells of its features' levels.
 
     `floor` (F,) is the least range of a window that counts, infinite for a feature that is never moved; `columns` (O,)
-    are the targets among the features.
+    are the targets among the features, `clipped` (O,) those whose forecasts are clipped to zero.
     """
 
     floor: Reals
     columns: list[int]
-    non_negative: bool
+    clipped: tuple[bool, ...]
 
     @classmethod
     def of(cls, card: AnyCard) -> Self:
         """The levels of a forecaster; of any other model, and one of an earlier version, that nothing is moved."""
         if not isinstance(card, Card):
-            return cls(np.array(np.inf), [], False)
+            return cls(np.array(np.inf), [], ())
         floor = [card.floors.get(name, np.inf) for name in card.input.features]
-        return cls(np.array(floor), card.target_columns, card.output.non_negative)
+        return cls(np.array(floor), card.target_columns, card.output.clipped)
 
     def shifts(self, x: Reals) -> Reals | None:
         """What to subtract from each feature of each window (B,S,F): (B,F), 0 where it is ordinary; None if all are.
@@ -78,10 +78,9 @@ class Levels:
             return forecast
         back = shifts[:, None, self.columns]
         raised = forecast + back
-        if self.non_negative:
-            raised = np.maximum(raised, 0.0)
+        raised = np.where(self.clipped, np.maximum(raised, 0.0), raised)
         return np.where(back == 0, forecast.astype(np.float64), raised)
 
 
-UNMOVED = Levels(np.array(np.inf), [], False)
+UNMOVED = Levels(np.array(np.inf), [], ())
 """The levels of a model whose windows are cast as they are."""

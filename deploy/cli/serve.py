@@ -120,5 +120,6 @@ def _serve_config(options: Mapping[str, Any], **own: Any) -> ServeConfig:
         late_topic=options["late_topic"] or "",
         lateness=parse_duration_option("lateness", options["lateness"]),
         on_data_loss=options["on_lost"],
+        waiting_limit=options["waiting_limit"],
         **own,
     )

@@ -20,6 +20,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
+from deploy.pictures import Picture
 from deploy.settings.files import open_log
 from deploy.settings.values import parse_duration_option, parse_feature_names
 from tidecast.errors import ConfigError
@@ -144,7 +145,8 @@ def explain(
     """
     from deploy.operations.explain import explain as run
 
-    late = parse_duration_option("lateness", lateness)
-    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, plot)
+    late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
+    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, picture)
     finish(found, as_json)
+    picture.confirm()
     return 0 if found["same"] else os.EX_DATAERR

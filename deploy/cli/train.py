@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deploy.cli.config_file import closest, known_settings
+from deploy.cli.config_file import closest, settings_of
 from deploy.cli.options import (
     ColumnOptions,
     ConfigOptions,
@@ -15,6 +15,7 @@ from deploy.cli.options import (
     FutureCovariateOptions,
     HistoryFileOptions,
     HistoryTopicOptions,
+    HomeOptions,
     JsonOptions,
     LatenessOptions,
     LogOptions,
@@ -31,8 +32,10 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
+from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.settings.values import Device, model_name, parse_time_option
+from tidecast.text import escaped
 
 HISTORY = (HistoryTopicOptions, HistoryFileOptions, ColumnOptions)
 FORECASTER = (WindowOptions, ForecastNetworkOptions, NetworkOptions)
@@ -105,7 +108,9 @@ def backtest(context: typer.Context, plot: Path | None, as_json: bool) -> None:
     options = TrainOptions.of(context.params | source | {"name": name})
     own = {name: context.params[name] for name in ("protocol", "test", "seeds", "statistical")}
     job = BacktestJob(train=forecast_job(options), **own)
-    finish(report_backtest(job, data_source(options), plot), as_json)
+    picture = Picture(plot, "backtests")
+    finish(report_backtest(job, data_source(options), picture), as_json)
+    picture.confirm()
 
 
 @takes(*FORECASTER, FutureCovariateOptions, ColumnOptions, DeviceOptions, *COMMON)
@@ -127,7 +132,9 @@ def forecast(
     from deploy.training.options import TrainOptions, data_source, forecast_job
 
     options = TrainOptions.of(context.params | {"name": model_name(data)})
-    finish(forecast_file(forecast_job(options), data_source(options), output, plot), as_json)
+    picture = Picture(plot, "forecasts")
+    finish(forecast_file(forecast_job(options), data_source(options), output, picture), as_json)
+    picture.confirm()
 
 
 @takes(*HISTORY, DeviceOptions, LogOptions, RegistryOptions, *COMMON)
@@ -135,17 +142,15 @@ def replay(
     context: typer.Context,
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model", help="NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."
-        ),
+        option("--model", "NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."),
     ],
     device: Device,
     tracking_uri: str,
     as_json: bool,
     since: Annotated[
-        str | None, typer.Option("--from", help="The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
+        str | None, option("--from", "The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="The end of the origins, exclusive.")] = None,
+    until: Annotated[str | None, option("--to", "The end of the origins, exclusive.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/replays if left out.")] = None,
 ) -> None:
     """Compare any versions on a history, from the same origins.
@@ -163,10 +168,12 @@ def replay(
         until=parse_time_option("to", until),
         device=device,
     )
-    finish(report_replay(job, data_source(options), tracking_uri, plot), as_json)
+    picture = Picture(plot, "replays")
+    finish(report_replay(job, data_source(options), tracking_uri, picture), as_json)
+    picture.confirm()
 
 
-@takes(JsonOptions)
+@takes(JsonOptions, HomeOptions)
 def trace(
     context: typer.Context,
     target: Annotated[
@@ -185,10 +192,12 @@ def trace(
     A registered model is shown with the example batch that it was registered with; a settings file with the first rows
     of the data that `train` would read, through the network that it would start with: of a blend all candidates.
     """
-    from deploy.operations.trace import KnownSettings, print_trace
+    from deploy.operations.trace import print_trace
 
-    known = KnownSettings(all_commands=known_settings(context), train=known_settings(context, "train"))
-    finish(print_trace(target, tracking_uri, known), as_json)
+    def settings(path: Path) -> dict[str, str]:
+        return settings_of(context, "train", path)[0]
+
+    finish(print_trace(target, tracking_uri, settings), as_json)
 
 
 @takes(RegistryOptions, ConfigOptions)
@@ -208,6 +217,7 @@ def generate(
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
     for piece in generate_text(model, prompt, length, sampling, tracking_uri):
-        sys.stdout.write(piece)
+        # A terminal would obey what a model has learned to write.
+        sys.stdout.write("\n".join(map(escaped, piece.split("\n"))) if sys.stdout.isatty() else piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -5,37 +5,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
-from deploy.console import digits
+from deploy.console import digits, print_table
 from deploy.data import DataSource, table_history
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
+from deploy.settings.locations import share, writable
+from deploy.settings.values import FORECAST_FILES
 from deploy.training.forecasting import format_epoch
 from deploy.training.jobs import TrainJob
 from deploy.training.registration import training_progress
 from model.card import Card
 from model.plots import plot_ahead
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, NotPermitted
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
 """Most series and steps that the table shows."""
-WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
-    ".csv": pl.DataFrame.write_csv,
-    ".parquet": pl.DataFrame.write_parquet,
-    ".jsonl": pl.DataFrame.write_ndjson,
-}
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = dict(
+    zip(FORECAST_FILES, (pl.DataFrame.write_csv, pl.DataFrame.write_parquet, pl.DataFrame.write_ndjson), strict=True)
+)
 
 
-def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: Path | None) -> dict[str, object]:
+def forecast_file(job: TrainJob, source: DataSource, output: Path | None, picture: Picture) -> dict[str, object]:
     """Train on a file and forecast what follows each of its series. Raises DataError, ConfigError."""
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
+    if output is not None and not writable(output.parent):
+        raise NotPermitted(f"output: {output.parent}: no permission to write there")
     table = source.table()
     history = table_history(table, source.columns, job.freq, source.name)
     known = future_covariates(table, source.columns, job, source.name) if job.known else None
@@ -44,20 +45,21 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: 
     with training_progress(format_epoch) as on_step:
         forecaster = Forecaster.from_job(job).fit_history(history, on_step)
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
-    path = plot_path(plot, "forecasts", job.name)
-    plot_ahead(history.frame, forecasts, card.output.targets[0], path)
-    Console(highlight=False).print(_table(forecasts, card))
+    print_table(_table(forecasts, card))
     _say_errors(forecaster, forecasts)
     if output is not None:
         WRITERS[output.suffix](forecasts, output)
-    say_where(path, output)
+        share(output)
+    target = card.output.targets[0]
+    plot = picture.save(job.name, lambda path: plot_ahead(history.frame, forecasts, target, path), output)
     return {
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         **card.metrics,
-        "plot": str(path),
+        "plot": plot,
         "output": None if output is None else str(output),
     }
 

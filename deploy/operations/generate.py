@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deploy.serving.model_loading import load_model
-from deploy.serving.predictor import Predictor
+from deploy.models.loading import load_model
+from deploy.models.predictor import Predictor
 from deploy.settings.serve import vocabulary
 from deploy.settings.values import Device
 from model.card import NextTokenCard

@@ -6,10 +6,9 @@ from contextlib import closing, suppress
 from typing import NamedTuple
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
-from deploy.console import digits, printable
+from deploy.console import digits, out, printable
 from deploy.settings.files import open_log
 from pipeline.log import EventLog, Record
 from tidecast.times import format_time
@@ -115,9 +114,8 @@ def _shorten(values: Sequence[float]) -> str:
 
 def print_tail(bootstrap: str, topic: str, last: int, follow: bool) -> None:
     """`tidecast tail`: print the newest records to stdout, and with `follow` new ones until interrupted."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
     with closing(open_log(bootstrap)) as log, suppress(KeyboardInterrupt):
         for record in tail(log, topic, last=last, follow=follow):
             line = describe(record)
             position = f"{line.time} {line.partition}:{line.offset}"
-            console.print(Text.assemble((position, "dim"), " ", (line.key, "bold"), " ", line.text))
+            out.print(Text.assemble((position, "dim"), " ", (line.key, "bold"), " ", line.text), soft_wrap=True)

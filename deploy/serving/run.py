@@ -8,9 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from deploy.logs import show_timestamps
+from deploy.models.admission import Admission
+from deploy.models.updates import ModelUpdater
 from deploy.serving.loop import Service
-from deploy.serving.model_loading import load_model
-from deploy.serving.model_updates import ModelUpdater
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
 from deploy.settings.files import open_log
@@ -53,15 +53,15 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
 
 def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) -> Service:
     """A service; the stack closes what it opens. Only the service refers to its model, so that a swap frees it."""
-    predictor = load_model(connections.model, connections.tracking_uri, connections.device)
+    admission = Admission(connections.tracking_uri, connections.device, config.group)
+    predictor = admission.start(connections.model)
     log = stack.enter_context(closing(open_log(connections.bootstrap)))
     task = task_for(predictor, config)
     output = config.output or f"{config.topic}-{task.output_kind}"
     config = replace(config, output=output, shadow_topic=f"{output}-shadow" if connections.shadow else "")
 
     def follow(reference: str, *, empty: bool = False, log_prefix: str = "") -> ModelUpdater:
-        uri, device = connections.tracking_uri, connections.device
-        updater = ModelUpdater(reference, uri, device, predictor, config.follow_s, empty=empty, log_prefix=log_prefix)
+        updater = ModelUpdater(reference, admission, predictor, config.follow_s, empty=empty, log_prefix=log_prefix)
         stack.callback(updater.close)
         return updater
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from model.card import InputSpec
-from pipeline.state.checkpoint import OnDataLoss
+from pipeline.state.recovery import OnDataLoss
 from pipeline.windows.grid import WindowConfig
+from pipeline.windows.reorder import WAITING_LIMIT
 from pipeline.windows.streaming import SERIES_LIMIT
 from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ConfigError
@@ -45,6 +46,9 @@ class ServeConfig:
     """Milliseconds of stream time after which a silent series is dropped; None: never."""
     series_limit: int = SERIES_LIMIT
     """Most series in a partition; events of others are dead letters."""
+    waiting_limit: int = WAITING_LIMIT
+    """Most steps in a partition that wait for events out of order; beyond it the earliest are taken before their time.
+    There may always be one for each of `series_limit` series."""
     on_data_loss: OnDataLoss = "fail"
     """Whether to continue if unread records are gone from the log."""
     short_series: ShortSeries = "wait"
@@ -69,6 +73,8 @@ class ServeConfig:
             raise ConfigError(f"follow: {self.follow_s} s is not a positive duration")
         if self.series_limit < 1:
             raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
+        if self.waiting_limit < 1:
+            raise ConfigError(f"waiting-limit: {self.waiting_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
             raise ConfigError(f"group: {self.group!r} names topics, so it takes letters, digits and . _ - only")
 

@@ -11,6 +11,8 @@ from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
 Device = Literal["auto", "cpu", "cuda"]
+FORECAST_FILES = (".csv", ".parquet", ".jsonl")
+"""What the name of a file of forecasts ends in."""
 
 
 def model_name(path: str) -> str:

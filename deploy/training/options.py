@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from deploy.data import DataSource, TextSource
-from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import default_log, default_tracking
 from deploy.settings.values import Device, parse_duration_option, parse_feature_names, parse_seconds_option
 from deploy.training.forecasting import prepare_windows, run_forecaster_training
 from deploy.training.jobs import TrainJob
@@ -44,11 +44,13 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     task: Literal["forecast", "classify", "next-token"] = "forecast"
     topic: str | None = None
     data: str | None = None
-    bootstrap: str = DEFAULT_LOG
+    bootstrap: str = msgspec.field(default_factory=default_log)
     horizon: int | None = None
     seq_len: int | None = None
     freq: str | None = None
+    offset: str | None = None
     max_gap: int | None = None
+    season: int | None = None
     aggregate: Aggregate | None = None
     lateness: int | None = None
     arch: Literal["blend", "lstm", "segment", "linear", "naive"] | None = None
@@ -73,7 +75,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     balance: bool | None = None
     members: int | None = None
     device: Device = "auto"
-    tracking_uri: str = DEFAULT_TRACKING
+    tracking_uri: str = msgspec.field(default_factory=default_tracking)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:

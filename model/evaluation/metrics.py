@@ -17,6 +17,10 @@ from tidecast.errors import ShapeError
 Reals = npt.NDArray[np.float64]
 METRICS = ("mse", "mae", "mase", "smape")
 """MSE and MAE in z-scores; MASE, scaled by the seasonal naive's MAE in training; sMAPE, in percent from 0 to 200."""
+METRICS_IN_WORDS = (
+    "mse, mae: mean squared and absolute error in z-scores, of the series' standard deviation; mase: absolute error in "
+    "naive one-step errors, below 1 is better than those; smape: in percent, from 0 to 200"
+)
 Metrics = dict[str, float]
 ROUNDING = 1e-15
 """A series whose deviation is less, relative to its level, is constant: it is rounding."""

@@ -20,7 +20,7 @@ from model.networks.forecast import (
 )
 from model.networks.normalization import Pooled
 from model.training.batches import WindowBatches
-from model.training.ensemble import weigh
+from model.training.ensemble import member_names, weigh
 from model.training.forecast_config import ForecastConfig, forecast_card, with_inputs_of
 from model.training.loop import Epoch, OnStep, kept, repeatable
 from model.training.members import TrainedMember, WindowSource, numbered, side_by_side
@@ -51,11 +51,8 @@ class FittedForecaster:
 
     @property
     def naive_mse(self) -> float:
-        """The error of the best seasonal naive on the same validation windows; without seasons, of the last value."""
-        scores = {name: score for name, score in self.card.metrics.items() if name.startswith("naive_")}
-        return min(
-            (score for name, score in scores.items() if name != "naive_last_mse"), default=scores["naive_last_mse"]
-        )
+        """The error of the best naive forecast on the same validation windows."""
+        return self.card.best_naive[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,8 @@ def fit_forecaster(
         if warm is not None:
             _warm_start(members, card, warm)
         config = _with_epochs(config, sources[0].steps)
-        trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
+        names = member_names(card.members) or [""]
+        trained = side_by_side(members, names, sources, config, on_step or (lambda *_: None))
         model, card = _blended(trained, card)
         validation = float(sources[0].errors(model.to(device).eval()).double().square().mean())
         model.cpu()
@@ -163,7 +161,7 @@ def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: 
 
 def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArray[np.float64]) -> dict[str, float]:
     error_scale = ErrorScale(scale, scale)
-    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, error_scale)
+    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.lags, error_scale)
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 
 
@@ -188,7 +186,7 @@ def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork,
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
-    model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns, Levels.of(card))
+    model = ForecastNetwork(members, kept_weights, card.output.clipped, card.known_columns, Levels.of(card))
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
     return model, msgspec.structs.replace(card, members=settings, input=with_inputs_of(card.input, networks))

@@ -12,7 +12,6 @@ from pipeline.log import EventLog, Record
 from pipeline.progress import Progress, silent
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
-from tidecast.freq import MILLISECONDS
 
 CHUNK = 65_536
 TOMBSTONE = "tombstone"
@@ -98,28 +97,6 @@ def windows(history: History, config: WindowConfig) -> SlidingWindows:
     values = frame.select(config.features).to_numpy()
     columns = (frame["series"].to_list(), frame["ts"].to_numpy(), values)
     return sliding_windows(*columns, config, frame["partition"].to_numpy())
-
-
-def infer_freq(frame: pl.DataFrame) -> str | None:
-    """Infer the spacing of a frame's series, such as "30m" or "1mo"; None unless most steps have the same."""
-    rows = frame.select("series", "ts").unique().sort("series", "ts")
-    date = pl.from_epoch("ts", time_unit="ms").dt
-    step, share = _most_common(rows, pl.col("ts"))
-    months, month_share = _most_common(rows, 12 * date.year().cast(pl.Int64) + date.month())
-    if month_share > max(share, 0.5) and months > 0:
-        return f"{months}mo" if months % 12 else f"{months // 12}y"
-    if share <= 0.5:
-        return None
-    return next(f"{step // length}{unit}" for unit, length in reversed(MILLISECONDS.items()) if step % length == 0)
-
-
-def _most_common(rows: pl.DataFrame, place: pl.Expr) -> tuple[int, float]:
-    """The most common difference of `place` between a series' consecutive rows, and the share of rows that have it."""
-    steps = rows.select(step=place.diff().over("series")).drop_nulls()["step"]
-    if steps.is_empty():
-        return 0, 0.0
-    top = steps.value_counts(sort=True)
-    return int(top["step"][0]), top["count"][0] / len(steps)
 
 
 def _ranges(log: EventLog, topic: str, since: int | None, until: int | None) -> dict[int, tuple[int, int]]:

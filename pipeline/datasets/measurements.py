@@ -19,7 +19,7 @@ from pipeline.datasets.columns import Columns, Layout, find_layout, find_time
 from pipeline.datasets.tables import Table, read_table
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, check_series
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 from tidecast.errors import DataError
 
 CHUNK = 8_192

@@ -17,7 +17,7 @@ import polars as pl
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, check_series, parse_time
-from tidecast.errors import DataError
+from tidecast.errors import DataError, unusable
 
 CHUNK = 65_536
 WIDTH = 60
@@ -167,7 +167,7 @@ def _content(path: str) -> tuple[str, bytes]:
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{name}: {error.strerror}") from None
+        raise unusable(name, error, DataError) from None
     try:
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (EOFError, OSError, zlib.error) as error:

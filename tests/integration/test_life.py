@@ -14,7 +14,7 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from waiting import stop, until
 
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from pipeline.datasets.history import read_topic, windows
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast

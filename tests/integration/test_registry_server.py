@@ -73,7 +73,7 @@ def test_versions_over_http(
     forecasts, summary = served("tides@champion", uri, start_tidecast, until_written, tmp_path)
     assert {"model": "tides/1", "forecasts": EVENTS - SEQ_LEN + 1}.items() <= summary.items()
     assert {(forecast.model, forecast.step) for forecast in forecasts} == {("tides/1", HOUR)}
-    assert sha256(tmp_path / ".tidecast" / "models" / "tides-1.onnx") == first["sha256"]
+    assert sha256(tmp_path / ".tidecast" / "models" / f"{first['sha256']}.onnx") == first["sha256"]
     forecasts, summary = served("tides/2", uri, start_tidecast, until_written, tmp_path)
     assert summary["model"] == "tides/2"
 

@@ -14,8 +14,8 @@ from waiting import PATIENCE_S, until
 from world import tiny_model
 
 from deploy.evaluation.comparison import WindowRows
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.settings.serve import window_config
 from model.artifacts.registry import Registry
 from model.card import Card

@@ -68,7 +68,8 @@ def test_targets_are_forecast(tidecast: Tidecast) -> None:
 
 def test_non_negative_forecasts_stay_at_zero(tidecast: Tidecast) -> None:
     falling = ("--data", "falling.csv", "--arch", "linear", "--freq", "1h")
-    assert ahead(tidecast, *falling)["Tidecast"].min() < 0
+    assert ahead(tidecast, *falling, "--no-non-negative")["Tidecast"].min() < 0
+    assert ahead(tidecast, *falling)["Tidecast"].min() == 0  # as the data, which was never negative
     assert ahead(tidecast, *falling, "--non-negative")["Tidecast"].min() == 0
 
 

@@ -22,11 +22,13 @@ JOB: dict[str, tuple[str, Any]] = {
     "known": ("c", ("c",)),
     "non_negative": ("true", True),
     "freq": ("2h", "2h"),
+    "offset": ("-1h", "-1h"),
     "horizon": ("7", 7),
     "max_gap": ("9", 9),
     "aggregate": ("mean", "mean"),
     "lateness": ("5m", 300_000),
     "seq_len": ("33", 33),
+    "season": ("21", 21),
 }
 """Of each field of TrainJob the option's text, and the field's value."""
 CONFIG: dict[str, tuple[str, Any]] = {
@@ -108,6 +110,7 @@ def test_windows_take_every_setting_of_the_model_s_inputs() -> None:
         "seq_len": 33,
         "features": ("a", "b"),
         "freq": "2h",
+        "offset": "-1h",
         "max_gap": 9,
         "lateness": 300_000,
         "aggregate": "mean",

@@ -13,7 +13,7 @@ from models import exported
 from sharing import Shared
 
 from deploy.evaluation.replay import ReplayJob, check_comparable
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.settings.values import parse_time_option
 from model.card import Card, InputSpec, OutputSpec, Setting
 from tidecast.errors import ConfigError

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.operations.generate import Floats, Sampling, generate, generate_text, sample_token
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
 from model.artifacts.export import export
 from model.card import ClassifierCard
 from model.networks.text import NextToken, build_next_token

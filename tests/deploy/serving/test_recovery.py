@@ -16,10 +16,10 @@ from models import exported
 from properties import examples
 from sharing import Shared
 
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import Predictor
 from deploy.serving import loop
 from deploy.serving.loop import Service
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import Predictor
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
@@ -136,11 +136,11 @@ class World:
         return parts
 
     def state(self) -> list[dict[bytes, bytes | None]]:
-        """The latest state of each key; the partition's record without the topic id."""
+        """The latest state of each key; the partition's record without the topics' ids."""
         latest = [{row[0]: row[1] for row in part} for part in self.read(self.config.state_topic)]
         for part in latest:
-            position, count, _, *rest = msgspec.msgpack.decode(part[b"partition"][1:-4])
-            part[b"partition"] = msgspec.msgpack.encode((position, count, *rest))
+            position, count, _, stream_time, _ = msgspec.msgpack.decode(part[b"partition"][1:-4])
+            part[b"partition"] = msgspec.msgpack.encode((position, count, stream_time))
         return [{key: value for key, value in part.items() if value is not None} for part in latest]
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from deploy.serving.shadow import Shadow
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card

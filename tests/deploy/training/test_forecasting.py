@@ -18,7 +18,7 @@ from model.card import InputSpec, OutputSpec
 from pipeline.datasets.history import History, from_frame
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
 
 START = 1_700_000_000_000

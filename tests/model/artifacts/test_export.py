@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deploy.serving.model_loading import load_onnx
+from deploy.models.loading import load_onnx
 from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.networks.forecast import build_network

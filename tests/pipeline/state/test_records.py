@@ -64,6 +64,32 @@ def test_the_state_of_a_series_round_trips(state: SeriesState, config: bytes) ->
     assert records.encode_series(config, name, decoded) == records.encode_series(config, "pump", state)
 
 
+@given(states, st.integers(1, 80))
+def test_a_state_larger_than_a_record_is_split(state: SeriesState, size: int) -> None:
+    encoded = records.encode_series(b"", "pump", state)
+    rows = records.split("pump", encoded, size)
+    assert len(rows) == max(1, -(-len(encoded) // size))
+    assert records.joined(b"s:pump", dict(rows)) == (encoded, len(rows))
+    if len(rows) == 1:
+        assert rows == [(b"s:pump", encoded)], "as earlier versions wrote it"
+    else:
+        assert all(len(value) <= size + 9 for _, value in rows)
+
+
+@given(states, st.integers(1, 40), st.data())
+def test_a_missing_or_changed_part_is_detected(state: SeriesState, size: int, data: st.DataObject) -> None:
+    held = dict(records.split("pump", records.encode_series(b"", "pump", state), size))
+    key = data.draw(st.sampled_from(sorted(held)))
+    if data.draw(st.booleans()) and key != b"s:pump":
+        del held[key]
+    else:
+        value = bytearray(held[key])
+        value[data.draw(st.integers(0, len(value) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        held[key] = bytes(value)
+    with pytest.raises(CorruptState):
+        records.decode_series(b"", b"s:pump", records.joined(b"s:pump", held)[0])
+
+
 @given(st.integers(0, 2**40), sections)
 def test_the_record_of_a_partition_round_trips(position: int, sections: dict[str, Section]) -> None:
     record = PartitionRecord(position=position, partitions=2, topic_id="three", sections=sections)
@@ -142,7 +168,7 @@ def test_metadata_of_other_programs_is_ignored(metadata: str) -> None:
 def test_a_state_is_written_as_in_earlier_versions_unless_it_would_lose_digits(state: SeriesState) -> None:
     encoded = records.encode_series(b"", "pump", state)
     lossless = (state.values.astype(np.float32) == state.values).all()
-    assert encoded[0] == (2 if lossless else 3)
+    assert encoded[0] == (2 if lossless else 4)
     values = fields(encoded)[4]
     assert isinstance(values, bytes)
     assert len(values) == state.values.size * (4 if lossless else 8)

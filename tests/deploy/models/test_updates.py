@@ -16,10 +16,11 @@ from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
 
-from deploy.serving.model_loading import load_model
-from deploy.serving.model_updates import ModelUpdater
-from deploy.serving.predictor import Predictor
-from deploy.settings.locations import MODELS
+from deploy.models.admission import Admission
+from deploy.models.loading import load_model
+from deploy.models.predictor import Predictor
+from deploy.models.updates import ModelUpdater
+from deploy.settings.locations import models
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from model.card import Card, InputSpec, OutputSpec
@@ -59,10 +60,11 @@ class World:
         self.registry = Registry(self.uri)
         self.register(self.file())
         self.messages: SimpleQueue[str] = SimpleQueue()
-        self.logger, self.handler = logging.getLogger("deploy.serving.model_updates"), QueueHandler(self.messages)
+        self.logger, self.handler = logging.getLogger("deploy.models.updates"), QueueHandler(self.messages)
         self.logger.addHandler(self.handler)
         self.logger.setLevel(logging.INFO)
-        self.updater = ModelUpdater("tiny", self.uri, "cpu", load_model("tiny", self.uri), 0.05)
+        admission = Admission(self.uri, "cpu", "group")
+        self.updater = ModelUpdater("tiny", admission, admission.start("tiny"), 0.05)
 
     def file(self, card_: Card | None = None, seed: int = 0) -> Path:
         run = self.folder / "run"
@@ -196,10 +198,10 @@ def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
         patched.setattr(Registry, "resolve", unavailable)
         assert world.message() == "WARNING still serving tiny/1: the registry is unavailable: nobody answers"
         assert load_model("tiny", world.uri).label == "tiny/1"
-        assert "using tiny/1, which tiny last resolved to" in caplog.text
+        assert "using tiny/1, which last served as tiny" in caplog.text
         with pytest.raises(RegistryUnavailable):
             load_model("tiny", "http://127.0.0.1:9")
         with pytest.raises(RegistryUnavailable):
             load_model("tiny@challenger", world.uri)
     assert world.message() == "INFO the registry is available again; tiny resolves to tiny/1"
-    assert (MODELS / "tiny-1.onnx").is_file()
+    assert (models() / f"{world.registry.resolve('tiny/1').sha256}.onnx").is_file()

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from properties import examples
 
-from deploy.serving.model_loading import load_onnx
-from deploy.serving.predictor import CHUNK, Predictor
+from deploy.models.loading import load_onnx
+from deploy.models.predictor import CHUNK, Predictor
 from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
