@@ -220,3 +220,13 @@ def test_boolean_covariates_are_numbers() -> None:
     coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
     numbers = whole.with_columns(heat=pl.col("heat").cast(pl.Int64))
     assert knowing().fit(whole).predict(future=coming).equals(knowing().fit(numbers).predict(future=coming))
+
+
+def test_a_large_level_is_forecast_like_a_small_one() -> None:
+    low = frame(short=7).with_columns((20 * pl.col("y")).round(1))
+    high = low.with_columns(pl.col("y") + 3_000_000_000)
+    near, far = (forecaster().fit(each).predict() for each in (low, high))
+    assert near["source"].equals(far["source"])
+    assert (far["Tidecast"] - 3e9 - near["Tidecast"]).abs().max() < 1
+    (repeated,) = far.filter(pl.col("unique_id") == "short")["Tidecast"].unique()
+    assert repeated == high.filter(pl.col("unique_id") == "short")["y"][-1]
