@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,7 +62,7 @@ class Predictor:
     device_reason: str
     """Why that device was chosen."""
     card: AnyCard
-    data: bytes
+    data: bytes = field(repr=False)
     """The file; the session holds the same object."""
     sha256: str
     """Of the file, in hex."""

@@ -60,6 +60,7 @@ class KafkaLog:
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False, any_time: bool = False) -> int:
         """Create the topic if it does not exist; return its number of partitions once all have leaders."""
+        self._created.discard(topic)  # it may have been deleted since
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         with translated(f"{self.label}, creating topic {topic}"):
