@@ -46,7 +46,7 @@ def test_a_cell_proves_the_separators_of_all(cells: list[str], values: list[floa
 @pytest.mark.parametrize("cells", [["1.189", "987"], ["1,234", "2,345"], ["1,234", "12345"], ["1.207", "1.339"]])
 def test_what_may_be_another_number_is_asked(cells: list[str]) -> None:
     mark = "." if "." in cells[0] else ","
-    with pytest.raises(DataError, match=r"t.csv: row 2, column 'v': .* may be .*--decimal \S, or --decimal \S$"):
+    with pytest.raises(DataError, match=r"t.csv: row 2, column 'v': .* may be .*--decimal \S or --decimal \S$"):
         read(cells)
     other = {".": ",", ",": "."}[mark]
     decimal, thousands = (float(cells[0].replace(mark, "." if kept else "")) for kept in (True, False))
