@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from deploy.console import print_table
-from deploy.data import DataSource, table_history
+from deploy.console import digits, print_table
+from deploy.data import DataSource
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
 from deploy.pictures import Picture
@@ -38,9 +38,8 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
     if output is not None and not writable(output.parent):
         raise NotPermitted(f"output: {output.parent}: no permission to write there")
-    table = source.table()
-    history = table_history(table, source.columns, job.freq, source.name)
-    known = future_covariates(table, source.columns, job, source.name) if job.known else None
+    history = source.history(job.freq)
+    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
     if known is not None:
         logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
     forecaster = _fitted_if_long_enough(history, job)
@@ -60,6 +59,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         "seq_len": card.input.seq_len,
         **card.metrics,
         "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
+        "notes": history.notes,
         "plot": plot,
         "output": None if output is None else str(output),
     }
@@ -97,8 +97,10 @@ def _table(forecasts: pl.DataFrame, card: Card) -> Table:
     for column in wide.columns:
         table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
     shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(pl.col("ds").dt.epoch("ms"))
+    digits_of = [digits(column.drop_nulls().to_list()) for column in shown.drop("ds")]
     for ts, *values in shown.iter_rows():
-        table.add_row(format_time(ts), *("" if value is None else f"{value:,.6g}" for value in values))
+        pairs = zip(values, digits_of, strict=True)
+        table.add_row(format_time(ts), *("" if value is None else f"{value:,.{count}g}" for value, count in pairs))
     hidden = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
     if any(hidden):
         table.caption, table.caption_justify = f"and {hidden[0]:,} steps, {hidden[1]:,} series more", "left"

@@ -11,7 +11,7 @@ from kafka import KafkaProducer, errors
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
-from pipeline.log.kafka.client import meaning, producer, translated
+from pipeline.log.kafka.client import REFUSALS, meaning, producer, translated
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
@@ -20,13 +20,6 @@ MAX_RECORDS_IN_FLIGHT = 20_000
 MAX_BYTES_IN_FLIGHT = 64 << 20
 
 
-REFUSALS = (
-    errors.InvalidTimestampError,
-    errors.InvalidRecordError,
-    errors.MessageSizeTooLargeError,
-    errors.RecordListTooLargeError,
-)
-"""Errors of a record itself, which any further attempt would meet again."""
 MAX_REFUSALS = 50
 """How often a batch is sent again until its refusal counts as a failure: it is not one record, then, but the topic."""
 
