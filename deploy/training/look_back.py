@@ -82,7 +82,7 @@ def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:
     least = history.frame.select(pl.col(job.forecast).min()).row(0)
     never = tuple(name for name, value in zip(job.forecast, least, strict=True) if value is not None and value >= 0)
     if never:
-        logger.info(f"{', '.join(never)}: never negative, and so are the forecasts; --no-non-negative lets them be")
+        logger.info(f"{', '.join(never)}: never negative, and so are the forecasts; --no-non-negative allows negative ones")
     return len(never) == len(job.forecast) or never or False
 
 
