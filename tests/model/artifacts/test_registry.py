@@ -11,7 +11,14 @@ import pytest
 
 from model.artifacts.registry import JOB, Registry
 from model.artifacts.versions import Version
-from tidecast.errors import CorruptModel, PromotionConflict, RegistryError, RegistryUnavailable, UnknownModel
+from tidecast.errors import (
+    CorruptModel,
+    PromotionConflict,
+    RegistryError,
+    RegistryUnavailable,
+    TidecastError,
+    UnknownModel,
+)
 
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
@@ -173,7 +180,7 @@ def test_what_a_server_answers_is_said_as_a_sentence(
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(RegistryUnavailable) as raised:
+        with pytest.raises(TidecastError) as raised:
             Registry(uri).resolve("taxi")
         server.shutdown()
     assert str(raised.value).startswith(f"{uri}: {says}")
