@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
-from deploy.console import print_table
+from deploy.console import digits, print_table
 from deploy.data import DataSource
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
@@ -97,8 +97,10 @@ def _table(forecasts: pl.DataFrame, card: Card) -> Table:
     for column in wide.columns:
         table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
     shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(pl.col("ds").dt.epoch("ms"))
+    digits_of = [digits(column.drop_nulls().to_list()) for column in shown.drop("ds")]
     for ts, *values in shown.iter_rows():
-        table.add_row(format_time(ts), *("" if value is None else f"{value:,.6g}" for value in values))
+        pairs = zip(values, digits_of, strict=True)
+        table.add_row(format_time(ts), *("" if value is None else f"{value:,.{count}g}" for value, count in pairs))
     hidden = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
     if any(hidden):
         table.caption, table.caption_justify = f"and {hidden[0]:,} steps, {hidden[1]:,} series more", "left"

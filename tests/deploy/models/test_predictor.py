@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
@@ -24,7 +25,7 @@ ONE_TO_ONE = "g (float[batch, 12, 1] x) => (float[batch, 12] y) <int64[1] axes =
 
 
 def random_windows(count: int, seq_len: int = 12) -> Windows:
-    x = np.random.default_rng(0).normal(100, 20, (count, seq_len, 1)).astype(np.float32)
+    x = np.random.default_rng(0).normal(100, 20, (count, seq_len, 1))
     numbers = np.arange(count)
     return Windows(
         x=x,
@@ -70,7 +71,7 @@ def test_own_model_is_loaded_with_its_card(own_model: Path) -> None:
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
     assert predictor.card.output == OutputSpec(horizon=4)
-    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x})
+    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x.astype(np.float32)})
     assert forecasts(predictor, random_windows(9)) == outputs.tobytes()
 
 
@@ -79,7 +80,7 @@ def test_foreign_model_gets_a_card_from_its_shapes(foreign_model: Path) -> None:
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12)
     assert predictor.card.output == OutputSpec(horizon=4)
-    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x})
+    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x.astype(np.float32)})
     assert forecasts(predictor, random_windows(9)) == outputs.tobytes()
 
 
@@ -228,3 +229,17 @@ def test_a_loaded_model_outlives_its_file(own_model: Path, tmp_path: Path, then:
     predictor = load_onnx(path, "m", "cpu")
     then(path)
     assert forecasts(predictor, random_windows(600)) == forecasts(load_onnx(own_model, "m", "cpu"), random_windows(600))
+
+
+def test_a_large_level_is_added_to_the_forecast_of_the_window_without_it(own_model: Path) -> None:
+    without = load_onnx(own_model, "tiny/7", "cpu")
+    assert isinstance(without.card, Card)
+    predictor = replace(without, card=msgspec.structs.replace(without.card, floors={"value": 0.01}))
+    low, high = random_windows(300), random_windows(300)
+    high.x[1::2] += 3e9
+    expected = np.concatenate(list(without.predict(low)))
+    made = np.concatenate(list(predictor.predict(high)))
+    assert made[::2].astype(np.float32).tobytes() == expected[::2].tobytes()
+    np.testing.assert_allclose(made[1::2] - 3e9, expected[1::2], atol=0.01)
+    (coarse,) = without.predict(high.part(1, 2))
+    assert np.abs(coarse - 3e9 - expected[1]).max() > 1, "as in earlier versions"

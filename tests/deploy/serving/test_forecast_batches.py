@@ -106,7 +106,7 @@ def test_short_window_gets_a_naive_forecast_marked_as_such() -> None:
 def test_the_naive_forecast_goes_by_the_season_found_in_the_data() -> None:
     found = card()
     found = msgspec.structs.replace(found, input=msgspec.structs.replace(found.input, seq_len=9, season=3))
-    x = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5], np.float32).reshape(1, 9, 1)
+    x = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5], np.float64).reshape(1, 9, 1)
     pending = replace(windows(1), x=x, observed=x == x, length=np.array([5]))
     (payload,) = messages(pending, [np.full((1, 2, 1), 99, np.float32)], found, "m/1")
     forecast = msgspec.json.decode(payload, type=Forecast)

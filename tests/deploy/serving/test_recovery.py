@@ -30,6 +30,7 @@ from pipeline.log.connect import connect
 MINUTE = 60_000
 START = 1_700_000_040_000
 PARTITIONS, SERIES = 2, 5
+LEVEL = 3_000_000_000
 names = itertools.count()
 Row = tuple[int, bytes, bytes | None]
 """A record's partition, key and value."""
@@ -52,7 +53,15 @@ class Idle(threading.Event):
 def predictor(shared: Shared) -> Predictor:
     inputs, outputs = InputSpec(seq_len=4, freq="1m"), OutputSpec(horizon=2)
     hyper: dict[str, Any] = {"hidden": 4, "layers": 1, "dropout": 0.0, "location": "last", "segment": 2}
-    card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=hyper, trained_until=0)
+    card = Card(
+        name="tiny",
+        input=inputs,
+        output=outputs,
+        arch="segment",
+        hyperparameters=hyper,
+        floors={"value": 0.01},
+        trained_until=0,
+    )
     return load_onnx(exported(shared, card), "tiny.onnx", "cpu")
 
 
@@ -72,12 +81,15 @@ def _poll_without_waiting() -> Iterator[None]:
 
 @st.composite
 def rows(draw: st.DrawFn) -> list[Row]:
-    """Several series per partition: mostly the next minute; gaps, late and duplicate events, invalid records."""
+    """Several series per partition: mostly the next minute; gaps, late and duplicate events, invalid records.
+
+    The values of every other series lie at 3e9.
+    """
     random, records, minutes = Random(draw(st.integers(0, 2**32))), [], [0] * SERIES
     for number in random.choices(range(SERIES), range(1, SERIES + 1), k=draw(st.integers(0, 200))):
         minutes[number] += random.choice([1, 1, 1, 1, 1, 2, 3, 7, 0, -1, -3, -9])
         ts = START + minutes[number] * MINUTE + random.randrange(3000)
-        event = b'{"ts":%d,"value":%d.5}' % (ts, minutes[number])
+        event = b'{"ts":%d,"value":%d.1}' % (ts, minutes[number] + number % 2 * LEVEL)
         value = random.choices([event, b"{", None], [50, 1, 1])[0]
         records.append((number % PARTITIONS, b"s%d" % number, value))
     return records
