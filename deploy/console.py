@@ -6,10 +6,11 @@ Whatever is printed is text, never markup, and names come from others: control c
 import io
 import json
 import logging
+import math
 import os
 import select
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -130,6 +131,14 @@ def _log_fifths(what: str, total: int | None, unit: str) -> ProgressCallback:
             logger.info(f"{what}: {_count(done, total or done, unit)}{note and f', {note}'}")
 
     return report
+
+
+def digits(values: Sequence[float]) -> int:
+    """The significant digits that show values: 6, and of a large level so many that its changes can be seen."""
+    largest, span = max(map(abs, values), default=0), max(values, default=0) - min(values, default=0)
+    if not span:
+        return 6 if largest < 1e6 else 15
+    return min(17, max(6, math.ceil(math.log10(largest / span)) + 3))
 
 
 def print_table(table: Table) -> None:

@@ -177,6 +177,10 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     """For arch `blend`: each network's settings."""
     ranges: dict[str, tuple[float, float]] = {}
     """Each feature's minimum and maximum in the training and validation data, raw units."""
+    floors: dict[str, float] = {}
+    """The least range of a window that counts, by feature, raw units. A window that is far from zero beside its range
+    is moved before it is cast to float32 (model/levels.py); features that are not listed, as in all earlier cards, are
+    cast as they are."""
     trained_until: int
     """The event time of the last target in training or validation; epoch milliseconds."""
 

@@ -41,10 +41,12 @@ def _is_table_file(text: str) -> bool:
     return text.endswith(FORECAST_FILES)
 
 
+OTHERS = "*"
+"""All commands that are not named."""
 MEANINGS: dict[str, dict[str, Callable[[str], bool]]] = {
     "follow": {"serve": _is_duration, "tail": lambda text: text.lower() in FLAG_WORDS},
     "from": {"serve": ("earliest", "latest").__contains__, "replay": lambda text: text not in ("earliest", "latest")},
-    "model": {"explain": lambda text: text.endswith(".onnx")},
+    "model": {"explain": lambda text: text.endswith(".onnx"), OTHERS: lambda _: True},
     "output": {
         "forecast": _is_table_file,
         **dict.fromkeys(("serve", "check"), lambda text: not _is_table_file(text)),
@@ -55,8 +57,9 @@ MEANINGS: dict[str, dict[str, Callable[[str], bool]]] = {
 
 def _is_meant(command: str, name: str, value: Any) -> bool:
     """Whether a shared value is meant for this command; one that none can use is, so that it is said to be wrong."""
-    meanings = MEANINGS.get(name, {})
-    return command not in meanings or meanings[command](value) or not any(fits(value) for fits in meanings.values())
+    meanings = MEANINGS.get(name, {OTHERS: lambda _: True})
+    fits = meanings.get(command, meanings.get(OTHERS))
+    return fits is None or fits(value) or not any(each(value) for each in meanings.values())
 
 
 def scopes(command: str) -> tuple[str, ...]:
@@ -138,7 +141,7 @@ def apply_settings_file(context: typer.Context, path: Path | None) -> Path | Non
     settings, context.meta[_OWN] = settings_of(context, command, path)
     for name, value in settings.items():
         try:
-            options[name].process_value(context, value)
+            options[name].get_runtime_param().coerce(value, param=options[name], ctx=context)
         except TyperException as error:
             raise ConfigError(f"{path}: {name} = {value!r}: {error}") from None
     context.default_map = {options[name].name: value for name, value in settings.items()}

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from deploy.models.synthetic import SyntheticInput
 from deploy.settings.values import Device
 from model.artifacts.versions import Version
 from model.card import AnyCard
+from model.levels import Levels
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 from tidecast.errors import ConfigError, ModelUnavailable
 
@@ -36,7 +37,7 @@ CUDA_OPTIONS = {
 heuristic choice of convolution algorithms, because an exhaustive search would run again for each new batch size."""
 CHUNK = 256
 """Most windows or texts in one call of onnxruntime."""
-Outputs = npt.NDArray[np.float32]
+Outputs = npt.NDArray[np.floating]
 # One thread, so that chunks come in order; onnxruntime releases the GIL while it computes.
 _inference_thread = ThreadPoolExecutor(1, "inference")
 
@@ -62,12 +63,16 @@ class Predictor:
     device_reason: str
     """Why that device was chosen."""
     card: AnyCard
-    data: bytes
+    data: bytes = field(repr=False)
     """The file; the session holds the same object."""
     sha256: str
     """Of the file, in hex."""
     version: Version | None = None
     """The registered version that it is; None for a file."""
+    _levels: Levels = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_levels", Levels.of(self.card))
 
     @property
     def provenance(self) -> list[tuple[str, bytes]]:
@@ -93,10 +98,11 @@ class Predictor:
 
     def _run(self, start: int, arrays: Mapping[str, npt.NDArray[Any]]) -> Outputs:
         nodes, names, (output,) = self.session.get_inputs(), list(self.card.inputs), self.card.outputs.values()
+        arrays, shifts = self._levels.lowered(arrays)
         feed = {node.name: _pad(arrays[name]) for node, name in zip(nodes, names, strict=True)}
         rows = len(arrays[names[0]])
         (values,) = self.session.run(None, feed)
-        return np.asarray(values[:rows]).reshape(rows, *output.shape[1:])
+        return self._levels.raised(np.asarray(values[:rows]).reshape(rows, *output.shape[1:]), shifts)
 
     def _run_separating(self, start: int, arrays: Mapping[str, npt.NDArray[Any]], failed: dict[int, str]) -> Outputs:
         before = len(failed)

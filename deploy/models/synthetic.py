@@ -30,4 +30,4 @@ class SyntheticInput:
             return np.ones(shape, array.dtype) * (3 if name == "lengths" else 1)
         ranges = [self._card.ranges.get(feature, (-1.0, 1.0)) for feature in self._card.input.features]
         low, high = np.array(ranges).T
-        return np.random.default_rng(0).uniform(low, np.maximum(high, low), shape).astype(np.float32)
+        return np.random.default_rng(0).uniform(low, np.maximum(high, low), shape)

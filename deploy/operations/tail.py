@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from rich.text import Text
 
-from deploy.console import out, printable
+from deploy.console import digits, out, printable
 from deploy.settings.files import open_log
 from pipeline.log import EventLog, Record
 from tidecast.times import format_time
@@ -59,7 +59,9 @@ class _Event(msgspec.Struct):
     def text(self) -> str:
         named = {} if self.value is None else {"value": self.value}
         at = format_time(self.ts, "seconds") if isinstance(self.ts, int) else self.ts
-        values = " ".join(f"{name} {value:.6g}" for name, value in {**named, **(self.values or {})}.items())
+        values = " ".join(
+            f"{name} {value:.{digits([value])}g}" for name, value in {**named, **(self.values or {})}.items()
+        )
         if not values:
             raise msgspec.ValidationError("no value")
         return f"{values}  at {at}" if at else values
@@ -106,7 +108,7 @@ def _text(record: Record) -> str:
 
 
 def _shorten(values: Sequence[float]) -> str:
-    texts = [f"{value:.6g}" for value in values]
+    texts = [f"{value:.{digits(values)}g}" for value in values]
     return " ".join(texts if len(texts) <= MAX_STEPS else [*texts[: MAX_STEPS - 1], "..", texts[-1]])
 
 

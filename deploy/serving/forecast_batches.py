@@ -16,7 +16,7 @@ from pipeline.formats.labels import LabelBatch
 from pipeline.windows.batch import Windows
 from pipeline.windows.tokens import Texts
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,9 @@ def _forecast_batch(
     rows = np.flatnonzero(naive)
     if len(rows):
         lag = card.input.season_lag
-        values = values.copy()
-        values[rows] = _naive(windows, rows, card, lag)
+        forecasts = _naive(windows, rows, card, lag)
+        values = values.astype(np.result_type(values, forecasts))
+        values[rows] = forecasts
         for row in rows[~np.isfinite(values[rows]).all(axis=(1, 2))].tolist():
             faults.failed[first + row] = "neither its forecast nor the naive one is finite"
         for row in rows.tolist():
@@ -76,12 +77,16 @@ def _forecast_batch(
 
 
 def _naive(windows: Windows, rows: npt.NDArray[np.int64], card: Card, lag: int) -> Floats:
-    """Seasonal naive forecasts (N,K,O) for the N windows at `rows`, from the steps that they have."""
+    """Seasonal naive forecasts (N,K,O) for the N windows at `rows`, from the steps that they have.
+
+    They are float32 beside a model of an earlier version, whose forecasts are too.
+    """
     steps = windows.x.shape[1]
     ends = np.arange(1, len(rows) + 1) * steps - 1
     first = ends + 1 - windows.length[rows]
     values = windows.x[rows][:, :, card.target_columns].reshape(-1, len(card.output.targets))
-    return np.asarray(seasonal_naive(values, ends, first, card.output.horizon, lag), np.float32)
+    naive = seasonal_naive(values, ends, first, card.output.horizon, lag)
+    return naive if card.floors else naive.astype(np.float32)
 
 
 def label_batches(

@@ -1,10 +1,13 @@
 """The partitions assigned to a consumer: restored with their windows, checkpointed, and revoked."""
 
 import logging
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from deploy.serving.identity import SECTION, Family
 from deploy.serving.tasks import Task, Windower
 from deploy.serving.topics import TopicWatch
 from deploy.serving.watchdog import Watchdog
@@ -18,6 +21,7 @@ from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.state.recovery import Recovered, Topics
 from pipeline.windows.grid import Counts
+from tidecast.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +39,10 @@ class DroppedRecords:
     late: list[Record] = field(default_factory=list)
 
     def add_failed(self, record: Record, error: str) -> None:
-        """Add a record that completed a window for which inference failed; one of several events is enough."""
+        """Add, in its place, a record that completed a window for which inference failed; once, whatever it holds."""
         if all(other is not record for other, _ in self.invalid):
-            self.invalid.append((record, InvalidEvent("inference_failed", error)))
+            failed = record, InvalidEvent("inference_failed", error)
+            insort(self.invalid, failed, key=lambda dropped: dropped[0].offset)
 
 
 @dataclass(slots=True)
@@ -58,6 +63,19 @@ class Partition:
         """X, with R in the metadata. There is always an R: the first checkpoint is written before the first record."""
         assert self.checkpoint is not None
         return Commit(self.position, encode_metadata(self.checkpoint))
+
+
+def partitions_in_words(numbers: Iterable[int]) -> str:
+    """Partitions as a text: partition 3, or partitions 0-3, 7."""
+    ordered = sorted(numbers)
+    runs: list[list[int]] = []
+    for number in ordered:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    listed = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return f"partition{'s' * (len(ordered) != 1)} {listed}"
 
 
 def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
@@ -91,6 +109,7 @@ class Partitions:
         producer: Producer,
         watchdog: Watchdog,
         topics: TopicWatch,
+        family: Family,
         part_bytes: int = checkpoint.PART_BYTES,
     ) -> None:
         """`producer` writes checkpoints, in records of up to `part_bytes`; its transactional id fences a predecessor
@@ -98,6 +117,7 @@ class Partitions:
         """
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
         self._watchdog, self._topics, self._part_bytes = watchdog, topics, part_bytes
+        self._family, self._alone = family, False
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
 
@@ -132,6 +152,13 @@ class Partitions:
                 partition.parts.clear()
                 partition.lost = True
 
+    def check_models(self) -> None:
+        """Notice members that serve another model in this group, once. Raises StateMismatch."""
+        if not self._alone:
+            with suppress(LogUnavailable), self._watchdog.watch("others' checkpoints"):
+                self._family.check_others(self._log, self._config, self._restored)
+                self._alone = True
+
     def assign(self, partitions: Iterable[int]) -> None:
         """Add newly assigned partitions, to be restored."""
         self._to_restore.extend(partitions)
@@ -147,6 +174,8 @@ class Partitions:
         topics = Topics.look_up(log, config.topic, config.state_topic)
         windowers = {number: task.windower() for number in self._next_few(topics)}
         found = recovery.recover(log, topics, windowers, committed, on_data_loss=config.on_data_loss)
+        for windower in windowers.values():
+            self._family.check(windower.sections, config.group)
         failpoint.reached("restored")
         self._replay(task, topics, windowers, found)
         for number, recovered in found.items():
@@ -193,9 +222,20 @@ class Partitions:
         So it is always known where a new group started.
         """
         new = [number for number, partition in self._restored.items() if partition.checkpoint is None]
+        if new:
+            self._say_start(new)
         self._write(new)
         for number in new:
             self._consumer.seek(number, self._restored[number].position)
+
+    def _say_start(self, new: Sequence[int]) -> None:
+        """Say where a new group starts, and how many records it is about to go through."""
+        ends = self._log.bounds(self._config.topic)
+        ahead = sum(ends[number].end - self._restored[number].position for number in new)
+        logger.info(
+            f"{self._config.topic}: new to {partitions_in_words(new)}, from the {self._config.start} record on: "
+            f"{ahead:,} records are there"
+        )
 
     def revoke(self, number: int) -> None:
         """Forget a partition, restored or not."""
@@ -235,7 +275,7 @@ class Partitions:
             partitions=self._topics.source.partitions,
             topic_id=self._topics.source.id,
             stream_time=partition.windower.stream_time,
-            sections=dict(partition.windower.sections),
+            sections={**partition.windower.sections, SECTION: self._family.section},
         )
         return Pass(partition.windower, checkpoint.marked(record, self._topics.state_id), partition.parts)
 

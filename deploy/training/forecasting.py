@@ -6,6 +6,7 @@ from dataclasses import asdict, fields, replace
 
 import msgspec
 
+from deploy.console import digits
 from deploy.data import DataSource
 from deploy.settings.serve import window_config
 from deploy.training.jobs import ALIGNED, TrainJob
@@ -139,7 +140,10 @@ def first_params(card: Card, job: TrainJob) -> dict[str, object]:
 def forecast_candidate(fitted: FittedForecaster, data: WindowData, history: History) -> Candidate:
     """A fitted forecaster, ready to be registered."""
     card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
-    ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
+    ranges = {
+        f"{name}_range": f"{low:.{digits([low, high])}g} to {high:.{digits([low, high])}g}"
+        for name, (low, high) in card.ranges.items()
+    }
     members = {"members": json.dumps(card.members)} if card.members else {}
     return Candidate(
         model=fitted.model,
@@ -198,4 +202,5 @@ def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str
         seq_len=card.input.seq_len,
         horizon=card.output.horizon,
         season=card.input.season,
+        notes=history.notes,
     )

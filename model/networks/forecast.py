@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.card import Card, Setting
+from model.levels import UNMOVED, Levels
 from model.networks.layers import (
     LSTM,
     Calendar,
@@ -71,7 +72,7 @@ class ForecastNetwork(nn.Module):
     """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
     `clipped` (O,) are the targets whose forecasts are clipped at zero; empty: none. `known` are the feature indices of
-    the future covariates.
+    the future covariates, `levels` what raw windows are moved by before they are cast to float32.
     """
 
     weights: Tensor
@@ -83,8 +84,10 @@ class ForecastNetwork(nn.Module):
         weights: Sequence[float],
         clipped: Sequence[bool] = (),
         known: Sequence[int] = (),
+        levels: Levels = UNMOVED,
     ) -> None:
         super().__init__()
+        self.levels = levels
         self.clipped, self.known, self.horizon = tuple(clipped), list(known), members[0].normalisation.horizon
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights))
@@ -115,7 +118,8 @@ def build_network(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
     `pooled` may be omitted if weights are loaded, which include it. Raises ConfigError naming the wrong setting.
     """
     members = [build_member(card, each, pooled) for each in card.networks]
-    return ForecastNetwork(members, [1 / len(members)] * len(members), card.output.clipped, card.known_columns)
+    weights = [1 / len(members)] * len(members)
+    return ForecastNetwork(members, weights, card.output.clipped, card.known_columns, Levels.of(card))
 
 
 def build_member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> EnsembleMember:

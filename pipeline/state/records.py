@@ -1,6 +1,7 @@
 """Codecs of a partition's state: a record per series, one about the partition, and a commit's metadata.
 
-Every value is a format byte, a MessagePack array, and the CRC-32 of the key and both. The previous format is readable.
+Every value is a format byte, a MessagePack array, and the CRC-32 of the key and both. Earlier formats are readable. A
+series' values are float32, as in earlier versions, or float64 in a format of its own where they would lose digits.
 Sections are the array's last element, which is left out if there are none. A series' value that is larger than a record
 may be is split: the first part has the series' key, the others keys of their own.
 """
@@ -19,9 +20,9 @@ from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL, PendingStep
 from tidecast.errors import CorruptState, StateMismatch
 
-FORMAT = 2
-SPLIT = 3
-"""The format of a state's first record where it has several: their number, and the first part of the state."""
+FIRST, FORMAT, SPLIT, WIDE = 1, 2, 3, 4
+"""Formats. The checksum of FIRST does not include the key. SPLIT is a state's first record where it has several: their
+number, and the first part of the state. In WIDE a series' values are float64."""
 PARTITION_KEY = b"partition"
 SERIES_PREFIX = b"s:"
 PART_PREFIX = b"p:"
@@ -73,12 +74,15 @@ def config_hash(config: WindowConfig | None) -> bytes:
 
 def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
     """Encode a series' state; `config` is the hash of its windows' config."""
+    narrow = state.values.astype("<f4")
+    lossless = bool((narrow == state.values).all())
+    values = narrow if lossless else state.values.astype("<f8")
     record = _SeriesRecord(
         config=config,
         step=state.step,
         ts=state.ts,
         steps=len(state.values),
-        values=state.values.astype("<f4").tobytes(),
+        values=values.tobytes(),
         observed=np.packbits(state.observed).tobytes(),
         times=state.times.astype("<i8").tobytes(),
         last_event_ts=state.last_event_ts,
@@ -86,7 +90,7 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
         first_offset=state.first_offset,
         sections=dict(state.sections),
     )
-    return _seal(SERIES_PREFIX + series.encode(), record)
+    return _seal(SERIES_PREFIX + series.encode(), record, FORMAT if lossless else WIDE)
 
 
 def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesState]:
@@ -94,7 +98,7 @@ def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesSt
     record = _unseal(key, data, _SeriesRecord)
     if record.config != config:
         raise StateMismatch("it was written with another seq_len, freq, offset, max_gap, aggregate or other features")
-    values = np.frombuffer(record.values, "<f4").astype(np.float32)
+    values = np.frombuffer(record.values, "<f8" if data[0] == WIDE else "<f4").astype(np.float64)
     values = values.reshape(record.steps, -1 if record.steps else len(record.pending[0].values))
     observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
     if record.times is None:
@@ -152,20 +156,20 @@ def decode_metadata(metadata: str) -> int | None:
     return int(parsed[2])
 
 
-def _seal(key: bytes, body: PartitionRecord | _SeriesRecord) -> bytes:
+def _seal(key: bytes, body: PartitionRecord | _SeriesRecord, kind: int = FORMAT) -> bytes:
     fields = msgspec.structs.astuple(body)
-    data = bytes((FORMAT,)) + msgspec.msgpack.encode(fields if body.sections else fields[:-1])
+    data = bytes((kind,)) + msgspec.msgpack.encode(fields if body.sections else fields[:-1])
     return data + zlib.crc32(key + data).to_bytes(4, "big")
 
 
 def _unseal(key: bytes, data: bytes, body: type[Body]) -> Body:
-    """Decode a body of this format or the previous one, whose checksum did not include the key."""
+    """Decode a body of any format."""
     content, crc = data[:-4], int.from_bytes(data[-4:], "big")
     keyed, plain = zlib.crc32(key + content), zlib.crc32(content)
-    if not content or crc != (plain if content[0] == FORMAT - 1 else keyed):
+    if not content or crc != (plain if content[0] == FIRST else keyed):
         raise CorruptState(f"{len(data)} bytes with a wrong checksum")
-    if content[0] not in (FORMAT, FORMAT - 1):
-        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {SPLIT}")
+    if content[0] not in (FIRST, FORMAT, WIDE):
+        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {WIDE}")
     try:
         return msgspec.msgpack.decode(content[1:], type=body)
     except msgspec.DecodeError as error:

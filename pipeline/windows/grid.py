@@ -13,9 +13,11 @@ Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
 """How several events of one step are aggregated."""
 
 Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Value = TypeVar("Value", bound=np.generic)
+LEAST_STEPS = 64
+"""A filled value is a float32 where the difference that it lies within has at least so many steps of float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,16 @@ class Counts:
 
 
 def interpolate(before: Floats, after: Floats, number: Ints, count: Ints | int) -> Floats:
-    """The `number`th of the count - 1 steps between `before` and `after`, linearly interpolated; shapes broadcast."""
-    first = before.astype(np.float64)
-    return (first + (after - first) * (number / count)).astype(np.float32)
+    """The `number`th of the count - 1 steps between `before` and `after`, linearly interpolated; shapes broadcast.
+
+    It is rounded to a float32, the precision of a model's input and of windows in earlier versions, wherever that is
+    fine enough: so these windows stay the same to the bit. At a large level it is not.
+    """
+    share = number / count
+    exact = before + (after - before) * share
+    low, high = (end.astype(np.float32).astype(np.float64) for end in (before, after))
+    rounded = (low + (high - low) * share).astype(np.float32)
+    return np.where(np.abs(rounded - exact) <= np.abs(after - before) / LEAST_STEPS, rounded, exact)
 
 
 def view(steps: npt.NDArray[Value], length: int) -> npt.NDArray[Value]:

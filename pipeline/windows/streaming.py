@@ -54,7 +54,7 @@ class WindowStore:
     are completed too, from the first step on; without a grid from the second, which gives the spacing. `counts` are
     running totals.
 
-    A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid 8 more per step (`nbytes` is what is
+    A series takes (seq_len + SLACK) * F * 9 bytes of arrays, without a grid 8 more per step (`nbytes` is what is
     reserved, for up to twice the series), and about 300 bytes of Python objects.
     """
 
@@ -273,7 +273,7 @@ class WindowStore:
             series.run = 0
             self.counts.reset += 1
             return
-        after = np.array(values, np.float32)
+        after = np.array(values, np.float64)
         for step in interpolate(self._rows.last(series), after, np.arange(1, ahead)[:, None], ahead).tolist():
             self._rows.write(series, step, False)
         self.counts.filled += ahead - 1

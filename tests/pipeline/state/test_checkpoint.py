@@ -496,10 +496,10 @@ def test_a_state_topic_with_another_partition_count_is_refused(local: EventLog, 
 
 
 def test_a_later_format_is_refused(local: EventLog, stopped: Group) -> None:
-    body = b"\x04" + b"what a later version wrote"
+    body = b"\x05" + b"what a later version wrote"
     sealed = body + zlib.crc32(b"s:a" + body).to_bytes(4, "big")
     write(local, stopped.state_topic, 0, [(b"s:a", sealed)])
-    refused(local, stopped, "format 4", None)
+    refused(local, stopped, "format 5", None)
 
 
 def with_sections(group: Group) -> None:

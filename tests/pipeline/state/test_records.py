@@ -29,7 +29,13 @@ pending = st.builds(
 states = st.integers(0, 9).flatmap(
     lambda steps: st.builds(
         SeriesState,
-        values=hnp.arrays(np.float32, (steps, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+        values=st.sampled_from([32, 64]).flatmap(
+            lambda width: hnp.arrays(
+                np.float64,
+                (steps, 3),
+                elements=st.floats(-(2.0**127), 2.0**127, width=width),  # type: ignore[arg-type]
+            )
+        ),
         observed=hnp.arrays(np.bool_, (steps, 3)),
         step=st.integers(-(2**40), 2**40),
         ts=times,
@@ -45,7 +51,7 @@ states = st.integers(0, 9).flatmap(
 def test_the_state_of_a_series_round_trips(state: SeriesState, config: bytes) -> None:
     name, decoded = records.decode_series(config, b"s:pump", records.encode_series(config, "pump", state))
     assert name == "pump"
-    assert decoded.values.dtype == np.float32
+    assert decoded.values.dtype == np.float64
     assert decoded.values.tobytes() == state.values.tobytes()
     np.testing.assert_array_equal(decoded.observed, state.observed)
     np.testing.assert_array_equal(decoded.times, state.times)
@@ -156,3 +162,13 @@ def test_metadata_round_trips(replay_from: int) -> None:
 def test_metadata_of_other_programs_is_ignored(metadata: str) -> None:
     assert records.decode_metadata(metadata) is None
     assert records.decode_metadata(f"tidecast:1:{metadata}") is None
+
+
+@given(states)
+def test_a_state_is_written_as_in_earlier_versions_unless_it_would_lose_digits(state: SeriesState) -> None:
+    encoded = records.encode_series(b"", "pump", state)
+    lossless = (state.values.astype(np.float32) == state.values).all()
+    assert encoded[0] == (2 if lossless else 4)
+    values = fields(encoded)[4]
+    assert isinstance(values, bytes)
+    assert len(values) == state.values.size * (4 if lossless else 8)

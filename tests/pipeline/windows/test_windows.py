@@ -130,9 +130,9 @@ def of(store: WindowStore, series: str) -> SeriesState:
     return state
 
 
-def bits(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
-    assert array.dtype == np.float32
-    return array.view(np.uint32)
+def bits(array: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+    assert array.dtype == np.float64
+    return array.view(np.uint64)
 
 
 def of_minutes(*minutes: float, series: str = "a") -> list[Event]:
@@ -509,7 +509,7 @@ def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 5 + times)
+        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 9 + times)
 
 
 def test_a_wrong_number_of_values_is_refused() -> None:
@@ -576,3 +576,23 @@ def test_calendar_steps_start_with_a_month(moment: datetime, months: int) -> Non
 
 def test_a_year_is_twelve_months() -> None:
     assert Grid.parse("1y") == Grid.parse("12mo")
+
+
+@given(st.lists(st.floats(3e9 - 40, 3e9 + 40), min_size=2, max_size=20), st.lists(st.integers(1, 4), min_size=20))
+def test_a_large_level_keeps_every_digit(values: list[float], ahead: list[int]) -> None:
+    minutes = np.cumsum(ahead)[: len(values)].tolist()
+    events = [Event("a", START + minute * MINUTE, (value,)) for minute, value in zip(minutes, values, strict=True)]
+    config = WindowConfig(seq_len=2, freq="1m", max_gap=3)
+    streamed, _ = stream(events, config)
+    assert streamed.x[:, -1, 0].tolist() == values[1:]
+    kept = batch(events, config)
+    exact = np.interp(kept.step, [int(minute) + START // MINUTE for minute in minutes], values)
+    np.testing.assert_allclose(kept.values[:, 0] - 3e9, exact - 3e9, atol=80 / 64)
+
+
+def test_filling_an_ordinary_hole_gives_the_float32_of_earlier_versions() -> None:
+    config, ends = WindowConfig(seq_len=4, freq="1m"), (np.float32(20.1), np.float32(20.13))
+    (window,) = batch([Event("a", START, (20.1,)), Event("a", START + 3 * MINUTE, (20.13,))], config).x(np.array([3]))
+    expected = [np.float32(float(ends[0]) + (float(ends[1]) - float(ends[0])) * number / 3) for number in (1, 2)]
+    assert window[1:3, 0].tolist() == [float(value) for value in expected]
+    assert window[[0, 3], 0].tolist() == [20.1, 20.13]
