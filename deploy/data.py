@@ -3,19 +3,22 @@
 import logging
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Self
 
 from deploy.console import progress
-from deploy.settings.files import open_log
+from deploy.settings.files import decode_paths, open_log
 from deploy.settings.locations import DEFAULT_LOG
 from pipeline.datasets.columns import Columns
 from pipeline.datasets.corpus import Corpus, read_corpus
 from pipeline.datasets.history import History, between, from_frame, read_topic
 from pipeline.datasets.measurements import measurements, stem_of
 from pipeline.datasets.tables import Table, read_table
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
+
+MAX_SKIPPED = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,8 @@ class DataSource:
     """Epoch milliseconds, inclusive: of a topic only records written since then, of a file only events since then."""
     until: int | None = None
     """Epoch milliseconds, exclusive."""
+    max_skipped: float = MAX_SKIPPED
+    """The largest share of a topic's records that may be left out."""
 
     def __post_init__(self) -> None:
         if self.topic is not None and self.file is not None:
@@ -71,13 +76,27 @@ class DataSource:
                     self.columns.features,
                     since=self.since,
                     until=self.until,
+                    paths=decode_paths(self.bootstrap),
                     on_progress=lambda done, _: report(done),
                 )
         if (self.since, self.until) != (None, None):
             logger.info(f"{len(history.frame):,} events were written in that time; the topic has {total:,} records")
-        for reason, count in history.invalid.items():
-            logger.info(f"{count:,} invalid records: {reason}")
+        for note in history.notes:
+            logger.info(f"{topic}: {note}")
+        _check_left_out(topic, history, self.max_skipped)
         return history
+
+
+def _check_left_out(topic: str, history: History, largest: float) -> None:
+    """Say which records are left out, and why. Raises DataError for a larger share."""
+    count, why = history.invalid.total(), "; ".join(history.invalid.in_words())
+    if not count:
+        return
+    share = count / (count + len(history.frame))
+    what = f"{topic}: {count:,} of {count + len(history.frame):,} records ({100 * share:.2g} %) are left out"
+    if share > largest:
+        raise DataError(f"{what}: {why}. --max-skipped {ceil(100 * share) / 100:g} goes on without them")
+    logger.warning(f"{what}: {why}")
 
 
 def table_history(table: Table, columns: Columns, freq: str | None, stem: str) -> History:

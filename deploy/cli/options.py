@@ -122,6 +122,16 @@ class ColumnOptions:
     series_column: Annotated[str | None, option("--series-column", "The column of the series' names.")] = None
     time_column: Annotated[str | None, option("--time-column", "The column of the times.")] = None
     value_column: Annotated[str | None, option("--value-column", "The column of the values.")] = None
+    max_skipped: Annotated[
+        float | None,
+        option(
+            "--max-skipped",
+            "The largest share of measurements or records that may be left out.",
+            min=0,
+            max=1,
+            show_default="0.05",
+        ),
+    ] = None
 
 
 class FeatureOptions:

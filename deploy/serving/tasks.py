@@ -9,11 +9,12 @@ from deploy.models.predictor import ModelInput, Outputs, Predictor
 from deploy.serving.forecast_batches import forecast_batches, label_batches
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
-from pipeline.formats.decoding import Decode
+from pipeline.formats.decoding import Decode, Note, nothing_to_tell
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import encode_forecasts
 from pipeline.formats.labels import encode_labels
 from pipeline.formats.texts import TextDecoder
+from pipeline.log import Record
 from pipeline.state.checkpoint import WindowState
 from pipeline.windows.grid import Counts, Ints
 from pipeline.windows.streaming import WindowStore
@@ -70,6 +71,8 @@ class Task:
     """From columnar forecasts or labels to messages."""
     output_kind: str
     """forecasts or labels."""
+    describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
+    """How records are read, as far as it has not been told before."""
 
     def predict(self, pending: PendingBatch, predictor: Predictor) -> Iterator[bytes]:
         """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted."""
@@ -90,8 +93,10 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     windows, short = window_config(card.input, config.lateness), config.short_series == "naive"
     if config.idle is not None and config.idle <= windows.max_delay:
         raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
+    decoder = Decoder(card.input.features, paths=config.paths)
     return Task(
-        decode=Decoder(card.input.features).decode,
+        decode=decoder.decode,
+        describe=decoder.describe,
         windower=lambda: WindowStore(windows, config.idle, config.series_limit, short=short),
         postprocess=lambda pending, outputs: forecast_batches(pending, outputs, card, label),
         encode=encode_forecasts,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from deploy.settings.locations import CONFIG_FILE, DEFAULT_LOG
+from pipeline.formats.paths import Paths
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
@@ -25,12 +26,13 @@ logger = logging.getLogger(__name__)
 def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
     """A TOML file's settings, by option name, as text; none if the default file does not exist.
 
-    Raises ConfigError, also for a name that is not `known`. The table [kafka] is validated, but read by
-    `kafka_settings`.
+    Raises ConfigError, also for a name that is not `known`. The tables [kafka] and [decode] are validated, but read
+    with a log's address.
     """
     settings = _read_toml(path)
     _kafka_table(path, settings)
-    if tables := [name for name, value in settings.items() if isinstance(value, dict) and name != "kafka"]:
+    _decode_table(path, settings)
+    if tables := [name for name, value in settings.items() if isinstance(value, dict) and name not in TABLES]:
         raise ConfigError(f"{path}: {tables[0]!r} is a table; a setting is a line such as topic = 'power'")
     typed = _typed({name: value for name, value in settings.items() if not isinstance(value, dict)})
     if unknown := sorted(name for name in typed if name not in known):
@@ -57,6 +59,8 @@ def _as_typed(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+TABLES = ("kafka", "decode")
+"""The tables that are not of options."""
 SECRETS = ("sasl-password", "ssl-key-password")
 KAFKA = tuple(field.name.replace("_", "-") for field in fields(KafkaSettings))
 KAFKA_IN_FILE = {*KAFKA, *(f"{secret}-file" for secret in SECRETS)} - {*SECRETS}
@@ -118,23 +122,37 @@ def _number_of(name: str, text: str) -> Any:
         raise ConfigError(f"kafka: {name}: {text!r} is not a number of seconds") from None
 
 
-class Address(str):
-    """A log's address, as given to a command, with the settings of its Kafka connection."""
+def _decode_table(path: Path, settings: Mapping[str, Any]) -> Paths:
+    try:
+        return Paths.parse(settings["decode"]) if "decode" in settings else Paths()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
-    __slots__ = ("kafka",)
+
+class Address(str):
+    """A log's address, as given to a command, with the settings of its Kafka connection and of its records' fields."""
+
+    __slots__ = ("decode", "kafka")
 
     kafka: KafkaSettings
+    decode: Paths
 
-    def __new__(cls, text: str, kafka: KafkaSettings) -> Self:
+    def __new__(cls, text: str, kafka: KafkaSettings, decode: Paths) -> Self:
         """A string with its settings."""
         address = super().__new__(cls, text)
-        address.kafka = kafka
+        address.kafka, address.decode = kafka, decode
         return address
 
 
 def log_address(text: str, path: Path = CONFIG_FILE) -> Address:
-    """An address, of a Kafka with the settings of the environment and of a TOML file. Raises ConfigError."""
-    return Address(text, KafkaSettings() if text.startswith("sqlite:") else kafka_settings(path))
+    """An address, with the settings of the environment and of a TOML file. Raises ConfigError."""
+    kafka = KafkaSettings() if text.startswith("sqlite:") else kafka_settings(path)
+    return Address(text, kafka, _decode_table(path, _read_toml(path)))
+
+
+def decode_paths(address: str) -> Paths:
+    """Where the fields of a log's events are, by the table [decode]."""
+    return address.decode if isinstance(address, Address) else Paths()
 
 
 def open_log(address: str) -> EventLog:

@@ -67,8 +67,8 @@ def prepare_windows(history: History, job: TrainJob, champion: Version | None) -
     """
     job = inherit_windows(job, champion)
     if history.frame.is_empty():
-        hint = "; events with several values need --features" if "schema" in history.invalid else ""
-        raise DataError(f"there are no events to train on: {dict(history.invalid) or 'the history is empty'}{hint}")
+        why = "; ".join(history.invalid.in_words()) or "the history is empty"
+        raise DataError(f"there are no events to train on: {why}")
     inputs, outputs = infer_specs(history, job)
     step = f"{inputs.freq} each" if inputs.freq else "one an event"
     logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
@@ -132,7 +132,10 @@ def _shape_params(inputs: InputSpec, outputs: OutputSpec) -> dict[str, object]:
 
 def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str) -> dict[str, object]:
     """`tidecast train`: a job on a topic's or a file's history."""
-    registered = train(source.history(job.freq), job, Registry(tracking_uri))
+    history = source.history(job.freq)
+    registered = train(history, job, Registry(tracking_uri))
     card = registered.candidate.card
     assert isinstance(card, Card)
-    return registered.summary(freq=card.input.freq, seq_len=card.input.seq_len, horizon=card.output.horizon)
+    return registered.summary(
+        freq=card.input.freq, seq_len=card.input.seq_len, horizon=card.output.horizon, notes=history.notes
+    )

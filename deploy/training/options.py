@@ -64,6 +64,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     series_column: str | None = None
     time_column: str | None = None
     value_column: str | None = None
+    max_skipped: float | None = None
     text_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
@@ -136,6 +137,7 @@ def data_source(options: TrainOptions, since: int | None = None, until: int | No
         columns=columns,
         since=since,
         until=until,
+        **options.given("max_skipped"),
     )
 
 
