@@ -37,9 +37,8 @@ from deploy.training.jobs import TrainJob
 from deploy.training.look_back import infer_specs
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts
-from model.seasons import shortest_lag
 from model.training.forecast_config import ForecastConfig
-from model.training.forecasting import FittedForecaster, fit, forecast
+from model.training.forecasting import FittedForecaster, fit, forecast, last_value
 from model.training.loop import OnStep
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, before, windows
@@ -160,6 +159,12 @@ class Forecaster:
         self._history, self._known = history, known
         return self
 
+    def keep_history(self, history: History) -> Self:
+        """Keep a history that is too short to train on: all forecasts of it are naive ones."""
+        too_long = replace(self.job, seq_len=1 + max(history.frame["series"].value_counts()["count"]))
+        self._fitted, self._history = last_value(*infer_specs(history, too_long), self.job.name), history
+        return self
+
     def predict(self, frame: Any = None, future: Any = None) -> Any:
         """Forecast the horizon after each series' last step, of a frame or of the training data.
 
@@ -276,7 +281,7 @@ class Forecaster:
         actual, full = data.values[:, fitted.card.target_columns], np.isin(ends, data.ends)
         if future is not None:
             full &= np.isfinite(future).all(axis=(1, 2))
-        lag = shortest_lag(fitted.card.input.freq)
+        lag = fitted.card.input.season_lag
         values = seasonal_naive(actual, ends, run_starts(data, ends), self.horizon, lag)
         if full.any():
             values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])

@@ -16,15 +16,19 @@ from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame
 from pipeline.datasets.measurements import measurements
 from pipeline.datasets.tables import Table
-from pipeline.windows.grid import Grid, Ints
+from pipeline.windows.grid import Ints
 from pipeline.windows.sliding import SlidingWindows
+from pipeline.windows.steps import Grid
 from tidecast.errors import DataError
 from tidecast.times import format_time
 
 
 def read_frame(frame: Any, job: TrainJob) -> History:
     """A frame's measurements: long, as unique_id, ds, y, or in any layout that a file may have. Raises DataError."""
-    return from_frame(measurements(_as_table(frame), Columns(features=job.features), freq=job.freq).frame)
+    columns = Columns(features=job.features, aggregated=job.aggregate is not None)
+    source = measurements(_as_table(frame), columns, freq=job.freq)
+    source = source.checked(columns.max_skipped, "drop them, or aggregate what is in one step: aggregate='mean'")
+    return from_frame(source.frame, source.notes)
 
 
 def frame_covariates(frame: Any, job: TrainJob, name: str = "frame") -> pl.DataFrame | None:

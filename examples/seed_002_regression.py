@@ -40,8 +40,9 @@ from model.networks.protocol import Core, Head, Select, State, squared_error
 from model.seasons import seasonal_lags
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import fit, forecast
-from pipeline.datasets.history import from_frame, infer_freq, windows
+from pipeline.datasets.history import from_frame, windows
 from pipeline.datasets.measurements import read_file
+from pipeline.datasets.spacing import infer_freq
 
 TAXI = Path(deploy.__file__).parent / "demo" / "data" / "nyc_taxi.csv"
 DAY = 86_400_000
@@ -153,7 +154,7 @@ def honest(frame: pl.DataFrame, config: ForecastConfig) -> dict[str, float]:
     data = windows(from_frame(frame), window_config(inputs))
     ends = data.ends[-HELD_OUT:-1]
     actual, _ = targets(data, ends, 1, [0])
-    naive = baselines(data, ends, 1, [0], inputs.freq)
+    naive = baselines(data, ends, 1, [0], {"last": 1, **inputs.lags})
     forecasts = {"the model": forecast(fitted.model, data, ends)} | {f"naive, {name}": y for name, y in naive.items()}
     return {name: math.sqrt(mse(values, actual, 1.0)) for name, values in forecasts.items()}
 

@@ -3,13 +3,15 @@
 Imports neither torch nor onnxruntime, so that serving can read a card before it loads a model.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from model.seasons import seasonal_lags
 from tidecast.errors import ConfigError, DataError
-from tidecast.freq import Freq
+from tidecast.freq import Freq, Offset
 
 FORMAT = 1
 """The version of the card's format; files with another version are rejected."""
@@ -46,12 +48,16 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of x, in order."""
     freq: str | None = None
     """The spacing of steps, such as 30m, 1h or 1mo; None: each event is a step."""
+    offset: str | None = None
+    """Where steps of `freq` lie, such as 30m, 2mo or -1d; None: as counted from 1970."""
     max_gap: int = 3
     """The longest gap, in missing steps, that is filled; ignored without a freq."""
     aggregate: Aggregate | None = None
     """How several events in one step are aggregated; None: the first one is taken."""
     lateness: int = 0
     """Milliseconds of event time that a step waits for out-of-order events."""
+    season: int | None = None
+    """The season found in the data, in steps; None: it has none but the calendar's."""
     known: tuple[str, ...] = ()
     """The C future covariates, features whose values are known for the horizon too; the columns of `future`."""
     inputs: tuple[str, ...] = ("x",)
@@ -64,10 +70,14 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"max_gap: {self.max_gap} is negative")
         if self.lateness < 0:
             raise ConfigError(f"lateness: {self.lateness} is negative")
+        if self.season is not None and self.season < 2:
+            raise ConfigError(f"season: {self.season} is less than 2 steps")
         if self.aggregate is not None and self.freq is None:
             raise ConfigError("aggregate: needs a freq, the steps to aggregate events in")
         if self.freq is not None:
             Freq.parse(self.freq)
+        if self.offset is not None:
+            Offset.parse(self.offset)
         _check_names("features", self.features)
         _check_names("inputs", self.inputs)
         if self.inputs[0] != "x" or not set(self.inputs) <= set(INPUTS):
@@ -83,6 +93,17 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
             _check_names("known", self.known)
             if self.freq is None:
                 raise ConfigError("known: future covariates need a freq")
+
+    @property
+    def lags(self) -> dict[str, int]:
+        """The lags of its seasons in steps, by name: that found in the data first, then the calendar's, ascending."""
+        calendar = {name: lag for name, lag in seasonal_lags(self.freq).items() if lag != self.season}
+        return calendar if self.season is None else {"season": self.season, **calendar}
+
+    @property
+    def season_lag(self) -> int:
+        """The lag of its first season; 1 if there is none, so that the seasonal naive is the last value."""
+        return next(iter(self.lags.values()), 1)
 
     def arrays(self, horizon: int) -> Arrays:
         """The file's inputs for this horizon."""
@@ -103,13 +124,19 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """K, steps of a forecast."""
     targets: tuple[str, ...] = ("value",)
     """The forecast features, in order."""
-    non_negative: bool = False
-    """Whether negative forecasts are clipped to zero."""
+    non_negative: bool | tuple[str, ...] = False
+    """Whether negative forecasts are clipped to zero, or of which targets they are."""
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
             raise ConfigError(f"horizon: {self.horizon} is less than 1")
         _check_names("targets", self.targets)
+
+    @property
+    def clipped(self) -> tuple[bool, ...]:
+        """(O,): which targets' forecasts are clipped to zero."""
+        of = self.non_negative
+        return tuple(of if isinstance(of, bool) else name in of for name in self.targets)
 
     @property
     def arrays(self) -> Arrays:
@@ -150,6 +177,10 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     """For arch `blend`: each network's settings."""
     ranges: dict[str, tuple[float, float]] = {}
     """Each feature's minimum and maximum in the training and validation data, raw units."""
+    floors: dict[str, float] = {}
+    """The least range of a window that counts, by feature, raw units. A window that is far from zero beside its range
+    is moved before it is cast to float32 (model/levels.py); features that are not listed, as in all earlier cards, are
+    cast as they are."""
     trained_until: int
     """The event time of the last target in training or validation; epoch milliseconds."""
 
@@ -160,6 +191,12 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
             raise ConfigError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
         if both := sorted(set(self.output.targets) & set(self.input.known)):
             raise ConfigError(f"known: {both[0]!r} is forecast, so it can't be known ahead")
+
+    @property
+    def best_naive(self) -> tuple[str, float]:
+        """The naive forecast with the lowest validation error, and that error; nan if none was recorded."""
+        scores = {name[6:-4]: score for name, score in self.metrics.items() if name.startswith("naive_")}
+        return min(scores.items(), key=lambda each: each[1], default=("last", math.nan))
 
     @property
     def networks(self) -> tuple[dict[str, Setting], ...]:

@@ -7,16 +7,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from model.card import Card
 from model.evaluation.baselines import baselines
 from model.evaluation.promotion import LEAST_GAIN, PromotionDecision
 from model.training.forecasting import FittedForecaster, forecast
 from model.training.loop import Epoch
 from model.windows import Floats, Rows, WindowData
+from tidecast.text import escaped
+
+rcParams["text.parse_math"] = False  # names are text, whatever is in them
 
 Reals = npt.NDArray[np.float64]
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
@@ -31,8 +37,8 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
     horizon, columns = card.output.horizon, card.target_columns[:1]
     ends = fitted.split.validation
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS).astype(int))]
-    naive = baselines(data, ends, horizon, columns, card.input.freq)
-    season = min(naive, key=lambda name: card.metrics[f"naive_{name}_mse"])
+    season, naive_mse = card.best_naive
+    naive = baselines(data, ends, horizon, columns, {season: _lag(card, season)})
     forecasts = forecast(fitted.model, data, ends)[:, :, 0]
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     panels = figure.subplots(2, 2, squeeze=False).ravel()
@@ -41,10 +47,10 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
         _draw(panel, data, end, columns[0], predicted, baseline, f"naive ({season})")
     for panel in panels[len(ends) :]:
         panel.set_axis_off()
-    errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {card.metrics[f'naive_{season}_mse']:.3f}"
+    errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {naive_mse:.3f}"
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead   ·   {errors}", color=INK)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_backtest(
@@ -57,8 +63,9 @@ def plot_backtest(
     card = fitted.card
     horizon, columns = card.output.horizon, card.target_columns[:1]
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, PANELS + 1).astype(int)[1:-1])]
-    naive = baselines(data, ends, horizon, columns, card.input.freq)
-    season = min(naive, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
+    lags = {name: _lag(card, name) for name in ("last", *card.input.lags) if f"naive ({name})" in errors}
+    season = min(lags, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
+    naive = baselines(data, ends, horizon, columns, {season: lags[season]})
     forecasts = forecast(fitted.model, data, ends)[:, :, 0]
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     first, *panels = figure.subplots(2, 2, squeeze=False).ravel()
@@ -75,7 +82,7 @@ def plot_backtest(
         panel.set_axis_off()
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead", color=INK)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_promotion(decision: PromotionDecision, ts: Rows, losses: Mapping[str, Reals], title: str, path: Path) -> None:
@@ -103,7 +110,7 @@ def plot_promotion(decision: PromotionDecision, ts: Rows, losses: Mapping[str, R
     gain.set_title("gain in percent; promoted if all of it is right of the line", loc="left", fontsize=10, color=INK)
     _plain(gain)
     figure.suptitle(f"{title}: {decision.decision}", color=INK)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_replay(
@@ -118,7 +125,8 @@ def plot_replay(
     times = np.array([datetime.fromtimestamp(ms / 1000, UTC) for ms in ts.tolist()])
     for name, values in over_time.items():
         known = np.isfinite(values)
-        when.plot(times[known], values[known], label=name, linewidth=1.6)
+        label = f" {name}"  # one that begins with _ would be left out
+        when.plot(times[known], values[known], label=label, linewidth=1.6)
     for steps in by_step.values():
         ahead.plot(range(1, len(steps) + 1), steps, linewidth=1.6)
     for panel, heading in ((when, "over time"), (ahead, "by steps ahead")):
@@ -127,7 +135,7 @@ def plot_replay(
     _plain(ahead)
     figure.suptitle(title, color=INK)
     figure.legend(loc="outside lower center", ncols=len(over_time), frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_window(window: Floats, times: tuple[int, int], predicted: Floats, title: str, path: Path) -> None:
@@ -153,7 +161,7 @@ def plot_window(window: Floats, times: tuple[int, int], predicted: Floats, title
     panel.set_title(title, loc="left", fontsize=10, color=INK)
     panel.legend(frameon=False)
     _timed(panel)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_ahead(history: pl.DataFrame, forecasts: pl.DataFrame, target: str, path: Path) -> None:
@@ -183,7 +191,7 @@ def plot_ahead(history: pl.DataFrame, forecasts: pl.DataFrame, target: str, path
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
@@ -193,7 +201,8 @@ def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path
     figure = Figure(figsize=(size + 0.6, size), dpi=110, layout="constrained", facecolor="white")
     panel = figure.subplots()
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 2]}.." for label in labels]
+    shown = map(escaped, labels)
+    names = [label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 2]}.." for label in shown]
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
     panel.set_yticks(range(len(names)), names)
     panel.set_xlabel("predicted label", color=INK)
@@ -205,7 +214,7 @@ def plot_confusion(confusion: npt.NDArray[np.int64], labels: Sequence[str], path
     right = np.trace(confusion) / max(confusion.sum(), 1)
     panel.set_title(f"{right:.1%} of {confusion.sum():,} held-out texts are right", loc="left", fontsize=10, color=INK)
     panel.tick_params(colors=MUTED, length=0, labelsize=9)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
@@ -220,7 +229,19 @@ def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.legend(frameon=False)
     _plain(panel)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a PNG; names in its texts come from others."""
+    for text in figure.findobj(Text):
+        text.set_text(escaped(text.get_text()))
     figure.savefig(path)
+
+
+def _lag(card: Card, season: str) -> int:
+    """The lag of a naive forecast by its name."""
+    return card.input.lags.get(season, 1)
 
 
 def _draw(

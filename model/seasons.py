@@ -6,10 +6,10 @@ SEASONS = {"day": MILLISECONDS["d"], "week": MILLISECONDS["w"]}
 
 
 def seasonal_lags(freq: str | None) -> dict[str, int]:
-    """The lags, in steps, of the seasons that are a whole number of steps, two or more.
+    """The lags, in steps, of the calendar's seasons that are a whole number of steps, two or more; ascending.
 
-    A day and a week; for months or weeks a year (12 or 52 steps of one). Without a freq there are none. Raises
-    ConfigError for an invalid freq.
+    A day and a week (5 business days); for months or weeks a year (12 or 52 steps of one). Without a freq there are
+    none. Raises ConfigError for an invalid freq.
     """
     if freq is None:
         return {}
@@ -17,19 +17,16 @@ def seasonal_lags(freq: str | None) -> dict[str, int]:
     if step.months or step.unit == "w":
         part, year = (step.months, 12) if step.months else (step.count, 52)
         return {"year": year // part} if year % part == 0 and part < year else {}
-    length = step.milliseconds
+    length = step_length(freq)
     return {name: season // length for name, season in SEASONS.items() if length < season and season % length == 0}
 
 
-def shortest_lag(freq: str | None) -> int:
-    """The shortest season in steps; 1 if there is none, so that the seasonal naive is the last value."""
-    return min(seasonal_lags(freq).values(), default=1)
-
-
 def step_length(freq: str | None) -> int:
-    """The length of a step in milliseconds, for a freq in months in months; 0 without a freq."""
+    """The length of a step in milliseconds, of a business day a fifth of a week, in months for months; 0 for None."""
     step = None if freq is None else Freq.parse(freq)
-    return 0 if step is None else step.months or step.milliseconds
+    if step is None:
+        return 0
+    return MILLISECONDS["w"] // 5 if step.business else step.months or step.milliseconds
 
 
 def calendar_cycles(freq: str | None) -> dict[str, int]:

@@ -19,7 +19,7 @@ class WindowData(Protocol):
     """Windows over one array of rows, series after series, each given by its end row."""
 
     @property
-    def values(self) -> npt.NDArray[np.float32]:
+    def values(self) -> npt.NDArray[np.float64]:
         """(T,F), raw units; filled where not observed."""
 
     @property

@@ -8,6 +8,7 @@ model.predict()  # unique_id, ds, Tidecast, source
 What is heavy is imported when it is first asked for. On the command line it is `tidecast`, or `python -m tidecast`.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from tidecast.errors import (
@@ -20,6 +21,7 @@ from tidecast.errors import (
     LogUnavailable,
     ModelRejected,
     NotAuthorized,
+    NotPermitted,
     ParityError,
     PromotionConflict,
     RegistryError,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     __version__: str
     """The installed version."""
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+
 __all__ = [
     "ConfigError",
     "ConsumerFenced",
@@ -52,6 +56,7 @@ __all__ = [
     "LogUnavailable",
     "ModelRejected",
     "NotAuthorized",
+    "NotPermitted",
     "ParityError",
     "PromotionConflict",
     "RegistryError",

@@ -21,14 +21,20 @@
         CorruptModel         65  a version whose file is missing, or is not the one that was registered
       UnsafeModel            65  a model file that holds what none of ours needs
       ParityError            65  an exported model that does not compute what the trained one does
-      ModelRejected          65  a version that must not take over from the one that serves
+      ModelRejected          65  a model that must not serve
+      ModelUnavailable       75  a model can't be read, tried or used now: try again
       RetrainingBusy         75  another retraining of the same model is at work
+      NotPermitted           77  a file or folder that may not be read or written
 
 ConfigError, DataError and ShapeError are ValueErrors too. Any other error that leaves a command is a bug.
 """
 
+import errno
 import os
 from typing import ClassVar
+
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""The numbers of an OSError for want of a permission."""
 
 
 class TidecastError(Exception):
@@ -92,6 +98,10 @@ class NotAuthorized(LogError):
     exit_code = os.EX_NOPERM
 
 
+class TooShort(DataError):
+    """Data that is too short to train on."""
+
+
 class StateError(TidecastError):
     """A service's state that it can't go on from."""
 
@@ -153,12 +163,30 @@ class ParityError(TidecastError):
 
 
 class ModelRejected(TidecastError):
-    """A version that must not take over from the one that serves; the message says why."""
+    """A model that must not serve; the message says why."""
 
     exit_code = os.EX_DATAERR
+
+
+class ModelUnavailable(TidecastError):
+    """A model can't be read, tried or used now, through no fault of its own; later it may work."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class RetrainingBusy(TidecastError):
     """Another retraining of the same model is at work."""
 
     exit_code = os.EX_TEMPFAIL
+
+
+class NotPermitted(TidecastError):
+    """A file or folder that this user may not read or write; the message names it."""
+
+    exit_code = os.EX_NOPERM
+
+
+def unusable(path: object, error: OSError, otherwise: type[TidecastError]) -> TidecastError:
+    """What to raise for a file that can't be read or written: NotPermitted for want of a permission, or `otherwise`."""
+    kind = NotPermitted if error.errno in FORBIDDEN else otherwise
+    return kind(f"{path}: {error.strerror or error}")

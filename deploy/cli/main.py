@@ -1,5 +1,6 @@
 """The command line: the commands, and how they end: a failure is one line and an exit code, a bug a traceback."""
 
+import io
 import logging
 import os
 import sys
@@ -10,27 +11,31 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from deploy.cli.config_file import SettingsCommand
 from deploy.cli.models import models, promote, retrain, rollback, schedule
 from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
 from deploy.cli.serve import check, serve
 from deploy.cli.signature import takes
 from deploy.cli.topics import dead_letters, explain, ingest, tail
 from deploy.cli.train import backtest, forecast, generate, replay, trace, train
-from deploy.logs import configure_logging
-from deploy.settings.locations import CONFIG_FILE
-from tidecast.errors import TidecastError
+from deploy.logs import configure_logging, finish_logging, log_in_background
+from deploy.settings.locations import CONFIG_FILE, keep_private
+from tidecast.errors import FORBIDDEN, TidecastError
 
 logger = logging.getLogger(__name__)
 
 STARTED = time.monotonic()
+SERVICES = ("serve", "schedule")
+"""Commands that run until they are stopped, and never wait for stderr."""
 TRAINING_ONLY = ("apscheduler", "matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
 """Modules that the extra [train] installs."""
 
 app = typer.Typer(
     name="tidecast",
     help="Forecasts on every event: measurements in from Kafka, a forecast out for each, from an LSTM of your own.",
-    epilog="Every option can be set as TIDECAST_<OPTION> and in tidecast.toml too; a flag comes before its variable, "
-    "and that before the file. To see it all: tidecast demo",
+    epilog="Every option can be set as TIDECAST_<OPTION> and in tidecast.toml too, for one command alone as "
+    "TIDECAST_<COMMAND>_<OPTION> and in its table [command]; a flag comes before its variable, and that before the "
+    "file. To see it all: tidecast demo",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -66,6 +71,10 @@ def demo(
     Publish, train, register, serve, score, on seven months of New York taxi rides, included in the package: the first
     70 % are published and trained on, the rest is replayed into the running service.
     """
+    from deploy.demo import INTRODUCTION
+
+    for line in INTRODUCTION:
+        logger.info(line)
     from deploy.demo.run import demo as run
 
     run(bootstrap, tracking_uri, context.params["settings"] or CONFIG_FILE, stay=not once, began=STARTED)
@@ -77,16 +86,49 @@ COMMANDS: tuple[Callable[..., int | None], ...] = (
 )
 """In the order of the help."""
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command(cls=SettingsCommand)(_command)
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and an exit code from sysexits."""
-    sys.exit(_run())
+    _open_standard_streams()
+    configure_logging()
+    if sys.argv[1:2] and sys.argv[1] in SERVICES:
+        log_in_background()
+    code, umask = 1, keep_private()
+    try:
+        code = _flushed(_run())
+    finally:
+        if not finish_logging():
+            os._exit(code)  # whatever else is to be said on stderr, a traceback for example, would wait forever
+        os.umask(umask)
+    sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed: a file opened later would take their numbers, and what is printed would go there."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, "r+" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no encoding may lose a result for a sign in it
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once stdout has taken all results: EX_IOERR, with a line, where it can't."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again when it ends
+        if not isinstance(error, BrokenPipeError):
+            return _fail(f"stdout: {error.strerror}", code or os.EX_IOERR)
+    return code
 
 
 def _run() -> int:
-    configure_logging()
     if os.environ.get("WORLD_SIZE", "1") != "1" and sys.argv[1:2] != ["train"]:
         return _fail("torchrun starts tidecast train, and nothing else", os.EX_USAGE)
     try:
@@ -97,15 +139,21 @@ def _run() -> int:
         return 130
     except TidecastError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter from libraries that print, where stdout is a broken pipe
         return 0
     except ModuleNotFoundError as error:
         extra = ": install tidecast with its extra [train]" if error.name in TRAINING_ONLY else ""
         return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        return _fail(f"{error.filename}: {error.strerror}", os.EX_CANTCREAT)
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror}", _exit_code(error))
+
+
+def _exit_code(error: OSError) -> int:
+    if error.errno in FORBIDDEN:
+        return os.EX_NOPERM
+    return os.EX_IOERR if error.filename is None else os.EX_CANTCREAT
 
 
 def _usage(error: TyperException) -> str:

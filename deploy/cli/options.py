@@ -5,14 +5,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from deploy.cli.config_file import apply_settings_file, with_kafka_settings
+from deploy.cli.config_file import apply_settings_file, in_home, with_kafka_settings
 from deploy.cli.signature import option_names
 from deploy.logs import LogFormat, LogLevel, configure_logging
-from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING, HOME, set_home
 from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
-from pipeline.state.checkpoint import OnDataLoss
-from pipeline.windows.grid import Aggregate, Grid
+from pipeline.state.recovery import OnDataLoss
+from pipeline.windows.grid import Aggregate
+from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
 
 
@@ -50,7 +51,9 @@ class LogOptions:
 class RegistryOptions:
     """The registry of models."""
 
-    tracking_uri: Annotated[str, option("--tracking-uri", "MLflow's server or store.")] = DEFAULT_TRACKING
+    tracking_uri: Annotated[str, option("--tracking-uri", "MLflow's server or store.", callback=in_home)] = (
+        DEFAULT_TRACKING
+    )
 
 
 class JsonOptions:
@@ -69,8 +72,31 @@ def _log_format(context: typer.Context, log_format: LogFormat) -> LogFormat:
     return log_format
 
 
+def _keep_files_in(folder: Path | None) -> Path | None:
+    set_home(folder)
+    return folder
+
+
+Home = Annotated[
+    Path | None,
+    option(
+        "--home",
+        "The folder for the local log and registry, downloaded models and pictures.",
+        is_eager=True,
+        callback=_keep_files_in,
+        show_default=str(HOME),
+    ),
+]
+
+
+class HomeOptions:
+    """Where files are kept."""
+
+    home: Home = None
+
+
 class ConfigOptions:
-    """The settings file, and logging."""
+    """The settings file, the folder for files, and logging."""
 
     settings: Annotated[
         Path | None,
@@ -81,6 +107,7 @@ class ConfigOptions:
             callback=apply_settings_file,
         ),
     ] = None
+    home: Home = None
     log_level: Annotated[
         LogLevel, option("--log-level", "Log records from this level on, to stderr.", callback=_log_level)
     ] = "info"
@@ -116,17 +143,52 @@ class HistoryFileOptions:
     ] = None
 
 
-class ColumnOptions:
-    """The columns of a file of measurements."""
+def _check_timezone(zone: str | None) -> str | None:
+    if zone is not None:
+        from pipeline.datasets.clocks import check_timezone
 
-    series_column: Annotated[str | None, option("--series-column", "The column of the series' names.")] = None
-    time_column: Annotated[str | None, option("--time-column", "The column of the times.")] = None
-    value_column: Annotated[str | None, option("--value-column", "The column of the values.")] = None
+        check_timezone(zone)
+    return zone
+
+
+class ColumnOptions:
+    """The columns of a file of measurements, and how their cells are written."""
+
+    series_column: Annotated[
+        str | None, option("--series-column", "The column of the series' names, or several: store,item.")
+    ] = None
+    time_column: Annotated[
+        str | None, option("--time-column", "The column of the times, or two: of the date and the time of day.")
+    ] = None
+    value_column: Annotated[
+        str | None, option("--value-column", "The column of the values, or several, each of which is a series.")
+    ] = None
+    decimal: Annotated[
+        Literal[".", ","] | None,
+        option(
+            "--decimal", "The decimal separator, the other of the two being between thousands; found in most files."
+        ),
+    ] = None
+    na: Annotated[
+        str | None, option("--na", "More texts that stand for no value, separated by commas: -999,defective.")
+    ] = None
+    timezone: Annotated[
+        str | None,
+        option(
+            "--timezone",
+            "The zone of times without an offset, as Europe/Berlin; UTC if left out.",
+            callback=_check_timezone,
+        ),
+    ] = None
+    time_format: Annotated[
+        str | None,
+        option("--time-format", "How times are written, as '%d/%m/%Y %H:%M', or an epoch's unit: s, ms, us, ns."),
+    ] = None
     max_skipped: Annotated[
         float | None,
         option(
             "--max-skipped",
-            "The largest share of measurements or records that may be left out.",
+            "The largest share of a file's measurements, or of a topic's records, that may be left out.",
             min=0,
             max=1,
             show_default="0.05",
@@ -147,13 +209,25 @@ class GridOptions:
 
     freq: Annotated[
         str | None,
-        option("--freq", "The spacing of steps: 15s, 30m, 1h, 1d, 1mo; inferred if left out.", callback=_check_freq),
+        option(
+            "--freq",
+            "The spacing of steps: 15s, 30m, 1h, 1d, B (business days), 1mo; inferred if left out.",
+            callback=_check_freq,
+        ),
     ] = None
 
 
 class WindowOptions(GridOptions, FeatureOptions):
     """The windows that a forecaster takes, and its forecast."""
 
+    offset: Annotated[
+        str | None,
+        option(
+            "--offset",
+            "Where steps lie: 30m past each, 2mo (quarters from March), -1d (month ends), 6mo-1d (years to 30 June), "
+            "or none; as in the data if left out.",
+        ),
+    ] = None
     horizon: Annotated[
         int | None, option("--horizon", "Steps to forecast; a day, or the next season, if left out.", min=1)
     ] = None
@@ -162,6 +236,7 @@ class WindowOptions(GridOptions, FeatureOptions):
         int | None,
         option("--max-gap", "The longest gap, in missing steps, that is filled.", min=0, show_default="3"),
     ] = None
+    season: Annotated[int | None, option("--season", "Steps in a season; found in the data if left out.", min=2)] = None
     aggregate: Annotated[
         Aggregate | None, option("--aggregate", "How several events in a step of --freq are aggregated.")
     ] = None
@@ -169,7 +244,10 @@ class WindowOptions(GridOptions, FeatureOptions):
         str | None,
         option("--targets", "The features that are forecast, separated by commas; the first if left out."),
     ] = None
-    non_negative: Annotated[bool, option("--non-negative", "Clip forecasts at zero.")] = False
+    non_negative: Annotated[
+        bool | None,
+        option("--non-negative/--no-non-negative", "Clip forecasts at zero; of what was never negative if left out."),
+    ] = None
 
 
 class LatenessOptions:
@@ -280,6 +358,10 @@ class ServiceOptions:
         OnDataLoss,
         option("--on-lost", "If unread records are gone from the log: fail, or continue from the earliest."),
     ] = SERVE_DEFAULTS["on_data_loss"]
+    waiting_limit: Annotated[
+        int,
+        option("--waiting-limit", "Most steps of a partition that wait for late events.", min=1),
+    ] = SERVE_DEFAULTS["waiting_limit"]
 
 
 TASKS: dict[str, tuple[type, ...]] = {

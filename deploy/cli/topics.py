@@ -20,6 +20,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
+from deploy.pictures import Picture
 from deploy.settings.files import decode_paths, open_log
 from deploy.settings.values import parse_duration_option, parse_feature_names
 from tidecast.errors import ConfigError
@@ -43,17 +44,10 @@ def ingest(
     Each becomes an event, in time order. Columns are found by name (series or unique_id, ts or ds, value or y). A table
     with a time and several numeric columns is wide: each becomes a series.
     """
+    from deploy.data import columns_of
     from deploy.operations.ingest import ingest as run
-    from pipeline.datasets.columns import Columns
 
-    options = context.params
-    columns = Columns(
-        series=options["series_column"],
-        ts=options["time_column"],
-        value=options["value_column"],
-        features=parse_feature_names("features", options["features"]),
-    )
-    finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
+    finish(run(bootstrap, source, topic, columns_of(context.params), freq, partitions, speed), as_json)
 
 
 @takes(LogOptions, ConfigOptions)
@@ -145,8 +139,9 @@ def explain(
     """
     from deploy.operations.explain import explain as run
 
-    late = parse_duration_option("lateness", lateness)
+    late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
     paths = decode_paths(bootstrap)
-    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, plot, paths)
+    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, picture, paths)
     finish(found, as_json)
+    picture.confirm()
     return 0 if found["same"] else os.EX_DATAERR

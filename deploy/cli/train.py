@@ -1,12 +1,13 @@
 """The commands that fit a model or try one: train, backtest, forecast, replay, trace, generate."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deploy.cli.config_file import closest, known_settings
+from deploy.cli.config_file import closest, settings_of
 from deploy.cli.options import (
     ColumnOptions,
     ConfigOptions,
@@ -15,6 +16,7 @@ from deploy.cli.options import (
     FutureCovariateOptions,
     HistoryFileOptions,
     HistoryTopicOptions,
+    HomeOptions,
     JsonOptions,
     LatenessOptions,
     LogOptions,
@@ -31,8 +33,13 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
+from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.settings.values import Device, model_name, parse_time_option
+from tidecast.text import escaped
+
+if TYPE_CHECKING:
+    from deploy.data import DataSource
 
 HISTORY = (HistoryTopicOptions, HistoryFileOptions, ColumnOptions)
 FORECASTER = (WindowOptions, ForecastNetworkOptions, NetworkOptions)
@@ -58,15 +65,24 @@ def train(
 ) -> None:
     """Train a model on a topic or a file, and register it.
 
-    The run is logged to MLflow, and the first version of a name becomes its champion. Series are forecast, from events
+    The run is logged to MLflow while it trains, and the first version of a name becomes its champion, the version that
+    services of NAME@champion serve. Series are forecast, from events
     or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
     from a plain text file.
     """
     check_task_options(context, task)
-    source = closest(context, "topic", "data") if task == "forecast" else {}
+    options = context.params | (closest(context, "topic", "data") if task == "forecast" else {})
+    source = _opened(options) if task == "forecast" else None
     from deploy.training.options import TrainOptions, run_training
 
-    finish(run_training(TrainOptions.of(context.params | source)), as_json)
+    finish(run_training(TrainOptions.of(options), source), as_json)
+
+
+def _opened(options: Mapping[str, Any]) -> "DataSource":
+    """The source of a history, its file read before anything large is imported: what is wrong is said at once."""
+    from deploy.data import DataSource
+
+    return DataSource.of(options).read(options["freq"])
 
 
 class BacktestOptions:
@@ -97,15 +113,17 @@ def backtest(context: typer.Context, plot: Path | None, as_json: bool) -> None:
     value, the seasonal naive forecasts, and AutoETS or MSTL. Shows a table and a plot, and with --json all errors by
     series and by step.
     """
+    given = context.params | closest(context, "topic", "data")
+    source = _opened(given)
     from deploy.evaluation.backtest import BacktestJob, report_backtest
-    from deploy.training.options import TrainOptions, data_source, forecast_job
+    from deploy.training.options import TrainOptions, forecast_job
 
-    source = closest(context, "topic", "data")
-    name = source["topic"] or model_name(source["data"])
-    options = TrainOptions.of(context.params | source | {"name": name})
+    options = TrainOptions.of(given | {"name": given["topic"] or model_name(given["data"])})
     own = {name: context.params[name] for name in ("protocol", "test", "seeds", "statistical")}
     job = BacktestJob(train=forecast_job(options), **own)
-    finish(report_backtest(job, data_source(options), plot), as_json)
+    picture = Picture(plot, "backtests")
+    finish(report_backtest(job, source, picture), as_json)
+    picture.confirm()
 
 
 @takes(*FORECASTER, FutureCovariateOptions, ColumnOptions, DeviceOptions, *COMMON)
@@ -123,11 +141,14 @@ def forecast(
     Trains a model on the file, forecasts every series, and shows a table and a plot; no broker, no server. Features
     that are --known ahead have their values in the file's last rows, where the targets are empty.
     """
+    source = _opened(context.params)
     from deploy.evaluation.forecast import forecast_file
-    from deploy.training.options import TrainOptions, data_source, forecast_job
+    from deploy.training.options import TrainOptions, forecast_job
 
     options = TrainOptions.of(context.params | {"name": model_name(data)})
-    finish(forecast_file(forecast_job(options), data_source(options), output, plot), as_json)
+    picture = Picture(plot, "forecasts")
+    finish(forecast_file(forecast_job(options), source, output, picture), as_json)
+    picture.confirm()
 
 
 @takes(*HISTORY, DeviceOptions, LogOptions, RegistryOptions, *COMMON)
@@ -135,17 +156,15 @@ def replay(
     context: typer.Context,
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model", help="NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."
-        ),
+        option("--model", "NAME/VERSION, NAME@ALIAS, a file.onnx, seasonal-naive or last-value; several times."),
     ],
     device: Device,
     tracking_uri: str,
     as_json: bool,
     since: Annotated[
-        str | None, typer.Option("--from", help="The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
+        str | None, option("--from", "The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="The end of the origins, exclusive.")] = None,
+    until: Annotated[str | None, option("--to", "The end of the origins, exclusive.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/replays if left out.")] = None,
 ) -> None:
     """Compare any versions on a history, from the same origins.
@@ -163,10 +182,12 @@ def replay(
         until=parse_time_option("to", until),
         device=device,
     )
-    finish(report_replay(job, data_source(options), tracking_uri, plot), as_json)
+    picture = Picture(plot, "replays")
+    finish(report_replay(job, data_source(options), tracking_uri, picture), as_json)
+    picture.confirm()
 
 
-@takes(JsonOptions)
+@takes(JsonOptions, HomeOptions)
 def trace(
     context: typer.Context,
     target: Annotated[
@@ -185,10 +206,12 @@ def trace(
     A registered model is shown with the example batch that it was registered with; a settings file with the first rows
     of the data that `train` would read, through the network that it would start with: of a blend all candidates.
     """
-    from deploy.operations.trace import KnownSettings, print_trace
+    from deploy.operations.trace import print_trace
 
-    known = KnownSettings(all_commands=known_settings(context), train=known_settings(context, "train"))
-    finish(print_trace(target, tracking_uri, known), as_json)
+    def settings(path: Path) -> dict[str, str]:
+        return settings_of(context, "train", path)[0]
+
+    finish(print_trace(target, tracking_uri, settings), as_json)
 
 
 @takes(RegistryOptions, ConfigOptions)
@@ -208,6 +231,7 @@ def generate(
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
     for piece in generate_text(model, prompt, length, sampling, tracking_uri):
-        sys.stdout.write(piece)
+        # A terminal would obey what a model has learned to write.
+        sys.stdout.write("\n".join(map(escaped, piece.split("\n"))) if sys.stdout.isatty() else piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -12,16 +12,16 @@ from pathlib import Path
 import msgspec
 import polars as pl
 from rich.live import Live
-from rich.markup import escape
 
 from deploy.console import console, progress
+from deploy.data import DataSource
 from deploy.demo.processes import mlflow_page, program, run_service
 from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.operations.ingest import publish_frame
 from deploy.settings.files import open_log
-from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING
+from deploy.settings.locations import HOME, default_log, default_tracking, home
 from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
@@ -72,25 +72,31 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     With `stay` the service and MLflow's page keep running until interrupted.
     """
     log, registry = open_log(bootstrap), Registry(tracking_uri)
-    logger.info(f"Tidecast: New York taxi rides per half hour, on {log.label}")
+    logger.info(f"on {log.label}")
     taxi = _taxi()
     cut = round(TRAINING_SHARE * len(taxi))
     topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with progress("publish the history", cut) as report:
+    logger.info(f"1. publish the first {cut:,} half hours to the topic {topic}")
+    with progress("publish", cut) as report:
         publish_frame(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
     segment = ForecastConfig(arch="segment", dropout=0.1)  # a single network, as the demo should take a minute
     job = TrainJob(name=NAME, freq=FREQ, horizon=HORIZON, seq_len=SEQ_LEN, config=segment)
-    model = train(read_topic(log, topic), job, registry).version
+    logger.info(f"2. train a network on them: {HORIZON} half hours ahead from the {SEQ_LEN} before, about 20 seconds")
+    history = read_topic(log, topic)
+    dataset = DataSource(topic=topic, bootstrap=bootstrap).dataset(history)
+    model = train(history, job, registry, dataset).version
     predictor = load_model(model.label, tracking_uri)
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
     forecasts = ForecastReader(log, f"{topic}-forecasts")
     options = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--model", model.label]
     options += ["--output", forecasts.topic, "--group", f"tidecast-{topic}", "--from", "earliest", "--device", "auto"]
+    logger.info(f"3. serve {model.label}: it forecasts the history first, then each new event")
     with run_service(options, tracking_uri) as check_running:
         _wait_for_first_forecasts(forecasts, check_running)
+        logger.info(f"4. replay the other {len(taxi) - cut:,} half hours, and score each forecast when its day is over")
         first = _replay(log, topic, board, forecasts, check_running)
         print(json.dumps(_summary(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
-        with mlflow_page(registry, stay) as page:
+        with mlflow_page(registry, model, stay) as page:
             _print_next_steps(bootstrap, registry, topic, page)
             if stay:
                 _wait_for_interrupt()
@@ -161,18 +167,19 @@ def _summary(board: Scoreboard, predictor: Predictor, output: str, first_forecas
 
 
 def _print_next_steps(bootstrap: str, registry: Registry, topic: str, page: str) -> None:
-    tidecast, log = program("tidecast"), "" if bootstrap == DEFAULT_LOG else f" --bootstrap {bootstrap}"
-    models = log if registry.tracking_uri == DEFAULT_TRACKING else f"{log} --tracking-uri {registry.redacted_uri}"
+    tidecast, log = program("tidecast"), "" if bootstrap == default_log() else f" --bootstrap {bootstrap}"
+    log += "" if home() == HOME else f" --home {home()}"
+    models = log if registry.tracking_uri == default_tracking() else f"{log} --tracking-uri {registry.redacted_uri}"
     lines = (
         "",
         f"The forecasts:  {tidecast} tail {topic}-forecasts{log}",
-        f"MLflow's page:  {page}",
+        f"Its training:   {page}",
         f"Your own data:  {tidecast} ingest FILE.csv --topic mine{log}",
         f"                {tidecast} train --topic mine --name my-model{models}",
         f"                {tidecast} serve --topic mine --model my-model@champion{models}",
     )
     for line in lines:
-        console.print(escape(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _wait_for_interrupt() -> None:

@@ -76,6 +76,8 @@ class Scoreboard:
         plotext.xlim(-SHOWN_STEPS, HORIZON)
         plotext.ylim(0, 1.1 * float(self.values[: self.cut].max()))
         days = range(-SHOWN_STEPS, HORIZON + 1, HORIZON)
+        plotext.ylabel("rides per half hour")
+        plotext.xlabel("days from now")
         plotext.xticks(list(days), [f"{step // HORIZON:+} d" if step else "now" for step in days])
         return Group(Text.from_ansi(plotext.build()), Text(self.score_line()))
 
@@ -83,5 +85,9 @@ class Scoreboard:
         """The score so far, as text."""
         error, naive = self.errors()
         total = len(self.forecasts)
-        score = f"error {error:.3f}, seasonal naive {naive:.3f}" if error == error else "no forecast is a day old yet"
+        score = (
+            f"squared error {error:.3f}, naive forecast {naive:.3f} (1: the variance in training)"
+            if error == error
+            else "no forecast is a day old yet"
+        )
         return f"{self.sent:,} of {total:,} events sent, {int(self.received.sum()):,} forecasts received; {score}"

@@ -5,32 +5,41 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from math import isfinite
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress
+from deploy.console import print_table, progress
 from deploy.data import DataSource
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import format_epoch
+from deploy.training.forecasting import format_epoch, seasons_in_words
 from deploy.training.jobs import TrainJob
 from deploy.training.look_back import infer_specs
 from deploy.training.registration import training_progress
 from model.evaluation.baselines import naive_scores
-from model.evaluation.metrics import METRICS, ErrorScale, Metrics, Scores, best, error_scale, series_scale
+from model.evaluation.metrics import (
+    METRICS,
+    METRICS_IN_WORDS,
+    ErrorScale,
+    Metrics,
+    Scores,
+    best,
+    error_scale,
+    series_scale,
+)
 from model.evaluation.splits import FAR, Cuts, chunks, held_out, split, targets
 from model.evaluation.statistical import ORIGINS, name_of, statistical_scores
 from model.plots import plot_backtest
-from model.seasons import seasonal_lags, shortest_lag
+from model.seasons import seasonal_lags
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData
-from pipeline.datasets.history import History, before, infer_freq, windows
-from pipeline.windows.grid import Grid, Ints
+from pipeline.datasets.history import History, before, windows
+from pipeline.datasets.spacing import infer_freq
+from pipeline.windows.grid import Ints
+from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
@@ -153,14 +162,15 @@ def run_backtest(history: History, job: BacktestJob) -> BacktestResult:
     if not len(test):
         raise ConfigError(f"test: no window has its {horizon} steps in the test part")
     logger.info(f"{len(data):,} windows: {inputs.seq_len} steps back, {horizon} ahead; {len(test):,} are tested on")
+    logger.info(seasons_in_words(inputs))
     deviation = series_scale(data, columns, cuts.validation)
-    scale = error_scale(data, columns, cuts.validation, shortest_lag(freq), deviation)
+    scale = error_scale(data, columns, cuts.validation, inputs.season_lag, deviation)
     runs = []
     for seed in range(job.train.config.seed, job.train.config.seed + job.seeds):
         with training_progress(format_epoch) as on_step:
             fitted = fit(data, inputs, outputs, replace(job.train.config, seed=seed), job.train.name, on_step, cuts)
         runs.append((fitted, model_scores(fitted, data, test, scale)))
-    naive = naive_scores(data, test, horizon, columns, freq, scale)
+    naive = naive_scores(data, test, horizon, columns, inputs.lags, scale)
     statistical = compare_statistical(data, runs[0][0], test, scale) if job.statistical else None
     return BacktestResult(data, test, runs, naive, statistical)
 
@@ -182,7 +192,7 @@ def compare_statistical(
     if find_spec("statsforecast") is None:
         logger.info("no comparison with AutoETS or MSTL: pip install 'tidecast[compare]' installs statsforecast")
         return None
-    card, lags = fitted.card, seasonal_lags(fitted.card.input.freq)
+    card, lags = fitted.card, fitted.card.input.lags
     every, name = -(-len(ends) // ORIGINS), name_of(lags)
     sampled, scale = ends[::every], ErrorScale(scale.deviation[:, :1], scale.naive[:, :1])
     with progress(f"{name} at every {every}th origin", len(sampled)) as report:
@@ -193,17 +203,17 @@ def compare_statistical(
     return StatisticalComparison(name, every, scores, own_scores)
 
 
-def report_backtest(job: BacktestJob, source: DataSource, plot: Path | None) -> dict[str, object]:
+def report_backtest(job: BacktestJob, source: DataSource, picture: Picture) -> dict[str, object]:
     """`tidecast backtest`: a table on stdout, a plot, and all of it as data."""
     history = source.history(job.train.freq)
     started = time.monotonic()
     result = run_backtest(history, job)
     fitted, _ = result.runs[0]
-    path = plot_path(plot, "backtests", f"{job.train.name}-{fitted.card.output.horizon}")
-    plot_backtest(fitted, result.data, result.test, _errors_by_step(result), path)
     _print_table(result, job)
-    say_where(path)
-    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": str(path)}
+    errors, name = _errors_by_step(result), f"{job.train.name}-{fitted.card.output.horizon}"
+    plot = picture.save(name, lambda path: plot_backtest(fitted, result.data, result.test, errors, path))
+    seconds = round(time.monotonic() - started, 1)
+    return _summary(result, job) | {"notes": history.notes, "seconds": seconds, "plot": plot}
 
 
 def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:
@@ -215,12 +225,12 @@ def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:
 def _print_table(result: BacktestResult, job: BacktestJob) -> None:
     card = result.runs[0][0].card
     title = f"{job.train.name}, {job.protocol}: {len(result.test):,} windows, {card.output.horizon} steps ahead"
-    table = Table(title=title, title_justify="left", caption="mse, mae in z-scores of training", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=METRICS_IN_WORDS, caption_justify="left")
     for heading in ("forecast", *METRICS):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "forecast" else "right")
     for name, errors in _table_rows(result).items():
         table.add_row(name, *(f"{errors[metric]:.4g}" for metric in METRICS))
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _table_rows(result: BacktestResult) -> dict[str, Metrics]:
@@ -242,6 +252,7 @@ def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
     summary: dict[str, object] = {
         "protocol": job.protocol,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         "horizon": card.output.horizon,
         "windows": len(result.test),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
-from model.evaluation.baselines import baselines
+from model.evaluation.baselines import baselines, naive_lags
 from model.evaluation.metrics import series_scale, window_mse
 from model.evaluation.promotion import by_origin
 from model.evaluation.splits import Cuts, chunks, split, targets
@@ -47,10 +47,11 @@ def comparison_losses(
     horizon, columns = card.output.horizon, card.target_columns
     ends = split(data, horizon, cuts).test
     scale = series_scale(data, columns, cuts.validation)
+    lags = naive_lags(data, ends, horizon, card.input.lags)
     parts: dict[str, list[Reals]] = {}
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
-        naive = baselines(data, part, horizon, columns, card.input.freq)
+        naive = baselines(data, part, horizon, columns, lags)
         forecasts = {
             "challenger": forecast(fitted.model, data, part),
             "champion": np.concatenate(list(champion.predict(WindowRows(data, part)))),

@@ -5,67 +5,82 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
-from deploy.data import DataSource, table_history
+from deploy.console import digits, print_table
+from deploy.data import DataSource
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
-from deploy.pictures import plot_path, say_where
-from deploy.training.forecasting import format_epoch
+from deploy.pictures import Picture
+from deploy.settings.locations import share, writable
+from deploy.settings.values import FORECAST_FILES
+from deploy.training.forecasting import errors_in_words, format_epoch
 from deploy.training.jobs import TrainJob
 from deploy.training.registration import training_progress
 from model.card import Card
 from model.plots import plot_ahead
-from tidecast.errors import ConfigError
+from pipeline.datasets.history import History
+from tidecast.errors import ConfigError, NotPermitted, TooShort
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
 """Most series and steps that the table shows."""
-WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = {
-    ".csv": pl.DataFrame.write_csv,
-    ".parquet": pl.DataFrame.write_parquet,
-    ".jsonl": pl.DataFrame.write_ndjson,
-}
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = dict(
+    zip(FORECAST_FILES, (pl.DataFrame.write_csv, pl.DataFrame.write_parquet, pl.DataFrame.write_ndjson), strict=True)
+)
 
 
-def forecast_file(job: TrainJob, source: DataSource, output: Path | None, plot: Path | None) -> dict[str, object]:
+def forecast_file(job: TrainJob, source: DataSource, output: Path | None, picture: Picture) -> dict[str, object]:
     """Train on a file and forecast what follows each of its series. Raises DataError, ConfigError."""
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
-    table = source.table()
-    history = table_history(table, source.columns, job.freq, source.name)
-    known = future_covariates(table, source.columns, job, source.name) if job.known else None
+    if output is not None and not writable(output.parent):
+        raise NotPermitted(f"output: {output.parent}: no permission to write there")
+    history = source.history(job.freq)
+    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
     if known is not None:
         logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
-    with training_progress(format_epoch) as on_step:
-        forecaster = Forecaster.from_job(job).fit_history(history, on_step)
+    forecaster = _fitted_if_long_enough(history, job)
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
-    path = plot_path(plot, "forecasts", job.name)
-    plot_ahead(history.frame, forecasts, card.output.targets[0], path)
-    Console(highlight=False).print(_table(forecasts, card))
+    print_table(_table(forecasts, card))
     _say_errors(forecaster, forecasts)
     if output is not None:
         WRITERS[output.suffix](forecasts, output)
-    say_where(path, output)
+        share(output)
+    target = card.output.targets[0]
+    plot = picture.save(job.name, lambda path: plot_ahead(history.frame, forecasts, target, path), output)
     return {
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,
         "freq": card.input.freq,
+        "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         **card.metrics,
-        "plot": str(path),
+        "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
+        "notes": history.notes,
+        "plot": plot,
         "output": None if output is None else str(output),
     }
+
+
+def _fitted_if_long_enough(history: History, job: TrainJob) -> Forecaster:
+    """A forecaster trained on a history, or where that is too short, one of naive forecasts, and why."""
+    try:
+        with training_progress(format_epoch) as on_step:
+            return Forecaster.from_job(job).fit_history(history, on_step)
+    except TooShort as error:
+        logger.warning(f"naive forecasts only: {error}")
+        return Forecaster.from_job(job).keep_history(history)
 
 
 def _say_errors(forecaster: Forecaster, forecasts: pl.DataFrame) -> None:
     """The errors on the validation part, and which series have naive forecasts."""
     fitted, share = forecaster.fitted, forecaster.job.config.validation
-    errors = f"{fitted.card.metrics['validation_mse']:.3f}, the better naive forecast's {fitted.naive_mse:.3f}"
-    logger.info(f"error on the last {share:.0%} of the data, in z-scores: {errors}")
+    if not fitted.card.metrics:
+        return
+    logger.info(f"on the last {share:.0%} of the data, squared, in z-scores: {errors_in_words(fitted.card)}")
     if naive := forecasts.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
         steps, shown = fitted.card.input.seq_len, ", ".join(naive[:5])
         logger.info(f"naive forecasts for {len(naive):,} series shorter than {steps} steps: {shown}")
@@ -82,8 +97,10 @@ def _table(forecasts: pl.DataFrame, card: Card) -> Table:
     for column in wide.columns:
         table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
     shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(pl.col("ds").dt.epoch("ms"))
+    digits_of = [digits(column.drop_nulls().to_list()) for column in shown.drop("ds")]
     for ts, *values in shown.iter_rows():
-        table.add_row(format_time(ts), *("" if value is None else f"{value:,.6g}" for value in values))
+        pairs = zip(values, digits_of, strict=True)
+        table.add_row(format_time(ts), *("" if value is None else f"{value:,.{count}g}" for value, count in pairs))
     hidden = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
     if any(hidden):
         table.caption, table.caption_justify = f"and {hidden[0]:,} steps, {hidden[1]:,} series more", "left"

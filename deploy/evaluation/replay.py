@@ -15,23 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 
-from deploy.console import progress
+from deploy.console import print_table, progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
 from deploy.models.loading import load_model
 from deploy.models.predictor import CHUNK, Predictor
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
-from model.evaluation.metrics import METRICS, Scores, best, error_scale, series_scale, window_mse
+from model.evaluation.metrics import METRICS, METRICS_IN_WORDS, Scores, best, error_scale, series_scale, window_mse
 from model.evaluation.splits import FAR, complete_ends, run_starts, targets
 from model.plots import plot_replay
-from model.seasons import shortest_lag
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
@@ -53,7 +51,7 @@ class ReplayJob:
     """Which models to replay, and on which origins."""
 
     models: tuple[str, ...]
-    """NAME/VERSION, NAME@ALIAS or a file.onnx; also `seasonal-naive` (the shortest season) and `last-value`."""
+    """NAME/VERSION, NAME@ALIAS or a file.onnx; also `seasonal-naive` (the first season) and `last-value`."""
     since: int | None = None
     """The first origin's time, epoch milliseconds; None: all from the beginning."""
     until: int | None = None
@@ -97,7 +95,7 @@ class Replay:
         self.data, self.card = self._each[0], cards[0]
         self.horizon, self.columns = self.card.output.horizon, self.card.target_columns
         self.ends = self._origins(job)
-        self._lag = shortest_lag(self.card.input.freq)
+        self._lag = self.card.input.season_lag
         self._scale = series_scale(self.data, self.columns, FAR)
         self._error_scale = error_scale(self.data, self.columns, FAR, self._lag, self._scale)
 
@@ -189,12 +187,14 @@ def _describe_forecasts(card: Card) -> str:
     return f"{card.output.horizon} steps of {', '.join(card.output.targets)}"
 
 
-def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: Path | None) -> dict[str, object]:
+def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture: Picture) -> dict[str, object]:
     """`tidecast replay`: a table on stdout, a plot, and the same as data."""
     predictors = [load_model(name, tracking_uri, job.device) for name in job.models if name not in (SEASONAL, LAST)]
     check_comparable(predictors)
     inputs = _card(predictors[0]).input
-    replay = Replay(source.with_features(inputs.features).history(inputs.freq), predictors, job)
+    source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)
+    history = source.history(inputs.freq)
+    replay = Replay(history, predictors, job)
     origins = replay.data.ts[replay.ends]
     first, last = int(origins.min()), int(origins.max())
     logger.info(
@@ -207,12 +207,11 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, plot: P
             until = format_time(model.trained_until)
             logger.info(f"{model.name} was trained on data up to {until}: until then its errors are in-sample")
     _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead")
-    path = plot_path(plot, "replays", source.name)
-    _draw({model.name: result for model, result in results}, (first, last), path)
-    say_where(path)
-    winner = best({model.name: result.scores.overall() for model, result in results})
+    by_name = {model.name: result for model, result in results}
+    plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), path))
+    winner = best({name: result.scores.overall() for name, result in by_name.items()})
     summary = {"from": first, "to": last, "windows": len(origins), "best": winner}
-    return summary | {"models": summaries, "plot": str(path)}
+    return summary | {"models": summaries, "notes": history.notes, "plot": plot}
 
 
 def _run_all(replay: Replay, job: ReplayJob) -> list[tuple[ReplayModel, ReplayResult]]:
@@ -238,12 +237,12 @@ def _summary(model: ReplayModel, result: ReplayResult, count: int) -> dict[str, 
 
 
 def _print_table(summaries: dict[str, dict[str, object]], title: str) -> None:
-    table = Table(title=title, title_justify="left", caption="mse, mae in z-scores", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=METRICS_IN_WORDS, caption_justify="left")
     for heading in ("model", *METRICS, "windows/s"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "model" else "right")
     for name, facts in summaries.items():
         table.add_row(name, *(f"{facts[metric]:.4g}" for metric in METRICS), f"{facts['windows_per_s']:,.0f}")
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _draw(results: dict[str, ReplayResult], span: tuple[int, int], path: Path) -> None:

@@ -15,40 +15,49 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import msgspec
-import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
+from deploy.lifecycle.periods import Periods, divide, needed_steps, unseen_steps
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
-from deploy.settings.locations import HOME, MODELS
+from deploy.settings.locations import home, models
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import forecast_candidate, format_epoch, inherit_windows, train_after
+from deploy.training.forecasting import (
+    LOSS,
+    first_params,
+    forecast_candidate,
+    format_epoch,
+    inherit_windows,
+    train_after,
+)
 from deploy.training.jobs import TrainJob
 from deploy.training.look_back import infer_specs
-from deploy.training.registration import Candidate, find_champion, register, training_progress
+from deploy.training.registration import (
+    Candidate,
+    TrainingLog,
+    find_champion,
+    register,
+    training_progress,
+    training_run,
+)
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
 from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
-from model.artifacts.versions import CHAMPION, Version
-from model.card import Card, InputSpec, OutputSpec, read_card
-from model.evaluation.promotion import PromotionDecision, decide, required_steps
-from model.evaluation.splits import Cuts, last_share
+from model.artifacts.versions import CHAMPION, Dataset, Version
+from model.card import Card, InputSpec, Setting, read_card
+from model.evaluation.promotion import PromotionDecision, decide
 from model.networks.forecast import build_network
 from model.plots import plot_promotion
-from model.training.forecasting import FittedForecaster, Warm, fit
+from model.training.forecasting import FittedForecaster, PreparedWindows, Warm, fit_forecaster, prepare
 from model.windows import Rows
 from pipeline import failpoint
 from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
 from tidecast.errors import ConfigError, PromotionConflict, RetrainingBusy
-from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
-
-MAX_COMPARISON = 3
-"""The longest test part of a comparison, in multiples of the least that a decision needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +81,14 @@ class _Comparison:
     decision: PromotionDecision
 
 
-def retrain(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
+def retrain(history: History, job: RetrainJob, registry: Registry, dataset: Dataset | None = None) -> dict[str, object]:
     """Train a challenger, compare it with the champion, register it, and promote it if it is better; a summary.
 
     The first version of a name becomes its champion. Raises RetrainingBusy if another retraining of the name is running
     here, DataError for a history that is too short, RegistryError.
     """
     with _lock(job.train.name):
-        return _retrain(history, job, registry, find_champion(registry, job.train.name))
+        return _retrain(history, job, registry, find_champion(registry, job.train.name), dataset)
 
 
 def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> dict[str, object]:
@@ -92,16 +101,18 @@ def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> di
     with _lock(job.train.name):
         champion = find_champion(registry, job.train.name)
         if champion is not None and "input" in champion.tags:
-            features = msgspec.json.decode(champion.tags["input"], type=InputSpec).features
-            source = source.with_features(features)
-            job = replace(job, train=replace(job.train, features=features))
-        return _retrain(source.history(job.train.freq), job, registry, champion)
+            inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
+            source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)
+            job = replace(job, train=replace(job.train, features=inputs.features))
+        history = source.history(job.train.freq)
+        found = _retrain(history, job, registry, champion, source.dataset(history))
+        return {**found, "notes": history.notes}
 
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
     """Keeps out other retrainings of the name on this machine. Raises RetrainingBusy."""
-    path = HOME / "locks" / f"{name}.lock"
+    path = home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path).acquire(timeout=0)
@@ -111,71 +122,98 @@ def _lock(name: str) -> Iterator[None]:
         yield
 
 
-def _retrain(history: History, job: RetrainJob, registry: Registry, champion: Version | None) -> dict[str, object]:
+def _retrain(
+    history: History, job: RetrainJob, registry: Registry, champion: Version | None, dataset: Dataset | None
+) -> dict[str, object]:
     if champion is None:
-        return _train_first(history, job, registry)
+        return _train_first(history, job, registry, dataset)
     fingerprint = _fingerprint(history, job)
     if registered := registry.version_of_job(job.train.name, fingerprint):
         logger.info(f"{registered.label} was trained on the same history already")
         return _apply(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
-    return _challenge(history, job, registry, champion, fingerprint)
+    return _challenge(history, job, registry, champion, fingerprint, dataset)
 
 
-def _train_first(history: History, job: RetrainJob, registry: Registry) -> dict[str, object]:
+def _train_first(history: History, job: RetrainJob, registry: Registry, dataset: Dataset | None) -> dict[str, object]:
     others = ", ".join(registry.names()) or "none"
     logger.info(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
-    version = train_after(None, history, job.train, registry).version
+    version = train_after(None, history, job.train, registry, dataset).version
     if CHAMPION in version.aliases:
         return _summary(version, "first", "the first of its name", None)
     return _summary(version, "overtaken", "another version is the champion", None)
 
 
 def _challenge(
-    history: History, job: RetrainJob, registry: Registry, champion: Version, fingerprint: str
+    history: History, job: RetrainJob, registry: Registry, champion: Version, fingerprint: str, dataset: Dataset | None
 ) -> dict[str, object]:
-    predictor = load_onnx(registry.download(champion, MODELS), champion.label, "cpu")
+    predictor = load_onnx(registry.download(champion, models()), champion.label, "cpu")
     if not isinstance(predictor.card, Card):
         raise ConfigError(f"{champion.label} is not a forecaster: tidecast train makes its next version")
     plan = _match_champion(job.train, predictor.card, champion)
     inputs, outputs = infer_specs(history, plan)
     data = windows(history, window_config(inputs))
     seen = max(predictor.card.trained_until, int(champion.tags.get("ancestry_until", 0)))
-    cuts = _cuts(data, seen, outputs.horizon, plan)
-    if cuts is None:
-        unseen, enough = int((np.unique(data.ts) > seen).sum()), required_steps(outputs.horizon)
-        why = f"{unseen:,} steps are newer than the training data of {champion.label}, and a decision takes {enough:,}"
-        return _summary(champion, "undecided", why, None)
-    logger.info(f"{len(data):,} windows; compared on data from {format_time(cuts.test)} UTC on")
+    periods = divide(data, seen, outputs.horizon, plan.config.validation)
+    if periods is None:
+        return _too_little(data, seen, outputs.horizon, champion)
+    logger.info(periods.in_words(champion.label))
     warm = _warm_start(registry, champion) if job.start == "warm" else None
-    comparison = _compare(data, (inputs, outputs), plan, predictor, cuts, warm)
-    ancestry = max(seen if warm else 0, comparison.fitted.card.trained_until)
-    tags = {JOB: fingerprint, "ancestry_until": str(ancestry), "against": champion.label}
-    candidate = forecast_candidate(comparison.fitted, data, history, plan)
-    title = f"{plan.name} against {champion.label}"
-    version = register(_with_decision(candidate, comparison, tags, title), registry, failpoint.reached).version
-    return _apply(registry, version, comparison.decision.decision, comparison.decision.why, comparison.decision)
+    prepared = prepare(data, inputs, outputs, plan.config, plan.name, periods.cuts)
+    with training_run(registry, plan.name, LOSS, first_params(prepared.card, plan), dataset, fingerprint) as log:
+        comparison = _compare(data, prepared, predictor, warm, log)
+        ancestry = max(seen if warm else 0, comparison.fitted.card.trained_until)
+        tags = {JOB: fingerprint, "ancestry_until": str(ancestry), "against": champion.label}
+        candidate = forecast_candidate(comparison.fitted, data, history)
+        candidate = _with_decision(candidate, comparison, tags, f"{plan.name} against {champion.label}", periods)
+        version = register(candidate, registry, log, failpoint.reached).version
+    found = _apply(registry, version, comparison.decision.decision, comparison.decision.why, comparison.decision)
+    return found | {"learned": {**periods.learned, "new_steps": periods.new}, "judged": periods.judged}
+
+
+def _too_little(data: SlidingWindows, seen: int, horizon: int, champion: Version) -> dict[str, object]:
+    unseen, needed = unseen_steps(data, seen), needed_steps(horizon)
+    why = (
+        f"{unseen:,} steps are newer than the training data of {champion.label}, {needed - unseen:,} are missing: "
+        f"{horizon:,} to learn from, and {needed - horizon:,} to judge on"
+    )
+    return _summary(champion, "undecided", why, None) | {"missing": needed - unseen}
 
 
 def _compare(
-    data: SlidingWindows,
-    specs: tuple[InputSpec, OutputSpec],
-    plan: TrainJob,
-    predictor: Predictor,
-    cuts: Cuts,
-    warm: Warm | None,
+    data: SlidingWindows, prepared: PreparedWindows, predictor: Predictor, warm: Warm | None, log: TrainingLog
 ) -> _Comparison:
-    """Train a challenger and compare it with the champion's predictor on the test part."""
-    with training_progress(format_epoch) as on_step:
-        fitted = fit(data, *specs, plan.config, plan.name, on_step, cuts, warm)
-    origins, losses = comparison_losses(data, fitted, predictor, cuts)
+    """Train a challenger and compare it with the champion's predictor on the test part.
+
+    A naive forecast that is better than the challenger takes its place, as a model.
+    """
+    with training_progress(format_epoch, log) as on_step:
+        fitted = fit_forecaster(prepared, on_step, warm)
+    inputs = prepared.card.input
+    origins, losses = comparison_losses(data, fitted, predictor, prepared.split.cuts)
     naive = {name: loss for name, loss in losses.items() if name.startswith("naive")}
-    decision = decide(losses["challenger"], losses["champion"], naive, specs[1].horizon)
+    lags = {f"naive ({name})": lag for name, lag in {"last": 1, **inputs.lags}.items() if lag < inputs.seq_len - 1}
+    servable = [name for name in naive if name in lags]
+    decision = decide(losses["challenger"], losses["champion"], naive, prepared.card.output.horizon, servable)
+    if decision.contender in lags and decision.decision == "promote":
+        logger.warning(f"{decision.contender} is better than what was trained, and takes its place")
+        fitted = fit_forecaster(_naively(prepared, lags[decision.contender]))
     return _Comparison(fitted=fitted, data=data, origins=origins, losses=losses, decision=decision)
 
 
-def _with_decision(candidate: Candidate, comparison: _Comparison, tags: Mapping[str, str], title: str) -> Candidate:
-    """The candidate with the promotion decision in its tags, as JSON and as a plot."""
+def _naively(prepared: PreparedWindows, lag: int) -> PreparedWindows:
+    """The same windows, for the naive forecast of a lag instead of networks to train."""
+    settings: dict[str, Setting] = {"location": "season", "lag": lag} if lag > 1 else {"location": "last"}
+    inputs = msgspec.structs.replace(prepared.card.input, inputs=("x",))
+    card = msgspec.structs.replace(prepared.card, arch="naive", hyperparameters=settings, members=(), input=inputs)
+    return replace(prepared, card=card)
+
+
+def _with_decision(
+    candidate: Candidate, comparison: _Comparison, tags: Mapping[str, str], title: str, periods: Periods
+) -> Candidate:
+    """The candidate with the promotion decision in its tags, scores and description, as JSON and as a plot."""
     decision = comparison.decision
+    numbers = {name: value for name, value in asdict(decision).items() if isinstance(value, float)}
 
     def draw(folder: Path) -> None:
         candidate.draw(folder)
@@ -183,7 +221,14 @@ def _with_decision(candidate: Candidate, comparison: _Comparison, tags: Mapping[
         plot_promotion(decision, ts, comparison.losses, title, folder / "verdict.png")
         (folder / "verdict.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(decision)), indent=2))
 
-    return replace(candidate, tags={**candidate.tags, **tags, **_decision_tags(decision)}, draw=draw)
+    learned, judged = (json.dumps(each) for each in (periods.learned, periods.judged))
+    return replace(
+        candidate,
+        tags={**candidate.tags, **tags, "learned": learned, "judged": judged, **_decision_tags(decision)},
+        scores={**candidate.scores, **{f"comparison/{name}": each for name, each in numbers.items()}},
+        worth=f"{candidate.worth}\n\n{title}: **{decision.decision}**. {decision.why}.",
+        draw=draw,
+    )
 
 
 def _decision_tags(decision: PromotionDecision) -> dict[str, str]:
@@ -235,16 +280,6 @@ def _match_champion(job: TrainJob, card: Card, champion: Version) -> TrainJob:
 
 def _json(spec: msgspec.Struct) -> str:
     return msgspec.json.encode(spec).decode()
-
-
-def _cuts(data: SlidingWindows, seen: int, horizon: int, job: TrainJob) -> Cuts | None:
-    """The test part is the newest data that no model was trained on; None if that is too little for a decision."""
-    times = np.unique(data.ts)
-    unseen = times[times > seen]
-    if len(unseen) < required_steps(horizon):
-        return None
-    test = int(unseen[-min(len(unseen), MAX_COMPARISON * required_steps(horizon))])
-    return last_share(data, job.config.validation, horizon, test)
 
 
 def _warm_start(registry: Registry, champion: Version) -> Warm:

@@ -2,10 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
 
-from rich.console import Console
 from rich.table import Table
 
+from deploy.console import print_table
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from tidecast.freq import format_duration
@@ -13,8 +14,10 @@ from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
-SHOWN_TAGS = ("validation_mse", "naive_day_mse", "naive_last_mse", "verdict", "gain")
-"""The tags that a version is shown with."""
+SHOWN_TAGS = ("validation_mse", "verdict", "gain", "trained_until", "why", "against")
+"""The tags that a version is shown with, and the errors of the naive forecasts."""
+CAPTION = """error: the mean squared error in z-scores (1: the variance of a series in training) on the version's own \
+validation part, and naive: the best naive forecast's there; only a verdict, on the same data, compares versions"""
 
 
 def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
@@ -22,34 +25,48 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
     registry = Registry(tracking_uri)
     names = [name] if name else registry.names()
     versions = {each: registry.versions(each) for each in names}
-    table = Table(caption="error and naive: on each version's own validation part; only a verdict compares versions")
+    table = Table(caption=CAPTION, caption_justify="left")
     for heading in ("version", "alias", "age", "trained until", "error", "naive", "verdict"):
         table.add_column(heading, no_wrap=heading != "verdict", min_width=24 if heading == "verdict" else None)
     listed = [version for each in versions.values() for version in each if name or version.aliases or len(each) == 1]
     for version in listed:
         table.add_row(*_row(version))
-    Console(highlight=False).print(table)
+    print_table(table)
     return {"models": {each: [_facts(version) for version in found] for each, found in versions.items()}}
 
 
 def _row(version: Version) -> tuple[str, ...]:
     tags = version.tags
-    naive = [float(value) for tag, value in tags.items() if tag.startswith("naive_") and tag.endswith("_mse")]
-    verdict = f"{tags['verdict']}: {tags.get('why', '')}" if "verdict" in tags else ""
+    naive = [error for tag, value in tags.items() if _of_naive(tag) and (error := _number(value)) is not None]
+    error = _number(tags.get("validation_mse", ""))
+    verdict = [f"{tags['verdict']}: {tags.get('why', '')}"] if "verdict" in tags else []
+    verdict += [f"refused{f' in {group}' * bool(group)}: {reason}" for group, reason in version.refusals.items()]
     return (
         version.label,
         ", ".join(version.aliases),
         format_duration(max(0, 1000 * time.time() - version.created), whole=True),
-        format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
-        tags.get("validation_mse", ""),
+        format_time(int(until)) if (until := tags.get("trained_until", "")).isdecimal() else until,
+        tags.get("validation_mse", "") if error is None else f"{error:.4g}",
         f"{min(naive):.4g}" if naive else "",
-        verdict,
+        "; ".join(verdict),
     )
 
 
+def _number(tag: str) -> float | None:
+    """A tag's number; None for a text, which anybody may have written to the registry."""
+    with suppress(ValueError):
+        return float(tag)
+    return None
+
+
 def _facts(version: Version) -> dict[str, object]:
-    shown = {tag: version.tags[tag] for tag in (*SHOWN_TAGS, "trained_until", "why", "against") if tag in version.tags}
-    return {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    shown = {tag: value for tag, value in version.tags.items() if tag in SHOWN_TAGS or _of_naive(tag)}
+    facts = {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    return facts | ({"refused": version.refusals} if version.refusals else {})
+
+
+def _of_naive(tag: str) -> bool:
+    return tag.startswith("naive_") and tag.endswith("_mse")
 
 
 def promote(model: str, tracking_uri: str) -> dict[str, object]:

@@ -1,106 +1,155 @@
-"""The canary check of a new model file, in a process of its own: there it may crash, hang or exhaust memory safely."""
+"""The canary check of a new model, in a process of its own: there it may crash, hang or exhaust memory safely.
+
+The process is isolated: Tidecast's four packages are those of this process, everything else is from where Python is
+installed, or last from where this process has it; nothing is from the working folder, and PYTHONPATH is ignored.
+"""
 
 import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from deploy.models.loading import load_onnx
-from deploy.models.predictor import Predictor
-from model.card import Array, Card
+from deploy.models.loading import load_bytes
+from deploy.models.predictor import Predictor, first_line
+from deploy.models.synthetic import BATCH, SyntheticInput
+from tidecast.errors import ModelUnavailable
 
 MEMORY_BYTES, CPU_S, TIMEOUT_S = 8 << 30, 60, 120
 """Limits of the canary process: address space, CPU time, wall-clock time."""
-BATCH, ROUNDS = 64, 5
+ROUNDS = 5
 MAX_SLOWDOWN, FAST_ENOUGH_S = 8.0, 0.001
 """A model that takes this many times as long as the serving one is rejected, unless a batch takes at most this time."""
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGXCPU)
+"""Signals that a process brings on itself; any other came from outside."""
+ATTEMPTS = 2
+"""A model is rejected for a crash only if it crashes every time."""
+OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate memory")
+OURS = ("tidecast", "pipeline", "model", "deploy")
+OTHERS = ("google.protobuf", "msgspec", "numpy", "onnx", "onnxruntime")
+START = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from os.path import dirname
+count = int(sys.argv[1])
+sys.path += sys.argv[2 + 2 * count:]
+for name, file in zip(sys.argv[2:2 + count], sys.argv[2 + count:2 + 2 * count]):
+    spec = spec_from_file_location(name, file, submodule_search_locations=[dirname(file)])
+    sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+from deploy.models.canary import main
+main()
+"""
 
 
-def rejection_reason(candidate: Path, serving: Path) -> str:
-    """Why a model file must not replace the serving one; empty if it may."""
-    command = [sys.executable, "-P", "-m", "deploy.models.canary", str(candidate), str(serving)]
+class Question(msgspec.Struct, array_like=True):
+    """What a canary process reads: the two files."""
+
+    candidate: bytes
+    serving: bytes | None
+
+
+class Answer(msgspec.Struct):
+    """What it writes: why the candidate must not serve; empty if it may."""
+
+    reason: str
+
+
+def rejection_reason(candidate: bytes, serving: bytes | None) -> str:
+    """Why a model file must not replace the serving one, or serve if there is none; empty if it may.
+
+    Raises ModelUnavailable if that can't be said now: the process was killed, was too slow, or could not run.
+    """
+    crash = ""
+    for _ in range(ATTEMPTS):
+        ended = _run(msgspec.msgpack.encode(Question(candidate, serving)))
+        with suppress(msgspec.DecodeError, IndexError):
+            return msgspec.json.decode(ended.stdout.splitlines()[-1], type=Answer).reason
+        if -ended.returncode not in CRASHES:
+            break
+        crash = f"its canary process crashed: {signal.Signals(-ended.returncode).name}"
+    else:
+        return crash
+    lines = ended.stderr.decode(errors="replace").splitlines()
+    how = f"killed by {signal.Signals(-ended.returncode).name}" if ended.returncode < 0 else f"{ended.returncode}"
+    raise ModelUnavailable(f"its canary process ended without an answer: {lines[-1] if lines else how}")
+
+
+def _run(question: bytes) -> "subprocess.CompletedProcess[bytes]":
+    specs = [find_spec(name) for name in OURS]
+    files = [str(spec.origin) for spec in specs if spec]
+    folders = {str(Path(place).parents[name.count(".")]) for name in OTHERS if (place := _folder(name))}
+    command = [sys.executable, "-I", "-c", START, str(len(OURS)), *OURS, *files, *sorted(folders)]
     try:
-        canary = subprocess.run(  # noqa: S603 - this Python, our own module
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        return subprocess.run(  # noqa: S603 - this Python, our own module
+            command, input=question, capture_output=True, timeout=TIMEOUT_S, check=False, cwd="/"
         )
     except subprocess.TimeoutExpired:
-        return f"its canary process did not finish within {TIMEOUT_S} s"
-    if canary.returncode < 0:
-        return f"its canary process was killed by signal {-canary.returncode}"
-    lines = canary.stdout.splitlines() or canary.stderr.splitlines()
-    if canary.returncode == 0:
-        return ""
-    return lines[-1] if lines else f"its canary process exited with {canary.returncode}"
+        raise ModelUnavailable(f"its canary process did not finish within {TIMEOUT_S} s") from None
+    except OSError as error:
+        raise ModelUnavailable(f"its canary process did not start: {error.strerror}") from None
 
 
-def main(candidate: str, serving: str) -> int:
-    """Compare a model file with the serving one, within limits; the reason for a rejection on stdout, and 1."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+def _folder(package: str) -> str:
+    spec = find_spec(package)
+    return next(iter(spec.submodule_search_locations or ()), "") if spec else ""
+
+
+def main() -> None:
+    """Answer the question on stdin, within limits. Without memory for it, where we do not set the limit, no answer."""
+    ours = [
+        _limit(resource.RLIMIT_AS, MEMORY_BYTES),
+        _limit(resource.RLIMIT_CPU, CPU_S),
+        _limit(resource.RLIMIT_FSIZE, 0),
+    ]
+    question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
+    serving = None if question.serving is None else load_bytes(question.serving, "the serving model", "cpu")
     try:
-        candidate_model = load_onnx(Path(candidate), "the candidate", "cpu")
-        serving_model = load_onnx(Path(serving), "the serving model", "cpu")
-        reason = _check_outputs(candidate_model) or _check_speed(candidate_model, serving_model)
+        candidate = load_bytes(question.candidate, "the candidate", "cpu")
+        reason = _check_outputs(candidate) or (_check_speed(candidate, serving) if serving else "")
     except Exception as error:  # anything may go wrong with an untested model
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-    if reason:
-        print(reason)  # noqa: T201
-    return 1 if reason else 0
+        reason = first_line(error)
+        if not all(ours) and any(sign in f"{type(error).__name__} {error}" for sign in OUT_OF_MEMORY):
+            raise
+    sys.stdout.write(msgspec.json.encode(Answer(reason)).decode())
+
+
+def _limit(what: int, most: int) -> bool:
+    """Set a limit of this process; False if a lower one is there already."""
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY and hard < most:
+        return False
+    resource.setrlimit(what, (most, hard))
+    return True
 
 
 def _check_outputs(candidate: Predictor) -> str:
     for size in (1, 7, BATCH):
-        for outputs in candidate.predict(SyntheticInput(candidate, size)):
+        for outputs in candidate.predict(SyntheticInput(candidate.card, size)):
             if not np.isfinite(outputs).all():
                 return "its output is not finite"
     return ""
 
 
 def _check_speed(candidate: Predictor, serving: Predictor) -> str:
+    """Compare the models' CPU time: on a busy machine any process takes long."""
     models = (candidate, serving)
-    inputs = [SyntheticInput(model) for model in models]
+    inputs = [SyntheticInput(model.card) for model in models]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         for model, batch, durations in zip(models, inputs, seconds, strict=True):
-            start = time.perf_counter()
+            start = time.thread_time()
             list(model.predict(batch))
-            durations.append(time.perf_counter() - start)
+            durations.append(time.thread_time() - start)
     candidate_s, serving_s = map(median, seconds)
     if candidate_s > max(MAX_SLOWDOWN * serving_s, FAST_ENOUGH_S):
         slowdown = f"{candidate_s / serving_s:.0f} times as long as the serving model"
         return f"a batch of {BATCH} takes {candidate_s * 1000:.1f} ms, {slowdown}"
     return ""
-
-
-class SyntheticInput:
-    """One batch of random model input: values from the ranges in the model's card, and ones."""
-
-    def __init__(self, predictor: Predictor, size: int = BATCH) -> None:
-        self._card, self._size = predictor.card, size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
-        """The whole batch; `start` and `stop` are ignored."""
-        return {name: self._array(name, array) for name, array in self._card.inputs.items()}
-
-    def _array(self, name: str, array: Array) -> npt.NDArray[Any]:
-        shape = [{"batch": self._size}.get(str(size), 3) if isinstance(size, str) else size for size in array.shape]
-        if array.dtype != "float32" or not isinstance(self._card, Card):
-            return np.ones(shape, array.dtype) * (3 if name == "lengths" else 1)
-        ranges = [self._card.ranges.get(feature, (-1.0, 1.0)) for feature in self._card.input.features]
-        low, high = np.array(ranges).T
-        return np.random.default_rng(0).uniform(low, np.maximum(high, low), shape).astype(np.float32)
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

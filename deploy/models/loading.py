@@ -1,18 +1,20 @@
 """Loading a model: an ONNX file, or a registered version by way of the local cache, checked against its card."""
 
+import hashlib
 import logging
-import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import onnxruntime as ort
 
-from deploy.models.predictor import CUDA, Predictor, open_session
-from deploy.settings.locations import MODELS
+from deploy.models.predictor import CUDA, Predictor, first_line, open_session
+from deploy.models.verdicts import write_atomically
+from deploy.settings.locations import models
 from deploy.settings.values import Device
-from model.artifacts.allowlist import check_file
+from model.artifacts.allowlist import MAX_BYTES, check_model
 from model.artifacts.registry import Registry
-from model.artifacts.versions import Version, sha256
+from model.artifacts.versions import Version
 from model.card import AnyCard, Array, Arrays, Card, InputSpec, OutputSpec, read_card
 from tidecast.errors import ConfigError, RegistryUnavailable, ShapeError, UnsafeModel
 
@@ -29,21 +31,38 @@ def load_onnx(path: Path, label: str, device: Device = "auto") -> Predictor:
     Raises ShapeError if inputs or outputs do not match the card, ConfigError if the file is not a model, contains
     something outside model.artifacts.allowlist, or `device` is not available.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file")
     try:
-        check_file(path)
-        session, device_reason = open_session(path, device)
+        return load_bytes(read_file(path), label, device)
     except UnsafeModel as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def read_file(path: Path) -> bytes:
+    """A model file's bytes. Raises ConfigError if there is none, UnsafeModel for one that is too large."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise UnsafeModel(f"{path.stat().st_size:,} bytes, and {MAX_BYTES:,} is the most")
+    return path.read_bytes()
+
+
+def load_bytes(data: bytes, label: str, device: Device) -> Predictor:
+    """Load the bytes of an ONNX file.
+
+    Raises UnsafeModel, ShapeError, DataError for its card, ConfigError if `device` is not available.
+    """
+    check_model(data)
+    try:
+        session, device_reason = open_session(data, device)
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's exceptions have no common base class of their own
-        raise ConfigError(f"{path}: not a model that onnxruntime can load: {str(error).splitlines()[0]}") from None
+        raise UnsafeModel(f"not a model that onnxruntime can load: {first_line(error)}") from error
     metadata = session.get_modelmeta().custom_metadata_map.get("tidecast")
     card = _foreign_card(session, label) if metadata is None else _checked_card(session, read_card(metadata))
     on_gpu = session.get_providers()[0] == CUDA
-    return Predictor(session, label, "cuda" if on_gpu else "cpu", device_reason, card, path, sha256(path))
+    digest = hashlib.sha256(data).hexdigest()
+    return Predictor(session, label, "cuda" if on_gpu else "cpu", device_reason, card, data, digest)
 
 
 def _checked_card(session: ort.InferenceSession, card: AnyCard) -> AnyCard:
@@ -90,36 +109,39 @@ def load_model(model: str, tracking_uri: str, device: Device = "auto") -> Predic
     """Load NAME@ALIAS or NAME/VERSION from a registry, or a file whose name ends in .onnx.
 
     A version is downloaded once, checked against its registered sha256, and cached. While the registry is unavailable,
-    the version that the name last resolved to is loaded from the cache and checked again. Raises RegistryError too.
+    the version that last served by the name is loaded from the cache and checked again. Raises RegistryError too.
     """
     if model.endswith(".onnx"):
         return load_onnx(Path(model), Path(model).name, device)
     registry = Registry(tracking_uri)
-    note = MODELS / f"{model.replace('/', '-')}.json"
     try:
         version = registry.resolve(model)
     except RegistryUnavailable as error:
-        cached = _last_resolved(note, tracking_uri)
-        if cached is None:
+        served = last_served(model, registry)
+        if served is None:
             raise
-        logger.warning(f"the registry is unavailable: {error}; using {cached.label}, which {model} last resolved to")
-        return load_onnx(registry.download(cached, MODELS), cached.label, device)
-    path = registry.download(version, MODELS)
-    _note_resolved(note, tracking_uri, version)
-    return load_onnx(path, version.label, device)
+        logger.warning(f"the registry is unavailable: {error}; using {served.label}, which last served as {model}")
+        version = served
+    return load_onnx(registry.download(version, models()), version.label, device)
 
 
-def _note_resolved(note: Path, tracking_uri: str, version: Version) -> None:
-    """Remember what a name resolved to, for a start without the registry."""
-    temporary = note.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode((tracking_uri, version)))
-    temporary.replace(note)
+def note_served(reference: str, registry: Registry, version: Version) -> None:
+    """Remember that a version serves by a name: for a start without the registry, or without a better version.
+
+    The URI may hold a password, so it is noted without.
+    """
+    with suppress(OSError):
+        write_atomically(_note(reference), msgspec.json.encode((registry.redacted_uri, version)))
 
 
-def _last_resolved(note: Path, tracking_uri: str) -> Version | None:
-    """What a name last resolved to in this registry."""
+def last_served(reference: str, registry: Registry) -> Version | None:
+    """The version that last served by a name, on this machine and from this registry."""
     try:
-        noted_uri, version = msgspec.json.decode(note.read_bytes(), type=tuple[str, Version])
+        noted_uri, version = msgspec.json.decode(_note(reference).read_bytes(), type=tuple[str, Version])
     except (OSError, msgspec.DecodeError):
         return None
-    return version if noted_uri == tracking_uri else None
+    return version if noted_uri in (registry.redacted_uri, registry.tracking_uri) else None
+
+
+def _note(reference: str) -> Path:
+    return models() / f"{reference.replace('/', '-')}.json"

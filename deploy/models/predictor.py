@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from deploy.models.synthetic import SyntheticInput
 from deploy.settings.values import Device
+from model.artifacts.versions import Version
 from model.card import AnyCard
+from model.levels import Levels
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, ModelUnavailable
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; smaller batches are padded so that outputs are the same bits
@@ -34,7 +37,7 @@ CUDA_OPTIONS = {
 heuristic choice of convolution algorithms, because an exhaustive search would run again for each new batch size."""
 CHUNK = 256
 """Most windows or texts in one call of onnxruntime."""
-Outputs = npt.NDArray[np.float32]
+Outputs = npt.NDArray[np.floating]
 # One thread, so that chunks come in order; onnxruntime releases the GIL while it computes.
 _inference_thread = ThreadPoolExecutor(1, "inference")
 
@@ -50,7 +53,7 @@ class ModelInput(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A loaded model."""
+    """A loaded model. It is in memory as a whole: what happens to its file later does not matter."""
 
     session: ort.InferenceSession
     label: str
@@ -60,9 +63,16 @@ class Predictor:
     device_reason: str
     """Why that device was chosen."""
     card: AnyCard
-    path: Path
+    data: bytes = field(repr=False)
+    """The file; the session holds the same object."""
     sha256: str
     """Of the file, in hex."""
+    version: Version | None = None
+    """The registered version that it is; None for a file."""
+    _levels: Levels = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_levels", Levels.of(self.card))
 
     @property
     def provenance(self) -> list[tuple[str, bytes]]:
@@ -70,20 +80,63 @@ class Predictor:
         values = {MODEL: self.sha256, VERSION: self.label, PROVIDER: self.session.get_providers()[0]}
         return [(name, value.encode()) for name, value in values.items()]
 
-    def predict(self, batch: ModelInput) -> Iterator[Outputs]:
+    def predict(self, batch: ModelInput, failed: dict[int, str] | None = None) -> Iterator[Outputs]:
         """The model's output (b,...) for B windows or texts, in order, in chunks of up to CHUNK rows.
 
         The next chunk is computed while the caller consumes the current one; a batch of up to CHUNK rows is one call.
+        With `failed`, a row for which inference raises gets its error there, and NaN as its output; no other row's
+        output depends on it. Raises ModelUnavailable if inference fails for inputs that it worked for before.
         """
-        chunks = (batch.arrays(start, start + CHUNK) for start in range(0, len(batch), CHUNK))
-        yield from map(self._run, chunks) if len(batch) <= CHUNK else _inference_thread.map(self._run, chunks)
+        run = self._run if failed is None else partial(self._run_separating, failed=failed)
+        starts = range(0, len(batch), CHUNK)
+        chunks = (batch.arrays(start, start + CHUNK) for start in starts)
+        yield from (map if len(batch) <= CHUNK else _inference_thread.map)(run, starts, chunks)
 
-    def _run(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+    def warm_up(self) -> bool:
+        """Predict a synthetic batch; whether all outputs are finite."""
+        return all(bool(np.isfinite(outputs).all()) for outputs in self.predict(SyntheticInput(self.card)))
+
+    def _run(self, start: int, arrays: Mapping[str, npt.NDArray[Any]]) -> Outputs:
         nodes, names, (output,) = self.session.get_inputs(), list(self.card.inputs), self.card.outputs.values()
+        arrays, shifts = self._levels.lowered(arrays)
         feed = {node.name: _pad(arrays[name]) for node, name in zip(nodes, names, strict=True)}
         rows = len(arrays[names[0]])
         (values,) = self.session.run(None, feed)
-        return np.asarray(values[:rows]).reshape(rows, *output.shape[1:])
+        return self._levels.raised(np.asarray(values[:rows]).reshape(rows, *output.shape[1:]), shifts)
+
+    def _run_separating(self, start: int, arrays: Mapping[str, npt.NDArray[Any]], failed: dict[int, str]) -> Outputs:
+        before = len(failed)
+        outputs = self._bisect(start, arrays, failed)
+        if len(failed) > before:
+            try:
+                self.warm_up()
+            except Exception as error:  # onnxruntime's exceptions have no common base class of their own
+                raise ModelUnavailable(f"{self.label} no longer works on {self.device}: {first_line(error)}") from error
+        return outputs
+
+    def _bisect(self, start: int, arrays: Mapping[str, npt.NDArray[Any]], failed: dict[int, str]) -> Outputs:
+        """The outputs of a batch in which some rows make inference fail, found by halving it again and again."""
+        try:
+            return self._run(start, arrays)
+        except Exception as error:
+            rows = len(arrays[next(iter(self.card.inputs))])
+            if rows == 1:
+                failed[start] = first_line(error)
+                (output,) = self.card.outputs.values()
+                return np.full((1, *map(int, output.shape[1:])), np.nan, np.float32)
+        half = rows // 2
+        parts = ((0, half), (half, rows))
+        return np.concatenate(
+            [
+                self._bisect(start + low, {name: array[low:high] for name, array in arrays.items()}, failed)
+                for low, high in parts
+            ]
+        )
+
+
+def first_line(error: Exception) -> str:
+    """An error's message as one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _pad(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -92,29 +145,32 @@ def _pad(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
-def open_session(path: Path, device: Device) -> tuple[ort.InferenceSession, str]:
-    """An onnxruntime session, and why it runs where it does. Raises ConfigError if `device` is not available."""
+def open_session(data: bytes, device: Device) -> tuple[ort.InferenceSession, str]:
+    """An onnxruntime session of a file's bytes, and why it runs where it does.
+
+    Raises ConfigError if `device` is not available.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     reason = "asked for" if device == "cpu" else "this onnxruntime has no CUDA provider (onnxruntime-gpu does)"
     if device != "cpu" and CUDA in ort.get_available_providers():
-        session, reason = _open_cuda_session(path, options)
+        session, reason = _open_cuda_session(data, options)
         if session:
             return session, "the CUDA provider loads"
     if device == "cuda":
         raise ConfigError(f"device cuda: {reason}")
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]), reason
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), reason
 
 
-def _open_cuda_session(path: Path, options: ort.SessionOptions) -> tuple[ort.InferenceSession | None, str]:
+def _open_cuda_session(data: bytes, options: ort.SessionOptions) -> tuple[ort.InferenceSession | None, str]:
     """A session on the GPU, or why there is none.
 
     onnxruntime's own fallback is disabled: it prints to stdout, and could move a running service to the CPU.
     """
     _load_cuda_libraries()
     try:
-        session = ort.InferenceSession(path, options, providers=[(CUDA, CUDA_OPTIONS)], enable_fallback=0)
+        session = ort.InferenceSession(data, options, providers=[(CUDA, CUDA_OPTIONS)], enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base class of their own
         failure = re.search("CUDA failure [^;]*[^; ]", str(error))
         return None, f"the CUDA provider does not start: {failure[0] if failure else str(error).splitlines()[0]}"

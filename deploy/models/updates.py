@@ -1,26 +1,48 @@
-"""Following an alias: new versions are loaded and checked in the background, then swapped in between micro-batches.
+"""Following an alias: new versions are admitted in the background, then swapped in between micro-batches.
 
-A thread resolves the alias periodically. A new version is downloaded, compared with its registered sha256, run in a
-canary process, loaded, and warmed up before the service gets it. If anything is wrong with it or with the registry,
-the current model keeps serving, and a warning says why.
+A thread resolves the alias periodically; a version that it resolves to comes through deploy/models/admission.py. If
+something is wrong with it or with the registry, the current model keeps serving, and a warning says why, once. A
+rejected version is left alone; trouble with the registry, the disk or the machine is waited out, longer each time.
 """
 
 import logging
+import random
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import Any
 
-from deploy.models.canary import SyntheticInput, rejection_reason
-from deploy.models.loading import load_onnx
-from deploy.models.predictor import Predictor
-from deploy.settings.locations import MODELS
-from deploy.settings.serve import window_config
-from deploy.settings.values import Device
-from model.artifacts.registry import Registry
+import numpy as np
+import numpy.typing as npt
+
+from deploy.models.admission import Admission, Current
+from deploy.models.predictor import Predictor, first_line
 from model.artifacts.versions import Version
-from model.card import AnyCard, Card
-from tidecast.errors import ModelRejected, RegistryError, RegistryUnavailable
+from tidecast.errors import CorruptModel, ModelRejected, RegistryUnavailable
 
 logger = logging.getLogger(__name__)
+
+REGISTRY = "the registry"
+LONGEST_WAIT_S = 30.0
+"""Between two tries while there is trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What the serving model did wrong, and input on which it did; as a ModelInput, its rows are all of that."""
+
+    sha256: str
+    reason: str
+    inputs: Mapping[str, npt.NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.inputs["x"])
+
+    def arrays(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """The rows from start to stop."""
+        return {name: array[start:stop] for name, array in self.inputs.items()}
 
 
 class ModelUpdater:
@@ -29,8 +51,7 @@ class ModelUpdater:
     def __init__(
         self,
         reference: str,
-        tracking_uri: str,
-        device: Device,
+        admission: Admission,
         serving: Predictor,
         max_delay_s: float,
         *,
@@ -42,14 +63,14 @@ class ModelUpdater:
         New versions must be compatible with `serving`, the model that the reference resolves to now. With `empty` it
         is only a model to be compatible with, and the reference may not resolve to anything yet.
         """
-        self._reference, self._device, self._max_delay_s = reference, device, max_delay_s
+        self._reference, self._admission, self._usual_wait_s = reference, admission, max_delay_s / 2
         self._log_prefix = log_prefix
-        self._registry = Registry(tracking_uri)
-        self._label, self._card, self._path = "" if empty else serving.label, serving.card, serving.path
-        self._last_problem, self._registry_down = "", False
-        self._passed = {serving.sha256}
+        self._label, self._sha256 = ("", "") if empty else (serving.label, serving.sha256)
+        self._current, self._serving = Current(serving.card, serving.data), serving.version
+        self._said, self._trouble = "", ""
+        self._tries = 0
         self._ready: SimpleQueue[Predictor] = SimpleQueue()
-        self._closed = threading.Event()
+        self._requests: SimpleQueue[Complaint | None] = SimpleQueue()
         threading.Thread(target=self._run, name="model-updater", daemon=True).start()
 
     def take(self) -> Predictor | None:
@@ -59,76 +80,116 @@ class ModelUpdater:
         except Empty:
             return None
 
+    def complain(self, complaint: Complaint) -> None:
+        """Have the serving model refused, and replaced by the last version that does better on the complaint's input.
+
+        If none does, it stays: then the input is to blame.
+        """
+        self._requests.put(complaint)
+
     def close(self) -> None:
         """Stop resolving the alias."""
-        self._closed.set()
+        self._requests.put(None)
 
     def _run(self) -> None:
-        while not self._closed.wait(self._max_delay_s / 2):
+        while True:
             try:
+                request = self._requests.get(timeout=self._wait_s())
+            except Empty:
+                self._try(None)
+            else:
+                if request is None:
+                    return
+                self._try(request)
+
+    def _wait_s(self) -> float:
+        """The usual time; with trouble more each time, by chance less, so that members do not come all at once."""
+        if not self._tries:
+            return self._usual_wait_s
+        longest = max(LONGEST_WAIT_S, self._usual_wait_s)
+        wait: float = min(longest, self._usual_wait_s * 2 ** min(self._tries, 10))
+        return wait * random.uniform(0.5, 1)  # noqa: S311
+
+    def _try(self, complaint: Complaint | None) -> None:
+        try:
+            if complaint:
+                self._go_back(complaint)
+            else:
                 self._check_alias()
-            except RegistryUnavailable as error:
-                if not self._registry_down:
-                    self._warn(f"the registry is unavailable: {error}")
-                self._registry_down = True
-            except RegistryError as error:
-                self._warn_once(str(error), str(error))
-            except Exception as error:  # no failure of a model or a disk may stop the service
-                self._warn_once(str(error), f"{type(error).__name__}: {error}")
+        except RegistryUnavailable as error:
+            self._have_trouble(REGISTRY, f"the registry is unavailable: {error}")
+        except Exception as error:  # no failure of a model, a disk or a store may stop the service
+            self._tries = 0
+            self._warn_once(str(error), first_line(error))
 
     def _check_alias(self) -> None:
-        version = self._registry.resolve(self._reference)
-        if self._registry_down:
-            self._registry_down = False
-            logger.info(
-                f"{self._log_prefix}the registry is available again; {self._reference} resolves to {version.label}"
-            )
-        if version.label == self._label:
-            self._last_problem = ""
-        elif version.label != self._last_problem:
-            self._prepare(version)
+        version = self._admission.registry.resolve(self._reference)
+        self._over(REGISTRY, version)
+        if (version.label, version.sha256) == (self._label, self._sha256):
+            self._said = ""
+        else:
+            try:
+                self._offer(self._admission.admit(version, self._current), version)
+            except ModelRejected as error:
+                self._warn_once(f"{version.label} {version.sha256}", str(error))
+            except Exception as error:
+                verdict = "is rejected" if isinstance(error, CorruptModel) else "can't be taken now"
+                self._have_trouble(version.label, f"{version.label} {verdict}: {first_line(error)}")
+                return
+        self._over(self._trouble, version)
+        self._tries = 0
 
-    def _prepare(self, version: Version) -> None:
-        try:
-            predictor = self._load_checked(version)
-        except Exception as error:
-            self._warn_once(version.label, f"{version.label} is rejected: {error}")
+    def _go_back(self, complaint: Complaint) -> None:
+        """Replace the serving model by the last good version that has finite outputs for the complaint's input."""
+        bad = self._serving
+        if bad is None or complaint.sha256 != self._sha256:
             return
-        self._label, self._card, self._path = predictor.label, predictor.card, predictor.path
-        self._last_problem = ""
+        for earlier in self._admission.good_versions(self._reference):
+            if earlier.sha256 == complaint.sha256:
+                continue
+            with suppress(ModelRejected, CorruptModel):
+                predictor = self._admission.admit(earlier, self._current)
+                if does_better(predictor, complaint):
+                    self._admission.refuse(bad, complaint.reason)
+                    self._warn(f"{bad.label} is rejected: {complaint.reason}; going back to {earlier.label}")
+                    self._offer(predictor, earlier)
+                    return
+        self._warn_once(complaint.reason, f"{complaint.reason}; no earlier version does better, so it stays")
+
+    def _offer(self, predictor: Predictor, version: Version) -> None:
+        self._label, self._sha256, self._serving = version.label, version.sha256, version
+        self._current = Current(predictor.card, predictor.data)
+        self._said = ""
         while self.take() is not None:  # an older update that the service has not picked up is obsolete
             pass
         self._ready.put(predictor)
+        self._admission.note_good(self._reference, version)
 
-    def _load_checked(self, version: Version) -> Predictor:
-        path = self._registry.download(version, MODELS)
-        if version.sha256 not in self._passed and (reason := rejection_reason(path, self._path)):
-            raise ModelRejected(reason)
-        predictor = load_onnx(path, version.label, self._device)
-        if reason := incompatibility(predictor.card, self._card):
-            raise ModelRejected(f"{reason}; switching to it takes a restart")
-        list(predictor.predict(SyntheticInput(predictor)))
-        self._passed.add(predictor.sha256)
-        return predictor
+    def _have_trouble(self, what: str, message: str) -> None:
+        """Warn, but not again until it is over, and wait for longer."""
+        self._tries += 1
+        if self._trouble != what:
+            self._warn(message)
+        self._trouble = what
+
+    def _over(self, what: str, version: Version) -> None:
+        if self._trouble and self._trouble == what:
+            again = f"{what} is available again; {self._reference} resolves to {version.label}"
+            logger.info(f"{self._log_prefix}{again}")
+            self._trouble = ""
 
     def _warn_once(self, problem: str, message: str) -> None:
         """Log a warning, but not again and again for the same problem."""
-        if self._last_problem != problem:
+        if self._said != problem:
             self._warn(message)
-        self._last_problem = problem
+        self._said = problem
 
     def _warn(self, message: str) -> None:
         status = f"still serving {self._label}" if self._label else "no model yet"
         logger.warning(f"{self._log_prefix}{status}: {message}")
 
 
-def incompatibility(card: AnyCard, current: AnyCard) -> str:
-    """Why a model can't predict the current model's windows; empty if it can."""
-    if type(card) is not type(current):
-        return f"its task is {card.task}, not {current.task}"
-    if isinstance(card, Card) and isinstance(current, Card):
-        if window_config(card.input) != window_config(current.input):
-            return f"its windows ({card.input.seq_len} steps of {card.input.freq}) differ from the current ones"
-        if (card.output.horizon, card.output.targets) != (current.output.horizon, current.output.targets):
-            return f"it forecasts {card.output.horizon} steps of {', '.join(card.output.targets)}"
-    return ""
+def does_better(predictor: Predictor, complaint: Complaint) -> bool:
+    """Whether a model has finite outputs where the complaint's model had none."""
+    failed: dict[int, str] = {}
+    return all(bool(np.isfinite(outputs).all()) for outputs in predictor.predict(complaint, failed)) and not failed

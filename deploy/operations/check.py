@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from rich.console import Console
 from rich.text import Text
 
+from deploy.console import out
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.operations.findings import (
     Finding,
-    compaction,
+    compacted_output,
     fields,
     format_partitions,
     order,
@@ -20,17 +20,23 @@ from deploy.operations.findings import (
     replication,
     retention,
     spacing,
+    waiting,
 )
 from deploy.operations.sample import read_sample
+from deploy.serving.identity import Family
 from deploy.serving.tasks import Task, task_for
+from deploy.serving.topics import problems
 from deploy.settings.files import open_log
+from deploy.settings.locations import home, writable
 from deploy.settings.serve import ServeConfig, window_config
 from deploy.settings.values import Device
 from model.card import Card
 from pipeline.log import EventLog, TopicConfig
-from pipeline.state import checkpoint
-from pipeline.windows.grid import Grid, WindowConfig
+from pipeline.state.recovery import Topics, recover
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.steps import Grid
 from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
+from tidecast.text import escaped
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +83,16 @@ def check(
 
 def print_finding(finding: Finding) -> None:
     """Print one finding, and below it what to do about it."""
-    console = Console(highlight=False, emoji=False, soft_wrap=True)
     about, verdict, text, todo = finding
-    console.print(Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), text))
+    said = Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), escaped(text))
+    out.print(said, soft_wrap=True)
     if todo:
-        console.print(Text(f"{'':<22}-> {todo}"))
+        out.print(f"{'':<22}-> {todo}", soft_wrap=True)
 
 
 def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str) -> Iterator[Finding]:
     yield Finding("log", "ok", log.label)
+    yield _check_home(name)
     model: CheckedModel | None = None
     try:
         model = _load_model(config, name, tracking_uri, device)
@@ -105,14 +112,25 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
     yield Finding("topic", "ok", f"{config.topic} has {format_partitions(count)}")
     yield from _check_topics(log, config, count, model)
     if model is not None:
-        yield from _check_state(log, config, count, model.task)
+        yield from _check_state(log, config, count, model)
         sample = read_sample(log, config.topic, model.task.decode, model.grid, describe=model.task.describe)
         yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, sample)
         yield from records(sample, count)
         yield from fields(sample)
         if model.windows is not None:
             yield from order(sample, model.windows)
+            yield from waiting(sample, model.windows, max(config.waiting_limit, config.series_limit))
             yield from spacing(sample, model.windows)
+
+
+def _check_home(model: str) -> Finding:
+    """Whether files can be kept: a registered model's, and an instance's name."""
+    if writable(home()):
+        return Finding("home", "ok", f"files are kept in {home()}")
+    text, todo = f"no permission to keep files in {home()}", "--home DIR names another folder"
+    if model.endswith(".onnx"):
+        return Finding("home", "warning", f"{text}: without --instance a service has a new name at each start", todo)
+    return Finding("home", "wrong", f"{text}: a registered model is downloaded to there", todo)
 
 
 def _load_model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> CheckedModel:
@@ -132,43 +150,31 @@ def _topic_config(log: EventLog, topic: str) -> TopicConfig | None:
 def _check_topics(log: EventLog, config: ServeConfig, count: int, model: CheckedModel | None) -> Iterator[Finding]:
     """The input topic, and the output topics that exist."""
     outputs = (config.output, config.state_topic, config.dead_letters, config.late_topic)
+    message_bytes, source = model.task.message_bytes if model else 0, _topic_config(log, config.topic)
     for topic in filter(None, (config.topic, *outputs)):
         try:
             partitions, topic_config = log.partitions(topic), _topic_config(log, topic)
         except UnknownTopic:
             yield Finding("topics", "ok", f"{topic} will be created with {format_partitions(count)}")
             continue
-        problems = list[Finding]()
+        found = list[Finding]()
         if partitions < count:
             text = f"{topic} has {format_partitions(partitions)}, and {config.topic} {count}"
-            problems.append(Finding("topics", "wrong", text, "give it as many partitions"))
+            found.append(Finding("topics", "wrong", text, "give it as many partitions"))
         if topic_config is None:
             todo = "allow DescribeConfigs on it, and check again"
-            problems.append(Finding("topics", "warning", f"{topic}: no permission to read its configuration", todo))
+            found.append(Finding("topics", "warning", f"{topic}: no permission to read its configuration", todo))
         else:
-            problems += compaction(config, topic, topic_config.compacted)
-            problems += replication(topic, topic_config)
-            if topic == config.state_topic and model is not None:
-                problems += _check_state_size(topic, topic_config, model)
-        yield from problems
-        if not problems and topic != config.topic:
+            wrong = problems(config, message_bytes, topic, topic_config, source)
+            found += (Finding("topics", "wrong", f"{text}; serve refuses it", todo) for text, todo in wrong)
+            found += compacted_output(config, topic, topic_config)
+            found += replication(topic, topic_config)
+        yield from found
+        if not found and topic != config.topic:
             yield Finding("topics", "ok", f"{topic} has {format_partitions(partitions)}")
 
 
-def _check_state_size(topic: str, topic_config: TopicConfig, model: CheckedModel) -> Iterator[Finding]:
-    """Whether a series' state fits into one record of the state topic."""
-    if model.windows is None:
-        return
-    steps = model.windows.seq_len * len(model.windows.features)
-    size = 4 * steps + steps // 8 + 8 * model.windows.seq_len + 1024
-    if size > topic_config.max_message_bytes:
-        limit = f"{topic} takes records of up to {topic_config.max_message_bytes:,} bytes"
-        yield Finding(
-            "topics", "wrong", f"{limit}, and a series' state has {size:,}", f"set its max.message.bytes to {2 * size}"
-        )
-
-
-def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> Iterator[Finding]:
+def _check_state(log: EventLog, config: ServeConfig, count: int, model: CheckedModel) -> Iterator[Finding]:
     """Whether the group's state matches this model and topic."""
     try:
         log.partitions(config.state_topic)
@@ -180,7 +186,7 @@ def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> 
             yield Finding("state", "ok", f"{config.group} is new")
         return
     try:
-        notes = [note for partition in range(count) for note in _recovery_notes(log, config, partition, task)]
+        notes = _recovery_notes(log, config, count, model)
     except StateMismatch as error:
         yield Finding("state", "wrong", str(error))
         return
@@ -189,17 +195,20 @@ def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> 
         yield Finding("state", "ok", f"the state in {config.state_topic} matches")
 
 
-def _recovery_notes(log: EventLog, config: ServeConfig, partition: int, task: Task) -> list[str]:
-    """What a service would log when restoring a partition. Raises StateMismatch."""
+def _recovery_notes(log: EventLog, config: ServeConfig, count: int, model: CheckedModel) -> list[str]:
+    """What a service would log when restoring the partitions. Raises StateMismatch."""
     while True:
-        committed = log.committed(config.group, config.topic).get(partition)
+        committed = log.committed(config.group, config.topic)
+        topics = Topics.look_up(log, config.topic, config.state_topic)
+        notes = []
         try:
-            recovery = checkpoint.recover(
-                log, config.topic, config.state_topic, partition, committed, task.windower(), config.on_data_loss
-            )
+            for partition in range(count):
+                store = model.task.windower()  # those of all partitions at once might not fit into memory
+                (found,) = recover(log, topics, {partition: store}, committed, config.on_data_loss).values()
+                Family.of(model.predictor).check(store.sections, config.group)
+                notes += [f"{config.topic}/{partition}: {note}" for note in found.notes]
         except StateMismatch:
-            latest = log.committed(config.group, config.topic).get(partition)
-            if (latest and latest.metadata) == (committed and committed.metadata):
+            if log.committed(config.group, config.topic) == committed:
                 raise
             continue  # a running service has written a checkpoint in between
-        return [f"{config.topic}/{partition}: {note}" for note in recovery.notes]
+        return notes

@@ -12,15 +12,14 @@ from typing import Any, NamedTuple, TextIO
 
 import msgspec
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import printable
+from deploy.console import out, print_table, printable
 from deploy.settings.files import open_log
 from pipeline.formats.dead_letters import DeadLetter, raw, read_dead_letter
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, unusable
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
@@ -83,19 +82,18 @@ def print_dead_letters(bootstrap: str, topic: str, last: int, reason: str | None
     with closing(open_log(bootstrap)) as log:
         reasons, newest = summarise(read_dead_letters(log, topic, reason), last)
     if not as_json:
-        console = Console(highlight=False, emoji=False)
         if reasons:
-            console.print(_table(topic, reasons))
+            print_table(_table(topic, reasons))
         else:
-            console.print(Text(f"{topic}: no dead letters"), soft_wrap=True)
+            out.print(f"{topic}: no dead letters", soft_wrap=True)
         for letter in newest:
-            console.print(_line(letter), soft_wrap=True)
+            out.print(_line(letter), soft_wrap=True)
     count = sum(each.count for each in reasons.values())
     return {"topic": topic, "letters": count, "reasons": {name: asdict(each) for name, each in reasons.items()}}
 
 
 def _table(topic: str, reasons: dict[str, ReasonSummary]) -> Table:
-    table = Table(title=Text(topic), title_justify="left", box=SIMPLE)
+    table = Table(title=topic, title_justify="left", box=SIMPLE)
     table.add_column("reason", no_wrap=True)
     table.add_column("letters", no_wrap=True, justify="right")
     for heading in ("first", "last"):
@@ -104,7 +102,7 @@ def _table(topic: str, reasons: dict[str, ReasonSummary]) -> Table:
     for name, summary in reasons.items():
         first, last = (format_time(ts, "seconds") for ts in (summary.first, summary.last))
         row = (printable(name), f"{summary.count:,}", first, last, printable(summary.detail))
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     return table
 
 
@@ -140,4 +138,4 @@ def _new_file(file: str) -> Iterator[TextIO]:
         with Path(file).open("x", encoding="utf-8", newline="\n") as output:  # an existing one may hold repairs
             yield output
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
+        raise unusable(file, error, ConfigError) from None

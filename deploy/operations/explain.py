@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from deploy.console import print_table
 from deploy.models.loading import load_model
-from deploy.pictures import plot_path, say_where
+from deploy.pictures import Picture
 from deploy.serving.forecast_batches import forecast_batches
 from deploy.settings.serve import window_config
 from model.card import Card
@@ -67,7 +67,10 @@ def recompute_forecast(
     headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
     if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in headers]:
         raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: it has no header {missing[0]}")
-    forecast = msgspec.json.decode(record.value or b"", type=Forecast)
+    try:
+        forecast = msgspec.json.decode(record.value or b"", type=Forecast)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: {error}") from None
     predictor = load_model(model or headers[VERSION], uri, "cpu")
     if predictor.sha256 != headers[MODEL]:
         raise ConfigError(f"{predictor.label} is not the file that made this forecast: its sha256 differs")
@@ -123,18 +126,16 @@ def explain(
     model: str | None,
     uri: str,
     lateness: int | None,
-    plot: Path | None,
+    picture: Picture,
     paths: Paths,
 ) -> dict[str, object]:
     """`tidecast explain`: print a forecast's model and input, whether it can be reproduced, and draw its window."""
     with closing(log):
         recomputed = recompute_forecast(log, topic, partition, offset, model, uri, lateness, paths)
     print_explanation(f"{topic}/{partition} at {offset}", recomputed)
-    picture = plot_path(plot, "explained", f"{topic}-{partition}-{offset}")
-    _plot(recomputed, picture)
-    say_where(picture)
+    plot = picture.save(f"{topic}-{partition}-{offset}", lambda path: _plot(recomputed, path))
     fields = msgspec.to_builtins(recomputed.forecast)
-    return {"same": recomputed.same, **fields, **recomputed.headers, "plot": str(picture)}
+    return {"same": recomputed.same, **fields, **recomputed.headers, "plot": plot}
 
 
 def print_explanation(title: str, recomputed: RecomputedForecast) -> None:
@@ -146,13 +147,13 @@ def print_explanation(title: str, recomputed: RecomputedForecast) -> None:
     table.add_row("model", model)
     table.add_row("input", f"{headers[INPUT]}, offsets {headers[OFFSETS]}")
     table.add_row("recomputed", "identical, byte for byte" if recomputed.same else "DIFFERENT")
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
-def _plot(recomputed: RecomputedForecast, picture: Path) -> None:
+def _plot(recomputed: RecomputedForecast, path: Path) -> None:
     forecast, window = recomputed.forecast, recomputed.window
     known: Floats = window.x[0, -int(window.length[0]) :]
     values = forecast.forecast
     first_target = np.array(values if isinstance(values, list) else next(iter(values.values())))
     title = f"{forecast.series}, by {recomputed.headers[VERSION]}"
-    plot_window(known, (forecast.start, forecast.step), first_target, title, picture)
+    plot_window(known, (forecast.start, forecast.step), first_target, title, path)

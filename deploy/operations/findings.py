@@ -36,22 +36,11 @@ def format_partitions(count: int) -> str:
     return "1 partition" if count == 1 else f"{count} partitions"
 
 
-def compaction(config: ServeConfig, topic: str, compacted: bool) -> Iterator[Finding]:
-    """Whether a topic is compacted that must not be, or the other way round."""
-    todo = "set its cleanup.policy to delete"
-    if topic == config.state_topic:
-        if not compacted:
-            text = f"{topic} is not compacted: it grows forever, or loses windows to retention"
-            yield Finding("topics", "wrong", text, "set its cleanup.policy to compact")
-    elif compacted and topic == config.output:
+def compacted_output(config: ServeConfig, topic: str, topic_config: TopicConfig) -> Iterator[Finding]:
+    """Whether the output topic keeps the latest forecasts only."""
+    if topic_config.compacted and topic == config.output:
         text = f"{topic} is compacted: only the latest forecast or label of each key is kept"
-        yield Finding("topics", "warning", text, todo)
-    elif compacted and topic == config.topic:
-        text = f"{topic} is compacted: events vanish from it, so windows would have holes; serve refuses it"
-        yield Finding("topics", "wrong", text, f"{todo}, or copy its records to a topic with that policy")
-    elif compacted:
-        text = f"{topic} is compacted: it loses dead letters, and rejects those without a key"
-        yield Finding("topics", "wrong", text, todo)
+        yield Finding("topics", "warning", text, "set its cleanup.policy to delete")
 
 
 def replication(topic: str, topic_config: TopicConfig) -> Iterator[Finding]:
@@ -146,12 +135,26 @@ def order(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:
         yield Finding("order", "warning", f"{text}: an event after a later step of its series is not used", todo)
 
 
+def waiting(sample: Sample, windows: WindowConfig, limit: int) -> Iterator[Finding]:
+    """Whether the steps that wait out the lateness fit into the memory allowed for them."""
+    if not windows.lateness or sample.step_rate is None:
+        return
+    expected = round(sample.step_rate * windows.max_delay)
+    text = f"about {expected:,} steps of a partition wait at a time, and {limit:,} may"
+    if expected <= limit:
+        yield Finding("waiting", "ok", text)
+    else:
+        text = f"{text}: the earliest are taken before their lateness, and events for them are late"
+        todo = f"a shorter --lateness, more partitions, or --waiting-limit {2 * expected} (about 400 bytes each)"
+        yield Finding("waiting", "warning", text, todo)
+
+
 def spacing(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:
     """Whether the events' spacing matches the model's grid."""
     grid, interval = windows.grid, sample.spacing
     if grid is None or interval is None:
         return
-    ratio = interval / grid.mean_step
+    ratio = interval / (grid.milliseconds or grid.mean_step)
     close = 0.1 if grid.months else 0.02
     text = f"a series' events are {format_duration(interval)} apart, and the model's steps {windows.freq}"
     todo = "serve a model that was trained on events like these"

@@ -20,7 +20,7 @@ from pipeline.formats.events import Decoder
 from pipeline.formats.headers import REDRIVEN
 from pipeline.formats.texts import TextDecoder
 from pipeline.log import EventLog, Record
-from tidecast.errors import DataError
+from tidecast.errors import DataError, unusable
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _read_lines(file: str) -> list[tuple[int, bytes]]:
     try:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise DataError(f"{file}: {error.strerror}") from None
+        raise unusable(file, error, DataError) from None
     return [(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
 
 

@@ -1,7 +1,7 @@
 """Statistics of a topic's newest records: keys, times, partitions, invalid records, event order and spacing."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -9,7 +9,7 @@ from statistics import median
 from pipeline.formats.decoding import Decode, Note, Refusals, decode_records, nothing_to_tell
 from pipeline.formats.events import Event
 from pipeline.log import EventLog, Record
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 
 SAMPLE_SIZE = 2_000
 """Offsets per partition."""
@@ -42,6 +42,8 @@ class Sample:
     """Median time between two consecutive events of a series, in milliseconds; None if there are too few."""
     rate: float | None = None
     """Bytes per millisecond in the busiest partition; None if there are too few records."""
+    step_rate: float | None = None
+    """Steps per millisecond in the busiest partition, those of all series together; None if there are too few."""
 
     @property
     def valid(self) -> int:
@@ -69,7 +71,7 @@ def read_sample(
 
     Raises UnknownTopic, LogUnavailable.
     """
-    sample, intervals, rates = Sample(), list[int](), list[float]()
+    sample, intervals, rates, step_rates = Sample(), list[int](), list[float](), list[float]()
     for partition, (start, end) in log.bounds(topic).items():
         batches = log.read(topic, partition, max(start, end - size), end)
         records = [record for batch in batches for record in batch]
@@ -81,10 +83,12 @@ def read_sample(
             times[event.series].add(event.ts)
         rates += _rate(records, [event.ts for event in events])
         _count_late(sample, events, grid)
+        step_rates += _step_rate(times, grid)
         for of_series in times.values():
             intervals += (later - earlier for earlier, later in pairwise(sorted(of_series)))
     sample.spacing = median(intervals) if len(intervals) >= MIN_VALUES else None
     sample.rate = max(rates, default=None)
+    sample.step_rate = max(step_rates, default=None)
     return sample
 
 
@@ -95,6 +99,15 @@ def _rate(records: Sequence[Record], times: Sequence[int]) -> list[float]:
         return []
     size = sum(len(record.key or b"") + len(record.value or b"") + RECORD_OVERHEAD for record in records)
     return [size / duration]
+
+
+def _step_rate(times: Mapping[str, set[int]], grid: Grid | None) -> list[float]:
+    """Steps per millisecond of event time; empty if unknown."""
+    every = [ts for of_series in times.values() for ts in of_series]
+    if len(every) < MIN_VALUES or (duration := max(every) - min(every)) <= 0:
+        return []
+    steps = (set(times[series]) if grid is None else set(map(grid.index, times[series])) for series in times)
+    return [sum(map(len, steps)) / duration]
 
 
 def _decode(sample: Sample, records: Iterable[Record], decode: Decode) -> Iterator[object]:

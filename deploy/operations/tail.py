@@ -6,13 +6,12 @@ from contextlib import closing, suppress
 from typing import NamedTuple
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
-from deploy.console import printable
+from deploy.console import digits, out, printable
 from deploy.settings.files import decode_paths, open_log
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.events import Decoder
+from pipeline.formats.events import Decoder, Event
 from pipeline.formats.json import parse_any
 from pipeline.formats.paths import Paths
 from pipeline.formats.values import PLACES
@@ -106,16 +105,15 @@ class EventReader:
     def _of(self, features: tuple[str, ...], record: Record) -> list[str]:
         events = Decoder(features, paths=self._paths).decode(record)
         key = (record.key or b"").decode(errors="replace")
-        return [
-            " ".join(
-                (
-                    *(() if series == key else (printable(series),)),
-                    *(f"{printable(name)} {value:.6g}" for name, value in zip(features, values, strict=True)),
-                    f" at {format_time(ts, 'seconds')}",
-                )
-            )
-            for series, ts, values in events
-        ]
+        return [_event_text(event, features, key) for event in events]
+
+
+def _event_text(event: Event, features: tuple[str, ...], key: str) -> str:
+    """An event; its series if that is not the key."""
+    series = [] if event.series == key else [printable(event.series)]
+    named = zip(features, event.values, strict=True)
+    values = [f"{printable(name)} {value:.{digits([value])}g}" for name, value in named]
+    return " ".join([*series, *values, f" at {format_time(event.ts, 'seconds')}"])
 
 
 def _named_values(record: Record) -> tuple[str, ...]:
@@ -148,16 +146,15 @@ def _text(record: Record, reader: EventReader) -> str:
 
 
 def _shorten(values: Sequence[float]) -> str:
-    texts = [f"{value:.6g}" for value in values]
+    texts = [f"{value:.{digits(values)}g}" for value in values]
     return " ".join(texts if len(texts) <= MAX_STEPS else [*texts[: MAX_STEPS - 1], "..", texts[-1]])
 
 
 def print_tail(bootstrap: str, topic: str, last: int, follow: bool, features: tuple[str, ...] | None) -> None:
     """`tidecast tail`: print the newest records to stdout, and with `follow` new ones until interrupted."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
     reader = EventReader(features, decode_paths(bootstrap))
     with closing(open_log(bootstrap)) as log, suppress(KeyboardInterrupt):
         for record in tail(log, topic, last=last, follow=follow):
             line = describe(record, reader)
             position = f"{line.time} {line.partition}:{line.offset}"
-            console.print(Text.assemble((position, "dim"), " ", (line.key, "bold"), " ", line.text))
+            out.print(Text.assemble((position, "dim"), " ", (line.key, "bold"), " ", line.text), soft_wrap=True)

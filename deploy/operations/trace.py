@@ -1,21 +1,21 @@
 """`tidecast trace`: the shape of a real batch at every layer of a model, as a table."""
 
 import logging
-from collections.abc import Container
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 import torch
-from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from deploy.console import print_table
 from deploy.models.loading import load_onnx
-from deploy.settings.files import log_address, read_settings
-from deploy.settings.locations import DEFAULT_TRACKING
+from deploy.settings.files import log_address
+from deploy.settings.locations import default_tracking
 from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE, EXAMPLE_FILE, WEIGHTS_FILE, example
 from model.artifacts.registry import Registry
@@ -34,27 +34,21 @@ Batch = dict[str, Tensor]
 """A model's named input tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownSettings:
-    """The setting names that a settings file may contain."""
-
-    all_commands: Container[str]
-    """The options of any command."""
-    train: Container[str]
-    """The options of `train`."""
+TrainSettings = Callable[[Path], Mapping[str, str]]
+"""The settings of `train` in a file."""
 
 
-def print_trace(target: str, tracking_uri: str | None, known: KnownSettings) -> dict[str, object]:
+def print_trace(target: str, tracking_uri: str | None, settings: TrainSettings) -> dict[str, object]:
     """`tidecast trace`: print the table; its rows. A settings file may contain the tracking URI if that is None.
 
     Raises ConfigError, RegistryError.
     """
     if target.endswith(".toml"):
-        model, card, batch = _input_from_settings(Path(target), tracking_uri, known)
+        model, card, batch = _input_from_settings(Path(target), tracking_uri, settings)
     else:
-        model, card, batch = _input_from_model(target, tracking_uri or DEFAULT_TRACKING)
+        model, card, batch = _input_from_model(target, tracking_uri or default_tracking())
     traced = trace(model, card, batch)
-    Console(highlight=False).print(_table(card, traced))
+    print_table(_table(card, traced))
     check = "the last real step of the LSTM's output equals its state h_n"
     level, verdict = (logging.INFO, "yes") if traced.last_is_state else (logging.WARNING, "NO")
     logger.log(level, f"{check}: {verdict}")
@@ -106,11 +100,10 @@ def untrained_network(card: AnyCard) -> nn.Module:
 
 
 def _input_from_settings(
-    path: Path, tracking_uri: str | None, known: KnownSettings
+    path: Path, tracking_uri: str | None, settings: TrainSettings
 ) -> tuple[nn.Module, AnyCard, Batch]:
     """What `train` would start with: its untrained network, and the first rows of its data."""
-    settings = {"name": path.stem, **read_settings(path, known.all_commands)}
-    train_settings = {name.replace("-", "_"): value for name, value in settings.items() if name in known.train}
+    train_settings = {"name": path.stem} | {name.replace("-", "_"): text for name, text in settings(path).items()}
     try:
         if tracking_uri is not None:
             train_settings["tracking_uri"] = tracking_uri

@@ -21,23 +21,27 @@ and continues at X: what was not committed is read and forecast again.
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
-from deploy.serving.output import Output, PartitionBatch
-from deploy.serving.partitions import Partitions, push_records
+from deploy.serving.identity import Family
+from deploy.serving.output import Output, PartitionBatch, Written
+from deploy.serving.pace import Pace, micro_batches
+from deploy.serving.partitions import Partitions, partitions_in_words, push_records
 from deploy.serving.shadow import Shadow
-from deploy.serving.stats import ServiceStats
+from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
+from deploy.serving.topics import TopicWatch, create_topics
 from deploy.serving.watchdog import StallDetector, Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.decoding import DESCRIBED
 from pipeline.log import EventLog, Poll, Record
+from pipeline.state.checkpoint import PART_BYTES, part_bytes
 from pipeline.windows.grid import Counts
-from tidecast.errors import ConfigError, NotAuthorized
+from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +49,6 @@ POLL_S = 0.2
 REPORT_S = 10.0
 MAX_STALLED = 3
 """Lag checks in a row, REPORT_S apart, that find a partition stalled before the service ends."""
-
-
-def _micro_batches(
-    polled: Mapping[int, Sequence[Record]], max_records: int
-) -> Iterator[list[tuple[int, Sequence[Record]]]]:
-    """A poll's records, in order, as (partition, records) pairs of up to `max_records` in all."""
-    batch: list[tuple[int, Sequence[Record]]] = []
-    free = max_records
-    for partition, rest in polled.items():
-        while rest:
-            batch.append((partition, rest[:free]))
-            rest, free = rest[free:], max(0, free - len(rest))
-            if not free:
-                yield batch
-                batch, free = [], max_records
-    if batch:
-        yield batch
 
 
 class _Interval:
@@ -98,27 +85,48 @@ class Service:
         self._predictor, self._task, self._config = predictor, task, config
         self.stats = ServiceStats(task.output_kind)
         self.stats.set_model(predictor)
+        self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
+        self._has_joined = False
         self._since_checkpoint = 0
         self._described: set[int] = set()
         self._said: set[str] = set()
         self._watchdog, self._stall_detector = Watchdog(log.timeout_s), StallDetector(MAX_STALLED)
-        _create_topics(log, config)
+        state = create_topics(log, config, task.message_bytes)
         with self._watchdog.watch("fencing a predecessor"):
             checkpoints = log.producer(f"{config.group}-{config.instance}")
         self._producer = checkpoints if config.guarantee == "exactly-once" else log.producer()
         self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
-        self._partitions = Partitions(log, config, self._consumer, checkpoints, self._watchdog)
+        topics = TopicWatch(log, config, task.message_bytes)
+        size = part_bytes(state.max_message_bytes) if state else PART_BYTES
+        self._topics = topics
+        self._partitions = Partitions(
+            log, config, self._consumer, checkpoints, self._watchdog, topics, Family.of(predictor), size
+        )
         self._output = Output(self._producer, config, shadow)
+        self._pace = Pace(config.max_records, log.batch_s)
 
     @property
-    def output(self) -> str:
-        """The topic that forecasts or labels go to."""
-        return self._config.output
+    def config(self) -> ServeConfig:
+        """Its configuration, with every name filled in."""
+        return self._config
 
     def run(self, stop: threading.Event) -> ServiceStats:
-        """Serve until `stop` is set; then finish the current batch and write a last checkpoint."""
+        """Serve until `stop` is set; then finish the current batch and write a last checkpoint.
+
+        Errors are raised: the process ends, and its next start continues from the committed offsets.
+        """
+        try:
+            self._run(stop)
+        except LogError:
+            with suppress(LogUnavailable, NotAuthorized):
+                self._topics.check()  # where a topic is gone, that says more
+            raise
+        self._watchdog.close()
+        return self.stats
+
+    def _run(self, stop: threading.Event) -> None:
         rebalancing = True
         checkpoint_interval, report_interval = _Interval(self._config.checkpoint_s), _Interval(REPORT_S)
         while not stop.is_set():
@@ -129,21 +137,22 @@ class Service:
             if poll.records:
                 self._process(poll.records)
             if not rebalancing and (
-                checkpoint_interval.due() or self._since_checkpoint >= self._config.checkpoint_records
+                self._partitions.checkpoint_lost
+                or checkpoint_interval.due()
+                or self._since_checkpoint >= self._config.checkpoint_records
             ):
                 self._partitions.checkpoint()
                 self._since_checkpoint = 0
             self._report(caught_up=not poll.records, due=report_interval.due())
         if not rebalancing:
             self._partitions.checkpoint()
-        self._watchdog.close()
-        return self.stats
 
     def _update_models(self) -> None:
         """Switch to a new model and a new shadow, if there are any. The windows stay."""
         predictor = self._updater and self._updater.take()
         if predictor:
             self._predictor, self._task = predictor, task_for(predictor, self._config)
+            self._health = OutputHealth()
             self.stats.set_model(predictor)
             self.stats.model_swaps += 1
             logger.info(f"now serving {predictor.label} on {predictor.device}")
@@ -152,19 +161,31 @@ class Service:
 
     def _poll(self) -> Poll:
         with self._watchdog.watch("poll"):
-            poll = self._consumer.poll(0 if self._partitions.restoring else POLL_S, self._config.max_records)
+            poll = self._consumer.poll(0 if self._partitions.restoring else POLL_S, self._pace.records)
         if poll.records:
             failpoint.reached("polled")
         return poll
 
     def _rebalance(self, poll: Poll) -> None:
-        """Drop revoked partitions and restore assigned ones, one between two polls."""
+        """Drop revoked partitions and restore assigned ones, a few between two polls."""
+        self._say_rebalance(poll)
         for partition in poll.revoked:
             self._partitions.revoke(partition)
         self._partitions.assign(poll.assigned)
         self._partitions.restore_next(self._task)
         if not poll.rebalancing:
             self._partitions.start_new()
+
+    def _say_rebalance(self, poll: Poll) -> None:
+        """Say which partitions went to others or came to this instance, and why."""
+        instance, group = self._config.instance, self._config.group
+        if poll.revoked:
+            reason = "to share them with others of the group, or as they took this one for gone"
+            logger.info(f"{instance} gives up {partitions_in_words(poll.revoked)}, {reason}")
+        if poll.assigned:
+            why = "another member left, or partitions are shared anew" if self._has_joined else f"it joined {group}"
+            logger.info(f"{instance} takes over {partitions_in_words(poll.assigned)}: {why}")
+            self._has_joined = True
 
     def _report(self, caught_up: bool, due: bool) -> None:
         """Log progress: when the service first catches up, and every REPORT_S in which records came."""
@@ -177,38 +198,53 @@ class Service:
             self._reported = stats.records
 
     def _check_health(self) -> None:
-        """Detect what raises no error by itself: a stalled partition, a topic that was recreated."""
+        """Detect what raises no error by itself: a stalled partition, a topic that was deleted or made anew."""
+        self._partitions.check_topics()
+        self._partitions.check_models()
         with self._watchdog.watch("end offsets"):
             self.stats.lag = self._consumer.lag()
         self._stall_detector.update(self._partitions.positions, self.stats.lag)
-        self._partitions.check_topic()
 
     def _process(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        """Steps 2 to 7 for one poll's records, one micro-batch after another.
-
-        Errors are raised: the process ends, and its next start continues from the committed offsets.
-        """
+        """Steps 2 to 7 for one poll's records, one micro-batch after another."""
         self._started_at = self._started_at or time.monotonic()
-        exactly_once = self._config.guarantee == "exactly-once"
-        if exactly_once:
+        done: dict[int, list[Record]] = {}
+        with self._pace.batch(sum(map(len, polled.values()))):
+            self._begin()
+            for slices in micro_batches(polled, self._config.max_batch):
+                batch = [self._push(partition, records) for partition, records in slices]
+                failpoint.reached("extended")
+                windows = sum(len(part.pending) for part in batch)
+                if (slow := self._pace.is_slow(windows)) and done:
+                    self._commit(done)
+                    done = {}
+                    self._begin()
+                with self._pace.inference(windows):
+                    written = self._output.write(batch, self._predictor, self._task, slow=slow)
+                self._count_batch(batch, written.predictions)
+                self._check_outputs(written)
+                for partition, records in slices:
+                    done.setdefault(partition, []).extend(records)
+            self._commit(done)
+
+    def _begin(self) -> None:
+        if self._config.guarantee == "exactly-once":
             self._producer.begin()
-        for slices in _micro_batches(polled, self._config.max_batch):
-            batch = [self._push(partition, records) for partition, records in slices]
-            failpoint.reached("extended")
-            predictions = self._output.write(batch, self._predictor, self._task)
-            self._count_batch(batch, predictions)
+
+    def _commit(self, done: Mapping[int, Sequence[Record]]) -> None:
+        """Steps 6 and 7 for records whose results have been produced."""
         failpoint.reached("produced")
         with self._watchdog.watch("flush"):
             self._producer.flush()
         failpoint.reached("flushed")
-        offsets = self._partitions.advance(polled)
+        offsets = self._partitions.advance(done)
         with self._watchdog.watch("commit"):
-            if exactly_once:
+            if self._config.guarantee == "exactly-once":
                 self._producer.commit(offsets, self._consumer)
             else:
                 self._consumer.commit(offsets)
         failpoint.reached("committed")
-        self._count_committed(polled)
+        self._count_committed(done)
 
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:
         windower = self._partitions[partition].windower
@@ -235,24 +271,26 @@ class Service:
         self.stats.predictions += predictions
         self.stats.batch_sizes.observe([predictions])
 
+    def _check_outputs(self, written: Written) -> None:
+        """Count outputs that the model owes, and have it replaced if they are many."""
+        problem = self._health.observe(len(written.pending), len(written.faults))
+        if written.faults.not_finite and not self.stats.not_finite:
+            logger.warning(f"{self._predictor.label}: an output is not finite; such forecasts are naive ones instead")
+        self.stats.not_finite += len(written.faults.not_finite)
+        if problem:
+            logger.warning(f"{self._predictor.label}: {problem}")
+            if self._updater:
+                self._updater.complain(written.complaint(self._predictor, problem))
+
     def _count_committed(self, polled: Mapping[int, Sequence[Record]]) -> None:
         stats, now = self.stats, time.time() * 1000
+        if refused := self._output.refused:
+            stats.dead_letters["refused"] += refused.total()
+            stats.predictions -= refused[self._config.output]
+            refused.clear()
         for records in polled.values():
             stats.records += len(records)
             stats.tombstones += sum(record.value is None for record in records)
             stats.latency_ms.observe([now - record.timestamp for record in records if record.timestamp >= 0])
         self._since_checkpoint += sum(map(len, polled.values()))
         stats.seconds = time.monotonic() - self._started_at
-
-
-def _create_topics(log: EventLog, config: ServeConfig) -> None:
-    """Create a service's missing topics. Raises ConfigError for existing ones that can't be used."""
-    with suppress(NotAuthorized):  # DescribeConfigs is a permission of its own
-        if log.topic_config(config.topic).compacted:
-            raise ConfigError(f"{config.topic} is compacted: events vanish from it, so windows would have holes")
-    partitions = log.partitions(config.topic)
-    others = (config.dead_letters, config.late_topic, config.shadow_topic, config.state_topic)
-    for topic in filter(None, (config.output, *others)):
-        count = log.create_topic(topic, partitions, compacted=topic == config.state_topic)
-        if count < partitions:
-            raise ConfigError(f"{topic} has {count} partitions, and {config.topic} {partitions}")

@@ -1,21 +1,27 @@
 """Producing what a service writes: each message to its input record's partition, with headers that say its origin."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from deploy.models.predictor import Predictor
+from deploy.models.predictor import CHUNK, Predictor
+from deploy.models.updates import Complaint
+from deploy.serving.forecast_batches import Faults
 from deploy.serving.partitions import DroppedRecords
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
-from pipeline.formats.headers import INPUT, OFFSETS
-from pipeline.log import Producer, Record
+from pipeline.formats.headers import INPUT, OFFSETS, OURS
+from pipeline.log import Producer, Record, Refusal, Sent
+from tidecast.errors import LogError
 
 logger = logging.getLogger(__name__)
 
+CUT = 16
+"""By what part a dead letter is shortened each time that it is refused."""
 LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
 
 
@@ -28,35 +34,80 @@ class PartitionBatch(NamedTuple):
     dropped: DroppedRecords
 
 
+class Written(NamedTuple):
+    """What became of a micro-batch: its windows or texts, and those without a usable output of the model."""
+
+    pending: PendingBatch
+    faults: Faults
+
+    @property
+    def predictions(self) -> int:
+        """How many forecasts or labels were sent."""
+        return len(self.pending) - len(self.faults.failed)
+
+    def complaint(self, predictor: Predictor, reason: str) -> Complaint:
+        """The complaint about the model, with input on which it had no usable output."""
+        rows = sorted({*self.faults.failed, *self.faults.not_finite})[:CHUNK]
+        inputs = self.pending.arrays(0, len(self.pending))
+        return Complaint(predictor.sha256, reason, {name: array[rows] for name, array in inputs.items()})
+
+
 class Output:
     """Predicts micro-batches and produces the results: forecasts or labels, a shadow's, dead letters, late records."""
 
     def __init__(self, producer: Producer, config: ServeConfig, shadow: Shadow | None = None) -> None:
         self._producer, self._config, self._shadow = producer, config, shadow
         self._warned: set[str] = set()
+        self.refused = Counter[str]()
+        """Forecasts and labels that the log refused, so that dead letters stand for them: a counter by topic."""
+        producer.on_refusal = self._replacement
 
-    def write(self, batch: Sequence[PartitionBatch], predictor: Predictor, task: Task) -> int:
-        """Predict all partitions' pending windows as one batch and produce the results; the number of predictions."""
-        pending = batch[0].pending.concat([part.pending for part in batch])
-        self._send_predictions(self._config.output, batch, task.predict(pending, predictor), predictor)
-        if self._shadow and (messages := self._shadow.predict(pending)) and self._shadow.predictor:
-            self._send_predictions(self._config.shadow_topic, batch, iter(messages), self._shadow.predictor)
+    def write(
+        self, batch: Sequence[PartitionBatch], predictor: Predictor, task: Task, *, slow: bool = False
+    ) -> Written:
+        """Predict all partitions' pending windows as one batch and produce the results.
+
+        A record whose window has no output is added to those that its partition drops. If the model is `slow`, nothing
+        is sent until all is predicted: the first record opens a transaction.
+        """
+        pending, faults = batch[0].pending.concat([part.pending for part in batch]), Faults()
+        messages, shadow, of_shadow = task.predict(pending, predictor, faults), self._shadow, list[bytes]()
+        if slow:
+            messages = iter(list(messages))
+        if slow and shadow:
+            of_shadow = shadow.predict(pending)
+        self._send_predictions(self._config.output, batch, messages, predictor, faults)
+        if shadow and not slow:
+            of_shadow = shadow.predict(pending)
+        if shadow and shadow.predictor and of_shadow:
+            self._send_predictions(self._config.shadow_topic, batch, iter(of_shadow), shadow.predictor, Faults())
         for part in batch:
             self._send_dropped(part.partition, part.dropped)
-        return len(pending)
+        return Written(pending, faults)
 
     def _send_predictions(
-        self, topic: str, batch: Sequence[PartitionBatch], messages: Iterator[bytes], predictor: Predictor
+        self,
+        topic: str,
+        batch: Sequence[PartitionBatch],
+        messages: Iterator[bytes],
+        predictor: Predictor,
+        faults: Faults,
     ) -> None:
         """Send a model's messages with headers that identify the model and the input records."""
-        for partition, records, pending, _ in batch:
+        first = 0
+        for partition, records, pending, dropped in batch:
             by_offset = {record.offset: record for record in records}
             common = [*predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
-            for key, first_offset, offset in zip(
-                pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
+            rows = range(first, first := first + len(pending))
+            for row, key, first_offset, offset in zip(
+                rows, pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
             ):
+                message = next(messages)
+                if row in faults.failed:
+                    dropped.add_failed(by_offset[offset], faults.failed[row])
+                    continue
                 offsets = (OFFSETS, b"%d-%d" % (max(first_offset, 0), offset))
-                self._send(topic, partition, key, next(messages), by_offset[offset], [*common, offsets])
+                self._send(topic, partition, key, message, by_offset[offset], [*common, offsets])
             failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:
@@ -72,11 +123,39 @@ class Output:
 
     def _warn_once(self, record: Record, error: InvalidEvent) -> None:
         """Log the first invalid record of each reason."""
-        if error.reason not in self._warned:
-            self._warned.add(error.reason)
-            position = f"{record.topic}/{record.partition} at offset {record.offset}"
-            destination = f"sent to {self._config.dead_letters}; others with this reason are not logged"
-            logger.warning(f"invalid record in {position}: {error}; {destination}")
+        destination = f"sent to {self._config.dead_letters}; others with this reason are not logged"
+        self._say_once(error.reason, f"invalid record in {_place(record)}: {error}; {destination}")
+
+    def _say_once(self, about: str, line: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            logger.warning(line)
+
+    def _replacement(self, sent: Sent, refusal: Refusal) -> Sent:
+        """What is written in place of a record that the log refuses: the same with the present time, if it is not too
+        large; then a dead letter of the record that it came of; in place of a dead letter, a shorter one.
+
+        Raises LogError if that is refused however short it is.
+        """
+        topic, cause, dead_letters = sent.topic, sent.cause, self._config.dead_letters
+        assert cause is not None
+        origin = f"what came of {_place(cause)}"
+        if sent.timestamp is not None and not refusal.too_large:
+            text = f"{topic} refuses the time {sent.timestamp} of {origin} ({refusal.why})"
+            self._say_once(f"time {topic}", f"{text}: it has the present time there; others are not logged")
+            return sent._replace(timestamp=None)
+        if topic not in (dead_letters, self._config.late_topic):
+            text = f"{topic}/{sent.partition} refuses its {len(sent.value or b''):,} bytes: {refusal.why}"
+            letter = encode_dead_letter(cause, error := InvalidEvent("refused", text))
+            self._say_once(f"dead {topic}", f"{origin}: {error}; sent to {dead_letters}; others are not logged")
+            self.refused[topic] += 1
+            return Sent(dead_letters, sent.partition, letter.key, letter.value, sent.timestamp, letter.headers, cause)
+        if not sent.value and not sent.key:
+            raise LogError(f"{topic}/{sent.partition} refuses the dead letter of {_place(cause)}: {refusal.why}")
+        self._say_once(f"cut {topic}", f"{topic} refuses {origin} for its size: it is cut there; others are not logged")
+        headers = [(f"{OURS}headers", b"left out"), *(each for each in sent.headers if each[0].startswith(OURS))]
+        key, value = ((part or b"")[: len(part or b"") // CUT] for part in (sent.key, sent.value))
+        return sent._replace(key=key or None, value=value, headers=list(dict.fromkeys(headers)))
 
     def _send(
         self,
@@ -89,4 +168,8 @@ class Output:
     ) -> None:
         """Send with the timestamp of the input record, so that a replay writes identical bytes."""
         timestamp = cause.timestamp if cause.timestamp >= 0 else None
-        self._producer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
+        self._producer.send(topic, partition, key, value, timestamp=timestamp, headers=headers, cause=cause)
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}/{record.partition} at offset {record.offset}"

@@ -1,23 +1,34 @@
 """The partitions assigned to a consumer: restored with their windows, checkpointed, and revoked."""
 
 import logging
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from deploy.serving.identity import SECTION, Family
 from deploy.serving.tasks import Task, Windower
+from deploy.serving.topics import TopicWatch
 from deploy.serving.watchdog import Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
-from pipeline.log import Commit, Consumer, EventLog, Producer, Record
-from pipeline.state import checkpoint
+from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record
+from pipeline.state import checkpoint, recovery
+from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord, encode_metadata
+from pipeline.state.recovery import Recovered, Topics
 from pipeline.windows.grid import Counts
-from tidecast.errors import StateMismatch
+from tidecast.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
+
+RESTORED_RECORDS = 100_000
+"""Most records of state that are read for the partitions restored between two polls, unless one of them has more."""
+PASS_SERIES = 20_000
+"""Most changed series in one transaction of checkpoints, unless one partition has more."""
 
 
 @dataclass(slots=True)
@@ -26,6 +37,12 @@ class DroppedRecords:
 
     invalid: list[tuple[Record, InvalidEvent]] = field(default_factory=list)
     late: list[Record] = field(default_factory=list)
+
+    def add_failed(self, record: Record, error: str) -> None:
+        """Add, in its place, a record that completed a window for which inference failed; once, whatever it holds."""
+        if all(other is not record for other, _ in self.invalid):
+            failed = record, InvalidEvent("inference_failed", error)
+            insort(self.invalid, failed, key=lambda dropped: dropped[0].offset)
 
 
 @dataclass(slots=True)
@@ -37,11 +54,28 @@ class Partition:
     """R: the offset of its last checkpoint; None before a new group's first one."""
     position: int
     """X: the next offset to read."""
+    parts: dict[str, int] = field(default_factory=dict)
+    """The series whose states take several records, and how many."""
+    lost: bool = False
+    """Whether its checkpoint is no longer in the log."""
 
     def commit(self) -> Commit:
         """X, with R in the metadata. There is always an R: the first checkpoint is written before the first record."""
         assert self.checkpoint is not None
         return Commit(self.position, encode_metadata(self.checkpoint))
+
+
+def partitions_in_words(numbers: Iterable[int]) -> str:
+    """Partitions as a text: partition 3, or partitions 0-3, 7."""
+    ordered = sorted(numbers)
+    runs: list[list[int]] = []
+    for number in ordered:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    listed = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return f"partition{'s' * (len(ordered) != 1)} {listed}"
 
 
 def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
@@ -74,11 +108,16 @@ class Partitions:
         consumer: Consumer,
         producer: Producer,
         watchdog: Watchdog,
+        topics: TopicWatch,
+        family: Family,
+        part_bytes: int = checkpoint.PART_BYTES,
     ) -> None:
-        """`producer` writes checkpoints; its transactional id fences a predecessor of the same instance."""
+        """`producer` writes checkpoints, in records of up to `part_bytes`; its transactional id fences a predecessor
+        of the same instance.
+        """
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
-        self._watchdog = watchdog
-        self._count, self._topic_id = log.partitions(config.topic), log.topic_id(config.topic)
+        self._watchdog, self._topics, self._part_bytes = watchdog, topics, part_bytes
+        self._family, self._alone = family, False
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
 
@@ -95,55 +134,108 @@ class Partitions:
         """The next offset to read, by partition."""
         return {number: partition.position for number, partition in self._restored.items()}
 
-    def check_topic(self) -> None:
-        """Raises StateMismatch if the input topic was recreated or got more partitions."""
-        topic = self._config.topic
-        if (self._log.partitions(topic), self._log.topic_id(topic)) != (self._count, self._topic_id):
-            raise StateMismatch(f"{topic} was recreated, or got more partitions, while this service was running")
+    @property
+    def checkpoint_lost(self) -> bool:
+        """Whether a checkpoint is no longer in the log."""
+        return any(partition.lost for partition in self._restored.values())
+
+    def check_topics(self) -> None:
+        """Notice a topic that was deleted or made anew. Raises UnknownTopic, StateMismatch for any but the state topic.
+
+        What that one held is in memory: the next checkpoint, which is due at once, is a whole one.
+        """
+        if self._topics.has_lost_state():
+            topic = self._config.state_topic
+            logger.warning(f"{topic} was deleted or made anew: writing a whole checkpoint of the windows in memory")
+            for partition in self._restored.values():
+                partition.windower.mark_dirty()
+                partition.parts.clear()
+                partition.lost = True
+
+    def check_models(self) -> None:
+        """Notice members that serve another model in this group, once. Raises StateMismatch."""
+        if not self._alone:
+            with suppress(LogUnavailable), self._watchdog.watch("others' checkpoints"):
+                self._family.check_others(self._log, self._config, self._restored)
+                self._alone = True
 
     def assign(self, partitions: Iterable[int]) -> None:
-        """Add newly assigned partitions, to be restored one by one."""
+        """Add newly assigned partitions, to be restored."""
         self._to_restore.extend(partitions)
 
     def restore_next(self, task: Task) -> None:
-        """Restore one assigned partition, if any is left: rebuild its windows as of its committed offset."""
-        if self._to_restore:
-            self._restore(self._to_restore.popleft(), task)
-
-    def _restore(self, number: int, task: Task) -> None:
+        """Restore assigned partitions, as many as take little time: their windows as of the committed offsets."""
+        if not self._to_restore:
+            return
         failpoint.reached("assigned")
         log, config = self._log, self._config
-        with self._watchdog.watch("committed offset"):
-            committed = self._consumer.committed(number)
-        windower = task.windower()
-        recovery = checkpoint.recover(
-            log, config.topic, config.state_topic, number, committed, windower, on_data_loss=config.on_data_loss
-        )
+        with self._watchdog.watch("committed offsets"):
+            committed = self._consumer.committed(self._to_restore)
+        topics = Topics.look_up(log, config.topic, config.state_topic)
+        windowers = {number: task.windower() for number in self._next_few(topics)}
+        found = recovery.recover(log, topics, windowers, committed, on_data_loss=config.on_data_loss)
+        for windower in windowers.values():
+            self._family.check(windower.sections, config.group)
         failpoint.reached("restored")
-        for note in recovery.notes:
-            logger.warning(f"{config.topic}/{number}: {note}")
-        if recovery.position is None or recovery.replay_from is None:
-            bounds = log.bounds(config.topic)[number]
-            start = bounds.start if config.start == "earliest" else bounds.end
-            self._restored[number] = Partition(windower, None, start)
-            return
-        for records in log.read(config.topic, number, recovery.replay_from, recovery.position):
+        self._replay(task, topics, windowers, found)
+        for number, recovered in found.items():
+            self._add(number, windowers[number], recovered, topics.bounds[number])
+
+    def _next_few(self, topics: Topics) -> list[int]:
+        """The next partitions to restore."""
+        few, size = [self._to_restore.popleft()], 0
+        size = topics.size(few[0])
+        while self._to_restore and (size := size + topics.size(self._to_restore[0])) <= RESTORED_RECORDS:
+            few.append(self._to_restore.popleft())
+        return few
+
+    def _replay(
+        self, task: Task, topics: Topics, windowers: Mapping[int, Windower], found: Mapping[int, Recovered]
+    ) -> None:
+        """Extend the windows by the input between their checkpoints and the commits."""
+        ranges = {
+            number: Bounds(max(each.replay_from, topics.bounds[number].start), each.position)
+            for number, each in found.items()
+            if each.replay_from is not None and each.position is not None
+        }
+        for records in self._log.read_partitions(self._config.topic, ranges):
+            windower = windowers[records[0].partition]
             push_records(windower, task, records)
             windower.take()
-        windower.counts = Counts()
+        for windower in windowers.values():
+            windower.counts = Counts()
         failpoint.reached("replayed")
-        self._restored[number] = Partition(windower, recovery.replay_from, recovery.position)
-        self._consumer.seek(number, recovery.position)
+
+    def _add(self, number: int, windower: Windower, recovered: Recovered, bounds: Bounds) -> None:
+        for note in recovered.notes:
+            logger.warning(f"{self._config.topic}/{number}: {note}")
+        if recovered.position is None:
+            start = bounds.start if self._config.start == "earliest" else bounds.end
+            self._restored[number] = Partition(windower, None, start)
+        else:
+            self._restored[number] = Partition(windower, recovered.replay_from, recovered.position, recovered.parts)
+            self._consumer.seek(number, recovered.position)
 
     def start_new(self) -> None:
         """Write the first checkpoint of partitions without one, and only then start reading them.
 
         So it is always known where a new group started.
         """
-        for number, partition in self._restored.items():
-            if partition.checkpoint is None:
-                self.checkpoint([number])
-                self._consumer.seek(number, partition.position)
+        new = [number for number, partition in self._restored.items() if partition.checkpoint is None]
+        if new:
+            self._say_start(new)
+        self._write(new)
+        for number in new:
+            self._consumer.seek(number, self._restored[number].position)
+
+    def _say_start(self, new: Sequence[int]) -> None:
+        """Say where a new group starts, and how many records it is about to go through."""
+        ends = self._log.bounds(self._config.topic)
+        ahead = sum(ends[number].end - self._restored[number].position for number in new)
+        logger.info(
+            f"{self._config.topic}: new to {partitions_in_words(new)}, from the {self._config.start} record on: "
+            f"{ahead:,} records are there"
+        )
 
     def revoke(self, number: int) -> None:
         """Forget a partition, restored or not."""
@@ -157,21 +249,38 @@ class Partitions:
             self._restored[number].position = records[-1].offset + 1
         return {number: self._restored[number].commit() for number in polled}
 
-    def checkpoint(self, partitions: Iterable[int] | None = None) -> None:
-        """Write a checkpoint of each of these partitions, or of all, that has moved since its last one."""
-        for number in list(self._restored if partitions is None else partitions):
-            partition = self._restored[number]
-            if partition.position == partition.checkpoint:
-                continue
-            record = PartitionRecord(
-                position=partition.position,
-                partitions=self._count,
-                topic_id=self._topic_id,
-                stream_time=partition.windower.stream_time,
-                sections=dict(partition.windower.sections),
-            )
-            with self._watchdog.watch("checkpoint"):
-                checkpoint.write_pass(
-                    self._producer, self._consumer, self._config.state_topic, number, partition.windower, record
-                )
-            partition.checkpoint = partition.position
+    def checkpoint(self) -> None:
+        """Write a checkpoint of each partition that has moved since its last one, or whose last one is lost."""
+        self.check_topics()
+        self._write(number for number, each in self._restored.items() if each.lost or each.position != each.checkpoint)
+
+    def _write(self, partitions: Iterable[int]) -> None:
+        """Write checkpoints, several in a transaction as long as they are small."""
+        passes, series = dict[int, Pass](), 0
+        for number in partitions:
+            each = self._pass(number)
+            changed = len(each.store.dirty())
+            if passes and series + changed > PASS_SERIES:
+                self._write_pass(passes)
+                passes, series = {}, 0
+            passes[number] = each
+            series += changed
+        if passes:
+            self._write_pass(passes)
+
+    def _pass(self, number: int) -> Pass:
+        partition = self._restored[number]
+        record = PartitionRecord(
+            position=partition.position,
+            partitions=self._topics.source.partitions,
+            topic_id=self._topics.source.id,
+            stream_time=partition.windower.stream_time,
+            sections={**partition.windower.sections, SECTION: self._family.section},
+        )
+        return Pass(partition.windower, checkpoint.marked(record, self._topics.state_id), partition.parts)
+
+    def _write_pass(self, passes: Mapping[int, Pass]) -> None:
+        with self._watchdog.watch("checkpoint"):
+            checkpoint.write_pass(self._producer, self._consumer, self._config.state_topic, passes, self._part_bytes)
+        for partition in (self._restored[number] for number in passes):
+            partition.checkpoint, partition.lost = partition.position, False

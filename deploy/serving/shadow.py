@@ -4,8 +4,10 @@ import logging
 
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
+from deploy.serving.forecast_batches import Faults
 from deploy.serving.tasks import PendingBatch, task_for
 from deploy.settings.serve import ServeConfig
+from tidecast.errors import ModelRejected
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,11 @@ class Shadow:
         if self.predictor is None:
             return []
         try:
-            return list(task_for(self.predictor, self._config).predict(pending, self.predictor))
+            faults = Faults()
+            messages = list(task_for(self.predictor, self._config).predict(pending, self.predictor, faults))
+            if faults.failed:
+                raise ModelRejected(next(iter(faults.failed.values())))
+            return messages
         except Exception as error:  # whatever it is, a shadow must not stop the service
             logger.warning(f"shadow: {self.predictor.label} failed and is dropped: {error}")
             self.predictor = None

@@ -1,5 +1,7 @@
 """A service's metrics: counters, gauges and histograms, updated while it runs, read by every report."""
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +13,17 @@ import numpy.typing as npt
 from deploy.models.predictor import Predictor
 from pipeline.windows.grid import Counts
 
+logger = logging.getLogger(__name__)
+
 LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 600_000, 3_600_000)
 """Upper bounds of the latency histogram's buckets, in milliseconds."""
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048)
 """Upper bounds of the batch-size histogram's buckets, in windows or texts."""
+
+MAX_BAD, MIN_BAD = 0.01, 10
+"""The share of a model's outputs that may be unusable, and how many may be in any case."""
+OBSERVED_S, MIN_OBSERVED = 60.0, 1_000
+"""The share is of a minute's outputs, and of so many at least."""
 
 
 class Histogram:
@@ -39,6 +48,26 @@ class Histogram:
         return self.bounds[reached[0]] if len(reached) and reached[0] < len(self.bounds) else None
 
 
+class OutputHealth:
+    """For how many windows or texts of the last minute, or of the last thousand, a model had no usable output."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._since, self._all, self._bad, self._alarmed = time.monotonic(), 0, 0, False
+
+    def observe(self, count: int, bad: int) -> str:
+        """Count a micro-batch: what is wrong, the first time that more is than a model may fail on."""
+        if self._all >= MIN_OBSERVED and time.monotonic() - self._since >= OBSERVED_S:
+            self._reset()
+        self._all, self._bad = self._all + count, self._bad + bad
+        if self._alarmed or self._bad < MIN_BAD or self._bad <= MAX_BAD * self._all:
+            return ""
+        self._alarmed = True
+        return f"{self._bad:,} of its last {self._all:,} outputs were not finite, or inference failed"
+
+
 @dataclass(slots=True)
 class ServiceStats:
     """The metrics of one service since its start."""
@@ -59,8 +88,12 @@ class ServiceStats:
     """Counter."""
     duplicate_events: int = 0
     """Counter."""
+    early_steps: int = 0
+    """Counter: steps taken before their lateness had passed, as too many waited."""
     dead_letters: Counter[str] = field(default_factory=Counter)
     """Counter, by reason."""
+    not_finite: int = 0
+    """Counter: forecasts of the model that were not finite, so that naive ones were produced instead."""
     model_swaps: int = 0
     """Counter."""
     lag: dict[int, int] = field(default_factory=dict)
@@ -80,6 +113,9 @@ class ServiceStats:
         """Add a windower's counts of unused events."""
         self.late_events += counts.late
         self.duplicate_events += counts.duplicate
+        if counts.early and not self.early_steps:
+            logger.warning("more steps wait than --waiting-limit allows: the earliest are taken before their lateness")
+        self.early_steps += counts.early
 
     def counts_line(self) -> str:
         """The main counters for the log."""
@@ -101,9 +137,11 @@ class ServiceStats:
             "forecasts": self.predictions,
             "dead_letters": self.dead_letters.total(),
             "dead_letters_by_reason": dict(self.dead_letters),
+            "not_finite": self.not_finite,
             "tombstones": self.tombstones,
             "late": self.late_events,
             "duplicate": self.duplicate_events,
+            "early": self.early_steps,
             "swaps": self.model_swaps,
             "seconds": self.seconds,
             "latency_ms": {f"p{round(100 * q)}": self.latency_ms.quantile(q) for q in (0.5, 0.99)},

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from deploy.models.predictor import ModelInput, Outputs, Predictor
-from deploy.serving.forecast_batches import forecast_batches, label_batches
+from deploy.serving.forecast_batches import Faults, forecast_batches, label_batches
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
 from pipeline.formats.decoding import Decode, Note, nothing_to_tell
@@ -20,6 +20,9 @@ from pipeline.windows.grid import Counts, Ints
 from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
+
+NUMBER_BYTES = 25
+"""The most that a number takes as JSON, with its comma: -1.1754943508222875e-38,"""
 
 
 class PendingBatch(ModelInput, Protocol):
@@ -65,18 +68,24 @@ class Task:
     """A record's events."""
     windower: Callable[[], Windower]
     """Creates an empty windower for one partition."""
-    postprocess: Callable[[Any, Iterable[Outputs]], Iterator[Any]]
+    postprocess: Callable[[Any, Iterable[Outputs], Faults], Iterator[Any]]
     """From a pending batch and the model's outputs to columnar forecasts or labels."""
     encode: Callable[[Any], Iterator[bytes]]
     """From columnar forecasts or labels to messages."""
     output_kind: str
     """forecasts or labels."""
+    message_bytes: int
+    """The size of a large message; that of a forecast has no larger one."""
     describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
     """How records are read, as far as it has not been told before."""
 
-    def predict(self, pending: PendingBatch, predictor: Predictor) -> Iterator[bytes]:
-        """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted."""
-        return chain.from_iterable(map(self.encode, self.postprocess(pending, predictor.predict(pending))))
+    def predict(self, pending: PendingBatch, predictor: Predictor, faults: Faults) -> Iterator[bytes]:
+        """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
+
+        A row that is in `faults.failed` once its message is there has no output: the message is void.
+        """
+        outputs = predictor.predict(pending, faults.failed)
+        return chain.from_iterable(map(self.encode, self.postprocess(pending, outputs, faults)))
 
 
 def task_for(predictor: Predictor, config: ServeConfig) -> Task:
@@ -97,10 +106,13 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     return Task(
         decode=decoder.decode,
         describe=decoder.describe,
-        windower=lambda: WindowStore(windows, config.idle, config.series_limit, short=short),
-        postprocess=lambda pending, outputs: forecast_batches(pending, outputs, card, label),
+        windower=lambda: WindowStore(
+            windows, config.idle, config.series_limit, short=short, waiting_limit=config.waiting_limit
+        ),
+        postprocess=lambda pending, outputs, faults: forecast_batches(pending, outputs, card, label, faults),
         encode=encode_forecasts,
         output_kind="forecasts",
+        message_bytes=1024 + card.output.horizon * len(card.output.targets) * NUMBER_BYTES,
     )
 
 
@@ -109,7 +121,8 @@ def _classification(card: ClassifierCard, label: str) -> Task:
     return Task(
         decode=TextDecoder().decode,
         windower=lambda: TextWindower(encoder),
-        postprocess=lambda pending, outputs: label_batches(pending, outputs, card.labels, label),
+        postprocess=lambda pending, outputs, faults: label_batches(pending, outputs, card.labels, label, faults),
         encode=encode_labels,
         output_kind="labels",
+        message_bytes=2048,
     )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from deploy.logs import finish_logging
 from tidecast.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Watchdog:
             self._ticks += 1
             if self._call and self._ticks * TICK_S > self._timeout_s:
                 logger.error(f"{self._call} has not returned within {self._timeout_s:g} s; exiting for a restart")
+                finish_logging()
                 os._exit(os.EX_TEMPFAIL)
 
     def close(self) -> None:

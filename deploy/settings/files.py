@@ -1,62 +1,89 @@
 """tidecast.toml and TIDECAST_KAFKA_* variables, and the log that they lead to.
 
-A value on the command line comes before its TIDECAST_* variable, and that before tidecast.toml. How to connect to
-Kafka is set by TIDECAST_KAFKA_* variables and the file's [kafka] table only: a flag would show secrets in the process
-list.
+A value on the command line comes before its TIDECAST_* variable, and that before tidecast.toml; a setting of one
+command, TIDECAST_SERVE_* or the table [serve], before one that is shared. How to connect to Kafka is set by
+TIDECAST_KAFKA_* variables and the file's [kafka] table only: a flag would show secrets in the process list.
 """
 
+import codecs
 import logging
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from deploy.settings.locations import CONFIG_FILE, DEFAULT_LOG
+from deploy.settings.locations import CONFIG_FILE, check_home, default_log
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, unusable
 
 logger = logging.getLogger(__name__)
 
 
-def read_settings(path: Path, known: Container[str]) -> dict[str, str]:
-    """A TOML file's settings, by option name, as text; none if the default file does not exist.
+class Settings(NamedTuple):
+    """A TOML file's settings by option name, with dashes: those at its top, and those in a command's table."""
 
-    Raises ConfigError, also for a name that is not `known`. The tables [kafka] and [decode] are validated, but read
-    with a log's address.
+    shared: dict[str, Any]
+    tables: dict[str, dict[str, Any]]
+
+
+def read_settings(path: Path, options: Mapping[str, Container[str]]) -> Settings:
+    """A TOML file's settings; none if the default file does not exist.
+
+    `options` are the names of each command's: any of them may be at the file's top, a command's own in a table called
+    as the command. The tables [kafka] and [decode] are validated, but read with a log's address. Raises ConfigError,
+    NotPermitted.
     """
-    settings = _read_toml(path)
-    _kafka_table(path, settings)
-    _decode_table(path, settings)
-    if tables := [name for name, value in settings.items() if isinstance(value, dict) and name not in TABLES]:
-        raise ConfigError(f"{path}: {tables[0]!r} is a table; a setting is a line such as topic = 'power'")
-    typed = _typed({name: value for name, value in settings.items() if not isinstance(value, dict)})
-    if unknown := sorted(name for name in typed if name not in known):
+    content = _read_toml(path)
+    _kafka_table(path, content)
+    _decode_table(path, content)
+    tables = {name: value for name, value in content.items() if isinstance(value, dict) and name not in TABLES}
+    if unknown := sorted(tables.keys() - options.keys()):
+        raise ConfigError(f"{path}: [{unknown[0]}] is a table, and no command is called so")
+    shared = _dashed(str(path), {name: value for name, value in content.items() if not isinstance(value, dict)})
+    if unknown := sorted(name for name in shared if not any(name in known for known in options.values())):
         raise ConfigError(f"{path}: no option is called {unknown[0]!r}")
-    return typed
+    own = {command: _dashed(f"{path}: [{command}]", table) for command, table in tables.items()}
+    for command, table in own.items():
+        if unknown := sorted(name for name in table if name not in options[command]):
+            raise ConfigError(f"{path}: [{command}]: {command} has no option called {unknown[0]!r}")
+    return Settings(shared, own)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    if path == CONFIG_FILE and not path.exists():
-        return {}
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise ConfigError(f"{path}: {error}") from None
+        if path == CONFIG_FILE and isinstance(error, FileNotFoundError):
+            return {}
+        raise unusable(path, error, ConfigError) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or too deep
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        with suppress(OSError):
+            if path.read_bytes().startswith(codecs.BOM_UTF8):
+                reason = "it begins with a byte order mark: save it as UTF-8 without one"
+        raise ConfigError(f"{path}: {reason}") from None
 
 
-def _typed(settings: Mapping[str, object]) -> dict[str, str]:
-    return {name.replace("_", "-"): _as_typed(value) for name, value in settings.items()}
+def _dashed(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    names = Counter(name.replace("_", "-") for name in table)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ConfigError(f"{where}: {twice[0]!r} is given twice, with a dash and with an underscore")
+    return {name.replace("_", "-"): value for name, value in table.items()}
 
 
-def _as_typed(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def setting_text(where: str, value: object) -> str:
+    """A setting as the text of an option; a list's elements are separated by commas. Raises ConfigError."""
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(each, list | dict) for each in parts):
+        raise ConfigError(f"{where}: neither a table nor a list in a list can be the value of an option")
+    return ",".join(map(str, parts))
 
 
 TABLES = ("kafka", "decode")
@@ -86,7 +113,8 @@ def kafka_settings(path: Path = CONFIG_FILE) -> KafkaSettings:
 
 def _kafka_table(path: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     table = settings.get("kafka", {})
-    given = _typed(table) if isinstance(table, dict) else {}
+    named = _dashed(f"{path}: [kafka]", table) if isinstance(table, dict) else {}
+    given = {name: setting_text(f"{path}: [kafka] {name}", value) for name, value in named.items()}
     for name in sorted(given.keys() - KAFKA_IN_FILE):
         if name in SECRETS:
             instead = f"{name}-file names a file that holds it, and so does {_variable(name)}_FILE"
@@ -108,7 +136,7 @@ def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text().removesuffix("\n").removesuffix("\r")
     except OSError as error:
-        raise ConfigError(f"kafka: {name}: {path}: {error.strerror}") from None
+        raise unusable(f"kafka: {name}: {path}", error, ConfigError) from None
     except UnicodeDecodeError:  # whose message shows a byte
         raise ConfigError(f"kafka: {name}: {path}: not UTF-8 text") from None
 
@@ -157,10 +185,12 @@ def decode_paths(address: str) -> Paths:
 
 def open_log(address: str) -> EventLog:
     """Connect to a log, and say so if its address is the default."""
+    if address == default_log():
+        check_home()
     try:
         log = connect(address, address.kafka if isinstance(address, Address) else KafkaSettings())
     except ConfigError as error:
         raise ConfigError(f"bootstrap: {error}") from None
-    if address == DEFAULT_LOG:
+    if address == default_log():
         logger.info(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")
     return log

@@ -9,8 +9,9 @@ import msgspec
 
 from model.card import InputSpec
 from pipeline.formats.paths import Paths
-from pipeline.state.checkpoint import OnDataLoss
+from pipeline.state.recovery import OnDataLoss
 from pipeline.windows.grid import WindowConfig
+from pipeline.windows.reorder import WAITING_LIMIT
 from pipeline.windows.streaming import SERIES_LIMIT
 from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ConfigError
@@ -31,7 +32,9 @@ class ServeConfig:
     group: str
     """The consumer group; its state and dead letters are kept in `<group>-state` and `<group>-dead-letters`."""
     instance: str
-    """This instance's name, stable over restarts: it fences the transactions that its predecessor left open."""
+    """This instance's name, stable over restarts: it fences the transactions that its predecessor left open; empty: one
+    that no other process has.
+    """
     start: Start = "earliest"
     """Where a new consumer group starts."""
     guarantee: Guarantee = "at-least-once"
@@ -46,6 +49,9 @@ class ServeConfig:
     """Milliseconds of stream time after which a silent series is dropped; None: never."""
     series_limit: int = SERIES_LIMIT
     """Most series in a partition; events of others are dead letters."""
+    waiting_limit: int = WAITING_LIMIT
+    """Most steps in a partition that wait for events out of order; beyond it the earliest are taken before their time.
+    There may always be one for each of `series_limit` series."""
     on_data_loss: OnDataLoss = "fail"
     """Whether to continue if unread records are gone from the log."""
     short_series: ShortSeries = "wait"
@@ -72,6 +78,8 @@ class ServeConfig:
             raise ConfigError(f"follow: {self.follow_s} s is not a positive duration")
         if self.series_limit < 1:
             raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
+        if self.waiting_limit < 1:
+            raise ConfigError(f"waiting-limit: {self.waiting_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
             raise ConfigError(f"group: {self.group!r} names topics, so it takes letters, digits and . _ - only")
 

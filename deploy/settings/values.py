@@ -11,6 +11,8 @@ from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
 Device = Literal["auto", "cpu", "cuda"]
+FORECAST_FILES = (".csv", ".parquet", ".jsonl")
+"""What the name of a file of forecasts ends in."""
 
 
 def model_name(path: str) -> str:
@@ -24,6 +26,11 @@ def parse_feature_names(option: str, text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
         raise ConfigError(f"{option}: {text!r} must be different names, none of them series or ts")
     return names
+
+
+def parse_words(text: str) -> tuple[str, ...]:
+    """An option's comma-separated words."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
 
 
 def parse_duration_option(name: str, text: str | None) -> int | None:

@@ -6,9 +6,10 @@ from dataclasses import asdict, fields, replace
 
 import msgspec
 
+from deploy.console import digits
 from deploy.data import DataSource
 from deploy.settings.serve import window_config
-from deploy.training.jobs import TrainJob
+from deploy.training.jobs import ALIGNED, TrainJob
 from deploy.training.look_back import infer_specs
 from deploy.training.registration import (
     EXAMPLES,
@@ -17,9 +18,10 @@ from deploy.training.registration import (
     find_champion,
     register,
     training_progress,
+    training_run,
 )
 from model.artifacts.registry import Registry
-from model.artifacts.versions import Version
+from model.artifacts.versions import Dataset, Version
 from model.card import Card, InputSpec, OutputSpec
 from model.plots import plot_forecasts
 from model.training import distributed
@@ -35,29 +37,36 @@ from model.windows import WindowData
 from pipeline.datasets.history import History, windows
 from pipeline.windows.grid import WindowConfig
 from tidecast.errors import DataError
+from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
+LOSS = "validation_mse"
+"""The metric that validation losses are logged as."""
 
-def train(history: History, job: TrainJob, registry: Registry) -> RegisteredModel:
+
+def train(history: History, job: TrainJob, registry: Registry, dataset: Dataset | None = None) -> RegisteredModel:
     """Fit a model to a history, log and register it, and make it champion if the name has none.
 
-    Raises DataError for a history that is too short, ConfigError naming an impossible setting; RegistryError.
+    `dataset` describes the history in the run. Raises DataError for a history that is too short, ConfigError naming an
+    impossible setting; RegistryError.
     """
-    return train_after(find_champion(registry, job.name), history, job, registry)
+    return train_after(find_champion(registry, job.name), history, job, registry, dataset)
 
 
-def train_after(champion: Version | None, history: History, job: TrainJob, registry: Registry) -> RegisteredModel:
+def train_after(
+    champion: Version | None, history: History, job: TrainJob, registry: Registry, dataset: Dataset | None = None
+) -> RegisteredModel:
     """`train`, with the windows of this champion."""
     prepared = prepare_windows(history, job, champion)
-    with training_progress(format_epoch) as on_step:
-        fitted = fit_forecaster(prepared, on_step)
     if not distributed.is_rank_zero():
+        fit_forecaster(prepared)
         raise SystemExit(0)  # rank zero registers what this process helped to train
-    candidate = forecast_candidate(fitted, prepared.data, history, job)
-    best, naive = format_epoch(candidate.best()), fitted.naive_mse
-    logger.info(f"best: {best}, seasonal naive {naive:.3f}, after {len(fitted.history)} epochs")
-    return register(candidate, registry)
+    with training_run(registry, job.name, LOSS, first_params(prepared.card, job), dataset) as log:
+        with training_progress(format_epoch, log) as on_step:
+            fitted = fit_forecaster(prepared, on_step)
+        logger.info(f"{errors_in_words(fitted.card)}, after {len(fitted.history)} epochs")
+        return register(forecast_candidate(fitted, prepared.data, history), registry, log)
 
 
 def prepare_windows(history: History, job: TrainJob, champion: Version | None) -> PreparedWindows:
@@ -70,11 +79,20 @@ def prepare_windows(history: History, job: TrainJob, champion: Version | None) -
         why = "; ".join(history.invalid.in_words()) or "the history is empty"
         raise DataError(f"there are no events to train on: {why}")
     inputs, outputs = infer_specs(history, job)
-    step = f"{inputs.freq} each" if inputs.freq else "one an event"
-    logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead, {step}")
+    logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead")
+    logger.info(seasons_in_words(inputs, asked=job.season is not None))
     data = windows(history, window_config(inputs))
     logger.info(f"{data.counts.in_words()}: {len(data):,} windows")
     return prepare(data, inputs, outputs, job.config, job.name)
+
+
+def seasons_in_words(inputs: InputSpec, *, asked: bool = False) -> str:
+    """The seasons that the networks and the naive forecasts go by, and where they are from, as a line."""
+    named = [f"{name} ({lag:,} steps)" for name, lag in inputs.lags.items() if name != "season"]
+    if inputs.season is not None:
+        found = f"season: {inputs.season:,} steps, {'as given' if asked else 'found in the data'}"
+        return f"{found}; of the calendar: {', '.join(named)}" if named else found
+    return f"seasons: {', '.join(named)}, of the calendar; none clearer in the data" if named else "no season was found"
 
 
 def inherit_windows(job: TrainJob, champion: Version | None) -> TrainJob:
@@ -85,12 +103,16 @@ def inherit_windows(job: TrainJob, champion: Version | None) -> TrainJob:
     if champion is None or "input" not in champion.tags:
         return job
     inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
-    if inputs.features != job.features or job.freq not in (None, inputs.freq):
+    aligned = inputs.offset or ALIGNED
+    other = job.freq not in (None, inputs.freq) or job.offset not in (None, aligned)
+    if inputs.features != job.features or other:
         return job
     logger.info(f"windows as those of {champion.label}")
     names = [each.name for each in fields(WindowConfig) if getattr(job, each.name) is None]
+    season = job.season or inputs.season
     horizon = job.horizon or msgspec.json.decode(champion.tags["output"], type=OutputSpec).horizon
-    return replace(job, **{name: getattr(inputs, name) for name in names}, horizon=horizon)
+    inherited = {name: getattr(inputs, name) for name in names} | {"offset": aligned}
+    return replace(job, **inherited, horizon=horizon, season=season)
 
 
 def format_epoch(epoch: Epoch) -> str:
@@ -98,44 +120,87 @@ def format_epoch(epoch: Epoch) -> str:
     return f"validation error {epoch.validation_loss:.3f}"
 
 
-def forecast_candidate(fitted: FittedForecaster, data: WindowData, history: History, job: TrainJob) -> Candidate:
+def errors_in_words(card: Card) -> str:
+    """A forecaster's validation error next to the best naive forecast's, for people."""
+    name, naive = card.best_naive
+    return f"validation error {card.metrics['validation_mse']:.4g}, best naive forecast ({name}) {naive:.4g}"
+
+
+def gain_over_naive(card: Card) -> float:
+    """By which fraction a forecaster's validation error is lower than the best naive forecast's."""
+    naive = card.best_naive[1]
+    return 1 - card.metrics["validation_mse"] / naive if naive else 0.0
+
+
+def first_params(card: Card, job: TrainJob) -> dict[str, object]:
+    """What is known of a training before it: the settings, and the shapes of its windows and forecasts."""
+    return asdict(job.config) | card.hyperparameters | {"task": card.task} | _shape_params(card.input, card.output)
+
+
+def forecast_candidate(fitted: FittedForecaster, data: WindowData, history: History) -> Candidate:
     """A fitted forecaster, ready to be registered."""
     card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
-    ranges = {f"{name}_range": f"{low:g} to {high:g}" for name, (low, high) in card.ranges.items()}
+    ranges = {
+        f"{name}_range": f"{low:.{digits([low, high])}g} to {high:.{digits([low, high])}g}"
+        for name, (low, high) in card.ranges.items()
+    }
     members = {"members": json.dumps(card.members)} if card.members else {}
     return Candidate(
         model=fitted.model,
         card=card,
         history=fitted.history,
-        loss_name="validation_mse",
         examples=window_inputs(data, card, rows),
-        params=asdict(job.config) | card.hyperparameters | _shape_params(card.input, card.output) | ranges | members,
+        params={"trained_until": f"{format_time(card.trained_until)} UTC"} | ranges | members,
         tags={
             "offsets": json.dumps(dict(history.offsets)),
             "trained_until": str(card.trained_until),
             "input": msgspec.json.encode(card.input).decode(),
             "output": msgspec.json.encode(card.output).decode(),
         },
+        worth=worth_in_words(card, fitted.split.cuts.validation),
+        picture="forecasts.png",
         draw=lambda folder: plot_forecasts(fitted, data, folder / "forecasts.png"),
+        scores={"gain_over_naive": gain_over_naive(card)},
+    )
+
+
+def worth_in_words(card: Card, since: int) -> str:
+    """What a forecaster is worth against the best naive forecast, on the validation data since a time; in Markdown."""
+    error, (name, naive) = card.metrics["validation_mse"], card.best_naive
+    what = "the last value" if name == "last" else f"the value a {name} before ({card.input.lags[name]} steps)"
+    gain = gain_over_naive(card)
+    verdict = f"{gain:.0%} lower" if gain > 0 else f"**{-gain:.0%} higher: the naive forecast is better**"
+    steps = f"{card.output.horizon} steps{f' of {card.input.freq}' if card.input.freq else ''}"
+    return (
+        f"Forecasts {', '.join(card.output.targets)}, {steps} ahead. On the data since {format_time(since)} UTC its "
+        f"mean squared error is **{error:.4g}**, in z-scores: 1 is the variance of a series in training. The best "
+        f"naive forecast, {what}, has {naive:.4g}; the model's is {verdict}."
     )
 
 
 def _shape_params(inputs: InputSpec, outputs: OutputSpec) -> dict[str, object]:
     return {
         "freq": inputs.freq,
+        "offset": inputs.offset,
         "seq_len": inputs.seq_len,
         "features": ",".join(inputs.features),
         "horizon": outputs.horizon,
         "targets": ",".join(outputs.targets),
+        "season": inputs.season,
     }
 
 
 def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str) -> dict[str, object]:
     """`tidecast train`: a job on a topic's or a file's history."""
     history = source.history(job.freq)
-    registered = train(history, job, Registry(tracking_uri))
+    registered = train(history, job, Registry(tracking_uri), source.dataset(history))
     card = registered.candidate.card
     assert isinstance(card, Card)
     return registered.summary(
-        freq=card.input.freq, seq_len=card.input.seq_len, horizon=card.output.horizon, notes=history.notes
+        freq=card.input.freq,
+        offset=card.input.offset,
+        seq_len=card.input.seq_len,
+        horizon=card.output.horizon,
+        season=card.input.season,
+        notes=history.notes,
     )

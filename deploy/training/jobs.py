@@ -6,6 +6,10 @@ from model.artifacts.versions import check_name
 from model.training.forecast_config import ForecastConfig
 from pipeline.windows.grid import Aggregate
 from tidecast.errors import ConfigError
+from tidecast.freq import Offset
+
+ALIGNED = "none"
+"""The offset of steps that are counted from 1970."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +24,12 @@ class TrainJob:
     """The features that are forecast; None is the first."""
     known: tuple[str, ...] = ()
     """The features that are known for the horizon too; none of them is forecast."""
-    non_negative: bool = False
-    """Whether no forecast may be below zero."""
+    non_negative: bool | tuple[str, ...] | None = None
+    """Whether no forecast may be below zero, or of which targets; None is of those that never were."""
     freq: str | None = None
     """The spacing of steps, such as 30m; None is the most common one in the data."""
+    offset: str | None = None
+    """Where steps lie, such as 30m, 2mo or -1d, or ALIGNED: as counted from 1970; None is where the data's are."""
     horizon: int | None = None
     """Steps to forecast; None is a day of them, or of longer steps the next season (a week, a year); fewer if gaps
     leave too few windows."""
@@ -37,11 +43,15 @@ class TrainJob:
     seq_len: int | None = None
     """Steps to look back; None is a quarter of the longest series (up to half, for three seasons), up to 720 or 15
     seasons, in whole seasons, and short enough to fit between gaps."""
+    season: int | None = None
+    """The season in steps; None is that of the data, if it has a clearer one than the calendar's."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.offset not in (None, ALIGNED):
+            Offset.parse(self.offset)
         if self.aggregate is not None and self.freq is None:
             raise ConfigError("aggregate: needs --freq, the spacing of the steps that events are aggregated in")
         if unknown := sorted(set(self.targets or ()) - set(self.features)):

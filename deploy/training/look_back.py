@@ -1,16 +1,23 @@
 """The look-back, the horizon and the gaps to fill, as they suit a history where a job leaves them open."""
 
-from collections.abc import Mapping
+import logging
 
 import msgspec
 import numpy as np
+import polars as pl
 
 from deploy.settings.serve import window_config
-from deploy.training.jobs import TrainJob
+from deploy.training.jobs import ALIGNED, TrainJob
 from model.card import InputSpec, OutputSpec
+from model.evaluation.seasonality import find_season
+from model.evaluation.splits import last_share
 from model.seasons import seasonal_lags
-from pipeline.datasets.history import History, infer_freq, windows
-from pipeline.windows.sliding import Codes
+from pipeline.datasets.history import History, windows
+from pipeline.datasets.spacing import infer_freq, infer_offset, on_weekends
+from pipeline.windows.sliding import Codes, SlidingWindows
+from tidecast.freq import Freq, steps_in_words
+
+logger = logging.getLogger(__name__)
 
 LOOK_BACK_SEASONS, SHORT_SERIES_SEASONS = 15, 3
 DEFAULT_HORIZON = 12
@@ -24,42 +31,80 @@ The look-back on a short series is up to half of it, if that is at most three of
 
 def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     """The model's inputs and outputs: what the job sets, and for the rest what suits the history's spacing."""
-    freq = job.freq or infer_freq(history.frame)
-    lags = seasonal_lags(freq)
-    longest = max(history.frame["series"].value_counts()["count"].to_list())
-    season = min(lags.values(), default=DEFAULT_HORIZON)
-    horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
-    room, unit = _longest_look_back(longest, lags)
+    freq, offset = _grid(history, job)
     inputs = InputSpec(
-        seq_len=max(horizon, 2),
+        seq_len=2,
         features=job.features,
         known=job.known,
         freq=freq,
+        offset=offset,
         aggregate=job.aggregate,
         lateness=job.lateness or 0,
     )
-    for gap in [job.max_gap] if job.max_gap is not None else _gaps(inputs.max_gap, unit):
-        inputs = msgspec.structs.replace(inputs, max_gap=gap)
-        run = windows(history, window_config(inputs)).run
+    if job.max_gap is not None:
+        inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
+    data = windows(history, window_config(inputs))
+    inputs = msgspec.structs.replace(inputs, season=job.season or _found_season(data, inputs, job))
+    longest = max(history.frame["series"].value_counts()["count"].to_list())
+    season = min(seasonal_lags(inputs.freq).values(), default=inputs.season or DEFAULT_HORIZON)
+    horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
+    room, unit = _longest_look_back(longest, inputs)
+    run = data.run
+    for gap in [] if job.max_gap is not None else _wider_gaps(inputs.max_gap, unit):
         if 2 * _window_count(run, horizon, horizon) >= len(run):
             break
+        inputs = msgspec.structs.replace(inputs, max_gap=gap)
+        run = windows(history, window_config(inputs)).run
     while job.horizon is None and horizon > 1 and 8 * _window_count(run, horizon, horizon) < len(run):
         horizon //= 2
-    outputs = OutputSpec(horizon=horizon, targets=job.forecast, non_negative=job.non_negative)
+    outputs = OutputSpec(horizon=horizon, targets=job.forecast, non_negative=_non_negative(history, job))
     return msgspec.structs.replace(inputs, seq_len=job.seq_len or _look_back(run, room, unit, horizon)), outputs
 
 
-def _longest_look_back(longest: int, lags: Mapping[str, int]) -> tuple[int, int]:
+def _grid(history: History, job: TrainJob) -> tuple[str | None, str | None]:
+    """The spacing of the steps and where they lie, as set or as in the data; said in a line."""
+    freq, offset = job.freq or infer_freq(history.frame), job.offset
+    if offset is None:
+        offset = infer_offset(history.frame, freq, job.aggregate is not None)
+    offset = None if freq is None or offset == ALIGNED else offset
+    logger.info(f"steps: {steps_in_words(freq, offset)}")
+    if freq is not None and Freq.parse(freq).business:
+        away = on_weekends(history.frame["ts"].to_numpy(), offset)
+        said = f"{away:,} events on weekends count as of the Friday before" if away else "weekends are no steps"
+        logger.info(f"{said}; --freq 1d has them as steps")
+    return freq, offset
+
+
+def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:
+    """Whether forecasts are clipped at zero, or of which targets: those that never were below it, if not set."""
+    if job.non_negative is not None:
+        return job.non_negative
+    least = history.frame.select(pl.col(job.forecast).min()).row(0)
+    never = tuple(name for name, value in zip(job.forecast, least, strict=True) if value is not None and value >= 0)
+    if never:
+        logger.info(f"{', '.join(never)}: never negative, and so are the forecasts; --no-non-negative lets them be")
+    return len(never) == len(job.forecast) or never or False
+
+
+def _found_season(data: SlidingWindows, inputs: InputSpec, job: TrainJob) -> int | None:
+    """The season of the first target in the training part."""
+    training = last_share(data, job.config.validation, job.horizon or 1).validation
+    return find_season(data, inputs.features.index(job.forecast[0]), training, inputs.lags.values())
+
+
+def _longest_look_back(longest: int, inputs: InputSpec) -> tuple[int, int]:
     """The longest look-back on a series of so many steps, and the unit that it is a multiple of: a season if it can."""
-    share = max(longest // 4, min(longest // 2, SHORT_SERIES_SEASONS * min(lags.values(), default=0)))
-    room = min(MAX_SEQ_LEN, share, LOOK_BACK_SEASONS * max(lags.values(), default=MAX_SEQ_LEN))
-    unit = next((lag for lag in sorted(lags.values()) if lag <= room), 1)
+    lags = inputs.lags.values()
+    share = max(longest // 4, min(longest // 2, SHORT_SERIES_SEASONS * next(iter(lags), 0)))
+    cycle = max(seasonal_lags(inputs.freq).values(), default=inputs.season or MAX_SEQ_LEN)
+    room = min(MAX_SEQ_LEN, share, LOOK_BACK_SEASONS * cycle)
+    unit = next((lag for lag in lags if lag <= room), 1)
     return room // unit * unit, unit
 
 
-def _gaps(least: int, season: int) -> list[int]:
-    """Gaps to try to fill, in steps: the least, then more, up to a sixth of a season."""
-    return [least, *(gap for gap in (2 * least, 4 * least, 8 * least) if 6 * gap <= season)]
+def _wider_gaps(least: int, season: int) -> list[int]:
+    """Gaps to try to fill, in steps: more than the least, up to a sixth of a season."""
+    return [gap for gap in (2 * least, 4 * least, 8 * least) if 6 * gap <= season]
 
 
 def _look_back(run: Codes, longest: int, unit: int, horizon: int) -> int:

@@ -3,11 +3,12 @@
 import logging
 import math
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from deploy.data import TextSource
+from deploy.data import TextSource, digest
 from deploy.training.registration import (
     EXAMPLES,
     Candidate,
@@ -15,9 +16,10 @@ from deploy.training.registration import (
     find_champion,
     register,
     training_progress,
+    training_run,
 )
 from model.artifacts.registry import Registry
-from model.artifacts.versions import check_name
+from model.artifacts.versions import Dataset, check_name
 from model.card import ClassifierCard, NextTokenCard
 from model.networks.text import Classifier, NextToken
 from model.plots import plot_confusion, plot_history
@@ -35,6 +37,7 @@ from model.training.classification import (
 from model.training.loop import Epoch, FittedModel
 from model.training.next_token import NextTokenConfig, PreparedTokens, fit_next_token, next_token_card, token_inputs
 from pipeline.datasets.corpus import Corpus
+from pipeline.datasets.measurements import stem_of
 from pipeline.datasets.tables import read_text
 from pipeline.windows.tokens import Vocabulary
 
@@ -83,19 +86,23 @@ class NextTokenJob:
         check_name(self.name)
 
 
-def train_classifier(corpus: Corpus, job: ClassifyJob, registry: Registry) -> RegisteredModel:
+def train_classifier(
+    corpus: Corpus, job: ClassifyJob, registry: Registry, dataset: Dataset | None = None
+) -> RegisteredModel:
     """Fit a classifier to labelled texts, evaluate it on held-out texts, and register it.
 
     Raises DataError for too few texts, ConfigError naming an impossible setting; RegistryError.
     """
     find_champion(registry, job.name)
     prepared = prepare_texts(corpus, job)
-    with training_progress(_format_loss) as on_step:
-        fitted = fit_classifier(prepared, on_step)
-    test = prepared.parts.test
-    report = evaluate(probabilities(fitted.model, prepared.data, test), prepared.y[test])
-    logger.info(f"on {len(test):,} held-out texts: {format_report(report)}, after {len(fitted.history)} epochs")
-    return register(_classifier_candidate(fitted, prepared, report), registry)
+    params = _first_params(prepared.config, prepared.card) | {"labels": len(prepared.card.labels)}
+    with training_run(registry, job.name, "validation_loss", params, dataset) as log:
+        with training_progress(_format_loss, log) as on_step:
+            fitted = fit_classifier(prepared, on_step)
+        test = prepared.parts.test
+        report = evaluate(probabilities(fitted.model, prepared.data, test), prepared.y[test])
+        logger.info(f"on {len(test):,} held-out texts: {format_report(report)}, after {len(fitted.history)} epochs")
+        return register(_classifier_candidate(fitted, prepared, report), registry, log)
 
 
 def prepare_texts(corpus: Corpus, job: ClassifyJob) -> PreparedTexts:
@@ -144,26 +151,31 @@ def _classifier_candidate(
         model=fitted.model,
         card=card,
         history=fitted.history,
-        loss_name="validation_loss",
         examples=text_inputs(prepared.data, prepared.parts.test[:EXAMPLES]),
-        params=asdict(prepared.config) | _vocabulary_params(card) | {"labels": len(card.labels)},
+        params={},
         tags={},
+        worth=f"On {len(prepared.parts.test):,} held-out texts: {format_report(report)}.",
+        picture="confusion.png",
         draw=lambda folder: plot_confusion(report.confusion, card.labels, folder / "confusion.png"),
     )
 
 
-def train_next_token(text: str, job: NextTokenJob, registry: Registry) -> RegisteredModel:
+def train_next_token(
+    text: str, job: NextTokenJob, registry: Registry, dataset: Dataset | None = None
+) -> RegisteredModel:
     """Fit a model to a text, evaluate it on the text's end, and register it.
 
     Raises DataError for too short a text, ConfigError naming an impossible setting; RegistryError.
     """
     find_champion(registry, job.name)
     prepared = prepare_text(text, job)
-    with training_progress(_format_nats) as on_step:
-        fitted = fit_next_token(prepared, on_step)
-    candidate = _next_token_candidate(fitted, prepared)
-    logger.info(f"best: {_format_nats(candidate.best())}, after {len(fitted.history)} epochs")
-    return register(candidate, registry)
+    params = _first_params(prepared.config, prepared.card)
+    with training_run(registry, job.name, "validation_nats", params, dataset) as log:
+        with training_progress(_format_nats, log) as on_step:
+            fitted = fit_next_token(prepared, on_step)
+        candidate = _next_token_candidate(fitted, prepared)
+        logger.info(f"best: {_format_nats(candidate.best())}, after {len(fitted.history)} epochs")
+        return register(candidate, registry, log)
 
 
 def prepare_text(text: str, job: NextTokenJob) -> PreparedTokens:
@@ -196,24 +208,30 @@ def _next_token_candidate(fitted: FittedModel[NextToken, NextTokenCard], prepare
         model=fitted.model,
         card=card,
         history=fitted.history,
-        loss_name="validation_nats",
         examples=token_inputs(prepared.validation, card, (EXAMPLES, length)),
-        params=asdict(prepared.config) | _vocabulary_params(card),
+        params={},
         tags={},
+        worth=f"On the text's last {len(prepared.validation):,} tokens: {nats:.3f} nats a token.",
+        picture="history.png",
         draw=lambda folder: plot_history(fitted.history, "nats a token", folder / "history.png"),
     )
 
 
-def _vocabulary_params(card: ClassifierCard | NextTokenCard) -> dict[str, object]:
-    return {name: value for name, value in card.vocabulary.items() if name != "entries"} | {"tokens": card.tokens}
+def _first_params(config: ClassifyConfig | NextTokenConfig, card: ClassifierCard | NextTokenCard) -> dict[str, object]:
+    """What is known of a training before it: the settings, and the vocabulary."""
+    vocabulary = {name: value for name, value in card.vocabulary.items() if name != "entries"}
+    return asdict(config) | vocabulary | {"task": card.task, "tokens": card.tokens}
 
 
 def run_classifier_training(job: ClassifyJob, source: TextSource, tracking_uri: str) -> dict[str, object]:
     """`tidecast train --task classify`: a job on a file of labelled texts."""
     corpus = source.corpus()
-    return train_classifier(corpus, job, Registry(tracking_uri)).summary(labels=len(set(corpus.labels)))
+    registered = train_classifier(corpus, job, Registry(tracking_uri), source.dataset(corpus))
+    return registered.summary(labels=len(set(corpus.labels)))
 
 
 def run_next_token_training(job: NextTokenJob, file: str, tracking_uri: str) -> dict[str, object]:
     """`tidecast train --task next-token`: a job on a text file."""
-    return train_next_token(read_text(file), job, Registry(tracking_uri)).summary()
+    text = read_text(file)
+    dataset = Dataset(name=stem_of(file), kind="file", source={"file": Path(file).name}, digest=digest(text.encode()))
+    return train_next_token(text, job, Registry(tracking_uri), dataset).summary()

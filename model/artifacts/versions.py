@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tidecast.errors import (
 
 CHAMPION = "champion"
 """The alias of the version in production."""
+REFUSED = "tidecast.refused"
+"""The tag of a version that must not serve: the digest of its file, and why. With `.GROUP` it is about that group."""
 _NAME = r"[^/@:]+"
 
 
@@ -34,6 +37,34 @@ class Version:
     def label(self) -> str:
         """`name/number`, as forecasts carry it."""
         return f"{self.name}/{self.number}"
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why the version must not serve, by consumer group; "" is any group. Those of another file do not count."""
+        found = {}
+        for tag, text in self.tags.items():
+            digest, _, reason = text.partition(" ")
+            if tag.startswith(REFUSED) and digest == self.sha256:
+                found[tag.removeprefix(REFUSED).removeprefix(".")] = reason
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What a model learned from, as its run records it."""
+
+    name: str
+    """The topic's or the file's."""
+    kind: str
+    """Of its source: kafka, sqlite or file."""
+    source: Mapping[str, object]
+    """Where it is: a topic and the range of offsets of each partition, or a file."""
+    digest: str
+    """Of its contents, at most 36 characters."""
+    columns: Sequence[str] = ()
+    """Its numeric columns."""
+    profile: Mapping[str, object] = field(default_factory=dict)
+    """Its size and span of time."""
 
 
 def check_name(name: str) -> None:

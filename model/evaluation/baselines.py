@@ -1,12 +1,11 @@
 """Naive forecasts: the baselines that a model must beat, and the fallback in serving; in numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from model.evaluation.metrics import ErrorScale, Scores
 from model.evaluation.splits import chunks, run_starts, targets
-from model.seasons import seasonal_lags
 from model.windows import Floats, Rows, WindowData
 
 
@@ -22,22 +21,31 @@ def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int, lag: i
     return np.asarray(values[np.where(rows < first[:, None], ends[:, None], rows)])
 
 
+def naive_lags(data: WindowData, ends: Rows, horizon: int, lags: Mapping[str, int]) -> dict[str, int]:
+    """The lags of the naive forecasts from these windows' origins: `last`, and those of the seasons by name.
+
+    A season longer than the history before every origin is left out: its forecast would be the last value too.
+    """
+    past = int((ends - run_starts(data, ends)).max(initial=0))
+    return {"last": 1, **{name: lag for name, lag in lags.items() if lag - min(horizon, lag - 1) <= past}}
+
+
 def baselines(
-    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None
+    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], lags: Mapping[str, int]
 ) -> dict[str, Floats]:
-    """Every naive forecast (N,K,O) from these windows' origins: `last`, and one for each season of `freq`."""
+    """The naive forecast (N,K,O) of each lag from these windows' origins."""
     values, first = data.values[:, list(columns)], run_starts(data, ends)
-    lags = {"last": 1, **seasonal_lags(freq)}
     return {name: seasonal_naive(values, ends, first, horizon, lag) for name, lag in lags.items()}
 
 
 def naive_scores(
-    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], freq: str | None, scale: ErrorScale
+    data: WindowData, ends: Rows, horizon: int, columns: Sequence[int], lags: Mapping[str, int], scale: ErrorScale
 ) -> dict[str, Scores]:
-    """Each naive forecast's scores over these windows."""
+    """The scores over these windows of each naive forecast: the last value, and by each season of `lags`."""
     scores: dict[str, Scores] = {}
+    lags = naive_lags(data, ends, horizon, lags)
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
-        for name, forecasts in baselines(data, part, horizon, columns, freq).items():
+        for name, forecasts in baselines(data, part, horizon, columns, lags).items():
             scores.setdefault(name, Scores(scale, horizon)).add(data.series[part], forecasts, actual, observed)
     return scores

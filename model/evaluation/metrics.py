@@ -17,7 +17,13 @@ from tidecast.errors import ShapeError
 Reals = npt.NDArray[np.float64]
 METRICS = ("mse", "mae", "mase", "smape")
 """MSE and MAE in z-scores; MASE, scaled by the seasonal naive's MAE in training; sMAPE, in percent from 0 to 200."""
+METRICS_IN_WORDS = (
+    "mse, mae: mean squared and absolute error in z-scores, of the series' standard deviation; mase: absolute error in "
+    "naive one-step errors, below 1 is better than those; smape: in percent, from 0 to 200"
+)
 Metrics = dict[str, float]
+ROUNDING = 1e-15
+"""A series whose deviation is less, relative to its level, is constant: it is rounding."""
 
 
 def series_scale(data: WindowData, columns: Sequence[int], before: int) -> Reals:
@@ -28,12 +34,15 @@ def series_scale(data: WindowData, columns: Sequence[int], before: int) -> Reals
     scale = np.ones((len(data.names), len(columns)))
     for place, column in enumerate(columns):
         known = data.observed[:, column] & (data.ts < before)
-        series, values = data.series[known], data.values[known, column].astype(np.float64)
+        series, values = data.series[known], data.values[known, column]
+        first = np.zeros(len(data.names))
+        first[series[::-1]] = values[::-1]
+        values = values - first[series]  # squares of a large level would hide what varies, and sums round a constant
         size = np.bincount(series, minlength=len(data.names))
         mean = np.bincount(series, values, len(data.names)) / np.maximum(size, 1)
         variance = np.bincount(series, (values - mean[series]) ** 2, len(data.names)) / np.maximum(size, 1)
         deviation = np.sqrt(variance)
-        varies = deviation > np.abs(mean) * np.finfo(np.float32).eps
+        varies = deviation > np.abs(first) * ROUNDING
         typical = np.median(deviation[varies]) if varies.any() else 1.0
         scale[:, place] = np.where(varies, deviation, typical)
     return scale

@@ -1,6 +1,6 @@
 """Whether a challenger replaces the champion, decided on paired losses at the same forecast origins."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,12 +30,14 @@ class PromotionDecision:
     decision: Decision
     why: str
     """The reason, in one readable line."""
+    contender: str
+    """What is compared with the champion: `challenger`, or the naive forecast that has a lower error."""
     challenger: float
     champion: float
     naive: float
     """The error of the best naive forecast."""
     gain: float
-    """1 - challenger / champion."""
+    """1 - contender / champion."""
     low: float
     """Lower confidence bound of the gain; -inf with too few blocks."""
     high: float
@@ -59,36 +61,54 @@ def by_origin(step: Ints, losses: Reals) -> tuple[Ints, Reals]:
 
 
 def decide(
-    challenger: Reals, champion: Reals, naive: Mapping[str, Reals], horizon: int, seed: int = 0
+    challenger: Reals,
+    champion: Reals,
+    naive: Mapping[str, Reals],
+    horizon: int,
+    servable: Collection[str] = (),
+    seed: int = 0,
 ) -> PromotionDecision:
     """The promotion decision from losses (T,) at the same origins in time order; `naive` maps names to such losses.
 
-    The confidence bounds of the gain are from a moving block bootstrap (Kuensch 1989), corrected for few blocks.
+    Where one of the `servable` naive forecasts has a lower error than the challenger, it contends instead: a champion
+    that is surely worse than a naive forecast does not stay because the challenger is no better. The confidence bounds
+    of the gain are from a moving block bootstrap (Kuensch 1989), corrected for few blocks.
     """
-    length = _block(champion - challenger, horizon)
-    blocks = len(challenger) // length
-    naive_losses = {name: float(losses.mean()) for name, losses in naive.items()}
-    best_naive = min(naive_losses, key=lambda name: naive_losses[name])
-    naive_loss = naive_losses[best_naive]
-    challenger_loss, champion_loss = float(challenger.mean()), float(champion.mean())
-    gain = 1 - challenger_loss / champion_loss if champion_loss > 0 else 0.0
+    means = {name: float(losses.mean()) for name, losses in {"challenger": challenger, **naive}.items()}
+    contender = min(("challenger", *servable), key=lambda name: means[name])
+    losses = challenger if contender == "challenger" else naive[contender]
+    best_naive = min(naive, key=lambda name: means[name])
+    length, champion_loss = _block(champion - losses, horizon), float(champion.mean())
+    blocks = len(losses) // length
+    gain = 1 - means[contender] / champion_loss if champion_loss > 0 else 0.0
     bounded = blocks >= LEAST_BLOCKS and champion_loss > 0
-    low, high = _confidence_bounds(challenger, champion, gain, length, seed) if bounded else (-np.inf, np.inf)
-    naively = f"the best naive forecast ({best_naive}) has {naive_loss:.4g}"
-    against = f"error {challenger_loss:.4g} against the champion's {champion_loss:.4g}, a gain of {gain:+.1%}"
+    low, high = _confidence_bounds(losses, champion, gain, length, seed) if bounded else (-np.inf, np.inf)
+    against = f"error {means[contender]:.4g} against the champion's {champion_loss:.4g}, a gain of {gain:+.1%}"
+    if contender != "challenger":
+        against = f"{contender}, better than the challenger's {means['challenger']:.4g}, has {against}"
+    naively = f"the best naive forecast, {best_naive}, has {means[best_naive]:.4g}"
+    if means[best_naive] < means[contender]:
+        naively += ", which a model with these windows can't be"
     decision: Decision = "keep"
     if blocks < LEAST_BLOCKS:
         too_few = f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed"
         decision, why = "undecided", too_few
     elif low <= LEAST_GAIN:
         why = f"{against}, with lower bound {low:+.1%}: not significantly above {LEAST_GAIN:.0%}; {naively}"
-    elif challenger_loss >= naive_loss:
-        why = f"{against}, but {naively}"
     else:
         decision, why = "promote", f"{against}, with lower bound {low:+.1%}; {naively}"
-    losses = {"challenger": challenger_loss, "champion": champion_loss, "naive": naive_loss}
-    bounds = {"low": float(low), "high": float(high)}
-    return PromotionDecision(decision=decision, why=why, **losses, gain=gain, **bounds, blocks=blocks)
+    return PromotionDecision(
+        decision=decision,
+        why=why,
+        contender=contender,
+        challenger=means["challenger"],
+        champion=champion_loss,
+        naive=means[best_naive],
+        gain=gain,
+        low=float(low),
+        high=float(high),
+        blocks=blocks,
+    )
 
 
 def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int, seed: int) -> tuple[float, float]:

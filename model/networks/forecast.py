@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.card import Card, Setting
+from model.levels import UNMOVED, Levels
 from model.networks.layers import (
     LSTM,
     Calendar,
@@ -70,28 +71,35 @@ class EnsembleMember(nn.Module):
 class ForecastNetwork(nn.Module):
     """The weighted mean of its members' forecasts: x (B,S,F) float32 in raw units -> forecast (B,K,O) in raw units.
 
-    `non_negative` clips forecasts at zero. `known` are the feature indices of the future covariates.
+    `clipped` (O,) are the targets whose forecasts are clipped at zero; empty: none. `known` are the feature indices of
+    the future covariates, `levels` what raw windows are moved by before they are cast to float32.
     """
 
     weights: Tensor
+    clips: Tensor
 
     def __init__(
         self,
         members: Sequence[EnsembleMember],
         weights: Sequence[float],
-        non_negative: bool = False,
+        clipped: Sequence[bool] = (),
         known: Sequence[int] = (),
+        levels: Levels = UNMOVED,
     ) -> None:
         super().__init__()
-        self.non_negative, self.known, self.horizon = non_negative, list(known), members[0].normalisation.horizon
+        self.levels = levels
+        self.clipped, self.known, self.horizon = tuple(clipped), list(known), members[0].normalisation.horizon
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights))
+        self.register_buffer("clips", torch.tensor(self.clipped), persistent=False)
 
     def forward(self, x: Tensor, step: Tensor | None = None, future: Tensor | None = None) -> Tensor:
         """(B,S,F), and (B,) and (B,K,C) if the members take them -> (B,K,O), raw units."""
         forecasts = [member(x, step, future) for member in self.members]
         mean = forecasts[0] if len(forecasts) == 1 else (torch.stack(forecasts, dim=-1) * self.weights).sum(dim=-1)
-        return torch.relu(mean) if self.non_negative else mean
+        if not any(self.clipped):
+            return mean
+        return torch.relu(mean) if all(self.clipped) else torch.where(self.clips, torch.relu(mean), mean)
 
     def outputs(self, batch: Batch, state: State | None) -> tuple[Tensor, State | None]:
         """The forecasts (B,K,O); windows carry no state."""
@@ -110,7 +118,8 @@ def build_network(card: Card, pooled: Pooled | None = None) -> ForecastNetwork:
     `pooled` may be omitted if weights are loaded, which include it. Raises ConfigError naming the wrong setting.
     """
     members = [build_member(card, each, pooled) for each in card.networks]
-    return ForecastNetwork(members, [1 / len(members)] * len(members), card.output.non_negative, card.known_columns)
+    weights = [1 / len(members)] * len(members)
+    return ForecastNetwork(members, weights, card.output.clipped, card.known_columns, Levels.of(card))
 
 
 def build_member(card: Card, settings: Mapping[str, Setting], pooled: Pooled | None = None) -> EnsembleMember:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.evaluation.splits import chunks
+from model.levels import UNMOVED, Levels
 from model.networks.protocol import Batch
 from model.windows import WindowData
 
@@ -18,7 +20,7 @@ class WindowBatches:
     """Batches gathered from views over one array: memory is that of the data, not S+K times it.
 
     `scale` (C,O) holds each series' standard deviations, `columns` the feature indices of the targets, `known` those of
-    the future covariates.
+    the future covariates. A window that `levels` move is moved with its targets, before both are cast to float32.
     """
 
     def __init__(
@@ -29,10 +31,13 @@ class WindowBatches:
         scale: npt.NDArray[np.float64],
         device: torch.device,
         known: Sequence[int] = (),
+        levels: Levels = UNMOVED,
     ) -> None:
         self.seq_len = data.seq_len
         self._columns = torch.tensor(columns, device=device)
         self._known = torch.tensor(known, device=device) if known else None
+        shifts = _shifts(data, levels)
+        self._shifts = None if shifts is None else torch.from_numpy(shifts).to(device)
         self._windows = _views(torch.from_numpy(data.values).to(device), data.seq_len + horizon)
         self._observed = _views(torch.from_numpy(data.observed).to(device), data.seq_len + horizon)
         self._step = torch.from_numpy(data.step).to(device)
@@ -44,6 +49,9 @@ class WindowBatches:
         ends = ends.to(self._series.device)
         starts = ends - self.seq_len + 1
         rows, observed = self._windows[starts], self._observed[starts][:, self.seq_len :]
+        if self._shifts is not None:
+            rows = rows - self._shifts[ends].unsqueeze(1)
+        rows = rows.float()
         y = rows[:, self.seq_len :].index_select(2, self._columns)
         scale = self._scale[self._series[ends]].unsqueeze(1)
         return Batch(
@@ -55,6 +63,16 @@ class WindowBatches:
             future=None if self._known is None else rows[:, self.seq_len :].index_select(2, self._known),
             scale=scale,
         )
+
+
+def _shifts(data: WindowData, levels: Levels) -> npt.NDArray[np.float64] | None:
+    """What the window that ends in each row is moved by, (T,F); None if none is."""
+    ends = data.ends[levels.large(data.values[data.ends]).any(axis=1)]
+    back, shifts = np.arange(1 - data.seq_len, 1), np.zeros(data.values.shape if len(ends) else (0, 0))
+    for part in chunks(ends):
+        if (found := levels.shifts(data.values[part[:, None] + back])) is not None:
+            shifts[part] = found
+    return shifts if shifts.any() else None
 
 
 def _views(rows_TF: Tensor, length: int) -> Tensor:

@@ -1,12 +1,12 @@
 """The default ensemble: which networks are trained, and the weights of their average."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from model.card import InputSpec, OutputSpec, Setting
-from model.seasons import seasonal_lags
 
 MAX_SEGMENT = 48
 MANY = 1_000_000
@@ -33,9 +33,9 @@ def recipe(
     window does not, `windows` is the number of training windows.
     """
     seq_len = inputs.seq_len
-    lags = sorted(seasonal_lags(inputs.freq).values())
-    seasons = [lag for lag in lags if lags[0] + lag <= seq_len]
-    season = seasons[0] if seasons else 0
+    lags = list(inputs.lags.values())
+    season = next((lag for lag in lags if 2 * lag <= seq_len), 0)
+    seasons = [season, *(lag for lag in lags if lag != season and season + lag <= seq_len)] if season else []
     segment = season if 1 < season <= MAX_SEGMENT else max(1, min(MAX_SEGMENT, seq_len // 8, outputs.horizon))
     shorter = [look for look in (seq_len // 2, seq_len // 4) if look >= 2 * max(segment, season)]
     shared = {"arch": "segment", **network, "segment": segment}
@@ -70,6 +70,16 @@ def _lstms(seasons: list[int], shorter: list[int], cycles: Sequence[str]) -> Ite
         yield {"location": "mean", "skip": seasons[0], "look": look}
     for cycle in seasons:
         yield {"location": "season", "lag": seasons[0], "skip": cycle}
+
+
+def member_names(networks: Sequence[Mapping[str, Setting]]) -> list[str]:
+    """A name for each network by its arch: segment-1, segment-2, linear-1."""
+    count = Counter[str]()
+    names = []
+    for arch in (str(each["arch"]) for each in networks):
+        count[arch] += 1
+        names.append(f"{arch}-{count[arch]}")
+    return names
 
 
 def weigh(errors: npt.NDArray[np.floating]) -> Reals:

@@ -12,7 +12,7 @@ from model.networks.forecast import (
     LOCATIONS,
     default_segment,
 )
-from model.seasons import calendar_cycles, seasonal_lags, step_length
+from model.seasons import calendar_cycles, step_length
 from model.training.ensemble import recipe
 from model.training.loop import TrainConfig
 from tidecast.errors import TrainingConfigError
@@ -36,7 +36,7 @@ class ForecastConfig(TrainConfig):
     """Steps in a segment; None: the longest suitable divisor of the horizon. Only for arch segment."""
     location: Literal["last", "mean", "season"] = "last"
     """What is subtracted from a window and added back to the forecast; season: the value one season earlier (seasonal
-    differencing), by the shortest season of freq."""
+    differencing), by the first of the input's seasons."""
     epoch_windows: int = 16_384
     """Maximum number of windows in an epoch and in validation; more are sampled."""
     validation: float = 1 / 7
@@ -57,7 +57,7 @@ class ForecastConfig(TrainConfig):
         """The hyperparameters for `model.networks.forecast.build_member`, for any arch but blend."""
         settings: dict[str, Setting] = {} if self.arch in ("linear", "naive") else self.network()
         settings["location"] = self.location
-        lag = min(seasonal_lags(inputs.freq).values(), default=0) if self.location == "season" else 0
+        lag = inputs.season_lag if self.location == "season" and inputs.lags else 0
         if lag:
             settings["lag"] = lag
         if self.arch == "segment":

@@ -11,15 +11,17 @@ import torch
 from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
-from model.evaluation.splits import Cuts, Split, last_share, split
+from model.evaluation.splits import FAR, Cuts, Split, last_share, split
+from model.levels import Levels
 from model.networks.forecast import (
     EnsembleMember,
     ForecastNetwork,
     build_member,
+    build_network,
 )
 from model.networks.normalization import Pooled
 from model.training.batches import WindowBatches
-from model.training.ensemble import weigh
+from model.training.ensemble import member_names, weigh
 from model.training.forecast_config import ForecastConfig, forecast_card, with_inputs_of
 from model.training.loop import Epoch, OnStep, kept, repeatable
 from model.training.members import TrainedMember, WindowSource, numbered, side_by_side
@@ -50,11 +52,8 @@ class FittedForecaster:
 
     @property
     def naive_mse(self) -> float:
-        """The error of the best seasonal naive on the same validation windows; without seasons, of the last value."""
-        scores = {name: score for name, score in self.card.metrics.items() if name.startswith("naive_")}
-        return min(
-            (score for name, score in scores.items() if name != "naive_last_mse"), default=scores["naive_last_mse"]
-        )
+        """The error of the best naive forecast on the same validation windows."""
+        return self.card.best_naive[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,9 @@ def window_inputs(data: WindowData, card: Card, ends: Rows) -> dict[str, npt.NDA
     rows, back, ahead = ends[:, None], np.arange(1 - data.seq_len, 1), np.arange(1, card.output.horizon + 1)
     arrays: dict[str, npt.NDArray[Any]] = {"x": data.values[rows + back], "step": data.step[ends]}
     if card.known_columns:
-        arrays["future"] = data.values[rows + ahead][..., card.known_columns]
-    return {name: arrays[name] for name in card.inputs}
+        arrays["future"] = data.values[rows + ahead][..., card.known_columns].astype(np.float32)
+    lowered, _ = Levels.of(card).lowered(arrays)
+    return {name: lowered[name] for name in card.inputs}
 
 
 def prepare(
@@ -97,7 +97,8 @@ def prepare(
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
     learnt = data.step[data.ts < parts.cuts.validation]
     card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
-    return PreparedWindows(data, parts, card, config)
+    floors = _floors(_pooled(data, parts.cuts.validation), card)
+    return PreparedWindows(data, parts, msgspec.structs.replace(card, floors=floors), config)
 
 
 def fit(
@@ -131,7 +132,8 @@ def fit_forecaster(
         if warm is not None:
             _warm_start(members, card, warm)
         config = _with_epochs(config, sources[0].steps)
-        trained = side_by_side(members, sources, config, on_step or (lambda *_: None))
+        names = member_names(card.members) or [""]
+        trained = side_by_side(members, names, sources, config, on_step or (lambda *_: None))
         model, card = _blended(trained, card)
         validation = float(sources[0].errors(model.to(device).eval()).double().square().mean())
         model.cpu()
@@ -147,10 +149,17 @@ def fit_forecaster(
     return FittedForecaster(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
 
 
+def last_value(inputs: InputSpec, outputs: OutputSpec, name: str) -> FittedForecaster:
+    """The last-value forecast as a model, without data to train or validate on."""
+    card, none = forecast_card(inputs, outputs, ForecastConfig(arch="naive"), name), np.array([], np.int64)
+    return FittedForecaster(build_network(card), card, [], Split(none, none, none, Cuts(FAR)))
+
+
 def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[WindowSource]:
     """The batches of each network, each shuffled with its own seed."""
     data, card, config, horizon = prepared.data, prepared.card, prepared.config, prepared.card.output.horizon
-    windows = WindowBatches(data, horizon, card.target_columns, scale, device, card.known_columns)
+    levels = Levels.of(card)
+    windows = WindowBatches(data, horizon, card.target_columns, scale, device, card.known_columns, levels)
     return [
         WindowSource(windows, prepared.split, horizon, config.epoch_windows, config.batch, config.seed + place)
         for place in range(len(card.networks))
@@ -159,7 +168,7 @@ def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: 
 
 def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArray[np.float64]) -> dict[str, float]:
     error_scale = ErrorScale(scale, scale)
-    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.freq, error_scale)
+    naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.lags, error_scale)
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 
 
@@ -184,7 +193,7 @@ def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork,
     weights = weigh(torch.stack([each.errors for each in trained]).double().cpu().numpy())
     used = [(each, weight) for each, weight in zip(trained, weights.tolist(), strict=True) if weight]
     members, kept_weights = [each.member.cpu() for each, _ in used], [weight for _, weight in used]
-    model = ForecastNetwork(members, kept_weights, card.output.non_negative, card.known_columns)
+    model = ForecastNetwork(members, kept_weights, card.output.clipped, card.known_columns, Levels.of(card))
     settings = tuple(card.members[each.place] for each, _ in used) if card.members else ()
     networks = [card.networks[each.place] for each, _ in used]
     return model, msgspec.structs.replace(card, members=settings, input=with_inputs_of(card.input, networks))
@@ -193,25 +202,37 @@ def _blended(trained: list[TrainedMember], card: Card) -> tuple[ForecastNetwork,
 @torch.no_grad()
 def forecast(
     model: ForecastNetwork, data: WindowData, ends: Rows, future: npt.NDArray[np.float32] | None = None
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float64]:
     """The model's forecasts (N,K,O), raw units, for the windows with these end rows; at least one.
 
     `future` (N,K,C) holds the future covariates of a model that takes them; None: the actual values of the horizon.
     """
     if model.known and future is None:
-        future = data.values[ends[:, None] + np.arange(1, model.horizon + 1)][..., model.known]
+        ahead = data.values[ends[:, None] + np.arange(1, model.horizon + 1)]
+        future = ahead[..., model.known].astype(np.float32)
     back = np.arange(1 - data.seq_len, 1)
-    forecasts = []
+    forecasts: list[npt.NDArray[np.floating]] = []
     for some in np.array_split(np.arange(len(ends)), -(-len(ends) // _EVALUATION_BATCH)):
-        x, step = (torch.from_numpy(rows) for rows in (data.values[ends[some, None] + back], data.step[ends[some]]))
-        forecasts.append(model(x, step, None if future is None else torch.from_numpy(future[some])))
-    return torch.cat(forecasts).numpy()
+        rows, shifts = model.levels.lowered({"x": data.values[ends[some, None] + back], "step": data.step[ends[some]]})
+        x, step = (torch.from_numpy(rows[name]) for name in ("x", "step"))
+        made = model(x, step, None if future is None else torch.from_numpy(future[some]))
+        forecasts.append(model.levels.raised(made.numpy(), shifts))
+    return np.concatenate(forecasts, dtype=np.float64)
 
 
 def _pooled(data: WindowData, before: int) -> Pooled:
     scale, seen = series_scale(data, range(data.values.shape[1]), before), data.values[data.ts < before]
     per_feature = (FLOOR * scale.min(axis=0), seen.mean(axis=0, dtype=np.float64), np.median(scale, axis=0))
     return Pooled(*(torch.from_numpy(each).float() for each in per_feature))
+
+
+def _floors(pooled: Pooled, card: Card) -> dict[str, float]:
+    """The least range of a window that counts: its least scale, for each feature but the future covariates.
+
+    They are not moved, because the network compares them with their mean in training.
+    """
+    floors = zip(card.input.features, pooled.floor.tolist(), strict=True)
+    return {name: floor for name, floor in floors if name not in card.input.known}
 
 
 def _ranges(data: WindowData, features: tuple[str, ...], before: int) -> dict[str, tuple[float, float]]:

@@ -81,6 +81,8 @@ class Epoch:
     validation_loss: float
     """The training loss if there is no validation data."""
     seconds: float
+    member: str = ""
+    """Which network of an ensemble; empty if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from threading import Lock
 
@@ -88,14 +87,20 @@ def numbered(histories: Iterable[Sequence[Epoch]]) -> list[Epoch]:
 
 
 def side_by_side(
-    members: list[EnsembleMember], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+    members: list[EnsembleMember],
+    names: list[str],
+    sources: list[WindowSource],
+    config: TrainConfig,
+    on_step: OnStep,
 ) -> list[TrainedMember]:
     """Trains each member within an equal share of the time budget; members for which no time is left are omitted.
+
+    The epochs of each have its name.
 
     Members train one after another on a GPU, with several ranks, which synchronise at each step, and with LSTMs of
     several layers, whose dropout uses the process's global random generator.
     """
-    training = _SideBySide(members, sources, config, on_step)
+    training = _SideBySide(members, names, sources, config, on_step)
     pool = ThreadPoolExecutor(training.workers)
     try:
         futures = [pool.submit(training.train, place) for place in range(len(members))]
@@ -111,9 +116,14 @@ class _SideBySide:
     """Trains several members in threads within one time budget."""
 
     def __init__(
-        self, members: list[EnsembleMember], sources: list[WindowSource], config: TrainConfig, on_step: OnStep
+        self,
+        members: list[EnsembleMember],
+        names: list[str],
+        sources: list[WindowSource],
+        config: TrainConfig,
+        on_step: OnStep,
     ) -> None:
-        self._members, self._sources, self._config = members, sources, config
+        self._members, self._names, self._sources, self._config = members, names, sources, config
         self._device = members[0].columns.device
         self._lstms = [place for place, each in enumerate(members) if isinstance(each.network, LSTM)]
         sequential = distributed.world_size() > 1 or config.layers > 1 or self._device.type != "cpu"
@@ -127,14 +137,20 @@ class _SideBySide:
         member, source = self._members[place], self._sources[place]
         model = ForecastNetwork([member], [1.0]).to(self._device)
         if place not in self._lstms:
-            return TrainedMember(place, member, [_solve(model, source)], source.errors(model))
+            return TrainedMember(place, member, self._named(place, [_solve(model, source)]), source.errors(model))
         seconds = self._budget(place)
         if seconds is not None and seconds <= 0:
             return None
-        on_step = partial(self.progress.update, place)
+
+        def on_step(done: int, total: int, epochs: list[Epoch]) -> None:
+            self.progress.update(place, done, total, self._named(place, epochs))
+
         history = optimise(model, source, replace(self._config, seconds=seconds), on_step)
         self.progress.end(place)
-        return TrainedMember(place, member, history, source.errors(model))
+        return TrainedMember(place, member, self._named(place, history), source.errors(model))
+
+    def _named(self, place: int, epochs: list[Epoch]) -> list[Epoch]:
+        return [replace(epoch, member=self._names[place]) for epoch in epochs]
 
     def _budget(self, place: int) -> float | None:
         """The time budget of one LSTM, its share of the remaining seconds; the first one always gets some."""

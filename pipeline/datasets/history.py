@@ -13,7 +13,6 @@ from pipeline.progress import Progress, silent
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from tidecast.errors import ConfigError
-from tidecast.freq import MILLISECONDS
 
 CHUNK = 65_536
 
@@ -73,11 +72,11 @@ def read_topic(
     return History(pl.concat(parts), ranges, invalid, tombstones, tuple(notes))
 
 
-def from_frame(frame: pl.DataFrame) -> History:
+def from_frame(frame: pl.DataFrame, notes: tuple[str, ...] = ()) -> History:
     """A file's measurements as the history of a topic of one partition: by time, with offsets from 0."""
     rows = frame.sort("ts", maintain_order=True).with_row_index("offset")
     place = (pl.lit(0, pl.Int32).alias("partition"), pl.col("offset").cast(pl.Int64))
-    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, Refusals())
+    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, Refusals(), notes=notes)
 
 
 def before(history: History, end: int) -> History:
@@ -104,28 +103,6 @@ def windows(history: History, config: WindowConfig) -> SlidingWindows:
     values = frame.select(config.features).to_numpy()
     columns = (frame["series"].to_list(), frame["ts"].to_numpy(), values)
     return sliding_windows(*columns, config, frame["partition"].to_numpy())
-
-
-def infer_freq(frame: pl.DataFrame) -> str | None:
-    """Infer the spacing of a frame's series, such as "30m" or "1mo"; None unless most steps have the same."""
-    rows = frame.select("series", "ts").unique().sort("series", "ts")
-    date = pl.from_epoch("ts", time_unit="ms").dt
-    step, share = _most_common(rows, pl.col("ts"))
-    months, month_share = _most_common(rows, 12 * date.year().cast(pl.Int64) + date.month())
-    if month_share > max(share, 0.5) and months > 0:
-        return f"{months}mo" if months % 12 else f"{months // 12}y"
-    if share <= 0.5:
-        return None
-    return next(f"{step // length}{unit}" for unit, length in reversed(MILLISECONDS.items()) if step % length == 0)
-
-
-def _most_common(rows: pl.DataFrame, place: pl.Expr) -> tuple[int, float]:
-    """The most common difference of `place` between a series' consecutive rows, and the share of rows that have it."""
-    steps = rows.select(step=place.diff().over("series")).drop_nulls()["step"]
-    if steps.is_empty():
-        return 0, 0.0
-    top = steps.value_counts(sort=True)
-    return int(top["step"][0]), top["count"][0] / len(steps)
 
 
 def _ranges(log: EventLog, topic: str, since: int | None, until: int | None) -> dict[int, tuple[int, int]]:

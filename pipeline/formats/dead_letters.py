@@ -25,11 +25,15 @@ Reason = Literal[
     "too_large",
     "undecodable_record",
     "series_limit",
+    "inference_failed",
+    "refused",
     "late",
 ]
 REASONS: frozenset[Reason] = frozenset(get_args(Reason))
 """Every reason: `late` goes to the late topic, all others to the dead-letter topic."""
 
+MAX_LETTER_BYTES = 3 * MAX_VALUE_BYTES + 4096
+"""The most that a dead letter has: key, value and headers of the record, and our own headers."""
 MAX_DETAIL = 300
 """The longest detail, in characters; a longer one is truncated."""
 

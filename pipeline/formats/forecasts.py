@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
 _encode = msgspec.json.Encoder().encode
@@ -67,7 +67,7 @@ def encode_forecasts(batch: ForecastBatch) -> Iterator[bytes]:
     return map(_encode, map(Forecast, batch.series, *times, rows, batch.source, batch.model))
 
 
-def _rows(values: npt.NDArray[np.float32], targets: Sequence[str]) -> Sequence[list[float] | dict[str, list[float]]]:
+def _rows(values: Floats, targets: Sequence[str]) -> Sequence[list[float] | dict[str, list[float]]]:
     if len(targets) == 1:
         rows: list[list[float]] = values[:, :, 0].tolist()
         return rows

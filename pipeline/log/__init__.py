@@ -6,7 +6,7 @@ Failures are raised as LogErrors (tidecast.errors).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 MAX_VALUE_BYTES = 65_536
@@ -16,8 +16,7 @@ MAX_VALUE_BYTES = 65_536
 class Record(Protocol):
     """A consumed record. `timestamp` is the one that the log keeps for it.
 
-    Where compressed records may have any size, keys and values too large for an event are Truncated, except in topics
-    that were created `compacted`.
+    Where compressed records may have any size, keys and values too large for an event are Truncated.
     """
 
     @property
@@ -71,6 +70,15 @@ class Commit(NamedTuple):
     metadata: str = ""
 
 
+class TopicIdentity(NamedTuple):
+    """What tells a topic from another one of its name."""
+
+    id: str
+    """Changes when the topic is deleted and created again."""
+    partitions: int
+    """Its number of partitions."""
+
+
 class TopicConfig(NamedTuple):
     """A topic's retention, replication and limits. None stands for no limit."""
 
@@ -88,6 +96,40 @@ class TopicConfig(NamedTuple):
     """The largest batch of records that is accepted, and so the largest record."""
     brokers: int
     """Brokers of the cluster."""
+    append_time: bool = False
+    """Whether the log gives each record the time of its arrival, instead of keeping the writer's."""
+    oldest_ms: int | None = None
+    """How far a record's time may lie before its arrival; no limit with `append_time`."""
+    ahead_ms: int | None = None
+    """How far it may lie after its arrival; no limit with `append_time`."""
+
+
+class Sent(NamedTuple):
+    """A record as it was given to a producer."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    timestamp: int | None
+    headers: Sequence[tuple[str, bytes]]
+    cause: Record | None
+    """The record that it came of."""
+
+
+class Refusal(NamedTuple):
+    """Why a log does not take a record: because of the record, and so whenever it is sent."""
+
+    why: str
+    too_large: bool
+    """Because of its size; else because of its time, its key or another part of it."""
+
+
+class Member(NamedTuple):
+    """A member of a group: the instance's name that it was given, and where it runs."""
+
+    name: str
+    host: str
 
 
 class Poll(NamedTuple):
@@ -111,8 +153,8 @@ class Consumer(Protocol):
         """Wait up to `timeout` seconds for records or a new assignment."""
         ...
 
-    def committed(self, partition: int) -> Commit | None:
-        """The group's committed position; None if it has none."""
+    def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
+        """The group's committed positions; partitions without one are left out."""
         ...
 
     def seek(self, partition: int, offset: int) -> None:
@@ -135,6 +177,12 @@ class Consumer(Protocol):
 class Producer(Protocol):
     """A producer. With a transactional id, records are sent between `begin` and `commit` only."""
 
+    on_refusal: Callable[[Sent, Refusal], Sent] | None
+    """What to write in place of a record that the log refuses, if that has a `cause`; the default, None, raises.
+
+    All others are written as they were sent, and none twice. In a transaction all records have a `cause`, or none.
+    """
+
     def send(
         self,
         topic: str,
@@ -144,6 +192,7 @@ class Producer(Protocol):
         *,
         timestamp: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
+        cause: Record | None = None,
     ) -> None:
         """Queue one record, which is written at the latest by `flush`. Partition None: chosen by the key.
 
@@ -179,9 +228,14 @@ class EventLog(Protocol):
     """What the log is called in messages; holds no secrets."""
     timeout_s: float
     """Seconds after which a call that has not returned is taken to hang."""
+    batch_s: float
+    """Seconds that a batch of records may take from poll to commit: a part of a transaction's time-out."""
 
-    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
-        """Create the topic if it does not exist; return its number of partitions either way."""
+    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False, any_time: bool = False) -> int:
+        """Create the topic if it does not exist; return its number of partitions either way.
+
+        With `any_time` it takes records of any time, whatever the log's default limits are.
+        """
         ...
 
     def partitions(self, topic: str) -> int:
@@ -190,6 +244,10 @@ class EventLog(Protocol):
 
     def topic_id(self, topic: str) -> str:
         """An id that changes when a topic is deleted and created again. Raises UnknownTopic."""
+        ...
+
+    def identities(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+        """The identities of those of these topics that exist, looked up at once."""
         ...
 
     def topic_config(self, topic: str) -> TopicConfig:
@@ -201,6 +259,10 @@ class EventLog(Protocol):
 
         Raises UnknownTopic.
         """
+        ...
+
+    def members(self, group: str) -> list[Member]:
+        """The members of a group, without joining it; none where the log does not know them."""
         ...
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
@@ -215,6 +277,15 @@ class EventLog(Protocol):
         """The committed records with start <= offset < stop, in order, in batches.
 
         Raises LogUnavailable if an open transaction or an unreachable log keeps it from reaching `stop`.
+        """
+        ...
+
+    def read_partitions(
+        self, topic: str, ranges: Mapping[int, Bounds], *, whole: bool = False
+    ) -> Iterator[Sequence[Record]]:
+        """The committed records of several partitions from `start` up to `end`, at once: batches of one partition each.
+
+        The offsets must be within the log's. With `whole` nothing is Truncated. Raises LogUnavailable as `read` does.
         """
         ...
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, get_args
 
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, unusable
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -125,4 +125,4 @@ def _reading(name: str, *paths: str) -> Iterator[None]:
         reason = (error.reason or "").replace("_", " ").lower() or "no PEM, or not what ssl_key_password opens"
         raise ConfigError(f"{name}: {' and '.join(paths)} can't be used: {reason}") from None
     except OSError as error:
-        raise ConfigError(f"{name}: {error.filename}: {error.strerror}") from None
+        raise unusable(f"{name}: {error.filename}", error, ConfigError) from None

@@ -1,7 +1,9 @@
 """Codecs of a partition's state: a record per series, one about the partition, and a commit's metadata.
 
-Every value is a format byte, a MessagePack array, and the CRC-32 of the key and both. The previous format is readable.
-Sections are the array's last element, which is left out if there are none.
+Every value is a format byte, a MessagePack array, and the CRC-32 of the key and both. Earlier formats are readable. A
+series' values are float32, as in earlier versions, or float64 in a format of its own where they would lose digits.
+Sections are the array's last element, which is left out if there are none. A series' value that is larger than a record
+may be is split: the first part has the series' key, the others keys of their own.
 """
 
 import re
@@ -18,9 +20,12 @@ from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL, PendingStep
 from tidecast.errors import CorruptState, StateMismatch
 
-FORMAT = 2
+FIRST, FORMAT, SPLIT, WIDE = 1, 2, 3, 4
+"""Formats. The checksum of FIRST does not include the key. SPLIT is a state's first record where it has several: their
+number, and the first part of the state. In WIDE a series' values are float64."""
 PARTITION_KEY = b"partition"
 SERIES_PREFIX = b"s:"
+PART_PREFIX = b"p:"
 METADATA = re.compile(r"(tidecast:1:(\d{1,19})):([0-9a-f]{8})", re.ASCII)
 
 
@@ -62,19 +67,22 @@ def config_hash(config: WindowConfig | None) -> bytes:
     """8 bytes that differ between configs of different windows. The lateness has no part in them."""
     if config is None:
         return bytes(8)
-    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap)
+    grid = config.grid and (config.grid.milliseconds, config.grid.months, config.max_gap, *config.grid.phase)
     content = (config.seq_len, config.features, grid, *((config.aggregate,) if config.aggregate else ()))
     return sha256(msgspec.json.encode(content)).digest()[:8]
 
 
 def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
     """Encode a series' state; `config` is the hash of its windows' config."""
+    narrow = state.values.astype("<f4")
+    lossless = bool((narrow == state.values).all())
+    values = narrow if lossless else state.values.astype("<f8")
     record = _SeriesRecord(
         config=config,
         step=state.step,
         ts=state.ts,
         steps=len(state.values),
-        values=state.values.astype("<f4").tobytes(),
+        values=values.tobytes(),
         observed=np.packbits(state.observed).tobytes(),
         times=state.times.astype("<i8").tobytes(),
         last_event_ts=state.last_event_ts,
@@ -82,15 +90,15 @@ def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
         first_offset=state.first_offset,
         sections=dict(state.sections),
     )
-    return _seal(SERIES_PREFIX + series.encode(), record)
+    return _seal(SERIES_PREFIX + series.encode(), record, FORMAT if lossless else WIDE)
 
 
 def decode_series(config: bytes, key: bytes, data: bytes) -> tuple[str, SeriesState]:
     """Decode a series and its state. Raises CorruptState; StateMismatch if it has another config or a later format."""
     record = _unseal(key, data, _SeriesRecord)
     if record.config != config:
-        raise StateMismatch("it was written with another seq_len, freq, max_gap, aggregate or other features")
-    values = np.frombuffer(record.values, "<f4").astype(np.float32)
+        raise StateMismatch("it was written with another seq_len, freq, offset, max_gap, aggregate or other features")
+    values = np.frombuffer(record.values, "<f8" if data[0] == WIDE else "<f4").astype(np.float64)
     values = values.reshape(record.steps, -1 if record.steps else len(record.pending[0].values))
     observed = np.unpackbits(np.frombuffer(record.observed, np.uint8), count=values.size)
     if record.times is None:
@@ -148,21 +156,50 @@ def decode_metadata(metadata: str) -> int | None:
     return int(parsed[2])
 
 
-def _seal(key: bytes, body: PartitionRecord | _SeriesRecord) -> bytes:
+def _seal(key: bytes, body: PartitionRecord | _SeriesRecord, kind: int = FORMAT) -> bytes:
     fields = msgspec.structs.astuple(body)
-    data = bytes((FORMAT,)) + msgspec.msgpack.encode(fields if body.sections else fields[:-1])
+    data = bytes((kind,)) + msgspec.msgpack.encode(fields if body.sections else fields[:-1])
     return data + zlib.crc32(key + data).to_bytes(4, "big")
 
 
 def _unseal(key: bytes, data: bytes, body: type[Body]) -> Body:
-    """Decode a body of this format or the previous one, whose checksum did not include the key."""
+    """Decode a body of any format."""
     content, crc = data[:-4], int.from_bytes(data[-4:], "big")
     keyed, plain = zlib.crc32(key + content), zlib.crc32(content)
-    if not content or crc != (plain if content[0] == FORMAT - 1 else keyed):
+    if not content or crc != (plain if content[0] == FIRST else keyed):
         raise CorruptState(f"{len(data)} bytes with a wrong checksum")
-    if content[0] not in (FORMAT, FORMAT - 1):
-        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {FORMAT}")
+    if content[0] not in (FIRST, FORMAT, WIDE):
+        raise StateMismatch(f"it has format {content[0]}, and this version of Tidecast reads up to {WIDE}")
     try:
         return msgspec.msgpack.decode(content[1:], type=body)
     except msgspec.DecodeError as error:
         raise CorruptState(str(error)) from None
+
+
+def part_key(series: bytes, part: int) -> bytes:
+    """The key of a later part of a series' state."""
+    return b"%b%d:%b" % (PART_PREFIX, part, series)
+
+
+def split(series: str, state: bytes, size: int) -> list[tuple[bytes, bytes]]:
+    """An encoded state as the keys and values of one record, or of several whose values have about `size` bytes."""
+    name = series.encode()
+    key = SERIES_PREFIX + name
+    if len(state) <= size:
+        return [(key, state)]
+    first, *others = (state[start : start + size] for start in range(0, len(state), size))
+    head = bytes((SPLIT,)) + (1 + len(others)).to_bytes(4, "big") + first
+    rows = [(part_key(name, part), other) for part, other in enumerate(others, 1)]
+    return [(key, head + zlib.crc32(key + head).to_bytes(4, "big")), *rows]
+
+
+def joined(key: bytes, held: Mapping[bytes, bytes]) -> tuple[bytes, int]:
+    """The encoded state of the series with this key, and its number of records. Raises CorruptState."""
+    data = held[key]
+    if data[:1] != bytes((SPLIT,)) or zlib.crc32(key + data[:-4]) != int.from_bytes(data[-4:], "big"):
+        return data, 1
+    count, name = int.from_bytes(data[1:5], "big"), key.removeprefix(SERIES_PREFIX)
+    try:
+        return b"".join((data[5:-4], *(held[part_key(name, part)] for part in range(1, count)))), count
+    except KeyError:
+        raise CorruptState(f"it lacks one of its {count} records") from None

@@ -27,7 +27,7 @@ class BufferRow:
 
 
 class StepBuffers:
-    """Rows of S + SLACK steps: values (F,) float32, observed flags (F,), and if `timed` each step's time."""
+    """Rows of S + SLACK steps: values (F,) float64, observed flags (F,), and if `timed` each step's time."""
 
     def __init__(self, seq_len: int, features: int, timed: bool) -> None:
         self._seq_len, self._width, self._timed = seq_len, features, timed
@@ -36,11 +36,11 @@ class StepBuffers:
         self._free: list[int] = []
         self._marked: list[int] = []
         self._gathered: list[tuple[Floats, Bools]] = []
-        self._values: Floats = np.zeros((0, features), np.float32)
+        self._values: Floats = np.zeros((0, features))
         self._observed: Bools = np.zeros((0, features), np.bool_)
         self._times: Ints = np.zeros(0, np.int64)
         none = (0, seq_len, features)
-        self._no_windows: tuple[Floats, Bools] = np.empty(none, np.float32), np.empty(none, np.bool_)
+        self._no_windows: tuple[Floats, Bools] = np.empty(none), np.empty(none, np.bool_)
         self._reserve(16)
 
     @property
@@ -130,14 +130,14 @@ class StepBuffers:
         """Make room for `rows` rows. The system allocates the memory when it is first written."""
         positions = self._seq_len + rows * self._length
         shape = (positions, self._width)
-        values, observed = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+        values, observed = np.zeros(shape), np.zeros(shape, np.bool_)
         values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
         self._values, self._observed = values, observed
         if self._timed:
             times = np.zeros(positions, np.int64)
             times[: len(self._times)] = self._times
             self._times, self._times_memory = times, times.data
-        # A memoryview writes single numbers several times faster than an array, with the same rounding.
-        self._values_memory = values.data.cast("B").cast("f")
+        # A memoryview writes single numbers several times faster than an array.
+        self._values_memory = values.data.cast("B").cast("d")
         self._observed_memory = observed.data.cast("B").cast("?")
         self._values_view, self._observed_view = view(values, self._seq_len), view(observed, self._seq_len)

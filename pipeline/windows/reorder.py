@@ -2,7 +2,8 @@
 
 A partition's stream time is the latest time of any of its events so far. A step is released, as one event, when stream
 time is `lateness` past it: past the event itself, or past the end of the step that events are aggregated in. Only the
-partition's own records advance stream time, so a replay releases the same steps at the same records.
+partition's own records advance stream time, so a replay releases the same steps at the same records. So does a limit of
+the steps that wait: beyond it the earliest are released before their time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,12 @@ import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
-from pipeline.windows.grid import Grid, WindowConfig
+from pipeline.windows.grid import WindowConfig
+from pipeline.windows.steps import Grid
 
 BEFORE_ALL = -(2**63)
+WAITING_LIMIT = 1_000_000
+"""The default limit of a partition's pending steps, which take about 400 bytes each."""
 
 
 class PendingStep(msgspec.Struct, array_like=True, gc=False):
@@ -33,15 +37,21 @@ class PendingStep(msgspec.Struct, array_like=True, gc=False):
 class ReorderBuffer:
     """The pending steps of one partition's series."""
 
-    def __init__(self, config: WindowConfig) -> None:
-        self._lateness, self._aggregate = config.lateness, config.aggregate
+    def __init__(self, config: WindowConfig, limit: int = WAITING_LIMIT) -> None:
+        """`limit` is the largest number of pending steps; with an aggregate, no fewer than there are series."""
+        self._lateness, self._aggregate, self._limit = config.lateness, config.aggregate, limit
+        self._waiting = 0
+        self.early = 0
+        """How many steps were released before their time."""
         self._bucket: Grid | None = None if config.aggregate is None else config.grid
         self._pending: dict[str, dict[int, PendingStep]] = {}
         self._due: list[tuple[int, str, int]] = []
 
     @property
     def next_due(self) -> int:
-        """The stream time at which the next step is released; the largest time if none is pending."""
+        """The stream time at which the next step is released: any, above the limit; the largest if none is pending."""
+        if self._waiting > self._limit:
+            return BEFORE_ALL
         return self._due[0][0] if self._due else -BEFORE_ALL
 
     def add(self, event: Event, place: int) -> bool:
@@ -59,10 +69,11 @@ class ReorderBuffer:
 
     def _add_step(self, series: str, pending: PendingStep) -> None:
         self._pending.setdefault(series, {})[pending.place] = pending
+        self._waiting += 1
         heappush(self._due, (self._due_time(pending), series, pending.place))
 
     def _due_time(self, pending: PendingStep) -> int:
-        end = pending.ts if self._bucket is None else self._bucket.time(pending.place + 1)
+        end = pending.ts if self._bucket is None else self._bucket.end(pending.place)
         return end + self._lateness
 
     def _aggregated(self, held: PendingStep, ts: int, values: Sequence[float]) -> list[float]:
@@ -78,11 +89,13 @@ class ReorderBuffer:
 
     def release(self, stream_time: int) -> Iterator[Event]:
         """The steps that are due, in the order of their times. Each is removed when it is yielded."""
-        while self._due and self._due[0][0] <= stream_time:
+        while self._due and (self._due[0][0] <= stream_time or self._waiting > self._limit):
             due, series, place = heappop(self._due)
             step = self._pending.get(series, {}).get(place)
             if step is not None and self._due_time(step) == due:  # else `restore` has replaced it
                 del self._pending[series][place]
+                self._waiting -= 1
+                self.early += due > stream_time
                 if not self._pending[series]:
                     del self._pending[series]
                 yield Event(series, *self._released(step))
@@ -104,6 +117,6 @@ class ReorderBuffer:
 
     def restore(self, series: str, steps: Sequence[PendingStep]) -> None:
         """Replace a series' pending steps."""
-        self._pending.pop(series, None)
+        self._waiting -= len(self._pending.pop(series, ()))
         for each in steps:
             self._add_step(series, msgspec.structs.replace(each, values=list(each.values)))

@@ -84,7 +84,7 @@ def sliding_windows(
     codes = np.fromiter(map(numbers.__getitem__, series), np.int32, len(series))
     order = np.argsort(codes, kind="stable")
     order = order[_accepted(codes[order], _places(ts[order], config), counts)]
-    return _laid_out(tuple(numbers), codes[order], ts[order], values[order].astype(np.float32), config, counts)
+    return _laid_out(tuple(numbers), codes[order], ts[order], values[order].astype(np.float64), config, counts)
 
 
 def _released(

@@ -26,7 +26,7 @@ from pipeline.formats.events import Event
 from pipeline.windows.batch import UNKNOWN, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.grid import Counts, WindowConfig, interpolate
-from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
+from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
 from tidecast.errors import ConfigError
 
 SERIES_LIMIT = 100_000
@@ -50,15 +50,22 @@ class WindowStore:
     """The windows of one input partition's series, extended event by event.
 
     A series expires after `idle` milliseconds of stream time without an event (None: never); `limit` is the largest
-    number of series. If `short`, windows that are not full yet are completed too, from the first step on; without a
-    grid from the second, which gives the spacing. `counts` are running totals.
+    number of series, `waiting_limit` that of steps that wait for late events. If `short`, windows that are not full yet
+    are completed too, from the first step on; without a grid from the second, which gives the spacing. `counts` are
+    running totals.
 
-    A series takes (seq_len + SLACK) * F * 5 bytes of arrays, without a grid 8 more per step (`nbytes` is what is
+    A series takes (seq_len + SLACK) * F * 9 bytes of arrays, without a grid 8 more per step (`nbytes` is what is
     reserved, for up to twice the series), and about 300 bytes of Python objects.
     """
 
     def __init__(
-        self, config: WindowConfig, idle: int | None = None, limit: int = SERIES_LIMIT, *, short: bool = False
+        self,
+        config: WindowConfig,
+        idle: int | None = None,
+        limit: int = SERIES_LIMIT,
+        *,
+        short: bool = False,
+        waiting_limit: int = WAITING_LIMIT,
     ) -> None:
         if idle is not None and idle <= config.max_delay:
             raise ConfigError(f"idle: {idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
@@ -68,7 +75,7 @@ class WindowStore:
         self.sections: Sections = {}
         self._idle, self._limit = idle, limit
         self._grid = config.grid
-        self._reorder = ReorderBuffer(config) if config.reorders else None
+        self._reorder = ReorderBuffer(config, max(limit, waiting_limit)) if config.reorders else None
         self._seq_len, self._width = config.seq_len, len(config.features)
         self._least = self._seq_len if not short else 1 if self._grid else 2
         self._rows = StepBuffers(self._seq_len, self._width, timed=self._grid is None)
@@ -172,6 +179,8 @@ class WindowStore:
                 ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
                 self._extend(series, event, ahead, offset)
             due = self._reorder.next_due
+            self.counts.early += self._reorder.early
+            self._reorder.early = 0
         while self._expiries and self._expiries[0][0] <= self.stream_time:
             self._expire_if_idle(heappop(self._expiries)[1])
         self._next_due = min(due, self._expiries[0][0]) if self._expiries else due
@@ -250,6 +259,10 @@ class WindowStore:
         """The series that changed since the last `mark_clean`, in the order of their first change."""
         return list(self._changed)
 
+    def mark_dirty(self) -> None:
+        """Count every series as changed."""
+        self._changed.update(dict.fromkeys(self._series))
+
     def mark_clean(self) -> None:
         """Count every series as unchanged."""
         self._changed.clear()
@@ -260,7 +273,7 @@ class WindowStore:
             series.run = 0
             self.counts.reset += 1
             return
-        after = np.array(values, np.float32)
+        after = np.array(values, np.float64)
         for step in interpolate(self._rows.last(series), after, np.arange(1, ahead)[:, None], ahead).tolist():
             self._rows.write(series, step, False)
         self.counts.filled += ahead - 1

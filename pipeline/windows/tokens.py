@@ -171,6 +171,9 @@ class TextWindower:
         """Empty: there is no state to change."""
         return []
 
+    def mark_dirty(self) -> None:
+        """No effect: there is no state."""
+
     def mark_clean(self) -> None:
         """No effect: there is no state."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from model.training.forecast_config import ForecastConfig
 from tidecast import Forecaster
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, DataError
 
 START = datetime(2024, 1, 1)
 QUICK = ForecastConfig(arch="segment", hidden=8, epochs=2)
@@ -129,6 +129,14 @@ def knowing() -> Forecaster:
     return Forecaster(horizon=6, seq_len=24, features=("load", "heat"), known=("heat",), config=config)
 
 
+def test_rows_that_repeat_are_refused_unless_they_are_aggregated() -> None:
+    rows = pl.DataFrame({"ds": [datetime(2024, 1, 1) + timedelta(hours=at // 2) for at in range(200)], "y": range(200)})
+    with pytest.raises(DataError, match=r"frame: 100 of 200 measurements, 50\.0%, are left out: .* aggregate='mean'$"):
+        Forecaster(horizon=2, arch="naive").fit(rows)
+    fitted = Forecaster(horizon=2, arch="naive", freq="1h", aggregate="mean").fit(rows)
+    assert fitted.predict()["ds"][0] == datetime(2024, 1, 5, 4)
+
+
 def test_future_covariates_improve_a_forecast() -> None:
     whole, last = heated(), START + timedelta(hours=394)
     past, coming = whole.filter(pl.col("ds") < last), whole.filter(pl.col("ds") >= last)
@@ -212,3 +220,13 @@ def test_boolean_covariates_are_numbers() -> None:
     coming = whole.select("unique_id", "heat", ds=pl.col("ds") + timedelta(hours=200))
     numbers = whole.with_columns(heat=pl.col("heat").cast(pl.Int64))
     assert knowing().fit(whole).predict(future=coming).equals(knowing().fit(numbers).predict(future=coming))
+
+
+def test_a_large_level_is_forecast_like_a_small_one() -> None:
+    low = frame(short=7).with_columns((20 * pl.col("y")).round(1))
+    high = low.with_columns(pl.col("y") + 3_000_000_000)
+    near, far = (forecaster().fit(each).predict() for each in (low, high))
+    assert near["source"].equals(far["source"])
+    assert (far["Tidecast"] - 3e9 - near["Tidecast"]).abs().max() < 1
+    (repeated,) = far.filter(pl.col("unique_id") == "short")["Tidecast"].unique()
+    assert repeated == high.filter(pl.col("unique_id") == "short")["y"][-1]

@@ -8,8 +8,8 @@ from world import RECORDS, SESSION_S, Unexpected, World
 
 from pipeline.failpoint import STEPS
 
-LATER = {"offsets-sent": 12, "pass-begun": 8, "pass-sent": 8, "pass-committed": 8}
-"""The count at which a step is past a new group's first checkpoints; other steps use the fifth."""
+LATER = {"offsets-sent": 7, "pass-begun": 2, "pass-sent": 2, "pass-committed": 2}
+"""The count at which a step is past a new group's first checkpoint; other steps use the fifth."""
 FENCED = (*STEPS[: STEPS.index("committed")], "pass-begun", "pass-sent")
 """The steps after which something would still be committed."""
 PASS = ("pass-begun", "pass-sent", "pass-committed")
@@ -65,11 +65,11 @@ def kills(world: World, times: int, limit: float, *options: str) -> Figure:
 @fault(f"kill -9 at each of {len(STEPS)} steps", "atomic: each once; at least once, a batch a kill again", BOTH)
 def kill_at_each_step(world: World, records: int = RECORDS) -> None:
     portion = records // (len(PASS) + len(STEPS))
-    for step in PASS:  # of a new group's first passes
-        end_at(world, step, 2, portion)
+    for step in PASS:  # of a new group's first pass
+        end_at(world, step, 1, portion)
     for step in STEPS:
         in_last_pass = step in PASS or (step == "offsets-sent" and world.guarantee == "at-least-once")
-        end_at(world, step, 3 if in_last_pass else 2 if step in TAKEN_OVER else 1, portion, in_last_pass)
+        end_at(world, step, 1, portion, in_last_pass)
     world.serve("a", "--static")
 
 

@@ -22,6 +22,7 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
+from pipeline.windows.reorder import WAITING_LIMIT
 from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
 
 Identity = tuple[int, str, int]
@@ -88,17 +89,25 @@ class Oracle:
         self._card = self._predictor.card
 
     def expected_output(
-        self, history: History, reset: Mapping[int, ResetSeries] | None = None, limit: int = SERIES_LIMIT
+        self,
+        history: History,
+        reset: Mapping[int, ResetSeries] | None = None,
+        limit: int = SERIES_LIMIT,
+        lateness: int | None = None,
+        waiting_limit: int = WAITING_LIMIT,
     ) -> Expected:
-        """The expected output for these records, with at most `limit` series per partition."""
+        """The expected output for these records, with so many series and waiting steps per partition at most."""
         expected = Expected()
         for partition, records in history.items():
-            self._add_expected(expected, records, (reset or {}).get(partition, ResetSeries(0, ())), limit)
+            config = window_config(self._card.input, lateness)
+            stores = [WindowStore(config, limit=limit, waiting_limit=waiting_limit) for _ in range(2)]
+            self._add_expected(expected, records, (reset or {}).get(partition, ResetSeries(0, ())), stores)
         return expected
 
-    def _add_expected(self, expected: Expected, records: Sequence[Record], reset: ResetSeries, limit: int) -> None:
-        config = window_config(self._card.input)
-        store, after_reset = (WindowStore(config, limit=limit) for _ in range(2))
+    def _add_expected(
+        self, expected: Expected, records: Sequence[Record], reset: ResetSeries, stores: Sequence[WindowStore]
+    ) -> None:
+        store, after_reset = stores
         decode = Decoder(self._card.input.features).decode
         for place, record in enumerate(records):
             if record.value is None:

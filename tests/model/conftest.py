@@ -13,7 +13,7 @@ from sharing import Shared
 from model.artifacts.export import save
 from model.card import MODEL_FILE, InputSpec, OutputSpec
 from model.training.forecast_config import ForecastConfig
-from model.training.forecasting import FittedForecaster, fit
+from model.training.forecasting import FittedForecaster, fit, window_inputs
 
 HOUR = 3_600_000
 SEQ_LEN, HORIZON = 24, 6
@@ -23,7 +23,7 @@ SEQ_LEN, HORIZON = 24, 6
 class Data:
     """model.windows.WindowData, by hand."""
 
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float64]
     observed: npt.NDArray[np.bool_]
     step: npt.NDArray[np.int64]
     ts: npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ MakeData = Callable[..., Data]
 
 def make(*series: npt.ArrayLike, seq_len: int = SEQ_LEN, holes: Sequence[int] = (), breaks: Sequence[int] = ()) -> Data:
     """Hourly series (steps,) or (steps, F) from the epoch on; `holes` are filled rows, at `breaks` a run begins."""
-    parts = [np.asarray(values, np.float32).reshape(len(np.asarray(values)), -1) for values in series]
+    parts = [np.asarray(values, np.float64).reshape(len(np.asarray(values)), -1) for values in series]
     values, sizes = np.concatenate(parts), [len(part) for part in parts]
     step = np.concatenate([np.arange(size) for size in sizes]).astype(np.int64)
     observed = np.ones(values.shape, np.bool_)
@@ -89,6 +89,6 @@ def wave_data() -> Data:
 def exported(request: pytest.FixtureRequest, wave_data: Data, shared: Shared) -> tuple[FittedForecaster, Path]:
     config = ForecastConfig(arch=request.param, hidden=16, epochs=2)
     fitted = fit(wave_data, InputSpec(seq_len=SEQ_LEN, freq="1h"), OutputSpec(horizon=HORIZON), config, "waves")
-    x = wave_data.values[fitted.split.validation[:, None] + np.arange(1 - SEQ_LEN, 1)]
-    made = shared.made(f"waves-{request.param}", lambda folder: save(fitted.model, fitted.card, folder, {"x": x}))
+    inputs = window_inputs(wave_data, fitted.card, fitted.split.validation)
+    made = shared.made(f"waves-{request.param}", lambda folder: save(fitted.model, fitted.card, folder, inputs))
     return fitted, made / MODEL_FILE

@@ -1,6 +1,6 @@
 import pytest
 
-from model.seasons import calendar_cycles, seasonal_lags, shortest_lag, step_length
+from model.seasons import calendar_cycles, seasonal_lags, step_length
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_seasons_are_whole_numbers_of_steps(freq: str | None, lags: dict[str, in
 
 
 def test_no_freq_has_no_seasons_and_an_invalid_freq_is_an_error() -> None:
-    assert (shortest_lag(None), step_length(None), calendar_cycles(None)) == (1, 0, {})
+    assert (seasonal_lags(None), step_length(None), calendar_cycles(None)) == ({}, 0, {})
     for of in (seasonal_lags, step_length, calendar_cycles):
         with pytest.raises(ValueError, match="freq: '1x'"):
             of("1x")

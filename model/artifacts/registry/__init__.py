@@ -5,14 +5,16 @@ Look-ups work with mlflow-skinny against a server; a local SQLite store needs th
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from model.artifacts.registry.runs import Point, Run, open_run
 from model.artifacts.registry.store import Store, unless_it_exists
-from model.artifacts.versions import CHAMPION, Version, check_name, parse_reference, sha256
-from model.card import MODEL_FILE
+from model.artifacts.versions import CHAMPION, REFUSED, Version, check_name, parse_reference, sha256
+from model.card import MODEL_FILE, AnyCard
 from tidecast.errors import CorruptModel, PromotionConflict, UnknownModel
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ PROMOTED = "tidecast.promoted"
 _EARLIER = "tidecast.champions"
 """The tag of a registered model with its previous champions, the latest last."""
 _REMEMBERED = 50
-_METRICS_PER_CALL = 1000
+_GOOD, _GOOD_KEPT = "tidecast.good", 5
+"""The tag of a registered model, by alias, with the last versions that served, and their digests; the latest last."""
+_LONGEST_TAG = 500
 
 
 class Registry:
@@ -50,6 +54,55 @@ class Registry:
         """The tracking URI without a user's name and password."""
         return self._store.redacted_uri
 
+    @contextmanager
+    def run(self, name: str, job: str | None = None) -> Iterator[Run]:
+        """A run of a training of this model: FINISHED after the context, FAILED after an exception.
+
+        `job` is the fingerprint of a job that is done once: runs of earlier attempts at it are deleted.
+        """
+        check_name(name)
+        with self._store.mapped_errors():
+            experiment = self._experiment(name)
+            if job and self.version_of_job(name, job) is None:
+                self._delete_runs(experiment, job)
+        with open_run(self._store, experiment, name, {JOB: job} if job else {}) as run:
+            yield run
+
+    def register(
+        self,
+        name: str,
+        run: Run,
+        folder: Path,
+        *,
+        tags: Mapping[str, str],
+        description: str = "",
+        card: AnyCard | None = None,
+        reached: Callable[[str], None] = lambda _: None,
+    ) -> Version:
+        """Upload a run's artifacts and register its model as a new version, as champion if there is none.
+
+        `folder` holds model.onnx and the other artifacts (weights, card, plots). The version is created with its tags,
+        including the file's sha256. `reached` is called after the steps `uploaded` and `registered`. If the tags have a
+        JOB that registered a version already, that is returned instead of a second one.
+        """
+        tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
+        client = self._store.client
+        with self._store.mapped_errors():
+            with unless_it_exists():
+                client.create_registered_model(name)
+            if (job := tags.get(JOB)) and (version := self.version_of_job(name, job)):
+                return version
+            run.upload(folder, card)
+            reached("uploaded")
+            found = client.create_model_version(
+                name, run.artifacts, run.id, tags, description=description or None, await_creation_for=0
+            )
+            reached("registered")
+            if CHAMPION in client.get_registered_model(name).aliases:
+                return self._version(found)
+            client.set_registered_model_alias(name, CHAMPION, str(found.version))
+            return self._version(found, (CHAMPION,))
+
     def record(
         self,
         name: str,
@@ -61,39 +114,20 @@ class Registry:
         tags: Mapping[str, str],
         reached: Callable[[str], None] = lambda _: None,
     ) -> Version:
-        """Logs a training run and registers its model as a new version, as champion if there is none.
-
-        `folder` holds model.onnx and the run's other artifacts (weights, card, plots); `history` the metrics of each
-        epoch, from 1. The version is created with its tags, including the file's sha256. `reached` is called after
-        the steps `uploaded` and `registered`. If the tags have a JOB, runs of earlier attempts at the job are deleted,
-        and a version they registered is returned instead of a second one.
-        """
-        check_name(name)
-        tags = {**tags, "sha256": sha256(folder / MODEL_FILE)}
-        with self._store.mapped_errors():
-            with unless_it_exists():
-                self._store.client.create_registered_model(name)
-            experiment, job = self._experiment(name), tags.get(JOB)
-            if job and (version := self.version_of_job(name, job)):
-                return version
-            if job:
-                self._delete_runs(experiment, job)
-            run = self._store.client.create_run(experiment, tags={JOB: job} if job else None)
-            run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FILE}"
-            self._log(run_id, params, history, metrics)
-            self._store.client.log_artifacts(run_id, str(folder))
-            self._store.client.set_terminated(run_id)
-            reached("uploaded")
-            found = self._store.client.create_model_version(name, source, run_id, tags, await_creation_for=0)
-            reached("registered")
-            if CHAMPION in self._store.client.get_registered_model(name).aliases:
-                return self._version(found)
-            self._store.client.set_registered_model_alias(name, CHAMPION, str(found.version))
-            return self._version(found, (CHAMPION,))
+        """`run` and `register` of a model that is trained already; `history` holds the metrics of each epoch."""
+        if (job := tags.get(JOB)) and (version := self.version_of_job(name, job)):
+            return version
+        with self.run(name, job) as run:
+            run.log_params(params)
+            epochs = enumerate([*history, metrics], 1)
+            run.log_metrics([Point(key, value, step) for step, epoch in epochs for key, value in epoch.items()])
+            return self.register(name, run, folder, tags=tags, reached=reached)
 
     def version_of_job(self, name: str, job: str) -> Version | None:
         """The version registered by the job with this fingerprint, if there is one."""
-        return next((version for version in self.versions(name) if version.tags.get(JOB) == job), None)
+        with suppress(UnknownModel):
+            return next((version for version in self.versions(name) if version.tags.get(JOB) == job), None)
+        return None
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a model registered by tidecast, newest first, with their aliases."""
@@ -162,6 +196,31 @@ class Registry:
             self._store.client.set_registered_model_tag(name, _EARLIER, ",".join(earlier))
         return before
 
+    def refuse(self, version: Version, reason: str, group: str = "") -> None:
+        """Tag a version as one that must not serve, in any group or in one, until its file is another."""
+        with self._store.mapped_errors():
+            tag, text = f"{REFUSED}.{group}" if group else REFUSED, f"{version.sha256} {reason}"
+            self._store.client.set_model_version_tag(version.name, version.number, tag, text[:_LONGEST_TAG])
+
+    def note_good(self, version: Version, alias: str) -> None:
+        """Record that a version serves under an alias, for `good_versions`."""
+        with self._store.mapped_errors():
+            noted = self._store.client.get_registered_model(version.name).tags.get(f"{_GOOD}.{alias}", "")
+            entry = f"{version.number} {version.sha256}"
+            entries = [each for each in noted.split(",") if each and each != entry]
+            if (text := ",".join([*entries[1 - _GOOD_KEPT :], entry])) != noted:
+                self._store.client.set_registered_model_tag(version.name, f"{_GOOD}.{alias}", text)
+
+    def good_versions(self, name: str, alias: str) -> list[Version]:
+        """Versions to go back to: those that have served under the alias, then earlier champions; the latest first."""
+        with self._store.mapped_errors():
+            tags = self._store.client.get_registered_model(name).tags
+        there = {version.number: version for version in self.versions(name)}
+        served = [entry.partition(" ") for entry in tags.get(f"{_GOOD}.{alias}", "").split(",") if entry]
+        numbers = [number for number, _, digest in served if number in there and there[number].sha256 == digest]
+        earlier = _numbers(tags.get(_EARLIER, "")) if alias == CHAMPION else []
+        return [there[number] for number in dict.fromkeys([*numbers[::-1], *earlier[::-1]]) if number in there]
+
     def resolve(self, reference: str) -> Version:
         """The version that `name`, `name@alias` or `name/7` means now; a bare name means its champion."""
         name, number, alias = parse_reference(reference)
@@ -174,12 +233,16 @@ class Registry:
             return self._version(self._store.client.get_model_version(name, str(aliases[alias])))
 
     def download(self, version: Version, folder: Path) -> Path:
-        """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way."""
-        path = folder / f"{version.name}-{version.number}.onnx"
-        if path.exists() and sha256(path) == version.sha256:
-            return path
+        """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way.
+
+        In the cache it is SHA256.onnx, or as earlier versions named it, NAME-NUMBER.onnx.
+        """
+        path = folder / f"{version.sha256}.onnx"
+        for cached in (path, folder / f"{version.name}-{version.number}.onnx"):
+            if cached.exists() and sha256(cached) == version.sha256:
+                return cached
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder) as temporary:
+        with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
             try:
                 with self._store.mapped_errors():
                     fetched = Path(self._store.client.download_artifacts(version.run_id, MODEL_FILE, temporary))
@@ -189,6 +252,12 @@ class Registry:
                 raise CorruptModel(f"{version.label}: its file's sha256 is not the one it was registered with")
             fetched.replace(path)
         return path
+
+    def page(self, version: Version, server: str | None = None) -> str:
+        """The page of the run that a version is from, on the registry's server or another one of the same store."""
+        with self._store.mapped_errors():
+            experiment = self._store.client.get_run(version.run_id).info.experiment_id
+        return self._store.page(experiment, version.run_id, server)
 
     def artifacts(self, version: Version, folder: Path) -> Path:
         """Download all artifacts of the version's run into a folder. They are neither verified nor executed."""
@@ -204,24 +273,6 @@ class Registry:
         with unless_it_exists():
             return self._store.client.create_experiment(name, location)
         return str(self._store.client.get_experiment_by_name(name).experiment_id)
-
-    def _log(
-        self,
-        run_id: str,
-        params: Mapping[str, object],
-        history: Sequence[Mapping[str, float]],
-        metrics: Mapping[str, float],
-    ) -> None:
-        from mlflow.entities import Metric, Param
-
-        now = int(time.time() * 1000)
-        points = [
-            Metric(key, value, now, step) for step, epoch in enumerate(history, 1) for key, value in epoch.items()
-        ]
-        points += [Metric(key, value, now, 0) for key, value in metrics.items()]
-        self._store.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        for start in range(0, len(points), _METRICS_PER_CALL):
-            self._store.client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
 
     def _version(self, found: "ModelVersion", aliases: tuple[str, ...] = ()) -> Version:
         label = f"{found.name}/{found.version}"

@@ -13,12 +13,33 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from tidecast.errors import RegistryError, RegistryUnavailable, UnknownModel
+from tidecast.errors import (
+    FORBIDDEN,
+    NotPermitted,
+    RegistryError,
+    RegistryUnavailable,
+    TidecastError,
+    UnknownModel,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
+_FORBIDDEN = re.compile(r"failed with error code 40[13]\b")
+"""In MLflow's words for a server's answer without an error code of its own, such as a proxy's."""
+_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_ANSWERS = {
+    401: f"the server does not know the user: {_CREDENTIALS}",
+    403: f"the server does not let the user do this: {_CREDENTIALS}",
+    404: "what answers there is no MLflow server: give the address of its API",
+    413: "the server, or a proxy before it, takes no file as large as this: raise its limit",
+    429: "the server is asked too often: try again",
+    502: "a proxy answers there, and no MLflow server behind it",
+    503: "the server is not up yet: try again",
+    504: "a proxy answers there, and the MLflow server behind it does not in time",
+}
+"""What HTTP's status codes mean here."""
 
 
 class Store:
@@ -49,12 +70,24 @@ class Store:
             raise RegistryError(f"tracking-uri: {self.redacted_uri!r} is no URL: http://HOST:PORT or sqlite:///PATH")
         if not self.database:
             return MlflowClient(self.tracking_uri, self.tracking_uri)
+        self._check_permission(self.database)
         self.database.parent.mkdir(parents=True, exist_ok=True)
         # Concurrent schema creation in a new SQLite file corrupts it.
         with FileLock(f"{self.database}.lock"):
             client = MlflowClient(self.tracking_uri, self.tracking_uri)
             client.search_registered_models(max_results=1)
         return client
+
+    def _check_permission(self, database: Path) -> None:
+        """Raises NotPermitted before MLflow tries for a minute, and calls it a failure of the database."""
+        there = next(each for each in (database, *database.parents) if os.path.exists(each))
+        needed = [(there, os.W_OK | (os.X_OK if there.is_dir() else os.R_OK))]
+        needed += [(database.parent, os.W_OK | os.X_OK)] if there == database else []  # for its lock and its journal
+        if refused := [path for path, kind in needed if not os.access(path, kind)]:
+            raise NotPermitted(
+                f"tracking-uri: {self.tracking_uri.removeprefix(_SQLITE)}: no permission to write to {refused[0]}; "
+                "--home DIR or --tracking-uri URI names another place"
+            )
 
     @property
     def absent(self) -> bool:
@@ -73,6 +106,12 @@ class Store:
         """The tracking URI for people: without a user's name and password."""
         return self._without_user(self.tracking_uri)
 
+    def page(self, experiment: str, run: str, server: str | None = None) -> str:
+        """The address of a run's page on the store's server, or on another; of a local store the command for one."""
+        if self.database and server is None:
+            return f"mlflow ui --backend-store-uri {self.tracking_uri}"
+        return f"{(server or self.redacted_uri).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+
     def _without_user(self, text: str) -> str:
         user = re.match(r"(?:[^:/]+://)?(.*@)", self.tracking_uri)
         return text if user is None or self.tracking_uri.startswith(_SQLITE) else text.replace(user[1], "")
@@ -83,18 +122,28 @@ class Store:
         try:
             yield
         except _library_errors() as error:
-            unknown = getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
-            raise (UnknownModel if unknown else RegistryUnavailable)(
-                f"{self.redacted_uri}: {self._line(error)}"
-            ) from error
+            raise _kind(error)(f"{self.redacted_uri}: {self._line(error)}") from error
 
     def _line(self, error: Exception) -> str:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         if self.database and "unsupported URI" in line:
             return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
-        if "failed with exception HTTP" in line:
+        if "failed with exception HTTP" in line or "failed with timeout exception" in line:
             return "no MLflow server answers there"
+        if status := re.search(r"failed with error code (\d+)", line) or re.search(r"^(\d{3}) \w+ Error: ", line):
+            return _ANSWERS.get(int(status[1]), f"the server answers with {status[1]}: its log says why")
+        if "was not in a valid JSON format" in line:
+            return "what answers there is no MLflow server: give the address of its API"
         return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+
+
+def _kind(error: Exception) -> type[TidecastError]:
+    code = getattr(error, "error_code", "")
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED") or _FORBIDDEN.search(str(error)):
+        return NotPermitted
+    if isinstance(error, OSError) and error.errno in FORBIDDEN:
+        return NotPermitted
+    return UnknownModel if code == "RESOURCE_DOES_NOT_EXIST" else RegistryUnavailable
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

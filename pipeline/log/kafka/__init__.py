@@ -1,19 +1,19 @@
 """EventLog on Apache Kafka, for production.
 
-Nothing outside this folder imports kafka. Its consumers and producers create a missing topic just by requesting its
-metadata, so every topic is looked up with the admin client first.
+Nothing outside this folder imports kafka. Its consumers and producers wait for a missing topic, so every topic is
+looked up with the admin client first.
 """
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.log import Bounds, Commit, Consumer, Producer, Record, TopicConfig
+from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record, TopicConfig, TopicIdentity
 from pipeline.log.kafka.client import TruncatingDeserializer, admin, meaning, reader, translated
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
@@ -30,8 +30,10 @@ COMPACTED = {
     "message.timestamp.type": "LogAppendTime",
 }
 
+ANY_TIME = dict.fromkeys(("message.timestamp.before.max.ms", "message.timestamp.after.max.ms"), str(2**63 - 1))
 SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.bytes", "retention.ms")
-"""The topic settings that a TopicConfig is made from."""
+TIMES = ("message.timestamp.type", *ANY_TIME)
+"""The topic settings that a TopicConfig is made from; brokers before 3.6 do not have all TIMES."""
 
 
 class KafkaLog:
@@ -42,6 +44,7 @@ class KafkaLog:
         servers = _servers(address)
         self.label = f"Kafka at {address}"
         self.timeout_s = max(kafka.delivery_s, kafka.stall_s) + kafka.request_s
+        self.batch_s = kafka.transaction_s / 3
         self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:
@@ -55,18 +58,24 @@ class KafkaLog:
         self._readers: list[KafkaConsumer] = []
         self._opened: list[Consumer | Producer] = []
 
-    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
+    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False, any_time: bool = False) -> int:
         """Create the topic if it does not exist; return its number of partitions once all have leaders."""
-        if compacted:
-            self._deserializer.whole.add(topic)
+        self._created.discard(topic)  # it may have been deleted since
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
-        wanted = {"num_partitions": partitions, "configs": COMPACTED if compacted else {}}
-        # Another process may have created it since.
-        with translated(f"{self.label}, creating topic {topic}"), contextlib.suppress(errors.TopicAlreadyExistsError):
-            self._admin.create_topics({topic: wanted})
+        with translated(f"{self.label}, creating topic {topic}"):
+            try:
+                self._create(topic, partitions, COMPACTED if compacted else ANY_TIME if any_time else {})
+            except errors.InvalidConfigurationError:  # a broker before 3.6 has neither these settings nor the limits
+                if compacted or not any_time:
+                    raise
+                self._create(topic, partitions, {})
         self._created.add(topic)
         return self.partitions(topic)
+
+    def _create(self, topic: str, partitions: int, settings: Mapping[str, str]) -> None:
+        with contextlib.suppress(errors.TopicAlreadyExistsError):  # another process may have created it since
+            self._admin.create_topics({topic: {"num_partitions": partitions, "configs": settings}})
 
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
@@ -75,6 +84,19 @@ class KafkaLog:
     def topic_id(self, topic: str) -> str:
         """The topic's UUID. Raises UnknownTopic."""
         return str(self._describe(topic)["topic_id"])
+
+    def identities(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+        """The identities of those of these topics that exist, in one request."""
+        doing, identities = f"{self.label}, looking up topics", dict[str, TopicIdentity]()
+        with translated(doing):
+            found = self._retried(lambda: self._admin.describe_topics(list(topics)))
+        for each in found:
+            error = errors.for_code(each["error_code"])
+            if error is errors.NoError:
+                identities[each["name"]] = TopicIdentity(str(each["topic_id"]), len(each["partitions"]))
+            elif error is not errors.UnknownTopicOrPartitionError:
+                raise meaning(error(), f"{doing}: {each['name']}")
+        return identities
 
     def topic_config(self, topic: str) -> TopicConfig:
         """A topic's configuration. Raises UnknownTopic, NotAuthorized."""
@@ -89,10 +111,13 @@ class KafkaLog:
             min_insync=int(settings["min.insync.replicas"]),
             max_message_bytes=int(settings["max.message.bytes"]),
             brokers=brokers,
+            append_time=settings.get("message.timestamp.type") == "LogAppendTime",
+            oldest_ms=_time_limit(settings, "before"),
+            ahead_ms=_time_limit(settings, "after"),
         )
 
     def _settings(self, topic: str) -> dict[str, str]:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, SETTINGS)
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, (*SETTINGS, *TIMES))
         with translated(f"{self.label}, settings of {topic}"):
             found = self._retried(lambda: self._admin.describe_configs([resource], config_filter="all"))
         settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
@@ -107,6 +132,12 @@ class KafkaLog:
             # The first such request that a cluster receives creates the topic __consumer_offsets.
             found = self._retried(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
         return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
+
+    def members(self, group: str) -> list[Member]:
+        """The members of a group by client id, which is their instance's name, and host."""
+        with translated(f"{self.label}, members of group {group}"):
+            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {}).get("members", ())
+        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in found]
 
     def _retried(self, request: Callable[[], Any]) -> Any:
         """The response, requested again while brokers disconnect or are not ready.
@@ -166,22 +197,42 @@ class KafkaLog:
 
         Raises LogUnavailable if an open transaction or an unreachable log keeps it from reaching `stop`.
         """
-        where = TopicPartition(topic, partition)
         bounds = self.bounds(topic)
         if partition not in bounds:
             raise ConfigError(f"{topic} has {len(bounds)} partitions, none is {partition}")
+        yield from self.read_partitions(topic, {partition: Bounds(max(start, bounds[partition].start), stop)})
+
+    def read_partitions(
+        self, topic: str, ranges: Mapping[int, Bounds], *, whole: bool = False
+    ) -> Iterator[Sequence[Record]]:
+        """The committed records of several partitions from `start` up to `end`: batches of one partition each."""
+        left = {TopicPartition(topic, each): bounds.end for each, bounds in ranges.items() if bounds.start < bounds.end}
+        if not left:
+            return
+        if whole:
+            self._deserializer.whole.add(topic)
         with self._reader() as reader:
-            reader.assign([where])
-            reader.seek(where, max(start, bounds[partition].start))
-            deadline = time.monotonic() + self._kafka.stall_s
-            while (position := reader.position(where)) < stop:
-                records = reader.poll(timeout_ms=500, max_records=5000).get(where, [])
-                if reader.position(where) > position:
-                    deadline = time.monotonic() + self._kafka.stall_s
+            reader.assign(list(left))
+            for where in left:
+                reader.seek(where, ranges[where.partition].start)
+                reader.resume(where)  # an earlier reading has paused it
+            deadline, before = time.monotonic() + self._kafka.stall_s, 0
+            while left:
+                for where, records in reader.poll(timeout_ms=500, max_records=5000).items():
+                    if wanted := [record for record in records if record.offset < left[where]]:
+                        yield wanted
+                positions = {where: reader.position(where) for where in left}
+                if (read := sum(positions.values())) > before:
+                    deadline, before = time.monotonic() + self._kafka.stall_s, read
                 elif time.monotonic() > deadline:
-                    raise LogUnavailable(f"{topic}/{partition} can't be read past {position}, up to {stop}")
-                if wanted := [record for record in records if record.offset < stop]:
-                    yield wanted
+                    where = min(left)
+                    stuck = f"{topic}/{where.partition} can't be read past {positions[where]}, up to {left[where]}"
+                    raise LogUnavailable(stuck)
+                done = [where for where in left if positions[where] >= left[where]]
+                reader.pause(*done)
+                for where in done:
+                    before -= positions[where]
+                    del left[where]
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[KafkaConsumer]:
@@ -219,6 +270,12 @@ def _limit(settings: Mapping[str, str], name: str) -> int | None:
     """A topic's limit; None if it is unlimited, or if the cleanup policy deletes nothing."""
     value = int(settings[name])
     return value if value >= 0 and "delete" in settings["cleanup.policy"] else None
+
+
+def _time_limit(settings: Mapping[str, str], side: str) -> int | None:
+    value = int(settings.get(f"message.timestamp.{side}.max.ms", -1))
+    unlimited = settings.get("message.timestamp.type") == "LogAppendTime" or value == 2**63 - 1
+    return None if unlimited or value < 0 else value
 
 
 def _servers(address: str) -> list[tuple[str, int]]:

@@ -7,13 +7,17 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import kafka.producer.kafka
 import kafka.record.memory_records
 from kafka import codec, errors
+from kafka.cluster import ClusterMetadata
+from kafka.producer.transaction_manager import TransactionManager, TransactionState
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
 from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log.kafka.reasons import reason
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
 
@@ -115,6 +119,15 @@ MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
 )
 
 
+REFUSALS = (
+    errors.InvalidTimestampError,
+    errors.InvalidRecordError,
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+)
+"""Errors of a record itself, which any further attempt would meet again."""
+
+
 class _SecretFilter(logging.Filter):
     """Removes from the client's DEBUG lines what may contain credentials: its settings, SASL messages, bytes sent."""
 
@@ -137,7 +150,7 @@ for _name in _SecretFilter.LOGGERS:
     logging.getLogger(_name).addFilter(_SecretFilter())
 
 
-REFUSALS = ("AuthorizationFailedError", "CERTIFICATE_VERIFY_FAILED")
+DENIALS = ("AuthorizationFailedError", "CERTIFICATE_VERIFY_FAILED")
 UNANSWERED = "Could not execute transactional request"
 """Parts of the texts of errors whose class does not tell the cause."""
 
@@ -145,11 +158,11 @@ UNANSWERED = "Could not execute transactional request"
 def meaning(error: BaseException, doing: str) -> LogError:
     """A client's error as a LogError; `doing` says what was being done."""
     kind = next((kind for kind, causes in MEANINGS if isinstance(error, causes)), LogError)
-    if any(refusal in str(error) for refusal in REFUSALS):
+    if any(denial in str(error) for denial in DENIALS):
         kind = NotAuthorized
     elif kind is LogError and UNANSWERED in str(error):
         kind = LogUnavailable
-    return kind(f"{doing}: {error}")
+    return kind(f"{doing}: {reason(error)}")
 
 
 @contextlib.contextmanager
@@ -244,6 +257,26 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
+
+
+# Refreshing metadata would bring a deleted topic back, empty. The clients have such an option, which has no effect.
+ClusterMetadata.DEFAULT_CONFIG["allow_auto_create_topics"] = False
+
+
+class _PatientTransactionManager(TransactionManager):  # type: ignore[misc]
+    """Waits for what is in flight when a record is refused, which the client would give up: it might be written."""
+
+    def classify_batch_error(self, error: BaseException, batch: Any, log_start_offset: int = -1) -> Any:
+        """What the client does about a batch's error."""
+        kind = super().classify_batch_error(error, batch, log_start_offset)
+        if kind == self.ERROR_CLASS_FATAL and isinstance(error, REFUSALS):
+            # As in a transaction: nothing more is sent, and nothing that was sent is given up.
+            self._current_state, self._last_error = TransactionState.ABORTABLE_ERROR, error
+            return self.ERROR_CLASS_RETRIABLE
+        return kind
+
+
+kafka.producer.kafka.TransactionManager = _PatientTransactionManager
 
 
 class TruncatingDeserializer(Deserializer):  # type: ignore[misc]

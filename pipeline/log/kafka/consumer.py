@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -69,12 +69,14 @@ class KafkaGroupConsumer:
                 kept -= partitions
         return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
 
-    def committed(self, partition: int) -> Commit | None:
-        """The group's committed position, or None. Waits for an open transaction that will commit one."""
-        where = TopicPartition(self._topic, partition)
-        with translated(f"{self._doing}, committed offset of {partition}"):
-            found = self._consumer.committed(where, metadata=True, timeout_ms=int(self._kafka.stall_s * 1000))
-        return None if found is None else Commit(found.offset, found.metadata)
+    def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
+        """The group's committed positions. Waits for an open transaction that will commit one."""
+        wanted = [TopicPartition(self._topic, partition) for partition in partitions]
+        with translated(f"{self._doing}, committed offsets"):
+            # The client's own method takes one partition, a request each.
+            coordinator, timeout_ms = self._consumer._coordinator, int(self._kafka.stall_s * 1000)
+            found = coordinator.fetch_committed_offsets(wanted, timeout_ms=timeout_ms)
+        return {where.partition: Commit(each.offset, each.metadata) for where, each in found.items()}
 
     def seek(self, partition: int, offset: int) -> None:
         """Read an assigned partition from `offset` on."""

@@ -2,15 +2,16 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaProducer, errors
 
 from pipeline import failpoint
-from pipeline.log import Commit, Consumer
-from pipeline.log.kafka.client import meaning, producer, translated
+from pipeline.log import Commit, Consumer, Record, Refusal, Sent
+from pipeline.log.kafka.client import REFUSALS, meaning, producer, translated
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
@@ -19,10 +20,38 @@ MAX_RECORDS_IN_FLIGHT = 20_000
 MAX_BYTES_IN_FLIGHT = 64 << 20
 
 
+MAX_REFUSALS = 50
+"""How often a batch is sent again until its refusal counts as a failure: it is not one record, then, but the topic."""
+
+
+class _Pending(NamedTuple):
+    """A record that is not acknowledged yet."""
+
+    future: Any
+    sent: Sent
+
+    @property
+    def error(self) -> BaseException | None:
+        """Its failure, once it has failed."""
+        return self.future.exception if self.future.is_done else None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker refused this record.
+
+        Those behind it have its error too, but in batches that the client gave up, which have the offset -1.
+        """
+        if not isinstance(self.error, REFUSALS):
+            return False
+        offset, _, _ = self.future._produce_future.value
+        return offset is None
+
+
 class KafkaLogProducer:
     """An idempotent producer. After a failure it is unusable: every call raises that failure again.
 
-    `partitions` looks up a topic's number of partitions: the client would create a missing topic.
+    A record that the broker refuses makes the client unusable as well: a new one takes its place, with a new
+    transaction if one was open, and what was not written is sent again.
     """
 
     def __init__(
@@ -32,17 +61,26 @@ class KafkaLogProducer:
         transactional_id: str | None,
         partitions: Callable[[str], int],
     ) -> None:
-        self._kafka = kafka
+        """`partitions` looks up a topic's number of partitions: the client would wait for a missing one."""
+        self.on_refusal: Callable[[Sent, Refusal], Sent] | None = None
+        self._kafka, self._config, self._transactional_id = kafka, config, transactional_id
         self._doing = f"writing as {config['client_id']}"
         self._partitions = partitions
         self._topics: set[str] = set()
-        self._pending: list[Any] = []
+        self._pending: list[_Pending] = []
         self._bytes = 0
+        self._sent: list[Sent] = []
+        """What was sent in the open transaction and may be replaced."""
+        self._refusals = 0
         self._failure: LogError | None = None
         self._in_transaction = False
+        self._connect()
+
+    def _connect(self) -> None:
         with translated(self._doing):
-            self._producer = KafkaProducer(**producer(kafka), **config, transactional_id=transactional_id)
-            if transactional_id is not None:
+            settings = {**producer(self._kafka), **self._config, "transactional_id": self._transactional_id}
+            self._producer = KafkaProducer(**settings)
+            if self._transactional_id is not None:
                 self._init_transactions()
 
     def _init_transactions(self) -> None:
@@ -61,38 +99,101 @@ class KafkaLogProducer:
         *,
         timestamp: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
+        cause: Record | None = None,
     ) -> None:
         """Queue one record. Partition None: chosen by the key. Blocks while too much is in flight."""
         if topic not in self._topics:
             self._partitions(topic)
             self._topics.add(topic)
-        try:
-            self._pending.append(self._producer.send(topic, value, key, list(headers), partition, timestamp))
-        except errors.KafkaError as error:
-            raise self._failed(error) from error
-        self._bytes += len(value or b"")
+        self._send(Sent(topic, partition, key, value, timestamp, headers, cause))
         if len(self._pending) >= MAX_RECORDS_IN_FLIGHT or self._bytes >= MAX_BYTES_IN_FLIGHT:
             self._await_acks(len(self._pending) // 2 + 1)
 
+    def _send(self, sent: Sent) -> None:
+        topic, partition, key, value, timestamp, headers, cause = sent
+        try:
+            future = self._producer.send(topic, value, key, list(headers), partition, timestamp)
+        except errors.MessageSizeTooLargeError as error:  # more than the client sends at once
+            self._send(self._replacement(sent, error))
+            return
+        except errors.KafkaError as error:
+            if any(pending.is_refused for pending in self._pending):
+                self._send_again()
+                self._send(sent)
+                return
+            raise self._failed(error, sent) from error
+        self._pending.append(_Pending(future, sent))
+        self._bytes += len(value or b"")
+        if self._in_transaction and cause is not None:
+            self._sent.append(sent)
+
     def flush(self) -> None:
         """Return when all records sent are acknowledged; raise the first failure of any."""
-        with self._guarded():
-            self._producer.flush(self._kafka.delivery_s)
-        self._await_acks(len(self._pending))
+        self._flush()
+        while not self._await_acks(len(self._pending)):
+            self._flush()
+        self._refusals = 0
 
-    def _await_acks(self, count: int) -> None:
+    def _flush(self) -> None:
+        deadline = time.monotonic() + self._kafka.delivery_s
         with self._guarded():
-            for future in self._pending[:count]:
-                if not future.is_done or future.exception is not None:
-                    future.get(self._kafka.delivery_s)
+            while True:
+                try:
+                    self._producer.flush(self._kafka.delivery_s)
+                    return
+                except errors.UnknownError:  # what the client makes of a batch that it has split meanwhile
+                    if time.monotonic() > deadline:
+                        raise
+
+    def _await_acks(self, count: int) -> bool:
+        """Wait for the first `count` acknowledgements; False if records were sent again, and so are to be awaited."""
+        if self._failure is not None:
+            raise self._failure
+        for pending in self._pending[:count]:
+            future = pending.future
+            if future.is_done and future.exception is None:
+                continue
+            try:
+                future.get(self._kafka.delivery_s)
+            except errors.KafkaError as error:
+                self._flush()  # so that all that is in flight has an outcome
+                if not any(each.is_refused for each in self._pending):
+                    raise self._failed(error, pending.sent) from error
+                self._send_again()
+                return False
         self._bytes -= self._bytes * count // max(1, len(self._pending))
         del self._pending[:count]
+        return True
+
+    def _send_again(self) -> None:
+        """Send what was not written again, with replacements for the records that the broker refuses."""
+        self._refusals += 1
+        self._flush()
+        refused = {id(each.sent): each.error for each in self._pending if each.is_refused}
+        lost = [each.sent for each in self._pending if each.error is not None]
+        in_transaction, self._pending, self._bytes = self._in_transaction, [], 0
+        if in_transaction:
+            lost = self._sent
+        self.close()  # also after an abort the client would go on with sequence numbers that the broker has not seen
+        self._connect()
+        if in_transaction:
+            self.begin()
+        for sent in lost:
+            error = refused.get(id(sent))
+            self._send(sent if error is None else self._replacement(sent, error))
+
+    def _replacement(self, sent: Sent, error: BaseException) -> Sent:
+        if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
+            raise self._failed(error, sent) from error
+        why = ": ".join(filter(None, (type(error).__name__.removesuffix("Error"), *error.args)))
+        too_large = isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError)
+        return self.on_refusal(sent, Refusal(why, too_large))
 
     def begin(self) -> None:
         """Open a transaction."""
         with self._guarded():
             self._producer.begin_transaction()
-        self._in_transaction = True
+        self._in_transaction, self._sent = True, []
 
     def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
         """Flush, then commit records and the consumer's offsets atomically, under the generation of its last poll."""
@@ -105,13 +206,12 @@ class KafkaLogProducer:
             )
         failpoint.reached("offsets-sent")
         self._bounded(self._producer.commit_transaction, self._kafka.delivery_s)
-        self._in_transaction = False
+        self._in_transaction, self._sent = False, []
 
     def abort(self) -> None:
         """Abort the open transaction; possible after most failures too."""
-        self._in_transaction = False
-        self._pending.clear()
-        self._bytes = 0
+        self._in_transaction, self._sent = False, []
+        self._pending, self._bytes = [], 0
         self._bounded(self._producer.abort_transaction, self._kafka.request_s)
 
     def close(self) -> None:
@@ -153,7 +253,13 @@ class KafkaLogProducer:
         except errors.KafkaError as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: errors.KafkaError) -> LogError:
+    def _failed(self, error: BaseException, sent: Sent | None = None) -> LogError:
         # After a failure the client reports only that there was one; its transaction manager has the cause.
-        self._failure = meaning(self._producer._transaction_manager.last_error or error, self._doing)
+        where = "" if sent is None else f", to {sent.topic}/{sent.partition}{_origin(sent.cause)}"
+        self._failure = meaning(self._producer._transaction_manager.last_error or error, f"{self._doing}{where}")
         return self._failure
+
+
+def _origin(cause: Record | None) -> str:
+    """Which record of the input it came of."""
+    return "" if cause is None else f" what came of {cause.topic}/{cause.partition} at offset {cause.offset}"

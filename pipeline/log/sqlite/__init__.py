@@ -7,12 +7,13 @@ claimed it first, and becomes free when that member is closed or its process end
 import contextlib
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.log import Bounds, Commit, Consumer, Producer, Record, TopicConfig
+from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record, TopicConfig, TopicIdentity
 from pipeline.log.sqlite.consumer import SqliteConsumer
 from pipeline.log.sqlite.producer import SqliteProducer
 from pipeline.log.sqlite.store import BUSY, Store, translated
@@ -37,6 +38,7 @@ class SqliteLog:
             raise ConfigError("sqlite: needs the path of a file, such as sqlite:.tidecast/log.db")
         self.label = f"SQLite at {path}"
         self.timeout_s = 2 * BUSY
+        self.batch_s = inf  # a transaction has no time-out
         self._path = Path(path).absolute()
         self._locks = Path(f"{self._path}.locks")
         with translated(self._path):
@@ -48,8 +50,8 @@ class SqliteLog:
                 self._store.create()
         self._opened: list[Consumer | Producer] = []
 
-    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False) -> int:
-        """Create the topic if it does not exist; return its number of partitions either way."""
+    def create_topic(self, topic: str, partitions: int, *, compacted: bool = False, any_time: bool = False) -> int:
+        """Create the topic if it does not exist; return its number of partitions either way. Any takes `any_time`."""
         with contextlib.suppress(UnknownTopic):
             return self.partitions(topic)
         if not NAME.fullmatch(topic) or partitions < 1:
@@ -72,6 +74,14 @@ class SqliteLog:
             raise UnknownTopic(f"topic {topic} does not exist")
         return str(rows[0][0])
 
+    def identities(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+        """The identities of those of these topics that exist: of none, once the file is another one, or none."""
+        if not self._store.is_current():
+            return {}
+        rows = self._store.query("SELECT name, uid, count(*) FROM topics JOIN partitions ON topic = name GROUP BY name")
+        wanted = set(topics)
+        return {name: TopicIdentity(uid, count) for name, uid, count in rows if name in wanted}
+
     def topic_config(self, topic: str) -> TopicConfig:
         """No retention limits and one replica; compacted topics keep each key's newest record. Raises UnknownTopic."""
         self.topic_id(topic)
@@ -87,6 +97,10 @@ class SqliteLog:
             *(group, topic),
         )
         return {number: Commit(offset, metadata) for number, offset, metadata in rows}
+
+    def members(self, group: str) -> list[Member]:
+        """None: claims name no instance."""
+        return []
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset. Raises UnknownTopic."""
@@ -119,6 +133,14 @@ class SqliteLog:
             start = records[-1].offset + 1
         if bounds[partition].end < stop:
             raise LogUnavailable(f"{topic}/{partition} ends at {bounds[partition].end}, before {stop}")
+
+    def read_partitions(
+        self, topic: str, ranges: Mapping[int, Bounds], *, whole: bool = False
+    ) -> Iterator[Sequence[Record]]:
+        """The records of several partitions from `start` up to `end`, one partition after another."""
+        for partition, (start, end) in ranges.items():
+            if start < end:
+                yield from self.read(topic, partition, start, end)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
         """A producer; a transactional id fences the one before it."""

@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.log import Commit, Poll, Record
 from pipeline.log.sqlite.store import Store, translated
-from tidecast.errors import ConsumerFenced, LogError
+from tidecast.errors import ConsumerFenced, LogError, UnknownTopic
 
 TICK = 0.005
 """Seconds between two checks for new records."""
@@ -79,6 +79,8 @@ class SqliteConsumer:
 
     def _fetch(self, max_records: int) -> dict[int, Sequence[Record]]:
         ends = dict(self._store.query("SELECT number, end_offset FROM partitions WHERE topic = ?", self._topic))
+        if not self._positions.keys() <= ends.keys():
+            raise UnknownTopic(f"topic {self._topic} does not exist any more")
         fetched: dict[int, Sequence[Record]] = {}
         for number, position in list(self._positions.items()):
             if max_records <= 0 or ends[number] <= position:
@@ -93,13 +95,13 @@ class SqliteConsumer:
                 fetched[number] = records
         return fetched
 
-    def committed(self, partition: int) -> Commit | None:
-        """The group's committed position; None if it has none."""
+    def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
+        """The group's committed positions; partitions without one are left out."""
         rows = self._store.query(
-            "SELECT offset, metadata FROM commits WHERE member_group = ? AND partition_id = ?",
-            *(self._group, self._ids[partition]),
+            "SELECT partition_id, offset, metadata FROM commits WHERE member_group = ?", self._group
         )
-        return Commit(*rows[0]) if rows else None
+        found = {where: Commit(offset, metadata) for where, offset, metadata in rows}
+        return {number: found[self._ids[number]] for number in partitions if self._ids[number] in found}
 
     def seek(self, partition: int, offset: int) -> None:
         """Read an assigned partition from `offset` on."""

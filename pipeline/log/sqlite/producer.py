@@ -4,14 +4,14 @@ import sqlite3
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
 import msgspec
 
 from pipeline import failpoint
-from pipeline.log import Commit, Consumer
+from pipeline.log import Commit, Consumer, Record, Refusal, Sent
 from pipeline.log.sqlite.consumer import SqliteConsumer
 from pipeline.log.sqlite.store import Store
 from tidecast.errors import ConsumerFenced, LogError, UnknownTopic
@@ -25,6 +25,9 @@ Row = tuple[int, bytes | None, bytes | None, bytes | None]
 
 class SqliteProducer:
     """Writes its buffer atomically: after a failed flush all of it is still there for the next one."""
+
+    on_refusal: Callable[[Sent, Refusal], Sent] | None = None
+    """Never called: this log refuses no record because of what it is."""
 
     def __init__(self, path: Path, transactional_id: str | None) -> None:
         self._store = Store(path)
@@ -58,6 +61,7 @@ class SqliteProducer:
         *,
         timestamp: int | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
+        cause: Record | None = None,
     ) -> None:
         """Queue one record. Partition None: chosen by the key. Flushes when the buffer is full."""
         if self._id is not None and not self._in_transaction:
@@ -92,11 +96,14 @@ class SqliteProducer:
 
     def _write(self, connection: sqlite3.Connection) -> None:
         for (topic, number), rows in self._rows.items():
-            partition_id, end, compacted = connection.execute(
+            found = connection.execute(
                 "SELECT id, end_offset, compacted FROM partitions JOIN topics ON topic = name"
                 " WHERE topic = ? AND number = ?",
                 (topic, number),
             ).fetchone()
+            if found is None:
+                raise UnknownTopic(f"topic {topic} does not exist any more")
+            partition_id, end, compacted = found
             stored = [(partition_id, end + index, *row, compacted) for index, row in enumerate(rows)]
             if compacted:
                 newest = {key: row for row in stored if (key := row[3]) is not None}

@@ -1,6 +1,7 @@
 """The file of the SQLite log: its tables, connections, and the LogErrors that its errors become."""
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tidecast.errors import LogError, LogUnavailable, NotAuthorized
+from tidecast.errors import FORBIDDEN, LogError, LogUnavailable, NotAuthorized
 
 BUSY = 30.0
 """Seconds to wait for other writers."""
@@ -61,6 +62,7 @@ class Store:
         self._path = path
         self._lock = threading.RLock()
         with translated(path):
+            self._file: tuple[int, int] | None = None
             self._connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -69,6 +71,17 @@ class Store:
         with self._lock, translated(self._path):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(SCHEMA)
+            self._file = self._found()
+
+    def is_current(self) -> bool:
+        """Whether the file's path still leads to the file whose tables were created, and not to none or another one."""
+        return self._file == self._found()
+
+    def _found(self) -> tuple[int, int] | None:
+        with contextlib.suppress(FileNotFoundError):
+            found = self._path.stat()
+            return found.st_dev, found.st_ino
+        return None
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows."""
@@ -112,8 +125,9 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "")
+        if code.startswith("SQLITE_CANTOPEN") and not os.access(path if path.exists() else path.parent, os.W_OK):
+            code = "SQLITE_PERM"
         raise MEANINGS.get("_".join(code.split("_")[:2]), LogError)(f"log file {path}: {error}") from error
-    except PermissionError as error:
-        raise NotAuthorized(f"log file {path}: {error.strerror}") from error
     except OSError as error:
-        raise LogError(f"log file {path}: {error.strerror or error}") from error
+        kind = NotAuthorized if error.errno in FORBIDDEN else LogError
+        raise kind(f"log file {path}: {error.strerror or error}") from error

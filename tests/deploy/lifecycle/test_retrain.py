@@ -21,9 +21,11 @@ from mlflow import MlflowClient
 from sharing import Shared
 
 from deploy.lifecycle.retrain import RetrainJob, retrain
+from deploy.models.loading import load_onnx
 from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
+from model.card import Card
 from model.evaluation.promotion import required_steps
 from model.training.forecast_config import ForecastConfig
 from pipeline.datasets.history import History, from_frame
@@ -100,14 +102,27 @@ def test_a_worse_challenger_is_registered_and_not_promoted(registry: Registry) -
     assert registry.resolve("tides@challenger").label == "tides/2"
 
 
-@pytest.mark.slow
-def test_too_little_unseen_data_decides_nothing_and_trains_nothing(registry: Registry) -> None:
-    found = retrain(history(800 + required_steps(6) - 1), JOB, registry)
+def test_with_nothing_newer_to_learn_from_it_says_what_is_missing_and_trains_nothing(registry: Registry) -> None:
+    found = retrain(history(800 + required_steps(6)), JOB, registry)
     assert found["decision"] == "undecided"
-    assert f"{required_steps(6) - 1} steps are newer than the training data of tides/1" in str(found["why"])
+    why = f"{required_steps(6)} steps are newer than the training data of tides/1, 6 are missing: 6 to learn from"
+    assert why in str(found["why"])
+    assert found["missing"] == 6, "as many as a decision takes are there, and none to learn from"
     assert len(registry.versions("tides")) == 1
-    assert retrain(history(800 + required_steps(6)), JOB, registry)["decision"] != "first"
-    assert len(registry.versions("tides")) == 2
+
+
+def test_a_retraining_says_what_it_learned_from_and_what_it_kept_for_judging(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deploy")
+    found: dict[str, Any] = retrain(history(800 + required_steps(6) + 6), JOB, registry)
+    learned, judged = found["learned"], found["judged"]
+    assert (learned["events"], learned["series"], learned["new_steps"]) == (806, 1, 6)
+    assert (judged["events"], judged["series"]) == (required_steps(6), 1)
+    assert (learned["from"], learned["to"]) == ("2024-01-01 00:00", "2024-02-03 13:00")
+    assert (judged["from"], judged["to"]) == ("2024-02-03 14:00", "2024-02-08 18:00")
+    assert "learns from 806 events of 1 series, 2024-01-01 00:00 to 2024-02-03 13:00 UTC, 6 steps of" in caplog.text
+    assert json.loads(registry.resolve("tides/2").tags["judged"]) == judged
 
 
 @pytest.mark.slow
@@ -139,6 +154,26 @@ def test_a_warm_start_begins_with_the_champion_s_weights(empty: Registry) -> Non
     short = replace(JOB.train, config=replace(SMALL, epochs=1, learning_rate=1e-5))
     fresh, warm = (retrain(history(1600), replace(JOB, train=short, start=start), empty) for start in ("fresh", "warm"))
     assert float(str(warm["challenger"])) < 0.8 * float(str(fresh["challenger"]))
+
+
+def test_a_champion_far_worse_than_the_naive_forecast_does_not_stay_because_the_challenger_is_too(
+    registry: Registry,
+) -> None:
+    """The tide's level jumps at each hour's end: what was learned is of no use, the value a day before is right."""
+    levels = np.tile(np.random.default_rng(1).normal(10, 30, 24), 100)[:1600]
+    values = np.where(np.arange(1600) < 1000, tide(1600, 10**9), levels)
+    changed = replace(history(1600), frame=history(1600).frame.with_columns(value=pl.Series(values)))
+    untaught = ForecastConfig(arch="lstm", hidden=1, epochs=1, learning_rate=1e-9)
+    poor = replace(JOB, train=replace(JOB.train, config=untaught))
+    found = retrain(changed, poor, registry)
+    assert {"model": "tides/2", "decision": "promote", "contender": "naive (day)"}.items() <= found.items(), found
+    assert float(str(found["naive"])) < float(str(found["challenger"]))
+    version = registry.resolve("tides@champion")
+    assert version.label == "tides/2"
+    assert retrain(changed, poor, registry)["decision"] == "promoted before"
+    predictor = load_onnx(registry.download(version, Path("models")), version.label, "cpu")
+    assert isinstance(predictor.card, Card)
+    assert (predictor.card.arch, predictor.card.networks[0]["lag"]) == ("naive", 24)
 
 
 def test_a_second_retraining_at_once_is_rejected(registry: Registry, tmp_path: Path) -> None:

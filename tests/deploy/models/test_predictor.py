@@ -1,12 +1,15 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from models import fragile
 from properties import examples
 
 from deploy.models.loading import load_onnx
@@ -14,7 +17,7 @@ from deploy.models.predictor import CHUNK, Predictor
 from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
-from tidecast.errors import ConfigError, ShapeError
+from tidecast.errors import ConfigError, ModelUnavailable, ShapeError
 
 OnnxFile = Callable[..., Path]
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -22,7 +25,7 @@ ONE_TO_ONE = "g (float[batch, 12, 1] x) => (float[batch, 12] y) <int64[1] axes =
 
 
 def random_windows(count: int, seq_len: int = 12) -> Windows:
-    x = np.random.default_rng(0).normal(100, 20, (count, seq_len, 1)).astype(np.float32)
+    x = np.random.default_rng(0).normal(100, 20, (count, seq_len, 1))
     numbers = np.arange(count)
     return Windows(
         x=x,
@@ -68,7 +71,7 @@ def test_own_model_is_loaded_with_its_card(own_model: Path) -> None:
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12, freq="1h")
     assert predictor.card.output == OutputSpec(horizon=4)
-    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x})
+    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x.astype(np.float32)})
     assert forecasts(predictor, random_windows(9)) == outputs.tobytes()
 
 
@@ -77,7 +80,7 @@ def test_foreign_model_gets_a_card_from_its_shapes(foreign_model: Path) -> None:
     assert isinstance(predictor.card, Card)
     assert predictor.card.input == InputSpec(seq_len=12)
     assert predictor.card.output == OutputSpec(horizon=4)
-    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x})
+    (outputs,) = predictor.session.run(None, {"x": random_windows(9).x.astype(np.float32)})
     assert forecasts(predictor, random_windows(9)) == outputs.tobytes()
 
 
@@ -178,3 +181,65 @@ def test_device_is_chosen_with_a_reason(own_model: Path, device: Device) -> None
     assert predictor.device_reason
     if device == "auto" and not HAS_CUDA:
         assert (predictor.device, predictor.device_reason[:28]) == ("cpu", "this onnxruntime has no CUDA")
+
+
+@given(rests=st.lists(st.floats(0, 6.9), min_size=1, max_size=700))
+@example(rests=[6.5])
+@example(rests=[1.0] * 300 + [6.5] + [1.0] * 300)
+@settings(deadline=None, max_examples=examples(40))
+def test_a_window_that_makes_inference_fail_does_not_touch_its_neighbours(rests: list[float]) -> None:
+    predictor, windows = fragile(), random_windows(len(rests), 4)
+    windows.x[:, -1, 0] = rests
+    failed: dict[int, str] = {}
+    outputs = np.concatenate(list(predictor.predict(windows, failed)))
+    raised = windows.x[:, -1, 0] > 6
+    assert sorted(failed) == np.flatnonzero(raised).tolist()
+    assert all("Gather" in error and "\n" not in error for error in failed.values())
+    assert np.isnan(outputs[raised]).all()
+    (rows,) = np.nonzero(~raised)
+    alone = [next(predictor.predict(part(windows, row, row + 1))) for row in rows[:20]]
+    assert all(each.tobytes() == outputs[row].tobytes() for each, row in zip(alone, rows[:20], strict=True))
+
+
+def test_without_a_place_for_failures_they_are_raised() -> None:
+    windows = random_windows(3, 4)
+    windows.x[1, -1, 0] = 6.5
+    with pytest.raises(Exception, match="Gather"):
+        list(fragile().predict(windows))
+
+
+def test_a_device_that_fails_for_everything_is_no_fault_of_the_windows() -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(fragile().session, name)
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+    failed: dict[int, str] = {}
+    broken: Any = Broken()
+    with pytest.raises(ModelUnavailable, match=r"fragile\.onnx no longer works on cpu: CUDA failure 700"):
+        list(replace(fragile(), session=broken).predict(random_windows(3, 4), failed))
+
+
+@pytest.mark.parametrize("then", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_a_loaded_model_outlives_its_file(own_model: Path, tmp_path: Path, then: Callable[[Path], object]) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(own_model.read_bytes())
+    predictor = load_onnx(path, "m", "cpu")
+    then(path)
+    assert forecasts(predictor, random_windows(600)) == forecasts(load_onnx(own_model, "m", "cpu"), random_windows(600))
+
+
+def test_a_large_level_is_added_to_the_forecast_of_the_window_without_it(own_model: Path) -> None:
+    without = load_onnx(own_model, "tiny/7", "cpu")
+    assert isinstance(without.card, Card)
+    predictor = replace(without, card=msgspec.structs.replace(without.card, floors={"value": 0.01}))
+    low, high = random_windows(300), random_windows(300)
+    high.x[1::2] += 3e9
+    expected = np.concatenate(list(without.predict(low)))
+    made = np.concatenate(list(predictor.predict(high)))
+    assert made[::2].astype(np.float32).tobytes() == expected[::2].tobytes()
+    np.testing.assert_allclose(made[1::2] - 3e9, expected[1::2], atol=0.01)
+    (coarse,) = without.predict(high.part(1, 2))
+    assert np.abs(coarse - 3e9 - expected[1]).max() > 1, "as in earlier versions"

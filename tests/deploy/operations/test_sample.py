@@ -8,7 +8,7 @@ from deploy.operations.sample import Sample, read_sample
 from pipeline.formats.events import Decoder, Event, encode
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 
 START = 1_704_067_200_000
 MINUTE = 60_000

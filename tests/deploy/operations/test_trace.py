@@ -15,7 +15,7 @@ from deploy.training.options import TrainOptions, prepare_training
 from model.artifacts.export import CARD_FILE
 from model.artifacts.registry import Registry
 from model.card import AnyCard, Card, read_card
-from pipeline.windows.grid import Grid
+from pipeline.windows.steps import Grid
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 

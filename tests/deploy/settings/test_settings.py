@@ -147,7 +147,9 @@ FAULTS = [
     ("[kafka]\nsasl-password-file = 'absent'", "kafka: sasl-password-file: absent: No such file or directory"),
     ("[kafka]\nsasl-password-file = 'latin'", "kafka: sasl-password-file: latin: not UTF-8 text$"),
     ("kafka = 'there'", "no option is called 'kafka'"),
-    ("[kafka2]\nx = 1", "'kafka2' is a table"),
+    ("[kafka2]\nx = 1", r"\[kafka2\] is a table, and no command is called so"),
+    ("[kafka]\nrequest-s = 1\nrequest_s = 2", r"\[kafka\]: 'request-s' is given twice"),
+    ("[kafka]\nsasl-username = {a = 1}", r"\[kafka\] sasl-username: neither a table nor"),
 ]
 
 

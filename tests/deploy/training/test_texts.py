@@ -27,7 +27,7 @@ Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 
 START = 1_704_067_200_000
 HOUR = 3_600_000
-KEPT = ["card.json", "example.safetensors", "model.onnx", "weights.safetensors"]
+KEPT = ["MLmodel", "card.json", "example.safetensors", "model.onnx", "weights.safetensors"]
 
 
 def labelled(count: int) -> str:
@@ -121,7 +121,7 @@ def test_a_classifier_is_trained_registered_and_traced(tidecast: Tidecast, store
     assert len(ended.stdout.splitlines()) == 1
     told = {"model": "sms/1", "task": "classify", "arch": "lstm", "labels": 2, "epochs": 2, "majority": 0.5}
     assert told.items() <= found.items()
-    scores = {"accuracy", "mcc", "f1", "validation_loss", "train_loss", "best_epoch", "seconds", "sha256"}
+    scores = {"accuracy", "mcc", "f1", "validation_loss", "train_loss", "best_epoch", "seconds", "sha256", "run"}
     assert found.keys() == told.keys() | scores
     assert 0 <= found["accuracy"] <= 1
     assert math.isfinite(found["validation_loss"])
@@ -166,7 +166,7 @@ def test_a_next_token_model_is_trained_traced_and_generates(tidecast: Tidecast, 
     found = summary(ended)
     told = {"model": "sea/1", "task": "next_token", "arch": "lstm", "epochs": 2}
     assert told.items() <= found.items()
-    scores = {"validation_nats", "train_nats", "bits", "perplexity", "best_epoch", "seconds", "sha256"}
+    scores = {"validation_nats", "train_nats", "bits", "perplexity", "best_epoch", "seconds", "sha256", "run"}
     assert found.keys() == told.keys() | scores
     assert found["bits"] == pytest.approx(found["validation_nats"] / math.log(2))
     assert found["perplexity"] == pytest.approx(math.exp(found["validation_nats"]))

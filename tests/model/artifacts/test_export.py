@@ -14,7 +14,7 @@ from model.card import Card, InputSpec, OutputSpec, read_card
 from model.networks.forecast import build_network
 from model.plots import plot_forecasts
 from model.training.forecast_config import ForecastConfig
-from model.training.forecasting import FittedForecaster, fit, forecast
+from model.training.forecasting import FittedForecaster, fit, forecast, window_inputs
 from tidecast.errors import ConfigError, ParityError
 
 Exported = tuple[FittedForecaster, Path]
@@ -43,7 +43,7 @@ def test_network_is_rebuilt_from_card_and_weights(exported: Exported, wave_data:
     assert isinstance(card, Card)
     model = build_network(card).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    x = torch.from_numpy(wave_data.values[:24][None])
+    x = torch.from_numpy(wave_data.values[:24][None]).float()
     assert torch.equal(model(x), exported[0].model(x))
 
 
@@ -61,8 +61,7 @@ def test_calendar_effects_are_learnt_and_exported(make_data: Any, tmp_path: Path
     assert fitted.card.input.inputs == ("x", "step")
     assert fitted.card.metrics["validation_mse"] < fitted.card.metrics["naive_last_mse"] / 4
     ends = fitted.split.validation
-    x = torch.from_numpy(data.values[ends[:, None] + np.arange(-23, 1)])
-    examples = {"x": x.numpy(), "step": data.step[ends]}
+    examples = dict(window_inputs(data, fitted.card, ends))
     path = save(fitted.model, fitted.card, tmp_path, examples)
     assert [node.name for node in ort.InferenceSession(path).get_inputs()] == ["x", "step"]
     given = ort.InferenceSession(path).run(None, examples)[0]
@@ -78,11 +77,7 @@ def test_future_covariates_are_an_input_of_the_file(arch: Any, make_data: Any, t
     fitted = fit(data, inputs, OutputSpec(horizon=7, targets=("load",)), config, "heated")
     assert fitted.card.metrics["validation_mse"] < fitted.card.metrics["naive_day_mse"] / 2
     ends = fitted.split.validation
-    examples = {
-        "x": data.values[ends[:, None] + np.arange(-23, 1)],
-        "step": data.step[ends],
-        "future": data.values[ends[:, None] + np.arange(1, 8)][..., 1:],
-    }
+    examples = dict(window_inputs(data, fitted.card, ends))
     path = save(fitted.model, fitted.card, tmp_path, examples)
     given = ort.InferenceSession(path).run(None, examples)[0]
     np.testing.assert_allclose(given, forecast(fitted.model, data, ends), rtol=1e-4, atol=1e-2)

@@ -75,7 +75,7 @@ def test_run_records_params_metrics_and_artifacts(store: Store, tmp_path: Path) 
     assert run.info.status == "FINISHED"
     assert run.data.params == {"hidden": "64", "segment": "None"}
     points = client.get_metric_history(version.run_id, "validation_mse")
-    assert sorted((point.step, point.value) for point in points) == [(0, 0.2), (1, 0.4), (2, 0.2)]
+    assert sorted((point.step, point.value) for point in points) == [(1, 0.4), (2, 0.2), (3, 0.2)]
     assert sorted(file.path for file in client.list_artifacts(version.run_id)) == ["forecasts.png", "model.onnx"]
 
 

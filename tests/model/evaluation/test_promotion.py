@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -64,14 +62,26 @@ def test_too_few_blocks_are_undecided_however_large_the_gain() -> None:
     assert required_steps(HORIZON) == 10 * 24 + 11
 
 
-def test_promotion_requires_beating_every_naive_forecast() -> None:
+def test_a_naive_forecast_better_than_the_challenger_takes_its_place() -> None:
     champion, _ = rivals(1, 60, 0.5)
     challenger = champion * np.random.default_rng(0).uniform(0.3, 0.7, len(champion))
-    won = decide(challenger, champion, {"last": champion, "day": champion / 1.5}, HORIZON)
-    lost = decide(challenger, champion, {"last": champion, "day": champion / 3}, HORIZON)
-    assert (won.decision, lost.decision) == ("promote", "keep")
-    assert "but the best naive forecast (day)" in lost.why
-    assert replace(won, naive=0, why="") == replace(lost, decision="promote", naive=0, why="")
+    naive = {"last": champion, "day": champion / 3, "week": champion / 4}
+    won = decide(challenger, champion, naive | {"day": champion / 1.5, "week": champion}, HORIZON, ["last", "day"])
+    lost = decide(challenger, champion, naive, HORIZON, ["last", "day"])
+    assert (won.decision, won.contender) == ("promote", "challenger")
+    assert (lost.decision, lost.contender) == ("promote", "day")
+    assert lost.gain == pytest.approx(2 / 3)
+    assert "week, has" in lost.why
+    assert lost.why.endswith("which a model with these windows can't be")
+
+
+def test_a_naive_forecast_replaces_a_champion_only_if_it_is_surely_better() -> None:
+    champion, other = rivals(1, 30, 0.5)
+    for naive in (champion, other):
+        kept = decide(champion + 9, champion, {"last": naive}, HORIZON, ["last"])
+        assert (kept.decision, kept.contender) == ("keep", "last")
+    far_worse = decide(9 * champion, 9 * champion, {"last": champion}, HORIZON, ["last"])
+    assert (far_worse.decision, far_worse.contender) == ("promote", "last")
 
 
 @given(seed=st.integers(0, 99), scale=st.floats(1e-6, 1e6))

@@ -98,7 +98,7 @@ def test_best_weights_are_kept_and_their_metrics_match_the_forecasts(wave_data: 
     scale = series_scale(wave_data, [0], fitted.split.cuts.validation)[wave_data.series[ends]][:, None]
     again = mse(forecast(fitted.model, wave_data, ends), actual, scale, observed)
     assert again == pytest.approx(best.validation_loss, rel=1e-4)
-    naive = mse(baselines(wave_data, ends, 6, [0], "1h")["day"], actual, scale, observed)
+    naive = mse(baselines(wave_data, ends, 6, [0], {"day": 24})["day"], actual, scale, observed)
     assert fitted.card.metrics["naive_day_mse"] == pytest.approx(naive)
     assert fitted.naive_mse <= naive
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.datasets.columns import Columns
-from pipeline.datasets.history import History, from_frame, infer_freq, read_topic, windows
+from pipeline.datasets.history import History, from_frame, read_topic, windows
 from pipeline.datasets.measurements import publishable, read_file
+from pipeline.datasets.spacing import infer_freq
 from pipeline.formats.decoding import Refusals
 from pipeline.formats.events import Event, encode
 from pipeline.ingest.publish import publish

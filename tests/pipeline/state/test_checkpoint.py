@@ -20,9 +20,10 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record
 from pipeline.log.connect import connect
-from pipeline.state import checkpoint, records
-from pipeline.state.checkpoint import Recovered
+from pipeline.state import checkpoint, records, recovery
+from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord
+from pipeline.state.recovery import Recovered, Topics
 from pipeline.windows.batch import Section, SeriesState, Windows
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.streaming import WindowStore
@@ -38,11 +39,26 @@ SECTIONS = {"scores": Section(3, b"\x00\xff"), "intervals": Section(1, b"")}
 names = itertools.count()
 
 
+def recover(
+    log: EventLog,
+    topic: str,
+    state_topic: str,
+    committed: Commit | None,
+    store: WindowStore,
+    readable: Mapping[str, int] | None = None,
+) -> Recovered:
+    """Recover the windows of partition 0."""
+    topics, commits = Topics.look_up(log, topic, state_topic), {} if committed is None else {0: committed}
+    return recovery.recover(log, topics, {0: store}, commits, readable=readable or {})[0]
+
+
 class Group:
     """A group's one member on a topic with one partition, doing what a service does but forecast."""
 
-    def __init__(self, log: EventLog, topic: str, group: str, config: WindowConfig = CONFIG) -> None:
-        self.log, self.topic, self.group, self.config = log, topic, group, config
+    def __init__(
+        self, log: EventLog, topic: str, group: str, config: WindowConfig = CONFIG, size: int = checkpoint.PART_BYTES
+    ) -> None:
+        self.log, self.topic, self.group, self.config, self.size = log, topic, group, config, size
         self.state_topic = f"{group}-state"
         self.partitions = log.partitions(topic)
         log.create_topic(self.state_topic, self.partitions, compacted=True)
@@ -52,9 +68,9 @@ class Group:
         self.producer: Producer = self.log.producer(self.group)
         self.consumer: Consumer = self.log.consumer(self.group, self.topic)
         until(lambda: 0 in self.consumer.poll(0.5, 100).assigned)
-        committed, store = self.consumer.committed(0), WindowStore(self.config)
-        recovered = checkpoint.recover(self.log, self.topic, self.state_topic, 0, committed, store)
-        self.store, self.position = store, recovered.position or 0
+        committed, store = self.consumer.committed([0]).get(0), WindowStore(self.config)
+        recovered = recover(self.log, self.topic, self.state_topic, committed, store)
+        self.store, self.position, self.parts = store, recovered.position or 0, recovered.parts
         self.passed = recovered.replay_from or 0
         for batch in self.log.read(self.topic, 0, self.passed, self.position):
             self._push(batch)
@@ -90,7 +106,9 @@ class Group:
             stream_time=self.store.stream_time,
             sections=dict(self.store.sections),
         )
-        checkpoint.write_pass(self.producer, self.consumer, self.state_topic, 0, self.store, record)
+        marked = checkpoint.marked(record, self.log.topic_id(self.state_topic))
+        passes = {0: Pass(self.store, marked, self.parts)}
+        checkpoint.write_pass(self.producer, self.consumer, self.state_topic, passes, self.size)
         self.passed = self.position
 
     def end(self) -> None:
@@ -225,15 +243,9 @@ def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
 def test_an_aborted_pass_can_be_retried(stopped: Group) -> None:
     stopped.start()
     changed = stopped.store.dirty()
+    passes = {0: Pass(stopped.store, PartitionRecord(position=7, partitions=1, topic_id=""), {})}
     with pytest.raises(LogError):
-        checkpoint.write_pass(
-            stopped.producer,
-            stopped.consumer,
-            "no-such-topic",
-            0,
-            stopped.store,
-            PartitionRecord(position=7, partitions=1, topic_id=""),
-        )
+        checkpoint.write_pass(stopped.producer, stopped.consumer, "no-such-topic", passes)
     assert stopped.store.dirty() == changed
     stopped.write_pass()
     assert stopped.store.dirty() == []
@@ -290,6 +302,91 @@ def _steps(legs: Sequence[tuple[str, int, int]]) -> list[Step]:
     return steps
 
 
+def test_a_state_larger_than_a_record_is_kept_in_several(group: Group) -> None:
+    """The records that it no longer needs are removed, and all of them when the series expires."""
+    group.config, group.size = WindowConfig(seq_len=30, freq="1m"), 50
+    write_steps(group.log, group.topic, [("a", minute) for minute in range(7, 40)])
+    group.start()
+    for _ in range(3):
+        group.poll(12)
+        group.write_pass()
+    group.end()
+    before = records_of(group, "a")
+    assert before > 3
+    group.start()
+    expected = uninterrupted([*STEPS, *(("a", minute) for minute in range(7, 33))], group.config)
+    assert contents(group.store) == contents(expected)
+    write_steps(group.log, group.topic, [("a", 90)])  # after a gap: one step is left
+    group.poll(100)
+    group.write_pass()
+    assert 0 < records_of(group, "a") < before
+    idle = WindowStore(group.config, idle=60_000)
+    group.store = idle
+    for name, minute in [("a", 91), ("b", 99)]:
+        idle.push(Event(name, START + minute * 60_000, (1.0,)))
+    assert list(idle) == ["b"]
+    group.write_pass()
+    assert records_of(group, "a") == 0
+    group.end()
+
+
+def records_of(group: Group, series: str) -> int:
+    """How many records the state of a series has."""
+    newest: dict[bytes, bytes | None] = {}
+    for batch in group.log.read(group.state_topic, 0, *group.log.bounds(group.state_topic)[0]):
+        newest.update({record.key or b"": record.value for record in batch})
+    return sum(name.endswith(b":" + series.encode()) for name, value in newest.items() if value is not None)
+
+
+def test_a_series_of_which_a_part_is_missing_starts_empty(local: EventLog) -> None:
+    topic = f"input-{next(names)}"
+    local.create_topic(topic, 1)
+    write_steps(local, topic, STEPS)
+    group = Group(local, topic, f"group-{next(names)}", size=50)
+    group.start()
+    group.poll(9)
+    group.write_pass()
+    group.end()
+    write(local, group.state_topic, 0, [(records.part_key(b"a", 1), None)])
+    assert group.start().corrupt == 1
+    assert set(group.store) == {"b"}
+    group.end()
+
+
+def test_several_partitions_are_written_and_recovered_at_once(log: EventLog, fresh: Fresh) -> None:
+    topic = fresh("input")
+    log.create_topic(topic, 3)
+    steps = {number: [(f"{number}", minute) for minute in range(number, number + 3)] for number in range(3)}
+    for number in range(3):
+        write(log, topic, number, [(None, b"x")] * 3)
+    group = Group(log, topic, fresh("group"))
+    producer, consumer = log.producer(group.group), log.consumer(group.group, topic)
+    owned: set[int] = set()
+    until(lambda: len(owned) == 3, meanwhile=lambda: owned.update(consumer.poll(0.5, 1).assigned))
+    topics, passes = Topics.look_up(log, topic, group.state_topic), dict[int, Pass]()
+    for number in range(3):
+        record = PartitionRecord(position=number + 1, partitions=3, topic_id=topics.topic_id)
+        store = uninterrupted(steps[number], CONFIG)
+        passes[number] = Pass(store, checkpoint.marked(record, topics.state_topic_id), {})
+    checkpoint.write_pass(producer, consumer, group.state_topic, passes)
+    committed = consumer.committed(range(3))
+    assert {number: commit.offset for number, commit in committed.items()} == {0: 1, 1: 2, 2: 3}
+    stores = {number: WindowStore(CONFIG) for number in range(3)}
+    found = recovery.recover(log, Topics.look_up(log, topic, group.state_topic), stores, committed)
+    assert {number: each.position for number, each in found.items()} == {0: 1, 1: 2, 2: 3}
+    for number in range(3):
+        assert contents(stores[number]) == contents(uninterrupted(steps[number], CONFIG))
+
+
+def test_a_pass_in_a_topic_made_anew_is_refused(local: EventLog, stopped: Group) -> None:
+    mine = PartitionRecord(position=4, partitions=1, topic_id=local.topic_id(stopped.topic))
+    write(local, stopped.state_topic, 0, [(b"partition", records.encode_partition(checkpoint.marked(mine, "old")))])
+    refused(local, stopped, "a part only", Commit(7, records.encode_metadata(4)))
+    write(local, stopped.state_topic, 0, [(b"partition", records.encode_partition(mine))])  # as earlier versions do
+    stopped.start()
+    stopped.end()
+
+
 def test_a_corrupt_series_starts_empty(local: EventLog, stopped: Group) -> None:
     write(local, stopped.state_topic, 0, [(b"s:a", b"\x01nonsense")])
     recovered = stopped.start()
@@ -324,7 +421,7 @@ def test_any_series_name_is_restored(local: EventLog, stopped: Group) -> None:
 
 def test_state_without_a_commit_resumes_at_its_own_position(local: EventLog, stopped: Group) -> None:
     store = WindowStore(CONFIG)
-    recovered = checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store)
+    recovered = recover(local, stopped.topic, stopped.state_topic, None, store)
     assert (recovered.replay_from, recovered.position) == (4, 4)
     assert "expired" in recovered.notes[0]
     assert contents(store) == contents(uninterrupted(STEPS[:4], CONFIG))
@@ -347,7 +444,7 @@ def test_a_commit_that_does_not_match_the_state_is_refused(
 
 def refused(log: EventLog, group: Group, reason: str, committed: Commit | None, config: WindowConfig = CONFIG) -> None:
     with pytest.raises(StateMismatch, match=reason) as failure:
-        checkpoint.recover(log, group.topic, group.state_topic, 0, committed, WindowStore(config))
+        recover(log, group.topic, group.state_topic, committed, WindowStore(config))
     assert f"state {group.state_topic}/0" in str(failure.value)
     assert "Use another group; or" in str(failure.value)
 
@@ -368,7 +465,7 @@ def test_state_of_another_window_config_is_refused(local: EventLog, stopped: Gro
 
 def test_state_of_an_equivalent_window_config_is_restored(local: EventLog, stopped: Group) -> None:
     config = WindowConfig(seq_len=4, freq="60s")
-    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, WindowStore(config)).position == 4
+    assert recover(local, stopped.topic, stopped.state_topic, None, WindowStore(config)).position == 4
     assert records.config_hash(WindowConfig(seq_len=4, max_gap=1)) == records.config_hash(WindowConfig(seq_len=4))
 
 
@@ -395,14 +492,14 @@ def test_a_state_topic_with_another_partition_count_is_refused(local: EventLog, 
     topic = f"input-{next(names)}"
     local.create_topic(topic, 2)
     with pytest.raises(StateMismatch, match=r"1 partitions, and .* has 2"):
-        checkpoint.recover(local, topic, stopped.state_topic, 0, None, WindowStore(CONFIG))
+        recover(local, topic, stopped.state_topic, None, WindowStore(CONFIG))
 
 
 def test_a_later_format_is_refused(local: EventLog, stopped: Group) -> None:
-    body = b"\x03" + b"what a later version wrote"
+    body = b"\x05" + b"what a later version wrote"
     sealed = body + zlib.crc32(b"s:a" + body).to_bytes(4, "big")
     write(local, stopped.state_topic, 0, [(b"s:a", sealed)])
-    refused(local, stopped, "format 3", None)
+    refused(local, stopped, "format 5", None)
 
 
 def with_sections(group: Group) -> None:
@@ -447,17 +544,17 @@ def test_a_section_of_an_unknown_name_is_kept(group: Group) -> None:
 def test_a_section_of_a_later_version_is_refused(stopped: Group, readable: dict[str, int], name: str | None) -> None:
     with_sections(stopped)
 
-    def recover() -> Recovered:
+    def recovered() -> Recovered:
         store, topics = WindowStore(CONFIG), (stopped.topic, stopped.state_topic)
-        return checkpoint.recover(stopped.log, *topics, 0, None, store, readable=readable)
+        return recover(stopped.log, *topics, None, store, readable=readable)
 
     if name is None:
-        assert recover().position == 4
+        assert recovered().position == 4
         return
     with pytest.raises(
         StateMismatch, match=rf"its section {name} has version \d, and .* reads up to \d; use the version that"
     ):
-        recover()
+        recovered()
 
 
 def test_the_previous_format_is_restored(local: EventLog, stopped: Group) -> None:
@@ -470,7 +567,7 @@ def test_the_previous_format_is_restored(local: EventLog, stopped: Group) -> Non
     rows = [(key, body + zlib.crc32(body).to_bytes(4, "big")) for key, body in sealed]
     write(local, stopped.state_topic, 0, rows)
     store = WindowStore(CONFIG)
-    assert checkpoint.recover(local, stopped.topic, stopped.state_topic, 0, None, store).position == 4
+    assert recover(local, stopped.topic, stopped.state_topic, None, store).position == 4
     state = store.state("old")
     assert state is not None
     assert state.values.tolist() == [[1.5], [2.5]]

@@ -29,7 +29,13 @@ pending = st.builds(
 states = st.integers(0, 9).flatmap(
     lambda steps: st.builds(
         SeriesState,
-        values=hnp.arrays(np.float32, (steps, 3), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+        values=st.sampled_from([32, 64]).flatmap(
+            lambda width: hnp.arrays(
+                np.float64,
+                (steps, 3),
+                elements=st.floats(-(2.0**127), 2.0**127, width=width),  # type: ignore[arg-type]
+            )
+        ),
         observed=hnp.arrays(np.bool_, (steps, 3)),
         step=st.integers(-(2**40), 2**40),
         ts=times,
@@ -45,7 +51,7 @@ states = st.integers(0, 9).flatmap(
 def test_the_state_of_a_series_round_trips(state: SeriesState, config: bytes) -> None:
     name, decoded = records.decode_series(config, b"s:pump", records.encode_series(config, "pump", state))
     assert name == "pump"
-    assert decoded.values.dtype == np.float32
+    assert decoded.values.dtype == np.float64
     assert decoded.values.tobytes() == state.values.tobytes()
     np.testing.assert_array_equal(decoded.observed, state.observed)
     np.testing.assert_array_equal(decoded.times, state.times)
@@ -56,6 +62,32 @@ def test_the_state_of_a_series_round_trips(state: SeriesState, config: bytes) ->
         state.sections,
     )
     assert records.encode_series(config, name, decoded) == records.encode_series(config, "pump", state)
+
+
+@given(states, st.integers(1, 80))
+def test_a_state_larger_than_a_record_is_split(state: SeriesState, size: int) -> None:
+    encoded = records.encode_series(b"", "pump", state)
+    rows = records.split("pump", encoded, size)
+    assert len(rows) == max(1, -(-len(encoded) // size))
+    assert records.joined(b"s:pump", dict(rows)) == (encoded, len(rows))
+    if len(rows) == 1:
+        assert rows == [(b"s:pump", encoded)], "as earlier versions wrote it"
+    else:
+        assert all(len(value) <= size + 9 for _, value in rows)
+
+
+@given(states, st.integers(1, 40), st.data())
+def test_a_missing_or_changed_part_is_detected(state: SeriesState, size: int, data: st.DataObject) -> None:
+    held = dict(records.split("pump", records.encode_series(b"", "pump", state), size))
+    key = data.draw(st.sampled_from(sorted(held)))
+    if data.draw(st.booleans()) and key != b"s:pump":
+        del held[key]
+    else:
+        value = bytearray(held[key])
+        value[data.draw(st.integers(0, len(value) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        held[key] = bytes(value)
+    with pytest.raises(CorruptState):
+        records.decode_series(b"", b"s:pump", records.joined(b"s:pump", held)[0])
 
 
 @given(st.integers(0, 2**40), sections)
@@ -130,3 +162,13 @@ def test_metadata_round_trips(replay_from: int) -> None:
 def test_metadata_of_other_programs_is_ignored(metadata: str) -> None:
     assert records.decode_metadata(metadata) is None
     assert records.decode_metadata(f"tidecast:1:{metadata}") is None
+
+
+@given(states)
+def test_a_state_is_written_as_in_earlier_versions_unless_it_would_lose_digits(state: SeriesState) -> None:
+    encoded = records.encode_series(b"", "pump", state)
+    lossless = (state.values.astype(np.float32) == state.values).all()
+    assert encoded[0] == (2 if lossless else 4)
+    values = fields(encoded)[4]
+    assert isinstance(values, bytes)
+    assert len(values) == state.values.size * (4 if lossless else 8)

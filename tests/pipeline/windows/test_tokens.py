@@ -21,8 +21,9 @@ from pipeline.formats.json import MAX_HEADERS
 from pipeline.formats.texts import TextDecoder, TextEvent
 from pipeline.log import MAX_VALUE_BYTES, Commit, Consumer, EventLog
 from pipeline.log.connect import connect
-from pipeline.state import checkpoint
+from pipeline.state.checkpoint import Pass, write_pass
 from pipeline.state.records import PartitionRecord, encode_metadata
+from pipeline.state.recovery import Topics, recover
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import PAD, UNKNOWN, Texts, TextWindower, Vocabulary, padded
@@ -294,11 +295,12 @@ def test_a_checkpoint_without_states_has_the_position(tmp_path: Path) -> None:
                 producer.send("texts", 0, b"%d" % number, b'{"text": "see you"}')
             producer.flush()
         windower, consumer, producer = TextWindower(WORDS.encoder()), joined(log), log.producer("labels")
-        new = checkpoint.recover(log, "texts", "labels-state", 0, consumer.committed(0), windower)
+        topics = Topics.look_up(log, "texts", "labels-state")
+        new = recover(log, topics, {0: windower}, consumer.committed([0]))[0]
         assert (new.replay_from, new.position, new.notes) == (None, None, ())
         windower.push(TextEvent("0", "see you", b"0"))
         record = PartitionRecord(position=4, partitions=1, topic_id=log.topic_id("texts"))
-        checkpoint.write_pass(producer, consumer, "labels-state", 0, windower, record)
+        write_pass(producer, consumer, "labels-state", {0: Pass(windower, record, {})})
         (start, end) = log.bounds("labels-state")[0]
         keys = [record.key for records in log.read("labels-state", 0, start, end) for record in records]
         assert keys == [b"partition"]
@@ -307,7 +309,8 @@ def test_a_checkpoint_without_states_has_the_position(tmp_path: Path) -> None:
         consumer.close()
 
         consumer, again = joined(log), TextWindower(WORDS.encoder())
-        recovered = checkpoint.recover(log, "texts", "labels-state", 0, consumer.committed(0), again)
+        topics = Topics.look_up(log, "texts", "labels-state")
+        recovered = recover(log, topics, {0: again}, consumer.committed([0]))[0]
         assert (recovered.replay_from, recovered.position, recovered.corrupt, recovered.notes) == (4, 7, 0, ())
         consumer.seek(0, 7)
         (record_7, *_) = consumer.poll(5, 10).records[0]

@@ -17,8 +17,9 @@ from properties import examples
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import Section, SeriesState, Windows
-from pipeline.windows.grid import Aggregate, Counts, Grid, WindowConfig
+from pipeline.windows.grid import Aggregate, Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
 
 MINUTE = 60_000
@@ -129,9 +130,9 @@ def of(store: WindowStore, series: str) -> SeriesState:
     return state
 
 
-def bits(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
-    assert array.dtype == np.float32
-    return array.view(np.uint32)
+def bits(array: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+    assert array.dtype == np.float64
+    return array.view(np.uint64)
 
 
 def of_minutes(*minutes: float, series: str = "a") -> list[Event]:
@@ -289,6 +290,61 @@ def test_with_lateness_events_wait_until_stream_time_is_that_far_past_them() -> 
     assert minutes_of(windows) == [[0, 1, 2]]
     assert windows.offset.tolist() == [5], "the record that moved stream time completes a window"
     assert store.counts == Counts(accepted=3, late=1, duplicate=1)
+
+
+def test_above_the_limit_of_waiting_steps_the_earliest_are_taken_before_their_time() -> None:
+    config = WindowConfig(seq_len=2, freq="1m", lateness=60 * MINUTE)
+    store = WindowStore(config, limit=1, waiting_limit=3)
+    given = [store.push(event, offset) for offset, event in enumerate(of_minutes(5, 6, 4, 7, 8, 4, 9))]
+    assert given == [True, True, True, True, True, False, True]
+    assert minutes_of(store.take()) == [[4, 5], [5, 6]]
+    assert store.counts == Counts(accepted=3, late=1, early=3)
+    state = store.state("a")
+    assert state
+    assert [pending.place - state.step for pending in state.pending] == [1, 2, 3]
+
+
+def test_a_step_of_each_series_may_wait() -> None:
+    """So a step that is still open is never taken."""
+    config = WindowConfig(seq_len=2, freq="1m", aggregate="sum")
+    store = WindowStore(config, limit=4, waiting_limit=1)
+    for name in "abcd":
+        for event in of_minutes(0.1, 0.9, series=name):
+            store.push(event)
+    assert store.counts == Counts()
+    for name in "abcd":
+        store.push(of_minutes(1, series=name)[0])
+    assert store.counts == Counts(accepted=4)
+
+
+@given(st.data())
+def test_a_limit_of_waiting_steps_survives_a_restart(data: st.DataObject) -> None:
+    config = data.draw(configs().filter(lambda config: config.reorders))
+    events = data.draw(streams(config))
+    whole, limit = WindowStore(config, waiting_limit=5, limit=5), data.draw(st.integers(0, len(events)))
+    first, second = (WindowStore(config, waiting_limit=5, limit=5) for _ in range(2))
+    pushed(whole, events)
+    pushed(first, events[:limit])
+    for name in first:
+        state = first.state(name)
+        assert state
+        second.restore(name, state)
+    second.stream_time = first.stream_time
+    pushed(second, events[limit:])
+    assert first.counts.early + second.counts.early == whole.counts.early
+    assert {name: _pending(whole, name) for name in whole} == {name: _pending(second, name) for name in second}
+
+
+def pushed(store: WindowStore, events: Sequence[Event]) -> None:
+    for event in events:
+        with contextlib.suppress(InvalidEvent):
+            store.push(event)
+
+
+def _pending(store: WindowStore, name: str) -> list[int]:
+    state = store.state(name)
+    assert state
+    return [each.place for each in state.pending]
 
 
 def test_another_series_advances_stream_time_too() -> None:
@@ -453,7 +509,7 @@ def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 5 + times)
+        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 9 + times)
 
 
 def test_a_wrong_number_of_values_is_refused() -> None:
@@ -520,3 +576,23 @@ def test_calendar_steps_start_with_a_month(moment: datetime, months: int) -> Non
 
 def test_a_year_is_twelve_months() -> None:
     assert Grid.parse("1y") == Grid.parse("12mo")
+
+
+@given(st.lists(st.floats(3e9 - 40, 3e9 + 40), min_size=2, max_size=20), st.lists(st.integers(1, 4), min_size=20))
+def test_a_large_level_keeps_every_digit(values: list[float], ahead: list[int]) -> None:
+    minutes = np.cumsum(ahead)[: len(values)].tolist()
+    events = [Event("a", START + minute * MINUTE, (value,)) for minute, value in zip(minutes, values, strict=True)]
+    config = WindowConfig(seq_len=2, freq="1m", max_gap=3)
+    streamed, _ = stream(events, config)
+    assert streamed.x[:, -1, 0].tolist() == values[1:]
+    kept = batch(events, config)
+    exact = np.interp(kept.step, [int(minute) + START // MINUTE for minute in minutes], values)
+    np.testing.assert_allclose(kept.values[:, 0] - 3e9, exact - 3e9, atol=80 / 64)
+
+
+def test_filling_an_ordinary_hole_gives_the_float32_of_earlier_versions() -> None:
+    config, ends = WindowConfig(seq_len=4, freq="1m"), (np.float32(20.1), np.float32(20.13))
+    (window,) = batch([Event("a", START, (20.1,)), Event("a", START + 3 * MINUTE, (20.13,))], config).x(np.array([3]))
+    expected = [np.float32(float(ends[0]) + (float(ends[1]) - float(ends[0])) * number / 3) for number in (1, 2)]
+    assert window[1:3, 0].tolist() == [float(value) for value in expected]
+    assert window[[0, 3], 0].tolist() == [20.1, 20.13]

@@ -1,0 +1,98 @@
+"""What was found of model files, kept by digest: on this machine, and in the registry for every other member.
+
+A refusal holds until the file is another, whatever the version is called. It is noted in both places: the registry may
+be out of reach at the next start, and another member has another disk. What can't be written is kept in memory.
+"""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import onnxruntime as ort
+
+from model.artifacts.registry import Registry
+from model.artifacts.versions import Version
+from tidecast.errors import RegistryError
+
+
+class _Note(msgspec.Struct):
+    """A file's verdict: refused for a reason, or passed with this onnxruntime."""
+
+    label: str
+    reason: str = ""
+    passed: str = ""
+
+
+class Verdicts:
+    """The refusals that hold for a consumer group, and the files that have passed."""
+
+    def __init__(self, folder: Path, registry: Registry, group: str) -> None:
+        self._folder, self._registry, self._group = folder, registry, group
+        self._in_memory: dict[str, _Note] = {}
+
+    def refusal(self, digest: str, version: Version | None = None) -> str:
+        """Why a file, or a version's, must not serve; empty if that is not known.
+
+        What only the registry or only this machine knows is noted on the other side too.
+        """
+        tagged = version.refusals if version else {}
+        for group in ("", self._group):
+            noted = self._read(digest, group)
+            reason = noted.reason if noted else ""
+            if version and reason and group not in tagged:
+                self._tag(version, reason, group)
+            elif version and not reason and (reason := tagged.get(group, "")):
+                self._write(digest, group, _Note(version.label, reason=reason))
+            if reason:
+                return reason
+        return ""
+
+    def refuse(self, digest: str, label: str, reason: str, version: Version | None, *, fit: bool = False) -> None:
+        """Note a refusal: of the file, or if it is about its `fit` to the group's windows, in this group."""
+        group = self._group if fit else ""
+        self._write(digest, group, _Note(label, reason=reason))
+        if version:
+            self._tag(version, reason, group)
+
+    def has_passed(self, digest: str) -> bool:
+        """Whether this file has passed its canary on this machine, with this onnxruntime."""
+        note = self._read(digest, "")
+        return note is not None and note.passed == ort.__version__
+
+    def note_pass(self, digest: str, label: str) -> None:
+        """Note that a file has passed."""
+        self._write(digest, "", _Note(label, passed=ort.__version__))
+
+    def _tag(self, version: Version, reason: str, group: str) -> None:
+        with suppress(RegistryError):  # it is tried again each time that the version is asked for
+            self._registry.refuse(version, reason, group)
+
+    def _path(self, digest: str, group: str) -> Path:
+        return self._folder / ".".join(filter(None, (digest, group, "json")))
+
+    def _read(self, digest: str, group: str) -> _Note | None:
+        path = self._path(digest, group)
+        found: Any = self._in_memory.get(path.name)
+        with suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode(path.read_bytes(), type=_Note)
+        return found if isinstance(found, _Note) else None
+
+    def _write(self, digest: str, group: str, note: _Note) -> None:
+        path = self._path(digest, group)
+        self._in_memory[path.name] = note
+        with suppress(OSError):
+            write_atomically(path, msgspec.json.encode(note))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that no reader ever sees in part; the folder is made. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

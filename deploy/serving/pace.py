@@ -1,0 +1,66 @@
+"""How much a service takes on at once: with any model, a batch of records is committed within a given time.
+
+A transaction that stays open for longer than its time-out is aborted by its coordinator, and a consumer that polls too
+rarely is removed from its group; either ends the service, and again after each restart.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from pipeline.log import Record
+
+GROWTH = 4
+FEW = 256
+"""Windows that do not take long, of a model of which nothing is known yet."""
+
+
+class Pace:
+    """Learns from one batch how large the next one may be."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        """`most` records in a poll, and about `seconds` from poll to commit. The first poll takes one record."""
+        self._most, self._seconds = most, seconds
+        self._per_window = seconds / FEW / 2
+        self.records = 1
+        """Most records of the next poll."""
+
+    @contextmanager
+    def batch(self, records: int) -> Iterator[None]:
+        """Measures a batch of polled records, from poll to commit."""
+        began = time.monotonic()
+        yield
+        seconds = time.monotonic() - began
+        if seconds > self._seconds:
+            self.records = max(1, int(records * self._seconds / seconds / 2))
+        elif seconds < self._seconds / GROWTH / 2 and records >= self.records:
+            self.records = min(self._most, self.records * GROWTH)
+
+    @contextmanager
+    def inference(self, windows: int) -> Iterator[None]:
+        """Measures the forecasts for so many windows."""
+        began = time.monotonic()
+        yield
+        if windows:
+            self._per_window = (time.monotonic() - began) / windows
+
+    def is_slow(self, windows: int) -> bool:
+        """Whether forecasts for so many windows are likely to take too long to wait for in an open transaction."""
+        return windows * self._per_window > self._seconds / 2
+
+
+def micro_batches(
+    polled: Mapping[int, Sequence[Record]], max_records: int
+) -> Iterator[list[tuple[int, Sequence[Record]]]]:
+    """A poll's records, in order, as (partition, records) pairs of up to `max_records` in all."""
+    batch: list[tuple[int, Sequence[Record]]] = []
+    free = max_records
+    for partition, rest in polled.items():
+        while rest:
+            batch.append((partition, rest[:free]))
+            rest, free = rest[free:], max(0, free - len(rest))
+            if not free:
+                yield batch
+                batch, free = [], max_records
+    if batch:
+        yield batch
