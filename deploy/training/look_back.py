@@ -82,9 +82,7 @@ def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:
     least = history.frame.select(pl.col(job.forecast).min()).row(0)
     never = tuple(name for name, value in zip(job.forecast, least, strict=True) if value is not None and value >= 0)
     if never:
-        logger.info(
-            f"{', '.join(never)}: never negative, nor are the forecasts; --no-non-negative allows them to be"
-        )
+        logger.info(f"{', '.join(never)}: never negative, nor are the forecasts; --no-non-negative allows them to be")
     return len(never) == len(job.forecast) or never or False
 
 
