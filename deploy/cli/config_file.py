@@ -109,13 +109,20 @@ def _commands(context: typer.Context) -> dict[str, dict[str, Any]]:
     return commands
 
 
+def _arguments(context: typer.Context) -> set[str]:
+    """The positional arguments of all commands: files of earlier versions set them, and they have no effect there."""
+    group: Any = context.find_root().command
+    parameters = (each for command in group.commands.values() for each in command.params)
+    return {str(each.name).replace("_", "-") for each in parameters if each.param_type_name == "argument"}
+
+
 def settings_of(context: typer.Context, command: str, path: Path) -> tuple[dict[str, Any], set[str]]:
     """A command's values in a TOML file, as text, by name; and the names of those that are its own.
 
     Raises ConfigError for a setting that no command has, or that cannot be a value of the command's option.
     """
     commands = _commands(context)
-    settings, options = read_settings(path, commands), commands[command]
+    settings, options = read_settings(path, commands, _arguments(context)), commands[command]
     own: dict[str, Any] = {}
     for scope in scopes(command)[::-1]:
         own |= {name: value for name, value in settings.tables.get(scope, {}).items() if name in options}

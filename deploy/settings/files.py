@@ -33,12 +33,12 @@ class Settings(NamedTuple):
     tables: dict[str, dict[str, Any]]
 
 
-def read_settings(path: Path, options: Mapping[str, Container[str]]) -> Settings:
+def read_settings(path: Path, options: Mapping[str, Container[str]], ignored: Container[str] = ()) -> Settings:
     """A TOML file's settings; none if the default file does not exist.
 
     `options` are the names of each command's: any of them may be at the file's top, a command's own in a table called
-    as the command. The tables [kafka] and [decode] are validated, but read with a log's address. Raises ConfigError,
-    NotPermitted.
+    as the command; any of `ignored` may be at the top. The tables [kafka] and [decode] are validated, but read with a
+    log's address. Raises ConfigError, NotPermitted.
     """
     content = _read_toml(path)
     _kafka_table(path, content)
@@ -47,7 +47,7 @@ def read_settings(path: Path, options: Mapping[str, Container[str]]) -> Settings
     if unknown := sorted(tables.keys() - options.keys()):
         raise ConfigError(f"{path}: [{unknown[0]}] is a table, and no command is called so")
     shared = _dashed(str(path), {name: value for name, value in content.items() if not isinstance(value, dict)})
-    if unknown := sorted(name for name in shared if not any(name in known for known in options.values())):
+    if unknown := sorted(name for name in shared if not any(name in known for known in (ignored, *options.values()))):
         raise ConfigError(f"{path}: no option is called {unknown[0]!r}")
     own = {command: _dashed(f"{path}: [{command}]", table) for command, table in tables.items()}
     for command, table in own.items():

@@ -110,9 +110,10 @@ def inherit_windows(job: TrainJob, champion: Version | None) -> TrainJob:
     logger.info(f"windows as those of {champion.label}")
     names = [each.name for each in fields(WindowConfig) if getattr(job, each.name) is None]
     season = job.season or inputs.season
-    horizon = job.horizon or msgspec.json.decode(champion.tags["output"], type=OutputSpec).horizon
+    outputs = msgspec.json.decode(champion.tags["output"], type=OutputSpec)
     inherited = {name: getattr(inputs, name) for name in names} | {"offset": aligned}
-    return replace(job, **inherited, horizon=horizon, season=season)
+    clipped = outputs.non_negative if job.non_negative is None else job.non_negative
+    return replace(job, **inherited, horizon=job.horizon or outputs.horizon, season=season, non_negative=clipped)
 
 
 def format_epoch(epoch: Epoch) -> str:

@@ -110,7 +110,7 @@ def test_paths_of_the_settings_file_hold_for_every_command(
     local: Topic, own_model: Path, start_tidecast: Start, until_written: UntilWritten, tmp_path: Path
 ) -> None:
     local.write([nested(hour) for hour in range(60)], key=None)
-    assert "one may be in $.payload" in local.train(code=65).stderr
+    assert 'names the series: [decode] series = "$. .."' in local.train(code=65).stderr
     wrong = local.findings(own_model, code=78)
     assert wrong["records"][0]["verdict"] == "wrong"
     assert "60 bad_key, such as: no key, and no field among `op`, `payload` names" in wrong["records"][0]["found"]

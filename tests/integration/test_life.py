@@ -91,7 +91,7 @@ def expected(log: Log, topic: str, model_file: Path) -> Forecasts:
     predictor = load_onnx(model_file, "tiny.onnx", "cpu")
     history = read_topic(log.log, topic)
     data = windows(history, WindowConfig(seq_len=SEQ_LEN, freq="1m"))
-    (values,) = predictor.session.run(None, {"x": data.x(data.ends)})
+    (values,) = predictor.session.run(None, {"x": data.x(data.ends).astype(np.float32)})
     homes = dict(history.frame.select("series", "partition").unique().iter_rows())
     return {
         (homes[data.names[data.series[end]]], data.names[data.series[end]], int(data.ts[end])): row[:, 0].tolist()
@@ -126,7 +126,9 @@ def test_from_a_file_to_forecasts(
     (tmp_path / "waves.csv").write_text("unique_id,ds,y\n" + "\n".join(rows))
     on = ("--bootstrap", log.address)
     sent = tidecast("ingest", tmp_path / "waves.csv", "--topic", topic, "--partitions", 3, *on, "--json")
-    assert json.loads(sent.stdout) == {"topic": topic, "partitions": 3, "events": 1800, "series": 6}
+    read = ["6 series by `unique_id`; times from `ds`, epoch seconds; value `y`"]
+    counts = {"topic": topic, "partitions": 3, "events": 1800, "series": 6, "notes": read}
+    assert json.loads(sent.stdout) == counts
     shape = ("--seq-len", 24, "--horizon", 8, "--epochs", 2, "--arch", "segment")
     trained = tidecast("train", "--topic", topic, "--name", name, *shape, *on, *store, "--json")
     made = json.loads(trained.stdout)
