@@ -160,7 +160,7 @@ def test_a_wrong_table_is_one_line_of_every_command(local: Topic, table: str, er
 def test_what_is_left_out_is_said_with_its_reason_and_stops_a_training(local: Topic) -> None:
     local.write([found(hour) | ({"temperature": "unavailable"} if hour % 10 == 3 else {}) for hour in range(60)])
     why = "6 schema, such as: no value among `sensorId`, `@timestamp`, `temperature`, `unit` (partition 0, offset 3)"
-    line = f"{local.name}: 6 of 60 records (10 %) are left out: {why}"
+    line = f"{local.name}: 6 of 60 records (10.0 %) are left out: {why}"
     ended = local.train(code=65)
     assert ended.stderr.splitlines()[-1] == f"tidecast: {line}. --max-skipped 0.1 goes on without them"
     assert line in local.train("--max-skipped", "0.1").stderr
