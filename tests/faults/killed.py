@@ -20,7 +20,7 @@ def under_load(world: World, step: str) -> int:
     """The count at which a step is reached under load."""
     if step == "offsets-sent" and world.guarantee == "at-least-once":
         return LATER["pass-sent"]
-    return LATER.get(step, 2 if step in TAKEN_OVER else 5)
+    return LATER.get(step, 1 if step in TAKEN_OVER else 5)
 
 
 def begin(world: World, step: str) -> None:
