@@ -29,11 +29,12 @@ import limits
 import members
 import state
 import topics
+import versions
 from cluster import Cluster
 from faults import TABLE, Fault, Outcome, run
 from world import INTERRUPTED, World, tiny_model
 
-SCENARIOS = (killed, brokers, members, state, topics, limits)
+SCENARIOS = (killed, brokers, members, state, topics, limits, versions)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")
 AT_ONCE = 4
 """Worlds that run at the same time."""
