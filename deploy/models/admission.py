@@ -20,6 +20,7 @@ from deploy.models.verdicts import Verdicts
 from deploy.settings.locations import models
 from deploy.settings.serve import window_config
 from deploy.settings.values import Device
+from model.artifacts.allowlist import check_model
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version, parse_reference
 from model.card import AnyCard, Card
@@ -58,7 +59,7 @@ class Admission:
         """The model to start with: a file, or what NAME@ALIAS or NAME/VERSION means now.
 
         If that is refused or out of reach, a name's last good version takes its place, which a warning says. If there
-        is none, raises ModelRejected, ModelUnavailable or RegistryError, for a file ConfigError.
+        is none, raises ModelRejected, ModelUnavailable or RegistryError; ConfigError for a file that is no model.
         """
         if reference.endswith(".onnx"):
             return self._admit_file(Path(reference))
@@ -92,6 +93,10 @@ class Admission:
         except ModelRejected as error:
             raise _rejected(version, str(error)) from None
 
+    def known_refusal(self, predictor: Predictor) -> str:
+        """Why a loaded model must not serve, if that was found before; empty if not. Writes nothing."""
+        return self._verdicts.known(predictor.sha256, predictor.version)
+
     def refuse(self, version: Version, reason: str) -> None:
         """Refuse a version for what it did after it was taken."""
         self._verdicts.refuse(version.sha256, version.label, reason, version)
@@ -99,11 +104,15 @@ class Admission:
     def _admit_file(self, path: Path) -> Predictor:
         try:
             data = read_file(path)
+            check_model(data)
+        except UnsafeModel as error:
+            raise ConfigError(f"{path}: {error}") from None
+        try:
             if reason := self._verdicts.refusal(sha256(data).hexdigest()):
                 raise ModelRejected(reason)
             return self._checked(data, path.name, None, None)
-        except (ModelRejected, UnsafeModel) as error:
-            raise ConfigError(f"{path}: {error}") from None
+        except ModelRejected as error:
+            raise ModelRejected(f"{path} is rejected: {error}") from None
 
     def _checked(self, data: bytes, label: str, version: Version | None, current: Current | None) -> Predictor:
         digest = sha256(data).hexdigest()

@@ -33,7 +33,7 @@ ATTEMPTS = 2
 """A model is rejected for a crash only if it crashes every time."""
 OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate memory")
 OURS = ("tidecast", "pipeline", "model", "deploy")
-OTHERS = ("google.protobuf", "msgspec", "numpy", "onnx", "onnxruntime")
+OTHERS = ("filelock", "google.protobuf", "ml_dtypes", "msgspec", "numpy", "onnx", "onnxruntime")
 START = """
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -77,7 +77,7 @@ def rejection_reason(candidate: bytes, serving: bytes | None) -> str:
         crash = f"its canary process crashed: {signal.Signals(-ended.returncode).name}"
     else:
         return crash
-    lines = ended.stderr.decode(errors="replace").splitlines()
+    lines = list(filter(None, map(str.strip, ended.stderr.decode(errors="replace").splitlines())))
     how = f"killed by {signal.Signals(-ended.returncode).name}" if ended.returncode < 0 else f"{ended.returncode}"
     raise ModelUnavailable(f"its canary process ended without an answer: {lines[-1] if lines else how}")
 
@@ -114,6 +114,8 @@ def main() -> None:
     try:
         candidate = load_bytes(question.candidate, "the candidate", "cpu")
         reason = _check_outputs(candidate) or (_check_speed(candidate, serving) if serving else "")
+    except OSError:  # of this process, not of the model
+        raise
     except Exception as error:  # anything may go wrong with an untested model
         reason = first_line(error)
         if not all(ours) and any(sign in f"{type(error).__name__} {error}" for sign in OUT_OF_MEMORY):

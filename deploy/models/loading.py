@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -122,7 +123,7 @@ def load_model(model: str, tracking_uri: str, device: Device = "auto") -> Predic
             raise
         logger.warning(f"the registry is unavailable: {error}; using {served.label}, which last served as {model}")
         version = served
-    return load_onnx(registry.download(version, models()), version.label, device)
+    return replace(load_onnx(registry.download(version, models()), version.label, device), version=version)
 
 
 def note_served(reference: str, registry: Registry, version: Version) -> None:

@@ -33,22 +33,18 @@ class Verdicts:
         self._folder, self._registry, self._group = folder, registry, group
         self._in_memory: dict[str, _Note] = {}
 
-    def refusal(self, digest: str, version: Version | None = None) -> str:
-        """Why a file, or a version's, must not serve; empty if that is not known.
-
-        What only the registry or only this machine knows is noted on the other side too.
-        """
+    def known(self, digest: str, version: Version | None = None) -> str:
+        """Why a file, or a version's, must not serve; empty if that is not known. Writes nothing."""
         tagged = version.refusals if version else {}
-        for group in ("", self._group):
-            noted = self._read(digest, group)
-            reason = noted.reason if noted else ""
-            if version and reason and group not in tagged:
-                self._tag(version, reason, group)
-            elif version and not reason and (reason := tagged.get(group, "")):
-                self._write(digest, group, _Note(version.label, reason=reason))
-            if reason:
-                return reason
-        return ""
+        notes = {group: self._read(digest, group) for group in ("", self._group)}
+        reasons = [(note.reason if note else "") or tagged.get(group, "") for group, note in notes.items()]
+        return next(filter(None, reasons), "")
+
+    def refusal(self, digest: str, version: Version | None = None) -> str:
+        """The same; and what only the registry or only this machine knows is noted on the other side too."""
+        if version:
+            self._share(version)
+        return self.known(digest, version)
 
     def refuse(self, digest: str, label: str, reason: str, version: Version | None, *, fit: bool = False) -> None:
         """Note a refusal: of the file, or if it is about its `fit` to the group's windows, in this group."""
@@ -65,6 +61,15 @@ class Verdicts:
     def note_pass(self, digest: str, label: str) -> None:
         """Note that a file has passed."""
         self._write(digest, "", _Note(label, passed=ort.__version__))
+
+    def _share(self, version: Version) -> None:
+        tagged = version.refusals
+        for group in ("", self._group):
+            note = self._read(version.sha256, group)
+            if note and note.reason and group not in tagged:
+                self._tag(version, note.reason, group)
+            elif group in tagged and not (note and note.reason):
+                self._write(version.sha256, group, _Note(version.label, reason=tagged[group]))
 
     def _tag(self, version: Version, reason: str, group: str) -> None:
         with suppress(RegistryError):  # it is tried again each time that the version is asked for

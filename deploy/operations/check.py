@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rich.text import Text
 
 from deploy.console import out
+from deploy.models.admission import Admission
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.operations.findings import (
@@ -102,6 +103,9 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
         yield Finding("model", "wrong", str(error))
     if model is not None:
         predictor = model.predictor
+        if reason := Admission(tracking_uri, device, config.group).known_refusal(predictor):
+            todo = "serve goes on with the last good version of an alias; promote another one"
+            yield Finding("model", "wrong", f"{predictor.label} is rejected: {reason}", todo)
         yield Finding("model", "ok", f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
         config = replace(config, output=config.output or f"{config.topic}-{model.task.output_kind}")
     try:

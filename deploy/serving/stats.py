@@ -120,7 +120,8 @@ class ServiceStats:
     def counts_line(self) -> str:
         """The main counters for the log."""
         dead_letters = f"{self.dead_letters.total():,} dead letters"
-        return f"{self.records:,} records, {self.predictions:,} {self.output_kind}, {dead_letters}"
+        naive = f", {self.not_finite:,} of them naive as the model's were not finite" if self.not_finite else ""
+        return f"{self.records:,} records, {self.predictions:,} {self.output_kind}{naive}, {dead_letters}"
 
     def delay_line(self) -> str:
         """Lag and latency for the log."""

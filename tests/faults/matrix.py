@@ -30,11 +30,12 @@ import members
 import processes
 import state
 import topics
+import versions
 from cluster import Cluster
 from faults import TABLE, Fault, Outcome, run
 from world import INTERRUPTED, World, tiny_model
 
-SCENARIOS = (killed, brokers, members, state, topics, limits, processes)
+SCENARIOS = (killed, brokers, members, state, topics, limits, processes, versions)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")
 AT_ONCE = 4
 """Worlds that run at the same time."""

@@ -7,22 +7,26 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.parser
 import pytest
+from waiting import until
 
 from deploy.lifecycle.versions import print_versions
 from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
+from deploy.operations.check import check
 from deploy.settings.locations import models
+from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry
 from model.artifacts.versions import REFUSED, Version
-from tidecast.errors import ConfigError, ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
+from pipeline.log.connect import connect
+from tidecast.errors import ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 PLAIN = """m (float[batch, 12, 1] x) => (float[batch, {horizon}] y)
@@ -182,11 +186,11 @@ def test_earlier_champion_starts_if_no_member_has_ever_served(machine: Machine) 
 def test_file_is_refused_by_its_digest(machine: Machine, no_canary: Callable[[], None]) -> None:
     admission = machine.member("a")
     Path("bad.onnx").write_bytes(NOT_FINITE)
-    with pytest.raises(ConfigError, match=r"^bad\.onnx: its output is not finite$"):
+    with pytest.raises(ModelRejected, match=r"^bad\.onnx is rejected: its output is not finite$"):
         admission.start("bad.onnx")
     no_canary()
     Path("copy.onnx").write_bytes(NOT_FINITE)
-    with pytest.raises(ConfigError, match=r"^copy\.onnx: its output is not finite$"):
+    with pytest.raises(ModelRejected, match=r"^copy\.onnx is rejected: its output is not finite$"):
         machine.member("a").start("copy.onnx")
 
 
@@ -197,6 +201,18 @@ def test_listing_shows_the_refusal(machine: Machine, capsys: pytest.CaptureFixtu
     (version,) = print_versions("m", machine.uri)["models"]["m"]  # type: ignore[index]
     assert version["refused"] == {"": "its output is not finite"}
     assert "refused: its output" in " ".join(capsys.readouterr().out.split())
+
+
+def test_check_knows_the_refusal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.register(NOT_FINITE)
+    with suppress(ModelRejected):
+        machine.member("a").start("m")
+    with closing(connect("sqlite:log.db")) as log:
+        log.create_topic("power", 1)
+    config = ServeConfig(topic="power", group="g", instance="check")
+    found = check(config, "m", "cpu", "sqlite:log.db", machine.uri, as_json=True)["findings"]
+    texts = [finding["found"] for finding in found if finding["verdict"] == "wrong"]  # type: ignore[attr-defined]
+    assert "m/1 is rejected: its output is not finite" in texts
 
 
 def test_damaged_or_wiped_cache_is_filled_again(machine: Machine) -> None:
@@ -237,7 +253,8 @@ def test_killed_or_slow_canary_is_no_verdict(machine: Machine, monkeypatch: pyte
         patched.setattr(canary, "TIMEOUT_S", 0.01)
         with pytest.raises(ModelUnavailable, match="its canary process did not finish"):
             machine.member("a").start("m")
-    killer = threading.Thread(target=kill_a_child)
+    before = children()
+    killer = threading.Thread(target=kill_a_child, args=(before,))
     killer.start()
     with pytest.raises(ModelUnavailable, match="its canary process ended without an answer: killed by SIGKILL"):
         rejection_reason(model(), None)
@@ -246,34 +263,30 @@ def test_killed_or_slow_canary_is_no_verdict(machine: Machine, monkeypatch: pyte
     assert machine.member("a").start("m").sha256 == version.sha256
 
 
-def kill_a_child() -> None:
+def children() -> set[int]:
+    """The processes that this one has started."""
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+def kill_a_child(before: set[int]) -> None:
     """SIGKILL the next child process of this one."""
-    children = [Path(f"/proc/{os.getpid()}/task/{task}/children") for task in os.listdir(f"/proc/{os.getpid()}/task")]
-    before = {pid for each in children for pid in each.read_text().split()}
-    while True:
-        for each in children:
-            for pid in set(each.read_text().split()) - before:
-                os.kill(int(pid), signal.SIGKILL)
-                return
+    started: set[int] = set()
+    until(lambda: bool(started), meanwhile=lambda: started.update(children() - before))
+    os.kill(started.pop(), signal.SIGKILL)
 
 
-def test_canary_without_memory_is_no_verdict_but_a_model_that_needs_too_much_of_it_is_refused(tmp_path: Path) -> None:
-    greedy = model(formula="Add (part, nought)", many=500_000_000)
-    program = """
-import resource
-from deploy.models.canary import rejection_reason
-from tidecast.errors import ModelUnavailable
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-try:
-    print("answered", rejection_reason(open("m.onnx", "rb").read(), None))
-except ModelUnavailable as error:
-    print("not now")
-"""
-    (tmp_path / "m.onnx").write_bytes(greedy)
-    environment = {**os.environ, "PYTHONPATH": str(Path(canary.__file__).parents[2])}
-    command = [sys.executable, "-c", program]
-    out = subprocess.run(command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, check=True).stdout
-    assert out == "not now\n"
+def test_canary_without_memory_is_no_verdict_but_a_model_that_needs_too_much_of_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = tmp_path / "python"
+    limited.write_text(f'#!/bin/sh\nulimit -v 1500000\nexec {sys.executable} "$@"\n')
+    limited.chmod(0o700)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(limited))
+        assert rejection_reason(model(), None) == ""
+        with pytest.raises(ModelUnavailable, match="its canary process ended without an answer"):
+            rejection_reason(model(formula="Add (part, nought)", many=500_000_000), None)
     assert rejection_reason(model(formula="Add (part, nought)", many=5_000_000_000), None)
 
 
