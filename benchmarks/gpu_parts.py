@@ -21,7 +21,7 @@ from serving import Bench, broker
 from swaps import TOPIC, newest, resident, swapped
 from torch import nn
 
-from deploy.data import table_history
+from deploy.data import read_measurements
 from deploy.models.loading import load_onnx
 from deploy.settings.serve import window_config
 from model.artifacts.export import export
@@ -34,7 +34,7 @@ from model.training.forecasting import fit
 from model.training.loop import supports_bf16
 from model.training.next_token import NextTokenConfig, next_token_card
 from pipeline.datasets.columns import Columns
-from pipeline.datasets.history import windows
+from pipeline.datasets.history import from_frame, windows
 from pipeline.datasets.tables import read_table
 from pipeline.log.connect import connect
 from pipeline.windows.sliding import SlidingWindows
@@ -250,5 +250,5 @@ def _trained(data: SlidingWindows, config: ForecastConfig, limit: float = math.i
 
 def _taxi() -> SlidingWindows:
     with as_file(files("deploy") / "demo" / "data" / "nyc_taxi.csv") as path:
-        history = table_history(read_table(str(path)), Columns(), "30m", "nyc_taxi")
+        history = from_frame(read_measurements(read_table(str(path)), Columns(), "30m", "nyc_taxi").frame)
     return windows(history, window_config(TAXI))

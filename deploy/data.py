@@ -1,30 +1,47 @@
 """Where training data comes from: a topic or a file, read once, for all that train, evaluate or retrain."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 
 from deploy.console import progress
 from deploy.settings.files import open_log
 from deploy.settings.locations import default_log
+from deploy.settings.values import parse_feature_names, parse_words
 from model.artifacts.versions import Dataset
 from pipeline.datasets.columns import Columns
 from pipeline.datasets.corpus import Corpus, read_corpus
 from pipeline.datasets.history import History, between, from_frame, read_topic
-from pipeline.datasets.measurements import measurements, stem_of
+from pipeline.datasets.measurements import Measurements, measurements, stem_of
 from pipeline.datasets.tables import Table, read_table
 from tidecast.errors import ConfigError
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
+COLUMN_OPTIONS = {"series": "series_column", "ts": "time_column", "value": "value_column"} | {
+    name: name for name in ("features", "decimal", "na", "timezone", "time_format", "max_skipped")
+}
+"""The options of a file's columns, by the fields of Columns."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+def columns_of(options: Mapping[str, Any]) -> Columns:
+    """How a file is read, by a command's options, as text or typed. Raises ConfigError."""
+    given = {name: options.get(option) for name, option in COLUMN_OPTIONS.items()}
+    for name, value in given.items():
+        if isinstance(value, str) and name in {"features", "na"}:
+            given[name] = parse_feature_names(name, value) if name == "features" else parse_words(value)
+    aggregated = options.get("aggregate") is not None
+    return Columns(**{name: value for name, value in given.items() if value is not None}, aggregated=aggregated)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSource:
     """A topic or a file of measurements, exactly one of them. Raises ConfigError for both or neither."""
 
@@ -39,6 +56,20 @@ class DataSource:
     """Epoch milliseconds, inclusive: of a topic only records written since then, of a file only events since then."""
     until: int | None = None
     """Epoch milliseconds, exclusive."""
+    _read: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was read of the file: it is read once."""
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], since: int | None = None, until: int | None = None) -> Self:
+        """The source that a command's options name. Raises ConfigError."""
+        return cls(
+            topic=options.get("topic"),
+            file=options.get("data"),
+            bootstrap=options.get("bootstrap") or default_log(),
+            columns=columns_of(options),
+            since=since,
+            until=until,
+        )
 
     def __post_init__(self) -> None:
         if self.topic is not None and self.file is not None:
@@ -51,15 +82,23 @@ class DataSource:
         """The topic, or the file's name without its extensions."""
         return self.topic if self.topic is not None else stem_of(str(self.file))
 
-    def with_features(self, features: tuple[str, ...]) -> Self:
-        """The same source, read for these features."""
-        return replace(self, columns=replace(self.columns, features=features))
+    def with_features(self, features: tuple[str, ...], *, aggregated: bool = False) -> Self:
+        """The same source, read for these features, which may be aggregated."""
+        aggregated = aggregated or self.columns.aggregated
+        return replace(self, columns=replace(self.columns, features=features, aggregated=aggregated))
+
+    def read(self, freq: str | None) -> Self:
+        """The same source, its file read: what is wrong with it is raised now. Raises DataError, ConfigError."""
+        if self.file is not None:
+            self._measurements(freq)
+        return self
 
     def history(self, freq: str | None = None) -> History:
         """The measurements as a history, on a grid of `freq`. Raises DataError, LogError, ConfigError."""
         if self.topic is not None:
             return self._topic_history(self.topic)
-        return between(table_history(self.table(), self.columns, freq, self.name), self.since, self.until)
+        source = self._measurements(freq)
+        return between(from_frame(source.frame, source.notes), self.since, self.until)
 
     def dataset(self, history: History) -> Dataset:
         """What a run records about this history of the source."""
@@ -86,7 +125,16 @@ class DataSource:
         """The file as a table. Raises DataError, ConfigError for a topic."""
         if self.file is None:
             raise ConfigError("data: this needs a file, --data FILE")
-        return read_table(self.file)
+        if self.file not in self._read:
+            self._read[self.file] = read_table(self.file)
+        table: Table = self._read[self.file]
+        return table
+
+    def _measurements(self, freq: str | None) -> Measurements:
+        if (how := (self.columns, freq)) not in self._read:
+            self._read[how] = read_measurements(self.table(), self.columns, freq, self.name)
+        source: Measurements = self._read[how]
+        return source
 
     def _topic_history(self, topic: str) -> History:
         with closing(open_log(self.bootstrap)) as log:
@@ -115,15 +163,15 @@ def digest(*contents: bytes) -> str:
     return whole.hexdigest()[:32]
 
 
-def table_history(table: Table, columns: Columns, freq: str | None, stem: str) -> History:
-    """A file's table as a history, with a line for each assumption made; `stem` may name its series.
+def read_measurements(table: Table, columns: Columns, freq: str | None, stem: str) -> Measurements:
+    """A file's measurements to train on, with a line for each assumption made; `stem` may name its series.
 
     Raises DataError.
     """
     source = measurements(table, columns, freq=freq, stem=stem)
     for note in source.notes:
         logger.info(note)
-    return from_frame(source.frame)
+    return source.checked(columns.max_skipped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ from deploy.training.look_back import infer_specs
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import Cuts, held_out, run_starts
 from model.training.forecast_config import ForecastConfig
-from model.training.forecasting import FittedForecaster, fit, forecast
+from model.training.forecasting import FittedForecaster, fit, forecast, last_value
 from model.training.loop import OnStep
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, before, windows
@@ -157,6 +157,12 @@ class Forecaster:
         data = windows(history, window_config(inputs))
         self._fitted = fit(data, inputs, outputs, self.job.config, self.job.name, on_step, cuts)
         self._history, self._known = history, known
+        return self
+
+    def keep_history(self, history: History) -> Self:
+        """Keep a history that is too short to train on: all forecasts of it are naive ones."""
+        too_long = replace(self.job, seq_len=1 + max(history.frame["series"].value_counts()["count"]))
+        self._fitted, self._history = last_value(*infer_specs(history, too_long), self.job.name), history
         return self
 
     def predict(self, frame: Any = None, future: Any = None) -> Any:

@@ -25,7 +25,9 @@ from tidecast.times import format_time
 
 def read_frame(frame: Any, job: TrainJob) -> History:
     """A frame's measurements: long, as unique_id, ds, y, or in any layout that a file may have. Raises DataError."""
-    return from_frame(measurements(_as_table(frame), Columns(features=job.features), freq=job.freq).frame)
+    columns = Columns(features=job.features, aggregated=job.aggregate is not None)
+    source = measurements(_as_table(frame), columns, freq=job.freq).checked(columns.max_skipped)
+    return from_frame(source.frame, source.notes)
 
 
 def frame_covariates(frame: Any, job: TrainJob, name: str = "frame") -> pl.DataFrame | None:

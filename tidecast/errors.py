@@ -98,6 +98,10 @@ class NotAuthorized(LogError):
     exit_code = os.EX_NOPERM
 
 
+class TooShort(DataError):
+    """Data that is too short to train on."""
+
+
 class StateError(TidecastError):
     """A service's state that it can't go on from."""
 

@@ -55,11 +55,13 @@ def retrain(
 ) -> None:
     """Train a challenger, and promote it if it is surely better.
 
-    Challenger, champion and naive forecasts are compared at the same origins, all later than any data that either model
-    was trained on. The new version is registered with the promotion decision and a plot of it; it becomes champion if
-    its error is surely more than 1 % lower, and lower than every naive forecast's. For cron, a Kubernetes CronJob or
-    Airflow: idempotent, also after it was killed at any point. Exits with 75 if another retraining of the name is
-    running.
+    The challenger is a new version, the champion the one that services of NAME@champion serve. They and the naive
+    forecasts (the last value, the values a season before) are compared at the same origins, the times that forecasts
+    start from, all later than any data that either model was trained on. The challenger is registered with the
+    promotion decision and a plot of it; it becomes champion if its error is surely more than 1 % lower. Where a naive
+    forecast is better than what was trained, it takes that place as a model. With too little new data nothing is
+    trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent, also after
+    it was killed at any point. Exits with 75 if another retraining of the name is running.
     """
     finish(_retrain(context, until), as_json)
 

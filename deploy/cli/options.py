@@ -143,12 +143,57 @@ class HistoryFileOptions:
     ] = None
 
 
-class ColumnOptions:
-    """The columns of a file of measurements."""
+def _check_timezone(zone: str | None) -> str | None:
+    if zone is not None:
+        from pipeline.datasets.clocks import check_timezone
 
-    series_column: Annotated[str | None, option("--series-column", "The column of the series' names.")] = None
-    time_column: Annotated[str | None, option("--time-column", "The column of the times.")] = None
-    value_column: Annotated[str | None, option("--value-column", "The column of the values.")] = None
+        check_timezone(zone)
+    return zone
+
+
+class ColumnOptions:
+    """The columns of a file of measurements, and how their cells are written."""
+
+    series_column: Annotated[
+        str | None, option("--series-column", "The column of the series' names, or several: store,item.")
+    ] = None
+    time_column: Annotated[
+        str | None, option("--time-column", "The column of the times, or two: of the date and the time of day.")
+    ] = None
+    value_column: Annotated[
+        str | None, option("--value-column", "The column of the values, or several, each of which is a series.")
+    ] = None
+    decimal: Annotated[
+        Literal[".", ","] | None,
+        option(
+            "--decimal", "The decimal separator, the other of the two being between thousands; found in most files."
+        ),
+    ] = None
+    na: Annotated[
+        str | None, option("--na", "More texts that stand for no value, separated by commas: -999,defective.")
+    ] = None
+    timezone: Annotated[
+        str | None,
+        option(
+            "--timezone",
+            "The zone of times without an offset, as Europe/Berlin; UTC if left out.",
+            callback=_check_timezone,
+        ),
+    ] = None
+    time_format: Annotated[
+        str | None,
+        option("--time-format", "How times are written, as '%d/%m/%Y %H:%M', or an epoch's unit: s, ms, us, ns."),
+    ] = None
+    max_skipped: Annotated[
+        float | None,
+        option(
+            "--max-skipped",
+            "The largest share of a file's measurements that may be left out.",
+            min=0,
+            max=1,
+            show_default="0.05",
+        ),
+    ] = None
 
 
 class FeatureOptions:

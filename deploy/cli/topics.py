@@ -44,17 +44,10 @@ def ingest(
     Each becomes an event, in time order. Columns are found by name (series or unique_id, ts or ds, value or y). A table
     with a time and several numeric columns is wide: each becomes a series.
     """
+    from deploy.data import columns_of
     from deploy.operations.ingest import ingest as run
-    from pipeline.datasets.columns import Columns
 
-    options = context.params
-    columns = Columns(
-        series=options["series_column"],
-        ts=options["time_column"],
-        value=options["value_column"],
-        features=parse_feature_names("features", options["features"]),
-    )
-    finish(run(bootstrap, source, topic, columns, freq, partitions, speed), as_json)
+    finish(run(bootstrap, source, topic, columns_of(context.params), freq, partitions, speed), as_json)
 
 
 @takes(LogOptions, ConfigOptions)

@@ -1,8 +1,9 @@
 """The commands that fit a model or try one: train, backtest, forecast, replay, trace, generate."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +38,9 @@ from deploy.settings.locations import DEFAULT_TRACKING
 from deploy.settings.values import Device, model_name, parse_time_option
 from tidecast.text import escaped
 
+if TYPE_CHECKING:
+    from deploy.data import DataSource
+
 HISTORY = (HistoryTopicOptions, HistoryFileOptions, ColumnOptions)
 FORECASTER = (WindowOptions, ForecastNetworkOptions, NetworkOptions)
 COMMON = (JsonOptions, ConfigOptions)
@@ -61,15 +65,24 @@ def train(
 ) -> None:
     """Train a model on a topic or a file, and register it.
 
-    The run is logged to MLflow, and the first version of a name becomes its champion. Series are forecast, from events
+    The run is logged to MLflow while it trains, and the first version of a name becomes its champion, the version that
+    services of NAME@champion serve. Series are forecast, from events
     or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
     from a plain text file.
     """
     check_task_options(context, task)
-    source = closest(context, "topic", "data") if task == "forecast" else {}
+    options = context.params | (closest(context, "topic", "data") if task == "forecast" else {})
+    source = _opened(options) if task == "forecast" else None
     from deploy.training.options import TrainOptions, run_training
 
-    finish(run_training(TrainOptions.of(context.params | source)), as_json)
+    finish(run_training(TrainOptions.of(options), source), as_json)
+
+
+def _opened(options: Mapping[str, Any]) -> "DataSource":
+    """The source of a history, its file read before anything large is imported: what is wrong is said at once."""
+    from deploy.data import DataSource
+
+    return DataSource.of(options).read(options["freq"])
 
 
 class BacktestOptions:
@@ -100,16 +113,16 @@ def backtest(context: typer.Context, plot: Path | None, as_json: bool) -> None:
     value, the seasonal naive forecasts, and AutoETS or MSTL. Shows a table and a plot, and with --json all errors by
     series and by step.
     """
+    given = context.params | closest(context, "topic", "data")
+    source = _opened(given)
     from deploy.evaluation.backtest import BacktestJob, report_backtest
-    from deploy.training.options import TrainOptions, data_source, forecast_job
+    from deploy.training.options import TrainOptions, forecast_job
 
-    source = closest(context, "topic", "data")
-    name = source["topic"] or model_name(source["data"])
-    options = TrainOptions.of(context.params | source | {"name": name})
+    options = TrainOptions.of(given | {"name": given["topic"] or model_name(given["data"])})
     own = {name: context.params[name] for name in ("protocol", "test", "seeds", "statistical")}
     job = BacktestJob(train=forecast_job(options), **own)
     picture = Picture(plot, "backtests")
-    finish(report_backtest(job, data_source(options), picture), as_json)
+    finish(report_backtest(job, source, picture), as_json)
     picture.confirm()
 
 
@@ -128,12 +141,13 @@ def forecast(
     Trains a model on the file, forecasts every series, and shows a table and a plot; no broker, no server. Features
     that are --known ahead have their values in the file's last rows, where the targets are empty.
     """
+    source = _opened(context.params)
     from deploy.evaluation.forecast import forecast_file
-    from deploy.training.options import TrainOptions, data_source, forecast_job
+    from deploy.training.options import TrainOptions, forecast_job
 
     options = TrainOptions.of(context.params | {"name": model_name(data)})
     picture = Picture(plot, "forecasts")
-    finish(forecast_file(forecast_job(options), data_source(options), output, picture), as_json)
+    finish(forecast_file(forecast_job(options), source, output, picture), as_json)
     picture.confirm()
 
 

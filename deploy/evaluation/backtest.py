@@ -212,7 +212,8 @@ def report_backtest(job: BacktestJob, source: DataSource, picture: Picture) -> d
     _print_table(result, job)
     errors, name = _errors_by_step(result), f"{job.train.name}-{fitted.card.output.horizon}"
     plot = picture.save(name, lambda path: plot_backtest(fitted, result.data, result.test, errors, path))
-    return _summary(result, job) | {"seconds": round(time.monotonic() - started, 1), "plot": plot}
+    seconds = round(time.monotonic() - started, 1)
+    return _summary(result, job) | {"notes": history.notes, "seconds": seconds, "plot": plot}
 
 
 def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:

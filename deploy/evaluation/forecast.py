@@ -8,18 +8,19 @@ import polars as pl
 from rich.table import Table
 
 from deploy.console import digits, print_table
-from deploy.data import DataSource, table_history
+from deploy.data import DataSource
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates
 from deploy.pictures import Picture
 from deploy.settings.locations import share, writable
 from deploy.settings.values import FORECAST_FILES
-from deploy.training.forecasting import format_epoch
+from deploy.training.forecasting import errors_in_words, format_epoch
 from deploy.training.jobs import TrainJob
 from deploy.training.registration import training_progress
 from model.card import Card
 from model.plots import plot_ahead
-from tidecast.errors import ConfigError, NotPermitted
+from pipeline.datasets.history import History
+from tidecast.errors import ConfigError, NotPermitted, TooShort
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
@@ -37,13 +38,11 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
     if output is not None and not writable(output.parent):
         raise NotPermitted(f"output: {output.parent}: no permission to write there")
-    table = source.table()
-    history = table_history(table, source.columns, job.freq, source.name)
-    known = future_covariates(table, source.columns, job, source.name) if job.known else None
+    history = source.history(job.freq)
+    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
     if known is not None:
         logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
-    with training_progress(format_epoch) as on_step:
-        forecaster = Forecaster.from_job(job).fit_history(history, on_step)
+    forecaster = _fitted_if_long_enough(history, job)
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
     print_table(_table(forecasts, card))
     _say_errors(forecaster, forecasts)
@@ -59,16 +58,29 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         **card.metrics,
+        "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
+        "notes": history.notes,
         "plot": plot,
         "output": None if output is None else str(output),
     }
 
 
+def _fitted_if_long_enough(history: History, job: TrainJob) -> Forecaster:
+    """A forecaster trained on a history, or where that is too short, one of naive forecasts, and why."""
+    try:
+        with training_progress(format_epoch) as on_step:
+            return Forecaster.from_job(job).fit_history(history, on_step)
+    except TooShort as error:
+        logger.warning(f"naive forecasts only: {error}")
+        return Forecaster.from_job(job).keep_history(history)
+
+
 def _say_errors(forecaster: Forecaster, forecasts: pl.DataFrame) -> None:
     """The errors on the validation part, and which series have naive forecasts."""
     fitted, share = forecaster.fitted, forecaster.job.config.validation
-    errors = f"{fitted.card.metrics['validation_mse']:.3f}, the better naive forecast's {fitted.naive_mse:.3f}"
-    logger.info(f"error on the last {share:.0%} of the data, in z-scores: {errors}")
+    if not fitted.card.metrics:
+        return
+    logger.info(f"on the last {share:.0%} of the data, squared, in z-scores: {errors_in_words(fitted.card)}")
     if naive := forecasts.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
         steps, shown = fitted.card.input.seq_len, ", ".join(naive[:5])
         logger.info(f"naive forecasts for {len(naive):,} series shorter than {steps} steps: {shown}")

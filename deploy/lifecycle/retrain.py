@@ -101,11 +101,12 @@ def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> di
     with _lock(job.train.name):
         champion = find_champion(registry, job.train.name)
         if champion is not None and "input" in champion.tags:
-            features = msgspec.json.decode(champion.tags["input"], type=InputSpec).features
-            source = source.with_features(features)
-            job = replace(job, train=replace(job.train, features=features))
+            inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
+            source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)
+            job = replace(job, train=replace(job.train, features=inputs.features))
         history = source.history(job.train.freq)
-        return _retrain(history, job, registry, champion, source.dataset(history))
+        found = _retrain(history, job, registry, champion, source.dataset(history))
+        return {**found, "notes": history.notes}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from math import nan
 
 from rich.table import Table
 
@@ -36,22 +37,32 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
 
 def _row(version: Version) -> tuple[str, ...]:
     tags = version.tags
-    naive = [float(value) for tag, value in tags.items() if _of_naive(tag)]
-    verdict = f"{tags['verdict']}: {tags.get('why', '')}" if "verdict" in tags else ""
+    naive = [_number(value) for tag, value in tags.items() if _of_naive(tag)]
+    verdict = [f"{tags['verdict']}: {tags.get('why', '')}"] if "verdict" in tags else []
+    verdict += [f"refused{f' in {group}' * bool(group)}: {reason}" for group, reason in version.refusals.items()]
     return (
         version.label,
         ", ".join(version.aliases),
         format_duration(max(0, 1000 * time.time() - version.created), whole=True),
         format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
-        f"{float(tags['validation_mse']):.4g}" if "validation_mse" in tags else "",
+        f"{_number(tags['validation_mse']):.4g}" if "validation_mse" in tags else "",
         f"{min(naive):.4g}" if naive else "",
-        verdict,
+        "; ".join(verdict),
     )
+
+
+def _number(tag: str) -> float:
+    """A tag's number; nan for what somebody else wrote there."""
+    try:
+        return float(tag)
+    except ValueError:
+        return nan
 
 
 def _facts(version: Version) -> dict[str, object]:
     shown = {tag: value for tag, value in version.tags.items() if tag in SHOWN_TAGS or _of_naive(tag)}
-    return {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    facts = {"model": version.label, "aliases": list(version.aliases), "created": version.created, **shown}
+    return facts | ({"refused": version.refusals} if version.refusals else {})
 
 
 def _of_naive(tag: str) -> bool:

@@ -63,7 +63,7 @@ class Predictor:
     device_reason: str
     """Why that device was chosen."""
     card: AnyCard
-    data: bytes
+    data: bytes = field(repr=False)
     """The file; the session holds the same object."""
     sha256: str
     """Of the file, in hex."""

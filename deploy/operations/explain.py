@@ -58,7 +58,10 @@ def recompute_forecast(
     headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
     if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in headers]:
         raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: it has no header {missing[0]}")
-    forecast = msgspec.json.decode(record.value or b"", type=Forecast)
+    try:
+        forecast = msgspec.json.decode(record.value or b"", type=Forecast)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: {error}") from None
     predictor = load_model(model or headers[VERSION], uri, "cpu")
     if predictor.sha256 != headers[MODEL]:
         raise ConfigError(f"{predictor.label} is not the file that made this forecast: its sha256 differs")

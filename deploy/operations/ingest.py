@@ -30,7 +30,9 @@ def ingest(
     names = measurements.frame["series"].unique()
     series, name = len(names), f", {names[0]}," if len(names) == 1 else ""
     logger.info(f"{published.events:,} events of {series:,} series{name} on {topic}")
-    return {"topic": topic, "partitions": published.partitions, "events": published.events, "series": series}
+    return {"topic": topic, "partitions": published.partitions, "events": published.events, "series": series} | {
+        "notes": measurements.notes
+    }
 
 
 def publish_frame(

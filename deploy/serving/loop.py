@@ -28,7 +28,7 @@ from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
 from deploy.serving.output import Output, PartitionBatch, Written
 from deploy.serving.pace import Pace, micro_batches
-from deploy.serving.partitions import Partitions, push_records
+from deploy.serving.partitions import Partitions, partitions_in_words, push_records
 from deploy.serving.shadow import Shadow
 from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
@@ -86,6 +86,7 @@ class Service:
         self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
+        self._has_joined = False
         self._since_checkpoint = 0
         self._watchdog, self._stall_detector = Watchdog(log.timeout_s), StallDetector(MAX_STALLED)
         state = create_topics(log, config, task.message_bytes)
@@ -161,12 +162,24 @@ class Service:
 
     def _rebalance(self, poll: Poll) -> None:
         """Drop revoked partitions and restore assigned ones, a few between two polls."""
+        self._say_rebalance(poll)
         for partition in poll.revoked:
             self._partitions.revoke(partition)
         self._partitions.assign(poll.assigned)
         self._partitions.restore_next(self._task)
         if not poll.rebalancing:
             self._partitions.start_new()
+
+    def _say_rebalance(self, poll: Poll) -> None:
+        """Say which partitions went to others or came to this instance, and why."""
+        instance, group = self._config.instance, self._config.group
+        if poll.revoked:
+            reason = "to share them with others of the group, or as they took this one for gone"
+            logger.info(f"{instance} gives up {partitions_in_words(poll.revoked)}, {reason}")
+        if poll.assigned:
+            why = "another member left, or partitions are shared anew" if self._has_joined else f"it joined {group}"
+            logger.info(f"{instance} takes over {partitions_in_words(poll.assigned)}: {why}")
+            self._has_joined = True
 
     def _report(self, caught_up: bool, due: bool) -> None:
         """Log progress: when the service first catches up, and every REPORT_S in which records came."""

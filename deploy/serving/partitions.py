@@ -1,6 +1,7 @@
 """The partitions assigned to a consumer: restored with their windows, checkpointed, and revoked."""
 
 import logging
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,9 +36,10 @@ class DroppedRecords:
     late: list[Record] = field(default_factory=list)
 
     def add_failed(self, record: Record, error: str) -> None:
-        """Add a record that completed a window for which inference failed; one of several events is enough."""
+        """Add, in its place, a record that completed a window for which inference failed; once, whatever it holds."""
         if all(other is not record for other, _ in self.invalid):
-            self.invalid.append((record, InvalidEvent("inference_failed", error)))
+            failed = record, InvalidEvent("inference_failed", error)
+            insort(self.invalid, failed, key=lambda dropped: dropped[0].offset)
 
 
 @dataclass(slots=True)
@@ -58,6 +60,19 @@ class Partition:
         """X, with R in the metadata. There is always an R: the first checkpoint is written before the first record."""
         assert self.checkpoint is not None
         return Commit(self.position, encode_metadata(self.checkpoint))
+
+
+def partitions_in_words(numbers: Iterable[int]) -> str:
+    """Partitions as a text: partition 3, or partitions 0-3, 7."""
+    ordered = sorted(numbers)
+    runs: list[list[int]] = []
+    for number in ordered:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    listed = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return f"partition{'s' * (len(ordered) != 1)} {listed}"
 
 
 def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
@@ -193,9 +208,20 @@ class Partitions:
         So it is always known where a new group started.
         """
         new = [number for number, partition in self._restored.items() if partition.checkpoint is None]
+        if new:
+            self._say_start(new)
         self._write(new)
         for number in new:
             self._consumer.seek(number, self._restored[number].position)
+
+    def _say_start(self, new: Sequence[int]) -> None:
+        """Say where a new group starts, and how many records it is about to go through."""
+        ends = self._log.bounds(self._config.topic)
+        ahead = sum(ends[number].end - self._restored[number].position for number in new)
+        logger.info(
+            f"{self._config.topic}: new to {partitions_in_words(new)}, from the {self._config.start} record on: "
+            f"{ahead:,} records are there"
+        )
 
     def revoke(self, number: int) -> None:
         """Forget a partition, restored or not."""

@@ -28,6 +28,11 @@ def parse_feature_names(option: str, text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_words(text: str) -> tuple[str, ...]:
+    """An option's comma-separated words."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
 def parse_duration_option(name: str, text: str | None) -> int | None:
     """An option's duration in milliseconds. Raises ConfigError."""
     try:

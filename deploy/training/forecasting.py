@@ -202,4 +202,5 @@ def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str
         seq_len=card.input.seq_len,
         horizon=card.output.horizon,
         season=card.input.season,
+        notes=history.notes,
     )

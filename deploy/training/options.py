@@ -8,7 +8,13 @@ import msgspec
 
 from deploy.data import DataSource, TextSource
 from deploy.settings.locations import default_log, default_tracking
-from deploy.settings.values import Device, parse_duration_option, parse_feature_names, parse_seconds_option
+from deploy.settings.values import (
+    Device,
+    parse_duration_option,
+    parse_feature_names,
+    parse_seconds_option,
+    parse_words,
+)
 from deploy.training.forecasting import prepare_windows, run_forecaster_training
 from deploy.training.jobs import TrainJob
 from deploy.training.registration import find_champion
@@ -27,7 +33,6 @@ from model.training.classification import ClassifyConfig, PreparedTexts
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import PreparedWindows
 from model.training.next_token import NextTokenConfig, PreparedTokens
-from pipeline.datasets.columns import Columns
 from pipeline.datasets.tables import read_text
 from pipeline.windows.grid import Aggregate
 from pipeline.windows.tokens import Vocabulary
@@ -66,6 +71,11 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     series_column: str | None = None
     time_column: str | None = None
     value_column: str | None = None
+    decimal: Literal[".", ","] | None = None
+    na: tuple[str, ...] | None = None
+    timezone: str | None = None
+    time_format: str | None = None
+    max_skipped: float | None = None
     text_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
@@ -99,17 +109,22 @@ def _parsed(name: str, value: Any) -> Any:
     """An option's value; of one whose text is a list or a duration the parsed one."""
     if name in {"features", "targets", "known"}:
         return parse_feature_names(name, value)
+    if name == "na" and isinstance(value, str):
+        return parse_words(value)
     if name == "lateness":
         return parse_duration_option(name, value)
     return parse_seconds_option(name, value) if name == "budget" else value
 
 
-def run_training(options: TrainOptions) -> dict[str, object]:
-    """`tidecast train`: train, register, and summarise. Raises ConfigError where there is no data."""
+def run_training(options: TrainOptions, source: DataSource | None = None) -> dict[str, object]:
+    """`tidecast train`: train, register, and summarise; `source` is what the options name, if it was opened before.
+
+    Raises ConfigError where there is no data.
+    """
     if distributed.world_size() > 1 and options.task != "forecast":
         raise ConfigError(f"torchrun: --task {options.task} trains in one process")
     if options.task == "forecast":
-        return run_forecaster_training(forecast_job(options), data_source(options), options.tracking_uri)
+        return run_forecaster_training(forecast_job(options), source or data_source(options), options.tracking_uri)
     if options.task == "classify":
         return run_classifier_training(classify_job(options), text_source(options), options.tracking_uri)
     return run_next_token_training(next_token_job(options), text_file(options), options.tracking_uri)
@@ -128,17 +143,7 @@ def prepare_training(options: TrainOptions) -> PreparedWindows | PreparedTexts |
 
 def data_source(options: TrainOptions, since: int | None = None, until: int | None = None) -> DataSource:
     """The topic or the file of measurements, and the span of time to read of it. Raises ConfigError."""
-    columns = Columns(
-        series=options.series_column, ts=options.time_column, value=options.value_column, features=options.features
-    )
-    return DataSource(
-        topic=options.topic,
-        file=options.data,
-        bootstrap=options.bootstrap,
-        columns=columns,
-        since=since,
-        until=until,
-    )
+    return DataSource.of(msgspec.structs.asdict(options), since, until)
 
 
 def text_source(options: TrainOptions) -> TextSource:

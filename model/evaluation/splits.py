@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.windows import Flags, Floats, Rows, WindowData
-from tidecast.errors import DataError
+from tidecast.errors import TooShort
 
 _CHUNK = 4096
 FAR = 2**62
@@ -57,14 +57,14 @@ def last_share(data: WindowData, fraction: float, horizon: int, test: int = FAR)
 def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:
     """Splits the windows whose whole horizon follows without a break.
 
-    Raises DataError if no training or no validation window is left.
+    Raises TooShort if no training or no validation window is left.
     """
     ends = complete_ends(data, horizon)
     first, last = data.ts[ends + 1], data.ts[ends + horizon]
     train = ends[last < cuts.validation]
     validation = ends[(first >= cuts.validation) & (last < cuts.test)]
     if not len(train) or not len(validation):
-        raise DataError(
+        raise TooShort(
             f"too few windows: {len(train)} to train on and {len(validation)} to validate on, from {len(data.ts)} "
             f"steps in {len(data.names)} series: one of them needs {data.seq_len + horizon} events without a break to "
             f"train on (seq_len {data.seq_len}, horizon {horizon}), and {horizon} more to validate on"

@@ -11,12 +11,13 @@ import torch
 from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import ErrorScale, series_scale
-from model.evaluation.splits import Cuts, Split, last_share, split
+from model.evaluation.splits import FAR, Cuts, Split, last_share, split
 from model.levels import Levels
 from model.networks.forecast import (
     EnsembleMember,
     ForecastNetwork,
     build_member,
+    build_network,
 )
 from model.networks.normalization import Pooled
 from model.training.batches import WindowBatches
@@ -146,6 +147,13 @@ def fit_forecaster(
         "metrics": metrics,
     }
     return FittedForecaster(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
+
+
+def last_value(inputs: InputSpec, outputs: OutputSpec, name: str) -> FittedForecaster:
+    """The last-value forecast as a model, without data to train or validate on."""
+    card, none = forecast_card(inputs, outputs, ForecastConfig(arch="naive"), name), np.array([], np.int64)
+    card = msgspec.structs.replace(card, floors=dict.fromkeys(inputs.features, float(np.finfo(np.float32).tiny)))
+    return FittedForecaster(build_network(card), card, [], Split(none, none, none, Cuts(FAR)))
 
 
 def _sources(prepared: PreparedWindows, scale: npt.NDArray[np.float64], device: torch.device) -> list[WindowSource]:

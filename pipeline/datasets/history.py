@@ -30,6 +30,8 @@ class History:
     offsets: Mapping[int, tuple[int, int]]
     invalid: Mapping[str, int]
     tombstones: int = 0
+    notes: tuple[str, ...] = ()
+    """What the user should know about how it was read."""
 
 
 def read_topic(
@@ -66,11 +68,11 @@ def read_topic(
     return History(pl.concat(parts), ranges, dict(invalid), tombstones)
 
 
-def from_frame(frame: pl.DataFrame) -> History:
+def from_frame(frame: pl.DataFrame, notes: tuple[str, ...] = ()) -> History:
     """A file's measurements as the history of a topic of one partition: by time, with offsets from 0."""
     rows = frame.sort("ts", maintain_order=True).with_row_index("offset")
     place = (pl.lit(0, pl.Int32).alias("partition"), pl.col("offset").cast(pl.Int64))
-    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, {})
+    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, {}, notes=notes)
 
 
 def before(history: History, end: int) -> History:

@@ -7,7 +7,6 @@ import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -16,27 +15,16 @@ import msgspec
 import polars as pl
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.events import MAX_FLOAT32, check_series, parse_time
+from pipeline.formats.events import check_series
 from tidecast.errors import DataError, unusable
 
 CHUNK = 65_536
 WIDTH = 60
 """The most characters of a cell that a message shows."""
 LARGEST_INT = 2**63
-DELIMITERS = (",", ";", "\t", "|")
-MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
-"""Text cells that mean a missing value, in lower case."""
-EPOCHS = (
-    (1e11, ("seconds", 1e3)),
-    (1e14, ("milliseconds", 1.0)),
-    (1e17, ("microseconds", 1e-3)),
-    (1e19, ("nanoseconds", 1e-6)),
-)
-"""A column of numbers whose largest is below the bound has that unit; times the factor it is milliseconds."""
-SMALLEST_EPOCH = 1e8
-"""Integers below this are dates in digits: 1949, 20140701."""
-PARTIAL = {4: "-01-01", 7: "-01"}
-"""Completes a year or a month to a date, by the length of the text."""
+DELIMITERS = (";", "\t", "|", ",")
+SAMPLED = 20
+"""Lines by which the delimiter is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +34,12 @@ class Table:
     name: str
     columns: pl.DataFrame
     rows: pl.Series
+    delimiter: str = ""
+    """What separates the columns of a CSV."""
 
     def fault(self, at: int, column: str, what: str) -> DataError:
         """The error of one cell; `at` is the table's row, from 0."""
         return DataError(f"{self.name}: row {self.rows[at]}, column {column!r}: {what}")
-
-    def numeric(self, column: str) -> bool:
-        """Whether at least half of the column's cells are numbers, so that others are faults."""
-        given = self.columns[column]
-        if given.dtype == pl.String:
-            cells = given.filter(~_missing(given))
-            return len(cells) > 0 and 2 * cells.str.strip_chars().cast(pl.Float64, strict=False).count() >= len(cells)
-        return given.dtype.is_numeric()
-
-    def numbers(self, column: str) -> pl.Series:
-        """The column as Float64, null where a value is missing. Raises DataError for a cell that is not a float32."""
-        given = self.columns[column]
-        values = given.cast(pl.Float64) if given.dtype.is_numeric() else self._parsed(column, given)
-        values = values.fill_nan(None)
-        self._refuse(values.abs() > MAX_FLOAT32, column, "{} does not fit in a float32")
-        return values
 
     def names(self, column: str) -> pl.Series:
         """The column as names of series. Raises DataError for a missing or invalid one."""
@@ -74,50 +48,14 @@ class Table:
             try:
                 check_series(name)
             except InvalidEvent as error:
-                raise self.fault(_first(names == name), column, error.detail) from None
+                raise self.fault(first_of(names == name), column, error.detail) from None
         return names
 
-    def times(self, column: str) -> tuple[pl.Series, str]:
-        """The column as epoch milliseconds (Int64), and a note on the unit assumed, if any. Raises DataError."""
-        given = self.columns[column]
-        if given.dtype == pl.Date or isinstance(given.dtype, pl.Datetime):
-            self._refuse(given.is_null(), column, "missing time")
-            return given.dt.epoch("ms"), ""
-        text = given.cast(pl.String).str.strip_chars().fill_null("")
-        number = text.cast(pl.Float64, strict=False)
-        largest = number.abs().to_numpy().max()
-        if not SMALLEST_EPOCH <= largest < EPOCHS[-1][0]:  # NaN if a cell is not a number
-            return self._dated(column, text), ""
-        unit, factor = next(scale for bound, scale in EPOCHS if largest < bound)
-        return (number * factor).round().cast(pl.Int64), f"the times in {column!r} are taken as epoch {unit}"
-
-    def _parsed(self, column: str, given: pl.Series) -> pl.Series:
-        text = given.cast(pl.String).str.strip_chars()
-        values = text.cast(pl.Float64, strict=False)
-        self._refuse(values.is_null() & ~_missing(text), column, "{!r} is not a number")
-        return values
-
-    def _dated(self, column: str, text: pl.Series) -> pl.Series:
-        """Texts as milliseconds, each distinct one parsed once; all in one time zone."""
-        parsed: dict[str, int] = {}
-        zones: dict[timedelta | None, str] = {}
-        for cell in text.unique(maintain_order=True):
-            full = cell + PARTIAL.get(len(cell), "")
-            try:
-                parsed[cell] = parse_time(full)
-            except InvalidEvent:
-                what = f"{_shortened(cell)!r} is not a time" if cell else "missing time"
-                raise self.fault(_first(text == cell), column, f"{what} (ISO 8601, or an epoch)") from None
-            zones.setdefault(datetime.fromisoformat(full).utcoffset(), cell)
-            if len(zones) > 1:
-                one, other = zones.values()
-                raise self.fault(_first(text == cell), column, f"{other!r} and {one!r} are in different time zones")
-        return pl.Series([parsed[cell] for cell in text], dtype=pl.Int64)
-
-    def _refuse(self, wrong: pl.Series, column: str, what: str) -> None:
+    def refuse(self, wrong: pl.Series, column: str, what: str) -> None:
+        """Raises DataError for the first row of `wrong`, if there is one; its cell takes the place of {}."""
         if wrong.any():
-            at = _first(wrong)
-            raise self.fault(at, column, what.format(_shortened(self.columns[column][at])))
+            at = first_of(wrong)
+            raise self.fault(at, column, what.format(shortened(self.columns[column][at])))
 
 
 def read_table(path: str, *, header: bool = True) -> Table:
@@ -132,7 +70,7 @@ def read_table(path: str, *, header: bool = True) -> Table:
     elif ending in {".jsonl", ".ndjson", ".json"} or data.lstrip().startswith(b"{"):
         table = _json_lines(name, _text(name, data))
     else:
-        table = _csv(name, _text(name, data), header)
+        table = parse_csv(name, _text(name, data), header)
     if table.columns.is_empty():
         raise DataError(f"{name}: no rows below the header")
     return table
@@ -148,17 +86,19 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _shortened(cell: Any) -> Any:
+def said(name: str) -> str:
+    """A column's name, for notes."""
+    return f"`{repr(name)[1:-1]}`" if name else "a column without a name"
+
+
+def shortened(cell: Any) -> Any:
     """A cell for a message: only the beginning of a long text."""
     return f"{cell[:WIDTH]}..." if isinstance(cell, str) and len(cell) > WIDTH else cell
 
 
-def _first(wrong: pl.Series) -> int:
+def first_of(wrong: pl.Series) -> int:
+    """The first row, from 0, that is marked."""
     return int(wrong.arg_true()[0])
-
-
-def _missing(text: pl.Series) -> pl.Series:
-    return text.is_null() | text.str.strip_chars().str.to_lowercase().is_in(MISSING)
 
 
 def _content(path: str) -> tuple[str, bytes]:
@@ -185,11 +125,20 @@ def _text(name: str, data: bytes) -> str:
         raise DataError(f"{name}: row {row}: not UTF-8 text (byte {data[error.start]:#x})") from None
 
 
-def _csv(name: str, text: str, header: bool) -> Table:
-    first = text.lstrip().partition("\n")[0]
-    if "\t" not in first:
-        return _separated(name, text, max(DELIMITERS, key=first.count), csv.QUOTE_MINIMAL, header)
-    return _separated(name, text, "\t", csv.QUOTE_NONE if _bare_quotes(text) else csv.QUOTE_MINIMAL, header)
+def parse_csv(name: str, text: str, header: bool = True) -> Table:
+    """A CSV's text as a table; its delimiter is found. Raises DataError."""
+    delimiter = _delimiter(text)
+    bare = delimiter == "\t" and _bare_quotes(text)
+    return _separated(name, text, delimiter, csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL, header)
+
+
+def _delimiter(text: str) -> str:
+    """What is as often in each of the first lines as in the header; else what is the most often in that."""
+    header, *lines = [line for line in text[:CHUNK].lstrip().split("\n", SAMPLED)[:SAMPLED] if line.strip()] or [""]
+    if "\t" in header:
+        return "\t"
+    even = [mark for mark in DELIMITERS if {line.count(mark) for line in lines} == {header.count(mark)} != {0}]
+    return max(even or DELIMITERS, key=header.count)
 
 
 def _bare_quotes(text: str) -> bool:
@@ -221,7 +170,7 @@ def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], hea
     except csv.Error as error:
         raise DataError(f"{name}: row {lines.line_num}: {error}") from None
     chunks.append(pl.DataFrame(cells, schema, orient="row"))
-    return Table(name, pl.concat(chunks), pl.Series(rows, dtype=pl.Int64))
+    return Table(name, pl.concat(chunks), pl.Series(rows, dtype=pl.Int64), delimiter)
 
 
 def _ragged(header: Sequence[str], row: Sequence[str]) -> str:

@@ -81,7 +81,8 @@ def test_versions_over_http(
 def the_run_holds_all_there_is(uri: str, summary: dict[str, object]) -> None:
     client, version = MlflowClient(uri, uri), Registry(uri).resolve("tides/1")
     files = {file.path for file in client.list_artifacts(version.run_id)}
-    assert files == {"model.onnx", "weights.safetensors", "card.json", "example.safetensors", "forecasts.png"}
+    ours = {"model.onnx", "weights.safetensors", "card.json", "example.safetensors", "forecasts.png"}
+    assert files == ours | {"MLmodel"}
     run = client.get_run(version.run_id)
     assert {
         "arch": "segment",
@@ -96,7 +97,7 @@ def the_run_holds_all_there_is(uri: str, summary: dict[str, object]) -> None:
     assert re.fullmatch(r"9\.\d+ to 14\.\d+", run.data.params["value_range"])
     for name in ("train_loss", "validation_mse"):
         steps = [point.step for point in client.get_metric_history(version.run_id, name)]
-        assert sorted(steps) == list(range(EPOCHS + 1)), "an epoch each, and 0 for the model that was kept"
+        assert sorted(steps) == list(range(1, EPOCHS + 2)), "an epoch each, and the last for the model that was kept"
         assert run.data.metrics.keys() >= {name, "naive_last_mse", "naive_day_mse"}
     assert version.sha256 == summary["sha256"]
     assert version.tags["trained_until"] == str(START + (EVENTS - 1) * HOUR)

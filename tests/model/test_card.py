@@ -24,6 +24,16 @@ def test_card_round_trips_through_json() -> None:
     assert CARD.target_columns == [1]
 
 
+def test_seasons_of_a_card_are_its_own_first_and_without_one_the_calendar_s() -> None:
+    spec = InputSpec(seq_len=2, freq="1h", season=12)
+    assert (spec.season_lag, list(spec.lags.items())) == (12, [("season", 12), ("day", 24), ("week", 168)])
+    earlier = read_card(CARD.to_json().replace(',"season":null', ""))
+    assert isinstance(earlier, Card)
+    assert earlier == CARD, "a card of an earlier version has no such field"
+    assert (earlier.input.lags, earlier.input.season_lag) == ({"day": 48, "week": 336}, 48)
+    assert InputSpec(seq_len=2).season_lag == 1
+
+
 @pytest.mark.parametrize(
     ("field", "make"),
     [
@@ -33,6 +43,7 @@ def test_card_round_trips_through_json() -> None:
         ("freq", lambda: InputSpec(seq_len=2, freq="30 minutes")),
         ("freq", lambda: InputSpec(seq_len=2, freq="0h")),
         ("max_gap", lambda: InputSpec(seq_len=2, max_gap=-1)),
+        ("season", lambda: InputSpec(seq_len=2, season=1)),
         ("inputs", lambda: InputSpec(seq_len=2, inputs=("observed",))),
         ("inputs", lambda: InputSpec(seq_len=2, inputs=("x", "moon"))),
         ("inputs", lambda: InputSpec(seq_len=2, inputs=("x", "future"))),

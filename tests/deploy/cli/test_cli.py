@@ -48,6 +48,7 @@ COMMANDS = (
     "demo",
 )
 WITHOUT_A_LOG = {"forecast", "models", "promote", "rollback", "generate", "trace"}
+SHOPS = "".join(f"2024-01-{day:02},{shop},{day * shop}.5\n" for shop in (1, 2, 3) for day in range(1, 31))
 FILES: dict[str, str | bytes] = {
     "hours.csv": "ts,value\n" + "\n".join(f"{START + hour * HOUR},{hour % 24}" for hour in range(20)),
     "text.csv": "ts,value\n1704067200000,much",
@@ -154,7 +155,7 @@ GOOD = "series,ts,value\na,2020-01-01T00:00Z,1\nb,2020-01-01T00:00Z,2\n"
 UNUSABLE: list[tuple[str, str | bytes, str]] = [
     ("column.csv", "series,ts\na,2020-01-01\n", "column.csv: no column of values among 'series', 'ts'"),
     ("ragged.csv", GOOD + "a,2020-01-02T00:00Z\n", "ragged.csv: row 4: 2 cells for 3 columns: none for column 'value'"),
-    ("zones.csv", GOOD + "a,2020-01-02T00:00+02:00,1\n", "zones.csv: row 4, column 'ts': .* different time zones"),
+    ("zones.csv", GOOD + "a,2020-01-02T00:00,1\n", "zones.csv: row 4, column 'ts': .* has no offset from UTC"),
     ("number.csv", GOOD + "a,2020-01-02T00:00Z,1.2.3\n", "number.csv: row 4, column 'value': '1.2.3' is not a number"),
     ("empty.csv", "", "empty.csv: the file is empty"),
     ("no.parquet", GOOD, "no.parquet: not a complete Parquet file"),
@@ -220,9 +221,31 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"[]\n"
 
 
-def test_training_without_its_extra_names_the_extra() -> None:
+@pytest.mark.parametrize("command", [["forecast"], ["backtest"], ["train", "--name", "m"]])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("shops.csv", "date,shop,sales\n" + SHOPS, "rows repeat their times: name .* with --series-column shop"),
+        (
+            "often.csv",
+            "ts,load\n" + 30 * f"{START},1.5\n",
+            "29 of 30 measurements, 96.7%, are left out: 29 of a series",
+        ),
+        ("thousands.csv", "ts;load\n2020-01-01;1.189\n2020-01-02;987\n", "'1.189' may be 1.189 or 1189: --decimal"),
+    ],
+)
+def test_what_is_open_in_a_file_is_said_before_torch_is_imported(
+    tidecast: Tidecast, tmp_path: Path, command: list[str], name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
     program = "import sys; sys.modules['torch'] = None; from tidecast.__main__ import main; main()"
-    command = [sys.executable, "-c", program, "train", "--name", "m", "--data", "hours.csv"]
+    arguments = [sys.executable, "-c", program, *command, "--data", str(tmp_path / name)]
+    failed(subprocess.run(arguments, capture_output=True, text=True), 65, message)
+
+
+def test_training_without_its_extra_names_the_extra(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; from tidecast.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "train", "--name", "m", "--data", str(tmp_path / "hours.csv")]
     failed(subprocess.run(command, capture_output=True, text=True), 69, r"this needs torch, .* its extra \[tr")
 
 
@@ -289,9 +312,11 @@ def test_a_list_in_the_file_is_a_comma_separated_option(tidecast: Tidecast, tmp_
 
 def test_json_is_the_only_output_on_stdout(tidecast: Tidecast) -> None:
     ended = tidecast("ingest", "hours.csv", "--topic", "power", "--json")
-    assert ended.stdout.splitlines() == ['{"topic": "power", "partitions": 1, "events": 20, "series": 1}']
+    note = "one series, `hours`; times from `ts`, epoch milliseconds; value `value`"
+    assert json.loads(ended.stdout) == {"topic": "power", "partitions": 1, "events": 20, "series": 1, "notes": [note]}
+    assert ended.stdout.count("\n") == 1
     assert ended.stderr.splitlines() == [
-        "the times in 'ts' are taken as epoch milliseconds",
+        note,
         "on SQLite at .tidecast/log.db; --bootstrap HOST:PORT takes a Kafka",
         "hours.csv -> power: 20 of 20",
         "20 events of 1 series, hours, on power",

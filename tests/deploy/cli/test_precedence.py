@@ -8,11 +8,13 @@ import pytest
 import typer
 
 from deploy.cli.main import app
+from deploy.data import COLUMN_OPTIONS, columns_of
 from deploy.settings.serve import window_config
 from deploy.training.jobs import TrainJob
-from deploy.training.options import TrainOptions, classify_job, forecast_job
+from deploy.training.options import TrainOptions, classify_job, data_source, forecast_job
 from model.card import InputSpec
 from model.training.forecast_config import ForecastConfig
+from pipeline.datasets.columns import Columns
 from pipeline.windows.grid import WindowConfig
 
 JOB: dict[str, tuple[str, Any]] = {
@@ -49,6 +51,7 @@ CLASSIFIER: dict[str, tuple[str, Any]] = {
     "balance": ("true", True),
     "members": ("2", 2),
 }
+ARGUMENTS = {"ingest": ["x.csv", "--topic", "t"], "replay": ["--model", "m"], "forecast": ["--data", "x.csv"]}
 NEEDED = {"known": {"features": "a,b,c"}, "targets": {"features": "a,b"}, "aggregate": {"freq": "2h"}}
 """Other options that an option cannot do without."""
 
@@ -56,6 +59,13 @@ NEEDED = {"known": {"features": "a,b,c"}, "targets": {"features": "a,b"}, "aggre
 def options(
     monkeypatch: pytest.MonkeyPatch, folder: Path, source: str, given: dict[str, str], command: str
 ) -> TrainOptions:
+    """A training's options, set as those of a command."""
+    return TrainOptions.of({"name": "m"} | parsed(monkeypatch, folder, source, given, command))
+
+
+def parsed(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, source: str, given: dict[str, str], command: str
+) -> dict[str, Any]:
     """A command's options, set by flags, by variables, or in the settings file."""
     monkeypatch.chdir(folder)
     arguments = []
@@ -69,8 +79,11 @@ def options(
             with (folder / "tidecast.toml").open("a") as file:
                 file.write(f"{flag} = {'true' if text == 'true' else repr(text)}\n")
     group: Any = typer.main.get_command(app)
-    context = group.commands[command].make_context(command, arguments, parent=group.context_class(group))
-    return TrainOptions.of({"name": "m"} | context.params)
+    context = group.commands[command].make_context(
+        command, [*arguments, *ARGUMENTS.get(command, [])], parent=group.context_class(group)
+    )
+    params: dict[str, Any] = context.params
+    return params
 
 
 def test_every_field_of_a_job_has_a_case() -> None:
@@ -103,6 +116,41 @@ def test_an_option_reaches_the_classifier(
     text, value = CLASSIFIER[name]
     found = options(monkeypatch, tmp_path, source, {"name": "m", "task": "classify", name: text}, "train")
     assert getattr(classify_job(found).config, name) == value
+
+
+COLUMNS: dict[str, tuple[str, Any]] = {
+    "series_column": ("store,item", "store,item"),
+    "time_column": ("when", "when"),
+    "value_column": ("sales", "sales"),
+    "features": ("a,b", ("a", "b")),
+    "decimal": (",", ","),
+    "na": ("-999, defekt", ("-999", "defekt")),
+    "timezone": ("Europe/Berlin", "Europe/Berlin"),
+    "time_format": ("%d/%m/%Y", "%d/%m/%Y"),
+    "max_skipped": ("0.2", 0.2),
+}
+"""Of each option of a file's columns."""
+
+
+def test_every_field_of_the_columns_has_a_case() -> None:
+    assert COLUMNS.keys() == {*COLUMN_OPTIONS.values()}
+    assert {*COLUMN_OPTIONS, "aggregated"} == {each.name for each in fields(Columns)}
+
+
+@pytest.mark.parametrize("command", ["train", "backtest", "forecast", "retrain", "schedule", "replay", "ingest"])
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+def test_options_of_columns_reach_every_command_that_reads_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, source: str
+) -> None:
+    needed = {"name": "m"} if command in {"train", "retrain", "schedule"} else {}
+    given = needed | {name: text for name, (text, _) in COLUMNS.items()}
+    if command in {"retrain", "schedule", "replay"}:
+        del given["features"]  # the model's own
+    params = parsed(monkeypatch, tmp_path, source, given, command)
+    options = TrainOptions.of({"name": "m", **params, "topic": None, "data": "x.csv"})
+    for columns in (columns_of(params), data_source(options).columns):
+        found = {option: getattr(columns, name) for name, option in COLUMN_OPTIONS.items() if option in given}
+        assert found == {name: COLUMNS[name][1] for name in found}
 
 
 def test_windows_take_every_setting_of_the_model_s_inputs() -> None:

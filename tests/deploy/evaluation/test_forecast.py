@@ -41,6 +41,19 @@ def test_forecast_writes_a_table_a_plot_and_an_output_file(tidecast: Tidecast, w
     assert "naive forecasts for 1 series shorter than 48 steps: s7" in done.stderr
 
 
+@pytest.mark.parametrize("horizon", [3, 24])
+def test_a_lone_short_series_has_a_naive_forecast_labelled_so(tidecast: Tidecast, tmp_path: Path, horizon: int) -> None:
+    rows = [f"2024-01-{day:02},{level}" for day, level in enumerate([5, 7, 6, 8, 9, 4, 6], 1)]
+    (tmp_path / "seven.csv").write_text("\n".join(["ds,y", *rows]))
+    done = tidecast("forecast", "--data", "seven.csv", "--horizon", horizon, "--output", "ahead.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "naive forecasts only: too few windows" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["naive"] == 1
+    ahead = pl.read_csv(tmp_path / "ahead.csv")
+    assert ahead["source"].to_list() == ["naive"] * horizon
+    assert ahead["Tidecast"].to_list()[:3] == [5, 7, 6], "those of a week before"
+
+
 def test_future_covariates_are_read_from_the_last_rows(tidecast: Tidecast, tmp_path: Path) -> None:
     heat = np.random.default_rng(0).normal(20, 5, 400).round(3)
     load = [*map(str, (2 * heat[:-6]).round(3)), *[""] * 6]

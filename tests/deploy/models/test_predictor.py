@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from models import fragile
 from properties import examples
 
 from deploy.models.loading import load_onnx
@@ -16,7 +17,7 @@ from deploy.models.predictor import CHUNK, Predictor
 from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.windows.batch import Windows
-from tidecast.errors import ConfigError, ShapeError
+from tidecast.errors import ConfigError, ModelUnavailable, ShapeError
 
 OnnxFile = Callable[..., Path]
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -194,3 +195,51 @@ def test_a_large_level_is_added_to_the_forecast_of_the_window_without_it(own_mod
     np.testing.assert_allclose(made[1::2] - 3e9, expected[1::2], atol=0.01)
     (coarse,) = without.predict(high.part(1, 2))
     assert np.abs(coarse - 3e9 - expected[1]).max() > 1, "as in earlier versions"
+
+
+@given(rests=st.lists(st.floats(0, 6.9), min_size=1, max_size=700))
+@example(rests=[6.5])
+@example(rests=[1.0] * 300 + [6.5] + [1.0] * 300)
+@settings(deadline=None, max_examples=examples(40))
+def test_a_window_that_makes_inference_fail_does_not_touch_its_neighbours(rests: list[float]) -> None:
+    predictor, windows = fragile(), random_windows(len(rests), 4)
+    windows.x[:, -1, 0] = rests
+    failed: dict[int, str] = {}
+    outputs = np.concatenate(list(predictor.predict(windows, failed)))
+    raised = windows.x[:, -1, 0] > 6
+    assert sorted(failed) == np.flatnonzero(raised).tolist()
+    assert all("Gather" in error and "\n" not in error for error in failed.values())
+    assert np.isnan(outputs[raised]).all()
+    (rows,) = np.nonzero(~raised)
+    alone = [next(predictor.predict(part(windows, row, row + 1))) for row in rows[:20]]
+    assert all(each.tobytes() == outputs[row].tobytes() for each, row in zip(alone, rows[:20], strict=True))
+
+
+def test_without_a_place_for_failures_they_are_raised() -> None:
+    windows = random_windows(3, 4)
+    windows.x[1, -1, 0] = 6.5
+    with pytest.raises(Exception, match="Gather"):
+        list(fragile().predict(windows))
+
+
+def test_a_device_that_fails_for_everything_is_no_fault_of_the_windows() -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(fragile().session, name)
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+    failed: dict[int, str] = {}
+    broken: Any = Broken()
+    with pytest.raises(ModelUnavailable, match=r"fragile\.onnx no longer works on cpu: CUDA failure 700"):
+        list(replace(fragile(), session=broken).predict(random_windows(3, 4), failed))
+
+
+@pytest.mark.parametrize("then", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_a_loaded_model_outlives_its_file(own_model: Path, tmp_path: Path, then: Callable[[Path], object]) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(own_model.read_bytes())
+    predictor = load_onnx(path, "m", "cpu")
+    then(path)
+    assert forecasts(predictor, random_windows(600)) == forecasts(load_onnx(own_model, "m", "cpu"), random_windows(600))

@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
@@ -16,10 +17,11 @@ from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
 
+from deploy.models import canary, updates
 from deploy.models.admission import Admission
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
-from deploy.models.updates import ModelUpdater
+from deploy.models.updates import Complaint, ModelUpdater
 from deploy.settings.locations import models
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -81,6 +83,10 @@ class World:
 
     def message(self) -> str:
         return self.messages.get(timeout=PATIENCE_S)
+
+    def tries(self) -> int:
+        """How often the updater has been in trouble without a success."""
+        return self.updater._tries
 
     def update(self) -> Predictor:
         updates: list[Predictor] = []
@@ -205,3 +211,63 @@ def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
             load_model("tiny@challenger", world.uri)
     assert world.message() == "INFO the registry is available again; tiny resolves to tiny/1"
     assert (models() / f"{world.registry.resolve('tiny/1').sha256}.onnx").is_file()
+
+
+def test_trouble_is_waited_out_and_said_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(canary, "TIMEOUT_S", 0.01)
+        patched.setattr(updates, "LONGEST_WAIT_S", 0.2)
+        version = world.promote(world.file(seed=1))
+        problem = "tiny/2 can't be taken now: its canary process did not finish within 0.01 s"
+        assert world.message() == f"WARNING still serving tiny/1: {problem}"
+        until(lambda: world.tries() > 3)
+        assert world.messages.empty()
+    assert world.update().sha256 == version.sha256
+    assert world.message() == "INFO tiny/2 is available again; tiny resolves to tiny/2"
+    assert not world.registry.resolve("tiny/2").refusals
+
+
+def test_waits_grow_while_there_is_trouble(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+    for tries in (0, 1, 2, 3, 20, 5000):
+        world.updater._tries = tries
+        waits.append(world.updater._wait_s())
+    usual = waits[0]
+    assert all(usual * 2**tries / 2 <= wait <= usual * 2**tries for tries, wait in enumerate(waits[1:4], 1))
+    assert all(12 <= wait <= 30 for wait in waits[4:]), "healed within a minute"
+
+
+def test_cache_wiped_during_a_swap(world: World) -> None:
+    shutil.rmtree(models())
+    version = world.promote(world.file(seed=1))
+    assert world.update().sha256 == version.sha256
+    assert (models() / f"{version.sha256}.onnx").is_file()
+
+
+def complaint(sha256: str, values: float) -> Complaint:
+    """A complaint about windows of one value."""
+    inputs = {"x": np.full((3, 12, 1), values, np.float32)}
+    return Complaint(sha256, "too many of its outputs are not finite", inputs)
+
+
+def test_model_that_does_worse_than_the_one_before_is_refused_in_service(world: World) -> None:
+    before, worse = world.registry.resolve("tiny"), world.promote(world.file(seed=1))
+    world.update()
+    world.updater.complain(complaint(worse.sha256, 1.0))
+    assert world.update().sha256 == before.sha256
+    line = "tiny/2 is rejected: too many of its outputs are not finite"
+    assert world.message() == f"WARNING still serving tiny/2: {line}; going back to tiny/1"
+    assert world.message() == f"WARNING still serving tiny/1: {line}"
+    assert world.registry.resolve("tiny/2").refusals == {"": "too many of its outputs are not finite"}
+    assert Admission(world.uri, "cpu", "group").start("tiny").label == "tiny/1"
+
+
+def test_input_on_which_no_version_does_better_refuses_none(world: World) -> None:
+    version = world.promote(world.file(seed=1))
+    world.update()
+    world.updater.complain(complaint(version.sha256, np.inf))
+    assert world.message().endswith("no earlier version does better, so it stays")
+    assert not world.registry.resolve("tiny/2").refusals
+    world.updater.complain(complaint("of the one before", 1.0))
+    third = world.promote(world.file(seed=2))
+    assert world.update().sha256 == third.sha256

@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.serving.forecast_batches import forecast_batches
+from deploy.serving.forecast_batches import Faults, forecast_batches
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.forecasts import Forecast, encode_forecasts
@@ -102,6 +103,16 @@ def test_short_window_gets_a_naive_forecast_marked_as_such() -> None:
     ]
 
 
+def test_the_naive_forecast_goes_by_the_season_found_in_the_data() -> None:
+    found = card()
+    found = msgspec.structs.replace(found, input=msgspec.structs.replace(found.input, seq_len=9, season=3))
+    x = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5], np.float64).reshape(1, 9, 1)
+    pending = replace(windows(1), x=x, observed=x == x, length=np.array([5]))
+    (payload,) = messages(pending, [np.full((1, 2, 1), 99, np.float32)], found, "m/1")
+    forecast = msgspec.json.decode(payload, type=Forecast)
+    assert (forecast.forecast, forecast.source, forecast.model) == ([3, 4], "naive", "naive/3")
+
+
 def test_naive_forecast_repeats_the_season_once_there_is_one() -> None:
     inputs = InputSpec(seq_len=6, features=("a", "b"), freq="8h")
     outputs = OutputSpec(horizon=4, targets=("b",))
@@ -124,6 +135,33 @@ def test_naive_forecast_repeats_the_season_once_there_is_one() -> None:
         for each in messages(pending, [np.zeros((2, 4, 1), np.float32)], model_card, "m/1")
     ]
     assert forecasts == [[20, 30, 40, 20], [40, 30, 40, 40]]
+
+
+@given(st.lists(st.sampled_from(["fine", "not finite", "failed", "short"]), min_size=1, max_size=9), st.integers(1, 9))
+def test_no_forecast_is_ever_not_finite(kinds: list[str], size: int) -> None:
+    pending, outputs = windows(len(kinds)), np.full((len(kinds), 2, 1), 99, np.float32)
+    pending.x[:, 1, 0] = 7
+    faults = Faults({row: "why" for row, kind in enumerate(kinds) if kind == "failed"})
+    for row, kind in enumerate(kinds):
+        if kind != "fine":
+            outputs[row, row % 2] = np.inf if row % 3 else np.nan
+        if kind == "short":
+            pending.length[row] = 1
+    parts = [outputs[start : start + size] for start in range(0, len(outputs), size)]
+    batches = list(forecast_batches(pending, parts, card(), "m/1", faults))
+    sources = [source for batch in batches for source in batch.source]
+    values = np.concatenate([batch.forecast for batch in batches])
+    assert sources == ["model" if kind == "fine" else "naive" for kind in kinds]
+    assert values[:, :, 0].tolist() == [[99, 99] if kind == "fine" else [7, 7] for kind in kinds]
+    assert sorted(faults.not_finite) == [row for row, kind in enumerate(kinds) if kind == "not finite"]
+    assert sorted(faults.failed) == [row for row, kind in enumerate(kinds) if kind == "failed"]
+
+
+def test_a_window_whose_naive_forecast_is_not_finite_either_has_none() -> None:
+    pending, faults = windows(2), Faults()
+    pending.x[1] = np.inf
+    list(forecast_batches(pending, [np.full((2, 2, 1), np.nan, np.float32)], card(), "m/1", faults))
+    assert faults.failed == {1: "neither its forecast nor the naive one is finite"}
 
 
 def test_dead_letter_has_position_and_reason() -> None:

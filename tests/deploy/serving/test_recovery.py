@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import exported
+from models import exported, fragile
 from properties import examples
 from sharing import Shared
 
@@ -166,6 +166,7 @@ def world(log: EventLog, predictor: Predictor, records: list[Row], **settings: A
     idle=st.sampled_from([None, 8 * MINUTE, 30 * MINUTE]),
     checkpoint_s=st.sampled_from([0.0, 0.0, 1000.0]),
     short_series=st.sampled_from(["wait", "naive"]),
+    fails=st.booleans(),
 )
 @settings(deadline=None, max_examples=examples(60))
 def test_interrupted_service_writes_the_same_as_an_uninterrupted_one(
@@ -179,7 +180,9 @@ def test_interrupted_service_writes_the_same_as_an_uninterrupted_one(
     idle: int | None,
     checkpoint_s: float,
     short_series: ShortSeries,
+    fails: bool,
 ) -> None:
+    predictor = fragile() if fails else predictor
     assert isinstance(predictor.card, Card)
     predictor = replace(predictor, card=msgspec.structs.replace(predictor.card, input=spec))
     options: dict[str, Any] = {"series_limit": limit, "idle": idle, "checkpoint_s": checkpoint_s}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 
@@ -125,6 +126,31 @@ def test_a_new_version_inherits_the_champion_s_windows() -> None:
     for other in (TrainJob(name="m", freq="2h"), TrainJob(name="m", features=("flow",))):
         assert inherit_windows(other, serving) == other
     assert inherit_windows(asked, None) == inherit_windows(asked, replace(serving, tags={})) == asked
+
+
+def waves(count: int, period: float, freq: str | None) -> History:
+    """A series with this period in steps, and a little noise; without a freq at odd times."""
+    numbers = np.random.default_rng(0)
+    values = np.sin(np.arange(count) * 2 * np.pi / period) + 0.1 * numbers.normal(size=count)
+    times = steps(freq, count) if freq else (START + np.cumsum(numbers.integers(1, 99_999, count))).tolist()
+    return from_frame(pl.DataFrame({"series": "s", "ts": times, "value": values}))
+
+
+@pytest.mark.parametrize(
+    ("freq", "period", "season", "seq_len"), [("1s", 120, 120, 480), (None, 40, 40, 480), ("1h", 24, None, 480)]
+)
+def test_the_season_is_the_data_s_own_and_the_look_back_whole_ones_of_it(
+    freq: str | None, period: float, season: int | None, seq_len: int
+) -> None:
+    inputs, _ = infer_specs(waves(2000, period, freq), TrainJob(name="m", freq=freq, horizon=10))
+    assert (inputs.season, inputs.seq_len) == (season, seq_len)
+
+
+def test_a_season_that_is_set_or_the_champion_s_is_not_searched_for() -> None:
+    inputs, outputs = infer_specs(waves(2000, 120, "1s"), TrainJob(name="m", freq="1s", season=100))
+    assert (inputs.season, inputs.season_lag) == (100, 100)
+    tags = {name: msgspec.json.encode(each).decode() for name, each in (("input", inputs), ("output", outputs))}
+    assert inherit_windows(TrainJob(name="m"), Version("m", "3", "run", "0" * 64, tags)).season == 100
 
 
 def test_an_empty_history_is_rejected(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Wall clocks as moments: the hour that a clock shows twice in autumn, and the one that it skips in spring."""
+
+from typing import Literal
+
+import polars as pl
+
+from pipeline.datasets.tables import Table, first_of, said
+from pipeline.datasets.times import Times
+from tidecast.errors import ConfigError
+
+KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "Europe/Athens", "Australia/Sydney")
+"""Clocks with a summer time that a file's may be like; each changes at hours or on days of its own."""
+HOUR, DAY = 3_600_000, 86_400_000
+
+
+def check_timezone(name: str) -> None:
+    """Raises ConfigError unless there is such a zone."""
+    try:
+        _moments(pl.Series([0], dtype=pl.Int64), name, "earliest")
+    except pl.exceptions.PolarsError:
+        raise ConfigError(f"timezone: {name!r} is not a zone such as Europe/Berlin or UTC") from None
+
+
+def as_moments(
+    table: Table, column: str, times: Times, series: pl.Series, zone: str | None
+) -> tuple[pl.Series, list[str]]:
+    """The times in epoch milliseconds, null in an hour that the zone's clock skipped, and what to say of them.
+
+    Where a clock shows an hour twice, a series' first row of a time is the first. Without a zone, clocks are UTC's.
+    Raises DataError for times of which only some have an offset.
+    """
+    if zone is None and times.wall.any() and not times.wall.all():
+        at = first_of(times.wall)
+        what = f"{table.columns[column][at]!r} has no offset from UTC, and other times have one"
+        raise table.fault(at, column, f"{what}: --timezone tells the zone of times without")
+    if zone is None or not times.wall.any():
+        return times.ms, [f"{said(column)} has moments, so --timezone changes nothing"] if zone else []
+    if (times.ms % DAY == 0).all():
+        return times.ms, [f"{said(column)} has dates, so --timezone changes nothing"]
+    rows = _placed(series, times.ms, zone)
+    counts = rows.filter(times.wall).select(
+        twice=(pl.col("first") != pl.col("second")).sum(),
+        once=((pl.col("first") != pl.col("second")) & (pl.col("of") == 1)).sum(),
+        skipped=pl.col("first").is_null().sum(),
+    )
+    texts = {
+        "twice": f"of an hour that {zone} showed twice, a series' first row of a time taken as the first",
+        "once": "of such an hour, and there once: taken as the first",
+        "skipped": f"of an hour that {zone} skipped: left out",
+    }
+    notes = [f"{count:,} row{'s' * (count > 1)} {text}" for name, text in texts.items() if (count := counts[name][0])]
+    return rows.select(pl.when(times.wall).then("moment").otherwise("ms").alias("ts")).to_series(), notes
+
+
+def like_a_clock(series: pl.Series, ms: pl.Series) -> str | None:
+    """A zone by whose clock the series are evenly spaced where their times alone are not, if there is one."""
+    time = pl.from_epoch("ms", time_unit="ms").dt
+    nights = (time.weekday() == 7) & (time.hour() < 6) & time.month().is_in((3, 4, 9, 10, 11))
+    rows = pl.DataFrame([series.alias("series"), ms.alias("ms")]).filter(nights).sort("series", "ms")
+    steps = _steps(rows, "ms").filter(pl.col("step") > 0)["step"].mode()
+    if steps.is_empty() or (step := int(steps.min())) > HOUR:  # type: ignore[arg-type]
+        return None
+    even = {None: _even(rows, "ms", step)}
+    for zone in KNOWN:
+        placed = _placed(rows["series"], rows["ms"], zone)
+        if not placed["moment"].has_nulls():
+            even[zone] = _even(placed, "moment", step)  # type: ignore[index]
+    return max(even, key=lambda zone: even[zone])
+
+
+def _steps(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    return rows.sort("series", column).select(step=pl.col(column).diff().over("series")).drop_nulls()
+
+
+def _even(rows: pl.DataFrame, column: str, step: int) -> int:
+    return int((_steps(rows, column)["step"] == step).sum())
+
+
+def _placed(series: pl.Series, ms: pl.Series, zone: str) -> pl.DataFrame:
+    """A clock's times as moments: the `first` and the `second` that it showed them, and which of them each row is."""
+    rows = pl.DataFrame(
+        [
+            series.alias("series"),
+            ms.alias("ms"),
+            _moments(ms, zone, "earliest").alias("first"),
+            _moments(ms, zone, "latest").alias("second"),
+        ]
+    )
+    turn, of = pl.int_range(pl.len()).over("series", "ms"), pl.len().over("series", "ms")
+    backwards = (pl.col("ms").first() > pl.col("ms").last()).over("series")
+    earlier = pl.when(backwards).then(turn == of - 1).otherwise(turn == 0)
+    return rows.with_columns(of=of, moment=pl.when(earlier).then("first").otherwise("second"))
+
+
+def _moments(ms: pl.Series, zone: str, ambiguous: Literal["earliest", "latest"]) -> pl.Series:
+    clock = pl.select(
+        pl.from_epoch(ms, time_unit="ms").dt.replace_time_zone(zone, ambiguous=ambiguous, non_existent="null")
+    )
+    return clock.to_series().dt.epoch("ms")
