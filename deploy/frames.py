@@ -26,7 +26,8 @@ from tidecast.times import format_time
 def read_frame(frame: Any, job: TrainJob) -> History:
     """A frame's measurements: long, as unique_id, ds, y, or in any layout that a file may have. Raises DataError."""
     columns = Columns(features=job.features, aggregated=job.aggregate is not None)
-    source = measurements(_as_table(frame), columns, freq=job.freq).checked(columns.max_skipped)
+    source = measurements(_as_table(frame), columns, freq=job.freq)
+    source = source.checked(columns.max_skipped, "drop them, or aggregate what is in one step: aggregate='mean'")
     return from_frame(source.frame, source.notes)
 
 

@@ -1,7 +1,6 @@
 """The commands about a service: serve, check."""
 
 import os
-import socket
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -29,7 +28,10 @@ COMMON = (DeviceOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions
 class DeliveryOptions:
     """How a service delivers, and what it keeps."""
 
-    instance: Annotated[str | None, option("--instance", "The name of this instance, the same after a restart.")] = None
+    instance: Annotated[
+        str | None,
+        option("--instance", "This instance's name, the same after a restart; one that no other has if left out."),
+    ] = None
     start: Annotated[Start, option("--from", "Where a new consumer group starts.")] = SERVE_DEFAULTS["start"]
     guarantee: Annotated[
         Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
@@ -85,7 +87,7 @@ def serve(
     options = context.params
     config = _serve_config(
         options,
-        instance=instance or f"{socket.gethostname()}-{os.getpid()}",
+        instance=instance or "",
         idle=parse_duration_option("idle", options["idle"]),
         follow_s=parse_seconds_option("follow", options["follow"]) or 0,
         **{name: options[name] for name in ("start", "guarantee", "series_limit", "short_series", "static")},

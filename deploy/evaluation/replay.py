@@ -192,7 +192,9 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture
     predictors = [load_model(name, tracking_uri, job.device) for name in job.models if name not in (SEASONAL, LAST)]
     check_comparable(predictors)
     inputs = _card(predictors[0]).input
-    replay = Replay(source.with_features(inputs.features).history(inputs.freq), predictors, job)
+    source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)
+    history = source.history(inputs.freq)
+    replay = Replay(history, predictors, job)
     origins = replay.data.ts[replay.ends]
     first, last = int(origins.min()), int(origins.max())
     logger.info(
@@ -209,7 +211,7 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture
     plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), path))
     winner = best({name: result.scores.overall() for name, result in by_name.items()})
     summary = {"from": first, "to": last, "windows": len(origins), "best": winner}
-    return summary | {"models": summaries, "plot": plot}
+    return summary | {"models": summaries, "notes": history.notes, "plot": plot}
 
 
 def _run_all(replay: Replay, job: ReplayJob) -> list[tuple[ReplayModel, ReplayResult]]:

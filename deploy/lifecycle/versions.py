@@ -2,7 +2,7 @@
 
 import logging
 import time
-from math import nan
+from contextlib import suppress
 
 from rich.table import Table
 
@@ -37,26 +37,26 @@ def print_versions(name: str | None, tracking_uri: str) -> dict[str, object]:
 
 def _row(version: Version) -> tuple[str, ...]:
     tags = version.tags
-    naive = [_number(value) for tag, value in tags.items() if _of_naive(tag)]
+    naive = [error for tag, value in tags.items() if _of_naive(tag) and (error := _number(value)) is not None]
+    error = _number(tags.get("validation_mse", ""))
     verdict = [f"{tags['verdict']}: {tags.get('why', '')}"] if "verdict" in tags else []
     verdict += [f"refused{f' in {group}' * bool(group)}: {reason}" for group, reason in version.refusals.items()]
     return (
         version.label,
         ", ".join(version.aliases),
         format_duration(max(0, 1000 * time.time() - version.created), whole=True),
-        format_time(int(tags["trained_until"])) if "trained_until" in tags else "",
-        f"{_number(tags['validation_mse']):.4g}" if "validation_mse" in tags else "",
+        format_time(int(until)) if (until := tags.get("trained_until", "")).isdecimal() else until,
+        tags.get("validation_mse", "") if error is None else f"{error:.4g}",
         f"{min(naive):.4g}" if naive else "",
         "; ".join(verdict),
     )
 
 
-def _number(tag: str) -> float:
-    """A tag's number; nan for what somebody else wrote there."""
-    try:
+def _number(tag: str) -> float | None:
+    """A tag's number; None for a text, which anybody may have written to the registry."""
+    with suppress(ValueError):
         return float(tag)
-    except ValueError:
-        return nan
+    return None
 
 
 def _facts(version: Version) -> dict[str, object]:

@@ -22,9 +22,11 @@ from deploy.operations.findings import (
     waiting,
 )
 from deploy.operations.sample import read_sample
+from deploy.serving.identity import Family
 from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import problems
 from deploy.settings.files import open_log
+from deploy.settings.locations import home, writable
 from deploy.settings.serve import ServeConfig, window_config
 from deploy.settings.values import Device
 from model.card import Card
@@ -89,6 +91,7 @@ def print_finding(finding: Finding) -> None:
 
 def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str) -> Iterator[Finding]:
     yield Finding("log", "ok", log.label)
+    yield _check_home(name)
     model: CheckedModel | None = None
     try:
         model = _load_model(config, name, tracking_uri, device)
@@ -108,7 +111,7 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
     yield Finding("topic", "ok", f"{config.topic} has {format_partitions(count)}")
     yield from _check_topics(log, config, count, model)
     if model is not None:
-        yield from _check_state(log, config, count, model.task)
+        yield from _check_state(log, config, count, model)
         sample = read_sample(log, config.topic, model.task.decode, model.grid)
         yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, sample)
         yield from records(sample, count)
@@ -116,6 +119,16 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
             yield from order(sample, model.windows)
             yield from waiting(sample, model.windows, max(config.waiting_limit, config.series_limit))
             yield from spacing(sample, model.windows)
+
+
+def _check_home(model: str) -> Finding:
+    """Whether files can be kept: a registered model's, and an instance's name."""
+    if writable(home()):
+        return Finding("home", "ok", f"files are kept in {home()}")
+    text, todo = f"no permission to keep files in {home()}", "--home DIR names another folder"
+    if model.endswith(".onnx"):
+        return Finding("home", "warning", f"{text}: without --instance a service has a new name at each start", todo)
+    return Finding("home", "wrong", f"{text}: a registered model is downloaded to there", todo)
 
 
 def _load_model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> CheckedModel:
@@ -159,7 +172,7 @@ def _check_topics(log: EventLog, config: ServeConfig, count: int, model: Checked
             yield Finding("topics", "ok", f"{topic} has {format_partitions(partitions)}")
 
 
-def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> Iterator[Finding]:
+def _check_state(log: EventLog, config: ServeConfig, count: int, model: CheckedModel) -> Iterator[Finding]:
     """Whether the group's state matches this model and topic."""
     try:
         log.partitions(config.state_topic)
@@ -171,7 +184,7 @@ def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> 
             yield Finding("state", "ok", f"{config.group} is new")
         return
     try:
-        notes = _recovery_notes(log, config, count, task)
+        notes = _recovery_notes(log, config, count, model)
     except StateMismatch as error:
         yield Finding("state", "wrong", str(error))
         return
@@ -180,7 +193,7 @@ def _check_state(log: EventLog, config: ServeConfig, count: int, task: Task) -> 
         yield Finding("state", "ok", f"the state in {config.state_topic} matches")
 
 
-def _recovery_notes(log: EventLog, config: ServeConfig, count: int, task: Task) -> list[str]:
+def _recovery_notes(log: EventLog, config: ServeConfig, count: int, model: CheckedModel) -> list[str]:
     """What a service would log when restoring the partitions. Raises StateMismatch."""
     while True:
         committed = log.committed(config.group, config.topic)
@@ -188,8 +201,9 @@ def _recovery_notes(log: EventLog, config: ServeConfig, count: int, task: Task) 
         notes = []
         try:
             for partition in range(count):
-                stores = {partition: task.windower()}  # those of all partitions at once might not fit into memory
-                (found,) = recover(log, topics, stores, committed, config.on_data_loss).values()
+                store = model.task.windower()  # those of all partitions at once might not fit into memory
+                (found,) = recover(log, topics, {partition: store}, committed, config.on_data_loss).values()
+                Family.of(model.predictor).check(store.sections, config.group)
                 notes += [f"{config.topic}/{partition}: {note}" for note in found.notes]
         except StateMismatch:
             if log.committed(config.group, config.topic) == committed:

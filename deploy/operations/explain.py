@@ -60,7 +60,7 @@ def recompute_forecast(
         raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: it has no header {missing[0]}")
     try:
         forecast = msgspec.json.decode(record.value or b"", type=Forecast)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: {error}") from None
     predictor = load_model(model or headers[VERSION], uri, "cpu")
     if predictor.sha256 != headers[MODEL]:

@@ -26,6 +26,7 @@ from contextlib import suppress
 
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
+from deploy.serving.identity import Family
 from deploy.serving.output import Output, PartitionBatch, Written
 from deploy.serving.pace import Pace, micro_batches
 from deploy.serving.partitions import Partitions, partitions_in_words, push_records
@@ -97,14 +98,16 @@ class Service:
         topics = TopicWatch(log, config, task.message_bytes)
         size = part_bytes(state.max_message_bytes) if state else PART_BYTES
         self._topics = topics
-        self._partitions = Partitions(log, config, self._consumer, checkpoints, self._watchdog, topics, size)
+        self._partitions = Partitions(
+            log, config, self._consumer, checkpoints, self._watchdog, topics, Family.of(predictor), size
+        )
         self._output = Output(self._producer, config, shadow)
         self._pace = Pace(config.max_records, log.batch_s)
 
     @property
-    def output(self) -> str:
-        """The topic that forecasts or labels go to."""
-        return self._config.output
+    def config(self) -> ServeConfig:
+        """Its configuration, with every name filled in."""
+        return self._config
 
     def run(self, stop: threading.Event) -> ServiceStats:
         """Serve until `stop` is set; then finish the current batch and write a last checkpoint.
@@ -194,6 +197,7 @@ class Service:
     def _check_health(self) -> None:
         """Detect what raises no error by itself: a stalled partition, a topic that was deleted or made anew."""
         self._partitions.check_topics()
+        self._partitions.check_models()
         with self._watchdog.watch("end offsets"):
             self.stats.lag = self._consumer.lag()
         self._stall_detector.update(self._partitions.positions, self.stats.lag)

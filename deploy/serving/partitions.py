@@ -4,8 +4,10 @@ import logging
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from deploy.serving.identity import SECTION, Family
 from deploy.serving.tasks import Task, Windower
 from deploy.serving.topics import TopicWatch
 from deploy.serving.watchdog import Watchdog
@@ -19,6 +21,7 @@ from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.state.recovery import Recovered, Topics
 from pipeline.windows.grid import Counts
+from tidecast.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +109,7 @@ class Partitions:
         producer: Producer,
         watchdog: Watchdog,
         topics: TopicWatch,
+        family: Family,
         part_bytes: int = checkpoint.PART_BYTES,
     ) -> None:
         """`producer` writes checkpoints, in records of up to `part_bytes`; its transactional id fences a predecessor
@@ -113,6 +117,7 @@ class Partitions:
         """
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
         self._watchdog, self._topics, self._part_bytes = watchdog, topics, part_bytes
+        self._family, self._alone = family, False
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
 
@@ -147,6 +152,13 @@ class Partitions:
                 partition.parts.clear()
                 partition.lost = True
 
+    def check_models(self) -> None:
+        """Notice members that serve another model in this group, once. Raises StateMismatch."""
+        if not self._alone:
+            with suppress(LogUnavailable), self._watchdog.watch("others' checkpoints"):
+                self._family.check_others(self._log, self._config, self._restored)
+                self._alone = True
+
     def assign(self, partitions: Iterable[int]) -> None:
         """Add newly assigned partitions, to be restored."""
         self._to_restore.extend(partitions)
@@ -162,6 +174,8 @@ class Partitions:
         topics = Topics.look_up(log, config.topic, config.state_topic)
         windowers = {number: task.windower() for number in self._next_few(topics)}
         found = recovery.recover(log, topics, windowers, committed, on_data_loss=config.on_data_loss)
+        for windower in windowers.values():
+            self._family.check(windower.sections, config.group)
         failpoint.reached("restored")
         self._replay(task, topics, windowers, found)
         for number, recovered in found.items():
@@ -261,7 +275,7 @@ class Partitions:
             partitions=self._topics.source.partitions,
             topic_id=self._topics.source.id,
             stream_time=partition.windower.stream_time,
-            sections=dict(partition.windower.sections),
+            sections={**partition.windower.sections, SECTION: self._family.section},
         )
         return Pass(partition.windower, checkpoint.marked(record, self._topics.state_id), partition.parts)
 

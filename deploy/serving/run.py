@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from deploy.logs import show_timestamps
 from deploy.models.admission import Admission
 from deploy.models.updates import ModelUpdater
+from deploy.serving.identity import fenced, instance_name
 from deploy.serving.loop import Service
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
 from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig
 from deploy.settings.values import Device
-from tidecast.errors import ConfigError
+from pipeline.log import EventLog
+from tidecast.errors import ConfigError, ConsumerFenced
 
 logger = logging.getLogger(__name__)
 
@@ -42,23 +44,31 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; a summary."""
     stop = _stop_on_signals()
     with ExitStack() as stack:
-        service = _connect(config, connections, stack)
+        log, service = _connect(config, connections, stack)
         show_timestamps()
         gc.freeze()  # otherwise a full collection, of all imported modules too, delays forecasts by a tenth of a second
-        stats = service.run(stop)
+        try:
+            stats = service.run(stop)
+        except ConsumerFenced as error:
+            raise fenced(error, log, service.config) from error
     unused = f", {stats.late_events:,} late and {stats.duplicate_events:,} duplicate events not used"
     logger.info(f"stopped: {stats.counts_line()}{unused if stats.output_kind == 'forecasts' else ''}")
-    return {"output": service.output, **stats.summary()}
+    return {"output": service.config.output, **stats.summary()}
 
 
-def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) -> Service:
-    """A service; the stack closes what it opens. Only the service refers to its model, so that a swap frees it."""
+def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) -> tuple[EventLog, Service]:
+    """A log, and a service on it; the stack closes what it opens.
+
+    Only the service refers to its model, so that a swap frees it.
+    """
     admission = Admission(connections.tracking_uri, connections.device, config.group)
     predictor = admission.start(connections.model)
     log = stack.enter_context(closing(open_log(connections.bootstrap)))
     task = task_for(predictor, config)
     output = config.output or f"{config.topic}-{task.output_kind}"
-    config = replace(config, output=output, shadow_topic=f"{output}-shadow" if connections.shadow else "")
+    instance = config.instance or stack.enter_context(instance_name(config.group))
+    shadow_topic = f"{output}-shadow" if connections.shadow else ""
+    config = replace(config, instance=instance, output=output, shadow_topic=shadow_topic)
 
     def follow(reference: str, *, empty: bool = False, log_prefix: str = "") -> ModelUpdater:
         updater = ModelUpdater(reference, admission, predictor, config.follow_s, empty=empty, log_prefix=log_prefix)
@@ -73,7 +83,7 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     service = Service(log, predictor, task, config, model_updater, shadow)
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
-    return service
+    return log, service
 
 
 def _stop_on_signals() -> threading.Event:

@@ -15,6 +15,8 @@ from tidecast.freq import format_duration
 
 CONFIRM_S = 1.0
 """Seconds until a changed topic is looked up again: brokers learn of a topic one after another."""
+KNOWN_S = 15.0
+"""Seconds that it may take until all brokers know of a new topic."""
 MIN_STATE_BYTES = 4096
 """The least record size of a state topic: larger states are split, but not into any number of records."""
 
@@ -128,8 +130,7 @@ class TopicWatch:
         """Remember the topics as they are now. Raises UnknownTopic."""
         self._log, self._config, self._message_bytes = log, config, message_bytes
         self._topics = (config.topic, *_others(config))
-        self._known = self._look_up()
-        self._check(self._known)
+        self._known = self._all()
 
     @property
     def source(self) -> TopicIdentity:
@@ -140,6 +141,15 @@ class TopicWatch:
     def state_id(self) -> str:
         """The id of the state topic that checkpoints are written to."""
         return self._known[self._config.state_topic].id
+
+    def _all(self) -> dict[str, TopicIdentity]:
+        """All topics, as soon as every broker knows of those just created. Raises UnknownTopic."""
+        deadline = time.monotonic() + KNOWN_S
+        while len(found := self._look_up()) < len(self._topics):
+            if time.monotonic() > deadline:
+                raise UnknownTopic(f"topic {min({*self._topics} - found.keys())} does not exist")
+            time.sleep(0.02)
+        return found
 
     def check(self) -> None:
         """Raises UnknownTopic, StateMismatch if a topic but the state's was deleted or made anew."""
@@ -163,7 +173,7 @@ class TopicWatch:
         if found.get(state) == self._known[state]:
             return False
         create_topics(self._log, self._config, self._message_bytes)
-        self._known[state] = self._log.identities((state,))[state]
+        self._known = self._all()
         return True
 
     def _differs(self, found: Mapping[str, TopicIdentity]) -> bool:

@@ -31,7 +31,9 @@ class ServeConfig:
     group: str
     """The consumer group; its state and dead letters are kept in `<group>-state` and `<group>-dead-letters`."""
     instance: str
-    """This instance's name, stable over restarts: it fences the transactions that its predecessor left open."""
+    """This instance's name, stable over restarts: it fences the transactions that its predecessor left open; empty: one
+    that no other process has.
+    """
     start: Start = "earliest"
     """Where a new consumer group starts."""
     guarantee: Guarantee = "at-least-once"

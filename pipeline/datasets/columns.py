@@ -29,6 +29,7 @@ VALUES = ("value", "y")
 """Usual names, as `plain` writes them."""
 TOGETHER = {
     "date": (("date", "time"), ("date", "hour")),
+    "datum": (("datum", "zeit"), ("datum", "uhrzeit")),
     "": (("year", "month", "day", "hour"), ("year", "month", "day"), ("year", "month")),
 }
 """Columns that make up one time together, by the time column that is found without them."""

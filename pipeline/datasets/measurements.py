@@ -54,15 +54,14 @@ class Measurements:
     notes: tuple[str, ...]
     left_out: Mapping[str, int]
 
-    def checked(self, most: float) -> Self:
-        """The same, for a training. Raises DataError if more than this share is left out."""
+    def checked(self, most: float, instead: str = "") -> Self:
+        """The same, for a training. Raises DataError, and tells what to do `instead`, if more than this is left out."""
         count, total = sum(self.left_out.values()), len(self.frame) + self.skipped
         if count > most * total:
             reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.items() if number)
-            raise DataError(
-                f"{self.name}: {count:,} of {total:,} measurements, {count / total:.1%}, are left out: {reasons}. "
-                f"--max-skipped {ceil(100 * count / total) / 100:g} goes on without them"
-            )
+            instead = instead or f"--max-skipped {ceil(100 * count / total) / 100:g} goes on without them"
+            what = f"{count:,} of {total:,} measurements, {count / total:.1%}, are left out: {reasons}"
+            raise DataError(f"{self.name}: {what}. {instead}")
         return self
 
 

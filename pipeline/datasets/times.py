@@ -137,10 +137,9 @@ def _dates_in_digits(table: Table, column: str, text: pl.Series) -> Times | None
 
 def _written(table: Table, column: str, text: pl.Series) -> Times:
     """Texts as times. Raises DataError for one that is none, or that may be two."""
-    starts = {cell: _start(cell) for cell in text.unique()}
-    intervals = all(starts.values())
+    intervals = _start(text[0]) is not None
     if intervals:
-        text = pl.Series([starts[cell] for cell in text], dtype=pl.String)
+        text = pl.Series([_start(cell) or cell for cell in text], dtype=pl.String)
     order = _day_first(table, column, text)
     wrong = f"is not a time (ISO 8601, or an epoch); {FORMAT_HINT}"
     times = _distinct(table, column, text, lambda cell: _moment(cell, day_first=order is not False), wrong)

@@ -125,6 +125,13 @@ class Refusal(NamedTuple):
     """Because of its size; else because of its time, its key or another part of it."""
 
 
+class Member(NamedTuple):
+    """A member of a group: the instance's name that it was given, and where it runs."""
+
+    name: str
+    host: str
+
+
 class Poll(NamedTuple):
     """The result of one poll.
 
@@ -252,6 +259,10 @@ class EventLog(Protocol):
 
         Raises UnknownTopic.
         """
+        ...
+
+    def members(self, group: str) -> list[Member]:
+        """The members of a group, without joining it; none where the log does not know them."""
         ...
 
     def bounds(self, topic: str) -> dict[int, Bounds]:

@@ -23,7 +23,7 @@ from pipeline.state.records import (
     joined,
 )
 from pipeline.windows.reorder import BEFORE_ALL
-from tidecast.errors import CorruptState, StateMismatch, UnknownTopic
+from tidecast.errors import CorruptState, StateMismatch
 
 OnDataLoss = Literal["fail", "earliest"]
 """What to do if records that are still needed are no longer in the log."""
@@ -63,12 +63,8 @@ class Topics:
         """Look both up. To be called after the partitions' assignment and the look-up of their commits: ends count open
         transactions, and so what a former owner wrote. Raises UnknownTopic.
         """
-        found = log.identities((topic, state_topic))
-        for each in (topic, state_topic):
-            if each not in found:
-                raise UnknownTopic(f"topic {each} does not exist")
-        ids = {name: identity.id for name, identity in found.items()}
-        return cls(topic, ids[topic], log.bounds(topic), state_topic, ids[state_topic], log.bounds(state_topic))
+        topic_id, state_topic_id = log.topic_id(topic), log.topic_id(state_topic)
+        return cls(topic, topic_id, log.bounds(topic), state_topic, state_topic_id, log.bounds(state_topic))
 
     def size(self, partition: int) -> int:
         """How many records a partition's recovery reads of the state topic, at most."""

@@ -11,7 +11,7 @@ import pytest
 
 from model.training.forecast_config import ForecastConfig
 from tidecast import Forecaster
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, DataError
 
 START = datetime(2024, 1, 1)
 QUICK = ForecastConfig(arch="segment", hidden=8, epochs=2)
@@ -127,6 +127,14 @@ def heated(steps: int = 400) -> pl.DataFrame:
 def knowing() -> Forecaster:
     config = ForecastConfig(arch="segment", hidden=16, epochs=30)
     return Forecaster(horizon=6, seq_len=24, features=("load", "heat"), known=("heat",), config=config)
+
+
+def test_rows_that_repeat_are_refused_unless_they_are_aggregated() -> None:
+    rows = pl.DataFrame({"ds": [datetime(2024, 1, 1) + timedelta(hours=at // 2) for at in range(200)], "y": range(200)})
+    with pytest.raises(DataError, match=r"frame: 100 of 200 measurements, 50\.0%, are left out: .* aggregate='mean'$"):
+        Forecaster(horizon=2, arch="naive").fit(rows)
+    fitted = Forecaster(horizon=2, arch="naive", freq="1h", aggregate="mean").fit(rows)
+    assert fitted.predict()["ds"][0] == datetime(2024, 1, 5, 4)
 
 
 def test_future_covariates_improve_a_forecast() -> None:

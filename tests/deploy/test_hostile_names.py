@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -50,6 +50,7 @@ def test_a_console_prints_text_as_it_is_and_on_one_line(name: str) -> None:
 @given(HOSTILE)
 @example(r"$\frac")
 @example("$x$_")
+@settings(deadline=None)
 def test_a_picture_shows_text_as_it_is(name: str) -> None:
     figure, written = Figure(figsize=(1, 1)), io.BytesIO()
     panel = figure.subplots()
@@ -79,7 +80,15 @@ def test_records_are_shown_as_text(said: Callable[..., str], tmp_path: Path, own
     name = NAME.encode()
     letter = [(f"tidecast.{each}", name) for each in ("reason", "detail", "topic")]
     letter += [(f"tidecast.{each}", b"0") for each in ("partition", "offset", "timestamp", "sha256")]
-    forecast = {"series": NAME, "ts": START, "start": START, "step": 1, "forecast": [1.0], "model": NAME}
+    forecast = {
+        "series": NAME,
+        "ts": START,
+        "start": START,
+        "step": 1,
+        "forecast": [1.0],
+        "source": NAME,
+        "model": NAME,
+    }
     origin = [(MODEL, sha256(own_model).encode()), (VERSION, b"m/1"), (INPUT, b"power/0"), (OFFSETS, b"0-0")]
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log, closing(log.producer()) as producer:
         for topic in ("power", "letters"):

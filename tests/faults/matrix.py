@@ -27,13 +27,14 @@ import brokers
 import killed
 import limits
 import members
+import processes
 import state
 import topics
 from cluster import Cluster
 from faults import TABLE, Fault, Outcome, run
 from world import INTERRUPTED, World, tiny_model
 
-SCENARIOS = (killed, brokers, members, state, topics, limits)
+SCENARIOS = (killed, brokers, members, state, topics, limits, processes)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")
 AT_ONCE = 4
 """Worlds that run at the same time."""

@@ -47,6 +47,14 @@ RESTART_CODES = (-signal.SIGKILL, os.EX_TEMPFAIL)
 """The exit codes after which a supervisor restarts a service."""
 
 
+IN_A_CONTAINER = """
+import os, socket
+os.getpid, socket.gethostname = lambda: 1, lambda: "localhost"
+from tidecast.__main__ import main
+main()
+"""
+"""A service as process 1 of a host whose name says nothing."""
+
 INTERRUPTED = threading.Event()
 """Set to stop all worlds."""
 
@@ -161,7 +169,7 @@ class Service:
     ) -> None:
         self.codes: list[int] = []
         self._command, self._environment, self._folder = command, environment, folder
-        self._errors = folder / f"{command[command.index('--instance') + 1]}-{time.monotonic_ns()}.err"
+        self._errors = folder / f"{time.monotonic_ns()}.err"
         self._supervised = supervised
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -327,12 +335,19 @@ class World:
         failpoint: str = "",
         supervised: bool = True,
         environment: Mapping[str, str] | None = None,
+        stderr: str = "",
+        container: int | None = None,
     ) -> Service:
-        """Start a service."""
-        command = [sys.executable, "-P", "-m", "tidecast", "serve", "--topic", self.topic, "--output", self.output]
-        command += ["--model", self.model, "--group", self.group, "--instance", instance, "--device", "cpu"]
-        command += ["--guarantee", self.guarantee, "--bootstrap", self.serve_from, *options]
-        service = Service(command, {**SETTINGS, **(environment or {})}, self.folder, failpoint, supervised)
+        """Start a service: with a shell's redirection of its stderr, or in a folder and on a host as of a container."""
+        program = ["-m", "tidecast"] if container is None else ["-c", IN_A_CONTAINER]
+        command = [sys.executable, "-P", *program, "serve"]
+        command += ["--topic", self.topic, "--output", self.output, "--model", self.model, "--group", self.group]
+        command += ["--instance", instance] if instance else []
+        command += ["--device", "cpu", "--guarantee", self.guarantee, "--bootstrap", self.serve_from, *options]
+        command = ["sh", "-c", f'exec "$@" 2>{stderr}', "sh", *command] if stderr else command
+        folder = self.folder if container is None else self.folder / str(container)
+        folder.mkdir(exist_ok=True)
+        service = Service(command, {**SETTINGS, **(environment or {})}, folder, failpoint, supervised)
         self.services.append(service)
         return service
 

@@ -13,7 +13,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.log import Bounds, Commit, Consumer, Producer, Record, TopicConfig, TopicIdentity
+from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record, TopicConfig, TopicIdentity
 from pipeline.log.kafka.client import TruncatingDeserializer, admin, meaning, reader, translated
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
@@ -132,6 +132,12 @@ class KafkaLog:
             # The first such request that a cluster receives creates the topic __consumer_offsets.
             found = self._retried(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
         return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
+
+    def members(self, group: str) -> list[Member]:
+        """The members of a group by client id, which is their instance's name, and host."""
+        with translated(f"{self.label}, members of group {group}"):
+            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {}).get("members", ())
+        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in found]
 
     def _retried(self, request: Callable[[], Any]) -> Any:
         """The response, requested again while brokers disconnect or are not ready.

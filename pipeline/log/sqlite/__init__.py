@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.log import Bounds, Commit, Consumer, Producer, Record, TopicConfig, TopicIdentity
+from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record, TopicConfig, TopicIdentity
 from pipeline.log.sqlite.consumer import SqliteConsumer
 from pipeline.log.sqlite.producer import SqliteProducer
 from pipeline.log.sqlite.store import BUSY, Store, translated
@@ -97,6 +97,10 @@ class SqliteLog:
             *(group, topic),
         )
         return {number: Commit(offset, metadata) for number, offset, metadata in rows}
+
+    def members(self, group: str) -> list[Member]:
+        """None: claims name no instance."""
+        return []
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset. Raises UnknownTopic."""

@@ -273,7 +273,7 @@ def test_an_unknown_model_is_an_error(tidecast: Tidecast, mlflow_server: tuple[s
 
 def test_a_model_of_the_wrong_shape_is_an_error(tidecast: Tidecast, onnx_file: OnnxFile) -> None:
     path = onnx_file("g (float[batch, 12, 2] x) => (float[batch, 12, 2] y) { y = Relu (x) }")
-    failed(tidecast("serve", "--topic", "power", "--model", path), 65, r"must be \(batch, seq, 1\) -> \(batch, hor")
+    failed(tidecast("serve", "--topic", "power", "--model", path), 78, r"must be \(batch, seq, 1\) -> \(batch, hor")
 
 
 def test_a_flag_overrides_a_variable_and_that_the_file(
@@ -367,3 +367,17 @@ def test_serve_reads_all_options_from_the_file(
     (summary,) = map(json.loads, out.splitlines())
     assert {"model": "written.onnx", "output": "power-forecasts", "forecasts": 4}.items() <= summary.items()
     assert "power -> power-forecasts as tidecast-power-written/" in err
+
+
+@pytest.mark.slow
+def test_optimised_python_is_the_same_program(tmp_path: Path) -> None:
+    """`python -O` leaves out assertions: none of ours does any work."""
+    rows = [f"{START + hour * HOUR},{hour % 24}" for hour in range(200)]
+    (tmp_path / "days.csv").write_text("\n".join(["ts,value", *rows]))
+    small = ("--data", "days.csv", "--horizon", "3", "--arch", "blend", "--epochs", "1", "--device", "cpu")
+    results = []
+    for optimised in ((), ("-O",)):
+        command = [sys.executable, *optimised, "-m", "tidecast", "forecast", *small]
+        results.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
+    assert results[0].returncode == 0, results[0].stderr
+    assert results[1].stdout == results[0].stdout

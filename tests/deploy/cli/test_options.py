@@ -66,6 +66,22 @@ def test_targets_are_forecast(tidecast: Tidecast) -> None:
     assert {"Tidecast-b", "Tidecast-a"} < {*ahead(tidecast, *two, "--targets", "b,a")}
 
 
+def test_what_was_guessed_of_a_file_is_in_the_json_and_on_stderr(tidecast: Tidecast, tmp_path: Path) -> None:
+    wall = [f"{at * HOUR * 1_000_000 + START * 1_000_000},{host},{at % 24}.5" for at in range(200) for host in "abc"]
+    (tmp_path / "cpu.csv").write_text("\n".join(["time,host,cpu", *wall, wall[-1]]))
+    notes = [
+        "3 series by `host`; times from `time`, epoch nanoseconds; value `cpu`",
+        "1 of 601 measurements repeat their series' time: without an aggregate, the first counts",
+    ]
+    for command in (["forecast"], ["backtest", "--no-statistical"], ["train", "--name", "m"]):
+        ended = tidecast(*command, *SHAPE, "--data", "cpu.csv", "--arch", "naive", "--json")
+        assert done(ended)["notes"] == notes, command
+        assert ended.stderr.splitlines()[:2] == notes
+    ended = tidecast("ingest", "cpu.csv", "--topic", "cpu", "--json")
+    assert done(ended)["notes"] == notes
+    assert done(ended)["events"] == 601
+
+
 def test_non_negative_forecasts_stay_at_zero(tidecast: Tidecast) -> None:
     falling = ("--data", "falling.csv", "--arch", "linear", "--freq", "1h")
     assert ahead(tidecast, *falling, "--no-non-negative")["Tidecast"].min() < 0

@@ -183,20 +183,6 @@ def test_device_is_chosen_with_a_reason(own_model: Path, device: Device) -> None
         assert (predictor.device, predictor.device_reason[:28]) == ("cpu", "this onnxruntime has no CUDA")
 
 
-def test_a_large_level_is_added_to_the_forecast_of_the_window_without_it(own_model: Path) -> None:
-    without = load_onnx(own_model, "tiny/7", "cpu")
-    assert isinstance(without.card, Card)
-    predictor = replace(without, card=msgspec.structs.replace(without.card, floors={"value": 0.01}))
-    low, high = random_windows(300), random_windows(300)
-    high.x[1::2] += 3e9
-    expected = np.concatenate(list(without.predict(low)))
-    made = np.concatenate(list(predictor.predict(high)))
-    assert made[::2].astype(np.float32).tobytes() == expected[::2].tobytes()
-    np.testing.assert_allclose(made[1::2] - 3e9, expected[1::2], atol=0.01)
-    (coarse,) = without.predict(high.part(1, 2))
-    assert np.abs(coarse - 3e9 - expected[1]).max() > 1, "as in earlier versions"
-
-
 @given(rests=st.lists(st.floats(0, 6.9), min_size=1, max_size=700))
 @example(rests=[6.5])
 @example(rests=[1.0] * 300 + [6.5] + [1.0] * 300)
@@ -243,3 +229,17 @@ def test_a_loaded_model_outlives_its_file(own_model: Path, tmp_path: Path, then:
     predictor = load_onnx(path, "m", "cpu")
     then(path)
     assert forecasts(predictor, random_windows(600)) == forecasts(load_onnx(own_model, "m", "cpu"), random_windows(600))
+
+
+def test_a_large_level_is_added_to_the_forecast_of_the_window_without_it(own_model: Path) -> None:
+    without = load_onnx(own_model, "tiny/7", "cpu")
+    assert isinstance(without.card, Card)
+    predictor = replace(without, card=msgspec.structs.replace(without.card, floors={"value": 0.01}))
+    low, high = random_windows(300), random_windows(300)
+    high.x[1::2] += 3e9
+    expected = np.concatenate(list(without.predict(low)))
+    made = np.concatenate(list(predictor.predict(high)))
+    assert made[::2].astype(np.float32).tobytes() == expected[::2].tobytes()
+    np.testing.assert_allclose(made[1::2] - 3e9, expected[1::2], atol=0.01)
+    (coarse,) = without.predict(high.part(1, 2))
+    assert np.abs(coarse - 3e9 - expected[1]).max() > 1, "as in earlier versions"

@@ -157,12 +157,6 @@ def test_retention(on_kafka: Check, settings: dict[str, int], code: int, verdict
     assert_finding(on_kafka(code=code)["retention"], verdict, text)
 
 
-def test_series_state_must_fit_into_a_record(on_kafka: Check) -> None:
-    on_kafka.log.create_topic(on_kafka.topic, 2)
-    create_topic(on_kafka, f"{on_kafka.group}-state", cleanup_policy="compact", max_message_bytes=1000)
-    assert_finding(on_kafka(code=78)["topics"], "wrong", "takes records of up to 1,000 bytes")
-
-
 def test_group_state_must_match_the_model(
     check: Check,
     start_tidecast: Start,
