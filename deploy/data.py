@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
 
 from deploy.console import progress
-from deploy.settings.files import open_log
+from deploy.settings.files import decode_paths, open_log
 from deploy.settings.locations import default_log
 from deploy.settings.values import parse_feature_names, parse_words
 from model.artifacts.versions import Dataset
@@ -20,7 +21,7 @@ from pipeline.datasets.corpus import Corpus, read_corpus
 from pipeline.datasets.history import History, between, from_frame, read_topic
 from pipeline.datasets.measurements import Measurements, measurements, stem_of
 from pipeline.datasets.tables import Table, read_table
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, DataError
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
@@ -146,13 +147,27 @@ class DataSource:
                     self.columns.features,
                     since=self.since,
                     until=self.until,
+                    paths=decode_paths(self.bootstrap),
                     on_progress=lambda done, total: report(done, total=total),
                 )
         if (self.since, self.until) != (None, None):
             logger.info(f"{len(history.frame):,} events were written in that time; the topic has {held:,} records")
-        for reason, count in history.invalid.items():
-            logger.info(f"{count:,} invalid records: {reason}")
+        for note in history.notes:
+            logger.info(f"{topic}: {note}")
+        _check_left_out(topic, history, self.columns.max_skipped)
         return history
+
+
+def _check_left_out(topic: str, history: History, largest: float) -> None:
+    """Say which records are left out, and why. Raises DataError for a larger share."""
+    count, why = history.invalid.total(), "; ".join(history.invalid.in_words())
+    if not count:
+        return
+    share = count / (count + len(history.frame))
+    what = f"{topic}: {count:,} of {count + len(history.frame):,} records ({100 * share:.2g} %) are left out"
+    if share > largest:
+        raise DataError(f"{what}: {why}. --max-skipped {ceil(100 * share) / 100:g} goes on without them")
+    logger.warning(f"{what}: {why}")
 
 
 def digest(*contents: bytes) -> str:

@@ -13,39 +13,40 @@ model.predict(future=heat)                        # future values of heat: uniqu
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from deploy.frame_types import ID, TIMES
 from deploy.frames import (
+    UserFrame,
     check_unique,
     column_names,
-    covariates_at,
-    frame_covariates,
-    read_frame,
+    future_values,
     repeated_series,
-    same_library,
     times_ahead,
     with_datetimes,
 )
+from deploy.origins import actual_values, forecasts_from, rolling_origins
 from deploy.settings.serve import window_config
-from deploy.settings.values import Device
-from deploy.training.jobs import TrainJob
-from deploy.training.look_back import infer_specs
-from model.evaluation.baselines import seasonal_naive
-from model.evaluation.splits import Cuts, held_out, run_starts
+from deploy.settings.values import Device, parse_seconds_option
+from deploy.training.forecasting import format_epoch
+from deploy.training.jobs import ALIGNED, TrainJob
+from deploy.training.look_back import infer_grid, infer_specs
+from deploy.training.registration import training_progress
+from model.evaluation.splits import Cuts
 from model.training.forecast_config import ForecastConfig
-from model.training.forecasting import FittedForecaster, fit, forecast, last_value
+from model.training.forecasting import FittedForecaster, fit, last_value
 from model.training.loop import OnStep
-from model.windows import Floats, Rows
+from model.windows import Rows
 from pipeline.datasets.history import History, before, windows
-from pipeline.windows.grid import Aggregate, Ints
+from pipeline.windows.grid import Aggregate
 from pipeline.windows.sliding import SlidingWindows
-from tidecast.errors import ConfigError, DataError
-from tidecast.times import format_time
+from tidecast.errors import ConfigError
+from tidecast.freq import steps_in_words
 
 NAMES = ("unique_id", "ds", "y")
 """The columns of a frame: series, times, values."""
@@ -62,27 +63,35 @@ class Forecaster:
     targets       the features that are forecast; left out, the first.
     known         the features that are known over the horizon too, such as a weather forecast or a holiday; none of
                   the targets. They need evenly spaced data or a `freq`, and take no `aggregate`.
-    freq          the spacing of steps: 250ms, 15s, 30m, 1h, 1d, 1w, 1mo, 1y; left out, the most common in the data.
+    freq          the spacing of steps: 250ms, 15s, 30m, 1h, 1d, B (business days), 1w, 1mo, 1y; left out, the most
+                  common in the data.
+    offset        where steps lie: 30m past each, 2mo (quarters from March), -1d (month ends), or "none"; left out,
+                  where the data's are.
     seq_len       steps that the model looks back; left out, a quarter of the longest series (up to half, for three
                   seasons), up to 720 or 15 seasons, and short enough to fit between gaps.
     max_gap       the longest gap, in missing steps, that is interpolated; no window crosses a longer one. Left out,
                   3, and more if that leaves too few windows.
     aggregate     how several rows in one step are aggregated: mean, sum, last, count, min or max; needs a `freq`.
                   Left out, the first one is the step.
-    non_negative  whether no forecast may be below zero.
+    non_negative  whether no forecast may be below zero; left out, where the data never was.
     arch          the network: blend (the default: the mean of several), lstm, segment, linear or naive.
     epochs        the maximum number of epochs; left out, 30, or as many as make 5,000 steps.
     seed          of the weights, the order of rows and dropout; 0 if left out.
                   On the CPU the same seed gives the same model.
+    budget        about how long to train, as 20s or 5m; left out, until it stops improving.
+    progress      whether to show a progress bar while training.
     device        auto (the default: a GPU if there is one), cpu or cuda.
-    config        everything else about the network and its training; arch, epochs, seed and device override it.
+    config        everything else about the network and its training; arch, epochs, seed, budget and device override it.
+
+    Series and times of a forecast have the types that they have in the frame: numbers, categories, times in a zone,
+    dates, periods.
     """
 
     _fitted: FittedForecaster | None = None
     _history: History | None = None
     _known: pl.DataFrame | None = None
-    _empty_frame: Any = None
-    """A frame of the library that the user's was of."""
+    _frame: UserFrame | None = None
+    """The frame that it was trained on."""
 
     def __init__(
         self,
@@ -92,19 +101,24 @@ class Forecaster:
         targets: str | Sequence[str] | None = None,
         known: str | Sequence[str] = (),
         freq: str | None = None,
+        offset: str | None = None,
         seq_len: int | None = None,
         max_gap: int | None = None,
         aggregate: Aggregate | None = None,
-        non_negative: bool = False,
+        non_negative: bool | None = None,
         arch: Arch | None = None,
         epochs: int | None = None,
         seed: int | None = None,
+        budget: str | None = None,
+        progress: bool = False,
         device: Device | None = None,
         config: ForecastConfig | None = None,
     ) -> None:
         """See the class. Raises ConfigError naming the setting that is wrong."""
-        settings: dict[str, Any] = {"arch": arch, "epochs": epochs, "seed": seed, "device": device}
-        given = {name: value for name, value in settings.items() if value is not None}
+        seconds = parse_seconds_option("budget", budget)
+        settings = {"arch": arch, "epochs": epochs, "seed": seed, "device": device, "seconds": seconds}
+        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        self._progress = progress
         self.job = TrainJob(
             name="forecaster",
             horizon=horizon,
@@ -112,6 +126,7 @@ class Forecaster:
             targets=None if targets is None else column_names(targets),
             known=column_names(known),
             freq=freq,
+            offset=offset,
             seq_len=seq_len,
             max_gap=max_gap,
             aggregate=aggregate,
@@ -126,6 +141,17 @@ class Forecaster:
         forecaster.job = job
         return forecaster
 
+    def __repr__(self) -> str:
+        job = self.job
+        if self._fitted is None:
+            given = {"freq": job.freq, "offset": job.offset, "seq_len": job.seq_len, "aggregate": job.aggregate}
+            others = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+            return f"Forecaster(horizon={job.horizon}{others}), not fitted"
+        card, naive = self.fitted.card, self.fitted.naive_mse
+        steps, error = steps_in_words(card.input.freq, card.input.offset), card.metrics["validation_mse"]
+        scores = f"error {error:.3f} on held-out data, in z-scores, the seasonal naive's {naive:.3f}"
+        return f"Forecaster(horizon={self.horizon}), {card.arch} of {card.input.seq_len} steps back, {steps}; {scores}"
+
     @property
     def fitted(self) -> FittedForecaster:
         """The model and its training. Raises ConfigError before `fit`."""
@@ -138,9 +164,10 @@ class Forecaster:
 
         Raises DataError for a frame that can't be used, or is too short.
         """
-        history, known = read_frame(frame, self.job), frame_covariates(frame, self.job)
-        self._empty_frame = frame[:0]
-        return self.fit_history(history, on_step, known=known)
+        given = UserFrame(frame, self.job)
+        self.fit_history(given.history(), on_step, known=given.covariates())
+        self._frame = given
+        return self
 
     def fit_history(
         self,
@@ -153,10 +180,17 @@ class Forecaster:
 
         `known` are the future covariates: series, ts and a column for each.
         """
-        inputs, outputs = infer_specs(history if cuts is None else before(history, cuts.test), self.job)
+        return self._fit(history, self.job, on_step, cuts, known)
+
+    def _fit(
+        self, history: History, job: TrainJob, on_step: OnStep | None, cuts: Cuts | None, known: pl.DataFrame | None
+    ) -> Self:
+        inputs, outputs = infer_specs(history if cuts is None else before(history, cuts.test), job)
         data = windows(history, window_config(inputs))
-        self._fitted = fit(data, inputs, outputs, self.job.config, self.job.name, on_step, cuts)
-        self._history, self._known = history, known
+        shown = training_progress(format_epoch) if self._progress and on_step is None else nullcontext(on_step)
+        with shown as report:
+            self._fitted = fit(data, inputs, outputs, job.config, job.name, report, cuts)
+        self._frame, self._history, self._known = None, history, known
         return self
 
     def keep_history(self, history: History) -> Self:
@@ -174,21 +208,27 @@ class Forecaster:
         """
         if self._history is None:
             raise ConfigError("predict: fit comes first")
-        history = self._history if frame is None else read_frame(frame, self.job)
-        known = self._known if frame is None else frame_covariates(frame, self.job)
+        freq = self.fitted.card.input.freq
+        given = self._frame if frame is None else UserFrame(frame, self.job, freq=freq)
+        history = self._history if frame is None or given is None else given.history()
+        known = self._known if frame is None or given is None else given.covariates()
         if future is not None:
-            ahead = frame_covariates(future, self.job, "future")
+            ahead = UserFrame(future, self.job, "future", freq).covariates()
             if ahead is None:
                 raise ConfigError("future: the forecaster has no `known` features")
             check_unique(ahead)
             known = ahead if known is None else pl.concat([ahead, known])
-        return same_library(self.predict_history(history, known), self._empty_frame if frame is None else frame)
+        result = self._ahead(history, known)
+        return with_datetimes(result) if given is None else given.restored(result)
 
     def predict_history(self, history: History, known: pl.DataFrame | None = None) -> pl.DataFrame:
         """`predict` of a history, in polars; `known` as for `fit_history`."""
+        return with_datetimes(self._ahead(history, known))
+
+    def _ahead(self, history: History, known: pl.DataFrame | None) -> pl.DataFrame:
         data = self._windows(history)
         ends = np.flatnonzero(np.diff(data.series, append=-1))
-        return with_datetimes(self._table(data, ends, self._future(data, ends, known, needed=True)))
+        return self._table(data, ends, known, needed=True)
 
     def cross_validation(self, frame: Any, n_windows: int = 1, step_size: int | None = None) -> Any:
         """Train on what lies before the first of `n_windows` cutoffs, and forecast from each of them.
@@ -199,24 +239,24 @@ class Forecaster:
         """
         if not isinstance(n_windows, int) or n_windows < 1 or (step_size is not None and step_size < 1):
             raise ConfigError(f"n_windows, step_size: {n_windows} and {step_size} must be 1 or more")
-        history, known, horizon = read_frame(frame, self.job), frame_covariates(frame, self.job), self.job.horizon or 1
-        times = np.unique(history.frame["ts"].to_numpy())
-        cutoffs = _cutoffs(times, horizon, n_windows, step_size or horizon)
-        past = times[times <= cutoffs[0]]
-        validation = held_out(len(past), self.job.config.validation, horizon)
-        self.fit_history(history, cuts=Cuts(int(past[-validation]), int(cutoffs[0]) + 1), known=known)
-        data = self._windows(history)
+        given = UserFrame(frame, self.job)
+        history, known = given.history(), given.covariates()
+        freq, offset = infer_grid(history, self.job)
+        job = replace(self.job, freq=freq, offset=offset or ALIGNED)
+        origins = rolling_origins(history, job, offset, n_windows, step_size or job.horizon or 1)
+        self._fit(history, job, None, origins.cuts, known)
+        data, ahead = self._windows(history), np.arange(1, self.horizon + 1)
+        tables = []
+        for place, last in zip(origins.places.tolist(), origins.times.tolist(), strict=True):
+            ends = origins.ends(data, place)
+            table = self._table(data, ends, known, needed=False).drop(TIMES[0])
+            step = pl.Series("step", (data.step[ends][:, None] + ahead).ravel())
+            table = table.with_columns(step, pl.lit(last).alias(TIMES[1]))
+            tables.append(table.filter(pl.col("step") > place) if origins.gridded else table)
         names = dict(zip(self._targets, self._columns(NAMES[2]), strict=True))
-        actual = history.frame.rename({"series": NAMES[0], "ts": NAMES[1], **names})
-        forecasts = pl.concat([self._from_cutoff(data, int(cutoff), known) for cutoff in cutoffs])
-        columns = (*NAMES[:2], "cutoff", *names.values(), *self._columns(FORECAST), "source")
-        joined = forecasts.join(actual, on=NAMES[:2], how="inner").select(columns)
-        return same_library(with_datetimes(joined), frame)
-
-    def _from_cutoff(self, data: SlidingWindows, cutoff: int, known: pl.DataFrame | None) -> pl.DataFrame:
-        ends = np.flatnonzero(data.ts == cutoff)
-        table = self._table(data, ends, self._future(data, ends, known, needed=False))
-        return table.with_columns(pl.lit(cutoff).alias("cutoff"))
+        actual = actual_values(data, history, job, names).rename({"series": ID, "ts": TIMES[0]})
+        joined = pl.concat(tables).join(actual, on=(ID, "step"), how="inner", maintain_order="left")
+        return given.restored(joined.select(ID, *TIMES, *names.values(), *self._columns(FORECAST), "source"))
 
     @property
     def horizon(self) -> int:
@@ -234,31 +274,12 @@ class Forecaster:
     def _windows(self, history: History) -> SlidingWindows:
         return windows(history, window_config(self.fitted.card.input))
 
-    def _future(self, data: SlidingWindows, ends: Rows, known: pl.DataFrame | None, *, needed: bool) -> Floats | None:
-        """The future covariates (N,K,C) after some rows, nan where unknown; None for a model without.
-
-        Raises DataError if one is needed and missing, after a series that is long enough for the model.
-        """
-        spec = self.fitted.card.input
-        if known is None or spec.freq is None:
-            return None
-        times = times_ahead(data, ends, spec.freq, self.horizon)
-        series = repeated_series(data, ends, self.horizon)
-        values = covariates_at(known, series, times.ravel(), spec).reshape(*times.shape, -1)
-        lacking = np.isin(ends, data.ends)[:, None] & np.isnan(values).any(axis=2)
-        if needed and lacking.any():
-            place, step = np.argwhere(lacking)[0]
-            name, time = data.names[data.series[ends[place]]], format_time(int(times[place, step]))
-            raise DataError(
-                f"known: {', '.join(spec.known)} of {name!r} must be given for {self.horizon} steps of {spec.freq} "
-                f"ahead, and is missing at {time}"
-            )
-        return values
-
-    def _table(self, data: SlidingWindows, ends: Rows, future: Floats | None) -> pl.DataFrame:
+    def _table(self, data: SlidingWindows, ends: Rows, known: pl.DataFrame | None, *, needed: bool) -> pl.DataFrame:
         """The forecasts from some rows, a row each; times in epoch milliseconds."""
-        values, full = self._forecast(data, ends, future)
-        times = times_ahead(data, ends, self.fitted.card.input.freq, self.horizon)
+        spec = self.fitted.card.input
+        times = times_ahead(data, ends, spec, self.horizon)
+        future = None if known is None else future_values(known, data, ends, times, spec, needed=needed)
+        values, full = forecasts_from(self.fitted, data, ends, future)
         columns = zip(self._columns(FORECAST), np.moveaxis(values, -1, 0), strict=True)
         return pl.DataFrame(
             {
@@ -269,32 +290,3 @@ class Forecaster:
             },
             schema_overrides={NAMES[0]: pl.String},
         )
-
-    def _forecast(
-        self, data: SlidingWindows, ends: Rows, future: Floats | None
-    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """The targets' forecasts (N,K,O) from some rows, and which are the model's, (N,).
-
-        Those with too little history, or without all future covariates, are seasonal naive ones.
-        """
-        fitted = self.fitted
-        actual, full = data.values[:, fitted.card.target_columns], np.isin(ends, data.ends)
-        if future is not None:
-            full &= np.isfinite(future).all(axis=(1, 2))
-        lag = fitted.card.input.season_lag
-        values = seasonal_naive(actual, ends, run_starts(data, ends), self.horizon, lag)
-        if full.any():
-            values[full] = forecast(fitted.model, data, ends[full], None if future is None else future[full])
-        if len(wrong := np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))):
-            raise DataError(
-                f"the forecast of {data.names[data.series[ends[wrong[0]]]]!r} is not finite: its values are too large"
-            )
-        return values, full
-
-
-def _cutoffs(times: Ints, horizon: int, n_windows: int, step_size: int) -> Ints:
-    """The last times before each window of a cross-validation, in order. Raises ConfigError."""
-    back = horizon + step_size * np.arange(n_windows)[::-1]
-    if back.max() >= len(times):
-        raise ConfigError(f"n_windows: {n_windows} cutoffs do not fit into {len(times):,} steps")
-    return times[len(times) - 1 - back]

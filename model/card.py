@@ -66,10 +66,9 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.seq_len < 2:
             raise ConfigError(f"seq_len: {self.seq_len} is less than 2")
-        if self.max_gap < 0:
-            raise ConfigError(f"max_gap: {self.max_gap} is negative")
-        if self.lateness < 0:
-            raise ConfigError(f"lateness: {self.lateness} is negative")
+        for name in ("max_gap", "lateness"):
+            if (value := getattr(self, name)) < 0:
+                raise ConfigError(f"{name}: {value} is negative")
         if self.season is not None and self.season < 2:
             raise ConfigError(f"season: {self.season} is less than 2 steps")
         if self.aggregate is not None and self.freq is None:
@@ -189,8 +188,7 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        missing = set(self.output.targets) - set(self.input.features)
-        if missing:
+        if missing := set(self.output.targets) - set(self.input.features):
             raise ConfigError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
         if both := sorted(set(self.output.targets) & set(self.input.known)):
             raise ConfigError(f"known: {both[0]!r} is forecast, so it can't be known ahead")

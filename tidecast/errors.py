@@ -4,6 +4,7 @@
       ConfigError            78  a setting that cannot be
         TrainingConfigError  65  one of a training: of its network, its length, its model's name
       DataError              65  data that can't be used
+        TooShort             65  data that is too short to train on
       ShapeError             65  arrays, or a file and its card, that do not fit each other
       InvalidEvent           65  a record that is no event; lives in pipeline.formats.dead_letters, with its reasons
       LogError               69  the log refused
@@ -100,6 +101,8 @@ class NotAuthorized(LogError):
 
 class TooShort(DataError):
     """Data that is too short to train on."""
+
+    exit_code = os.EX_DATAERR
 
 
 class StateError(TidecastError):

@@ -188,7 +188,7 @@ class ColumnOptions:
         float | None,
         option(
             "--max-skipped",
-            "The largest share of a file's measurements that may be left out.",
+            "The largest share of a file's measurements, or of a topic's records, that may be left out.",
             min=0,
             max=1,
             show_default="0.05",

@@ -18,6 +18,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.console import finish
+from deploy.settings.files import decode_paths
 from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
 from deploy.settings.values import Device, parse_duration_option, parse_seconds_option
 from tidecast.errors import ConfigError
@@ -122,6 +123,7 @@ def _serve_config(options: Mapping[str, Any], **own: Any) -> ServeConfig:
         late_topic=options["late_topic"] or "",
         lateness=parse_duration_option("lateness", options["lateness"]),
         on_data_loss=options["on_lost"],
+        paths=decode_paths(options["bootstrap"]),
         waiting_limit=options["waiting_limit"],
         **own,
     )

@@ -21,7 +21,7 @@ from deploy.cli.options import (
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
-from deploy.settings.files import open_log
+from deploy.settings.files import decode_paths, open_log
 from deploy.settings.values import parse_duration_option, parse_feature_names
 from tidecast.errors import ConfigError
 
@@ -56,11 +56,12 @@ def tail(
     bootstrap: str,
     last: Annotated[int, option("--last", "How many records of each partition to start with.", min=0)] = 10,
     follow: Annotated[bool, option("--follow", "Keep showing new records, until Ctrl-C.")] = False,
+    features: Annotated[str | None, option("--features", "The values of an event, as the model takes them.")] = None,
 ) -> None:
-    """Show a topic's newest events, forecasts or dead letters."""
+    """Show a topic's newest records as a service reads them."""
     from deploy.operations.tail import print_tail
 
-    print_tail(bootstrap, topic, last, follow)
+    print_tail(bootstrap, topic, last, follow, None if features is None else parse_feature_names("features", features))
 
 
 class DeadLetterOptions:
@@ -139,7 +140,8 @@ def explain(
     from deploy.operations.explain import explain as run
 
     late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
-    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, picture)
+    paths = decode_paths(bootstrap)
+    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, picture, paths)
     finish(found, as_json)
     picture.confirm()
     return 0 if found["same"] else os.EX_DATAERR

@@ -13,6 +13,7 @@ from deploy.models.predictor import Predictor
 from deploy.operations.findings import (
     Finding,
     compacted_output,
+    fields,
     format_partitions,
     order,
     records,
@@ -112,9 +113,10 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
     yield from _check_topics(log, config, count, model)
     if model is not None:
         yield from _check_state(log, config, count, model)
-        sample = read_sample(log, config.topic, model.task.decode, model.grid)
+        sample = read_sample(log, config.topic, model.task.decode, model.grid, describe=model.task.describe)
         yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, sample)
         yield from records(sample, count)
+        yield from fields(sample)
         if model.windows is not None:
             yield from order(sample, model.windows)
             yield from waiting(sample, model.windows, max(config.waiting_limit, config.series_limit))

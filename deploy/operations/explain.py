@@ -19,10 +19,11 @@ from model.card import Card
 from model.plots import plot_window
 from model.windows import Floats
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.decoding import decode_records
+from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
+from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Windows
 from pipeline.windows.streaming import WindowStore
@@ -47,12 +48,20 @@ class RecomputedForecast:
 
 
 def recompute_forecast(
-    log: EventLog, topic: str, partition: int, offset: int, model: str | None, uri: str, lateness: int | None
+    log: EventLog,
+    topic: str,
+    partition: int,
+    offset: int,
+    model: str | None,
+    uri: str,
+    lateness: int | None,
+    paths: Paths | None = None,
 ) -> RecomputedForecast:
     """Read the forecast at an offset, rebuild its window, and predict it again.
 
     `model` is the ONNX file, if the forecast's model was not a registered one; `lateness` is the service's option in
-    milliseconds. Raises ConfigError if there is no such forecast, or its model or its input records are gone.
+    milliseconds, `paths` its table [decode]. Raises ConfigError if there is no such forecast, or its model or its input
+    records are gone.
     """
     record = _read_record(log, topic, partition, offset)
     headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
@@ -67,7 +76,9 @@ def recompute_forecast(
         raise ConfigError(f"{predictor.label} is not the file that made this forecast: its sha256 differs")
     if not isinstance(predictor.card, Card):
         raise ConfigError(f"{predictor.label} is not a forecasting model")
-    window = _rebuild_window(log, headers, forecast, predictor.card, lateness)
+    decode = Decoder(predictor.card.input.features, paths=paths or Paths()).decode
+    store = WindowStore(window_config(predictor.card.input, lateness), short=forecast.source == "naive")
+    window = _rebuild_window(log, headers, forecast, store, decode)
     (batch,) = forecast_batches(window, predictor.predict(window), predictor.card, headers[VERSION])
     (value,) = encode_forecasts(batch)
     return RecomputedForecast(record, forecast, headers, window, value)
@@ -81,12 +92,10 @@ def _read_record(log: EventLog, topic: str, partition: int, offset: int) -> Reco
 
 
 def _rebuild_window(
-    log: EventLog, headers: Mapping[str, str], forecast: Forecast, card: Card, lateness: int | None
+    log: EventLog, headers: Mapping[str, str], forecast: Forecast, store: WindowStore, decode: Decode
 ) -> Windows:
     """The window of a forecast, from the input records between the two offsets in its headers."""
     topic, partition, first, last = _parse_origin(headers[INPUT], headers[OFFSETS])
-    store = WindowStore(window_config(card.input, lateness), short=forecast.source == "naive")
-    decode = Decoder(card.input.features).decode
     for records in log.read(topic, partition, first, last + 1):
         for record, events, _ in decode_records(records, decode):
             for event in events:
@@ -118,10 +127,11 @@ def explain(
     uri: str,
     lateness: int | None,
     picture: Picture,
+    paths: Paths,
 ) -> dict[str, object]:
     """`tidecast explain`: print a forecast's model and input, whether it can be reproduced, and draw its window."""
     with closing(log):
-        recomputed = recompute_forecast(log, topic, partition, offset, model, uri, lateness)
+        recomputed = recompute_forecast(log, topic, partition, offset, model, uri, lateness, paths)
     print_explanation(f"{topic}/{partition} at {offset}", recomputed)
     plot = picture.save(f"{topic}-{partition}-{offset}", lambda path: _plot(recomputed, path))
     fields = msgspec.to_builtins(recomputed.forecast)

@@ -17,11 +17,16 @@ MAX_NAMED = 5
 """Most series that a finding lists by name."""
 
 
+Verdict = Literal["ok", "warning", "wrong"]
+VERDICTS: dict[str, Verdict] = {"read": "ok", "alert": "warning", "question": "wrong"}
+"""By the kind of a note about how records are read."""
+
+
 class Finding(NamedTuple):
     """One checked item: what it is about, the verdict, what was found, and what to do about it."""
 
     about: str
-    verdict: Literal["ok", "warning", "wrong"]
+    verdict: Verdict
     found: str
     todo: str = ""
 
@@ -89,9 +94,9 @@ def records(sample: Sample, partitions: int) -> Iterator[Finding]:
         yield Finding("records", "ok", "none yet, so keys, times and partitions could not be checked")
         return
     invalid = sum(sample.invalid.values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sample.invalid.most_common())
+    reasons = "; ".join(sample.invalid.in_words())
     text = f"{invalid:,} of the newest {sample.records:,} are invalid" + (f": {reasons}" if invalid else "")
-    todo = "tidecast tail shows them; do the model's features have the names that these have?"
+    todo = "tidecast tail shows them; [decode] in tidecast.toml says where an event's fields are"
     if invalid:
         yield Finding("records", "warning" if sample.valid else "wrong", text, todo)
     else:
@@ -107,6 +112,13 @@ def records(sample: Sample, partitions: int) -> Iterator[Finding]:
         yield Finding("keys", "wrong", text, todo)
     elif sample.partitions:
         yield Finding("keys", "ok", f"{len(sample.partitions):,} series, each in one partition")
+
+
+def fields(sample: Sample) -> Iterator[Finding]:
+    """From which fields events are read, whether there is another way, and a time that is not used."""
+    for kind, text in sample.notes:
+        what, decode, how = text.partition("[decode] ")
+        yield Finding("fields", VERDICTS[kind], what.rstrip(": "), decode + how)
 
 
 def order(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:

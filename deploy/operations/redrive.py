@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from deploy.console import printable, progress
-from deploy.settings.files import open_log
+from deploy.settings.files import decode_paths, open_log
 from pipeline.formats.dead_letters import DeadLetter, InvalidEvent, raw
 from pipeline.formats.decoding import Decode
 from pipeline.formats.events import Decoder
@@ -68,7 +68,7 @@ def redrive(
     """
     lines = _read_lines(file)
     with closing(open_log(bootstrap)) as log:
-        decode = TextDecoder().decode if texts else Decoder(features).decode
+        decode = TextDecoder().decode if texts else Decoder(features, paths=decode_paths(bootstrap)).decode
         records, invalid = _check(log, topic, lines, decode, reason)
         for number, error in invalid[:MAX_LOGGED]:
             logger.warning(f"{file}: line {number}: {printable(error)}")

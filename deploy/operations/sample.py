@@ -1,12 +1,12 @@
 """Statistics of a topic's newest records: keys, times, partitions, invalid records, event order and spacing."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-from pipeline.formats.decoding import Decode, decode_records
+from pipeline.formats.decoding import Decode, Note, Refusals, decode_records, nothing_to_tell
 from pipeline.formats.events import Event
 from pipeline.log import EventLog, Record
 from pipeline.windows.steps import Grid
@@ -26,8 +26,10 @@ class Sample:
     records: int = 0
     tombstones: int = 0
     keyless: int = 0
-    invalid: Counter[str] = field(default_factory=Counter)
+    invalid: Refusals = field(default_factory=Refusals)
     """Invalid records, by reason."""
+    notes: list[Note] = field(default_factory=list)
+    """From which fields events are read."""
     late: int = 0
     """Events of an earlier step than the latest of their series in the partition."""
     duplicate: int = 0
@@ -54,8 +56,18 @@ class Sample:
         return sorted(series for series, partitions in self.partitions.items() if len(partitions) > 1)
 
 
-def read_sample(log: EventLog, topic: str, decode: Decode, grid: Grid | None = None, size: int = SAMPLE_SIZE) -> Sample:
+def read_sample(
+    log: EventLog,
+    topic: str,
+    decode: Decode,
+    grid: Grid | None = None,
+    size: int = SAMPLE_SIZE,
+    *,
+    describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell,
+) -> Sample:
     """Read the newest `size` offsets of each partition, decoded as a service would; `grid` defines the steps.
+
+    `describe` tells how records are read.
 
     Raises UnknownTopic, LogUnavailable.
     """
@@ -63,6 +75,7 @@ def read_sample(log: EventLog, topic: str, decode: Decode, grid: Grid | None = N
     for partition, (start, end) in log.bounds(topic).items():
         batches = log.read(topic, partition, max(start, end - size), end)
         records = [record for batch in batches for record in batch]
+        sample.notes += describe(records)
         events = [event for event in _decode(sample, records, decode) if isinstance(event, Event)]
         times: defaultdict[str, set[int]] = defaultdict(set)
         for event in events:
@@ -104,7 +117,7 @@ def _decode(sample: Sample, records: Iterable[Record], decode: Decode) -> Iterat
         sample.keyless += record.key is None
         sample.tombstones += record.value is None
         if error is not None:
-            sample.invalid[error.reason] += 1
+            sample.invalid.add(record, error)
         yield from events
 
 

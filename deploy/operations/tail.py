@@ -9,7 +9,12 @@ import msgspec
 from rich.text import Text
 
 from deploy.console import digits, out, printable
-from deploy.settings.files import open_log
+from deploy.settings.files import decode_paths, open_log
+from pipeline.formats.dead_letters import InvalidEvent
+from pipeline.formats.events import Decoder, Event
+from pipeline.formats.json import parse_any
+from pipeline.formats.paths import Paths
+from pipeline.formats.values import PLACES
 from pipeline.log import EventLog, Record
 from tidecast.times import format_time
 
@@ -51,20 +56,8 @@ class _Label(msgspec.Struct):
         return f"{self.label} {self.probability:.3f}  {self.model}".rstrip()
 
 
-class _Event(msgspec.Struct):
-    value: float | None = None
-    values: dict[str, float] | None = None
-    ts: int | str | None = None
-
-    def text(self) -> str:
-        named = {} if self.value is None else {"value": self.value}
-        at = format_time(self.ts, "seconds") if isinstance(self.ts, int) else self.ts
-        values = " ".join(
-            f"{name} {value:.{digits([value])}g}" for name, value in {**named, **(self.values or {})}.items()
-        )
-        if not values:
-            raise msgspec.ValidationError("no value")
-        return f"{values}  at {at}" if at else values
+class _Text(msgspec.Struct):
+    text: str
 
 
 def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> Iterator[Record]:
@@ -86,25 +79,70 @@ def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> 
             time.sleep(INTERVAL_S)
 
 
-def describe(record: Record) -> Line:
-    """A record as a line: an event's value, some steps of a forecast, a label, a dead letter's reason, or text."""
-    key = "" if record.key is None else printable(record.key)
-    return Line(format_time(record.timestamp, "seconds"), record.partition, record.offset, key, _text(record))
+class EventReader:
+    """Reads events as a service does; without `features` those of any model."""
+
+    def __init__(self, features: tuple[str, ...] | None = None, paths: Paths | None = None) -> None:
+        self._features, self._paths = features, paths or Paths()
+
+    def text(self, record: Record) -> str:
+        """The events of a record, or why it has none, and the record."""
+        try:
+            return "; ".join(self._events(record))
+        except InvalidEvent as error:
+            return f"no event: {error} | {printable(record.value or b'')}"
+
+    def _events(self, record: Record) -> list[str]:
+        if self._features is not None:
+            return self._of(self._features, record)
+        try:
+            return self._of(("value",), record)
+        except InvalidEvent as error:
+            if error.reason == "schema" and (named := _named_values(record)):
+                return self._of(named, record)
+            raise
+
+    def _of(self, features: tuple[str, ...], record: Record) -> list[str]:
+        events = Decoder(features, paths=self._paths).decode(record)
+        key = (record.key or b"").decode(errors="replace")
+        return [_event_text(event, features, key) for event in events]
 
 
-def _text(record: Record) -> str:
+def _event_text(event: Event, features: tuple[str, ...], key: str) -> str:
+    """An event; its series if that is not the key."""
+    series = [] if event.series == key else [printable(event.series)]
+    named = zip(features, event.values, strict=True)
+    values = [f"{printable(name)} {value:.{digits([value])}g}" for name, value in named]
+    return " ".join([*series, *values, f" at {format_time(event.ts, 'seconds')}"])
+
+
+def _named_values(record: Record) -> tuple[str, ...]:
+    """The names of the values in a record's object of them."""
+    body = parse_any(record)
+    places = [body.get(name) for name in PLACES] if isinstance(body, dict) else []
+    return next((tuple(place) for place in places if isinstance(place, dict)), ())
+
+
+def describe(record: Record, reader: EventReader | None = None) -> Line:
+    """A record as a line: an event, or why it is none; some steps of a forecast, a label, a dead letter's reason."""
+    key, text = "" if record.key is None else printable(record.key), _text(record, reader or EventReader())
+    return Line(format_time(record.timestamp, "seconds"), record.partition, record.offset, key, text)
+
+
+def _text(record: Record, reader: EventReader) -> str:
     headers = dict(record.headers)
     if record.value is None:
         return "(tombstone)"
     if reason := headers.get("tidecast.reason"):
         return printable(b"invalid: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
-    shapes: tuple[type[_Forecast | _Label | _Event], ...] = (_Forecast, _Label, _Event)
+    shapes: tuple[type[_Forecast | _Label | _Text], ...] = (_Forecast, _Label, _Text)
     for shape in shapes:
         try:
-            return printable(msgspec.json.decode(record.value, type=shape).text())
+            found = msgspec.json.decode(record.value, type=shape)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-    return printable(record.value)
+        return printable(record.value if isinstance(found, _Text) else found.text())
+    return reader.text(record)
 
 
 def _shorten(values: Sequence[float]) -> str:
@@ -112,10 +150,11 @@ def _shorten(values: Sequence[float]) -> str:
     return " ".join(texts if len(texts) <= MAX_STEPS else [*texts[: MAX_STEPS - 1], "..", texts[-1]])
 
 
-def print_tail(bootstrap: str, topic: str, last: int, follow: bool) -> None:
+def print_tail(bootstrap: str, topic: str, last: int, follow: bool, features: tuple[str, ...] | None) -> None:
     """`tidecast tail`: print the newest records to stdout, and with `follow` new ones until interrupted."""
+    reader = EventReader(features, decode_paths(bootstrap))
     with closing(open_log(bootstrap)) as log, suppress(KeyboardInterrupt):
         for record in tail(log, topic, last=last, follow=follow):
-            line = describe(record)
+            line = describe(record, reader)
             position = f"{line.time} {line.partition}:{line.offset}"
             out.print(Text.assemble((position, "dim"), " ", (line.key, "bold"), " ", line.text), soft_wrap=True)

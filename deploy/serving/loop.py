@@ -37,6 +37,7 @@ from deploy.serving.topics import TopicWatch, create_topics
 from deploy.serving.watchdog import StallDetector, Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
+from pipeline.formats.decoding import DESCRIBED
 from pipeline.log import EventLog, Poll, Record
 from pipeline.state.checkpoint import PART_BYTES, part_bytes
 from pipeline.windows.grid import Counts
@@ -89,6 +90,8 @@ class Service:
         self._reported = 0
         self._has_joined = False
         self._since_checkpoint = 0
+        self._described: set[int] = set()
+        self._said: set[str] = set()
         self._watchdog, self._stall_detector = Watchdog(log.timeout_s), StallDetector(MAX_STALLED)
         state = create_topics(log, config, task.message_bytes)
         with self._watchdog.watch("fencing a predecessor"):
@@ -246,7 +249,18 @@ class Service:
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:
         windower = self._partitions[partition].windower
         dropped = push_records(windower, self._task, records)
+        self._say_how(partition, records)
         return PartitionBatch(partition, records, windower.take(), dropped)
+
+    def _say_how(self, partition: int, records: Sequence[Record]) -> None:
+        """Say from which fields events are read: of each partition's first records, and whatever is new."""
+        first = () if partition in self._described else records[:DESCRIBED]
+        self._described.add(partition)
+        for note in self._task.describe(first):
+            if note.text not in self._said:
+                self._said.add(note.text)
+                level = logging.INFO if note.kind == "read" else logging.WARNING
+                logger.log(level, f"{self._config.topic}: {note.text}")
 
     def _count_batch(self, batch: Sequence[PartitionBatch], predictions: int) -> None:
         for part in batch:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from pipeline.log import Record
 
-GROWTH = 4
+GROWTH = 8
 FEW = 256
 """Windows that do not take long, of a model of which nothing is known yet."""
 

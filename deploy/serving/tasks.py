@@ -9,11 +9,12 @@ from deploy.models.predictor import ModelInput, Outputs, Predictor
 from deploy.serving.forecast_batches import Faults, forecast_batches, label_batches
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
-from pipeline.formats.decoding import Decode
+from pipeline.formats.decoding import Decode, Note, nothing_to_tell
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import encode_forecasts
 from pipeline.formats.labels import encode_labels
 from pipeline.formats.texts import TextDecoder
+from pipeline.log import Record
 from pipeline.state.checkpoint import WindowState
 from pipeline.windows.grid import Counts, Ints
 from pipeline.windows.streaming import WindowStore
@@ -75,6 +76,8 @@ class Task:
     """forecasts or labels."""
     message_bytes: int
     """The size of a large message; that of a forecast has no larger one."""
+    describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
+    """How records are read, as far as it has not been told before."""
 
     def predict(self, pending: PendingBatch, predictor: Predictor, faults: Faults) -> Iterator[bytes]:
         """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
@@ -99,8 +102,10 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     windows, short = window_config(card.input, config.lateness), config.short_series == "naive"
     if config.idle is not None and config.idle <= windows.max_delay:
         raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
+    decoder = Decoder(card.input.features, paths=config.paths)
     return Task(
-        decode=Decoder(card.input.features).decode,
+        decode=decoder.decode,
+        describe=decoder.describe,
         windower=lambda: WindowStore(
             windows, config.idle, config.series_limit, short=short, waiting_limit=config.waiting_limit
         ),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from deploy.settings.locations import CONFIG_FILE, check_home, default_log
+from pipeline.formats.paths import Paths
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
@@ -36,11 +37,13 @@ def read_settings(path: Path, options: Mapping[str, Container[str]]) -> Settings
     """A TOML file's settings; none if the default file does not exist.
 
     `options` are the names of each command's: any of them may be at the file's top, a command's own in a table called
-    as the command. The table [kafka] is validated, but read by `kafka_settings`. Raises ConfigError, NotPermitted.
+    as the command. The tables [kafka] and [decode] are validated, but read with a log's address. Raises ConfigError,
+    NotPermitted.
     """
     content = _read_toml(path)
     _kafka_table(path, content)
-    tables = {name: value for name, value in content.items() if isinstance(value, dict) and name != "kafka"}
+    _decode_table(path, content)
+    tables = {name: value for name, value in content.items() if isinstance(value, dict) and name not in TABLES}
     if unknown := sorted(tables.keys() - options.keys()):
         raise ConfigError(f"{path}: [{unknown[0]}] is a table, and no command is called so")
     shared = _dashed(str(path), {name: value for name, value in content.items() if not isinstance(value, dict)})
@@ -83,6 +86,8 @@ def setting_text(where: str, value: object) -> str:
     return ",".join(map(str, parts))
 
 
+TABLES = ("kafka", "decode")
+"""The tables that are not of options."""
 SECRETS = ("sasl-password", "ssl-key-password")
 KAFKA = tuple(field.name.replace("_", "-") for field in fields(KafkaSettings))
 KAFKA_IN_FILE = {*KAFKA, *(f"{secret}-file" for secret in SECRETS)} - {*SECRETS}
@@ -145,23 +150,37 @@ def _number_of(name: str, text: str) -> Any:
         raise ConfigError(f"kafka: {name}: {text!r} is not a number of seconds") from None
 
 
-class Address(str):
-    """A log's address, as given to a command, with the settings of its Kafka connection."""
+def _decode_table(path: Path, settings: Mapping[str, Any]) -> Paths:
+    try:
+        return Paths.parse(settings["decode"]) if "decode" in settings else Paths()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
-    __slots__ = ("kafka",)
+
+class Address(str):
+    """A log's address, as given to a command, with the settings of its Kafka connection and of its records' fields."""
+
+    __slots__ = ("decode", "kafka")
 
     kafka: KafkaSettings
+    decode: Paths
 
-    def __new__(cls, text: str, kafka: KafkaSettings) -> Self:
+    def __new__(cls, text: str, kafka: KafkaSettings, decode: Paths) -> Self:
         """A string with its settings."""
         address = super().__new__(cls, text)
-        address.kafka = kafka
+        address.kafka, address.decode = kafka, decode
         return address
 
 
 def log_address(text: str, path: Path = CONFIG_FILE) -> Address:
-    """An address, of a Kafka with the settings of the environment and of a TOML file. Raises ConfigError."""
-    return Address(text, KafkaSettings() if text.startswith("sqlite:") else kafka_settings(path))
+    """An address, with the settings of the environment and of a TOML file. Raises ConfigError."""
+    kafka = KafkaSettings() if text.startswith("sqlite:") else kafka_settings(path)
+    return Address(text, kafka, _decode_table(path, _read_toml(path)))
+
+
+def decode_paths(address: str) -> Paths:
+    """Where the fields of a log's events are, by the table [decode]."""
+    return address.decode if isinstance(address, Address) else Paths()
 
 
 def open_log(address: str) -> EventLog:

@@ -1,13 +1,14 @@
 """The configuration of a service, and the windows that a model takes."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from model.card import InputSpec
+from pipeline.formats.paths import Paths
 from pipeline.state.recovery import OnDataLoss
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import WAITING_LIMIT
@@ -63,6 +64,8 @@ class ServeConfig:
     """Seconds between two checkpoints of changed windows."""
     checkpoint_records: int = 200_000
     """Records after which there is a checkpoint sooner: a restart replays no more of them."""
+    paths: Paths = field(default_factory=Paths)
+    """Where the fields of the input's events are, if they are not found by their names."""
     max_batch: int = 2048
     """Most records in a micro-batch, and of a poll; of a transactional poll four times as many."""
 

@@ -79,8 +79,8 @@ def prepare_windows(history: History, job: TrainJob, champion: Version | None) -
     """
     job = inherit_windows(job, champion)
     if history.frame.is_empty():
-        hint = "; events with several values need --features" if "schema" in history.invalid else ""
-        raise DataError(f"there are no events to train on: {dict(history.invalid) or 'the history is empty'}{hint}")
+        why = "; ".join(history.invalid.in_words()) or "the history is empty"
+        raise DataError(f"there are no events to train on: {why}")
     inputs, outputs = infer_specs(history, job)
     logger.info(f"{len(history.frame):,} events: {inputs.seq_len} steps back, {outputs.horizon} ahead")
     logger.info(seasons_in_words(inputs, asked=job.season is not None))

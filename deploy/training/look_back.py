@@ -31,7 +31,7 @@ The look-back on a short series is up to half of it, if that is at most three of
 
 def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]:
     """The model's inputs and outputs: what the job sets, and for the rest what suits the history's spacing."""
-    freq, offset = _grid(history, job)
+    freq, offset = infer_grid(history, job)
     inputs = InputSpec(
         seq_len=2,
         features=job.features,
@@ -61,7 +61,7 @@ def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]
     return msgspec.structs.replace(inputs, seq_len=job.seq_len or _look_back(run, room, unit, horizon)), outputs
 
 
-def _grid(history: History, job: TrainJob) -> tuple[str | None, str | None]:
+def infer_grid(history: History, job: TrainJob) -> tuple[str | None, str | None]:
     """The spacing of the steps and where they lie, as set or as in the data; said in a line."""
     freq, offset = job.freq or infer_freq(history.frame), job.offset
     if offset is None:
@@ -82,7 +82,7 @@ def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:
     least = history.frame.select(pl.col(job.forecast).min()).row(0)
     never = tuple(name for name, value in zip(job.forecast, least, strict=True) if value is not None and value >= 0)
     if never:
-        logger.info(f"{', '.join(never)}: never negative, and so are the forecasts; --no-non-negative lets them be")
+        logger.info(f"{', '.join(never)}: never negative, nor are the forecasts; --no-non-negative allows them to be")
     return len(never) == len(job.forecast) or never or False
 
 

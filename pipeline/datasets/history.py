@@ -1,20 +1,20 @@
 """The history of a topic, or a file, as one frame: rows in (partition, offset) order, as serving consumes them."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pipeline.formats.decoding import Decode, decode_records
+from pipeline.formats.decoding import DESCRIBED, Decode, Refusals, decode_records
 from pipeline.formats.events import Decoder, Event
+from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.progress import Progress, silent
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from tidecast.errors import ConfigError
 
 CHUNK = 65_536
-TOMBSTONE = "tombstone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class History:
 
     frame: pl.DataFrame
     offsets: Mapping[int, tuple[int, int]]
-    invalid: Mapping[str, int]
+    invalid: Refusals
     tombstones: int = 0
     notes: tuple[str, ...] = ()
     """What the user should know about how it was read."""
@@ -41,22 +41,26 @@ def read_topic(
     *,
     since: int | None = None,
     until: int | None = None,
+    paths: Paths | None = None,
     on_progress: Progress = silent,
 ) -> History:
     """Read all of a topic up to now, or its records with timestamps since <= t < until (epoch ms).
 
-    Raises UnknownTopic and LogUnavailable.
+    `paths` lead to fields that are not found by their names. Raises UnknownTopic, LogUnavailable, and ConfigError for
+    records that can be read in two ways.
     """
     ranges = _ranges(log, topic, since, until)
     total = sum(end - start for start, end in ranges.values())
-    decode = Decoder(tuple(features)).decode
-    invalid: Counter[str] = Counter()
+    decoder = Decoder(tuple(features), paths=paths or Paths())
+    invalid, notes, tombstones = Refusals(), list[str](), 0
     parts = [_frame(features, 0, [])]
     done = 0
     for partition, (start, end) in ranges.items():
         rows: list[tuple[int, Event]] = []
         for records in log.read(topic, partition, start, end):
-            rows += _events(decode, records, invalid)
+            notes += _notes(topic, decoder, records[:DESCRIBED] if records[0].offset == start else ())
+            rows += _events(decoder.decode, records, invalid)
+            tombstones += sum(record.value is None for record in records)
             on_progress(done + records[-1].offset + 1 - start, total)
             if len(rows) >= CHUNK:
                 parts.append(_frame(features, partition, rows))
@@ -64,15 +68,15 @@ def read_topic(
         parts.append(_frame(features, partition, rows))
         done += end - start
     on_progress(total, total)
-    tombstones = invalid.pop(TOMBSTONE, 0)
-    return History(pl.concat(parts), ranges, dict(invalid), tombstones)
+    notes += _notes(topic, decoder)
+    return History(pl.concat(parts), ranges, invalid, tombstones, tuple(notes))
 
 
 def from_frame(frame: pl.DataFrame, notes: tuple[str, ...] = ()) -> History:
     """A file's measurements as the history of a topic of one partition: by time, with offsets from 0."""
     rows = frame.sort("ts", maintain_order=True).with_row_index("offset")
     place = (pl.lit(0, pl.Int32).alias("partition"), pl.col("offset").cast(pl.Int64))
-    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, {}, notes=notes)
+    return History(rows.select(*place, pl.exclude("offset")), {0: (0, len(rows))}, Refusals(), notes=notes)
 
 
 def before(history: History, end: int) -> History:
@@ -112,12 +116,18 @@ def _ranges(log: EventLog, topic: str, since: int | None, until: int | None) -> 
     return ranges
 
 
-def _events(decode: Decode, records: Sequence[Record], invalid: Counter[str]) -> Iterator[tuple[int, Event]]:
+def _notes(topic: str, decoder: Decoder, records: Sequence[Record] = ()) -> Iterator[str]:
+    """How records are read, as far as it is new. Raises ConfigError if there are two ways."""
+    for note in decoder.describe(records):
+        if note.kind == "question":
+            raise ConfigError(f"{topic}: {note.text}")
+        yield note.text
+
+
+def _events(decode: Decode, records: Sequence[Record], invalid: Refusals) -> Iterator[tuple[int, Event]]:
     for record, events, error in decode_records(records, decode):
         if error is not None:
-            invalid[error.reason] += 1
-        elif record.value is None:
-            invalid[TOMBSTONE] += 1
+            invalid.add(record, error)
         yield from ((record.offset, event) for event in events)
 
 

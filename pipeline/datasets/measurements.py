@@ -53,6 +53,10 @@ class Measurements:
     skipped: int
     notes: tuple[str, ...]
     left_out: Mapping[str, int]
+    series: tuple[str, ...] = ()
+    """The columns of series."""
+    time: str | None = None
+    """The column of times."""
 
     def checked(self, most: float, instead: str = "") -> Self:
         """The same, for a training. Raises DataError, and tells what to do `instead`, if more than this is left out."""
@@ -100,7 +104,9 @@ def measurements(
     hint = _clock_hint(kept) if read and read.wall.any() and columns.timezone is None else ""
     notes = ("; ".join(filter(None, found)), *clock_notes, _missing(frame, words), _repeated(repeats, len(kept)), hint)
     left_out = _left_out(frame, words, columns, repeats)
-    return Measurements(table.name, kept, len(frame) - len(kept), tuple(filter(None, notes)), left_out)
+    return Measurements(
+        table.name, kept, len(frame) - len(kept), tuple(filter(None, notes)), left_out, layout.series, ts
+    )
 
 
 def _left_out(frame: pl.DataFrame, words: Mapping[str, int], columns: Columns, repeats: int) -> dict[str, int]:
@@ -158,7 +164,8 @@ def _steps(series: pl.Series, freq: str) -> pl.Series:
     """Times of each series' rows, one step of `freq` apart, from START on."""
     grid = Grid.parse(freq)
     steps = series.to_frame().select(pl.int_range(pl.len()).over("series")).to_series().to_numpy()
-    return pl.Series(grid.time(grid.index(START) + steps))
+    first = grid.index(START)
+    return pl.Series(grid.time(first + (grid.time(first) < START) + steps))
 
 
 def _cells(table: Table, layout: Layout, columns: Columns) -> tuple[pl.DataFrame, Counter[str], str]:

@@ -59,6 +59,9 @@ NUMBER = {decimal: _number(decimal) for decimal in OTHER}
 PROOF = {decimal: _proof(decimal) for decimal in OTHER}
 EITHER = {decimal: _either(decimal) for decimal in OTHER}
 WHOLE = rf"{SIGN}\d+$"
+MARKS = "['\u2019\u00a0\u2009\u202f ]"
+GROUPED = rf"{SIGN}\d{{1,3}}(?:{MARKS}\d{{3}})+(?:[.,]\d*)?$"
+"""Thousands apart by an apostrophe or a space, which are no decimal separators anywhere."""
 
 
 def find_decimal(table: Table, columns: Sequence[str], asked: str | None) -> tuple[str, str]:
@@ -82,7 +85,7 @@ def find_decimal(table: Table, columns: Sequence[str], asked: str | None) -> tup
             at, column, cell = found
             fraction, thousands = cell.replace(mark, POINT), cell.replace(mark, "")
             raise table.fault(
-                at, column, f"{cell!r} may be {fraction} or {thousands}: --decimal {mark}, or --decimal {OTHER[mark]}"
+                at, column, f"{cell!r} may be {fraction} or {thousands}: --decimal {OTHER[mark]} or --decimal {mark}"
             )
     return POINT, ""
 
@@ -157,4 +160,6 @@ def _hint(cell: str) -> str:
 
 
 def _text(table: Table, column: str) -> pl.Series:
-    return table.columns[column].cast(pl.String).fill_null("").str.strip_chars()
+    text = table.columns[column].cast(pl.String).fill_null("").str.strip_chars()
+    plain = text.str.replace_all(MARKS, "")
+    return plain.zip_with(text.str.contains(GROUPED), text)

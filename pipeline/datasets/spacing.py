@@ -1,5 +1,6 @@
 """The grid that a history's times are on: the spacing of its steps (freq), and where they lie (offset)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,25 +8,30 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.windows.steps import DAY, MONDAY, WORKDAYS, Grid, Ints
-from tidecast.freq import BUSINESS, MILLISECONDS, Freq, Offset
+from tidecast.freq import BUSINESS, MILLISECONDS, MONTH, Freq, Offset
 
 Reals = npt.NDArray[np.float64]
-NATURAL = {
+_NATURAL = {
     "ms": (1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500),
-    "s": (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30),
-    "m": (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30),
+    "s": (*range(1, 11), 12, 15, 20, 30, 45),
+    "m": (*range(1, 11), 12, 15, 20, 30, 45),
     "h": (1, 2, 3, 4, 6, 8, 12),
-    "d": (1,),
+    "d": (1, 2, 3),
     "w": (1, 2, 4),
 }
-"""The steps that times with jitter are taken for, by unit."""
+STEPS = [count * MILLISECONDS[unit] for unit, counts in _NATURAL.items() for count in counts]
+"""The steps that times with jitter are taken for."""
+MONTHS = (1, 2, 3, 4, 6, 12)
+"""Those of a calendar."""
 UNITS = [*reversed(MILLISECONDS.items())]
 """Units from the longest to the shortest."""
 ROUND = (("h", 1), ("m", 30), ("m", 15), ("m", 5), ("m", 1), ("s", 30), ("s", 10), ("s", 1), ("ms", 100), ("ms", 10))
 """Round times of day, from the roundest on."""
+STEADIER = 1.2
+"""By which factor times vary less from one end of a month, where it is the farther one, to be counted from there."""
 QUANTILES = (0.5, 0.25)
-CLOSE, NEAR, REGULAR = 0.05, 0.25, 0.8
-"""Jitter: the typical spacing is so close to a natural step, and so many are so near to a multiple of it."""
+CLOSE, NEAR, REGULAR = 0.05, 0.25, 0.7
+"""Jitter: spacings are on average so close to a natural step, and so many of them so near to a multiple of it."""
 FEWEST = 8
 """The fewest spacings from which a step is told in spite of jitter."""
 
@@ -44,10 +50,12 @@ def infer_freq(frame: pl.DataFrame) -> str | None:
     spacing, in_months = ts[within] - ts[within - 1], place[within] - place[within - 1]
     exact, share = _most_common(spacing)
     months, month_share = _most_common(np.rint(in_months).astype(np.int64))
-    if months > 0 and month_share > max(share, 0.5) and _about(in_months, months):
+    if not (months > 0 and month_share > max(share, 0.5) and _about(in_months, months)):
+        months = 0 if share > 0.5 else _natural(in_months, MONTHS)
+    if months:
         return f"{months}mo" if months % 12 else f"{months // 12}y"
-    kept = share > 0.5 and (_is_natural(exact) or np.mean(spacing % exact == 0) >= REGULAR)
-    step = exact if kept else _natural(spacing) or (exact if share > 0.5 else 0)
+    kept = share > 0.5 and (exact in STEPS or np.mean(spacing % exact == 0) >= REGULAR)
+    step = exact if kept else _natural(spacing, STEPS) or (exact if share > 0.5 else 0)
     if step == DAY and _workdays(ts):
         return BUSINESS
     return next((f"{step // length}{unit}" for unit, length in UNITS if step and step % length == 0), None)
@@ -88,28 +96,21 @@ def _most_common(numbers: Ints) -> tuple[int, float]:
     return int(found[counts.argmax()]), float(counts.max() / len(numbers))
 
 
-def _is_natural(step: int) -> bool:
-    return any(step == count * MILLISECONDS[unit] for unit, counts in NATURAL.items() for count in counts)
-
-
-def _natural(spacing: Ints) -> int:
-    """The natural step, or the whole minutes, hours or days, that spacings with jitter are about; 0 if none is."""
+def _natural(spacing: npt.NDArray[Any], steps: Sequence[int]) -> int:
+    """The longest of some steps that spacings with jitter are about; 0 if none is."""
     if len(spacing) < FEWEST:
         return 0
     typical = np.quantile(spacing, QUANTILES)
-    natural = [count * MILLISECONDS[unit] for unit, counts in NATURAL.items() for count in counts]
-    whole = [round(each / length) * length for _, length in UNITS for each in typical]
-    tried = (step for step in (*natural[::-1], *whole) if step and (np.abs(typical / step - 1) <= NEAR).any())
-    return next((step for step in tried if _about(spacing, step)), 0)
+    tried = [step for step in steps if (np.abs(typical / step - 1) <= NEAR).any()]
+    return max((step for step in tried if _about(spacing, step)), default=0)
 
 
 def _about(spacing: npt.NDArray[Any], step: int) -> bool:
-    """Whether nearly all spacings are about a multiple of a step, and those of one step are close to it on average."""
+    """Whether most spacings are about a step, the others about several of it, and steps as long as this on average."""
     steps = np.rint(spacing / step)
     near = (steps >= 1) & (np.abs(spacing / step - steps) <= NEAR)
-    single = spacing[near & (steps == 1)]
-    common = near.mean() >= REGULAR and 2 * len(single) > len(spacing)
-    return bool(common and abs(np.median(single) / step - 1) <= CLOSE)
+    common = near.mean() >= REGULAR and 2 * (near & (steps == 1)).sum() > len(spacing)
+    return bool(common and abs(spacing.sum() / steps.sum() / step - 1) <= CLOSE)
 
 
 def _months(ts: Ints) -> Reals:
@@ -141,9 +142,12 @@ def _calendar_offset(ts: Ints, months: int) -> str | None:
     found = []
     for month in (int(middle // 1), int(middle // 1) + 1):
         start = (step * months + month).astype("datetime64[M]").astype("datetime64[ms]").astype(np.int64)
-        low, median, high = np.quantile(ts - start, (0.02, 0.5, 0.98), method="nearest")
-        found.append((high - low, month % months, _rounded(float(median), (high - low) / 2)))
-    _, first, within = min(found, key=lambda each: (each[0], abs(each[2])))
+        low, median, high = (int(each) for each in np.quantile(ts - start, (0.02, 0.5, 0.98), method="nearest"))
+        tolerance = min((high - low) / 2, (months * MONTH - high + low) / 8)
+        found.append((abs(median), high - low, month % months, _rounded(median, tolerance)))
+    near, far = sorted(found)
+    steadier = STEADIER * far[1] < near[1] and far[0] < 28 * DAY * months
+    _, _, first, within = far if steadier else near
     offset = str(Offset(first, within))
     return None if offset == "0d" and _same_steps(ts, f"{months}mo", offset) else offset
 
@@ -155,12 +159,12 @@ def _same_steps(ts: Ints, freq: str, offset: str) -> bool:
 def _opposite(places: npt.NDArray[Any], length: int) -> tuple[float, float]:
     """The point of a circle opposite to the emptiest arc of it, the one nearest to 0 of several; the rest's width.
 
-    If a quarter of the circle is nowhere empty, the arc may have one place in fifty.
+    If no half of the circle is empty, the arc may have one place in fifty.
     """
     places = np.sort(places)
     for few in (0, len(places) // 50):
         arcs = np.concatenate([places, places + length])[few + 1 : few + 1 + len(places)] - places
-        if arcs.max() >= length / 4:
+        if 2 * arcs.max() >= length:
             break
     widest = np.flatnonzero(arcs >= arcs.max() * 0.99)
     opposite = (places[widest] + (arcs[widest] + length) / 2) % length

@@ -38,12 +38,18 @@ MAX_DETAIL = 300
 """The longest detail, in characters; a longer one is truncated."""
 
 
+def one_line(text: str) -> str:
+    """Text with its control characters escaped."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 class InvalidEvent(TidecastError):
     """An invalid record. `reason` is one word for programs, `detail` one line for people."""
 
     exit_code = os.EX_DATAERR
 
     def __init__(self, reason: Reason, detail: str) -> None:
+        detail = one_line(detail)
         detail = detail if len(detail) <= MAX_DETAIL else f"{detail[:MAX_DETAIL]}..."
         super().__init__(f"{reason}: {detail}")
         self.reason: Reason = reason

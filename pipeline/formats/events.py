@@ -3,30 +3,60 @@
     {"series": "pump-7", "ts": 1700000000000, "value": 21.5}
     {"series": "pump-7", "ts": "2026-11-23T10:30:00Z", "values": {"flow": 3.1, "pressure": 4.0}}
 
-`series` defaults to the record's key, `ts` to the record's timestamp.
+`series` defaults to the record's key, `ts` to the record's timestamp. Other shapes are read by the names that people
+use, or by the paths of [decode].
 """
 
-import unicodedata
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.json import parse
+from pipeline.formats.decoding import Note, Reading, Readings
+from pipeline.formats.json import parse, parse_any
+from pipeline.formats.names import Fields, Found, fields_of
+from pipeline.formats.paths import KEY, TIMESTAMP, Path, Paths, follow
+from pipeline.formats.series import (
+    MAX_CACHED,
+    Keys,
+    check_series,
+    find_other_series,
+    find_series,
+    may_be_part,
+    no_series,
+    series_text,
+)
+from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, parse_time, unused_times
+from pipeline.formats.values import find_values, number
 from pipeline.log import Record
 
-MIN_TIME = 946_684_800_000
-"""2000-01-01, in epoch milliseconds: an earlier time is in seconds, or of a broken clock."""
-MAX_TIME = 253_402_300_799_999
-"""The end of the year 9999, in epoch milliseconds: the last that calendars support."""
+__all__ = (
+    "MAX_AHEAD",
+    "MAX_FLOAT32",
+    "MAX_TIME",
+    "MIN_TIME",
+    "Decoder",
+    "Event",
+    "check_series",
+    "encode",
+    "parse_time",
+)
+
 MAX_AHEAD = 300_000
-"""Milliseconds that an event may be ahead of its record's timestamp."""
+"""Milliseconds that an event may be ahead of its record's timestamp, or of the clock if the record has none."""
+MAX_CLOCK_ERROR = 7 * 86_400_000
+"""Milliseconds that any time may be ahead of the clock."""
 MAX_FLOAT32 = 3.4028235677973362e38
 """The largest number that is finite as a float32: larger ones are rounded to infinity."""
-MAX_SERIES_BYTES = 128
+ONE_VALUE = ("value",)
+FROM_KEY, FROM_RECORD = "the key", "the record's timestamp"
+UNAMBIGUOUS = 10_000_000_000_000
+"""Larger numbers of milliseconds, of the year 2286 and later, may be digits such as 20261128103000."""
 
 
 class Event(NamedTuple):
@@ -40,110 +70,231 @@ class Event(NamedTuple):
 class _Wire(msgspec.Struct, gc=False):
     series: str | None = None
     ts: int | str | None = None
-    value: float | msgspec.UnsetType = msgspec.UNSET
-    values: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    value: float | msgspec.UnsetType = UNSET
+    values: dict[str, float] | msgspec.UnsetType = UNSET
+
+
+class _Plain(_Wire, gc=False, forbid_unknown_fields=True):
+    pass
 
 
 @dataclass(slots=True)
 class Decoder:
     """Decodes records into events, with values in the order of `features`.
 
-    `min_time` is the earliest time allowed, epoch milliseconds.
+    `min_time` is the earliest time allowed, epoch milliseconds; `paths` lead to fields that are not found by name.
+    What a record is decoded to depends on the record alone.
     """
 
-    features: tuple[str, ...] = ("value",)
+    features: tuple[str, ...] = ONE_VALUE
     min_time: int = MIN_TIME
-    _json: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
-    _series_by_key: dict[bytes, str] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+    _wire: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
+    _plain: msgspec.json.Decoder[_Plain] = field(default_factory=lambda: msgspec.json.Decoder(_Plain))
+    _readings: Readings = field(default_factory=Readings)
+    _names: set[str] = field(default_factory=set)
+    _keys: Keys = field(default_factory=Keys)
+    _latest: int = 0
+    _mapped: bool = False
 
-    def decode(self, record: Record) -> tuple[Event]:
-        """Decode a record's one event. Raises InvalidEvent. Callers skip tombstones (value None)."""
-        wire = parse(self._json, record)
-        series = self._series(wire.series, record.key)
-        ts = self._time(wire.ts, record.timestamp)
-        if len(self.features) == 1 and type(wire.value) is float and wire.values is msgspec.UNSET:
+    def __post_init__(self) -> None:
+        self._mapped = bool(self.paths)
+
+    def decode(self, record: Record) -> Sequence[Event]:
+        """Decode a record's events. Raises InvalidEvent. Callers skip tombstones (value None)."""
+        try:
+            wire = None if self._mapped else parse(self._wire, record)
+        except InvalidEvent as error:
+            if error.reason not in ("schema", "out_of_range"):
+                raise
+            wire = None
+        if wire is None or (values := self._own_values(wire)) is None:
+            return self._find(record)
+        name, ts = wire.series, wire.ts
+        if name is None or type(ts) is not int:
+            return self._from_log(record, name, ts, values)
+        if not self.min_time <= ts < UNAMBIGUOUS:
+            return self._find(record)
+        if name not in self._names:
+            self._check_name(name)
+        if ts > record.timestamp + MAX_AHEAD or ts > self._latest:
+            self._check_ahead(ts, record.timestamp)
+        return (Event(name, ts, values),)
+
+    def _own_values(self, wire: _Wire) -> tuple[float, ...] | None:
+        """The features of a record that has them in our own fields; else None. Raises InvalidEvent."""
+        if type(wire.value) is float and wire.values is UNSET and self.features == ONE_VALUE:
             value = wire.value
             if not -MAX_FLOAT32 <= value <= MAX_FLOAT32:
                 raise InvalidEvent("out_of_range", f"{value!r} does not fit in a float32")
-            return (Event(series, ts, (value,)),)
-        return (Event(series, ts, self._values(wire)),)
+            return (value,)
+        if wire.values is UNSET or wire.value is not UNSET or not all(map(wire.values.__contains__, self.features)):
+            return None
+        return self._in_range(tuple([wire.values[feature] for feature in self.features]))
 
-    def _values(self, wire: _Wire) -> tuple[float, ...]:
-        given = {} if isinstance(wire.values, msgspec.UnsetType) else wire.values
-        if not isinstance(wire.value, msgspec.UnsetType):
-            if "value" in given:
-                raise InvalidEvent("schema", "a value, and another among the values")
-            given = {"value": wire.value, **given}
-        try:
-            values = tuple(given[name] for name in self.features)
-        except KeyError as missing:
-            raise InvalidEvent("schema", f"no {missing.args[0]!r} among {sorted(given)}") from None
+    def _in_range(self, values: tuple[float, ...]) -> tuple[float, ...]:
         if not all(-MAX_FLOAT32 <= value <= MAX_FLOAT32 for value in values):
             raise InvalidEvent("out_of_range", f"{values!r} does not fit in float32")
         return values
 
-    def _series(self, name: str | None, key: bytes | None) -> str:
-        keyed = None if key is None else self._series_by_key.get(key) or self._series_of_key(key)
-        if name is None:
-            if keyed is None:
-                raise InvalidEvent("bad_key", "neither a series in the body nor a key")
-            return keyed
-        if name == keyed:
-            return keyed
-        check_series(name)
-        if keyed is not None:
-            raise InvalidEvent("bad_key", f"the key says {keyed!r}, the body {name!r}")
-        return name
+    def _from_log(
+        self, record: Record, name: str | None, ts: int | str | None, values: tuple[float, ...]
+    ) -> Sequence[Event]:
+        """The event of a record that leaves its series or time to the log, if it has no other fields."""
+        if (name is None or ts is None) and not self._is_plain(record):
+            return self._find(record)
+        series = self._keys.series(record.key) if name is None else self._check_name(name)
+        if ts is None:
+            ts = self._record_time(record)
+        elif isinstance(ts, str):
+            ts = named_time(Found(ts, "`ts`"), self.min_time).ts
+        elif not self.min_time <= ts < UNAMBIGUOUS:
+            return self._find(record)
+        self._check_ahead(ts, record.timestamp)
+        return (Event(series, ts, values),)
 
-    def _series_of_key(self, key: bytes) -> str:
+    def describe(self, records: Iterable[Record] = ()) -> list[Note]:
+        """How these records, and those that were decoded, are read, as far as it has not been told before."""
+        for record in records:
+            with suppress(InvalidEvent):
+                if record.value is not None:
+                    self._find(record)
+        return self._readings.take()
+
+    def _is_plain(self, record: Record) -> bool:
+        """Whether the record has our own fields only, so that it leaves its series or time to the log."""
         try:
-            name = check_series(key.decode())
-        except UnicodeDecodeError as error:
-            raise InvalidEvent("bad_encoding", f"key: {error}") from None
-        if len(self._series_by_key) >= 65_536:
-            self._series_by_key.clear()
-        self._series_by_key[key] = name
+            self._plain.decode(record.value or b"")
+        except msgspec.MsgspecError:
+            return False
+        return True
+
+    def _find(self, record: Record) -> list[Event]:
+        """The events of a record of any shape."""
+        body = parse_any(record)
+        if self.paths.each is None:
+            return [self._event(body, body, record)]
+        items = follow(body, self.paths.each)
+        if not isinstance(items, list) or not items:
+            raise InvalidEvent("schema", f"no events at {next(path.text for path in self.paths.all if path.each)}")
+        return [self._event(item, body, record) for item in items]
+
+    def _event(self, item: Any, body: Any, record: Record) -> Event:
+        """The event in an object, itself in the record's `body`."""
+        if not isinstance(item, dict) and not self._mapped:
+            hint = """: [decode] reads its elements, as value = "$[*].value\"""" if isinstance(item, list) else ""
+            raise InvalidEvent("schema", f"the value is not an object{hint}")
+        fields = fields_of(item if isinstance(item, dict) else {})
+
+        def at(path: Path) -> Found:
+            if (value := follow(body if path.each is None else item, path.steps)) is None:
+                raise InvalidEvent("schema", f"nothing at {path.text}")
+            return Found(value, f"`{path.text}`")
+
+        named = self._named(fields, record) if not self.paths.series else self._joined(at, record)
+        series = self._check_name(series_text(named))
+        moment, timed = self._timed(fields, at, record)
+        self._check_ahead(moment.ts, record.timestamp)
+        found = self._valued(fields, at, named.name)
+        values = self._in_range(tuple(map(number, found)))
+        self._note(fields, (named, timed, found), moment, series)
+        return Event(series, moment.ts, values)
+
+    def _named(self, fields: Fields, record: Record) -> Found:
+        """The series by a field, or else by the key."""
+        if (found := find_series(fields)) is not None:
+            return found
+        key = self._keys.read(record.key)
+        if key.series is not None:
+            return Found(key.series, FROM_KEY)
+        if (found := find_other_series(fields)) is not None:
+            return found
+        reason, why = (key.error.reason, f"{key.error.detail}, and ") if key.error else ("bad_key", "no key, and ")
+        raise InvalidEvent(reason, f"{why}{no_series(fields)}")
+
+    def _joined(self, at: Callable[[Path], Found], record: Record) -> Found:
+        parts = [
+            Found(self._keys.series(record.key), FROM_KEY) if path.text == KEY else at(path)
+            for path in self.paths.series
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return Found(",".join(map(series_text, parts)), " and ".join(part.name for part in parts))
+
+    def _timed(self, fields: Fields, at: Callable[[Path], Found], record: Record) -> tuple[Moment, Found]:
+        """The time by a field, or else the record's own."""
+        path = self.paths.ts
+        if path is not None and path.text != TIMESTAMP:
+            found = at(path)
+            return named_time(found, self.min_time), found
+        if path is None and (timed := find_time(fields, self.min_time)) is not None:
+            return timed
+        return Moment(self._record_time(record), ""), Found(None, FROM_RECORD)
+
+    def _valued(self, fields: Fields, at: Callable[[Path], Found], series: str) -> list[Found]:
+        paths = self.paths.values
+        if all(feature in paths for feature in self.features):
+            return [at(paths[feature]) for feature in self.features]
+        if not any(feature in paths for feature in self.features):
+            return find_values(fields, self.features, series)
+        return [
+            at(paths[feature]) if feature in paths else find_values(fields, (feature,), series)[0]
+            for feature in self.features
+        ]
+
+    def _note(self, fields: Fields, found: tuple[Found, Found, list[Found]], moment: Moment, series: str) -> None:
+        """Keep from which fields an event was read."""
+        named, timed, values = found
+        text = ", decimal text" if any(isinstance(value.value, str) for value in values) else ""
+        unused = next(unused_times(fields.given), "") if timed.name == FROM_RECORD and self.paths.ts is None else ""
+        form = f", {moment.form}" if moment.form else ""
+        reading = Reading(
+            named.name,
+            f"{timed.name}{form}",
+            f"{', '.join(value.name for value in values)}{text}",
+            unused,
+            tuple(filter(None, (named.question, timed.question))),
+        )
+        part = not self.paths.series and may_be_part(named)
+        self._readings.add(reading, series, values[0].question, fields if part else None)
+
+    def _check_name(self, name: str) -> str:
+        if name not in self._names:
+            if len(self._names) >= MAX_CACHED:
+                self._names.clear()
+            self._names.add(check_series(name))
         return name
 
-    def _time(self, given: int | str | None, recorded: int) -> int:
-        ts = recorded if given is None else parse_time(given) if isinstance(given, str) else given
-        if ts < self.min_time:
-            raise InvalidEvent("bad_time", f"{ts} is before {self.min_time}; times are epoch milliseconds")
-        if ts > MAX_TIME:
-            raise InvalidEvent("bad_time", f"{ts} lies after the year 9999")
+    def _record_time(self, record: Record) -> int:
+        """The record's own time. Raises InvalidEvent if it has none that is possible."""
+        if record.timestamp < 0:
+            raise InvalidEvent("bad_time", "neither the body nor the record has a time")
+        if not self.min_time <= record.timestamp <= MAX_TIME:
+            raise InvalidEvent("bad_time", f"the record's time {record.timestamp} lies not between 2000 and 9999")
+        return record.timestamp
+
+    def _check_ahead(self, ts: int, recorded: int) -> None:
+        """Raises InvalidEvent for a time ahead of its record's, or of the clock where that has none or a wrong one."""
         if recorded >= 0 and ts > recorded + MAX_AHEAD:
             raise InvalidEvent("bad_time", f"{ts} lies more than 5 minutes ahead of its record's time {recorded}")
-        return ts
+        if recorded >= 0 and ts <= self._latest:
+            return
+        now = time.time_ns() // 1_000_000
+        self._latest = now + MAX_CLOCK_ERROR
+        if recorded < 0 and ts > now + MAX_AHEAD:
+            raise InvalidEvent(
+                "bad_time", f"{ts} lies more than 5 minutes ahead of the clock, and its record has no time"
+            )
+        if ts > self._latest:
+            raise InvalidEvent(
+                "bad_time", f"{ts} lies more than a week ahead of the clock, as its record's time {recorded}"
+            )
 
 
-def check_series(name: str) -> str:
-    """Return the name if it is valid for a series. Raises InvalidEvent."""
-    if not name:
-        raise InvalidEvent("schema", "the series' name is empty")
-    if len(name) > MAX_SERIES_BYTES or len(name.encode()) > MAX_SERIES_BYTES:
-        raise InvalidEvent("bad_key", f"the series' name is longer than {MAX_SERIES_BYTES} bytes")
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        raise InvalidEvent("bad_key", f"the series' name {name!r} has control characters")
-    if name.isspace():
-        raise InvalidEvent("schema", "the series' name is blank")
-    return name
-
-
-def parse_time(text: str) -> int:
-    """Parse ISO 8601 to epoch milliseconds, as UTC if it has no time zone. Raises InvalidEvent."""
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidEvent("schema", f"{text[:40]!r} is no ISO 8601 time") from None
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
-    return round(parsed.timestamp() * 1000)
-
-
-def encode(event: Event, features: Sequence[str] = ("value",)) -> bytes:
+def encode(event: Event, features: Sequence[str] = ONE_VALUE) -> bytes:
     """Encode an event as JSON, with `value` if its only feature is called so, else with `values`."""
     body: dict[str, object] = {"series": event.series, "ts": event.ts}
-    if tuple(features) == ("value",):
+    if tuple(features) == ONE_VALUE:
         body["value"] = event.values[0]
     else:
         body["values"] = dict(zip(features, event.values, strict=True))

@@ -44,7 +44,8 @@ class ForecastBatch:
 class Forecast(msgspec.Struct, gc=False):
     """One forecast. Times are epoch milliseconds; `forecast[i]` is for the time `start + i * step`.
 
-    On a calendar grid it is for the i-th month (or year) from `start`, and `step` is the first one's length.
+    On a calendar grid it is for the i-th month (or year) from `start`, on business days for the i-th of those; `step`
+    is the first one's length.
 
     `ts` is the time of the window's last step, `forecast` K values in the units of the events (a mapping target -> K
     values if there are several targets), `source` the method (`model`, or `naive` for a new series), and `model` its

@@ -1,7 +1,8 @@
 """JSON values of records, with limits on size and depth, and why a value is refused."""
 
 import re
-from typing import TypeVar
+from math import inf
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +21,28 @@ LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
 Wire = TypeVar("Wire")
 
 
+WITHIN = msgspec.json.Decoder(dict[str, msgspec.Raw])
+ANY = msgspec.json.Decoder(float_hook=float)
+"""Any JSON, with infinity for a number that is too large for a float."""
+
+
+def parse_any(record: Record) -> Any:
+    """A record's value as JSON of any type; a number that is out of all range is infinity. Raises InvalidEvent."""
+    try:
+        return parse(ANY, record)
+    except InvalidEvent as error:
+        if error.reason != "out_of_range":
+            raise
+    return {name: _any(raw) for name, raw in parse(WITHIN, record).items()}
+
+
+def _any(raw: msgspec.Raw) -> Any:
+    try:
+        return ANY.decode(raw)
+    except msgspec.ValidationError:
+        return inf
+
+
 def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
     """A record's value as JSON of the decoder's type. Raises InvalidEvent."""
     payload, headers = record.value or b"", record.headers
@@ -31,8 +54,6 @@ def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
         raise InvalidEvent("too_large", f"the value is longer than {MAX_VALUE_BYTES} bytes")
     if len(headers) > MAX_HEADERS:
         raise InvalidEvent("too_large", f"{len(headers)} headers, and {MAX_HEADERS} are the most")
-    if len(record.key or b"") > MAX_VALUE_BYTES:  # it may have been truncated
-        raise InvalidEvent("bad_key", f"the key is longer than {MAX_VALUE_BYTES} bytes")
     try:
         wire = decoder.decode(payload)
         if not payload.isascii():
@@ -40,6 +61,18 @@ def parse(decoder: "msgspec.json.Decoder[Wire]", record: Record) -> Wire:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _refusal(payload, error) from None
     return wire
+
+
+def check_key(key: bytes) -> bytes:
+    """A key that names something, as it is. Raises InvalidEvent for one that may have been truncated."""
+    if len(key) > MAX_VALUE_BYTES:
+        raise InvalidEvent("bad_key", f"the key is longer than {MAX_VALUE_BYTES} bytes")
+    return key
+
+
+def confluent_schema(content: bytes) -> int | None:
+    """The schema id of bytes in Confluent's wire format: a magic byte 0, the id as four bytes, the data."""
+    return int.from_bytes(content[1:5]) if content[:1] == b"\0" and len(content) > 5 else None
 
 
 def _depth(payload: bytes) -> int:
@@ -52,6 +85,9 @@ def _depth(payload: bytes) -> int:
 
 def _refusal(payload: bytes, error: Exception) -> InvalidEvent:
     """Why a payload was not decoded: faults of JSON come before those of the schema."""
+    if (schema := confluent_schema(payload)) is not None:
+        what = f"Confluent wire format (magic byte 0, schema id {schema}), not plain JSON"
+        return InvalidEvent("malformed_json", f"{what}: write with a JSON converter, without a schema registry")
     if malformed := _malformed(payload):
         if _malformed(SURROGATE.sub(b"", payload)):
             return InvalidEvent("malformed_json", malformed)
@@ -62,7 +98,7 @@ def _refusal(payload: bytes, error: Exception) -> InvalidEvent:
         return InvalidEvent("bad_encoding", str(undecodable))
     if "out of range" not in str(error):
         return InvalidEvent("schema", str(error))
-    return InvalidEvent("bad_time" if "`$.ts`" in str(error) else "out_of_range", str(error))
+    return InvalidEvent("out_of_range", str(error))
 
 
 def _malformed(payload: bytes) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import check_series
-from pipeline.formats.json import parse
+from pipeline.formats.json import check_key, parse
 from pipeline.log import Record
 
 
@@ -38,6 +38,7 @@ class TextDecoder:
     def decode(self, record: Record) -> tuple[TextEvent]:
         """Decode a record's one text. Raises InvalidEvent. Callers skip tombstones (value None)."""
         wire = parse(self._json, record)
+        check_key(record.key or b"")
         if wire.id is None and record.key is None:
             raise InvalidEvent("bad_key", "neither an id in the body nor a key")
         try:

@@ -161,7 +161,7 @@ class CalendarGrid(Grid):
     """Steps of whole months, each holding the times from its start to the next one's.
 
     If they have a `label`, a step's time is that far from its start (from its end if negative), and the border between
-    two steps keeps a quarter of a step away from either's time: events around month end do not fall into the month
+    two steps keeps two fifths of a step away from either's time: events around month end do not fall into the month
     after.
     """
 
@@ -210,8 +210,8 @@ class CalendarGrid(Grid):
     def _border(self, index: Whole) -> Whole:
         """Where a step begins that has a label."""
         before, own = self.time(index - 1), self.time(index)
-        quarter = (own - before) // 4
-        return _bounded(self._start(index), before + quarter, own - quarter)
+        away = (own - before) * 2 // 5
+        return _bounded(self._start(index), before + away, own - away)
 
 
 def _converted(count: Whole, unit: str, to: str) -> Whole:

@@ -134,7 +134,7 @@ def test_rows_that_repeat_are_refused_unless_they_are_aggregated() -> None:
     with pytest.raises(DataError, match=r"frame: 100 of 200 measurements, 50\.0%, are left out: .* aggregate='mean'$"):
         Forecaster(horizon=2, arch="naive").fit(rows)
     fitted = Forecaster(horizon=2, arch="naive", freq="1h", aggregate="mean").fit(rows)
-    assert fitted.predict()["ds"][0] == datetime(2024, 1, 5, 4)
+    assert fitted.predict()["ds"][0] == datetime(2024, 1, 5, 3)  # the last hour may not be over
 
 
 def test_future_covariates_improve_a_forecast() -> None:

@@ -32,7 +32,7 @@ def taking_nothing(kind: str, folder: Path) -> Iterator[str]:
 
 @fault(
     "stderr closed, a pipe that nobody reads, and a full disk, while serving; killed once",
-    "each once; ready again within the session time-out and 5 s; ends with 0 on SIGTERM",
+    "each once, at least once a batch again; ready within the session time-out and 5 s; ends with 0 on SIGTERM",
     BOTH,
     cases=(CLOSED, FULL_PIPE, FULL_DISK),
 )

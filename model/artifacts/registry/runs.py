@@ -13,7 +13,7 @@ import msgspec
 from model.artifacts.registry.store import Store
 from model.artifacts.versions import Dataset
 from model.card import MODEL_FILE, AnyCard, Arrays
-from tidecast.errors import RegistryError
+from tidecast.errors import TidecastError
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -102,7 +102,7 @@ def open_run(store: Store, experiment: str, name: str, tags: Mapping[str, str]) 
         yield run
     except BaseException as error:
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
-        with suppress(RegistryError), store.mapped_errors():
+        with suppress(TidecastError), store.mapped_errors():
             store.client.set_terminated(run.id, status)
         raise
     with store.mapped_errors():

@@ -128,10 +128,12 @@ class Store:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         if self.database and "unsupported URI" in line:
             return "a SQLite store needs tidecast[train]; serving takes an MLflow server's URL or an .onnx file"
+        if retried := re.search(r"too many (\d+) error responses", line):
+            return _answer(int(retried[1]))
         if "failed with exception HTTP" in line or "failed with timeout exception" in line:
             return "no MLflow server answers there"
         if status := re.search(r"failed with error code (\d+)", line) or re.search(r"^(\d{3}) \w+ Error: ", line):
-            return _ANSWERS.get(int(status[1]), f"the server answers with {status[1]}: its log says why")
+            return _answer(int(status[1]))
         if "was not in a valid JSON format" in line:
             return "what answers there is no MLflow server: give the address of its API"
         return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
@@ -144,6 +146,10 @@ def _kind(error: Exception) -> type[TidecastError]:
     if isinstance(error, OSError) and error.errno in FORBIDDEN:
         return NotPermitted
     return UnknownModel if code == "RESOURCE_DOES_NOT_EXIST" else RegistryUnavailable
+
+
+def _answer(status: int) -> str:
+    return _ANSWERS.get(status, f"the server answers with {status}: its log says why")
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

@@ -83,7 +83,23 @@ def test_valid_configuration_has_only_ok_findings(check: Check, tidecast: Run) -
     check.write("valve", range(30), partition=1)
     found = check()
     assert {finding.verdict for findings in found.values() for finding in findings} == {"ok"}
-    assert set(found) == {"log", "model", "topic", "topics", "state", "retention", "records", "keys", "order", "freq"}
+    items = {
+        "log",
+        "home",
+        "model",
+        "topic",
+        "topics",
+        "state",
+        "retention",
+        "records",
+        "fields",
+        "keys",
+        "order",
+        "freq",
+    }
+    assert set(found) == items
+    read = "series from `series`; time from `ts`, epoch milliseconds; value from `value`"
+    assert_finding(found["fields"], "ok", read)
     assert_finding(found["state"], "ok", "is new")
     assert_finding(found["topics"], "ok", f"{check.topic}-forecasts will be created with 2 partitions")
     assert_finding(found["model"], "ok", "tiny.onnx on cpu")

@@ -56,9 +56,21 @@ def test_last_records_of_each_partition_by_time_then_new_ones(log_address: str, 
     ("value", "text"),
     [
         (b'{"ts":1600000000000,"value":21.5}', "value 21.5  at 2020-09-13 12:26:40"),
-        (b'{"value":1e300}', "value 1e+300"),
+        (b'{"value":1e300}', 'no event: out_of_range: 1e+300 does not fit in a float32 | {"value":1e300}'),
+        (
+            b'{"sensorId":7,"time":1600000000,"temperature":"21.5"}',
+            "no event: schema: no value among `sensorId`, `time`, "
+            '`temperature` | {"sensorId":7,"time":1600000000,"temperature":"21.5"}',
+        ),
+        (b'{"sensorId":7,"time":1600000000,"temperature":21.5}', "7 value 21.5  at 2020-09-13 12:26:40"),
+        (b'{"id":7,"text":"see you at five"}', '{"id":7,"text":"see you at five"}'),
+        (
+            b"\0\0\0\0\x2a{}",
+            "no event: malformed_json: Confluent wire format (magic byte 0, schema id 42), not plain "
+            "JSON: write with a JSON converter, without a schema registry | \\x00\\x00\\x00\\x00*{}",
+        ),
         (b'{"id":7,"label":"spam","probability":0.98765,"model":"m/7"}', "spam 0.988  m/7"),
-        (b'{"ts":"2020-01-01","values":{"flow":1,"heat":2.25}}', "flow 1 heat 2.25  at 2020-01-01"),
+        (b'{"ts":"2020-01-01","values":{"flow":1,"heat":2.25}}', "flow 1 heat 2.25  at 2020-01-01 00:00:00"),
         (
             b'{"series":"a","ts":0,"start":1600000000000,"step":60000,"forecast":[1,2,3,4,5,6,7],"source":"model","model":"m/7"}',
             "forecast from 2020-09-13 12:26:40: 1 2 3 4 5 .. 7  m/7",
@@ -66,10 +78,13 @@ def test_last_records_of_each_partition_by_time_then_new_ones(log_address: str, 
         (b'{"ts":0,"forecast":{"flow":[1,2],"heat":[3,4]}}', "forecast from 1970-01-01 00:00:00: flow 1 2 | heat 3 4"),
         (b'{"ts":99999999999999999,"forecast":[]}', "forecast from 99999999999999999:"),
         (None, "(tombstone)"),
-        (b"{}", "{}"),
-        (b"[" * 100_000, "[" * 118 + ".."),
-        (b"\xff\x1b[31mred\n", "\\xff\\x1b[31mred\\n"),
-        (b'{"value":"21"}', '{"value":"21"}'),
+        (b"{}", "no event: schema: no value among none | {}"),
+        (b"[" * 100_000, "no event: too_deep: nested deeper than 500 levels | " + "[" * 118 + ".."),
+        (
+            b"\xff\x1b[31mred\n",
+            "no event: malformed_json: JSON is malformed: invalid character (byte 0) | \\xff\\x1b[31mred\\n",
+        ),
+        (b'{"value":"21"}', "value 21  at 2020-09-13 12:26:40"),
     ],
 )
 def test_record_as_a_line(value: bytes | None, text: str) -> None:

@@ -1,6 +1,7 @@
 """A service interrupted at any step, again and again, writes what an uninterrupted one writes, byte for byte."""
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -209,3 +210,24 @@ def test_interrupted_service_writes_the_same_as_an_uninterrupted_one(
 
 def _hashable(part: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [tuple(map(repr, row)) for row in part]
+
+
+def test_a_service_says_what_it_takes_over_why_and_how_much_lies_before_it(
+    predictor: Predictor, log: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deploy")
+    name = f"said-{next(names)}"
+    log.create_topic(name, PARTITIONS)
+    with closing(log.producer()) as producer:
+        for minute in range(10):
+            event = b'{"ts":%d,"value":1}' % (START + minute * MINUTE)
+            producer.send(name, minute % PARTITIONS, b"pump", event)
+        producer.flush()
+    config = ServeConfig(topic=name, output=f"{name}-out", group=name, instance="pump-1", start="earliest")
+    service = Service(log, predictor, task_for(predictor, config), config)
+    service.run(Idle(lambda: service.stats.records))
+    said = [line for line in caplog.messages if "partition" in line]
+    assert said == [
+        f"pump-1 takes over partitions 0-1: it joined {name}",
+        f"{name}: new to partitions 0-1, from the earliest record on: 10 records are there",
+    ]

@@ -2,14 +2,23 @@ import hashlib
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from model.artifacts.registry import JOB, Registry
 from model.artifacts.versions import Version
-from tidecast.errors import CorruptModel, PromotionConflict, RegistryError, RegistryUnavailable, UnknownModel
+from tidecast.errors import (
+    CorruptModel,
+    PromotionConflict,
+    RegistryError,
+    RegistryUnavailable,
+    TidecastError,
+    UnknownModel,
+)
 
 PARAMS = {"hidden": 64, "segment": None}
 HISTORY = [{"train_loss": 0.5, "validation_mse": 0.4}, {"train_loss": 0.3, "validation_mse": 0.2}]
@@ -143,6 +152,38 @@ def test_unresponsive_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     unanswered = pytest.raises(RegistryUnavailable, match="no MLflow server answers there")
     with socket.create_server(("127.0.0.1", 0)) as silent, unanswered:
         Registry(f"http://127.0.0.1:{silent.getsockname()[1]}").resolve("taxi")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (401, "no", "the server does not know the user: set MLFLOW_TRACKING_USERNAME"),
+        (404, "<html>", "what answers there is no MLflow server"),
+        (502, "<html>", "a proxy answers there, and no MLflow server behind it"),
+        (418, "tea", "the server answers with 418: its log says why"),
+        (200, "<html>", "what answers there is no MLflow server"),
+    ],
+)
+def test_what_a_server_answers_is_said_as_a_sentence(
+    status: int, body: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(TidecastError) as raised:
+            Registry(uri).resolve("taxi")
+        server.shutdown()
+    assert str(raised.value).startswith(f"{uri}: {says}")
 
 
 def test_invalid_sqlite_file_error_is_one_line(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import History, from_frame, read_topic, windows
 from pipeline.datasets.measurements import publishable, read_file
 from pipeline.datasets.spacing import infer_freq
+from pipeline.formats.decoding import Refusals
 from pipeline.formats.events import Event, encode
 from pipeline.ingest.publish import publish
 from pipeline.log import EventLog
@@ -126,7 +127,7 @@ def test_windows_of_a_history_are_those_of_its_series(counts: list[int], seq_len
 def test_windows_never_span_partitions() -> None:
     rows = [(partition, step, "a", START + 60_000 * step, float(step)) for partition in (0, 3) for step in range(4)]
     rows.append((3, 4, "b", START, 0.0))
-    history = History(pl.DataFrame(rows, SCHEMA, orient="row"), {0: (0, 4), 3: (0, 5)}, {})
+    history = History(pl.DataFrame(rows, SCHEMA, orient="row"), {0: (0, 4), 3: (0, 5)}, Refusals())
     found = windows(history, WindowConfig(seq_len=4))
     assert {"a@0", "a@3"} == {found.names[found.series[end]] for end in found.ends}
     assert set(found.names) == {"a@0", "a@3", "b"}

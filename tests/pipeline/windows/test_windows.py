@@ -25,16 +25,25 @@ from pipeline.windows.streaming import WindowStore
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute
 FREQS = ("250ms", "7s", "30m", "1h", "1d", "1w", "1mo", "5mo", "1y")
+PHASES = [
+    *((freq, None) for freq in FREQS),
+    ("B", None),
+    ("1h", "30m"),
+    ("B", "16h"),
+    ("1mo", "-1d"),
+    ("3mo", "2mo14d"),
+]
 STRIDES = (1, 1, 1, 2, 3, 5, 12, 0, -1, -4)
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> WindowConfig:
-    freq = draw(st.none() | st.sampled_from(FREQS))
+    freq, offset = draw(st.just((None, None)) | st.sampled_from(PHASES))
     return WindowConfig(
         seq_len=draw(st.integers(2, 8)),
         features=("flow", "heat", "load")[: draw(st.integers(1, 3))],
         freq=freq,
+        offset=offset,
         max_gap=draw(st.integers(0, 4)),
         lateness=draw(st.sampled_from((0, 1, 3))) * length(freq),
         aggregate=draw(st.none() | st.sampled_from(get_args(Aggregate))) if freq else None,

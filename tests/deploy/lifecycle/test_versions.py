@@ -1,0 +1,46 @@
+"""`tidecast models`, as a person or a program reads it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from model.artifacts.registry import Registry
+
+Tidecast = Callable[..., subprocess.CompletedProcess[str]]
+WHY = "error 0.5 against the champion's 0.9, a gain of +44.4%, with lower bound +31.0%; the best naive forecast has 1.2"
+
+
+@pytest.fixture
+def registry(tracking_uri: str, tmp_path: Path) -> Registry:
+    """Two versions of one name, the second with a decision."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.onnx").write_bytes(b"a model")
+    found = Registry(tracking_uri)
+    scores = {"validation_mse": "0.0123456", "naive_last_mse": "2.3526", "naive_season_mse": "0.0456"}
+    for decided in ({}, {"verdict": "promote", "why": WHY, "against": "a-rather-long-model-name/1"}):
+        tags = {**scores, **decided, "trained_until": "1704067200000"}
+        name = "a-rather-long-model-name"
+        found.record(name, tmp_path / "run", params={}, history=[], metrics={}, tags=tags)
+    return found
+
+
+def test_a_piped_table_has_a_line_a_version_and_no_cut_column(tidecast: Tidecast, registry: Registry) -> None:
+    done = tidecast("models", "a-rather-long-model-name", "--tracking-uri", registry.tracking_uri)
+    assert done.returncode == 0, done.stderr
+    heading, second, first, *_ = done.stdout.splitlines()
+    assert heading.split() == ["version", "alias", "age", "trained", "until", "error", "naive", "verdict"]
+    assert second.endswith(f"promote: {WHY}")
+    assert first.split()[:2] == ["a-rather-long-model-name/1", "champion"]
+    assert first.endswith("2024-01-01 00:00  0.01235  0.0456"), "the best naive forecast's"
+    assert "…" not in done.stdout
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
+
+
+def test_the_same_as_data(tidecast: Tidecast, registry: Registry) -> None:
+    done = tidecast("models", "--tracking-uri", registry.tracking_uri, "--json")
+    (newest, oldest) = json.loads(done.stdout.splitlines()[-1])["models"]["a-rather-long-model-name"]
+    assert (newest["why"], newest["naive_season_mse"]) == (WHY, "0.0456")
+    assert oldest["aliases"] == ["champion"]
