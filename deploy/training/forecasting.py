@@ -139,10 +139,12 @@ def say_odd_series(fitted: FittedForecaster, worst: Mapping[str, float] | None =
     if fitted.spikes:
         named = ", ".join(f"{count:,} in {name}" for name, count in list(fitted.spikes.items())[:MAX_WORST])
         total, more = sum(fitted.spikes.values()), ", .." if len(fitted.spikes) > MAX_WORST else ""
-        logger.info(
-            f"{total:,} values far from all others of their series count as the nearest of these: {named}{more}; "
-            "--no-winsorise takes them as they are"
+        one, several = (
+            "value far from all others of its series counts",
+            "values far from all others of their series count",
         )
+        what = one if total == 1 else several
+        logger.info(f"{total:,} {what} as the nearest of these: {named}{more}; --no-winsorise takes them as they are")
     if shares := fitted.worst if worst is None else worst:
         named = ", ".join(f"{name}: {share:.0%} of the squared error" for name, share in shares.items())
         logger.info(f"most of the error is of few series: {named}")
