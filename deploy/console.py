@@ -136,7 +136,7 @@ def _log_fifths(what: str, total: int | None, unit: str) -> ProgressCallback:
 def digits(values: Sequence[float]) -> int:
     """The significant digits that show values: 6, and of a large level so many that its changes can be seen."""
     largest, span = max(map(abs, values), default=0), max(values, default=0) - min(values, default=0)
-    if not span:
+    if span <= 1e-12 * largest:  # constant, but for rounding
         return 6 if largest < 1e6 else 15
     return min(17, max(6, math.ceil(math.log10(largest / span)) + 3))
 

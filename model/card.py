@@ -180,6 +180,9 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     """The least range of a window that counts, by feature, raw units. A window that is far from zero beside its range
     is moved before it is cast to float32 (model/levels.py); features that are not listed, as in all earlier cards, are
     cast as they are."""
+    spans: dict[str, float] = {}
+    """The greatest range of one series in training, by feature, raw units. A few readings that lie further than that
+    from all others of their window are winsorised (model/spikes.py); none of a feature that is not listed."""
     trained_until: int
     """The event time of the last target in training or validation; epoch milliseconds."""
 

@@ -280,6 +280,13 @@ class ForecastNetworkOptions:
             show_default="blend",
         ),
     ] = None
+    winsorise: Annotated[
+        bool,
+        option(
+            "--winsorise/--no-winsorise",
+            "Let a few readings far from all others count as the nearest of these, in training and in forecasts.",
+        ),
+    ] = True
     budget: Annotated[
         str | None, option("--budget", "About how long to train, as 5m; until it stops improving if left out.")
     ] = None

@@ -15,7 +15,7 @@ from deploy.console import print_table, progress
 from deploy.data import DataSource
 from deploy.pictures import Picture
 from deploy.settings.serve import window_config
-from deploy.training.forecasting import format_epoch, seasons_in_words
+from deploy.training.forecasting import format_epoch, odd_series, say_odd_series, seasons_in_words
 from deploy.training.jobs import TrainJob
 from deploy.training.look_back import infer_specs
 from deploy.training.registration import training_progress
@@ -94,6 +94,11 @@ class BacktestResult:
         """Each error, averaged over seeds."""
         errors = [scores.overall() for _, scores in self.runs]
         return {metric: mean(error[metric] for error in errors) for metric in METRICS}
+
+    @property
+    def worst(self) -> dict[str, float]:
+        """The few series that make up most of the first seed's squared error, with their shares."""
+        return self.runs[0][1].worst(self.data.names)
 
 
 def protocol_cuts(times: Ints, job: BacktestJob, freq: str | None) -> tuple[Cuts, int]:
@@ -231,6 +236,7 @@ def _print_table(result: BacktestResult, job: BacktestJob) -> None:
     for name, errors in _table_rows(result).items():
         table.add_row(name, *(f"{errors[metric]:.4g}" for metric in METRICS))
     print_table(table)
+    say_odd_series(result.runs[0][0], result.worst)
 
 
 def _table_rows(result: BacktestResult) -> dict[str, Metrics]:
@@ -257,6 +263,7 @@ def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
         "horizon": card.output.horizon,
         "windows": len(result.test),
         **result.overall,
+        **odd_series(result.runs[0][0], result.worst),
         "spread": spread,
         "seeds": errors,
         "validation_mse": mean(fitted.card.metrics["validation_mse"] for fitted, _ in result.runs),

@@ -14,7 +14,7 @@ from deploy.frames import future_covariates
 from deploy.pictures import Picture
 from deploy.settings.locations import share, writable
 from deploy.settings.values import FORECAST_FILES
-from deploy.training.forecasting import errors_in_words, format_epoch
+from deploy.training.forecasting import errors_in_words, format_epoch, odd_series, say_odd_series
 from deploy.training.jobs import TrainJob
 from deploy.training.registration import training_progress
 from model.card import Card
@@ -58,6 +58,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         "offset": card.input.offset,
         "seq_len": card.input.seq_len,
         **card.metrics,
+        **odd_series(forecaster.fitted),
         "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
         "notes": history.notes,
         "plot": plot,
@@ -80,6 +81,7 @@ def _say_errors(forecaster: Forecaster, forecasts: pl.DataFrame) -> None:
     fitted, share = forecaster.fitted, forecaster.job.config.validation
     if not fitted.card.metrics:
         return
+    say_odd_series(fitted)
     logger.info(f"on the last {share:.0%} of the data, squared, in z-scores: {errors_in_words(fitted.card)}")
     if naive := forecasts.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
         steps, shown = fitted.card.input.seq_len, ", ".join(naive[:5])

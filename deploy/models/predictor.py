@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ from model.card import AnyCard
 from model.levels import Levels
 from pipeline.formats.headers import MODEL, PROVIDER, VERSION
 from tidecast.errors import ConfigError, ModelUnavailable
+
+logger = logging.getLogger(__name__)
 
 MIN_BATCH = 4
 """Below it onnxruntime's CPU kernels sum in another order; smaller batches are padded so that outputs are the same bits
@@ -70,6 +73,7 @@ class Predictor:
     version: Version | None = None
     """The registered version that it is; None for a file."""
     _levels: Levels = field(init=False)
+    _said: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_levels", Levels.of(self.card))
@@ -98,11 +102,16 @@ class Predictor:
 
     def _run(self, start: int, arrays: Mapping[str, npt.NDArray[Any]]) -> Outputs:
         nodes, names, (output,) = self.session.get_inputs(), list(self.card.inputs), self.card.outputs.values()
-        arrays, shifts = self._levels.lowered(arrays)
+        arrays, shifts = self._levels.lowered(arrays, self._say_once)
         feed = {node.name: _pad(arrays[name]) for node, name in zip(nodes, names, strict=True)}
         rows = len(arrays[names[0]])
         (values,) = self.session.run(None, feed)
         return self._levels.raised(np.asarray(values[:rows]).reshape(rows, *output.shape[1:]), shifts)
+
+    def _say_once(self, loss: str) -> None:
+        if loss not in self._said:
+            self._said.add(loss)
+            logger.warning(f"{self.label}: {loss}; not said again")
 
     def _run_separating(self, start: int, arrays: Mapping[str, npt.NDArray[Any]], failed: dict[int, str]) -> Outputs:
         before = len(failed)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 
 import msgspec
@@ -23,6 +24,7 @@ from deploy.training.registration import (
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Dataset, Version
 from model.card import Card, InputSpec, OutputSpec
+from model.evaluation.metrics import MAX_WORST
 from model.plots import plot_forecasts
 from model.training import distributed
 from model.training.forecasting import (
@@ -66,6 +68,7 @@ def train_after(
         with training_progress(format_epoch, log) as on_step:
             fitted = fit_forecaster(prepared, on_step)
         logger.info(f"{errors_in_words(fitted.card)}, after {len(fitted.history)} epochs")
+        say_odd_series(fitted)
         return register(forecast_candidate(fitted, prepared.data, history), registry, log)
 
 
@@ -127,6 +130,27 @@ def errors_in_words(card: Card) -> str:
     return f"validation error {card.metrics['validation_mse']:.4g}, best naive forecast ({name}) {naive:.4g}"
 
 
+def odd_series(fitted: FittedForecaster, worst: Mapping[str, float] | None = None) -> dict[str, object]:
+    """Which series had spikes, and which make up most of the error, in validation or as given, as data."""
+    return {"winsorised": dict(fitted.spikes), "most_of_the_error": dict(fitted.worst if worst is None else worst)}
+
+
+def say_odd_series(fitted: FittedForecaster, worst: Mapping[str, float] | None = None) -> None:
+    """`odd_series` as log lines."""
+    if fitted.spikes:
+        named = ", ".join(f"{count:,} in {name}" for name, count in list(fitted.spikes.items())[:MAX_WORST])
+        total, more = sum(fitted.spikes.values()), ", .." if len(fitted.spikes) > MAX_WORST else ""
+        one, several = (
+            "value far from all others of its series counts",
+            "values far from all others of their series count",
+        )
+        what = one if total == 1 else several
+        logger.info(f"{total:,} {what} as the nearest of these: {named}{more}; --no-winsorise takes them as they are")
+    if shares := fitted.worst if worst is None else worst:
+        named = ", ".join(f"{name}: {share:.0%} of the squared error" for name, share in shares.items())
+        logger.info(f"most of the error is of few series: {named}")
+
+
 def gain_over_naive(card: Card) -> float:
     """By which fraction a forecaster's validation error is lower than the best naive forecast's."""
     naive = card.best_naive[1]
@@ -162,6 +186,7 @@ def forecast_candidate(fitted: FittedForecaster, data: WindowData, history: Hist
         picture="forecasts.png",
         draw=lambda folder: plot_forecasts(fitted, data, folder / "forecasts.png"),
         scores={"gain_over_naive": gain_over_naive(card)},
+        facts=odd_series(fitted),
     )
 
 

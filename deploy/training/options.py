@@ -64,6 +64,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     budget: float | None = None
     seed: int | None = None
     bf16: bool | None = None
+    winsorise: bool | None = None
     features: tuple[str, ...] = ("value",)
     targets: tuple[str, ...] | None = None
     known: tuple[str, ...] | None = None

@@ -47,6 +47,8 @@ class Candidate:
     """Draws plots into a folder."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Scores that the card does not have."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What else its training found, for a command's summary."""
 
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
@@ -71,6 +73,7 @@ class RegisteredModel:
             "epochs": len(history),
             "seconds": round(sum(epoch.seconds for epoch in history), 2),
             **card.metrics,
+            **self.candidate.facts,
             "sha256": self.version.sha256,
             "run": self.version.run_id,
         }

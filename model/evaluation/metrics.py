@@ -22,6 +22,8 @@ METRICS_IN_WORDS = (
     "naive one-step errors, below 1 is better than those; smape: in percent, from 0 to 200"
 )
 Metrics = dict[str, float]
+MAX_WORST = 5
+"""Most series that are named as those that make up most of an error."""
 ROUNDING = 1e-15
 """A series whose deviation is less, relative to its level, is constant: it is rounding."""
 
@@ -150,6 +152,20 @@ class Scores:
         """Each metric for each series with an observed target."""
         counted = self._counts.sum(axis=(1, 2)) > 0
         return {name: self._means(place) for place, name in enumerate(names) if counted[place]}
+
+    def worst(self, names: Sequence[str]) -> dict[str, float]:
+        """The few series that make up most of the squared error, with their shares of it, the largest first.
+
+        Empty unless at most a tenth of the series, or one, have more than half of it; one of two, nine tenths.
+        """
+        errors = self._sums["mse"].sum(axis=(1, 2))
+        counted, total = int((self._counts.sum(axis=(1, 2)) > 0).sum()), float(errors.sum())
+        largest = np.argsort(-errors)[: min(MAX_WORST, max(1, counted // 10))]
+        most = total * (0.5 if counted > 2 else 0.9)
+        if counted < 2 or not errors[largest].sum() > most:
+            return {}
+        kept = 1 + int(np.argmax(np.cumsum(errors[largest]) > most))
+        return {names[place]: float(errors[place]) / total for place in largest[:kept].tolist()}
 
     def _means(self, part: int | slice | tuple[slice, int]) -> Metrics:
         count = float(self._counts[part].sum())

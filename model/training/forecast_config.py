@@ -39,6 +39,8 @@ class ForecastConfig(TrainConfig):
     differencing), by the first of the input's seasons."""
     epoch_windows: int = 16_384
     """Maximum number of windows in an epoch and in validation; more are sampled."""
+    winsorise: bool = True
+    """Whether a few readings far from all others of their series or window are replaced by the nearest of these."""
     validation: float = 1 / 7
     """The fraction of the data, the latest, that is used for validation."""
 

@@ -1,6 +1,7 @@
 """Forecasting: one global model, trained on the windows of all series and validated on the latest part of them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -10,8 +11,8 @@ import torch
 
 from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
-from model.evaluation.metrics import ErrorScale, series_scale
-from model.evaluation.splits import FAR, Cuts, Split, last_share, split
+from model.evaluation.metrics import ErrorScale, Scores, series_scale
+from model.evaluation.splits import FAR, Cuts, Split, chunks, last_share, split, targets
 from model.levels import Levels
 from model.networks.forecast import (
     EnsembleMember,
@@ -20,6 +21,7 @@ from model.networks.forecast import (
     build_network,
 )
 from model.networks.normalization import Pooled
+from model.spikes import spans, without_spikes
 from model.training.batches import WindowBatches
 from model.training.ensemble import member_names, weigh
 from model.training.forecast_config import ForecastConfig, forecast_card, with_inputs_of
@@ -30,6 +32,8 @@ from model.windows import Rows, WindowData
 FLOOR = 0.01
 """The minimum scale of a window, relative to the smallest standard deviation of a series."""
 _EVALUATION_BATCH = 1024
+_SCORED = 4096
+"""The most validation windows by which the shares of the series are judged."""
 EPOCHS, _STEPS = 30, 5_000
 
 
@@ -49,6 +53,10 @@ class FittedForecaster:
     card: Card
     history: list[Epoch]
     split: Split
+    spikes: Mapping[str, int] = field(default_factory=dict)
+    """How many values of each series were winsorised in training."""
+    worst: Mapping[str, float] = field(default_factory=dict)
+    """The few series that make up most of the squared error in validation, each with its share."""
 
     @property
     def naive_mse(self) -> float:
@@ -65,6 +73,8 @@ class PreparedWindows:
     card: Card
     """The card of the untrained networks; a blend's lists all candidates."""
     config: ForecastConfig
+    spikes: Mapping[str, int] = field(default_factory=dict)
+    """How many values of each series were winsorised."""
 
     def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
         """The card's inputs for the first training windows."""
@@ -95,10 +105,15 @@ def prepare(
     naming the wrong field, or DataError saying how many events are needed if there are too few windows.
     """
     parts = split(data, outputs.horizon, cuts or last_share(data, config.validation, outputs.horizon))
+    data, spikes = _without_spikes(data, inputs, parts.cuts.test) if config.winsorise else (data, {})
     learnt = data.step[data.ts < parts.cuts.validation]
     card = forecast_card(inputs, outputs, config, name, int(np.ptp(learnt)), len(parts.train))
-    floors = _floors(_pooled(data, parts.cuts.validation), card)
-    return PreparedWindows(data, parts, msgspec.structs.replace(card, floors=floors), config)
+    card = msgspec.structs.replace(
+        card,
+        floors=_sizes(card, _pooled(data, parts.cuts.validation).floor.double().numpy()),
+        spans=_sizes(card, spans(data, parts.cuts.test)) if config.winsorise else {},
+    )
+    return PreparedWindows(data, parts, card, config, spikes)
 
 
 def fit(
@@ -146,12 +161,14 @@ def fit_forecaster(
         "ranges": _ranges(data, card.input.features, parts.cuts.test),
         "metrics": metrics,
     }
-    return FittedForecaster(model.eval(), msgspec.structs.replace(card, **seen), history, parts)
+    worst = _scores(model.eval(), data, parts.validation, card, scale).worst(data.names)
+    return FittedForecaster(model, msgspec.structs.replace(card, **seen), history, parts, prepared.spikes, worst)
 
 
 def last_value(inputs: InputSpec, outputs: OutputSpec, name: str) -> FittedForecaster:
     """The last-value forecast as a model, without data to train or validate on."""
     card, none = forecast_card(inputs, outputs, ForecastConfig(arch="naive"), name), np.array([], np.int64)
+    card = msgspec.structs.replace(card, floors=dict.fromkeys(inputs.features, float(np.finfo(np.float32).tiny)))
     return FittedForecaster(build_network(card), card, [], Split(none, none, none, Cuts(FAR)))
 
 
@@ -170,6 +187,15 @@ def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArra
     error_scale = ErrorScale(scale, scale)
     naive = naive_scores(data, parts.validation, card.output.horizon, card.target_columns, card.input.lags, error_scale)
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
+
+
+def _scores(model: ForecastNetwork, data: WindowData, ends: Rows, card: Card, scale: npt.NDArray[np.float64]) -> Scores:
+    """A model's scores over a sample of these windows."""
+    scores, horizon = Scores(ErrorScale(scale, scale), card.output.horizon), card.output.horizon
+    for part in chunks(ends[:: -(-len(ends) // _SCORED)]):
+        actual, observed = targets(data, part, horizon, card.target_columns)
+        scores.add(data.series[part], forecast(model, data, part), actual, observed)
+    return scores
 
 
 def _warm_start(members: list[EnsembleMember], card: Card, warm: Warm) -> None:
@@ -226,13 +252,18 @@ def _pooled(data: WindowData, before: int) -> Pooled:
     return Pooled(*(torch.from_numpy(each).float() for each in per_feature))
 
 
-def _floors(pooled: Pooled, card: Card) -> dict[str, float]:
-    """The least range of a window that counts: its least scale, for each feature but the future covariates.
+def _sizes(card: Card, sizes: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Finite sizes (F,) by feature, without the future covariates: the graph has their mean in training, and so they
+    are left as they are."""
+    named = zip(card.input.features, sizes.tolist(), strict=True)
+    return {name: size for name, size in named if name not in card.input.known and np.isfinite(size)}
 
-    They are not moved, because the network compares them with their mean in training.
-    """
-    floors = zip(card.input.features, pooled.floor.tolist(), strict=True)
-    return {name: floor for name, floor in floors if name not in card.input.known}
+
+def _without_spikes(data: WindowData, inputs: InputSpec, before: int) -> tuple[WindowData, Mapping[str, int]]:
+    columns = [column for column, name in enumerate(inputs.features) if name not in inputs.known]
+    values, spikes = without_spikes(data, columns, before)
+    changed: Any = data
+    return replace(changed, values=values) if spikes else data, spikes
 
 
 def _ranges(data: WindowData, features: tuple[str, ...], before: int) -> dict[str, tuple[float, float]]:

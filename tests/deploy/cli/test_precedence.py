@@ -40,6 +40,7 @@ CONFIG: dict[str, tuple[str, Any]] = {
     "seed": ("5", 5),
     "device": ("cpu", "cpu"),
     "bf16": ("true", True),
+    "winsorise": ("false", False),
     "budget": ("2m", 120.0),
 }
 """Of each option of ForecastConfig."""

@@ -77,3 +77,39 @@ def test_an_unsupported_output_format_is_rejected_before_training(tidecast: Tide
     done = tidecast("forecast", "--data", "waves.csv", "--output", "ahead.xlsx")
     assert done.returncode == 78
     assert "output: ahead.xlsx ends in none of .csv, .parquet, .jsonl" in done.stderr
+
+
+def test_a_large_level_is_forecast_and_shown_with_its_day(tidecast: Tidecast, tmp_path: Path) -> None:
+    day = 40 * np.sin(HOURS * np.pi / 12)
+    rows = [f"{1_700_006_400_000 + hour * 3_600_000},{3_000_000_100 + day[hour]:.1f}" for hour in HOURS]
+    (tmp_path / "meter.csv").write_text("\n".join(["ds,y", *rows]))
+    done = tidecast(
+        *("forecast", "--data", "meter.csv", "--horizon", 24, "--seq-len", 48),
+        *("--arch", "linear", "--output", "ahead.csv"),
+    )
+    ahead = pl.read_csv(tmp_path / "ahead.csv")["Tidecast"].to_numpy()
+    expected = 3_000_000_100 + 40 * np.sin((HOURS[-1] + 1 + np.arange(24)) * np.pi / 12)
+    np.testing.assert_allclose(ahead - 3e9, expected - 3e9, atol=1)
+    assert f"{ahead.max():,.0f}"[:-1] in done.stdout
+
+
+def test_one_spike_is_said_and_left_out_of_account_unless_asked(tidecast: Tidecast, tmp_path: Path) -> None:
+    wave = 100 + np.sin(HOURS * np.pi / 12)
+    wave[380] = 1e9
+    rows = [
+        f"{1_700_006_400_000 + hour * 3_600_000},{name},{y}"
+        for hour in HOURS
+        for name, y in (("odd", wave[hour]), ("even", 100 + np.cos(hour * np.pi / 12)))
+    ]
+    (tmp_path / "odd.csv").write_text("\n".join(["ts,series,value", *rows]))
+    command = ("forecast", "--data", "odd.csv", "--horizon", 6, "--seq-len", 48, "--arch", "linear")
+    done = tidecast(*command, "--output", "ahead.csv", "--json")
+    ahead = pl.read_csv(tmp_path / "ahead.csv").filter(pl.col("unique_id") == "odd")["Tidecast"]
+    assert ahead.is_between(95, 105).all()
+    assert json.loads(done.stdout.splitlines()[-1])["winsorised"] == {"odd": 1}
+    assert "1 value far from all others of its series counts as the nearest of these: 1 in odd" in done.stderr
+    kept = tidecast(*command, "--no-winsorise", "--json")
+    found = json.loads(kept.stdout.splitlines()[-1])
+    assert found["winsorised"] == {}
+    assert found["most_of_the_error"]["odd"] > 0.9
+    assert "most of the error is of few series: odd: 100% of the squared error" in kept.stderr

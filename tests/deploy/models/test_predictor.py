@@ -243,3 +243,33 @@ def test_a_large_level_is_added_to_the_forecast_of_the_window_without_it(own_mod
     np.testing.assert_allclose(made[1::2] - 3e9, expected[1::2], atol=0.01)
     (coarse,) = without.predict(high.part(1, 2))
     assert np.abs(coarse - 3e9 - expected[1]).max() > 1, "as in earlier versions"
+
+
+def test_a_spike_does_not_set_the_forecast_and_is_said_once(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = load_onnx(own_model, "tiny/7", "cpu")
+    assert isinstance(loaded.card, Card)
+    spiky, plain = random_windows(9), random_windows(9)
+    spiky.x[4, -2] = 1e9
+    predictor = replace(loaded, card=msgspec.structs.replace(loaded.card, spans={"value": 150.0}))
+    expected, made = (np.concatenate(list(predictor.predict(each))) for each in (plain, spiky))
+    rest = [0, 1, 2, 3, 5, 6, 7, 8]
+    assert made[rest].tobytes() == expected[rest].tobytes()
+    assert np.abs(made[4] - expected[4]).max() < 100
+    list(predictor.predict(spiky))
+    said = [line for line in caplog.messages if "far from all others" in line]
+    assert said == [
+        "tiny/7: a few readings far from all others of their window count as the nearest of these; not said again"
+    ]
+    (unbounded,) = loaded.predict(spiky)
+    assert np.abs(unbounded[4]).max() > 1e6, "as in earlier versions"
+
+
+def test_digits_that_an_earlier_model_loses_are_said_once(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    predictor, windows = load_onnx(own_model, "tiny/7", "cpu"), random_windows(9)
+    list(predictor.predict(windows))
+    assert not caplog.messages
+    windows.x[:] += 3e9
+    for _ in range(2):
+        list(predictor.predict(windows))
+    assert [line for line in caplog.messages if "digits are lost in float32" in line] == caplog.messages
+    assert len(caplog.messages) == 1
