@@ -16,8 +16,8 @@ from deploy.data import DataSource
 from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import format_epoch, odd_series, say_odd_series, seasons_in_words
-from deploy.training.jobs import TrainJob
-from deploy.training.look_back import infer_specs
+from deploy.training.jobs import ALIGNED, TrainJob
+from deploy.training.look_back import infer_grid, infer_specs
 from deploy.training.registration import training_progress
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import (
@@ -37,7 +37,6 @@ from model.seasons import seasonal_lags
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData
 from pipeline.datasets.history import History, before, windows
-from pipeline.datasets.spacing import infer_freq
 from pipeline.windows.grid import Ints
 from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
@@ -158,9 +157,12 @@ def run_backtest(history: History, job: BacktestJob) -> BacktestResult:
     part that does not fit into it.
     """
     times = np.unique(history.frame["ts"].to_numpy())
-    freq = job.train.freq or infer_freq(before(history, int(times[len(times) // 2])).frame)
+    freq, offset = infer_grid(before(history, int(times[len(times) // 2])), job.train)
+    if freq is not None:  # times of one step, as of several series with jitter, count once
+        _, first = np.unique(Grid.parse(freq, job.train.aggregate is not None, offset).index(times), return_index=True)
+        times = times[first]
     cuts, end = protocol_cuts(times, job, freq)
-    inputs, outputs = infer_specs(before(history, cuts.test), replace(job.train, freq=freq))
+    inputs, outputs = infer_specs(before(history, cuts.test), replace(job.train, freq=freq, offset=offset or ALIGNED))
     data = windows(before(history, end), window_config(inputs))
     horizon, columns = outputs.horizon, [inputs.features.index(name) for name in outputs.targets]
     test = split(data, horizon, cuts).test
