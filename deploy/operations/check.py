@@ -21,6 +21,7 @@ from deploy.operations.findings import (
     replication,
     retention,
     spacing,
+    values,
     waiting,
 )
 from deploy.operations.sample import read_sample
@@ -125,6 +126,8 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
             yield from order(sample, model.windows)
             yield from waiting(sample, model.windows, max(config.waiting_limit, config.series_limit))
             yield from spacing(sample, model.windows)
+        if isinstance(card := model.predictor.card, Card):
+            yield from values(sample, card)
 
 
 def _check_home(model: str) -> Finding:

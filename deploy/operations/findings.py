@@ -1,12 +1,17 @@
 """The rules of `tidecast check` for topics and records: pure functions of what was read, each yielding findings."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from math import ceil
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from deploy.console import printable
 from deploy.operations.sample import Sample
 from deploy.settings.serve import ServeConfig
+from model.card import Card
+from model.levels import Levels
 from pipeline.log import TopicConfig
 from pipeline.windows.grid import WindowConfig
 from tidecast.freq import format_duration, round_up_duration
@@ -147,6 +152,19 @@ def waiting(sample: Sample, windows: WindowConfig, limit: int) -> Iterator[Findi
         text = f"{text}: the earliest are taken before their lateness, and events for them are late"
         todo = f"a shorter --lateness, more partitions, or --waiting-limit {2 * expected} (about 400 bytes each)"
         yield Finding("waiting", "warning", text, todo)
+
+
+def values(sample: Sample, card: Card) -> Iterator[Finding]:
+    """Whether the model would lose digits of any series' values, or winsorise some of them."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for series, rows in sample.values.items():
+        losses: list[str] = []
+        Levels.of(card).lowered({"x": np.array(rows, np.float64)[None]}, losses.append)
+        for loss in losses:
+            found[loss].append(series)
+    for loss, names in found.items():
+        named = ", ".join(map(printable, names[:MAX_NAMED])) + (", .." if len(names) > MAX_NAMED else "")
+        yield Finding("values", "warning", f"in {len(names):,} of {len(sample.values):,} series {loss}: {named}")
 
 
 def spacing(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:

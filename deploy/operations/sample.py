@@ -38,6 +38,8 @@ class Sample:
     """Most milliseconds that a late event is behind its partition's stream time: the --lateness for all."""
     partitions: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """The partitions with events of each series."""
+    values: dict[str, list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
+    """The values of each series' events, as they came."""
     spacing: float | None = None
     """Median time between two consecutive events of a series, in milliseconds; None if there are too few."""
     rate: float | None = None
@@ -81,6 +83,7 @@ def read_sample(
         for event in events:
             sample.partitions[event.series].add(partition)
             times[event.series].add(event.ts)
+            sample.values[event.series].append(event.values)
         rates += _rate(records, [event.ts for event in events])
         _count_late(sample, events, grid)
         step_rates += _step_rate(times, grid)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from kafka import KafkaAdminClient
 from waiting import PATIENCE_S
 
-from deploy.operations.findings import Finding, order, replication, spacing
+from deploy.operations.findings import Finding, order, replication, spacing, values
 from deploy.operations.sample import Sample
+from model.card import Card, InputSpec, OutputSpec
 from pipeline.formats.events import Event, encode
 from pipeline.log import Commit, EventLog, Record, TopicConfig
 from pipeline.log.connect import connect
@@ -270,3 +273,15 @@ def test_replication() -> None:
     assert_finding(list(replication("power", topic_config._replace(replication=3))), "warning", "min.insync.replicas 1")
     assert not list(replication("power", topic_config._replace(replication=3, min_insync=2)))
     assert not list(replication("power", topic_config._replace(brokers=1)))
+
+
+def test_digits_that_would_be_lost_and_readings_far_from_all_others_are_found() -> None:
+    sample = Sample()
+    wave: list[tuple[float, ...]] = [(round(40 * float(np.sin(step))) + 0.1,) for step in range(20)]
+    sample.values |= {"near": wave, "far": [(3e9 + value,) for (value, *_) in wave], "odd": [*wave[:-1], (1e9,)]}
+    card = Card(name="m", input=InputSpec(seq_len=12), output=OutputSpec(horizon=1), arch="naive", trained_until=0)
+    (lost,) = values(sample, card)
+    assert (lost.verdict, lost.found.endswith("train the model again: far")) == ("warning", True)
+    (odd,) = values(sample, msgspec.structs.replace(card, floors={"value": 0.1}, spans={"value": 100.0}))
+    assert odd.found.startswith("in 1 of 3 series a few readings far from all others")
+    assert odd.found.endswith(": odd")
