@@ -401,10 +401,10 @@ def test_log_append_time_is_the_reference_for_event_times(kafka: Log, fresh: Fre
 
 
 @pytest.mark.slow
-def test_nothing_is_committed_while_a_dead_letter_cannot_be_written(
+def test_a_service_does_not_start_while_dead_letters_are_too_large_for_their_topic(
     kafka: Log, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:
-    """The service exits; once the topic is fixed, a restart writes what is missing, and repeats at most the batch."""
+    """Nothing is committed; once the topic is fixed, a start writes all of it."""
     topic, events = fresh("full"), steps(0, SEQ_LEN + 6)
     letters, half = f"{topic}-dead-letters", len(events) // 2
     records = list(map(good, events))
@@ -413,10 +413,10 @@ def test_nothing_is_committed_while_a_dead_letter_cannot_be_written(
         admin.create_topics({letters: {"num_partitions": PARTITIONS, "configs": {"max.message.bytes": 1_024}}})
         for _ in range(2):
             code, line = failure(start_tidecast(*options(kafka, topic, model_file)))
-            assert code == os.EX_UNAVAILABLE
-            assert "MessageSizeTooLarge" in line
+            assert code == os.EX_CONFIG
+            assert f"{letters} takes records of up to 1,024 bytes" in line
             assert not kafka.records(letters)
-        wider = ConfigResource("topic", letters, {"max.message.bytes": "100000"})
+        wider = ConfigResource("topic", letters, {"max.message.bytes": "2000000"})
         admin.alter_configs([wider])
     service = start_tidecast(*options(kafka, topic, model_file))
     until(lambda: len(set(kafka.outputs(f"{topic}-out"))) == forecasts_of(events) and kafka.count(letters) > 0, service)

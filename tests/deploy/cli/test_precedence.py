@@ -73,12 +73,13 @@ def parsed(
     for name, text in given.items():
         flag = name.replace("_", "-")
         if source == "flag":
-            arguments += [f"--{flag}"] if text == "true" else [f"--{flag}", text]
+            switches = {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}
+            arguments += switches.get(text, [f"--{flag}", text])
         elif source == "variable":
             monkeypatch.setenv(f"TIDECAST_{name.upper()}", text)
         else:
             with (folder / "tidecast.toml").open("a") as file:
-                file.write(f"{flag} = {'true' if text == 'true' else repr(text)}\n")
+                file.write(f"{flag} = {text if text in ('true', 'false') else repr(text)}\n")
     group: Any = typer.main.get_command(app)
     context = group.commands[command].make_context(
         command, [*arguments, *ARGUMENTS.get(command, [])], parent=group.context_class(group)
