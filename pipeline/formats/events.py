@@ -141,7 +141,7 @@ class Decoder:
         self, record: Record, name: str | None, ts: int | str | None, values: tuple[float, ...]
     ) -> Sequence[Event]:
         """The event of a record that leaves its series or time to the log, if it has no other fields."""
-        if (name is None or ts is None) and not self._is_plain(record):
+        if (name is None or ts is None) and not self._is_plain(record, ts):
             return self._find(record)
         series = self._keys.series(record.key) if name is None else self._check_name(name)
         if ts is None:
@@ -161,10 +161,13 @@ class Decoder:
                     self._find(record)
         return self._readings.take()
 
-    def _is_plain(self, record: Record) -> bool:
+    def _is_plain(self, record: Record, ts: int | str | None) -> bool:
         """Whether the record has our own fields only, so that it leaves its series or time to the log."""
+        payload = record.value or b""
+        if type(ts) is int and payload.count(b'"') == 4:  # those of "ts" and "value": there is no other name
+            return True
         try:
-            self._plain.decode(record.value or b"")
+            self._plain.decode(payload)
         except msgspec.MsgspecError:
             return False
         return True
