@@ -164,7 +164,7 @@ def _check_left_out(topic: str, history: History, largest: float) -> None:
     if not count:
         return
     share = count / (count + len(history.frame))
-    what = f"{topic}: {count:,} of {count + len(history.frame):,} records ({100 * share:.1f} %) are left out"
+    what = f"{topic}: {count:,} of {count + len(history.frame):,} records ({100 * share:.3g} %) are left out"
     if share > largest:
         raise DataError(f"{what}: {why}. --max-skipped {ceil(100 * share) / 100:g} goes on without them")
     logger.warning(f"{what}: {why}")

@@ -85,10 +85,14 @@ def series_text(found: Found) -> str:
 
 def no_series(fields: Fields) -> str:
     """That no field names the series, and how to name one."""
-    inside = (path for path, each in nested(fields.given) if path != "$" and find_series(fields_of(each)))
-    path = next(inside, None)
-    hint = f"; one may be in {path}" if path else ""
-    return f'no field among {listed(fields.given)} names the series{hint}: [decode] series = "{path or "$"}. .."'
+    inside = (
+        step(path, found.name.strip("`"))
+        for path, each in nested(fields.given)
+        if path != "$" and (found := find_series(fields_of(each))) is not None and " " not in found.name
+    )
+    path = next(inside, "")
+    hint = f'; one may be at {path}: [decode] series = "{path}"' if path else ': [decode] series = "$..." says which'
+    return f"no field among {listed(fields.given)} names the series{hint}"
 
 
 def may_be_part(found: Found) -> bool:

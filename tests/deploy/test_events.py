@@ -110,7 +110,7 @@ def test_paths_of_the_settings_file_hold_for_every_command(
     local: Topic, own_model: Path, start_tidecast: Start, until_written: UntilWritten, tmp_path: Path
 ) -> None:
     local.write([nested(hour) for hour in range(60)], key=None)
-    assert 'names the series: [decode] series = "$. .."' in local.train(code=65).stderr
+    assert '[decode] series = "$..." says which' in local.train(code=65).stderr
     wrong = local.findings(own_model, code=78)
     assert wrong["records"][0]["verdict"] == "wrong"
     assert "60 bad_key, such as: no key, and no field among `op`, `payload` names" in wrong["records"][0]["found"]
@@ -160,12 +160,12 @@ def test_a_wrong_table_is_one_line_of_every_command(local: Topic, table: str, er
 def test_what_is_left_out_is_said_with_its_reason_and_stops_a_training(local: Topic) -> None:
     local.write([found(hour) | ({"temperature": "unavailable"} if hour % 10 == 3 else {}) for hour in range(60)])
     why = "6 schema, such as: no value among `sensorId`, `@timestamp`, `temperature`, `unit` (partition 0, offset 3)"
-    line = f"{local.name}: 6 of 60 records (10.0 %) are left out: {why}"
+    line = f"{local.name}: 6 of 60 records (10 %) are left out: {why}"
     ended = local.train(code=65)
     assert ended.stderr.splitlines()[-1] == f"tidecast: {line}. --max-skipped 0.1 goes on without them"
     assert line in local.train("--max-skipped", "0.1").stderr
     local.write([found(hour) for hour in range(60, 160)])
-    assert "6 of 160 records (3.8 %) are left out" in local.train().stderr
+    assert "6 of 160 records (3.75 %) are left out" in local.train().stderr
 
 
 def test_what_can_be_read_in_two_ways_is_asked(local: Topic, own_model: Path, tmp_path: Path) -> None:
