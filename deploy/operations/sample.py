@@ -128,7 +128,8 @@ def _count_late(sample: Sample, events: Iterable[Event], grid: Grid | None) -> N
     """Count a partition's late and duplicate events, in the order of their offsets."""
     latest: dict[str, int] = {}
     stream_time = 0
-    for series, ts, _ in events:
+    for event in events:
+        series, ts = event.series, event.ts
         step = ts if grid is None else grid.index(ts)
         ahead = step - latest.get(series, step - 1)
         sample.late += ahead < 0

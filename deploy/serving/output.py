@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.models.updates import Complaint
 from deploy.serving.forecast_batches import Faults
@@ -143,7 +145,7 @@ class Output:
         if sent.timestamp is not None and not refusal.too_large:
             text = f"{topic} refuses the time {sent.timestamp} of {origin} ({refusal.why})"
             self._say_once(f"time {topic}", f"{text}: it has the present time there; others are not logged")
-            return sent._replace(timestamp=None)
+            return replace(sent, timestamp=None)
         if topic not in (dead_letters, self._config.late_topic):
             text = f"{topic}/{sent.partition} refuses its {len(sent.value or b''):,} bytes: {refusal.why}"
             letter = encode_dead_letter(cause, error := InvalidEvent("refused", text))
@@ -155,7 +157,7 @@ class Output:
         self._say_once(f"cut {topic}", f"{topic} refuses {origin} for its size: it is cut there; others are not logged")
         headers = [(f"{OURS}headers", b"left out"), *(each for each in sent.headers if each[0].startswith(OURS))]
         key, value = ((part or b"")[: len(part or b"") // CUT] for part in (sent.key, sent.value))
-        return sent._replace(key=key or None, value=value, headers=list(dict.fromkeys(headers)))
+        return replace(sent, key=key or None, value=value, headers=list(dict.fromkeys(headers)))
 
     def _send(
         self,

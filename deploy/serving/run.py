@@ -22,6 +22,11 @@ from tidecast.errors import ConfigError, ConsumerFenced
 
 logger = logging.getLogger(__name__)
 
+COLLECT_EVERY = 20_000
+"""Objects between two of Python's collections, which look at those of a whole batch, nearly all in use: a record makes
+about twenty, and hardly one is part of a cycle.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connections:
@@ -46,6 +51,7 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
     with ExitStack() as stack:
         log, service = _connect(config, connections, stack)
         show_timestamps()
+        gc.set_threshold(COLLECT_EVERY)
         gc.freeze()  # otherwise a full collection, of all imported modules too, delays forecasts by a tenth of a second
         try:
             stats = service.run(stop)

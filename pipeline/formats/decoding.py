@@ -25,27 +25,19 @@ MAX_READINGS = 50
 """Most ways to read records that are told apart."""
 
 
-class Decoded(NamedTuple):
-    """A record with its events, or with its error if it is invalid; a tombstone has neither."""
-
-    record: Record
-    events: Sequence[Any] = ()
-    error: InvalidEvent | None = None
+Decoded: TypeAlias = tuple[Record, Sequence[Any], InvalidEvent | None]
+"""A record with its events, or with its error if it is invalid; a tombstone has neither."""
 
 
 def decode_records(records: Iterable[Record], decode: Decode) -> Iterator[Decoded]:
     """Decode records, in order. An invalid one does not raise: its error is in the result."""
     for record in records:
-        yield _decoded(record, decode)
-
-
-def _decoded(record: Record, decode: Decode) -> Decoded:
-    if record.value is None:
-        return Decoded(record)
-    try:
-        return Decoded(record, decode(record))
-    except InvalidEvent as error:
-        return Decoded(record, error=error)
+        try:
+            events = () if record.value is None else decode(record)
+        except InvalidEvent as error:
+            yield record, (), error
+        else:
+            yield record, events, None
 
 
 class Refusals(Counter[str]):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -59,7 +59,7 @@ UNAMBIGUOUS = 10_000_000_000_000
 """Larger numbers of milliseconds, of the year 2286 and later, may be digits such as 20261128103000."""
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One measurement: `ts` epoch milliseconds, `values` finite as float32, in the order of the features."""
 
     series: str

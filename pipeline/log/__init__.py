@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
+import msgspec
+
 MAX_VALUE_BYTES = 65_536
 """The largest key or value of an event."""
 
@@ -104,7 +106,7 @@ class TopicConfig(NamedTuple):
     """How far it may lie after its arrival; no limit with `append_time`."""
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """A record as it was given to a producer."""
 
     topic: str

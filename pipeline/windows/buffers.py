@@ -83,8 +83,10 @@ class StepBuffers:
     def take(self) -> tuple[Floats, Bools]:
         """The windows marked since the last take: values (B,S,F) and observed flags (B,S,F)."""
         self.gather()
-        values, observed = zip(self._no_windows, *self._gathered, strict=True)
-        self._gathered = []
+        gathered, self._gathered = self._gathered or [self._no_windows], []
+        if len(gathered) == 1:
+            return gathered[0]
+        values, observed = zip(*gathered, strict=True)
         return np.concatenate(values), np.concatenate(observed)
 
     def gather(self) -> None:

@@ -56,7 +56,7 @@ class ReorderBuffer:
 
     def add(self, event: Event, place: int) -> bool:
         """Buffer an event; False if its step has one already. Raises InvalidEvent for a sum beyond float32."""
-        series, ts, values = event
+        series, ts, values = event.series, event.ts, event.values
         steps = self._pending.setdefault(series, {})
         if (held := steps.get(place)) is None:
             self._add_step(series, PendingStep(place, ts, 1, list(values)))

@@ -104,7 +104,7 @@ class WindowStore:
         for an event older than its series' whole window, and for one whose series would exceed the limit; ValueError if
         there are not as many values as features.
         """
-        name, ts, values = event
+        name, ts, values = event.series, event.ts, event.values
         if len(values) != self._width:
             raise ValueError(f"{name}: {len(values)} values for the features {self.config.features}")
         if ts > self.stream_time:
@@ -123,7 +123,7 @@ class WindowStore:
 
     def _extend(self, series: _Series, event: Event, ahead: int, offset: int) -> None:
         """Add an event that is `ahead` steps after its series' last one."""
-        name, ts, values = event
+        name, ts, values = event.series, event.ts, event.values
         if ahead != 1 and series.run:
             self._fill_gap(series, ahead, values)
         if not series.run or series.run - series.later_run >= self._seq_len:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 from kafka import KafkaProducer, errors
 
@@ -24,27 +24,20 @@ MAX_REFUSALS = 50
 """How often a batch is sent again until its refusal counts as a failure: it is not one record, then, but the topic."""
 
 
-class _Pending(NamedTuple):
-    """A record that is not acknowledged yet."""
+def _error(future: Any) -> BaseException | None:
+    """Why a record is not written, once that is known."""
+    return future.exception if future.is_done else None
 
-    future: Any
-    sent: Sent
 
-    @property
-    def error(self) -> BaseException | None:
-        """Its failure, once it has failed."""
-        return self.future.exception if self.future.is_done else None
+def _is_refused(future: Any) -> bool:
+    """Whether the broker refused this record.
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether the broker refused this record.
-
-        Those behind it have its error too, but in batches that the client gave up, which have the offset -1.
-        """
-        if not isinstance(self.error, REFUSALS):
-            return False
-        offset, _, _ = self.future._produce_future.value
-        return offset is None
+    Those behind it have its error too, but in batches that the client gave up, which have the offset -1.
+    """
+    if not isinstance(_error(future), REFUSALS):
+        return False
+    offset, _, _ = future._produce_future.value
+    return offset is None
 
 
 class KafkaLogProducer:
@@ -67,7 +60,9 @@ class KafkaLogProducer:
         self._doing = f"writing as {config['client_id']}"
         self._partitions = partitions
         self._topics: set[str] = set()
-        self._pending: list[_Pending] = []
+        self._futures: list[Any] = []
+        self._pending: list[Sent] = []
+        """What is not acknowledged yet, each beside its future."""
         self._bytes = 0
         self._sent: list[Sent] = []
         """What was sent in the open transaction and may be replaced."""
@@ -110,21 +105,25 @@ class KafkaLogProducer:
             self._await_acks(len(self._pending) // 2 + 1)
 
     def _send(self, sent: Sent) -> None:
-        topic, partition, key, value, timestamp, headers, cause = sent
+        value = sent.value
         try:
-            future = self._producer.send(topic, value, key, list(headers), partition, timestamp)
+            future = self._producer.send(
+                sent.topic, value, sent.key, list(sent.headers), sent.partition, sent.timestamp
+            )
         except errors.MessageSizeTooLargeError as error:  # more than the client sends at once
             self._send(self._replacement(sent, error))
             return
         except errors.KafkaError as error:
-            if any(pending.is_refused for pending in self._pending):
+            if any(map(_is_refused, self._futures)):
                 self._send_again()
                 self._send(sent)
                 return
             raise self._failed(error, sent) from error
-        self._pending.append(_Pending(future, sent))
-        self._bytes += len(value or b"")
-        if self._in_transaction and cause is not None:
+        self._futures.append(future)
+        self._pending.append(sent)
+        if value is not None:
+            self._bytes += len(value)
+        if self._in_transaction and sent.cause is not None:
             self._sent.append(sent)
 
     def flush(self) -> None:
@@ -149,29 +148,30 @@ class KafkaLogProducer:
         """Wait for the first `count` acknowledgements; False if records were sent again, and so are to be awaited."""
         if self._failure is not None:
             raise self._failure
-        for pending in self._pending[:count]:
-            future = pending.future
+        for number, future in enumerate(self._futures[:count]):
             if future.is_done and future.exception is None:
                 continue
             try:
                 future.get(self._kafka.delivery_s)
             except errors.KafkaError as error:
                 self._flush()  # so that all that is in flight has an outcome
-                if not any(each.is_refused for each in self._pending):
-                    raise self._failed(error, pending.sent) from error
+                if not any(map(_is_refused, self._futures)):
+                    raise self._failed(error, self._pending[number]) from error
                 self._send_again()
                 return False
         self._bytes -= self._bytes * count // max(1, len(self._pending))
-        del self._pending[:count]
+        del self._futures[:count], self._pending[:count]
         return True
 
     def _send_again(self) -> None:
         """Send what was not written again, with replacements for the records that the broker refuses."""
         self._refusals += 1
         self._flush()
-        refused = {id(each.sent): each.error for each in self._pending if each.is_refused}
-        lost = [each.sent for each in self._pending if each.error is not None]
-        in_transaction, self._pending, self._bytes = self._in_transaction, [], 0
+        pending = list(zip(self._futures, self._pending, strict=True))
+        refused = {id(sent): _error(future) for future, sent in pending if _is_refused(future)}
+        lost = [sent for future, sent in pending if _error(future) is not None]
+        in_transaction = self._in_transaction
+        self._forget_pending()
         if in_transaction:
             lost = self._sent
         self.close()  # also after an abort the client would go on with sequence numbers that the broker has not seen
@@ -181,6 +181,9 @@ class KafkaLogProducer:
         for sent in lost:
             error = refused.get(id(sent))
             self._send(sent if error is None else self._replacement(sent, error))
+
+    def _forget_pending(self) -> None:
+        self._futures, self._pending, self._bytes = [], [], 0
 
     def _replacement(self, sent: Sent, error: BaseException) -> Sent:
         if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
@@ -211,7 +214,7 @@ class KafkaLogProducer:
     def abort(self) -> None:
         """Abort the open transaction; possible after most failures too."""
         self._in_transaction, self._sent = False, []
-        self._pending, self._bytes = [], 0
+        self._forget_pending()
         self._bounded(self._producer.abort_transaction, self._kafka.request_s)
 
     def close(self) -> None:

@@ -38,9 +38,9 @@ def written(path: Path, *values: bytes | None) -> list[Record]:
 
 def test_each_record_has_events_or_an_error_or_is_a_tombstone(tmp_path: Path) -> None:
     found = list(decode_records(written(tmp_path, b"a 1 2", None, b"b"), columns))
-    assert [len(each.events) for each in found] == [2, 0, 0]
-    assert [each.error and each.error.reason for each in found] == [None, None, "schema"]
-    assert [each.record.offset for each in found] == [0, 1, 2]
+    assert [len(events) for _, events, _ in found] == [2, 0, 0]
+    assert [error and error.reason for _, _, error in found] == [None, None, "schema"]
+    assert [record.offset for record, _, _ in found] == [0, 1, 2]
 
 
 def test_all_events_of_a_record_are_pushed_and_one_invalid_event_makes_one_dead_letter(tmp_path: Path) -> None:

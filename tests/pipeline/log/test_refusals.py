@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 from kafka import KafkaAdminClient
+from msgspec.structs import replace
 from waiting import until
 
 from pipeline.log import Commit, Consumer, EventLog, Producer, Record, Refusal, Sent
@@ -66,7 +67,7 @@ class Written:
     def _replaced(self, sent: Sent, refusal: Refusal) -> Sent:
         self.refused.append((sent, refusal))
         value = (sent.value or b"")[:10] if refusal.too_large else sent.value
-        return sent._replace(timestamp=None, value=value)
+        return replace(sent, timestamp=None, value=value)
 
     def send(self, value: bytes, timestamp: int | None = None, partition: int = 0) -> None:
         cause: Record = Cause()
@@ -142,7 +143,7 @@ def test_a_keyless_record_in_a_compacted_topic(log: EventLog, fresh: Fresh) -> N
 
     def keyed(sent: Sent, refusal: Refusal) -> Sent:
         refused.append(refusal)
-        return sent._replace(key=b"k")
+        return replace(sent, key=b"k")
 
     producer.on_refusal = keyed
     for number in range(3):

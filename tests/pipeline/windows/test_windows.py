@@ -174,7 +174,9 @@ def test_stream_and_batch_give_the_same_windows(
 def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config: WindowConfig) -> None:
     parts = [data.draw(streams(config)) for _ in range(2)]
     renamed = [
-        Event(f"{event.series} of {number}", *event[1:]) for number, events in enumerate(parts) for event in events
+        Event(f"{event.series} of {number}", event.ts, event.values)
+        for number, events in enumerate(parts)
+        for event in events
     ]
     together = batch(renamed, config, [number for number, events in enumerate(parts) for _ in events])
     alone = [batch(events, config) for events in parts]
