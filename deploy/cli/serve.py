@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.data_options import LatenessOptions
 from deploy.cli.options import (
     ConfigOptions,
     DeviceOptions,
     JsonOptions,
-    LatenessOptions,
     LogOptions,
     RegistryOptions,
     ServiceOptions,

@@ -6,18 +6,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import (
-    ColumnOptions,
-    ConfigOptions,
-    FeatureOptions,
-    GridOptions,
-    JsonOptions,
-    LatenessOptions,
-    LogOptions,
-    RegistryOptions,
-    Topic,
-    option,
-)
+from deploy.cli.data_options import ColumnOptions, FeatureOptions, GridOptions, LatenessOptions
+from deploy.cli.options import ConfigOptions, JsonOptions, LogOptions, RegistryOptions, Topic, option
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
