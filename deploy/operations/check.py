@@ -33,7 +33,8 @@ from deploy.settings.locations import home, writable
 from deploy.settings.serve import ServeConfig, window_config
 from deploy.settings.values import Device
 from model.card import Card
-from pipeline.log import EventLog, TopicConfig
+from pipeline.log import EventLog
+from pipeline.log.topics import TopicConfig
 from pipeline.state.recovery import Topics, recover
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.steps import Grid

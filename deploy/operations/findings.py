@@ -12,7 +12,7 @@ from deploy.operations.sample import Sample
 from deploy.settings.serve import ServeConfig
 from model.card import Card
 from model.levels import Levels
-from pipeline.log import TopicConfig
+from pipeline.log.topics import TopicConfig
 from pipeline.windows.grid import WindowConfig
 from tidecast.freq import format_duration, round_up_duration
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from deploy.settings.serve import ServeConfig
 from pipeline.formats.dead_letters import MAX_LETTER_BYTES
-from pipeline.log import EventLog, TopicConfig, TopicIdentity
+from pipeline.log import EventLog
+from pipeline.log.topics import TopicConfig, TopicIdentity
 from tidecast.errors import ConfigError, NotAuthorized, StateMismatch, UnknownTopic
 from tidecast.freq import format_duration
 

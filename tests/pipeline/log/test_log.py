@@ -15,11 +15,12 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 from waiting import PATIENCE_S, until
 
-from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, TopicConfig, Undecodable
+from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, Undecodable
 from pipeline.log.connect import connect
 from pipeline.log.kafka import client as kafka_client
 from pipeline.log.kafka import consumer as kafka_member
 from pipeline.log.settings import KafkaSettings
+from pipeline.log.topics import TopicConfig
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, UnknownTopic
 
 Fresh = Callable[[str], str]
