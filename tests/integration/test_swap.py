@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 from sharing import Shared
+from untrained import tiny_model
 from waiting import PATIENCE_S, until
-from world import tiny_model
 
 from deploy.evaluation.comparison import WindowRows
 from deploy.models.loading import load_onnx

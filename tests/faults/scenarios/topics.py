@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from faults import BOTH, Figure, fault
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource
+from load import MINUTE, PARTITIONS, RECORDS, START, Load, row, rows
 from oracle import Expected, History, read
-from world import MINUTE, PARTITIONS, RECORDS, START, Load, Unexpected, World, row, rows
+from service import Unexpected
+from world import World
 
 from pipeline.log import Record
 
