@@ -52,7 +52,7 @@ class JsonOptions:
     as_json: Annotated[bool, option("--json", "Print one JSON object as the last line on stdout.")] = False
 
 
-def _log_level(context: typer.Context, level: LogLevel) -> LogLevel:
+def _log_level(level: LogLevel) -> LogLevel:
     configure_logging(level)
     return level
 

@@ -66,7 +66,6 @@ def decide(
     naive: Mapping[str, Reals],
     horizon: int,
     servable: Collection[str] = (),
-    seed: int = 0,
 ) -> PromotionDecision:
     """The promotion decision from losses (T,) at the same origins in time order; `naive` maps names to such losses.
 
@@ -83,7 +82,7 @@ def decide(
     blocks = len(losses) // length
     gain = 1 - means[contender] / error if error > 0 else 0.0
     bounded = blocks >= LEAST_BLOCKS and error > 0
-    low, high = _confidence_bounds(losses, champion, gain, length, seed) if bounded else (-np.inf, np.inf)
+    low, high = _confidence_bounds(losses, champion, gain, length) if bounded else (-np.inf, np.inf)
     decision: Decision = "undecided" if blocks < LEAST_BLOCKS else "promote" if low > LEAST_GAIN else "keep"
     why = f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed"
     if decision != "undecided":
@@ -116,10 +115,10 @@ def _comparison(means: Mapping[str, float], contender: str, best_naive: str, gai
     return f"{against}, {bound}; {naively}"
 
 
-def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int, seed: int) -> tuple[float, float]:
+def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int) -> tuple[float, float]:
     count = len(challenger) // length
     totals = [np.convolve(losses, np.ones(length), "valid") for losses in (challenger, champion)]
-    starts = np.random.default_rng(seed).integers(0, len(totals[0]), (_RESAMPLES, count))
+    starts = np.random.default_rng(0).integers(0, len(totals[0]), (_RESAMPLES, count))
     challenger_sums, champion_sums = (total[starts].sum(axis=1) for total in totals)
     gains = 1 - challenger_sums / np.maximum(champion_sums, np.finfo(np.float64).tiny)
     # With few blocks the bootstrap understates the spread: widen by Student's t and by Bessel's correction.

@@ -34,15 +34,11 @@ _LONGEST_TAG = 500
 
 
 class Registry:
-    """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it.
+    """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it."""
 
-    `timeout_s` bounds each of the two tries of an HTTP request. In MLflow it is process-wide: the
-    environment's MLFLOW_HTTP_REQUEST_TIMEOUT takes precedence, then the first registry in use.
-    """
-
-    def __init__(self, tracking_uri: str, timeout_s: int = 3) -> None:
+    def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        self._store = Store(tracking_uri, timeout_s)
+        self._store = Store(tracking_uri)
 
     @property
     def absent(self) -> bool:

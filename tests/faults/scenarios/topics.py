@@ -94,7 +94,7 @@ def refused_by_the_broker(world: World, what: str) -> Figure:
         limit = {"max.message.bytes": str(size_of(read(world.log, world.output)[0][0]) + len(LONG))}
     world.admin.alter_configs([ConfigResource("topic", world.output, limit)])
     old = contextlib.closing(KafkaProducer(bootstrap_servers=world.bootstrap.split(","), acks="all"))
-    poison = historic(world) if what == "time" else long_named()
+    poison = historic() if what == "time" else long_named()
     with old as producer, contextlib.closing(Load(world.bootstrap, world.topic, rows(6))) as between:
         for partition, key, value, timestamp in poison:
             producer.send(world.topic, value, key, partition=partition, timestamp_ms=timestamp)
@@ -114,7 +114,7 @@ def size_of(record: Record) -> int:
     return 61 + 16 + len(record.key or b"") + len(record.value or b"") + headers
 
 
-def historic(world: World) -> Iterator[tuple[int, bytes, bytes, int]]:
+def historic() -> Iterator[tuple[int, bytes, bytes, int]]:
     """Records of years ago, whose times are those of their events."""
     for step in range(100):
         for series in (7000, 7001):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,6 @@ Fresh = Callable[[str], str]
 START = 1_700_000_000_000
 LONG_SESSIONS = KafkaSettings(session_s=2 * PATIENCE_S)
 """With these a member that did not leave by itself keeps its partitions for longer than any test waits."""
-
-
-@pytest.fixture
-def log(log_address: str) -> Iterator[EventLog]:
-    with contextlib.closing(connect(log_address)) as log:
-        yield log
 
 
 @pytest.fixture
