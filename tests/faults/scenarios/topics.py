@@ -13,6 +13,7 @@ from service import Unexpected
 from world import World
 
 from pipeline.log import Record
+from tidecast.errors import UnknownTopic
 
 HALF = RECORDS // 2
 AUXILIARY = ("output", "letters", "late", "topic")
@@ -69,8 +70,10 @@ def state_deleted(world: World, how: str) -> Figure:
             world.log.create_topic(world.state, PARTITIONS, compacted=True)
 
         def written_again() -> bool:
-            found = world.log.identities([world.state]).get(world.state)
-            return bool(found and found.id != before and min(end for _, end in world.log.bounds(world.state).values()))
+            with contextlib.suppress(UnknownTopic):  # the brokers learn of it one after another
+                ends = [end for _, end in world.log.bounds(world.state).values()]
+                return world.log.topic_id(world.state) != before and min(ends) > 0
+            return False
 
         seconds = world.until(written_again, "no whole checkpoint", 60)
         world.wait(1)
