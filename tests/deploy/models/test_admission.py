@@ -1,5 +1,6 @@
 """The one door for models: what is refused stays so, for every member and after a restart; trouble is no verdict."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from typing import Any
 import onnx
 import onnx.parser
 import pytest
+from models import exported
+from sharing import Shared
 from waiting import until
 
 from deploy.lifecycle.versions import print_versions
@@ -25,6 +28,8 @@ from deploy.settings.locations import models
 from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry
 from model.artifacts.versions import REFUSED, Version
+from model.card import InputSpec, OutputSpec
+from model.training.forecast_config import ForecastConfig, forecast_card
 from pipeline.log.connect import connect
 from tidecast.errors import ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
 
@@ -135,6 +140,31 @@ def test_refusal_holds_without_the_registry_and_its_tag(
     monkeypatch.setattr(Registry, "resolve", unavailable)
     with pytest.raises(ModelRejected):
         machine.member("b").admit(version)
+
+
+def test_refusal_that_cannot_be_written_is_kept_in_memory(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there is a note that the same file has passed its canary."""
+    version, admission = machine.register(model()), machine.member("a")
+    admission.start("m")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("deploy.models.verdicts.write_atomically", full)
+    monkeypatch.setattr(Registry, "refuse", unavailable)
+    admission.refuse(version, "half of its outputs were not finite")
+    with pytest.raises(ModelRejected, match="half of its outputs"):
+        admission.admit(version)
+
+
+@pytest.mark.slow
+def test_default_blend_may_follow_a_naive_champion(shared: Shared) -> None:
+    inputs, outputs = InputSpec(seq_len=720, freq="1h"), OutputSpec(horizon=96)
+    naive, blend = (
+        exported(shared, forecast_card(inputs, outputs, ForecastConfig(arch=arch), "m", 100_000)).read_bytes()
+        for arch in ("naive", "blend")
+    )
+    assert rejection_reason(blend, naive) == ""
 
 
 def test_same_label_with_another_file_is_another_model(machine: Machine) -> None:
