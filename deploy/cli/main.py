@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def main() -> None:
     configure_logging()
     if sys.argv[1:2] and sys.argv[1] in SERVICES:
         log_in_background()
+    else:
+        signal.signal(signal.SIGTERM, _interrupt)
     code, umask = 1, keep_private()
     try:
         code = _flushed(_run())
@@ -103,6 +106,14 @@ def main() -> None:
             os._exit(code)  # whatever else is to be said on stderr, a traceback for example, would wait forever
         os.umask(umask)
     sys.exit(code)
+
+
+class Terminated(BaseException):
+    """SIGTERM, which ends a command as Ctrl-C does: what it has begun, such as a run in MLflow, is ended too."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Terminated
 
 
 def _open_standard_streams() -> None:
@@ -136,7 +147,9 @@ def _run() -> int:
     except TyperException as error:
         return _fail(_usage(error), os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
     except TidecastError as error:
         return _fail(str(error), error.exit_code)
     except (BrokenPipeError, SystemExit):  # the latter from libraries that print, where stdout is a broken pipe

@@ -81,7 +81,7 @@ def sha256(path: Path) -> str:
 
 def parse_reference(reference: str) -> tuple[str, str, str]:
     """Name, version number and alias of a reference; one of the last two is empty. Raises UnknownModel."""
-    parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>\d+)|@(?P<alias>{_NAME}))?", reference)
+    parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>[0-9]{{1,18}})|@(?P<alias>{_NAME}))?", reference)
     if parts is None:
         raise UnknownModel(f"{reference!r} is not like name, name@champion or name/7")
     number = parts["number"] or ""

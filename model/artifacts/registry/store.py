@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _FORBIDDEN = re.compile(r"failed with error code 40[13]\b")
 """In MLflow's words for a server's answer without an error code of its own, such as a proxy's."""
+_WRONG = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST")
+"""MLflow's codes for what it would refuse again: a name or an alias that it does not take, for example."""
 _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _ANSWERS = {
     401: f"the server does not know the user: {_CREDENTIALS}",
@@ -145,7 +147,9 @@ def _kind(error: Exception) -> type[TidecastError]:
         return NotPermitted
     if isinstance(error, OSError) and error.errno in FORBIDDEN:
         return NotPermitted
-    return UnknownModel if code == "RESOURCE_DOES_NOT_EXIST" else RegistryUnavailable
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return UnknownModel
+    return RegistryError if code in _WRONG else RegistryUnavailable
 
 
 def _answer(status: int) -> str:
