@@ -99,6 +99,37 @@ def test_a_service_that_may_not_keep_its_model_is_77(folder: Path, tmp_path: Pat
     assert (ended.returncode, ended.stderr) == (os.EX_NOPERM, "tidecast: .tidecast: Permission denied\n")
 
 
+@pytest.mark.parametrize("command", [("ingest", "hours.csv", "--topic", "power"), ("models",), ("tail", "power")])
+@pytest.mark.parametrize(
+    ("home", "says"),
+    [
+        ("hours.csv", "it is no folder"),
+        ("hours.csv/x", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("nowhere", "it is a link to what does not exist"),
+        ("a" * 300, "File name too long"),
+    ],
+)
+def test_a_home_that_can_be_no_folder_is_a_wrong_setting(
+    tidecast: Tidecast, folder: Path, command: tuple[str, ...], home: str, says: str
+) -> None:
+    os.chdir(folder)  # the fixture of the command line has left it
+    for name, target in (("loop", "loop"), ("nowhere", "none")):
+        (folder / name).symlink_to(target)
+    for ended in (tidecast(*command, "--home", home), tidecast(*command, "--home", f"./{home}")):
+        assert (ended.returncode, ended.stdout) == (os.EX_CONFIG, "")
+        assert ended.stderr == f"tidecast: home: {home}: {says}; --home DIR names another folder\n"
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///hours.csv/mlflow.db", "sqlite:///loop/mlflow.db", "sqlite:///."])
+def test_a_registry_that_can_be_no_file_is_a_wrong_setting(tidecast: Tidecast, folder: Path, uri: str) -> None:
+    os.chdir(folder)
+    (folder / "loop").symlink_to("loop")
+    ended = tidecast("models", "--tracking-uri", uri)
+    assert (ended.returncode, ended.stdout) == (os.EX_CONFIG, "")
+    assert re.fullmatch(r"tidecast: tracking-uri: .*(is not a f|Symlink loop).*\n", ended.stderr)
+
+
 def test_files_that_may_not_be_read_are_77(folder: Path) -> None:
     for name in ("hours.csv", "tidecast.toml"):
         (folder / name).touch(0o000)

@@ -153,6 +153,13 @@ def test_what_mlflow_does_not_take_is_a_wrong_setting(store: Store, tmp_path: Pa
         assert "\n" not in str(raised.value)
 
 
+def test_a_wrong_variable_of_mlflow_s_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
+    with pytest.raises(RegistryError, match="Failed to convert 'soon' for MLFLOW_HTTP_REQUEST_TIMEOUT") as raised:
+        Registry("http://127.0.0.1:1").resolve("taxi")
+    assert raised.value.exit_code == os.EX_CONFIG
+
+
 def test_unreachable_server_error_is_fast_and_redacted() -> None:
     with pytest.raises(RegistryUnavailable) as raised:
         Registry("http://me:secret@127.0.0.1:1").resolve("taxi")
