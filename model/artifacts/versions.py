@@ -15,7 +15,7 @@ CHAMPION = "champion"
 """The alias of the version in production."""
 REFUSED = "tidecast.refused"
 """The tag of a version that must not serve: the digest of its file, and why. With `.GROUP` it is about that group."""
-_NAME = r"[^/@:]+"
+_NAME = r"[^/@:\ud800-\udfff]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Dataset:
 def check_name(name: str) -> None:
     """Raises TrainingConfigError for an invalid model name."""
     if not re.fullmatch(_NAME, name):
-        raise TrainingConfigError(f"name: {name!r} is empty or has one of / @ :")
+        raise TrainingConfigError(f"name: {name!r} is empty, no text, or has one of / @ :")
 
 
 def sha256(path: Path) -> str:

@@ -68,6 +68,15 @@ def test_an_output_that_can_t_be_written_is_said_before_the_work(folder: Path) -
     assert "validation" not in ended.stderr
 
 
+def test_an_output_on_a_full_disk_is_one_line_that_names_it(tidecast: Tidecast, folder: Path) -> None:
+    os.chdir(folder)
+    for name in ("full.csv", "full.parquet", "full.jsonl"):
+        (folder / name).symlink_to("/dev/full")
+        ended = tidecast("forecast", "--data", "hours.csv", *SMALL, "--output", name, "--plot", "plot.png")
+        assert ended.returncode == os.EX_CANTCREAT
+        assert ended.stderr.splitlines()[-1] == f"tidecast: {name}: No space left on device"
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
