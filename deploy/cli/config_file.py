@@ -93,10 +93,27 @@ class SettingsCommand(TyperCommand):
     """A command whose options have variables of their own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Find the options' values."""
+        """Find the options' values. Raises ConfigError for a variable's that can be none."""
         for name, option in settable(self).items():
             option.resolve_envvar_value = partial(_from_environment, str(self.name), name)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            if variable := _variable_at_fault(ctx, self, error):
+                raise ConfigError(
+                    f"{variable} = {os.environ[variable]!r}: {getattr(error, 'message', error)}"
+                ) from None
+            raise
+
+
+def _variable_at_fault(ctx: Any, command: Any, error: TyperException) -> str:
+    """The variable that an option's wrong value is from; empty if it is from elsewhere."""
+    for name, option in settable(command).items():
+        source = ctx.get_parameter_source(option.name)
+        if option is getattr(error, "param", None) and source is not None and source.name == "ENVIRONMENT":
+            variables = [_variable(scope, name) for scope in scopes(str(command.name))]
+            return next((each for each in variables if os.environ.get(each)), _variable(name))
+    return ""
 
 
 def settable(command: Any) -> dict[str, Any]:

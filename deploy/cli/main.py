@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def main() -> None:
     configure_logging()
     if sys.argv[1:2] and sys.argv[1] in SERVICES:
         log_in_background()
+    else:
+        signal.signal(signal.SIGTERM, _interrupt)
     code, umask = 1, keep_private()
     try:
         code = _flushed(_run())
@@ -103,6 +106,14 @@ def main() -> None:
             os._exit(code)  # whatever else is to be said on stderr, a traceback for example, would wait forever
         os.umask(umask)
     sys.exit(code)
+
+
+class Terminated(BaseException):
+    """SIGTERM, which ends a command as Ctrl-C does: what it has begun, such as a run in MLflow, is ended too."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Terminated
 
 
 def _open_standard_streams() -> None:
@@ -133,21 +144,31 @@ def _run() -> int:
         return _fail("torchrun starts tidecast train, and nothing else", os.EX_USAGE)
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="tidecast", standalone_mode=False) or 0
-    except TyperException as error:
-        return _fail(_usage(error), os.EX_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except TidecastError as error:
-        return _fail(str(error), error.exit_code)
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
     except (BrokenPipeError, SystemExit):  # the latter from libraries that print, where stdout is a broken pipe
         return 0
-    except ModuleNotFoundError as error:
-        extra = ": install tidecast with its extra [train]" if error.name in TRAINING_ONLY else ""
-        return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        return _fail(f"{error.filename or 'input or output'}: {error.strerror}", _exit_code(error))
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say a failure, and its exit code; a bug is raised."""
+    match error:
+        case TyperException():
+            return _fail(_usage(error), os.EX_USAGE)
+        case TidecastError():
+            return _fail(str(error), error.exit_code)
+        case ModuleNotFoundError():
+            extra = ": install tidecast with its extra [train]" if error.name in TRAINING_ONLY else ""
+            return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
+        case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
+            return _fail(f"{error.object!r} is not UTF-8 text", os.EX_CONFIG)  # an argument, or a variable
+        case OSError() if error.errno is not None:
+            return _fail(f"{error.filename or 'input or output'}: {error.strerror}", _exit_code(error))
+    raise error
 
 
 def _exit_code(error: OSError) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import polars as pl
@@ -27,9 +28,20 @@ logger = logging.getLogger(__name__)
 
 SHOWN_SERIES, SHOWN_STEPS = 6, 24
 """Most series and steps that the table shows."""
-WRITERS: dict[str, Callable[[pl.DataFrame, Path], object]] = dict(
+WRITERS: dict[str, Callable[[pl.DataFrame, BytesIO], object]] = dict(
     zip(FORECAST_FILES, (pl.DataFrame.write_csv, pl.DataFrame.write_parquet, pl.DataFrame.write_ndjson), strict=True)
 )
+
+
+def _write(forecasts: pl.DataFrame, output: Path) -> None:
+    """Write a file of forecasts. Raises OSError, which names it."""
+    written = BytesIO()
+    WRITERS[output.suffix](forecasts, written)
+    try:
+        output.write_bytes(written.getvalue())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(output)) from None
+    share(output)
 
 
 def forecast_file(job: TrainJob, source: DataSource, output: Path | None, picture: Picture) -> dict[str, object]:
@@ -47,8 +59,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
     print_table(_table(forecasts, card))
     _say_errors(forecaster, forecasts)
     if output is not None:
-        WRITERS[output.suffix](forecasts, output)
-        share(output)
+        _write(forecasts, output)
     target = card.output.targets[0]
     plot = picture.save(job.name, lambda path: plot_ahead(history.frame, forecasts, target, path), output)
     return {

@@ -1,9 +1,10 @@
 """The one place for where things lie and what they are called, unless a setting says otherwise."""
 
 import os
+import stat
 from pathlib import Path
 
-from tidecast.errors import NotPermitted
+from tidecast.errors import ConfigError, NotPermitted
 
 CONFIG_FILE = Path("tidecast.toml")
 HOME = Path(".tidecast")
@@ -15,8 +16,10 @@ _home = HOME
 
 
 def set_home(folder: Path | None) -> None:
-    """Keep files in this folder from now on, or in HOME."""
+    """Keep files in this folder from now on, or in HOME. Raises ConfigError for a path that can be no folder's."""
     global _home
+    if folder:
+        _check_folder(folder)
     _home = folder or HOME
 
 
@@ -53,8 +56,23 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def _check_folder(folder: Path) -> None:
+    """Raises ConfigError if there is something else, or can be no folder. One that is still to be made is fine."""
+    try:
+        reason = "" if stat.S_ISDIR(folder.stat().st_mode) else "it is no folder"
+    except PermissionError:
+        reason = ""
+    except FileNotFoundError:
+        reason = "it is a link to what does not exist" if folder.is_symlink() else ""
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"home: {folder}: {reason}; --home DIR names another folder")
+
+
 def check_home() -> None:
-    """Raises NotPermitted if files can't be kept in `home()`."""
+    """Raises NotPermitted, ConfigError if files can't be kept in `home()`."""
+    _check_folder(_home)
     if not writable(_home):
         raise NotPermitted(f"{_home}: no permission to keep files there; --home DIR names another folder")
 

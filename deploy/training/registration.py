@@ -18,7 +18,7 @@ from model.artifacts.registry.runs import Point, Run
 from model.artifacts.versions import CHAMPION, Dataset, Version
 from model.card import AnyCard
 from model.training.loop import Epoch, OnStep
-from tidecast.errors import CorruptModel, NotPermitted, RegistryUnavailable, UnknownModel
+from tidecast.errors import CorruptModel, NotPermitted, RegistryError, UnknownModel
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class TrainingLog:
         self._next = time.monotonic() + LOGGED_EVERY_S
         try:
             self.flush(history)
-        except (RegistryUnavailable, NotPermitted) as error:
+        except (RegistryError, NotPermitted) as error:
             self._next = time.monotonic() + RETRIED_AFTER_S
             logger.warning(f"training goes on, its run is not up to date: {error}")
 

@@ -15,7 +15,7 @@ CHAMPION = "champion"
 """The alias of the version in production."""
 REFUSED = "tidecast.refused"
 """The tag of a version that must not serve: the digest of its file, and why. With `.GROUP` it is about that group."""
-_NAME = r"[^/@:]+"
+_NAME = r"[^/@:\ud800-\udfff]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Dataset:
 def check_name(name: str) -> None:
     """Raises TrainingConfigError for an invalid model name."""
     if not re.fullmatch(_NAME, name):
-        raise TrainingConfigError(f"name: {name!r} is empty or has one of / @ :")
+        raise TrainingConfigError(f"name: {name!r} is empty, no text, or has one of / @ :")
 
 
 def sha256(path: Path) -> str:
@@ -81,7 +81,7 @@ def sha256(path: Path) -> str:
 
 def parse_reference(reference: str) -> tuple[str, str, str]:
     """Name, version number and alias of a reference; one of the last two is empty. Raises UnknownModel."""
-    parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>\d+)|@(?P<alias>{_NAME}))?", reference)
+    parts = re.fullmatch(rf"(?P<name>{_NAME})(/(?P<number>[0-9]{{1,18}})|@(?P<alias>{_NAME}))?", reference)
     if parts is None:
         raise UnknownModel(f"{reference!r} is not like name, name@champion or name/7")
     number = parts["number"] or ""

@@ -68,6 +68,15 @@ def test_an_output_that_can_t_be_written_is_said_before_the_work(folder: Path) -
     assert "validation" not in ended.stderr
 
 
+def test_an_output_on_a_full_disk_is_one_line_that_names_it(tidecast: Tidecast, folder: Path) -> None:
+    os.chdir(folder)
+    for name in ("full.csv", "full.parquet", "full.jsonl"):
+        (folder / name).symlink_to("/dev/full")
+        ended = tidecast("forecast", "--data", "hours.csv", *SMALL, "--output", name, "--plot", "plot.png")
+        assert ended.returncode == os.EX_CANTCREAT
+        assert ended.stderr.splitlines()[-1] == f"tidecast: {name}: No space left on device"
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -97,6 +106,37 @@ def test_a_service_that_may_not_keep_its_model_is_77(folder: Path, tmp_path: Pat
     where = ("--tracking-uri", tracking_uri, "--bootstrap", f"sqlite:{tmp_path / 'log.db'}")
     ended = run("serve", "--topic", "power", "--model", "m", *where)
     assert (ended.returncode, ended.stderr) == (os.EX_NOPERM, "tidecast: .tidecast: Permission denied\n")
+
+
+@pytest.mark.parametrize("command", [("ingest", "hours.csv", "--topic", "power"), ("models",), ("tail", "power")])
+@pytest.mark.parametrize(
+    ("home", "says"),
+    [
+        ("hours.csv", "it is no folder"),
+        ("hours.csv/x", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("nowhere", "it is a link to what does not exist"),
+        ("a" * 300, "File name too long"),
+    ],
+)
+def test_a_home_that_can_be_no_folder_is_a_wrong_setting(
+    tidecast: Tidecast, folder: Path, command: tuple[str, ...], home: str, says: str
+) -> None:
+    os.chdir(folder)  # the fixture of the command line has left it
+    for name, target in (("loop", "loop"), ("nowhere", "none")):
+        (folder / name).symlink_to(target)
+    for ended in (tidecast(*command, "--home", home), tidecast(*command, "--home", f"./{home}")):
+        assert (ended.returncode, ended.stdout) == (os.EX_CONFIG, "")
+        assert ended.stderr == f"tidecast: home: {home}: {says}; --home DIR names another folder\n"
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///hours.csv/mlflow.db", "sqlite:///loop/mlflow.db", "sqlite:///."])
+def test_a_registry_that_can_be_no_file_is_a_wrong_setting(tidecast: Tidecast, folder: Path, uri: str) -> None:
+    os.chdir(folder)
+    (folder / "loop").symlink_to("loop")
+    ended = tidecast("models", "--tracking-uri", uri)
+    assert (ended.returncode, ended.stdout) == (os.EX_CONFIG, "")
+    assert re.fullmatch(r"tidecast: tracking-uri: .*(is not a f|Symlink loop).*\n", ended.stderr)
 
 
 def test_files_that_may_not_be_read_are_77(folder: Path) -> None:

@@ -127,3 +127,23 @@ def test_usage_and_settings_are_shown_as_text(said: Callable[..., str], tmp_path
     assert "[red]b[/]" in said("tail", "power")
     for log_format in ("text", "json"):
         assert "[red]b[/]" in said("tail", "power", "--log-format", log_format, "--config", f"{NAME}.toml")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("ingest", "hours.csv", "--topic", "p\udcff"), 78),
+        (("check", "--topic", "p\udcff", "--model", "m.onnx"), 78),
+        (("serve", "--topic", "power", "--model", "m\udcff"), 78),
+        (("train", "--data", "hours.csv", "--name", "m\udcff"), 65),
+    ],
+)
+def test_a_name_that_is_not_utf8_is_one_line(tidecast: Tidecast, command: tuple[str, ...], code: int) -> None:
+    rows = [f"{START + hour * 3_600_000},{hour}" for hour in range(60)]
+    Path("hours.csv").write_text("\n".join(["ts,value", *rows]))
+    ended = tidecast(*command)
+    assert ended.returncode == code
+    *before, last = ended.stderr.splitlines()
+    assert last.startswith("tidecast: ")
+    assert r"\udcff" in last
+    assert not [line for line in before if line.startswith(("tidecast:", "Traceback"))]

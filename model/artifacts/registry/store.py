@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _FORBIDDEN = re.compile(r"failed with error code 40[13]\b")
 """In MLflow's words for a server's answer without an error code of its own, such as a proxy's."""
+_WRONG = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST")
+"""MLflow's codes for what it would refuse again: a name or an alias that it does not take, for example."""
+_VARIABLE = re.compile(r"Failed to convert .* for MLFLOW_")
+"""In MLflow's words for a variable of its own that has a wrong value."""
 _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _ANSWERS = {
     401: f"the server does not know the user: {_CREDENTIALS}",
@@ -80,8 +84,11 @@ class Store:
         return client
 
     def _check_permission(self, database: Path) -> None:
-        """Raises NotPermitted before MLflow tries for a minute, and calls it a failure of the database."""
+        """Raises NotPermitted, RegistryError before MLflow tries for a minute, and calls it the database's failure."""
         there = next(each for each in (database, *database.parents) if os.path.exists(each))
+        if there.is_dir() == (there == database):
+            kind = "a file" if there.is_dir() else "a folder"
+            raise RegistryError(f"tracking-uri: {self.tracking_uri.removeprefix(_SQLITE)}: {there} is not {kind}")
         needed = [(there, os.W_OK | (os.X_OK if there.is_dir() else os.R_OK))]
         needed += [(database.parent, os.W_OK | os.X_OK)] if there == database else []  # for its lock and its journal
         if refused := [path for path, kind in needed if not os.access(path, kind)]:
@@ -100,7 +107,11 @@ class Store:
         """The file of a local store; None for a server."""
         if not self.tracking_uri.startswith(_SQLITE):
             return None
-        return Path(self.tracking_uri.removeprefix(_SQLITE)).resolve()
+        path = Path(self.tracking_uri.removeprefix(_SQLITE))
+        try:
+            return path.resolve()
+        except (RuntimeError, OSError) as error:  # links that lead to themselves, a name that is too long
+            raise RegistryError(f"tracking-uri: {path}: {getattr(error, 'strerror', error)}") from None
 
     @property
     def redacted_uri(self) -> str:
@@ -124,6 +135,10 @@ class Store:
             yield
         except _library_errors() as error:
             raise _kind(error)(f"{self.redacted_uri}: {self._line(error)}") from error
+        except ValueError as error:
+            if not _VARIABLE.match(str(error)):
+                raise
+            raise RegistryError(str(error)) from None
 
     def _line(self, error: Exception) -> str:
         line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -146,7 +161,9 @@ def _kind(error: Exception) -> type[TidecastError]:
         return NotPermitted
     if isinstance(error, OSError) and error.errno in FORBIDDEN:
         return NotPermitted
-    return UnknownModel if code == "RESOURCE_DOES_NOT_EXIST" else RegistryUnavailable
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return UnknownModel
+    return RegistryError if code in _WRONG else RegistryUnavailable
 
 
 def _answer(status: int) -> str:

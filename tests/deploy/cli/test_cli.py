@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, until
 
 from model.card import InputSpec
 from model.training.forecast_config import ForecastConfig
@@ -375,9 +376,36 @@ def test_optimised_python_is_the_same_program(tmp_path: Path) -> None:
     rows = [f"{START + hour * HOUR},{hour % 24}" for hour in range(200)]
     (tmp_path / "days.csv").write_text("\n".join(["ts,value", *rows]))
     small = ("--data", "days.csv", "--horizon", "3", "--arch", "blend", "--epochs", "1", "--device", "cpu")
-    results = []
+    naive = ("--topic", "days", "--name", "m", "--horizon", "3", "--seq-len", "24", "--arch", "naive")
+    commands = (
+        ("forecast", *small),
+        ("ingest", "days.csv", "--topic", "days"),
+        ("train", *naive, "--json"),
+        ("check", "--topic", "days", "--model", "m"),
+    )
+    results: list[list[str]] = []
     for optimised in ((), ("-O",)):
-        command = [sys.executable, *optimised, "-m", "tidecast", "forecast", *small]
-        results.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
-    assert results[0].returncode == 0, results[0].stderr
-    assert results[1].stdout == results[0].stdout
+        results.append([])
+        folder = tmp_path / "".join(("python", *optimised))
+        folder.mkdir()
+        shutil.copy(tmp_path / "days.csv", folder)
+        program = [sys.executable, *optimised, "-m", "tidecast"]
+        for command in commands:
+            ended = subprocess.run([*program, *command], cwd=folder, capture_output=True, text=True)
+            assert ended.returncode == 0, ended.stderr
+            results[-1].append(re.sub(r'"(seconds|run)": *"?[^",]+"?|log file \S+', "", ended.stdout))
+        results[-1].append(served([*program, "serve", "--topic", "days", "--model", "m"], folder))
+    assert results[1] == results[0]
+
+
+def served(command: list[str], folder: Path) -> str:
+    """The messages of a service about the events there, but for when and where they were made."""
+    service = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    with closing(connect(f"sqlite:{folder / '.tidecast' / 'log.db'}")) as log:
+        output = "days-forecasts"
+        until(lambda: output in log.identities([output]) and log.bounds(output)[0].end == 177, service)
+        messages = [record.value or b"" for records in log.read(output, 0, 0, 177) for record in records]
+    service.terminate()
+    _, err = service.communicate(timeout=PATIENCE_S)
+    assert service.returncode == 0, err
+    return b"\n".join(messages).decode()

@@ -152,3 +152,20 @@ def test_arguments_are_not_taken_from_the_file(params: Params) -> None:
         Path("tidecast.toml").write_text(toml)
         with pytest.raises(Exception, match="Missing parameter"):
             _context(command, [])
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, tidecast: Callable[..., Any]) -> None:
+    """By the name that it was set by; it is a setting, so 78, where an option would be a usage error."""
+    for name, value in {
+        "TIDECAST_LAST": "x",
+        "TIDECAST_TAIL_LAST": "x\x1b[31m\ny",
+        "TIDECAST_LOG_LEVEL": "LOUD",
+    }.items():
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            ended = tidecast("tail", "power")
+        assert (ended.returncode, ended.stdout) == (78, "")
+        assert ended.stderr.startswith(f"tidecast: {name} = {value!r}: ")
+        assert ended.stderr[:-1].isprintable()
+    monkeypatch.setenv("TIDECAST_LAST", "3")
+    assert tidecast("tail", "power", "--last", "x").returncode == 64, "the flag is wrong"

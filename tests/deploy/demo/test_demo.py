@@ -1,10 +1,16 @@
 """The demo's score."""
 
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from deploy.demo.scoreboard import HORIZON, Scoreboard
 from pipeline.formats.forecasts import Forecast
+
+Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HALF_HOUR = 1_800_000
 CUT, STEPS = 700, 1000
@@ -50,3 +56,16 @@ def test_duplicates_and_forecasts_of_the_history_are_ignored() -> None:
     score.add(forecast(CUT + 5, [1.0] * HORIZON))
     assert score.received.sum() == 1
     assert score.received[5]
+
+
+def test_a_decode_that_is_not_of_its_events_is_refused_before_the_work(tidecast: Tidecast, tmp_path: Path) -> None:
+    """Its events are its own, with fields of their own."""
+    decode = "[decode]\nts = '$.payload.time'\n"
+    for name, given in (("tidecast.toml", ()), ("own.toml", ("--config", "own.toml"))):
+        (tmp_path / name).write_text(decode)
+        ended = tidecast("demo", "--once", *given)
+        assert (ended.returncode, ended.stdout) == (78, "")
+        line = f"tidecast: {name}: the demo's events are its own, and have no use for [decode]: --config names another"
+        assert ended.stderr.splitlines()[-1] == line
+        assert not (tmp_path / ".tidecast").exists()
+        (tmp_path / name).unlink()

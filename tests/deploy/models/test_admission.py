@@ -32,7 +32,7 @@ from model.artifacts.versions import REFUSED, Version
 from model.card import InputSpec, OutputSpec
 from model.training.forecast_config import ForecastConfig, forecast_card
 from pipeline.log.connect import connect
-from tidecast.errors import ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
+from tidecast.errors import CorruptModel, ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]>'
 PLAIN = """m (float[batch, 12, 1] x) => (float[batch, {horizon}] y)
@@ -320,6 +320,20 @@ def test_canary_without_memory_is_no_verdict_but_a_model_that_needs_too_much_of_
         with pytest.raises(ModelUnavailable, match="its canary process ended without an answer"):
             rejection_reason(model(formula="Add (part, nought)", many=500_000_000), None)
     assert rejection_reason(model(formula="Add (part, nought)", many=5_000_000_000), None)
+
+
+def test_a_file_that_is_not_the_registered_one_is_no_verdict_on_that(machine: Machine) -> None:
+    """A store that gives another file may give the right one later: its digest is looked at each time."""
+    version = machine.register(model())
+    (stored,) = machine.folder.rglob(f"artifacts/**/{version.run_id}/**/model.onnx")
+    registered = stored.read_bytes()
+    stored.write_bytes(model(2.0))
+    for name in ("m", "m/1"):
+        with pytest.raises(CorruptModel, match="its file's sha256 is not the one it was registered with"):
+            machine.member("a").start(name)
+    assert not machine.registry.resolve("m").refusals
+    stored.write_bytes(registered)
+    assert machine.member("a").start("m").sha256 == version.sha256
 
 
 def test_store_out_of_reach_is_no_verdict(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """What MLflow's pages say of a training: on a real server, of a blend on a grid of seconds with a season of its own."""
 
 import logging
+import signal
+import subprocess
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +14,7 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from waiting import ended, until
 
 from deploy.data import DataSource
 from deploy.training.forecasting import train
@@ -22,6 +25,7 @@ from model.training.forecast_config import ForecastConfig
 from pipeline.datasets.columns import Columns
 
 Fresh = Callable[[str], str]
+Start = Callable[..., "subprocess.Popen[str]"]
 SECONDS, PERIOD, HORIZON = 900, 60, 12
 QUICK = ForecastConfig(hidden=8, epochs=2)
 BY_HAND = {"validation_mse", "train_loss", "best_epoch", "gain_over_naive", "naive_last_mse", "naive_season_mse"}
@@ -134,3 +138,26 @@ def test_a_failed_training_ends_its_run(mlflow_server: tuple[str, Path], machine
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FAILED"
     assert run.data.params["learning_rate"] == "1e+38", "what it was is known"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_is_stopped_ends_its_run(
+    mlflow_server: tuple[str, Path], machines: Path, fresh: Fresh, start_tidecast: Start, number: int, code: int
+) -> None:
+    uri, name = mlflow_server[0], fresh("stopped")
+    options = ("--data", machines, "--name", name, "--tracking-uri", uri, "--arch", "segment", "--epochs", 10_000)
+    training = start_tidecast("train", *options)
+    client = MlflowClient(uri, uri)
+
+    def runs() -> list[Run]:
+        experiment = client.get_experiment_by_name(name)
+        return [] if experiment is None else [*client.search_runs([experiment.experiment_id])]
+
+    until(lambda: any("train_loss" in run.data.metrics for run in runs()), training)
+    assert [run.info.status for run in runs()] == ["RUNNING"]
+    training.send_signal(number)
+    ended_with, out, err = ended(training)
+    assert (ended_with, out) == (code, "")
+    assert "Traceback" not in err
+    assert [run.info.status for run in runs()] == ["KILLED"]

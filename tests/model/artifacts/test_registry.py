@@ -1,4 +1,5 @@
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -125,7 +126,8 @@ def test_version_not_registered_by_tidecast_is_rejected(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["nobody", "nobody@champion", "nobody/1", "known@nobody", "known/99", "", "a/b/c", "a@"]
+    "reference",
+    ["nobody", "nobody@champion", "nobody/1", "known@nobody", "known/99", "known/" + "9" * 20, "", "a/b/c", "a@"],
 )
 def test_unknown_model_error_is_one_line(store: Store, tmp_path: Path, reference: str) -> None:
     if "known" in reference:
@@ -139,6 +141,23 @@ def test_unknown_model_error_is_one_line(store: Store, tmp_path: Path, reference
 def test_invalid_model_name_is_not_registered(database: Store, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"^name: "):
         record(database, name, tmp_path)
+
+
+def test_what_mlflow_does_not_take_is_a_wrong_setting(store: Store, tmp_path: Path) -> None:
+    """And no trouble of the registry, after which the same would be tried again."""
+    version = record(store, "known", tmp_path)
+    for wrong in (lambda: Registry(store.uri).set_alias(version, "v1"), lambda: record(store, "..", tmp_path)):
+        with pytest.raises(RegistryError) as raised:
+            wrong()
+        assert (type(raised.value), raised.value.exit_code) == (RegistryError, os.EX_CONFIG)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_wrong_variable_of_mlflow_s_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
+    with pytest.raises(RegistryError, match="Failed to convert 'soon' for MLFLOW_HTTP_REQUEST_TIMEOUT") as raised:
+        Registry("http://127.0.0.1:1").resolve("taxi")
+    assert raised.value.exit_code == os.EX_CONFIG
 
 
 def test_unreachable_server_error_is_fast_and_redacted() -> None:
