@@ -169,18 +169,9 @@ class Forecaster:
         self._frame = given
         return self
 
-    def fit_history(
-        self,
-        history: History,
-        on_step: OnStep | None = None,
-        cuts: Cuts | None = None,
-        known: pl.DataFrame | None = None,
-    ) -> Self:
-        """Train on a history, and keep it; `cuts` end the training and validation parts.
-
-        `known` are the future covariates: series, ts and a column for each.
-        """
-        return self._fit(history, self.job, on_step, cuts, known)
+    def fit_history(self, history: History, on_step: OnStep | None = None, known: pl.DataFrame | None = None) -> Self:
+        """Train on a history, and keep it; `known` are the future covariates: series, ts and a column for each."""
+        return self._fit(history, self.job, on_step, None, known)
 
     def _fit(
         self, history: History, job: TrainJob, on_step: OnStep | None, cuts: Cuts | None, known: pl.DataFrame | None

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -22,6 +22,7 @@ from waiting import until
 
 from model.artifacts.registry import Registry
 from pipeline.log import EventLog, Record
+from pipeline.log.connect import connect
 from tidecast.__main__ import main
 from tidecast.errors import UnknownTopic
 
@@ -88,6 +89,13 @@ def log_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'log.db'}"
     return str(request.getfixturevalue("kafka_bootstrap"))
+
+
+@pytest.fixture
+def log(log_address: str) -> Iterator[EventLog]:
+    """A connection to it."""
+    with closing(connect(log_address)) as log:
+        yield log
 
 
 @pytest.fixture
@@ -204,3 +212,14 @@ def _end(log: EventLog, topic: str) -> int:
         return log.bounds(topic)[0].end
     except UnknownTopic:
         return 0
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """One thread of torch's, from the first test that asks for it: several are slower where tests run side by side."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -5,21 +5,10 @@ from typing import Annotated, Literal
 import typer
 
 from deploy.cli.config_file import closest
-from deploy.cli.options import (
-    ColumnOptions,
-    ConfigOptions,
-    DeviceOptions,
-    ForecastNetworkOptions,
-    HistoryFileOptions,
-    HistoryTopicOptions,
-    JsonOptions,
-    LogOptions,
-    Name,
-    NetworkOptions,
-    RegistryOptions,
-    option,
-)
+from deploy.cli.data_options import ColumnOptions, HistoryFileOptions, HistoryTopicOptions
+from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOptions, Name, RegistryOptions, option
 from deploy.cli.signature import takes
+from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
 from deploy.settings.values import parse_time_option
 from tidecast.errors import ConfigError

@@ -1,23 +1,14 @@
 """The commands about a topic's records: ingest, tail, dead-letters, explain."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deploy.cli.options import (
-    ColumnOptions,
-    ConfigOptions,
-    FeatureOptions,
-    GridOptions,
-    JsonOptions,
-    LatenessOptions,
-    LogOptions,
-    RegistryOptions,
-    Topic,
-    option,
-)
+from deploy.cli.data_options import ColumnOptions, FeatureOptions, GridOptions, LatenessOptions
+from deploy.cli.options import ConfigOptions, JsonOptions, LogOptions, RegistryOptions, Topic, option
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
@@ -138,10 +129,13 @@ def explain(
     whether the forecast is reproduced to the bit, and a plot of window and forecast. Exits with 65 if it is not.
     """
     from deploy.operations.explain import explain as run
+    from deploy.operations.explain import recompute_forecast
 
     late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
     paths = decode_paths(bootstrap)
-    found = run(open_log(bootstrap), topic, partition, offset, model, tracking_uri, late, picture, paths)
+    with closing(open_log(bootstrap)) as log:
+        recomputed = recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths)
+    found = run(recomputed, picture)
     finish(found, as_json)
     picture.confirm()
     return 0 if found["same"] else os.EX_DATAERR

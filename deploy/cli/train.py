@@ -8,30 +8,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deploy.cli.config_file import closest, settings_of
-from deploy.cli.options import (
+from deploy.cli.data_options import (
     ColumnOptions,
-    ConfigOptions,
-    DeviceOptions,
-    ForecastNetworkOptions,
     FutureCovariateOptions,
     HistoryFileOptions,
     HistoryTopicOptions,
+    LatenessOptions,
+    WindowOptions,
+)
+from deploy.cli.options import (
+    ConfigOptions,
+    DeviceOptions,
     HomeOptions,
     JsonOptions,
-    LatenessOptions,
     LogOptions,
     Model,
     Name,
-    NetworkOptions,
-    PrecisionOptions,
     RegistryOptions,
-    TextOptions,
-    TokenOptions,
-    WindowOptions,
-    check_task_options,
     option,
 )
 from deploy.cli.signature import takes
+from deploy.cli.training_options import (
+    ForecastNetworkOptions,
+    NetworkOptions,
+    PrecisionOptions,
+    TextOptions,
+    TokenOptions,
+    check_task_options,
+)
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING

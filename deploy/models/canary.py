@@ -114,7 +114,7 @@ def main() -> None:
     serving = None if question.serving is None else load_bytes(question.serving, "the serving model", "cpu")
     try:
         candidate = load_bytes(question.candidate, "the candidate", "cpu")
-        reason = _check_outputs(candidate) or (_check_speed(candidate, serving) if serving else "")
+        reason = wrong_outputs(candidate) or (_check_speed(candidate, serving) if serving else "")
     except OSError:  # of this process, not of the model
         raise
     except Exception as error:  # anything may go wrong with an untested model
@@ -133,7 +133,8 @@ def _limit(what: int, most: int) -> bool:
     return True
 
 
-def _check_outputs(candidate: Predictor) -> str:
+def wrong_outputs(candidate: Predictor) -> str:
+    """Why a model must not serve, by its outputs for made-up inputs; empty if it may. Raises what the model raises."""
     for size in (1, 7, BATCH):
         for outputs in candidate.predict(SyntheticInput(candidate.card, size)):
             if not np.isfinite(outputs).all():

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,20 +118,9 @@ def _parse_origin(source: str, offsets: str) -> tuple[str, int, int, int]:
     return match[1], int(match[2]), int(match[3]), int(match[4])
 
 
-def explain(
-    log: EventLog,
-    topic: str,
-    partition: int,
-    offset: int,
-    model: str | None,
-    uri: str,
-    lateness: int | None,
-    picture: Picture,
-    paths: Paths,
-) -> dict[str, object]:
+def explain(recomputed: RecomputedForecast, picture: Picture) -> dict[str, object]:
     """`tidecast explain`: print a forecast's model and input, whether it can be reproduced, and draw its window."""
-    with closing(log):
-        recomputed = recompute_forecast(log, topic, partition, offset, model, uri, lateness, paths)
+    topic, partition, offset = recomputed.record.topic, recomputed.record.partition, recomputed.record.offset
     print_explanation(f"{topic}/{partition} at {offset}", recomputed)
     plot = picture.save(f"{topic}-{partition}-{offset}", lambda path: _plot(recomputed, path))
     fields = msgspec.to_builtins(recomputed.forecast)

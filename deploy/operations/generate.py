@@ -9,7 +9,6 @@ import numpy.typing as npt
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.settings.serve import vocabulary
-from deploy.settings.values import Device
 from model.card import NextTokenCard
 from pipeline.windows.tokens import PAD, UNKNOWN
 from tidecast.errors import ConfigError
@@ -69,11 +68,9 @@ def sample_token(logits: Floats, sampling: Sampling, random: np.random.Generator
     return int(random.choice(len(weights), p=weights / weights.sum()))
 
 
-def generate_text(
-    model: str, prompt: str, length: int, sampling: Sampling, tracking_uri: str, device: Device = "cpu"
-) -> Iterator[str]:
+def generate_text(model: str, prompt: str, length: int, sampling: Sampling, tracking_uri: str) -> Iterator[str]:
     """`tidecast generate`: the prompt, then each token as it is generated."""
-    predictor = load_model(model, tracking_uri, device)
+    predictor = load_model(model, tracking_uri, "cpu")
     tokens = generate(predictor, prompt, length, sampling)
     yield prompt
     yield from tokens

@@ -172,6 +172,6 @@ class Scores:
         return {name: float(sums[part].sum()) / count if count else float("nan") for name, sums in self._sums.items()}
 
 
-def best(scores: Mapping[str, Metrics], metric: str = "mse") -> str:
-    """The name of the forecaster with the lowest error."""
-    return min(scores, key=lambda name: scores[name][metric])
+def best(scores: Mapping[str, Metrics]) -> str:
+    """The name of the forecaster with the lowest mean squared error."""
+    return min(scores, key=lambda name: scores[name]["mse"])

@@ -66,7 +66,6 @@ def decide(
     naive: Mapping[str, Reals],
     horizon: int,
     servable: Collection[str] = (),
-    seed: int = 0,
 ) -> PromotionDecision:
     """The promotion decision from losses (T,) at the same origins in time order; `naive` maps names to such losses.
 
@@ -74,35 +73,26 @@ def decide(
     that is surely worse than a naive forecast does not stay because the challenger is no better. The confidence bounds
     of the gain are from a moving block bootstrap (Kuensch 1989), corrected for few blocks.
     """
-    means = {name: float(losses.mean()) for name, losses in {"challenger": challenger, **naive}.items()}
-    contender = min(("challenger", *servable), key=lambda name: means[name])
-    losses = challenger if contender == "challenger" else naive[contender]
-    best_naive = min(naive, key=lambda name: means[name])
-    length, champion_loss = _block(champion - losses, horizon), float(champion.mean())
+    all_losses = {"champion": champion, "challenger": challenger, **naive}
+    means = {name: float(losses.mean()) for name, losses in all_losses.items()}
+    contender = min(("challenger", *servable), key=means.__getitem__)
+    best_naive = min(naive, key=means.__getitem__)
+    losses, error = all_losses[contender], means["champion"]
+    length = _block(champion - losses, horizon)
     blocks = len(losses) // length
-    gain = 1 - means[contender] / champion_loss if champion_loss > 0 else 0.0
-    bounded = blocks >= LEAST_BLOCKS and champion_loss > 0
-    low, high = _confidence_bounds(losses, champion, gain, length, seed) if bounded else (-np.inf, np.inf)
-    against = f"error {means[contender]:.4g} against the champion's {champion_loss:.4g}, a gain of {gain:+.1%}"
-    if contender != "challenger":
-        against = f"{contender}, better than the challenger's {means['challenger']:.4g}, has {against}"
-    naively = f"the best naive forecast, {best_naive}, has {means[best_naive]:.4g}"
-    if means[best_naive] < means[contender]:
-        naively += ", which a model with these windows can't be"
-    decision: Decision = "keep"
-    if blocks < LEAST_BLOCKS:
-        too_few = f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed"
-        decision, why = "undecided", too_few
-    elif low <= LEAST_GAIN:
-        why = f"{against}, with lower bound {low:+.1%}: not significantly above {LEAST_GAIN:.0%}; {naively}"
-    else:
-        decision, why = "promote", f"{against}, with lower bound {low:+.1%}; {naively}"
+    gain = 1 - means[contender] / error if error > 0 else 0.0
+    bounded = blocks >= LEAST_BLOCKS and error > 0
+    low, high = _confidence_bounds(losses, champion, gain, length) if bounded else (-np.inf, np.inf)
+    decision: Decision = "undecided" if blocks < LEAST_BLOCKS else "promote" if low > LEAST_GAIN else "keep"
+    why = f"{blocks} blocks of {length} origins are too few to decide, {LEAST_BLOCKS} are needed"
+    if decision != "undecided":
+        why = _comparison(means, contender, best_naive, gain, low)
     return PromotionDecision(
         decision=decision,
         why=why,
         contender=contender,
         challenger=means["challenger"],
-        champion=champion_loss,
+        champion=error,
         naive=means[best_naive],
         gain=gain,
         low=float(low),
@@ -111,10 +101,24 @@ def decide(
     )
 
 
-def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int, seed: int) -> tuple[float, float]:
+def _comparison(means: Mapping[str, float], contender: str, best_naive: str, gain: float, low: float) -> str:
+    """The contender's error against the champion's, the bound on its gain, and the best naive forecast's error."""
+    against = f"error {means[contender]:.4g} against the champion's {means['champion']:.4g}, a gain of {gain:+.1%}"
+    if contender != "challenger":
+        against = f"{contender}, better than the challenger's {means['challenger']:.4g}, has {against}"
+    bound = f"with lower bound {low:+.1%}"
+    if low <= LEAST_GAIN:
+        bound += f": not significantly above {LEAST_GAIN:.0%}"
+    naively = f"the best naive forecast, {best_naive}, has {means[best_naive]:.4g}"
+    if means[best_naive] < means[contender]:
+        naively += ", which a model with these windows can't be"
+    return f"{against}, {bound}; {naively}"
+
+
+def _confidence_bounds(challenger: Reals, champion: Reals, gain: float, length: int) -> tuple[float, float]:
     count = len(challenger) // length
     totals = [np.convolve(losses, np.ones(length), "valid") for losses in (challenger, champion)]
-    starts = np.random.default_rng(seed).integers(0, len(totals[0]), (_RESAMPLES, count))
+    starts = np.random.default_rng(0).integers(0, len(totals[0]), (_RESAMPLES, count))
     challenger_sums, champion_sums = (total[starts].sum(axis=1) for total in totals)
     gains = 1 - challenger_sums / np.maximum(champion_sums, np.finfo(np.float64).tiny)
     # With few blocks the bootstrap understates the spread: widen by Student's t and by Bessel's correction.

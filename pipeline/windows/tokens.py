@@ -46,13 +46,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     def __len__(self) -> int:
         return len(self.entries) + 2
 
-    def fitted(self, texts: Iterable[str], min_count: int = 1, most: int = 50_000) -> Self:
-        """The vocabulary of these texts: the `most` most frequent tokens with `min_count` occurrences or more."""
+    def fitted(self, texts: Iterable[str], most: int = 50_000) -> Self:
+        """The vocabulary of these texts: the `most` most frequent tokens."""
         counts = Counter(token for text in texts for token in self.split(text))
         ranked = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
-        return msgspec.structs.replace(
-            self, entries=tuple(token for token, count in ranked[:most] if count >= min_count)
-        )
+        return msgspec.structs.replace(self, entries=tuple(token for token, _ in ranked[:most]))
 
     def split(self, text: str) -> list[str]:
         """The text's tokens as text, not truncated."""

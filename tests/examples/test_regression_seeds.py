@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from model.training.forecasting import FittedForecaster, fit
 from model.windows import WindowData
 from tidecast.errors import ShapeError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SCRIPTS = Path(seeds.__file__).parent
 
@@ -33,15 +34,6 @@ def shared(name: str) -> Path:
     if not (SHARED / name).exists():
         pytest.skip(f"{SHARED / name}: the document's data set is not available")
     return SHARED / name
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Like the scripts."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

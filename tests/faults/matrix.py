@@ -23,17 +23,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import brokers
-import killed
-import limits
-import members
-import processes
-import state
-import topics
-import versions
 from cluster import Cluster
 from faults import TABLE, Fault, Outcome, run
-from world import INTERRUPTED, World, tiny_model
+from scenarios import brokers, killed, limits, members, processes, state, topics, versions
+from untrained import tiny_model
+from world import INTERRUPTED, World
 
 SCENARIOS = (killed, brokers, members, state, topics, limits, processes, versions)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")

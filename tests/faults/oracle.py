@@ -4,14 +4,17 @@ One forecast for each accepted step that fills a window, identified by (input pa
 its series, with the bytes and timestamp that an offline pass gives; one dead letter for each invalid record.
 """
 
+import struct
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from cluster import internal_partition
 
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
@@ -22,8 +25,10 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
+from pipeline.state.records import PARTITION_KEY, decode_partition
 from pipeline.windows.reorder import WAITING_LIMIT
 from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
+from tidecast.errors import CorruptState, UnknownTopic
 
 Identity = tuple[int, str, int]
 """Input partition, series, ts."""
@@ -167,6 +172,45 @@ def _place(letter: Record) -> Place:
     headers = dict(letter.headers)
     topic, partition, offset = (headers[f"tidecast.{name}"] for name in ("topic", "partition", "offset"))
     return topic.decode(), int(partition), int(offset)
+
+
+def regressed(log: EventLog, group: str, state: str) -> int:
+    """How many of a group's commits, and of its checkpoints, lie before an earlier one."""
+    return _count_regressions(_commits(log, group)) + _count_regressions(_checkpoints(log, state))
+
+
+def _commits(log: EventLog, group: str) -> Iterator[tuple[object, int]]:
+    """The committed offsets of each partition, in the order of __consumer_offsets."""
+    where = internal_partition(group) % log.partitions("__consumer_offsets")
+    start, end = log.bounds("__consumer_offsets")[where]
+    for records in log.read("__consumer_offsets", where, start, end):
+        for key, value in ((record.key, record.value) for record in records):
+            if key and value and key[:2] in (b"\0\0", b"\0\1") and _first_string(key) == group:
+                yield key, struct.unpack(">q", value[2:10])[0]
+
+
+def _first_string(data: bytes) -> str:
+    (length,) = struct.unpack(">h", data[2:4])
+    return data[4 : 4 + length].decode()
+
+
+def _checkpoints(log: EventLog, state: str) -> Iterator[tuple[object, int]]:
+    """The positions in each partition's checkpoints; a corrupt one is a fault of its own."""
+    with suppress(UnknownTopic):
+        for partition, records in read(log, state).items():
+            for record in records:
+                with suppress(CorruptState):
+                    if record.key == PARTITION_KEY:
+                        yield partition, decode_partition(record.value or b"").position
+
+
+def _count_regressions(positions: Iterable[tuple[object, int]]) -> int:
+    newest: dict[object, int] = {}
+    back = 0
+    for where, position in positions:
+        back += position < newest.get(where, 0)
+        newest[where] = position
+    return back
 
 
 def read(log: EventLog, topic: str) -> dict[int, list[Record]]:

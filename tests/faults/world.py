@@ -4,49 +4,25 @@ Two worlds share the brokers only: topics, group and transactional ids are their
 """
 
 import contextlib
-import os
-import random
-import signal
-import struct
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-from cluster import Cluster, Lane, internal_partition
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, errors
+from cluster import Cluster, Lane
+from kafka import KafkaAdminClient, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
-from oracle import Expected, Oracle, Verdict, compare, read
+from load import PARTITIONS, RECORDS, Load, rows
+from oracle import Expected, Oracle, Verdict, compare, read, regressed
+from service import RESTART_CODES, SETTINGS, Service, Unexpected
 
 from deploy.settings.serve import Guarantee
-from model.artifacts.export import export
-from model.card import Card, InputSpec, OutputSpec, Setting
-from model.networks.forecast import build_network
-from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
-from pipeline.state.records import PARTITION_KEY, decode_partition
-from tidecast.errors import CorruptState, UnknownTopic
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTITIONS, SERIES, RECORDS = 6, 200, 20_000
-SEQ_LEN, HORIZON = 12, 4
-START, MINUTE = 1_700_000_040_000, 60_000
 MAX_BATCH = 2048
 """Most records that one crash may repeat, at least once."""
-SESSION_S = 10
-SETTINGS = {
-    "TIDECAST_KAFKA_SESSION_S": str(SESSION_S),
-    "TIDECAST_KAFKA_REQUEST_S": "10",
-    "TIDECAST_KAFKA_DELIVERY_S": "12",
-    "TIDECAST_KAFKA_TRANSACTION_S": "15",
-}
-RESTART_CODES = (-signal.SIGKILL, os.EX_TEMPFAIL)
-"""The exit codes after which a supervisor restarts a service."""
-
-
 IN_A_CONTAINER = """
 import os, socket
 os.getpid, socket.gethostname = lambda: 1, lambda: "localhost"
@@ -54,202 +30,8 @@ from tidecast.__main__ import main
 main()
 """
 """A service as process 1 of a host whose name says nothing."""
-
 INTERRUPTED = threading.Event()
 """Set to stop all worlds."""
-
-
-class Unexpected(Exception):
-    """A service or the cluster did not behave as the fault expects."""
-
-
-class Row(NamedTuple):
-    """An input record."""
-
-    partition: int
-    key: bytes
-    value: bytes
-
-
-def tiny_model(path: Path) -> Path:
-    """An untrained model of one-minute steps, written to `path`: 12 back, 4 ahead."""
-    inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
-    settings: dict[str, Setting] = {"hidden": 8, "layers": 1, "dropout": 0.0, "location": "last", "segment": 4}
-    card = Card(name="tiny", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    export(build_network(card), card, path)
-    return path
-
-
-def row(series: int, step: int, value: float) -> Row:
-    """An event of one series at one step."""
-    name = f"s{series}"
-    return Row(series % PARTITIONS, name.encode(), encode(Event(name, START + step * MINUTE, (value,))))
-
-
-def rows(series: int = SERIES) -> Iterator[Row]:
-    """Endless events of all series, step by step; of a hundred one is missing, one is a duplicate, one is late, and one
-    is invalid."""
-    chance, step = random.Random(0), 0
-    while True:
-        for number in range(series):
-            kind = chance.random()
-            if kind > 0.01:
-                yield row(number, step, chance.gauss(number, 1))
-            if kind > 0.99:
-                yield row(number, step, 0.0)
-            elif kind > 0.98:
-                yield row(number, step - 2, 0.0)
-            elif kind > 0.97:
-                yield Row(number % PARTITIONS, b"s%d" % number, b'{"series": "s')
-        step += 1
-
-
-class Load:
-    """Sends rows to a topic at a given rate, whatever happens to the brokers."""
-
-    def __init__(self, bootstrap: str, topic: str, source: Iterable[Row]) -> None:
-        self._topic, self._rows = topic, iter(source)
-        self.sent = 0
-        self._producer = KafkaProducer(
-            bootstrap_servers=bootstrap.split(","),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=5,
-            batch_size=128 << 10,
-            max_block_ms=600_000,
-            delivery_timeout_ms=600_000,
-        )
-
-    def send(self, count: int) -> None:
-        """Send the next `count` rows as fast as possible, and wait for their acknowledgements."""
-        futures = [self._next() for _ in range(count)]
-        self._producer.flush()
-        for future in futures:
-            future.get(0)
-
-    def _next(self) -> Any:
-        partition, key, value = next(self._rows)
-        self.sent += 1
-        return self._producer.send(self._topic, value, key, partition=partition)
-
-    @contextlib.contextmanager
-    def sending(self, rate: int, at_least: int, pace: float) -> Iterator[None]:
-        """Send `rate` rows per second, in bursts every `pace` seconds, during the with block; then the rest of
-        `at_least`."""
-        over = threading.Event()
-
-        def flow() -> None:
-            began, sent = time.monotonic(), 0
-            while not over.wait(pace):
-                due = int((time.monotonic() - began) * rate) - sent
-                for _ in range(due):
-                    self._next()
-                sent += due
-
-        thread = threading.Thread(target=flow, name=f"load of {self._topic}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-        self.send(max(0, at_least - self.sent))
-
-    def close(self) -> None:
-        """Close without waiting for unsent rows."""
-        with contextlib.suppress(errors.KafkaTimeoutError):
-            self._producer.close(timeout=1)
-
-
-class Service:
-    """`tidecast serve` as a process; if supervised, it is restarted when it is killed or exits with 75."""
-
-    def __init__(
-        self, command: list[str], environment: Mapping[str, str], folder: Path, failpoint: str, supervised: bool
-    ) -> None:
-        self.codes: list[int] = []
-        self._command, self._environment, self._folder = command, environment, folder
-        self._errors = folder / f"{time.monotonic_ns()}.err"
-        self._supervised = supervised
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._exited = threading.Event()
-        self._launch(failpoint)
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _launch(self, failpoint: str) -> None:
-        with self._errors.open("ab") as errors:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self._environment, "TIDECAST_FAILPOINT": failpoint},
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-            )
-
-    def _watch(self) -> None:
-        while True:
-            began = time.monotonic()
-            code = self._process.wait()
-            self.codes.append(code)
-            if code not in RESTART_CODES or not self._supervised:
-                break
-            # A service that fails at once is restarted with a delay, to leave the CPU to the others.
-            if self._stopping.wait(0 if time.monotonic() - began > 5 else 1):
-                break
-            with self._lock:
-                if self._stopping.is_set():
-                    break
-                self._launch("")
-        self._exited.set()
-
-    @property
-    def stderr(self) -> str:
-        """The stderr of all its runs."""
-        return self._errors.read_text(errors="replace")
-
-    @property
-    def failed(self) -> bool:
-        """Whether it exited with a code after which it is not restarted."""
-        return bool(self.codes) and self.codes[-1] not in (*RESTART_CODES, 0)
-
-    def is_stopped(self) -> bool:
-        """Whether it is stopped by SIGSTOP."""
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-        return False
-
-    def peak(self) -> float:
-        """The peak memory of the current process, in MiB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self._process.send_signal(signal.SIGCONT)
-
-    def terminate(self) -> None:
-        """SIGTERM, without a restart."""
-        with self._lock:
-            self._stopping.set()
-            self._process.terminate()
-
-    def wait_for_exit(self, seconds: float = 60) -> int:
-        """The exit code, once it has exited and is not restarted."""
-        if not self._exited.wait(seconds):
-            raise Unexpected(f"a service did not end in {seconds:g} s")
-        return self.codes[-1]
-
-    def close(self) -> None:
-        """SIGKILL, without a restart."""
-        with self._lock:
-            self._stopping.set()
-            self._process.kill()
-        self._exited.wait(10)
 
 
 class World:
@@ -433,50 +215,5 @@ class World:
     def verdict(self) -> Verdict:
         """Compare the outputs with those expected for the topic's records, or with `expected`."""
         expected = self.expected or self.oracle.expected_output(read(self.log, self.topic))
-        back = self._regressed_commits() + self._regressed_checkpoints()
+        back = regressed(self.log, self.group, self.state)
         return compare(self.log, expected, self.output, self.letters) + Verdict(regressed=back)
-
-    def _regressed_commits(self) -> int:
-        """Commits before an earlier one, in the order of __consumer_offsets."""
-        where = internal_partition(self.group) % self.log.partitions("__consumer_offsets")
-        start, end = self.log.bounds("__consumer_offsets")[where]
-        history = (record for records in self.log.read("__consumer_offsets", where, start, end) for record in records)
-        commits = ((record.key, record.value) for record in history if record.value)
-        found = (
-            (key, struct.unpack(">q", value[2:10])[0])
-            for key, value in commits
-            if key and key[:2] in (b"\0\0", b"\0\1") and _first_string(key) == self.group
-        )
-        return _count_regressions(found)
-
-    def _regressed_checkpoints(self) -> int:
-        try:
-            passes = read(self.log, self.state)
-        except UnknownTopic:
-            return 0
-        return _count_regressions(
-            (partition, position)
-            for partition, records in passes.items()
-            for record in records
-            if record.key == PARTITION_KEY and (position := _position(record.value or b"")) is not None
-        )
-
-
-def _position(checkpoint: bytes) -> int | None:
-    with contextlib.suppress(CorruptState):  # a fault of its own
-        return decode_partition(checkpoint).position
-    return None
-
-
-def _first_string(data: bytes) -> str:
-    (length,) = struct.unpack(">h", data[2:4])
-    return data[4 : 4 + length].decode()
-
-
-def _count_regressions(positions: Iterable[tuple[object, int]]) -> int:
-    newest: dict[object, int] = {}
-    back = 0
-    for where, position in positions:
-        back += position < newest.get(where, 0)
-        newest[where] = position
-    return back

@@ -7,7 +7,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 from sharing import Shared
-from world import tiny_model
+from untrained import tiny_model
 
 
 @pytest.fixture(scope="session")

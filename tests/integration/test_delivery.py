@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from brokers import until_all_commit
 from cluster import Cluster
 from faults import BOTH, final_verdict
-from killed import kill_at_each_step
+from scenarios.brokers import until_all_commit
+from scenarios.killed import kill_at_each_step
 from world import World
 
 from deploy.settings.serve import Guarantee

@@ -22,7 +22,6 @@ from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.labels import Label
 from pipeline.log import EventLog, Record
-from pipeline.log.connect import connect
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]
@@ -41,12 +40,6 @@ def messages() -> list[str]:
     words, rng = [word for text in texts for word in text.split()], random.Random(0)
     made = [" ".join(rng.choices(words, k=rng.randint(0, 60))) for _ in range(5000 - len(texts))]
     return texts + made
-
-
-@pytest.fixture
-def log(log_address: str) -> Iterator[EventLog]:
-    with closing(connect(log_address)) as log:
-        yield log
 
 
 @pytest.fixture

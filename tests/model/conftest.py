@@ -1,13 +1,12 @@
 """Windows over made-up series, and one small trained model of each architecture."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from sharing import Shared
 
 from model.artifacts.export import save
@@ -68,11 +67,7 @@ def waves(steps: int, level: float = 100.0, size: float = 10.0, seed: int = 0) -
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None: ...
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from model.artifacts.registry.runs import Point, Run, open_run
 from model.artifacts.registry.store import Store, unless_it_exists
 from model.artifacts.versions import CHAMPION, REFUSED, Version, check_name, parse_reference, sha256
 from model.card import MODEL_FILE, AnyCard
-from tidecast.errors import CorruptModel, PromotionConflict, UnknownModel
+from tidecast.errors import CorruptModel, ModelUnavailable, PromotionConflict, UnknownModel, unusable
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -34,15 +34,11 @@ _LONGEST_TAG = 500
 
 
 class Registry:
-    """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it.
+    """The models of one MLflow store: `http://host:port`, or `sqlite:///path` with its artifacts beside it."""
 
-    `timeout_s` bounds each of the two tries of an HTTP request. In MLflow it is process-wide: the
-    environment's MLFLOW_HTTP_REQUEST_TIMEOUT takes precedence, then the first registry in use.
-    """
-
-    def __init__(self, tracking_uri: str, timeout_s: int = 3) -> None:
+    def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        self._store = Store(tracking_uri, timeout_s)
+        self._store = Store(tracking_uri)
 
     @property
     def absent(self) -> bool:
@@ -235,14 +231,22 @@ class Registry:
     def download(self, version: Version, folder: Path) -> Path:
         """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way.
 
-        In the cache it is SHA256.onnx, or as earlier versions named it, NAME-NUMBER.onnx.
+        In the cache it is SHA256.onnx, or as earlier versions named it, NAME-NUMBER.onnx. Raises ModelUnavailable,
+        NotPermitted if the cache can't be written.
         """
         path = folder / f"{version.sha256}.onnx"
         for cached in (path, folder / f"{version.name}-{version.number}.onnx"):
             if cached.exists() and sha256(cached) == version.sha256:
                 return cached
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
+        try:
+            self._fetch(version, path)
+        except OSError as error:
+            raise unusable(error.filename or folder, error, ModelUnavailable) from error
+        return path
+
+    def _fetch(self, version: Version, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as temporary:
             try:
                 with self._store.mapped_errors():
                     fetched = Path(self._store.client.download_artifacts(version.run_id, MODEL_FILE, temporary))
@@ -251,7 +255,6 @@ class Registry:
             if sha256(fetched) != version.sha256:
                 raise CorruptModel(f"{version.label}: its file's sha256 is not the one it was registered with")
             fetched.replace(path)
-        return path
 
     def page(self, version: Version, server: str | None = None) -> str:
         """The page of the run that a version is from, on the registry's server or another one of the same store."""

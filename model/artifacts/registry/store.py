@@ -40,14 +40,15 @@ _ANSWERS = {
     504: "a proxy answers there, and the MLflow server behind it does not in time",
 }
 """What HTTP's status codes mean here."""
+TIMEOUT_S = 3
+"""Of each of the two tries of an HTTP request, unless the environment has an MLFLOW_HTTP_REQUEST_TIMEOUT."""
 
 
 class Store:
     """A lazily created MLflow client for a tracking URI."""
 
-    def __init__(self, tracking_uri: str, timeout_s: int) -> None:
+    def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        self._timeout_s = timeout_s
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -56,7 +57,7 @@ class Store:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(self._timeout_s),
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT_S),
             "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         }.items():

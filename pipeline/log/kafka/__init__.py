@@ -13,12 +13,13 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record, TopicConfig, TopicIdentity
+from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.client import TruncatingDeserializer, admin, meaning, reader, translated
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.kafka.producer import KafkaLogProducer
 from pipeline.log.settings import KafkaSettings
+from pipeline.log.topics import TopicConfig, TopicIdentity
 from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownTopic
 
 COMPACTED = {

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record, TopicConfig, TopicIdentity
+from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.sqlite.consumer import SqliteConsumer
 from pipeline.log.sqlite.producer import SqliteProducer
 from pipeline.log.sqlite.store import BUSY, Store, translated
+from pipeline.log.topics import TopicConfig, TopicIdentity
 from tidecast.errors import ConfigError, LogError, LogUnavailable, UnknownTopic
 
 PAGE = 5_000

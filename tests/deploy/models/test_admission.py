@@ -24,6 +24,7 @@ from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
 from deploy.operations.check import check
+from deploy.serving.run import Connections
 from deploy.settings.locations import models
 from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry
@@ -233,14 +234,15 @@ def test_listing_shows_the_refusal(machine: Machine, capsys: pytest.CaptureFixtu
     assert "refused: its output" in " ".join(capsys.readouterr().out.split())
 
 
-def test_check_knows_the_refusal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_knows_the_refusal(machine: Machine) -> None:
     machine.register(NOT_FINITE)
     with suppress(ModelRejected):
         machine.member("a").start("m")
     with closing(connect("sqlite:log.db")) as log:
         log.create_topic("power", 1)
     config = ServeConfig(topic="power", group="g", instance="check")
-    found = check(config, "m", "cpu", "sqlite:log.db", machine.uri, as_json=True)["findings"]
+    connections = Connections(model="m", device="cpu", bootstrap="sqlite:log.db", tracking_uri=machine.uri)
+    found = check(config, connections, as_json=True)["findings"]
     texts = [finding["found"] for finding in found if finding["verdict"] == "wrong"]  # type: ignore[attr-defined]
     assert "m/1 is rejected: its output is not finite" in texts
 

@@ -16,8 +16,9 @@ from deploy.operations.findings import Finding, order, replication, spacing, val
 from deploy.operations.sample import Sample
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.formats.events import Event, encode
-from pipeline.log import Commit, EventLog, Record, TopicConfig
+from pipeline.log import Commit, EventLog, Record
 from pipeline.log.connect import connect
+from pipeline.log.topics import TopicConfig
 from pipeline.state.records import encode_metadata
 from pipeline.windows.grid import WindowConfig
 

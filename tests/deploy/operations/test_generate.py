@@ -1,6 +1,6 @@
 """`tidecast generate`: how tokens are sampled, and that the ONNX file generates what the network does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,8 @@ from model.networks.text import NextToken, build_next_token
 from model.training.next_token import NextTokenConfig, next_token_card
 from pipeline.windows.tokens import PAD, UNKNOWN, Vocabulary
 from tidecast.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OnnxFile = Callable[..., Path]
 
@@ -99,14 +101,6 @@ def test_temperature_zero_is_greedy() -> None:
 def test_invalid_sampling_option_is_named(options: dict[str, float], field: str) -> None:
     with pytest.raises(ConfigError, match=f"^{field}: "):
         Sampling(**options)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,10 @@ from deploy.serving.tasks import task_for
 from deploy.serving.topics import TopicWatch, create_topics, problems
 from deploy.settings.serve import Guarantee, ServeConfig
 from pipeline.formats.events import Event, encode
-from pipeline.log import EventLog, Record, TopicConfig
+from pipeline.log import EventLog, Record
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
+from pipeline.log.topics import TopicConfig
 from pipeline.state.checkpoint import PART_BYTES
 from tidecast.errors import ConfigError, StateMismatch, UnknownTopic
 

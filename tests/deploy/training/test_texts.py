@@ -6,13 +6,12 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from deploy.models.loading import load_onnx
 from deploy.settings.serve import vocabulary
@@ -22,6 +21,8 @@ from model.card import ClassifierCard, NextTokenCard
 from model.training.classification import partition
 from pipeline.formats.texts import TextEvent
 from pipeline.windows.tokens import TextWindower
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -57,14 +58,6 @@ FILES = {
 def _files(tmp_path: Path) -> None:
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A topic's past and a file as one frame, what is counted on the way, and the windows in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +27,6 @@ START = 1_600_000_000_000
 SCHEMA = {"partition": pl.Int32, "offset": pl.Int64, "series": pl.String, "ts": pl.Int64, "value": pl.Float64}
 Fresh = Callable[[str], str]
 Place = tuple[int, bytes | None, bytes | None, int]
-
-
-@pytest.fixture
-def log(log_address: str) -> Iterator[EventLog]:
-    with closing(connect(log_address)) as log:
-        yield log
 
 
 def event(series: str, step: int, partition: int = 0) -> Place:

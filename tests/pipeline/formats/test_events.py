@@ -1,14 +1,13 @@
 """Events: what is written is read back; everything else is refused, with its reason."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import Given
 
 from pipeline.formats.dead_letters import MAX_DETAIL, REASONS, InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, MAX_TIME, MIN_TIME, Decoder, Event, encode, parse_time
@@ -16,19 +15,6 @@ from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
 
 NOW = 1_700_000_000_000
-
-
-@dataclass(frozen=True)
-class Given:
-    """A record as a log gives it."""
-
-    value: bytes | None
-    key: bytes | None = None
-    timestamp: int = NOW
-    headers: Sequence[tuple[str, bytes]] = ()
-    topic: str = "input"
-    partition: int = 0
-    offset: int = 0
 
 
 def decoded(body: object, *, features: tuple[str, ...] = ("value",), key: bytes | None = None, at: int = NOW) -> Event:

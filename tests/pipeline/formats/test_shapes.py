@@ -3,13 +3,12 @@
 import json
 import struct
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import Given
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Note
@@ -22,19 +21,6 @@ from tidecast.errors import ConfigError
 
 NOW = 1_700_000_000_000
 ISO = "2023-11-14T22:13:20Z"
-
-
-@dataclass(frozen=True)
-class Given:
-    """A record as a log gives it."""
-
-    value: bytes | None
-    key: bytes | None = None
-    timestamp: int = NOW
-    headers: Sequence[tuple[str, bytes]] = ()
-    topic: str = "input"
-    partition: int = 0
-    offset: int = 0
 
 
 def record(body: object, key: bytes | None = None, at: int = NOW) -> Given:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,23 +15,18 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 from waiting import PATIENCE_S, until
 
-from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, TopicConfig, Undecodable
+from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, Undecodable
 from pipeline.log.connect import connect
 from pipeline.log.kafka import client as kafka_client
 from pipeline.log.kafka import consumer as kafka_member
 from pipeline.log.settings import KafkaSettings
+from pipeline.log.topics import TopicConfig
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, UnknownTopic
 
 Fresh = Callable[[str], str]
 START = 1_700_000_000_000
 LONG_SESSIONS = KafkaSettings(session_s=2 * PATIENCE_S)
 """With these a member that did not leave by itself keeps its partitions for longer than any test waits."""
-
-
-@pytest.fixture
-def log(log_address: str) -> Iterator[EventLog]:
-    with contextlib.closing(connect(log_address)) as log:
-        yield log
 
 
 @pytest.fixture

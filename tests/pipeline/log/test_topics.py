@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -17,12 +17,6 @@ from tidecast.errors import LogError, UnknownTopic
 
 Fresh = Callable[[str], str]
 START = 1_700_000_000_000
-
-
-@pytest.fixture
-def log(log_address: str) -> Iterator[EventLog]:
-    with closing(connect(log_address)) as log:
-        yield log
 
 
 def delete(address: str, topic: str) -> None:

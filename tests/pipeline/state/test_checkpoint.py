@@ -152,12 +152,6 @@ def uninterrupted(steps: Sequence[Step], config: WindowConfig) -> WindowStore:
 
 
 @pytest.fixture
-def log(log_address: str) -> Iterator[EventLog]:
-    with contextlib.closing(connect(log_address)) as log:
-        yield log
-
-
-@pytest.fixture
 def group(log: EventLog, fresh: Fresh) -> Group:
     """On a topic that holds STEPS."""
     topic = fresh("input")

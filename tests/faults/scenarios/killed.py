@@ -4,7 +4,9 @@ import random
 import time
 
 from faults import BOTH, Figure, fault
-from world import RECORDS, SESSION_S, Unexpected, World
+from load import RECORDS
+from service import SESSION_S, Unexpected
+from world import World
 
 from pipeline.failpoint import STEPS
 

@@ -19,8 +19,10 @@ from urllib.request import urlopen
 import numpy as np
 import onnx
 from faults import BOTH, Figure, fault
+from load import RECORDS
 from oracle import Oracle
-from world import RECORDS, Service, Unexpected, World
+from service import Service, Unexpected
+from world import World
 
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -88,15 +90,15 @@ class Models:
 
 
 @contextlib.contextmanager
-def registry(world: World) -> Iterator[tuple[MlflowServer, Models]]:
-    """A server with tiny/1, its champion, which the world's services follow."""
+def registry(world: World) -> Iterator[tuple[MlflowServer, Models, Service]]:
+    """A server with tiny/1, its champion, which a member follows; that ends, having read all, before the server."""
     server = MlflowServer(world.folder / "mlflow")
     server.start()
     try:
         models = Models(world, server.url)
         version = models.promote(1.0)
         world.model, world.oracle = "tiny@champion", Oracle(models.files[version.label], version.label)
-        yield server, models
+        yield server, models, member(world, "a", server)
         world.until_drained()
         world.stop()
     finally:
@@ -120,8 +122,7 @@ def has_said(world: World, service: Service, line: str) -> None:
     BOTH,
 )
 def refused_then_restarted(world: World) -> None:
-    with registry(world) as (server, models):
-        service = member(world, "a", server)
+    with registry(world) as (server, models, service):
         with world.sending(at_least=HALF):
             world.until_commit()
             bad = models.promote(np.nan)
@@ -156,8 +157,7 @@ def restarted(world: World, service: Service, server: MlflowServer, line: str) -
     BOTH,
 )
 def registry_away(world: World) -> Figure:
-    with registry(world) as (server, models):
-        service = member(world, "a", server)
+    with registry(world) as (server, models, service):
         with world.sending(rate=200, at_least=HALF):
             world.until_commit()
             server.stop()
@@ -181,8 +181,7 @@ def registry_away(world: World) -> Figure:
     BOTH,
 )
 def cache_wiped(world: World) -> None:
-    with registry(world) as (server, models):
-        service = member(world, "a", server)
+    with registry(world) as (server, models, service):
         world.load.send(HALF)
         world.until_drained()
         over = threading.Event()

@@ -1,30 +1,20 @@
 """Models and states at the limits of what a transaction and a record can hold."""
 
 import contextlib
-from pathlib import Path
 
 from faults import BOTH, Figure, fault
 from kafka.admin import ConfigResource
+from load import MINUTE, PARTITIONS, Load, rows
 from oracle import Oracle, read
-from world import HORIZON, MINUTE, PARTITIONS, SEQ_LEN, Load, Unexpected, World, rows
+from service import Unexpected
+from untrained import slow_model
+from world import World
 
-from model.artifacts.export import export
-from model.card import Card, InputSpec, OutputSpec, Setting
-from model.networks.forecast import build_network
 from pipeline.state.records import PART_PREFIX
 
 BACKLOG, WAITING, STEPS = 10_000, 1_000, 12_000
 SMALL = 4_096
 """The least record size of a state topic, in bytes."""
-
-
-def slow_model(path: Path) -> Path:
-    """A model that takes some 5 ms a window, so that a full poll takes longer than a transaction may."""
-    inputs, outputs = InputSpec(seq_len=SEQ_LEN, freq="1m"), OutputSpec(horizon=HORIZON)
-    settings: dict[str, Setting] = {"hidden": 768, "layers": 3, "dropout": 0.0, "location": "last", "segment": 1}
-    card = Card(name="slow", input=inputs, output=outputs, arch="segment", hyperparameters=settings, trained_until=0)
-    export(build_network(card), card, path)
-    return path
 
 
 @fault(

@@ -9,8 +9,10 @@ import msgspec
 from faults import BOTH, Figure, fault
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
+from load import PARTITIONS, RECORDS, SERIES, Load, Row, row, rows
 from oracle import History, Oracle, ResetSeries, read
-from world import PARTITIONS, RECORDS, ROOT, SERIES, Load, Row, Unexpected, World, row, rows
+from service import ROOT, Unexpected
+from world import World
 
 from model.artifacts.registry import Registry
 from model.card import MODEL_FILE

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from faults import BOTH, Figure, fault
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource
+from load import MINUTE, PARTITIONS, RECORDS, START, Load, row, rows
 from oracle import Expected, History, read
-from world import MINUTE, PARTITIONS, RECORDS, START, Load, Unexpected, World, row, rows
+from service import Unexpected
+from world import World
 
 from pipeline.log import Record
+from tidecast.errors import UnknownTopic
 
 HALF = RECORDS // 2
 AUXILIARY = ("output", "letters", "late", "topic")
@@ -67,8 +70,10 @@ def state_deleted(world: World, how: str) -> Figure:
             world.log.create_topic(world.state, PARTITIONS, compacted=True)
 
         def written_again() -> bool:
-            found = world.log.identities([world.state]).get(world.state)
-            return bool(found and found.id != before and min(end for _, end in world.log.bounds(world.state).values()))
+            with contextlib.suppress(UnknownTopic):  # the brokers learn of it one after another
+                ends = [end for _, end in world.log.bounds(world.state).values()]
+                return world.log.topic_id(world.state) != before and min(ends) > 0
+            return False
 
         seconds = world.until(written_again, "no whole checkpoint", 60)
         world.wait(1)
@@ -92,7 +97,7 @@ def refused_by_the_broker(world: World, what: str) -> Figure:
         limit = {"max.message.bytes": str(size_of(read(world.log, world.output)[0][0]) + len(LONG))}
     world.admin.alter_configs([ConfigResource("topic", world.output, limit)])
     old = contextlib.closing(KafkaProducer(bootstrap_servers=world.bootstrap.split(","), acks="all"))
-    poison = historic(world) if what == "time" else long_named()
+    poison = historic() if what == "time" else long_named()
     with old as producer, contextlib.closing(Load(world.bootstrap, world.topic, rows(6))) as between:
         for partition, key, value, timestamp in poison:
             producer.send(world.topic, value, key, partition=partition, timestamp_ms=timestamp)
@@ -112,7 +117,7 @@ def size_of(record: Record) -> int:
     return 61 + 16 + len(record.key or b"") + len(record.value or b"") + headers
 
 
-def historic(world: World) -> Iterator[tuple[int, bytes, bytes, int]]:
+def historic() -> Iterator[tuple[int, bytes, bytes, int]]:
     """Records of years ago, whose times are those of their events."""
     for step in range(100):
         for series in (7000, 7001):

@@ -5,8 +5,9 @@ import time
 
 from faults import BOTH, Figure, fault
 from kafka import KafkaProducer
-from killed import TAKEN_OVER, begin, under_load
-from world import PARTITIONS, World
+from load import PARTITIONS
+from scenarios.killed import TAKEN_OVER, begin, under_load
+from world import World
 
 from pipeline.failpoint import STEPS
 

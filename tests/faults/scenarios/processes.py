@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults import BOTH, Figure, fault
-from world import SESSION_S, World
+from service import SESSION_S
+from world import World
 
 CLOSED, FULL_PIPE, FULL_DISK = "closed", "full pipe", "full disk"
 
