@@ -60,7 +60,7 @@ def without_spikes(data: WindowData, columns: Sequence[int], before: int) -> tup
     parts = [known[start:end] for start, end in pairwise(edges.tolist())]
     for column in columns:
         bounds = [_bounds(values[part, column][data.observed[part, column]]) for part in parts]
-        typical = np.median([high - low for low, high in bounds if high > low] or [0.0])
+        typical = np.median([high - low for low, high in bounds if -np.inf < low < high] or [0.0])
         for part, (low, high) in zip(parts, bounds, strict=True):
             reach = REACH * ((high - low) or max(abs(high), typical)) or np.inf
             clipped = _clipped(values[part, column], low, high, reach)

@@ -34,7 +34,7 @@ from deploy.training.forecasting import (
     train_after,
 )
 from deploy.training.jobs import TrainJob
-from deploy.training.look_back import infer_specs
+from deploy.training.look_back import infer_specs, with_season
 from deploy.training.registration import (
     Candidate,
     TrainingLog,
@@ -157,6 +157,7 @@ def _challenge(
     if periods is None:
         return _too_little(data, seen, outputs.horizon, champion)
     logger.info(periods.in_words(champion.label))
+    inputs = with_season(inputs, data, plan, periods.cuts.validation)  # of the whole history it may be the test part's
     warm = _warm_start(registry, champion) if job.start == "warm" else None
     prepared = prepare(data, inputs, outputs, plan.config, plan.name, periods.cuts)
     with training_run(registry, plan.name, LOSS, first_params(prepared.card, plan), dataset, fingerprint) as log:

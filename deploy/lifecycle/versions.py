@@ -74,6 +74,7 @@ def promote(model: str, tracking_uri: str) -> dict[str, object]:
     registry = Registry(tracking_uri)
     version = registry.resolve(model)
     changed = registry.promote(version)
+    _say_refusals(version)
     logger.info(f"{version.label} is the champion{'' if changed else ' already'}")
     return {"model": version.label}
 
@@ -81,5 +82,12 @@ def promote(model: str, tracking_uri: str) -> dict[str, object]:
 def rollback(name: str, tracking_uri: str) -> dict[str, object]:
     """Make the previous champion the champion again."""
     version = Registry(tracking_uri).rollback(name)
+    _say_refusals(version)
     logger.info(f"{version.label} is the champion again")
     return {"model": version.label}
+
+
+def _say_refusals(version: Version) -> None:
+    """Services go on with another one, where people expect this."""
+    for group, reason in version.refusals.items():
+        logger.warning(f"{version.label} was refused{f' in {group}' * bool(group)}, and still is: {reason}")

@@ -39,7 +39,6 @@ from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.decoding import DESCRIBED
 from pipeline.log import EventLog, Poll, Record
-from pipeline.state.checkpoint import PART_BYTES, part_bytes
 from pipeline.windows.grid import Counts
 from tidecast.errors import LogError, LogUnavailable, NotAuthorized
 
@@ -98,11 +97,9 @@ class Service:
             checkpoints = log.producer(f"{config.group}-{config.instance}")
         self._producer = checkpoints if config.guarantee == "exactly-once" else log.producer()
         self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
-        topics = TopicWatch(log, config, task.message_bytes)
-        size = part_bytes(state.max_message_bytes) if state else PART_BYTES
-        self._topics = topics
+        self._topics = TopicWatch(log, config, task.message_bytes, state)
         self._partitions = Partitions(
-            log, config, self._consumer, checkpoints, self._watchdog, topics, Family.of(predictor), size
+            log, config, self._consumer, checkpoints, self._watchdog, self._topics, Family.of(predictor)
         )
         self._output = Output(self._producer, config, shadow)
         self._pace = Pace(config.max_records, log.batch_s)

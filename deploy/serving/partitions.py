@@ -110,13 +110,10 @@ class Partitions:
         watchdog: Watchdog,
         topics: TopicWatch,
         family: Family,
-        part_bytes: int = checkpoint.PART_BYTES,
     ) -> None:
-        """`producer` writes checkpoints, in records of up to `part_bytes`; its transactional id fences a predecessor
-        of the same instance.
-        """
+        """`producer` writes checkpoints; its transactional id fences a predecessor of the same instance."""
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
-        self._watchdog, self._topics, self._part_bytes = watchdog, topics, part_bytes
+        self._watchdog, self._topics = watchdog, topics
         self._family, self._alone = family, False
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
@@ -281,6 +278,7 @@ class Partitions:
 
     def _write_pass(self, passes: Mapping[int, Pass]) -> None:
         with self._watchdog.watch("checkpoint"):
-            checkpoint.write_pass(self._producer, self._consumer, self._config.state_topic, passes, self._part_bytes)
+            size = self._topics.part_bytes
+            checkpoint.write_pass(self._producer, self._consumer, self._config.state_topic, passes, size)
         for partition in (self._restored[number] for number in passes):
             partition.checkpoint, partition.lost = partition.position, False

@@ -11,6 +11,7 @@ from deploy.settings.serve import ServeConfig
 from pipeline.formats.dead_letters import MAX_LETTER_BYTES
 from pipeline.log import EventLog
 from pipeline.log.topics import TopicConfig, TopicIdentity
+from pipeline.state.checkpoint import PART_BYTES, part_bytes
 from tidecast.errors import ConfigError, NotAuthorized, StateMismatch, UnknownTopic
 from tidecast.freq import format_duration
 
@@ -129,9 +130,9 @@ def _usable(
 class TopicWatch:
     """Notices when a topic in use is deleted, or made anew: also one that nothing is read from or written to."""
 
-    def __init__(self, log: EventLog, config: ServeConfig, message_bytes: int) -> None:
-        """Remember the topics as they are now. Raises UnknownTopic."""
-        self._log, self._config, self._message_bytes = log, config, message_bytes
+    def __init__(self, log: EventLog, config: ServeConfig, message_bytes: int, state: TopicConfig | None) -> None:
+        """Remember the topics as they are now; `state` is the state topic's configuration. Raises UnknownTopic."""
+        self._log, self._config, self._message_bytes, self._state = log, config, message_bytes, state
         self._topics = (config.topic, *config.other_topics)
         self._known = self._all()
 
@@ -144,6 +145,11 @@ class TopicWatch:
     def state_id(self) -> str:
         """The id of the state topic that checkpoints are written to."""
         return self._known[self._config.state_topic].id
+
+    @property
+    def part_bytes(self) -> int:
+        """The largest value of a record of the state topic."""
+        return part_bytes(self._state.max_message_bytes) if self._state else PART_BYTES
 
     def _all(self) -> dict[str, TopicIdentity]:
         """All topics, as soon as every broker knows of those just created. Raises UnknownTopic."""
@@ -175,7 +181,7 @@ class TopicWatch:
         state = self._config.state_topic
         if found.get(state) == self._known[state]:
             return False
-        create_topics(self._log, self._config, self._message_bytes)
+        self._state = create_topics(self._log, self._config, self._message_bytes)
         self._known = self._all()
         return True
 

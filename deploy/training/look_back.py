@@ -44,7 +44,8 @@ def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]
     if job.max_gap is not None:
         inputs = msgspec.structs.replace(inputs, max_gap=job.max_gap)
     data = windows(history, window_config(inputs))
-    inputs = msgspec.structs.replace(inputs, season=job.season or _found_season(data, inputs, job))
+    training = last_share(data, job.config.validation, job.horizon or 1).validation
+    inputs = with_season(inputs, data, job, training)
     longest = max(history.frame["series"].value_counts()["count"].to_list())
     season = min(seasonal_lags(inputs.freq).values(), default=inputs.season or DEFAULT_HORIZON)
     horizon = job.horizon or max(1, min(season, MAX_HORIZON, int(longest * job.config.validation)))
@@ -86,10 +87,12 @@ def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:
     return len(never) == len(job.forecast) or never or False
 
 
-def _found_season(data: SlidingWindows, inputs: InputSpec, job: TrainJob) -> int | None:
-    """The season of the first target in the training part."""
-    training = last_share(data, job.config.validation, job.horizon or 1).validation
-    return find_season(data, inputs.features.index(job.forecast[0]), training, inputs.lags.values())
+def with_season(inputs: InputSpec, data: SlidingWindows, job: TrainJob, before: int) -> InputSpec:
+    """With the season that the job sets, or that of the first target before a time, epoch milliseconds."""
+    calendar = msgspec.structs.replace(inputs, season=None)
+    column = inputs.features.index(job.forecast[0])
+    found = job.season or find_season(data, column, before, calendar.lags.values())
+    return msgspec.structs.replace(calendar, season=found)
 
 
 def _longest_look_back(longest: int, inputs: InputSpec) -> tuple[int, int]:

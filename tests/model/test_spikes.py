@@ -86,6 +86,12 @@ def test_series_are_winsorised_in_training(values: Any, spikes: Any, make_data: 
     assert int((kept != data.values).sum()) == sum(spikes.values())
 
 
+def test_series_too_short_to_be_judged_do_not_hide_the_spike_of_a_constant_one(make_data: Any) -> None:
+    flat = np.where(np.arange(400) == 300, -9999.0, 7.0)
+    _, counts = without_spikes(make_data(flat, *(np.arange(5.0) + n for n in range(3)), seq_len=2), [0], FAR_TIME)
+    assert counts == {"s0": 1}
+
+
 def test_nothing_after_the_cut_is_touched(make_data: Any) -> None:
     data = make_data(np.where(np.arange(400) == 300, 1e9, 100.0 + np.arange(400) % 24))
     assert without_spikes(data, [0], int(data.ts[300])) == (data.values, {})

@@ -176,6 +176,18 @@ def test_a_champion_far_worse_than_the_naive_forecast_does_not_stay_because_the_
     assert (predictor.card.arch, predictor.card.networks[0]["lag"]) == ("naive", 24)
 
 
+def test_a_season_that_only_the_test_part_has_is_not_found(empty: Registry) -> None:
+    hours = np.arange(1600)
+    noise = np.random.default_rng(0).normal(10, 0.5, 1600)
+    values = pl.Series(np.where(hours < 1230, noise, noise + 20 * np.sin(hours * 2 * np.pi / 7)))
+    train(replace(history(800), frame=history(800).frame.with_columns(value=values[:800])), JOB.train, empty)
+    found: dict[str, Any] = retrain(
+        replace(history(1600), frame=history(1600).frame.with_columns(value=values)), JOB, empty
+    )
+    assert found["judged"]["events"] >= 370, "those of the season"
+    assert json.loads(empty.resolve("tides/2").tags["input"]).get("season") is None
+
+
 def test_a_second_retraining_at_once_is_rejected(registry: Registry, tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".tidecast" / "locks" / "tides.lock"),

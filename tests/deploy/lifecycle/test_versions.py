@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.lifecycle.versions import promote, rollback
 from model.artifacts.registry import Registry
 
 Tidecast = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,3 +45,16 @@ def test_the_same_as_data(tidecast: Tidecast, registry: Registry) -> None:
     (newest, oldest) = json.loads(done.stdout.splitlines()[-1])["models"]["a-rather-long-model-name"]
     assert (newest["why"], newest["naive_season_mse"]) == (WHY, "0.0456")
     assert oldest["aliases"] == ["champion"]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_refused_version_is_made_champion_with_a_warning(
+    registry: Registry, back: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "a-rather-long-model-name"
+    first, second = (registry.resolve(f"{name}/{number}") for number in (1, 2))
+    promote(second.label, registry.tracking_uri)
+    registry.refuse(first if back else second, "its output is not finite")
+    rollback(name, registry.tracking_uri) if back else promote(second.label, registry.tracking_uri)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"{name}/{1 if back else 2} was refused, and still is: its output is not finite"]

@@ -17,13 +17,14 @@ from deploy.models.predictor import Predictor
 from deploy.serving import loop, topics
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
-from deploy.serving.topics import problems
+from deploy.serving.topics import TopicWatch, create_topics, problems
 from deploy.settings.serve import Guarantee, ServeConfig
 from pipeline.formats.events import Event, encode
 from pipeline.log import EventLog, Record
 from pipeline.log.connect import connect
 from pipeline.log.settings import KafkaSettings
 from pipeline.log.topics import TopicConfig
+from pipeline.state.checkpoint import PART_BYTES
 from tidecast.errors import ConfigError, StateMismatch, UnknownTopic
 
 Fresh = Callable[[str], str]
@@ -206,6 +207,20 @@ def test_a_lost_state_topic_is_written_again_as_a_whole(running: Running, anew: 
     running.start()
     running.write(1)
     until(lambda: running.forecasts() == 2)  # the window is the one from before
+
+
+def test_parts_of_a_state_fit_into_a_topic_made_anew(kafka_bootstrap: str, fresh: Fresh) -> None:
+    config = ServeConfig(topic=fresh("power"), output=fresh("out"), group=fresh("g"), instance="a")
+    with closing(connect(kafka_bootstrap)) as log, KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
+        log.create_topic(config.topic, 1)
+        watch = TopicWatch(log, config, 5000, create_topics(log, config, 5000))
+        assert watch.part_bytes == PART_BYTES
+        admin.delete_topics([config.state_topic])
+        until(lambda: not log.identities([config.state_topic]))
+        settings = {"cleanup.policy": "compact", "max.message.bytes": "4096"}
+        admin.create_topics({config.state_topic: {"num_partitions": 1, "configs": settings}})
+        until(watch.has_lost_state)
+        assert watch.part_bytes == 3072
 
 
 def test_a_part_of_a_checkpoint_is_refused(running: Running) -> None:

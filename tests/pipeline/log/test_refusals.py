@@ -1,5 +1,6 @@
 """Records that a broker refuses because of what they are: replaced, while all others are written as they were sent."""
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -162,3 +163,18 @@ def test_a_refused_record_of_a_transaction_without_causes_fails(log: EventLog, t
     with pytest.raises(LogError, match=rf"{topic}/0: .*TooLarge"):
         written.producer.commit({0: Commit(7)}, written.consumer)
     assert written.consumer.committed([0]) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_any_mixture_of_refused_and_other_records(written: Written, seed: int) -> None:
+    numbers = random.Random(seed)
+    expected: tuple[list[bytes], list[bytes]] = ([], [])
+    for number in range(numbers.randint(1, 3000)):
+        kind, partition = numbers.choices(("plain", "old", "large"), (300, 1, 1))[0], numbers.randrange(2)
+        value = b"%06d" % number * (900 if kind == "large" else 2)
+        written.send(value, OLD if kind == "old" else None, partition)
+        expected[partition].append(value[:10] if kind == "large" else value)
+        if numbers.random() < 0.002:
+            written.producer.flush()
+    assert written.values() == list(expected)
