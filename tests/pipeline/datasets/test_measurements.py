@@ -204,7 +204,11 @@ def test_rows_without_times_become_steps(write: Write) -> None:
         ("t.parquet", parquet(pl.DataFrame({"ts": [None, "x"], "y": [1, 2]})), "row 1, column 'ts': missing time"),
         ("t.jsonl", '{"ts":1577836800000,"value":1}\n{"ts":1577836800000,"value"\n', "row 2: not a JSON object"),
         ("t.jsonl", '{"ts":1577836800000,"value":1}\n[1]\n', "row 2: not a JSON object"),
-        ("t.jsonl", '{"ts":1577836800000,"value":true}\n', "row 1, column 'value': 'True' is not a number"),
+        (
+            "t.jsonl",
+            '{"ts":1577836800000,"value":1}\n{"ts":1577836860000,"value":true}\n',
+            "row 2, column 'value': 'True' is not a number",
+        ),
         ("t.jsonl", '{"ts":1577836800000,"value":1e999}\n', "row 1: not a JSON object"),
         ("t.jsonl", '{"ts":1577836800000,"value":%s}\n' % ("9" * 400), "row 1, column 'value': .* fit in a float32"),
         ("t.jsonl", '{"ts":' + "[" * 100_000, "row 1: not a JSON object"),
