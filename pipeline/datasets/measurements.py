@@ -25,7 +25,7 @@ from pipeline.datasets.clocks import as_moments, like_a_clock
 from pipeline.datasets.columns import Columns, Layout, find_layout, find_time
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
-from pipeline.datasets.times import read_times
+from pipeline.datasets.times import looks_like_time, read_times
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, check_series
 from pipeline.windows.steps import Grid
@@ -84,6 +84,8 @@ def measurements(
     """The measurements in a table; `stem` names its series if no column does. Raises DataError, ConfigError."""
     columns = columns or Columns()
     table, ts = find_time(table, columns)
+    if ts and table.delimiter and looks_like_time([ts]):
+        raise DataError(f"{table.name}: the first line is data: put a line of names above it, such as series,ts,value")
     read = None if ts is None else read_times(table, ts, columns.time_format)
     layout = find_layout(table, columns, ts, None if read is None else read.ms, freq)
     series = _series(table, layout, stem)
