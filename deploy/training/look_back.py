@@ -14,6 +14,7 @@ from model.evaluation.splits import last_share
 from model.seasons import seasonal_lags
 from pipeline.datasets.history import History, windows
 from pipeline.datasets.spacing import infer_freq, infer_offset, on_weekends
+from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps
 from pipeline.windows.sliding import Codes, SlidingWindows
 from tidecast.freq import Freq, steps_in_words
 
@@ -63,12 +64,23 @@ def infer_specs(history: History, job: TrainJob) -> tuple[InputSpec, OutputSpec]
 
 
 def infer_grid(history: History, job: TrainJob) -> tuple[str | None, str | None]:
-    """The spacing of the steps and where they lie, as set or as in the data; said in a line."""
-    freq, offset = job.freq or infer_freq(history.frame), job.offset
+    """The spacing of the steps and where they lie, as set or as in the data; said in a line.
+
+    Raises DataError where the data has no one spacing.
+    """
+    freq, offset, frame = job.freq, job.offset, history.frame
+    if freq is None:
+        check_steps(frame)
+        freq = infer_freq(frame)
+        check_days(frame, freq)
     if offset is None:
-        offset = infer_offset(history.frame, freq, job.aggregate is not None)
+        offset = infer_offset(frame, freq, job.aggregate is not None)
+        if freq is not None and Freq.parse(freq).months and job.aggregate is None:
+            check_phases(frame, freq, offset)
     offset = None if freq is None or offset == ALIGNED else offset
     logger.info(f"steps: {steps_in_words(freq, offset)}")
+    if job.aggregate is None and (beside := beside_steps(frame, freq, offset)):
+        logger.info(beside)
     if freq is not None and Freq.parse(freq).business:
         away = on_weekends(history.frame["ts"].to_numpy(), offset)
         said = f"{away:,} events on weekends count as of the Friday before" if away else "weekends are no steps"

@@ -149,7 +149,7 @@ def _together(table: Table, parts: tuple[str, ...]) -> tuple[Table, str]:
     cells = [table.columns[part].cast(pl.String).fill_null("").str.strip_chars() for part in parts]
     numbers = plain(parts[0]) == "year"
     dates, clocks = (_joined_date(*cells[:3]), cells[3:]) if numbers else (cells[0], cells[1:])
-    for clock in clocks:
+    for clock in (each.str.strip_prefix("HE") for each in clocks):
         whole = pl.select(pl.when(clock.str.contains(r"^\d{1,2}$")).then(clock.str.zfill(2) + ":00").otherwise(clock))
         dates = dates + "T" + whole.to_series()
     name = "+".join(parts)
@@ -216,7 +216,7 @@ def _check_times(
             raise DataError(f"{table.name}: rows are of several series by {name!r}: --series-column {name}")
         return
     found = naming_columns(table, rows, others, FEW_REPEATS)
-    if clock := next((name for name in found if plain(name) in CLOCKS), None):
+    if clock := next((name for name in found if _is_clock(table, name)), None):
         what = f"give date and time of day as --time-column DATE,{clock}"
         raise DataError(f"{table.name}: rows repeat their times: {what}")
     if found:
@@ -225,6 +225,13 @@ def _check_times(
             f"{table.name}: rows repeat their times: name the series' columns with --series-column {named} "
             "(--max-skipped 1 reads them as they are)"
         )
+
+
+def _is_clock(table: Table, name: str) -> bool:
+    """Whether a column tells the time of day, by its name or as 14:00 and HE14 do."""
+    cells = table.columns[name].cast(pl.String).fill_null("").str.strip_chars()
+    named = not set(re.split(r"[\W_]+", name.lower())).isdisjoint(CLOCKS) or plain(name) in CLOCKS
+    return named or bool(cells.str.contains(r"^(?:\d{1,2}:\d\d(?::\d\d)?|(?i:HE)\d{1,2})$").all())
 
 
 def _value_columns(table: Table, columns: Columns, series: tuple[str, ...], others: Sequence[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from pipeline.datasets.clocks import as_moments, like_a_clock
 from pipeline.datasets.columns import Columns, Layout, find_layout, find_time
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
-from pipeline.datasets.times import read_times
+from pipeline.datasets.times import looks_like_time, read_times
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MIN_TIME, Event, check_series
 from pipeline.windows.steps import Grid
@@ -84,6 +84,8 @@ def measurements(
     """The measurements in a table; `stem` names its series if no column does. Raises DataError, ConfigError."""
     columns = columns or Columns()
     table, ts = find_time(table, columns)
+    if ts and table.delimiter and looks_like_time([ts]):
+        raise DataError(f"{table.name}: the first line is data: put a line of names above it, such as series,ts,value")
     read = None if ts is None else read_times(table, ts, columns.time_format)
     layout = find_layout(table, columns, ts, None if read is None else read.ms, freq)
     series = _series(table, layout, stem)
@@ -93,7 +95,7 @@ def measurements(
     else:
         times, clock_notes = as_moments(table, ts, read, series, columns.timezone)
         time_note = f"times from {said(ts)}" + (f", {read.note}" if read.note else "")
-    cells, words, decimal = _cells(table, layout, columns)
+    cells, words, decimal, doubts = _cells(table, layout, columns)
     wide = len(layout.values) > len(columns.features)
     frame = _wide(table, cells, times) if wide else _long(cells, series, times, columns.features)
     kept = frame.drop_nulls()
@@ -102,7 +104,8 @@ def measurements(
     repeats = len(kept) - kept.select("series", "ts").n_unique()
     found = (_found(layout, kept), time_note, _values(layout, wide=wide), decimal, _unused(layout))
     hint = _clock_hint(kept) if read and read.wall.any() and columns.timezone is None else ""
-    notes = ("; ".join(filter(None, found)), *clock_notes, _missing(frame, words), _repeated(repeats, len(kept)), hint)
+    left = (_missing(frame, words), _repeated(repeats, len(kept)))
+    notes = ("; ".join(filter(None, found)), *doubts, *clock_notes, *left, hint)
     left_out = _left_out(frame, words, columns, repeats)
     return Measurements(
         table.name, kept, len(frame) - len(kept), tuple(filter(None, notes)), left_out, layout.series, ts
@@ -168,16 +171,17 @@ def _steps(series: pl.Series, freq: str) -> pl.Series:
     return pl.Series(grid.time(first + (grid.time(first) < START) + steps))
 
 
-def _cells(table: Table, layout: Layout, columns: Columns) -> tuple[pl.DataFrame, Counter[str], str]:
-    """The values' columns, how many cells each word without a value has, and the decimal separator, if it is said."""
+def _cells(table: Table, layout: Layout, columns: Columns) -> tuple[pl.DataFrame, Counter[str], str, list[str]]:
+    """The values' columns, the count of each word without a value, the decimal separator if it is said, and notes."""
     decimal, note = find_decimal(table, layout.values, columns.decimal)
     words: Counter[str] = Counter()
-    values = []
+    values, notes = [], list[str]()
     for name in layout.values:
         numbers = read_numbers(table, name, decimal, columns.na)
         values.append(numbers.values.alias(name))
         words.update(numbers.words)
-    return pl.DataFrame(values), words, note
+        notes += numbers.notes
+    return pl.DataFrame(values), words, note, notes
 
 
 def _long(cells: pl.DataFrame, series: pl.Series, ts: pl.Series, features: Sequence[str]) -> pl.DataFrame:

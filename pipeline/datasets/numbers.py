@@ -1,27 +1,35 @@
 """Cells as numbers: which separators a file's people use, found from its cells or asked, and which cells are none."""
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.datasets.tables import Table, first_of, shortened
+from pipeline.datasets.tables import Table, first_of, said, shortened
 from pipeline.formats.events import MAX_FLOAT32
 
-EMPTY = frozenset(("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "nat"))
+EMPTY = frozenset(("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "nat", "#nv"))
 """What programs write where there is no value, in lower case."""
 WORDS = frozenset(
     (
         *("unavailable", "unknown", "missing", "not available", "no data", "nodata", "undefined", "nil", "offline"),
         *("n.a.", "n.a", "n.d.", "nd", "n/d", "n/e", "k.a.", "(null)", "\\n", "-", "--", "---", "?", ".", "*"),
         *("\u2013", "\u2014"),
+        *("#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", "#wert!", "#bezug!", "#zahl!", "#valeur!"),
     )
 )
 """What is taken to mean so as well, and is counted."""
 POINT, COMMA = ".", ","
 OTHER = {POINT: COMMA, COMMA: POINT}
 NOTES = {POINT: "", COMMA: "decimal comma"}
+SWITCHES = (("off", "on"), ("false", "true"), ("no", "yes"))
+"""What states are written as, in lower case: 0 and 1."""
+NINES = re.compile(r"-?9{2,}(\.9+|\.0)?")
+"""What instruments write where there is no value."""
+WHOLE_FLOAT64 = 2**53
+"""From here on float64 holds not every whole number."""
 SIGN, EXPONENT = r"^[+-]?", r"(?:[eE][+-]?\d+)?$"
 
 
@@ -31,6 +39,8 @@ class Numbers:
 
     values: pl.Series
     words: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    """What was read as something else, or seems to be."""
 
 
 def _number(decimal: str) -> str:
@@ -58,10 +68,20 @@ def _either(mark: str) -> str:
 NUMBER = {decimal: _number(decimal) for decimal in OTHER}
 PROOF = {decimal: _proof(decimal) for decimal in OTHER}
 EITHER = {decimal: _either(decimal) for decimal in OTHER}
+SHORT = 20
+"""Characters of a cell that a hint repeats."""
 WHOLE = rf"{SIGN}\d+$"
-MARKS = "['\u2019\u00a0\u2009\u202f ]"
+SPACES = r"'\u2019\u00a0\u2009\u202f "
+MARKS = f"[{SPACES}]"
 GROUPED = rf"{SIGN}\d{{1,3}}(?:{MARKS}\d{{3}})+(?:[.,]\d*)?$"
 """Thousands apart by an apostrophe or a space, which are no decimal separators anywhere."""
+MINUS = "\u2212"
+CURRENCY = r"$\u20ac\u00a3\u00a5"
+UNIT = re.compile(
+    rf"(?P<before>[{CURRENCY}]|[A-Z]{{3}})?\s*[+-]?[\d.,][\d.,{SPACES}]*(?:[eE][+-]?\d+)?"
+    rf"(?P<after>\s*(?:[^\W\d_]|[%\u2030\u00b0{CURRENCY}])(?:[^\W\d_]|[/%\u00b0\u00b7])*[23\u00b2\u00b3]?)?"
+)
+"""A number with a unit before or behind it."""
 
 
 def find_decimal(table: Table, columns: Sequence[str], asked: str | None) -> tuple[str, str]:
@@ -69,7 +89,7 @@ def find_decimal(table: Table, columns: Sequence[str], asked: str | None) -> tup
 
     Raises DataError where it is open.
     """
-    texts = {name: _text(table, name) for name in columns if not table.columns[name].dtype.is_numeric()}
+    texts = {name: _bare(table, name)[0] for name in columns if not table.columns[name].dtype.is_numeric()}
     if asked or not texts:
         return asked or POINT, NOTES.get(asked or "", "")
     proofs = {mark: proof for mark in OTHER if (proof := _find(texts, PROOF[mark]))}
@@ -124,11 +144,28 @@ def is_missing(text: pl.Series, na: Sequence[str] = ()) -> pl.Series:
 def read_numbers(table: Table, column: str, decimal: str = POINT, na: Sequence[str] = ()) -> Numbers:
     """The column as Float64, null where a value is missing. Raises DataError for a cell that is not a float32."""
     given = table.columns[column]
-    typed = given.dtype.is_numeric()
-    values, words = (given.cast(pl.Float64), dict[str, int]()) if typed else _parsed(table, column, decimal, na)
-    values = _without(values.fill_nan(None), na)
-    table.refuse(values.abs() > MAX_FLOAT32, column, "{} does not fit in a float32")
-    return Numbers(values, words)
+    read = Numbers(given.cast(pl.Float64), {}) if given.dtype.is_numeric() else _parsed(table, column, decimal, na)
+    values = _without(read.values.fill_nan(None), na)
+    table.refuse(
+        values.abs() > MAX_FLOAT32, column, "{} does not fit in a float32; --na has texts that stand for no value"
+    )
+    return Numbers(values, read.words, (*read.notes, *_doubts(column, values)))
+
+
+def _doubts(column: str, values: pl.Series) -> Iterator[str]:
+    """What is odd about numbers: some that seem to mean that there is no value, and more digits than are kept."""
+    known = values.drop_nulls().to_numpy()
+    ends = sorted({float(known.min()), float(known.max())}) if len(known) else []
+    for end in ends:
+        others, count = known[known != end], int((known == end).sum())
+        if count < 2 or not len(others) or not NINES.fullmatch(f"{end:.12g}"):
+            continue
+        low, high = float(others.min()), float(others.max())
+        if end < 0 <= low or not 2 * low - high <= end <= 2 * high - low:
+            what = f"--na {end:.12g} if it means that there is no value"
+            yield f"{said(column)} has {end:.12g} {count:,} times, far from all else: {what}"
+    if max(map(abs, ends), default=0) >= WHOLE_FLOAT64:
+        yield f"{said(column)} has numbers of more than 15 digits: they are rounded to these"
 
 
 def _without(values: pl.Series, na: Sequence[str]) -> pl.Series:
@@ -137,29 +174,59 @@ def _without(values: pl.Series, na: Sequence[str]) -> pl.Series:
     return values if none.is_empty() else values.set(values.is_in(none.to_list()), None)
 
 
-def _parsed(table: Table, column: str, decimal: str, na: Sequence[str]) -> tuple[pl.Series, dict[str, int]]:
-    text = _text(table, column)
+def _parsed(table: Table, column: str, decimal: str, na: Sequence[str]) -> Numbers:
+    text, unit = _bare(table, column)
     missing = is_missing(text, na)
+    words = text.filter(missing & ~text.str.to_lowercase().is_in(EMPTY)).alias("word").value_counts(sort=True)
+    if switch := _switch(text.filter(~missing)):
+        values = (text.str.to_lowercase() == switch[1]).cast(pl.Float64).set(missing, None)
+        return Numbers(values, dict(words.iter_rows()), (f"{said(column)}: {switch[1]} is 1, {switch[0]} is 0",))
     plain = text.str.replace_all(OTHER[decimal], "", literal=True).str.replace(decimal, POINT, literal=True)
     values = plain.cast(pl.Float64, strict=False)
     wrong = ~missing & (values.is_null() | ~(text.str.contains(NUMBER[decimal]) | values.is_infinite()))
     if wrong.any():
         at = first_of(wrong)
         raise table.fault(at, column, f"{shortened(table.columns[column][at])!r} is not a number{_hint(text[at])}")
-    words = text.filter(missing & ~text.str.to_lowercase().is_in(EMPTY)).alias("word").value_counts(sort=True)
-    return values.set(missing, None), dict(words.iter_rows())
+    notes = (f"{said(column)} is in {unit}",) if unit else ()
+    return Numbers(values.set(missing, None), dict(words.iter_rows()), notes)
+
+
+def _switch(cells: pl.Series) -> tuple[str, str] | None:
+    """What is 0 and what is 1 of states that are written as words; None of others."""
+    if cells.is_empty() or not any(cells[0].lower() in pair for pair in SWITCHES):
+        return None
+    found = set(cells.str.to_lowercase().unique())
+    return next((pair for pair in SWITCHES if found <= set(pair)), None)
 
 
 def _hint(cell: str) -> str:
-    """What to do about a cell that has a number in it."""
+    """What to do about a cell that is no number."""
+    none = f"--na {shlex.quote(cell)} if it means that there is no value"
     if re.fullmatch(r"[+-]?[\d.,]+", cell):
         return ": --decimal says which separator is the decimal one"
     if re.search(r"\d", cell):
-        return ": only digits, and separators of decimals and thousands, are read"
-    return f": --na {cell} if it means that there is no value" if len(cell) < 20 and "," not in cell else ""
+        what = ": only digits, separators of decimals and thousands, and one unit of all cells are read"
+        return f"{what}; {none}" if len(cell) < SHORT and "," not in cell else what
+    return f": {none}" if len(cell) < SHORT and "," not in cell else ""
 
 
 def _text(table: Table, column: str) -> pl.Series:
-    text = table.columns[column].cast(pl.String).fill_null("").str.strip_chars()
+    text = table.columns[column].cast(pl.String).fill_null("").str.strip_chars().str.replace(MINUS, "-", literal=True)
     plain = text.str.replace_all(MARKS, "")
     return plain.zip_with(text.str.contains(GROUPED), text)
+
+
+def _bare(table: Table, column: str) -> tuple[pl.Series, str]:
+    """A column's texts without the unit that all its numbers have, and that unit."""
+    text = _text(table, column)
+    cells = text.filter(~is_missing(text) & text.str.contains(r"\d"))
+    match = UNIT.fullmatch(cells[0]) if len(cells) else None
+    if match is None or bool(match["before"]) == bool(match["after"]):
+        return text, ""
+    before, after = match["before"] or "", match["after"] or ""
+    alike = text.str.starts_with(before) & text.str.ends_with(after)
+    if not (cells.str.starts_with(before) & cells.str.ends_with(after)).all():
+        return text, ""
+    bare = text.str.strip_prefix(before).str.strip_suffix(after).str.strip_chars()
+    bare = bare.str.replace_all(MARKS, "").zip_with(bare.str.contains(GROUPED), bare)
+    return bare.zip_with(alike & text.str.contains(r"\d"), text), (before or after).strip()

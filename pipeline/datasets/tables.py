@@ -1,8 +1,10 @@
 """Files as tables: CSV, JSON lines and Parquet, read as a whole or not at all. Errors name the row and column."""
 
+import codecs
 import csv
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ WIDTH = 60
 """The most characters of a cell that a message shows."""
 LARGEST_INT = 2**63
 DELIMITERS = (";", "\t", "|", ",")
+SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+"""The first line by which a spreadsheet is told the delimiter."""
 SAMPLED = 20
 """Lines by which the delimiter is found."""
 
@@ -118,16 +122,20 @@ def _content(path: str) -> tuple[str, bytes]:
 
 
 def _text(name: str, data: bytes) -> str:
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{name}: row {row}: not UTF-8 text (byte {data[error.start]:#x})") from None
+        what = f"not UTF-8 text (byte {data[error.start]:#x}): save it as UTF-8, as iconv -f cp1252 -t utf-8 does"
+        raise DataError(f"{name}: row {row}: {what}") from None
 
 
 def parse_csv(name: str, text: str, header: bool = True) -> Table:
-    """A CSV's text as a table; its delimiter is found. Raises DataError."""
-    delimiter = _delimiter(text)
+    """A CSV's text as a table; its delimiter is found, or told by a first line such as ``sep=;``. Raises DataError."""
+    told = SEPARATOR.match(text)
+    text = "\n" * bool(told) + text[told.end() if told else 0 :]
+    delimiter = told[1] if told else _delimiter(text)
     bare = delimiter == "\t" and _bare_quotes(text)
     return _separated(name, text, delimiter, csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL, header)
 

@@ -26,6 +26,11 @@ DIGITS = {
     12: (r"^((?:19|20)\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$", "${1}-${2}-${3}T${4}:${5}", "YYYYMMDDhhmm"),
     14: (r"^((?:19|20)\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$", "${1}-${2}-${3}T${4}:${5}:${6}", "YYYYMMDDhhmmss"),
 }
+_SECONDS, _ISO, _NAME = DIGITS[14]
+DIGITS |= {
+    14 + places: (f"{_SECONDS[:-1]}(\\d{{{places}}})$", f"{_ISO}.${{7}}", f"{_NAME} and a fraction")
+    for places in (2, 3)
+}
 """Dates in so many digits, and ISO 8601 for them. A column of epochs has numbers among it that are none of these."""
 SHORT_YEAR = r"^\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$"
 PARTIAL = {4: "-01-01", 7: "-01"}
@@ -38,10 +43,16 @@ WRITTEN = re.compile(
       | (?P<first>\d{1,2})[-/.](?P<second>\d{1,2})[-/.](?P<year2>\d{4})
       | (?P<day3>\d{1,2})\.?[-\s/]\s*(?P<name3>[a-z]{3,9})\.?[-\s/,]\s*(?P<year3>\d{4})
       | (?P<name4>[a-z]{3,9})\.?[-\s]\s*(?:(?P<day4>\d{1,2}),?\s+)?(?P<year4>\d{4}))
-    (?:[t\s,:]+(?P<clock>\d{1,2}(?::\d\d){1,2}(?:[.,]\d{1,9})?|\d{1,2}(?=\s*[ap]\.?m))(?:\s*(?P<half>[ap])\.?m\.?)?)?
-    (?:\s*(?P<zone>z|utc|gmt|[+-]\d\d(?::?\d\d)?))?(?:\s*(?:utc|gmt|\[[\w/+-]+\]))?""",
+    (?:[t\s,:]+(?P<clock>\d{1,2}(?:[:h]\d\d){1,2}(?:[.,]\d{1,9})?|\d{1,2}(?=\s*[ap]\.?m))(?:\s*(?P<half>[ap])\.?m\.?|\s*uhr)?)?
+    (?:\s*(?P<zone>z|(?:utc|gmt)?[+-]\d{1,2}(?::?\d\d)?|utc|gmt))?(?:\s*(?:utc|gmt|\[[\w/+-]+\]|\([\w\s]+\)))?""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
+PERIOD = re.compile(
+    r"(?P<year>(?:19|20)\d\d)[-/ ]?(?P<unit>[QM])(?P<count>\d{1,2})|Q(?P<quarter>[1-4])[-/ ](?P<year2>(?:19|20)\d\d)"
+    r"|(?P<month>\d{1,2})[/.-](?P<year3>(?:19|20)\d\d)",
+    re.IGNORECASE | re.ASCII,
+)
+"""A quarter or a month: 2020Q1, Q1 2020, 2020M01, 01/2020."""
 RANGE = re.compile(r"(.*\d\S*)\s+(?:-|–|—|to|bis)\s+(\S*\d.*)|(\d{4}-\S+)/(\d{4}-\S+)")  # noqa: RUF001
 """An interval of two times."""
 SHORT_ZONE = "short names of zones are not offsets: without them, --timezone tells the zone"
@@ -87,7 +98,10 @@ def read_times(table: Table, column: str, form: str | None = None) -> Times:
 def looks_like_time(cells: Sequence[str]) -> bool:
     """Whether these texts are dates or times, whatever the order of day and month, and not just numbers."""
     starts = [start for cell in cells if (start := _start(cell) or cell)]
-    return all(not re.fullmatch(NUMBER, cell) and (_iso(cell) or WRITTEN.fullmatch(cell)) for cell in starts)
+    return all(
+        not re.fullmatch(NUMBER, cell) and (_iso(cell) or WRITTEN.fullmatch(cell) or PERIOD.fullmatch(cell))
+        for cell in starts
+    )
 
 
 def _all(ms: pl.Series, *, wall: bool, note: str = "") -> Times:
@@ -108,13 +122,17 @@ def _digits(table: Table, column: str, text: pl.Series, unit: str | None) -> Tim
         if dates := _dates_in_digits(table, column, text):
             return dates
         if not SMALLEST_EPOCH <= largest < EPOCHS["ns"][0]:
-            return _written(table, column, text)
+            return _written(table, column, text.str.replace(r"\.0*$", ""))
     unit, guessed = unit or next(name for name, (bound, *_) in EPOCHS.items() if largest < bound), unit is None
     _, word, factor = EPOCHS[unit]
     ms = number * factor
     if guessed and ms.abs().max() >= YEAR_2000:  # type: ignore[operator]
         other = (ms * 1000).is_between(YEAR_2000, YEAR_2100)
         table.refuse(other, column, f"{{}} is no epoch in {word}, as others are: --time-format {unit} if it is")
+        late = (
+            f"{{}} is after the year 2100 as an epoch in {word}: --time-format {unit} if it is one, or says what it is"
+        )
+        table.refuse(ms > YEAR_2100, column, late)
     return _all(ms.round(), wall=False, note=f"epoch {word}")
 
 
@@ -213,9 +231,19 @@ def _moment(cell: str, *, day_first: bool = True) -> Moment | None:
         return moment
     match = WRITTEN.fullmatch(cell)
     try:
-        return match and _of(_date(match, day_first) + _clock(match))
+        return _of(_date(match, day_first) + _clock(match)) if match else _period(cell)
     except (ValueError, OverflowError):
         return None
+
+
+def _period(cell: str) -> Moment | None:
+    """The start of a quarter or a month; None for any other text. Raises ValueError."""
+    match = PERIOD.fullmatch(cell)
+    if match is None:
+        return None
+    quarter = match["quarter"] or ((match["unit"] or "").upper() == "Q" and match["count"])
+    month = 3 * int(quarter) - 2 if quarter else int(match["month"] or match["count"])
+    return _of(datetime(int(match["year"] or match["year2"] or match["year3"]), month, 1))
 
 
 def _date(match: re.Match[str], day_first: bool) -> datetime:
@@ -234,7 +262,7 @@ def _date(match: re.Match[str], day_first: bool) -> datetime:
 
 def _clock(match: re.Match[str]) -> timedelta:
     """The time of day; 24:00 is the next day's 00:00. Raises ValueError."""
-    hour, minute, second = f"{match['clock'] or 0}:0:0".replace(",", ".").split(":")[:3]
+    hour, minute, second = f"{match['clock'] or 0}:0:0".lower().replace("h", ":").replace(",", ".").split(":")[:3]
     clock = timedelta(hours=int(hour), minutes=int(minute), seconds=float(second))
     if match["half"]:
         if not 1 <= int(hour) <= 12:
@@ -248,8 +276,10 @@ def _clock(match: re.Match[str]) -> timedelta:
 def _offset(zone: str | None) -> timezone | None:
     if zone is None:
         return None
-    if zone[0] not in "+-":
+    zone = re.sub("utc|gmt|z", "", zone, flags=re.IGNORECASE)
+    if not zone:
         return UTC
-    digits = zone[1:].replace(":", "").ljust(4, "0")
+    digits = zone[1:].replace(":", "")
+    digits = digits.zfill(2).ljust(4, "0") if len(digits) < 3 else digits.zfill(4)
     offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
     return timezone(-offset if zone[0] == "-" else offset)

@@ -209,3 +209,16 @@ def test_series_of_several_columns_are_never_taken_for_another_layout(
     source = read(header, shuffled, Columns(series=named)).checked(0.0)
     assert source.frame["series"].n_unique() == len(keys)
     assert source.frame["value"].to_list() == [row[-1] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "clock"),
+    [("START TIME", "{:02}:00"), ("Anfang", "{:02}:00"), ("HE", "HE{:02}"), ("settlement_period", "{}")],
+)
+def test_a_column_that_tells_the_time_of_day_names_no_series(name: str, clock: str) -> None:
+    rows = [f"2024-01-{day:02},{clock.format(hour)},{day + hour / 7:.3f}" for day in range(1, 30) for hour in range(24)]
+    table = parse_csv("t.csv", "\n".join([f"date,{name},value", *rows]))
+    with pytest.raises(DataError, match=f"give date and time of day as --time-column DATE,{name}$"):
+        measurements(table)
+    read = measurements(table, Columns(ts=f"date,{name}"))
+    assert read.frame["ts"].diff().drop_nulls().unique().to_list() == [3_600_000]

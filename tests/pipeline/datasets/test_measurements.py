@@ -204,7 +204,11 @@ def test_rows_without_times_become_steps(write: Write) -> None:
         ("t.parquet", parquet(pl.DataFrame({"ts": [None, "x"], "y": [1, 2]})), "row 1, column 'ts': missing time"),
         ("t.jsonl", '{"ts":1577836800000,"value":1}\n{"ts":1577836800000,"value"\n', "row 2: not a JSON object"),
         ("t.jsonl", '{"ts":1577836800000,"value":1}\n[1]\n', "row 2: not a JSON object"),
-        ("t.jsonl", '{"ts":1577836800000,"value":true}\n', "row 1, column 'value': 'True' is not a number"),
+        (
+            "t.jsonl",
+            '{"ts":1577836800000,"value":1}\n{"ts":1577836860000,"value":true}\n',
+            "row 2, column 'value': 'True' is not a number",
+        ),
         ("t.jsonl", '{"ts":1577836800000,"value":1e999}\n', "row 1: not a JSON object"),
         ("t.jsonl", '{"ts":1577836800000,"value":%s}\n' % ("9" * 400), "row 1, column 'value': .* fit in a float32"),
         ("t.jsonl", '{"ts":' + "[" * 100_000, "row 1: not a JSON object"),
@@ -311,3 +315,16 @@ def test_publishable_events_have_every_feature() -> None:
         {"series": ["a", "b"], "ts": [ms(2020, 1, 2), ms(2020, 1, 1)], "flow": [1.0, 2.0], "heat": 0.5}
     )
     assert list(publishable(frame)) == [Event("b", ms(2020, 1, 1), (2.0, 0.5)), Event("a", ms(2020, 1, 2), (1.0, 0.5))]
+
+
+def test_a_spreadsheets_files_are_read(write: Write) -> None:
+    text = "Zeit;W\u00e4rme\n13.01.2024;1,5\n14.01.2024;2,5\n"
+    for content in (text.encode("utf-16"), text.encode("utf-8-sig"), ("sep=;\r\n" + text).encode()):
+        assert read_file(write("t.csv", content)).frame["value"].to_list() == [1.5, 2.5]
+    with pytest.raises(DataError, match=r"row 1: not UTF-8 text .*save it as UTF-8"):
+        read_file(write("t.csv", text.encode("cp1252")))
+
+
+def test_a_first_line_of_data_is_not_taken_for_names(write: Write) -> None:
+    with pytest.raises(DataError, match="the first line is data: put a line of names above it"):
+        read_file(write("t.csv", "2024-01-01 00:00,1.5\n2024-01-01 01:00,2.5\n"))

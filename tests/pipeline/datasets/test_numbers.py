@@ -1,5 +1,6 @@
 """Numbers as people write them: what is read is what was written, and what may be another number is asked."""
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -144,3 +145,80 @@ def test_numbers_are_read_as_they_were_written_or_refused(
             raise
         return
     assert source.frame["value"].to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "unit"),
+    [
+        (["21.5 kWh", "-3 kWh"], [21.5, -3], "kWh"),
+        (["12,5 %", "7 %"], [12.5, 7], "%"),
+        (["1.234,50 \u20ac", "n/a", "987,00 \u20ac"], [1234.5, 987], "\u20ac"),
+        (["$1,234.50", "$9.00"], [1234.5, 9], "$"),
+        (["21.5\u00b0C", "22\u00b0C"], [21.5, 22], "\u00b0C"),
+        (["3.2 m\u00b3/h", "4 m\u00b3/h"], [3.2, 4], "m\u00b3/h"),
+        (["CHF 1'200.50", "CHF 3"], [1200.5, 3], "CHF"),
+    ],
+)
+def test_a_unit_that_all_numbers_have_is_left_off_and_said(cells: list[str], values: list[float], unit: str) -> None:
+    for delimiter in (";", "\t"):
+        source = read(cells, delimiter=delimiter)
+        assert source.frame["value"].to_list() == values
+        assert f"`v` is in {unit}" in source.notes
+
+
+@pytest.mark.parametrize("cells", [["5 kWh", "6 MWh"], ["5 kW", "6"], ["1.2k", "900"], ["$5", "\u20ac6"], ["5s", "5m"]])
+def test_units_that_differ_are_refused(cells: list[str]) -> None:
+    with pytest.raises(DataError, match="is not a number"):
+        read(cells)
+
+
+@pytest.mark.parametrize(("off", "on"), [("off", "on"), ("False", "True"), ("no", "Yes")])
+def test_states_are_0_and_1_and_this_is_said(off: str, on: str) -> None:
+    source = read([on, off, "unavailable", on])
+    assert source.frame["value"].to_list() == [1, 0, 1]
+    assert f"`v`: {on.lower()} is 1, {off.lower()} is 0" in source.notes
+    with pytest.raises(DataError, match="is not a number"):
+        read([on, off, "5"])
+
+
+def test_typed_booleans_are_0_and_1() -> None:
+    typed = table(["1", "0"])
+    booleans = typed.columns.with_columns(typed.columns["v"].cast(int).cast(bool))
+    assert measurements(Table("t", booleans, typed.rows)).frame["value"].to_list() == [1, 0]
+
+
+def test_a_typographic_minus_is_a_minus() -> None:
+    assert read(["\u22125", "\u22121.5", "2"]).frame["value"].to_list() == [-5, -1.5, 2]
+
+
+@pytest.mark.parametrize("cell", ["#DIV/0!", "#WERT!", "#REF!"])
+def test_a_spreadsheets_errors_are_no_values_and_counted(cell: str) -> None:
+    source = read(["1", cell, "3"])
+    assert source.frame["value"].to_list() == [1, 3]
+    assert source.left_out[repr(cell)] == 1
+
+
+@pytest.mark.parametrize("nine", ["-999", "-9999.0", "99999", "-99.9"])
+def test_nines_far_from_all_else_are_asked_about(nine: str) -> None:
+    cells = ["12", nine, "14.5", "13", nine, "11"]
+    (note,) = (each for each in read(cells).notes if "--na" in each)
+    assert f"{float(nine):.12g} 2 times, far from all else" in note
+    source = read(cells, Columns(na=(nine,)))
+    assert source.frame["value"].to_list() == [12, 14.5, 13, 11]
+    assert not any("far from" in each for each in source.notes)
+
+
+@pytest.mark.parametrize("cells", [["-999", "-998", "-1001", "-999"], ["999", "998.5", "999", "5"], ["12", "-999"]])
+def test_nines_among_the_others_are_numbers(cells: list[str]) -> None:
+    assert not any("--na" in each for each in read(cells).notes)
+
+
+def test_digits_that_a_float64_does_not_keep_are_said() -> None:
+    assert any("more than 15 digits" in each for each in read(["12345678901234567890", "5"]).notes)
+    assert not any("digits" in each for each in read(["3000000000", "5"]).notes)
+
+
+@pytest.mark.parametrize("cell", ["kaputt heute", "<0.5", "5*"])
+def test_a_hint_can_be_pasted(cell: str) -> None:
+    with pytest.raises(DataError, match=f"--na '{re.escape(cell)}' if it means"):
+        read(["1", cell, "3"])

@@ -49,6 +49,15 @@ def times(cells: Sequence[str], **options: str) -> list[int]:
         (["202312312400", "202401010100"], [ms(2024, 1, 1), ms(2024, 1, 1, 1)]),
         (["202401010000", "202401010100"], [ms(2024, 1, 1), ms(2024, 1, 1, 1)]),
         (["20240101000000", "20240101000015"], [ms(2024, 1, 1), ms(2024, 1, 1, 0, 0, 15)]),
+        (["20240101000000000", "20240101000000250"], [ms(2024, 1, 1), ms(2024, 1, 1) + 250]),
+        (["2024010100000050"], [ms(2024, 1, 1) + 500]),
+        (["2024Q1", "2024-Q2", "Q3 2024"], [ms(2024, 1, 1), ms(2024, 4, 1), ms(2024, 7, 1)]),
+        (["2024M01", "02/2024", "3.2024"], [ms(2024, 1, 1), ms(2024, 2, 1), ms(2024, 3, 1)]),
+        (["2023.0", "2024.0"], [ms(2023, 1, 1), ms(2024, 1, 1)]),
+        (["31.12.2023 23:00 Uhr", "01.01.2024 00:15 Uhr"], [ms(2023, 12, 31, 23), ms(2024, 1, 1, 0, 15)]),
+        (["31/12/2023 23h00", "01/01/2024 00h30"], [ms(2023, 12, 31, 23), ms(2024, 1, 1, 0, 30)]),
+        (["2024-01-01 02:00 UTC+2", "2024-01-01 02:00 GMT+0100"], [ms(2024, 1, 1), ms(2024, 1, 1, 1)]),
+        (["Mon Jan 01 2024 00:00:00 GMT-0130 (Some Standard Time)"], [ms(2024, 1, 1, 1, 30)]),
         (["2024010100", "2024010123"], [ms(2024, 1, 1), ms(2024, 1, 1, 23)]),
         (["202401", "202402"], [ms(2024, 1, 1), ms(2024, 2, 1)]),
         (["2024/1/5", "2024/01/06"], [ms(2024, 1, 5), ms(2024, 1, 6)]),
@@ -218,3 +227,17 @@ def test_a_zones_clock_is_read_as_the_moments_that_it_showed(
     wrong = sum(found != moment for found, moment in zip(source.frame["ts"], moments, strict=True))
     assert wrong <= sum(map(int, again))
     assert source.skipped == 0
+
+
+@pytest.mark.parametrize("cell", ["30000000000000000", "40000000000", "9999999999999"])
+def test_digits_that_would_be_an_epoch_of_a_far_future_are_asked_about(cell: str) -> None:
+    with pytest.raises(
+        DataError, match=r"row 2, column 'ts': .* is after the year 2100 as an epoch in .*--time-format"
+    ):
+        times([cell])
+
+
+def test_month_13_is_no_month_nor_quarter_5_a_quarter() -> None:
+    for cell in ("13/2024", "2024Q5", "2024M00"):
+        with pytest.raises(DataError, match="is not a time"):
+            times([cell])

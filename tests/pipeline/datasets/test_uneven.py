@@ -1,0 +1,108 @@
+"""Times that no one grid has are asked about, with the option that answers it; times beside a grid's are said."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from pipeline.datasets.spacing import infer_freq, infer_offset
+from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps
+from tidecast.errors import DataError
+
+
+def frame(**series: pd.DatetimeIndex) -> pl.DataFrame:
+    parts = [
+        pl.DataFrame({"series": name, "ts": np.asarray(ts.as_unit("ms").astype("int64")), "value": 1.0})
+        for name, ts in series.items()
+    ]
+    return pl.concat(parts)
+
+
+def dates(start: str, periods: int, freq: str) -> pd.DatetimeIndex:
+    return pd.date_range(start, periods=periods, freq=freq)
+
+
+def months_days(*days: int) -> pd.DatetimeIndex:
+    """These days of each of 48 months; -1 is the last."""
+    starts = dates("2019-01-01", 48, "MS")
+    found = [
+        start + timedelta(days=day - 1) if day > 0 else start + pd.offsets.MonthEnd()
+        for start in starts
+        for day in days
+    ]
+    return pd.DatetimeIndex(found)
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "words"),
+    [
+        (dates("2024-01-01", 400, "15min"), dates("2024-01-01", 100, "h"), "every 15m: 'a'; hourly: 'b'"),
+        (dates("2024-01-01", 100, "h"), dates("2024-01-01", 30, "D"), "hourly: 'a'; daily: 'b'"),
+        (dates("2024-01-01", 60, "D"), dates("2019-01-01", 60, "MS"), "daily: 'a'; monthly: 'b'"),
+        (dates("2019-01-01", 60, "MS"), dates("2010-01-01", 60, "QS"), "monthly: 'a'; quarterly: 'b'"),
+    ],
+)
+def test_series_of_different_steps_are_asked_about(short: pd.DatetimeIndex, long: pd.DatetimeIndex, words: str) -> None:
+    with pytest.raises(DataError, match=rf"series have different steps \({words}\): --freq .*--aggregate mean"):
+        check_steps(frame(a=short, b=long))
+
+
+def test_gaps_jitter_and_other_phases_are_no_other_steps() -> None:
+    random = np.random.default_rng(0)
+    hours = dates("2024-01-01", 400, "h")
+    gaps = hours[random.random(400) > 0.3]
+    jitter = hours + pd.to_timedelta(random.integers(-90, 90, 400), "s")
+    check_steps(frame(a=hours, b=gaps, c=jitter, d=hours + timedelta(minutes=30), e=hours[:3]))
+    check_steps(frame(a=dates("2024-01-01", 100, "D"), b=dates("2024-01-01", 100, "B")))
+
+
+def test_an_event_driven_series_beside_a_steady_one_is_none_of_another_step() -> None:
+    random = np.random.default_rng(0)
+    events = pd.DatetimeIndex(datetime(2024, 1, 1) + pd.to_timedelta(np.cumsum(random.exponential(700, 300)), "s"))
+    check_steps(frame(a=dates("2024-01-01", 100, "h"), b=events))
+
+
+@pytest.mark.parametrize(
+    ("ts", "words"),
+    [
+        (months_days(1, 11, 21), r"days 1, 11, 21 of a month, .*--freq 1mo --aggregate sum .*--freq 10d"),
+        (months_days(10, 20, -1), "days 10, 20, last of a month"),
+        (months_days(1, 15), "days 1, 15 of a month"),
+        (months_days(15, -1), "days 15, last of a month"),
+        (dates("2023-01-02", 100, "W-MON").union(dates("2023-01-04", 100, "W-WED")), "Monday, Wednesday, .*--freq 1w"),
+    ],
+)
+def test_days_that_are_no_even_steps_are_asked_about(ts: pd.DatetimeIndex, words: str) -> None:
+    history = frame(a=ts)
+    with pytest.raises(DataError, match=words):
+        check_days(history, infer_freq(history))
+
+
+@pytest.mark.parametrize("freq", ["2D", "10D", "W-FRI", "2W-FRI", "4W-SUN", "MS", "ME", "QE", "D", "B", "h", "6ME"])
+def test_even_steps_and_calendars_are_not(freq: str) -> None:
+    times = dates("2010-01-01", 80, freq)
+    history = frame(a=times, b=times + timedelta(days=7 if freq.endswith(("FRI", "SUN")) else 0))
+    check_steps(history)
+    found = infer_freq(history)
+    check_days(history, found)
+    assert not beside_steps(history, found, infer_offset(history, found))
+
+
+def test_series_at_different_days_of_a_calendars_steps_are_asked_about() -> None:
+    for freq, one, other in (("1mo", "MS", "ME"), ("3mo", "QS-JAN", "QS-FEB"), ("1y", "YE-JUN", "YE-DEC")):
+        history = frame(a=dates("2000-01-01", 40, one), b=dates("2000-01-01", 40, other))
+        assert infer_freq(history) == freq
+        with pytest.raises(DataError, match=r"different days of steps of .*--offset"):
+            check_phases(history, freq, infer_offset(history, freq))
+
+
+def test_days_of_a_month_with_jitter_are_of_one_phase_and_this_is_said() -> None:
+    random = np.random.default_rng(0)
+    starts = dates("2010-01-15", 80, "MS") + timedelta(days=14)
+    parts = [starts + pd.to_timedelta(random.integers(-4, 5, 80), "D") for _ in range(5)]
+    history = frame(**{f"s{place}": ts for place, ts in enumerate(parts)})
+    offset = infer_offset(history, "1mo")
+    check_phases(history, "1mo", offset)
+    assert beside_steps(history, "1mo", offset) == "times lie up to 4 d from the steps'; forecasts are at these"
