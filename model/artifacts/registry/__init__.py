@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from model.artifacts.registry.runs import Point, Run, open_run
 from model.artifacts.registry.store import Store, unless_it_exists
-from model.artifacts.versions import CHAMPION, REFUSED, Version, check_name, parse_reference, sha256
-from model.card import MODEL_FILE, AnyCard
+from model.artifacts.versions import CHAMPION, MODEL_FILE, REFUSED, Version, check_name, parse_reference, sha256
+from model.card import AnyCard
 from tidecast.errors import CorruptModel, PromotionConflict, UnknownModel
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from service import ROOT, Unexpected
 from world import World
 
 from model.artifacts.registry import Registry
-from model.card import MODEL_FILE
+from model.artifacts.versions import MODEL_FILE
 from pipeline.state.records import PARTITION_KEY, SERIES_PREFIX, decode_metadata
 from tidecast.errors import UnknownTopic
 

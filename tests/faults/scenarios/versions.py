@@ -25,8 +25,7 @@ from service import Service, Unexpected
 from world import World
 
 from model.artifacts.registry import Registry
-from model.artifacts.versions import Version
-from model.card import MODEL_FILE
+from model.artifacts.versions import MODEL_FILE, Version
 
 HALF = RECORDS // 2
 FOLLOW = ("--follow", "1s")
