@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from deploy.settings.files import Address, log_address, read_settings, setting_text
 from deploy.settings.locations import CONFIG_FILE, default_log, default_tracking
+from deploy.settings.serve import Start
 from deploy.settings.values import FORECAST_FILES
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
@@ -41,11 +42,15 @@ def _is_table_file(text: str) -> bool:
     return text.endswith(FORECAST_FILES)
 
 
+STARTS = get_args(Start)
 OTHERS = "*"
 """All commands that are not named."""
 MEANINGS: dict[str, dict[str, Callable[[str], bool]]] = {
-    "follow": {"serve": _is_duration, "tail": lambda text: text.lower() in FLAG_WORDS},
-    "from": {"serve": ("earliest", "latest").__contains__, "replay": lambda text: text not in ("earliest", "latest")},
+    "follow": {**dict.fromkeys(("serve", "check"), _is_duration), "tail": lambda text: text.lower() in FLAG_WORDS},
+    "from": {
+        **dict.fromkeys(("serve", "check"), STARTS.__contains__),
+        "replay": lambda text: text not in STARTS,
+    },
     "model": {"explain": lambda text: text.endswith(".onnx"), OTHERS: lambda _: True},
     "output": {
         "forecast": _is_table_file,

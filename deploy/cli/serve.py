@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,8 +20,11 @@ from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.settings.files import decode_paths
 from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
-from deploy.settings.values import Device, parse_duration_option, parse_seconds_option
+from deploy.settings.values import parse_duration_option, parse_seconds_option
 from tidecast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deploy.serving.run import Connections
 
 COMMON = (DeviceOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
 
@@ -59,18 +62,11 @@ class DeliveryOptions:
     ] = SERVE_DEFAULTS["static"]
 
 
-@takes(ServiceOptions, LatenessOptions, DeliveryOptions, *COMMON)
-def serve(
-    context: typer.Context,
-    model: str,
-    shadow: str | None,
-    instance: str | None,
-    static: bool,
-    device: Device,
-    bootstrap: str,
-    tracking_uri: str,
-    as_json: bool,
-) -> None:
+GROUPS = (ServiceOptions, LatenessOptions, DeliveryOptions, *COMMON)
+
+
+@takes(*GROUPS)
+def serve(context: typer.Context, as_json: bool) -> None:
     """Serve a model: forecasts for events, or labels for texts.
 
     When the model's alias moves, the new version is verified, tried, and loaded between two micro-batches; if anything
@@ -80,50 +76,46 @@ def serve(
     a restart continues where the last run stopped. Invalid records go to GROUP-dead-letters. SIGTERM finishes the
     current batch.
     """
-    from deploy.serving.run import Connections
     from deploy.serving.run import serve as run
 
-    if static and instance is None:
-        raise ConfigError("instance: --static needs the name that this instance has after a restart too")
-    options = context.params
-    config = _serve_config(
-        options,
-        instance=instance or "",
-        idle=parse_duration_option("idle", options["idle"]),
-        follow_s=parse_seconds_option("follow", options["follow"]) or 0,
-        **{name: options[name] for name in ("start", "guarantee", "series_limit", "short_series", "static")},
-    )
-    connections = Connections(model=model, shadow=shadow, device=device, bootstrap=bootstrap, tracking_uri=tracking_uri)
-    finish(run(config, connections), as_json)
+    finish(run(*_service(context.params)), as_json)
 
 
-@takes(ServiceOptions, LatenessOptions, *COMMON)
-def check(context: typer.Context, model: str, device: Device, bootstrap: str, tracking_uri: str, as_json: bool) -> int:
+@takes(*GROUPS)
+def check(context: typer.Context, as_json: bool) -> int:
     """Check a configuration before it is served.
 
-    Looks at the topics, their retention and replication, the model, the group's state, and the newest records: their
-    keys, timestamps and partitions. Writes nothing and joins no group. Exits with 78 if something is wrong; warnings
-    exit with 0.
+    Takes the options of serve. Looks at the topics, their retention and replication, the models, the group's state and
+    members, and the newest records: their fields, keys, times and partitions. Writes nothing to the log and joins no
+    group. Exits with 78 if something is wrong; warnings exit with 0.
     """
     from deploy.operations.check import check as run
 
-    config = _serve_config(context.params, instance="check", start="earliest")
-    found = run(config, model, device, bootstrap, tracking_uri, as_json=as_json)
+    found = run(*_service(context.params), as_json=as_json)
     finish(found, as_json)
     return os.EX_CONFIG if found["wrong"] else 0
 
 
-def _serve_config(options: Mapping[str, Any], **own: Any) -> ServeConfig:
-    """A service's configuration by the options that its commands share, and those of one command."""
-    topic, model = options["topic"], options["model"]
-    return ServeConfig(
+def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
+    """A service's configuration and connections, by its command's options. Raises ConfigError."""
+    from deploy.serving.run import Connections
+
+    topic, model, instance = options["topic"], options["model"], options["instance"]
+    if options["static"] and instance is None:
+        raise ConfigError("instance: --static needs the name that this instance has after a restart too")
+    same = ("start", "guarantee", "series_limit", "waiting_limit", "short_series", "static")
+    config = ServeConfig(
         topic=topic,
         output=options["output"] or "",
         group=options["group"] or group_name(topic, model),
+        instance=instance or "",
         late_topic=options["late_topic"] or "",
         lateness=parse_duration_option("lateness", options["lateness"]),
+        idle=parse_duration_option("idle", options["idle"]),
+        follow_s=parse_seconds_option("follow", options["follow"]) or 0,
         on_data_loss=options["on_lost"],
         paths=decode_paths(options["bootstrap"]),
-        waiting_limit=options["waiting_limit"],
-        **own,
+        **{name: options[name] for name in same},
     )
+    names = ("model", "shadow", "device", "bootstrap", "tracking_uri")
+    return config, Connections(**{name: options[name] for name in names})

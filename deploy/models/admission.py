@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.models.canary import rejection_reason
+from deploy.models.canary import rejection_reason, wrong_outputs
 from deploy.models.loading import last_served, load_bytes, note_served, read_file
-from deploy.models.predictor import Predictor
+from deploy.models.predictor import Predictor, first_line
 from deploy.models.verdicts import Verdicts
 from deploy.settings.locations import models
 from deploy.settings.serve import window_config
@@ -30,11 +30,13 @@ from tidecast.errors import (
     DataError,
     ModelRejected,
     ModelUnavailable,
+    NotPermitted,
     RegistryError,
     RegistryUnavailable,
     ShapeError,
     TidecastError,
     UnsafeModel,
+    unusable,
 )
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Admission:
         try:
             version = self.registry.resolve(reference)
             predictor = self.admit(version)
-        except (ModelRejected, CorruptModel, ModelUnavailable, RegistryUnavailable) as error:
+        except (ModelRejected, CorruptModel, ModelUnavailable, NotPermitted, RegistryUnavailable) as error:
             pinned = bool(parse_reference(reference)[1])
             if pinned and not isinstance(error, RegistryUnavailable):
                 raise
@@ -85,7 +87,7 @@ class Admission:
         try:
             data = self.registry.download(version, models()).read_bytes()
         except OSError as error:
-            raise ModelUnavailable(f"{version.label}: {error.filename or models()}: {error.strerror}") from error
+            raise unusable(error.filename or models(), error, ModelUnavailable) from error
         if sha256(data).hexdigest() != version.sha256:
             raise ModelUnavailable(f"{version.label}: its file was changed while it was read")
         try:
@@ -93,9 +95,18 @@ class Admission:
         except ModelRejected as error:
             raise _rejected(version, str(error)) from None
 
-    def known_refusal(self, predictor: Predictor) -> str:
-        """Why a loaded model must not serve, if that was found before; empty if not. Writes nothing."""
-        return self._verdicts.known(predictor.sha256, predictor.version)
+    def foreseen_refusal(self, predictor: Predictor, serving: AnyCard | None = None) -> str:
+        """Why a loaded model would be refused, now or before, as far as is known without a canary; empty if not.
+
+        With `serving` it is to predict that model's windows. Writes nothing.
+        """
+        if known := self._verdicts.known(predictor.sha256, predictor.version):
+            return known
+        try:
+            reason = wrong_outputs(predictor)
+        except Exception as error:  # anything may go wrong with an untested model
+            reason = first_line(error)
+        return reason or (incompatibility(predictor.card, serving) if serving else "")
 
     def refuse(self, version: Version, reason: str) -> None:
         """Refuse a version for what it did after it was taken."""
@@ -161,7 +172,7 @@ class Admission:
 
     def _last_good(self, reference: str, trouble: TidecastError) -> Predictor:
         for version in self.good_versions(reference):
-            with suppress(ModelRejected, CorruptModel, ModelUnavailable, RegistryError):
+            with suppress(ModelRejected, ModelUnavailable, NotPermitted, RegistryError):
                 predictor = self.admit(version)
                 problem = "the registry is unavailable: " * isinstance(trouble, RegistryUnavailable)
                 logger.warning(f"{problem}{trouble}; using {version.label}, the last good one of {reference}")

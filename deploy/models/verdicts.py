@@ -8,7 +8,6 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import onnxruntime as ort
@@ -80,16 +79,18 @@ class Verdicts:
 
     def _read(self, digest: str, group: str) -> _Note | None:
         path = self._path(digest, group)
-        found: Any = self._in_memory.get(path.name)
+        if found := self._in_memory.get(path.name):  # newer than what is there
+            return found
         with suppress(OSError, msgspec.DecodeError):
-            found = msgspec.json.decode(path.read_bytes(), type=_Note)
-        return found if isinstance(found, _Note) else None
+            return msgspec.json.decode(path.read_bytes(), type=_Note)
+        return None
 
     def _write(self, digest: str, group: str, note: _Note) -> None:
         path = self._path(digest, group)
         self._in_memory[path.name] = note
         with suppress(OSError):
             write_atomically(path, msgspec.json.encode(note))
+            self._in_memory.pop(path.name, None)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

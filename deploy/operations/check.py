@@ -2,15 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
 
 from rich.text import Text
 
 from deploy.console import out
-from deploy.models.admission import Admission
-from deploy.models.loading import load_model
-from deploy.models.predictor import Predictor
+from deploy.operations.check_models import CheckedModel, check_models
 from deploy.operations.findings import (
     Finding,
     compacted_output,
@@ -20,25 +17,24 @@ from deploy.operations.findings import (
     records,
     replication,
     retention,
+    series_count,
     spacing,
+    steps,
     values,
     waiting,
 )
 from deploy.operations.sample import read_sample
 from deploy.serving.identity import Family
-from deploy.serving.tasks import Task, task_for
-from deploy.serving.topics import problems
+from deploy.serving.run import Connections
+from deploy.serving.topics import problems, too_few
 from deploy.settings.files import open_log
 from deploy.settings.locations import home, writable
-from deploy.settings.serve import ServeConfig, window_config
-from deploy.settings.values import Device
+from deploy.settings.serve import ServeConfig
 from model.card import Card
 from pipeline.log import EventLog
 from pipeline.log.topics import TopicConfig
 from pipeline.state.recovery import Topics, recover
-from pipeline.windows.grid import WindowConfig
-from pipeline.windows.steps import Grid
-from tidecast.errors import NotAuthorized, RegistryUnavailable, StateMismatch, TidecastError, UnknownTopic
+from tidecast.errors import NotAuthorized, StateMismatch, UnknownTopic
 from tidecast.text import escaped
 
 logger = logging.getLogger(__name__)
@@ -46,36 +42,14 @@ logger = logging.getLogger(__name__)
 STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedModel:
-    """A model that can be served, its task, and its windows if it is a forecasting model."""
-
-    predictor: Predictor
-    task: Task
-    windows: WindowConfig | None
-
-    @property
-    def grid(self) -> Grid | None:
-        """The grid of its windows."""
-        return None if self.windows is None else self.windows.grid
-
-
-def check(
-    config: ServeConfig,
-    model: str,
-    device: Device,
-    bootstrap: str,
-    tracking_uri: str,
-    *,
-    as_json: bool = False,
-) -> dict[str, object]:
+def check(config: ServeConfig, connections: Connections, *, as_json: bool = False) -> dict[str, object]:
     """`tidecast check`: check everything that a service would use, and print the findings unless JSON is wanted.
 
     Raises LogUnavailable, RegistryUnavailable.
     """
-    with closing(open_log(bootstrap)) as log:
+    with closing(open_log(connections.bootstrap)) as log:
         findings = []
-        for finding in _findings(log, config, model, device, tracking_uri):
+        for finding in _findings(log, config, connections):
             findings.append(finding)
             if not as_json:
                 print_finding(finding)
@@ -93,23 +67,13 @@ def print_finding(finding: Finding) -> None:
         out.print(f"{'':<22}-> {todo}", soft_wrap=True)
 
 
-def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tracking_uri: str) -> Iterator[Finding]:
+def _findings(log: EventLog, config: ServeConfig, connections: Connections) -> Iterator[Finding]:
     yield Finding("log", "ok", log.label)
-    yield _check_home(name)
-    model: CheckedModel | None = None
-    try:
-        model = _load_model(config, name, tracking_uri, device)
-    except RegistryUnavailable:
-        raise
-    except TidecastError as error:
-        yield Finding("model", "wrong", str(error))
+    yield _check_home(connections.model)
+    model, found = check_models(config, connections)
+    yield from found
     if model is not None:
-        predictor = model.predictor
-        if reason := Admission(tracking_uri, device, config.group).known_refusal(predictor):
-            todo = "serve goes on with the last good version of an alias; promote another one"
-            yield Finding("model", "wrong", f"{predictor.label} is rejected: {reason}", todo)
-        yield Finding("model", "ok", f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
-        config = replace(config, output=config.output or f"{config.topic}-{model.task.output_kind}")
+        config = config.with_outputs(model.task.output_kind, shadow=bool(connections.shadow))
     try:
         count = log.partitions(config.topic)
     except UnknownTopic as error:
@@ -117,18 +81,27 @@ def _findings(log: EventLog, config: ServeConfig, name: str, device: Device, tra
         return
     yield Finding("topic", "ok", f"{config.topic} has {format_partitions(count)}")
     yield from _check_topics(log, config, count, model)
+    yield from _check_members(log, config)
     if model is not None:
         yield from _check_state(log, config, count, model)
-        sample = read_sample(log, config.topic, model.task.decode, model.grid, describe=model.task.describe)
-        yield from retention(_topic_config(log, config.topic), config.checkpoint_s, model.windows, sample)
-        yield from records(sample, count)
-        yield from fields(sample)
-        if model.windows is not None:
-            yield from order(sample, model.windows)
-            yield from waiting(sample, model.windows, max(config.waiting_limit, config.series_limit))
-            yield from spacing(sample, model.windows)
-        if isinstance(card := model.predictor.card, Card):
-            yield from values(sample, card)
+        yield from _check_records(log, config, count, model)
+
+
+def _check_records(log: EventLog, config: ServeConfig, count: int, model: CheckedModel) -> Iterator[Finding]:
+    """The newest records, by what the model's windows need."""
+    windows = model.windows
+    sample = read_sample(log, config.topic, model.task.decode, model.grid, describe=model.task.describe)
+    yield from retention(_topic_config(log, config.topic), config.checkpoint_s, windows, sample)
+    yield from records(sample, count)
+    yield from fields(sample)
+    if windows is not None:
+        yield from series_count(sample, config.series_limit)
+        yield from order(sample, windows)
+        yield from waiting(sample, windows, max(config.waiting_limit, config.series_limit))
+        yield from spacing(sample, windows)
+        yield from steps(sample)
+    if isinstance(card := model.predictor.card, Card):
+        yield from values(sample, card)
 
 
 def _check_home(model: str) -> Finding:
@@ -141,12 +114,6 @@ def _check_home(model: str) -> Finding:
     return Finding("home", "wrong", f"{text}: a registered model is downloaded to there", todo)
 
 
-def _load_model(config: ServeConfig, name: str, tracking_uri: str, device: Device) -> CheckedModel:
-    predictor = load_model(name, tracking_uri, device)
-    card, task = predictor.card, task_for(predictor, config)
-    return CheckedModel(predictor, task, window_config(card.input, config.lateness) if isinstance(card, Card) else None)
-
-
 def _topic_config(log: EventLog, topic: str) -> TopicConfig | None:
     """A topic's configuration; None without permission to read it. Raises UnknownTopic."""
     try:
@@ -157,29 +124,34 @@ def _topic_config(log: EventLog, topic: str) -> TopicConfig | None:
 
 def _check_topics(log: EventLog, config: ServeConfig, count: int, model: CheckedModel | None) -> Iterator[Finding]:
     """The input topic, and the output topics that exist."""
-    outputs = (config.output, config.state_topic, config.dead_letters, config.late_topic)
     message_bytes, source = model.task.message_bytes if model else 0, _topic_config(log, config.topic)
-    for topic in filter(None, (config.topic, *outputs)):
+    for topic in (config.topic, *config.other_topics):
         try:
             partitions, topic_config = log.partitions(topic), _topic_config(log, topic)
         except UnknownTopic:
             yield Finding("topics", "ok", f"{topic} will be created with {format_partitions(count)}")
             continue
-        found = list[Finding]()
-        if partitions < count:
-            text = f"{topic} has {format_partitions(partitions)}, and {config.topic} {count}"
-            found.append(Finding("topics", "wrong", text, "give it as many partitions"))
+        wrong, found = [*too_few(config, topic, partitions, count)], list[Finding]()
         if topic_config is None:
             todo = "allow DescribeConfigs on it, and check again"
             found.append(Finding("topics", "warning", f"{topic}: no permission to read its configuration", todo))
         else:
-            wrong = problems(config, message_bytes, topic, topic_config, source)
-            found += (Finding("topics", "wrong", f"{text}; serve refuses it", todo) for text, todo in wrong)
+            wrong += problems(config, message_bytes, topic, topic_config, source)
             found += compacted_output(config, topic, topic_config)
             found += replication(topic, topic_config)
+        yield from (Finding("topics", "wrong", f"{text}; serve refuses it", todo) for text, todo in wrong)
         yield from found
-        if not found and topic != config.topic:
+        if not (wrong or found) and topic != config.topic:
             yield Finding("topics", "ok", f"{topic} has {format_partitions(partitions)}")
+
+
+def _check_members(log: EventLog, config: ServeConfig) -> Iterator[Finding]:
+    """Whether a member of the group has this instance's name."""
+    with suppress(NotAuthorized):
+        for member in log.members(config.group) if config.instance else ():
+            if member.name == config.instance:
+                text = f"{config.group} has a member called {member.name}, at {member.host}: another one fences it"
+                yield Finding("members", "warning", text, "give each process an --instance of its own")
 
 
 def _check_state(log: EventLog, config: ServeConfig, count: int, model: CheckedModel) -> Iterator[Finding]:

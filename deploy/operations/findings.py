@@ -1,6 +1,6 @@
 """The rules of `tidecast check` for topics and records: pure functions of what was read, each yielding findings."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import ceil
 from typing import Literal, NamedTuple
@@ -20,6 +20,8 @@ MIN_RETENTION = 3_600_000
 """Milliseconds of downtime that the input topic should cover."""
 MAX_NAMED = 5
 """Most series that a finding lists by name."""
+MOVED = 0.01
+"""The share of events that may be in another step than their times' usual distance says."""
 
 
 Verdict = Literal["ok", "warning", "wrong"]
@@ -126,6 +128,14 @@ def fields(sample: Sample) -> Iterator[Finding]:
         yield Finding("fields", VERDICTS[kind], what.rstrip(": "), decode + how)
 
 
+def series_count(sample: Sample, limit: int) -> Iterator[Finding]:
+    """Whether the windows of all series are kept."""
+    counts = Counter(partition for partitions in sample.partitions.values() for partition in partitions)
+    if (most := max(counts.values(), default=0)) > limit:
+        text = f"{most:,} series in a partition, and {limit:,} may be: events of further ones are dead letters"
+        yield Finding("series", "warning", text, f"--series-limit {2 * most}, or more partitions")
+
+
 def order(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:
     """Whether events are in order, or no later than the allowed lateness."""
     if not sample.valid:
@@ -186,3 +196,12 @@ def spacing(sample: Sample, windows: WindowConfig) -> Iterator[Finding]:
         yield Finding("freq", "wrong", text, todo)
     else:
         yield Finding("freq", "warning", f"{text}: the missing steps are interpolated linearly", todo)
+
+
+def steps(sample: Sample) -> Iterator[Finding]:
+    """Whether the events are within the model's steps, and not around the border of two."""
+    if sample.moved > MOVED * sample.intervals:
+        text = f"{sample.moved:,} of {sample.intervals:,} events, around the border of two of the model's steps, are in"
+        text += " another one than their spacing says: values are left out, and others made up"
+        todo = "train the model again: its steps are then where the events are (--offset)"
+        yield Finding("freq", "warning", text, todo)

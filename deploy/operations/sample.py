@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
+import numpy as np
+
 from pipeline.formats.decoding import Decode, Note, Refusals, decode_records, nothing_to_tell
 from pipeline.formats.events import Event
 from pipeline.log import EventLog, Record
-from pipeline.windows.steps import Grid
+from pipeline.windows.steps import Grid, Ints
 
 SAMPLE_SIZE = 2_000
 """Offsets per partition."""
 MIN_VALUES = 10
 """Fewest intervals for a median spacing, and fewest records for a rate."""
+PHASE = 0.5
+"""How much the times within a step must agree, from 0 to 1, the length of the mean of their directions on a circle."""
 RECORD_OVERHEAD = 20
 """Approximate bytes of a record besides its key and value."""
 
@@ -44,6 +48,10 @@ class Sample:
     """Median time between two consecutive events of a series, in milliseconds; None if there are too few."""
     rate: float | None = None
     """Bytes per millisecond in the busiest partition; None if there are too few records."""
+    moved: int = 0
+    """Events that the grid puts another number of steps after the one before than steps of the events' own phase do."""
+    intervals: int = 0
+    """Intervals between two events of a series that has a phase: events of which may be moved."""
     step_rate: float | None = None
     """Steps per millisecond in the busiest partition, those of all series together; None if there are too few."""
 
@@ -89,6 +97,8 @@ def read_sample(
         step_rates += _step_rate(times, grid)
         for of_series in times.values():
             intervals += (later - earlier for earlier, later in pairwise(sorted(of_series)))
+            if grid is not None:
+                _count_moved(sample, np.array(sorted(of_series)), grid)
     sample.spacing = median(intervals) if len(intervals) >= MIN_VALUES else None
     sample.rate = max(rates, default=None)
     sample.step_rate = max(step_rates, default=None)
@@ -111,6 +121,25 @@ def _step_rate(times: Mapping[str, set[int]], grid: Grid | None) -> list[float]:
         return []
     steps = (set(times[series]) if grid is None else set(map(grid.index, times[series])) for series in times)
     return [sum(map(len, steps)) / duration]
+
+
+def _count_moved(sample: Sample, ts: Ints, grid: Grid) -> None:
+    """Compare a series' steps with those that it has when its times, as they usually are, are moved away from borders.
+
+    A series whose times are anywhere within the steps has no phase, and is left out.
+    """
+    length = grid.milliseconds or grid.mean_step
+    within = (ts - grid.time(grid.index(ts))) / length % 1
+    centre = np.exp(2j * np.pi * within).mean()
+    if abs(centre) < PHASE:
+        return
+    phase = float(np.angle(centre)) / (2 * np.pi)
+    if phase < 0 and np.median(within) > 0.5:
+        phase += 1
+    begins = grid.index(grid.time(1) - round(length / 4)) != 1
+    own = grid.index(ts + round((begins / 2 - phase) * length))
+    sample.intervals += len(ts) - 1
+    sample.moved += int((np.diff(own) != np.diff(grid.index(ts))).sum())
 
 
 def _decode(sample: Sample, records: Iterable[Record], decode: Decode) -> Iterator[object]:

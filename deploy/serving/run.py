@@ -71,10 +71,8 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     predictor = admission.start(connections.model)
     log = stack.enter_context(closing(open_log(connections.bootstrap)))
     task = task_for(predictor, config)
-    output = config.output or f"{config.topic}-{task.output_kind}"
     instance = config.instance or stack.enter_context(instance_name(config.group))
-    shadow_topic = f"{output}-shadow" if connections.shadow else ""
-    config = replace(config, instance=instance, output=output, shadow_topic=shadow_topic)
+    config = replace(config, instance=instance).with_outputs(task.output_kind, shadow=bool(connections.shadow))
 
     def follow(reference: str, *, empty: bool = False, log_prefix: str = "") -> ModelUpdater:
         updater = ModelUpdater(reference, admission, predictor, config.follow_s, empty=empty, log_prefix=log_prefix)

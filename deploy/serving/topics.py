@@ -51,6 +51,13 @@ def problems(
         yield from _times(topic, found, config.topic, source)
 
 
+def too_few(config: ServeConfig, topic: str, partitions: int, needed: int) -> Iterator[Problem]:
+    """Whether a topic has fewer partitions than the input, as one that a broker has created by itself."""
+    if partitions < needed:
+        found = f"{topic} has {partitions} partition{'s' * (partitions != 1)}, and {config.topic} {needed}"
+        yield Problem(found, "give it as many partitions")
+
+
 def _compaction(config: ServeConfig, topic: str, found: TopicConfig) -> Iterator[Problem]:
     todo = "set its cleanup.policy to delete"
     if topic == config.state_topic:
@@ -96,11 +103,11 @@ def create_topics(log: EventLog, config: ServeConfig, message_bytes: int) -> Top
     """
     source, state = _usable(log, config, message_bytes, config.topic, None), None
     partitions = log.partitions(config.topic)
-    for topic in _others(config):
+    for topic in config.other_topics:
         is_state = topic == config.state_topic
         count = log.create_topic(topic, partitions, compacted=is_state, any_time=not is_state)
-        if count < partitions:
-            raise ConfigError(f"{topic} has {count} partitions, and {config.topic} {partitions}")
+        for problem in too_few(config, topic, count, partitions):
+            raise ConfigError(f"{problem.found}; {problem.todo}")
         found = _usable(log, config, message_bytes, topic, source)
         state = found if is_state else state
     return state
@@ -119,18 +126,13 @@ def _usable(
     return found
 
 
-def _others(config: ServeConfig) -> list[str]:
-    others = (config.output, config.dead_letters, config.late_topic, config.shadow_topic, config.state_topic)
-    return list(filter(None, others))
-
-
 class TopicWatch:
     """Notices when a topic in use is deleted, or made anew: also one that nothing is read from or written to."""
 
     def __init__(self, log: EventLog, config: ServeConfig, message_bytes: int) -> None:
         """Remember the topics as they are now. Raises UnknownTopic."""
         self._log, self._config, self._message_bytes = log, config, message_bytes
-        self._topics = (config.topic, *_others(config))
+        self._topics = (config.topic, *config.other_topics)
         self._known = self._all()
 
     @property

@@ -1,7 +1,7 @@
 """The configuration of a service, and the windows that a model takes."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,8 +70,7 @@ class ServeConfig:
     """Most records in a micro-batch, and of a poll; of a transactional poll four times as many."""
 
     def __post_init__(self) -> None:
-        others = filter(None, (self.late_topic, self.shadow_topic))
-        topics = (self.topic, self.output, self.state_topic, self.dead_letters, *others)
+        topics = (self.topic, *self.other_topics)
         if len(set(topics)) < len(topics):
             raise ConfigError(f"output, late-topic: {', '.join(topics)} must be different topics")
         if not self.follow_s > 0:
@@ -82,6 +81,11 @@ class ServeConfig:
             raise ConfigError(f"waiting-limit: {self.waiting_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
             raise ConfigError(f"group: {self.group!r} names topics, so it takes letters, digits and . _ - only")
+
+    def with_outputs(self, kind: str, *, shadow: bool) -> "ServeConfig":
+        """With the names of the output topics: TOPIC-KIND if none is given, and for a shadow OUTPUT-shadow."""
+        output = self.output or f"{self.topic}-{kind}"
+        return replace(self, output=output, shadow_topic=f"{output}-shadow" if shadow else "")
 
     @property
     def max_records(self) -> int:
@@ -97,6 +101,12 @@ class ServeConfig:
     def dead_letters(self) -> str:
         """The topic of invalid records."""
         return f"{self.group}-dead-letters"
+
+    @property
+    def other_topics(self) -> list[str]:
+        """All topics but the input, as far as their names are known."""
+        others = (self.output, self.dead_letters, self.late_topic, self.shadow_topic, self.state_topic)
+        return list(filter(None, others))
 
 
 SERVE_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(ServeConfig)}

@@ -74,7 +74,8 @@ def _autocorrelation(series: list[Reals]) -> tuple[Reals, int] | None:
         count += np.fft.irfft(np.abs(np.fft.rfft(there.astype(float), size)) ** 2, size)[:longest]
     if count[0] < 2 * CYCLES:
         return None
-    return total / np.maximum(np.round(count), 1), int(np.round(count[0]))
+    mean = total / np.maximum(np.round(count), 1)
+    return np.clip(mean, -1, 1), int(np.round(count[0]))  # of few pairs, next to gaps, it may be beyond
 
 
 def _standardised(values: Reals) -> Reals | None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.windows.steps import DAY, MONDAY, WORKDAYS, Grid, Ints
+from tidecast.errors import ConfigError
 from tidecast.freq import BUSINESS, MILLISECONDS, MONTH, Freq, Offset
 
 Reals = npt.NDArray[np.float64]
@@ -54,7 +55,7 @@ def infer_freq(frame: pl.DataFrame) -> str | None:
         months = 0 if share > 0.5 else _natural(in_months, MONTHS)
     if months:
         return f"{months}mo" if months % 12 else f"{months // 12}y"
-    kept = share > 0.5 and (exact in STEPS or np.mean(spacing % exact == 0) >= REGULAR)
+    kept = share > 0.5 and (exact in STEPS or _keeps_pace(spacing, exact))
     step = exact if kept else _natural(spacing, STEPS) or (exact if share > 0.5 else 0)
     if step == DAY and _workdays(ts):
         return BUSINESS
@@ -105,6 +106,12 @@ def _natural(spacing: npt.NDArray[Any], steps: Sequence[int]) -> int:
     return max((step for step in tried if _about(spacing, step)), default=0)
 
 
+def _keeps_pace(spacing: Ints, step: int) -> bool:
+    """Whether most spacings are whole steps, and the others do not add up to half a step or more."""
+    whole = spacing % step == 0
+    return bool(np.mean(whole) >= REGULAR and abs((spacing - np.rint(spacing / step) * step).sum()) < step / 2)
+
+
 def _about(spacing: npt.NDArray[Any], step: int) -> bool:
     """Whether most spacings are about a step, the others about several of it, and steps as long as this on average."""
     steps = np.rint(spacing / step)
@@ -136,7 +143,10 @@ def _business_offset(ts: Ints, shift: int) -> str | None:
 
 
 def _calendar_offset(ts: Ints, months: int) -> str | None:
-    """The offset of steps of so many months: from the start of the month, or from its end, whichever varies less."""
+    """The offset of steps of so many months: from the start of the month, or from its end, whichever varies less.
+
+    If one has all times as they are, as the 30th of each month or its last day, it is that one.
+    """
     middle, _ = _opposite(_months(ts) % months, months)
     step = np.floor((_months(ts) - middle) / months + 0.5).astype(np.int64)
     found = []
@@ -147,9 +157,18 @@ def _calendar_offset(ts: Ints, months: int) -> str | None:
         found.append((abs(median), high - low, month % months, _rounded(median, tolerance)))
     near, far = sorted(found)
     steadier = STEADIER * far[1] < near[1] and far[0] < 28 * DAY * months
-    _, _, first, within = far if steadier else near
-    offset = str(Offset(first, within))
+    tried = [str(Offset(*each[2:])) for each in ((far, near) if steadier else (near, far))]
+    offset = next((each for each in tried if _all_on(ts, f"{months}mo", each)), tried[0])
     return None if offset == "0d" and _same_steps(ts, f"{months}mo", offset) else offset
+
+
+def _all_on(ts: Ints, freq: str, offset: str) -> bool:
+    """Whether all times are those of steps."""
+    try:
+        grid = Grid.parse(freq, offset=offset)
+    except ConfigError:  # an offset as long as a step
+        return False
+    return np.array_equal(grid.time(grid.index(ts)), ts)
 
 
 def _same_steps(ts: Ints, freq: str, offset: str) -> bool:

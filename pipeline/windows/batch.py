@@ -73,7 +73,7 @@ class Windows:
     offset: Ints
     """(B,): the offset that was pushed with the event that completed the window."""
     length: Ints
-    """(B,): how many of the window's steps, at its end, are the series' own; x is zero before them."""
+    """(B,): how many of the window's steps, at its end, are the series' own; x repeats the first before it."""
     first_offset: Ints
     """(B,): an offset at or before those of all events of the window, at most S steps before; UNKNOWN if none.
 

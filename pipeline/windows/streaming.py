@@ -213,8 +213,10 @@ class WindowStore:
             np.array(numbers, np.int64) for numbers in (step, ts, offset, length, first)
         )
         if self._least < self._seq_len:
-            padding = np.arange(self._seq_len) < self._seq_len - lengths[:, None]
-            x[padding], observed[padding] = 0, False
+            missing = self._seq_len - lengths
+            padding = np.arange(self._seq_len) < missing[:, None]
+            x[padding] = np.repeat(x[np.arange(len(x)), missing], missing, axis=0)
+            observed[padding] = False
         if self._grid is None:
             spacing = np.array(elapsed, np.int64)
             start = times + spacing

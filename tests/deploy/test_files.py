@@ -1,13 +1,11 @@
 """Where files go, who may read them, and what is said where none may be written."""
 
-import ctypes
 import json
 import math
 import os
 import re
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from models import exported
+from rights import run_without_rights as run
 from sharing import Shared
 
 from deploy.models.admission import Admission
@@ -28,9 +27,6 @@ Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 
 START, HOUR = 1_704_067_200_000, 3_600_000
 SMALL = ("--horizon", 3, "--seq-len", 12, "--arch", "naive")
-NO_HOME = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH")}
-DROP_BOUNDING, OVERRIDE, READ_SEARCH = 24, 1, 2
-"""Of prctl(2) and capabilities(7): what lets root write and read anything."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +39,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(place)
     yield place
     place.chmod(0o755)
-
-
-def without_rights() -> None:
-    """Root no longer writes and reads what permissions do not let it; others don't anyway."""
-    for capability in (OVERRIDE, READ_SEARCH):
-        ctypes.CDLL(None).prctl(DROP_BOUNDING, capability)
-
-
-def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """`tidecast ARGUMENTS` without a home folder, and without the rights of root."""
-    command = [sys.executable, "-P", "-m", "tidecast", *map(str, arguments)]
-    return subprocess.run(command, env=NO_HOME, preexec_fn=without_rights, capture_output=True, text=True, check=False)
 
 
 def test_a_forecast_is_printed_though_its_picture_can_t_be_saved(folder: Path) -> None:
@@ -102,6 +86,17 @@ def test_a_folder_of_others_is_77_and_one_line(folder: Path, command: tuple[obje
     assert (ended.returncode, ended.stdout) == (os.EX_NOPERM, ""), ended.stderr
     assert re.match(f"tidecast: {message}", last), last
     assert "windows" not in ended.stderr, "nothing was trained"
+
+
+def test_a_service_that_may_not_keep_its_model_is_77(folder: Path, tmp_path: Path, tracking_uri: str) -> None:
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "model.onnx").touch()
+    Registry(tracking_uri).record("m", run_folder, params={}, history=[], metrics={}, tags={})
+    folder.chmod(0o555)
+    where = ("--tracking-uri", tracking_uri, "--bootstrap", f"sqlite:{tmp_path / 'log.db'}")
+    ended = run("serve", "--topic", "power", "--model", "m", *where)
+    assert (ended.returncode, ended.stderr) == (os.EX_NOPERM, "tidecast: .tidecast: Permission denied\n")
 
 
 def test_files_that_may_not_be_read_are_77(folder: Path) -> None:

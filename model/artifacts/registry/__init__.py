@@ -15,7 +15,7 @@ from model.artifacts.registry.runs import Point, Run, open_run
 from model.artifacts.registry.store import Store, unless_it_exists
 from model.artifacts.versions import CHAMPION, MODEL_FILE, REFUSED, Version, check_name, parse_reference, sha256
 from model.card import AnyCard
-from tidecast.errors import CorruptModel, PromotionConflict, UnknownModel
+from tidecast.errors import CorruptModel, ModelUnavailable, PromotionConflict, UnknownModel, unusable
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -231,14 +231,22 @@ class Registry:
     def download(self, version: Version, folder: Path) -> Path:
         """The version's ONNX file, downloaded unless the cache folder has it; its sha256 is checked either way.
 
-        In the cache it is SHA256.onnx, or as earlier versions named it, NAME-NUMBER.onnx.
+        In the cache it is SHA256.onnx, or as earlier versions named it, NAME-NUMBER.onnx. Raises ModelUnavailable,
+        NotPermitted if the cache can't be written.
         """
         path = folder / f"{version.sha256}.onnx"
         for cached in (path, folder / f"{version.name}-{version.number}.onnx"):
             if cached.exists() and sha256(cached) == version.sha256:
                 return cached
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as temporary:
+        try:
+            self._fetch(version, path)
+        except OSError as error:
+            raise unusable(error.filename or folder, error, ModelUnavailable) from error
+        return path
+
+    def _fetch(self, version: Version, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as temporary:
             try:
                 with self._store.mapped_errors():
                     fetched = Path(self._store.client.download_artifacts(version.run_id, MODEL_FILE, temporary))
@@ -247,7 +255,6 @@ class Registry:
             if sha256(fetched) != version.sha256:
                 raise CorruptModel(f"{version.label}: its file's sha256 is not the one it was registered with")
             fetched.replace(path)
-        return path
 
     def page(self, version: Version, server: str | None = None) -> str:
         """The page of the run that a version is from, on the registry's server or another one of the same store."""

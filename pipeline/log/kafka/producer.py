@@ -114,11 +114,12 @@ class KafkaLogProducer:
             self._send(self._replacement(sent, error))
             return
         except errors.KafkaError as error:
-            if any(map(_is_refused, self._futures)):
-                self._send_again()
-                self._send(sent)
-                return
-            raise self._failed(error, sent) from error
+            self._flush()  # the client knows of a refusal a little earlier than the refused record
+            if not any(map(_is_refused, self._futures)):
+                raise self._failed(error, sent) from error
+            self._send_again()
+            self._send(sent)
+            return
         self._futures.append(future)
         self._pending.append(sent)
         if value is not None:
@@ -170,11 +171,16 @@ class KafkaLogProducer:
         pending = list(zip(self._futures, self._pending, strict=True))
         refused = {id(sent): _error(future) for future, sent in pending if _is_refused(future)}
         lost = [sent for future, sent in pending if _error(future) is not None]
+        for sent in lost:
+            if (error := refused.get(id(sent))) is not None:
+                self._check_replaceable(sent, error)
         in_transaction = self._in_transaction
         self._forget_pending()
         if in_transaction:
             lost = self._sent
         self.close()  # also after an abort the client would go on with sequence numbers that the broker has not seen
+        if self._failure is not None:  # it could not abort, as after another process has taken over its id
+            raise self._failure
         self._connect()
         if in_transaction:
             self.begin()
@@ -185,9 +191,13 @@ class KafkaLogProducer:
     def _forget_pending(self) -> None:
         self._futures, self._pending, self._bytes = [], [], 0
 
-    def _replacement(self, sent: Sent, error: BaseException) -> Sent:
+    def _check_replaceable(self, sent: Sent, error: BaseException) -> None:
         if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
             raise self._failed(error, sent) from error
+
+    def _replacement(self, sent: Sent, error: BaseException) -> Sent:
+        self._check_replaceable(sent, error)
+        assert self.on_refusal is not None
         why = ": ".join(filter(None, (type(error).__name__.removesuffix("Error"), *error.args)))
         too_large = isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError)
         return self.on_refusal(sent, Refusal(why, too_large))

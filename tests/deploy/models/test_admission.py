@@ -1,5 +1,6 @@
 """The one door for models: what is refused stays so, for every member and after a restart; trouble is no verdict."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from typing import Any
 import onnx
 import onnx.parser
 import pytest
+from models import exported
+from sharing import Shared
 from waiting import until
 
 from deploy.lifecycle.versions import print_versions
@@ -21,10 +24,13 @@ from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
 from deploy.operations.check import check
+from deploy.serving.run import Connections
 from deploy.settings.locations import models
 from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry
 from model.artifacts.versions import REFUSED, Version
+from model.card import InputSpec, OutputSpec
+from model.training.forecast_config import ForecastConfig, forecast_card
 from pipeline.log.connect import connect
 from tidecast.errors import ModelRejected, ModelUnavailable, RegistryUnavailable, TidecastError
 
@@ -137,6 +143,31 @@ def test_refusal_holds_without_the_registry_and_its_tag(
         machine.member("b").admit(version)
 
 
+def test_refusal_that_cannot_be_written_is_kept_in_memory(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there is a note that the same file has passed its canary."""
+    version, admission = machine.register(model()), machine.member("a")
+    admission.start("m")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("deploy.models.verdicts.write_atomically", full)
+    monkeypatch.setattr(Registry, "refuse", unavailable)
+    admission.refuse(version, "half of its outputs were not finite")
+    with pytest.raises(ModelRejected, match="half of its outputs"):
+        admission.admit(version)
+
+
+@pytest.mark.slow
+def test_default_blend_may_follow_a_naive_champion(shared: Shared) -> None:
+    inputs, outputs = InputSpec(seq_len=720, freq="1h"), OutputSpec(horizon=96)
+    naive, blend = (
+        exported(shared, forecast_card(inputs, outputs, ForecastConfig(arch=arch), "m", 100_000)).read_bytes()
+        for arch in ("naive", "blend")
+    )
+    assert rejection_reason(blend, naive) == ""
+
+
 def test_same_label_with_another_file_is_another_model(machine: Machine) -> None:
     from mlflow import MlflowClient
 
@@ -203,14 +234,15 @@ def test_listing_shows_the_refusal(machine: Machine, capsys: pytest.CaptureFixtu
     assert "refused: its output" in " ".join(capsys.readouterr().out.split())
 
 
-def test_check_knows_the_refusal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_knows_the_refusal(machine: Machine) -> None:
     machine.register(NOT_FINITE)
     with suppress(ModelRejected):
         machine.member("a").start("m")
     with closing(connect("sqlite:log.db")) as log:
         log.create_topic("power", 1)
     config = ServeConfig(topic="power", group="g", instance="check")
-    found = check(config, "m", "cpu", "sqlite:log.db", machine.uri, as_json=True)["findings"]
+    connections = Connections(model="m", device="cpu", bootstrap="sqlite:log.db", tracking_uri=machine.uri)
+    found = check(config, connections, as_json=True)["findings"]
     texts = [finding["found"] for finding in found if finding["verdict"] == "wrong"]  # type: ignore[attr-defined]
     assert "m/1 is rejected: its output is not finite" in texts
 

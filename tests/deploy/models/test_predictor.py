@@ -14,9 +14,12 @@ from properties import examples
 
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import CHUNK, Predictor
+from deploy.settings.serve import window_config
 from deploy.settings.values import Device
 from model.card import Card, InputSpec, OutputSpec
+from pipeline.formats.events import Event
 from pipeline.windows.batch import Windows
+from pipeline.windows.streaming import WindowStore
 from tidecast.errors import ConfigError, ModelUnavailable, ShapeError
 
 OnnxFile = Callable[..., Path]
@@ -262,6 +265,17 @@ def test_a_spike_does_not_set_the_forecast_and_is_said_once(own_model: Path, cap
     ]
     (unbounded,) = loaded.predict(spiky)
     assert np.abs(unbounded[4]).max() > 1e6, "as in earlier versions"
+
+
+def test_a_window_that_is_not_full_has_no_spikes(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = load_onnx(own_model, "tiny/7", "cpu")
+    assert isinstance(loaded.card, Card)
+    predictor = replace(loaded, card=msgspec.structs.replace(loaded.card, spans={"value": 150.0}))
+    store = WindowStore(window_config(loaded.card.input), short=True)
+    for hour in range(12):
+        store.push(Event("new", hour * 3_600_000, (5000.0 + hour,)))
+    list(predictor.predict(store.take()))
+    assert not caplog.messages
 
 
 def test_digits_that_an_earlier_model_loses_are_said_once(own_model: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,8 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deploy.operations.sample import Sample, read_sample
@@ -11,7 +12,7 @@ from pipeline.log.connect import connect
 from pipeline.windows.steps import Grid
 
 START = 1_704_067_200_000
-MINUTE = 60_000
+MINUTE, DAY = 60_000, 24 * 60
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
         yield log
 
 
-def write(log: EventLog, series: str, minutes: Sequence[float], partition: int = 0) -> None:
+def write(log: EventLog, series: str, minutes: Iterable[float], partition: int = 0) -> None:
     with closing(log.producer()) as producer:
         for minute in minutes:
             event = Event(series, START + round(minute * MINUTE), (1.0,))
@@ -80,6 +81,47 @@ def test_spacing_and_rate(log: EventLog) -> None:
     assert topic_sample.spacing == 3 * MINUTE
     size = len(b"a") + len(encode(Event("a", START, (1.0,)))) + 20
     assert topic_sample.rate == pytest.approx(11 * size / (30 * MINUTE))
+
+
+@pytest.mark.parametrize(
+    ("freq", "offset", "bucket", "safe", "border"),
+    [
+        ("1h", None, False, 0, 30),
+        ("1h", "30m", False, 30, 0),
+        ("1h", None, True, 30, 0),
+        ("1d", None, False, 0, 12 * 60),
+        ("B", None, False, 12 * 60, 0),
+        ("B", "9h", False, 9 * 60, 21 * 60),
+        ("1mo", None, False, 15 * DAY, 0),
+        ("1mo", "-1d", False, -DAY, None),
+    ],
+)
+def test_events_around_the_border_of_two_steps_are_found(
+    log: EventLog, freq: str, offset: str | None, bucket: bool, safe: int, border: int | None
+) -> None:
+    """In the middle of a step jitter moves none; nor do events have a phase that are anywhere in their steps."""
+    grid, plain, numbers = Grid.parse(freq, bucket, offset), Grid.parse(freq, True), np.arange(30)
+    starts = (plain.time(plain.index(START) + numbers) - START) / MINUTE
+    jitter = np.random.default_rng(0).normal(0, 0.01, len(numbers)) * grid.mean_step / MINUTE
+
+    def moved(series: str, minutes: Iterable[float]) -> int:
+        write(log, series, minutes, partition=len(found))
+        found.append(read_sample(log, "power", Decoder().decode, grid))
+        return found[-1].moved
+
+    found: list[Sample] = []
+    assert moved("safe", starts + safe + jitter) == 0
+    assert found[0].intervals == 29
+    if border is not None:
+        assert moved("border", starts + border + jitter) > 5
+        assert found[1].intervals == 58
+
+
+def test_events_without_a_phase_are_around_no_border(log: EventLog) -> None:
+    write(log, "anywhen", np.sort(np.random.default_rng(0).uniform(0, 3000, 200)))
+    write(log, "often", range(0, 3000, 5), partition=1)
+    found = sample(log, "1h")
+    assert (found.moved, found.intervals) == (0, 0)
 
 
 def test_only_the_newest_records_are_read(log: EventLog) -> None:

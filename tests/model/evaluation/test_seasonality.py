@@ -76,3 +76,10 @@ def test_too_few_rows_have_no_season(make_data: MakeData) -> None:
     data = make_data(waves(200, 30), seq_len=5)
     assert find_season(data, 0, int(data.ts[0])) is None
     assert find_season(data, 0, int(data.ts[70])) is None, "fewer than three periods"
+
+
+def test_a_day_with_nights_and_weekends_off_is_no_fault(make_data: MakeData) -> None:
+    hours = np.arange(24 * 7 * 20)
+    off = (hours % 24 < 8) | (hours % 24 >= 18) | (hours // 24 % 7 >= 5)
+    data = make_data(50 + 20 * np.sin(2 * np.pi * hours / 24), seq_len=5, holes=np.flatnonzero(off).tolist())
+    assert find_season(data, 0, EVER, (24, 168)) is None, "a season of the calendar"

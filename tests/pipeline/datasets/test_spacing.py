@@ -25,6 +25,12 @@ def dates(start: str, periods: int, freq: str, zone: str | None = None) -> Ints:
     return np.asarray(found.as_unit("ms").astype("int64").to_numpy())
 
 
+def same_day(month: str, periods: int, day: int) -> Ints:
+    """A day of each month, or its last where there is none such."""
+    start, end = dates(f"{month}-01", periods, "MS"), dates(f"{month}-01", periods, "ME")
+    return np.minimum(start + (day - 1) * DAY, end)
+
+
 def history(ts: Ints, series: str = "a") -> History:
     return from_frame(pl.DataFrame({"series": series, "ts": ts, "value": np.arange(len(ts), dtype=np.float64)}))
 
@@ -49,6 +55,9 @@ def shifted(ts: Ints, most: int, seed: int = 0) -> Ints:
         (dates("2014-01-31", 96, "ME"), ("1mo", "-1d"), "monthly, at month end"),
         (dates("2014-01-31", 96, "BME"), ("1mo", "-1d"), "monthly, at month end"),
         (dates("2014-01-01", 96, "MS") + 14 * DAY, ("1mo", "14d"), "monthly, on day 15"),
+        (same_day("2014-01", 96, 30), ("1mo", "29d"), "monthly, on day 30"),
+        (same_day("2014-01", 96, 29), ("1mo", "28d"), "monthly, on day 29"),
+        (same_day("2014-01", 96, 28), ("1mo", "27d"), "monthly, on day 28"),
         (shifted(dates("2014-01-01", 96, "MS"), 5 * DAY), ("1mo", "0d"), "monthly"),
         (dates("1990-06-30", 30, "YE-JUN"), ("1y", "6mo-1d"), "yearly, at the end of June"),
         (dates("1990-04-01", 30, "YS-APR"), ("1y", "3mo"), "yearly from April"),
@@ -56,6 +65,9 @@ def shifted(ts: Ints, most: int, seed: int = 0) -> Ints:
         (dates("2014-01-06", 100, "W-MON"), ("1w", "0d"), "weekly, on Mondays"),
         (shifted(dates("2014-01-05", 100, "W-SUN"), 6 * HOUR), ("1w", "6d"), "weekly, on Sundays"),
         (dates("2024-01-01 00:30", 300, "h"), ("1h", "30m"), "hourly, at minute 30"),
+        (dates("2024-01-01", 900, "min") + np.arange(900) % 10 * SECOND, ("1m", None), "every minute"),
+        (dates("2024-01-01", 900, "5min") + np.arange(900) % 7 * 200, ("5m", None), "every 5m"),
+        (dates("2024-01-01", 900, "61s"), ("61s", "53s"), "every 61s, from minute 00:53"),
         (shifted(dates("2024-01-01 00:30", 300, "h"), 20 * SECOND), ("1h", "30m"), "hourly, at minute 30"),
         (shifted(dates("2024-01-01 00:30", 300, "h"), 11 * MINUTE), ("1h", "30m"), "hourly, at minute 30"),
         (shifted(dates("2024-01-01", 300, "h"), 11 * MINUTE), ("1h", None), "hourly"),

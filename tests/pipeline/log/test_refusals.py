@@ -152,3 +152,13 @@ def test_a_keyless_record_in_a_compacted_topic(log: EventLog, fresh: Fresh) -> N
     values = [record.value for batch in log.read(topic, 0, 0, 3) for record in batch]
     assert values == [b"0", b"1", b"2"]
     assert [refusal.too_large for refusal in refused] == [False]
+
+
+def test_a_refused_record_of_a_transaction_without_causes_fails(log: EventLog, topic: str, fresh: Fresh) -> None:
+    """As in a checkpoint: its records are not kept to be sent again, so none of them may be left out."""
+    written = Written(log, topic, fresh, transactional=True)
+    for value in range(10):
+        written.producer.send(topic, 0, b"k", b"%d" % value * (5000 if value == 5 else 1))
+    with pytest.raises(LogError, match=rf"{topic}/0: .*TooLarge"):
+        written.producer.commit({0: Commit(7)}, written.consumer)
+    assert written.consumer.committed([0]) == {}

@@ -128,7 +128,7 @@ def test_short_windows_are_those_of_a_shorter_look_back(
             same = known[all_of_them.series[row], all_of_them.ts[row]]
             np.testing.assert_array_equal(bits(all_of_them.x[row, -length:]), bits(shorter.x[same]))
             np.testing.assert_array_equal(all_of_them.observed[row, -length:], shorter.observed[same])
-            assert not all_of_them.x[row, :-length].any()
+            assert (all_of_them.x[row, :-length] == all_of_them.x[row, -length]).all()
             assert not all_of_them.observed[row, :-length].any()
             assert all_of_them.start[row] == shorter.start[same]
 
