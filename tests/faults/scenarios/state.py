@@ -290,5 +290,6 @@ def registered(world: World) -> None:
     run.mkdir()
     shutil.copy(world.model, run / MODEL_FILE)
     registry = Registry(f"sqlite:///{world.folder / '.tidecast' / 'mlflow.db'}")
-    version = registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
+    with registry.run("tiny") as training:
+        version = registry.register("tiny", training, run, tags={})
     world.model, world.oracle = version.label, Oracle(run / MODEL_FILE, version.label)

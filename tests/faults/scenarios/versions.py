@@ -82,7 +82,8 @@ class Models:
                 values = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         onnx.save(model, run / MODEL_FILE)
-        version = self.registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
+        with self.registry.run("tiny") as training:
+            version = self.registry.register("tiny", training, run, tags={})
         self.files[version.label] = run / MODEL_FILE
         self.registry.promote(version)
         return version
