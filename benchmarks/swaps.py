@@ -81,7 +81,8 @@ def swapped(
     for _ in range(2):
         (folder / "run").mkdir(exist_ok=True)
         model(folder / "run" / "model.onnx")
-        registry.record("m", folder / "run", params={}, history=[], metrics={}, tags={})
+        with registry.run("m") as training:
+            registry.register("m", training, folder / "run", tags={})
     versions = [registry.resolve(f"m/{number}") for number in (1, 2)]
     command = [*TIDECAST, "serve", "--topic", TOPIC, "--model", "m@champion", "--json"]
     command += ["--bootstrap", bootstrap, "--tracking-uri", uri, "--follow", "200ms", *options]

@@ -1,7 +1,4 @@
-"""The model card: a model's inputs and outputs, hyperparameters and metrics, stored in every model file.
-
-Imports neither torch nor onnxruntime, so that serving can read a card before it loads a model.
-"""
+"""The model card: a model's inputs and outputs, hyperparameters and metrics, stored in every model file."""
 
 import math
 from collections.abc import Mapping
@@ -17,8 +14,6 @@ FORMAT = 1
 """The version of the card's format; files with another version are rejected."""
 INPUTS = ("x", "observed", "step", "future")
 """All inputs that a windower supplies; a model lists those it takes."""
-MODEL_FILE = "model.onnx"
-"""The name of the model file, in a folder and among the artifacts of a run."""
 
 Setting = bool | int | float | str
 """A hyperparameter's value."""

@@ -44,7 +44,7 @@ class ColumnOptions:
     decimal: Annotated[
         Literal[".", ","] | None,
         option(
-            "--decimal", "The decimal separator, the other of the two being between thousands; found in most files."
+            "--decimal", "The decimal separator, . or ,; the other one may separate thousands. Found in most files."
         ),
     ] = None
     na: Annotated[
@@ -54,13 +54,13 @@ class ColumnOptions:
         str | None,
         option(
             "--timezone",
-            "The zone of times without an offset, as Europe/Berlin; UTC if left out.",
+            "The zone of times without an offset, such as Europe/Berlin; UTC if left out.",
             callback=_check_timezone,
         ),
     ] = None
     time_format: Annotated[
         str | None,
-        option("--time-format", "How times are written, as '%d/%m/%Y %H:%M', or an epoch's unit: s, ms, us, ns."),
+        option("--time-format", "How times are written, such as '%d/%m/%Y %H:%M', or an epoch's unit: s, ms, us, ns."),
     ] = None
     max_skipped: Annotated[
         float | None,
@@ -130,7 +130,10 @@ class WindowOptions(GridOptions, FeatureOptions):
     ] = None
     non_negative: Annotated[
         bool | None,
-        option("--non-negative/--no-non-negative", "Clip forecasts at zero; of what was never negative if left out."),
+        option(
+            "--non-negative/--no-non-negative",
+            "Clip forecasts at zero; if left out, those of targets that were never negative.",
+        ),
     ] = None
 
 
@@ -139,7 +142,7 @@ class LatenessOptions:
 
     lateness: Annotated[
         str | None,
-        option("--lateness", "How long a step waits, in event time, for late events, as 5m.", show_default="0"),
+        option("--lateness", "How long a step waits, in event time, for late events, such as 5m.", show_default="0"),
     ] = None
 
 

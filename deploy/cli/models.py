@@ -39,7 +39,7 @@ def retrain(
     context: typer.Context,
     as_json: bool,
     until: Annotated[
-        str | None, option("--until", "Only what was written before then, as 2026-01-31T12:00; now if left out.")
+        str | None, option("--until", "Only what was written before then, such as 2026-01-31T12:00; now if left out.")
     ] = None,
 ) -> None:
     """Train a challenger, and promote it if it is surely better.
@@ -48,9 +48,9 @@ def retrain(
     forecasts (the last value, the values a season before) are compared at the same origins, the times that forecasts
     start from, all later than any data that either model was trained on. The challenger is registered with the
     promotion decision and a plot of it; it becomes champion if its error is surely more than 1 % lower. Where a naive
-    forecast is better than what was trained, it takes that place as a model. With too little new data nothing is
-    trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent, also after
-    it was killed at any point. Exits with 75 if another retraining of the name is running.
+    forecast is better than the trained model, it is registered as the challenger instead. With too little new data
+    nothing is trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent,
+    also after it was killed at any point. Exits with 75 if another retraining of the name is running.
     """
     finish(_retrain(context, until), as_json)
 
@@ -61,7 +61,7 @@ def schedule(
     name: str,
     as_json: bool,
     cron: Annotated[str | None, option("--cron", "When, as a cron expression: '0 */6 * * *'.")] = None,
-    every: Annotated[str | None, option("--every", "Or at this interval, from now on, as 6h.")] = None,
+    every: Annotated[str | None, option("--every", "Or at this interval, from now on, such as 6h.")] = None,
 ) -> None:
     """Retrain a model on a schedule, until Ctrl-C or SIGTERM.
 

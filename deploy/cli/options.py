@@ -125,7 +125,7 @@ class ServiceOptions:
     topic: Topic
     model: Model
     output: Annotated[
-        str | None, option("--output", "The output topic; TOPIC-forecasts, or of texts TOPIC-labels, if left out.")
+        str | None, option("--output", "The output topic; TOPIC-forecasts, or for texts TOPIC-labels, if left out.")
     ] = None
     group: Annotated[str | None, option("--group", "The consumer group; its state is kept in GROUP-state.")] = None
     late_topic: Annotated[
@@ -137,5 +137,9 @@ class ServiceOptions:
     ] = SERVE_DEFAULTS["on_data_loss"]
     waiting_limit: Annotated[
         int,
-        option("--waiting-limit", "Most steps of a partition that wait for late events.", min=1),
+        option(
+            "--waiting-limit",
+            "The most steps of a partition that wait for late events; above it the earliest wait no longer.",
+            min=1,
+        ),
     ] = SERVE_DEFAULTS["waiting_limit"]

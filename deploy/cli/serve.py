@@ -41,10 +41,11 @@ class DeliveryOptions:
         Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
     ] = SERVE_DEFAULTS["guarantee"]
     idle: Annotated[
-        str | None, option("--idle", "Drop series silent for this long in event time, as 7d; never if left out.")
+        str | None, option("--idle", "Drop series silent for this long in event time, such as 7d; never if left out.")
     ] = None
     series_limit: Annotated[
-        int, option("--series-limit", "Most series in a partition; events of others are dead letters.", min=1)
+        int,
+        option("--series-limit", "The most series in a partition; events of further ones become dead letters.", min=1),
     ] = SERVE_DEFAULTS["series_limit"]
     short_series: Annotated[
         ShortSeries,

@@ -119,7 +119,7 @@ def explain(
     tracking_uri: str,
     as_json: bool,
     model: Annotated[
-        str | None, option("--model", "The model's file, if the forecast is from none of the registry's.")
+        str | None, option("--model", "The model's file, if the forecast is not by a registered model.")
     ] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:

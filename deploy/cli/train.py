@@ -70,9 +70,8 @@ def train(
     """Train a model on a topic or a file, and register it.
 
     The run is logged to MLflow while it trains, and the first version of a name becomes its champion, the version that
-    services of NAME@champion serve. Series are forecast, from events
-    or a table of measurements; texts are classified, from a table with a text and a label in each row, or continued,
-    from a plain text file.
+    services of NAME@champion serve. Series are forecast, from events or a table of measurements; texts are classified,
+    from a table with a text and a label in each row, or continued, from a plain text file.
     """
     check_task_options(context, task)
     options = context.params | (closest(context, "topic", "data") if task == "forecast" else {})
@@ -166,7 +165,7 @@ def replay(
     tracking_uri: str,
     as_json: bool,
     since: Annotated[
-        str | None, option("--from", "The first origin, as 2026-01-31T12:00, or as 90d, so long ago.")
+        str | None, option("--from", "The first origin, such as 2026-01-31T12:00, or as 90d, so long ago.")
     ] = None,
     until: Annotated[str | None, option("--to", "The end of the origins, exclusive.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/replays if left out.")] = None,
@@ -208,7 +207,7 @@ def trace(
     """Show the shape of a real batch at every layer of a model.
 
     A registered model is shown with the example batch that it was registered with; a settings file with the first rows
-    of the data that `train` would read, through the network that it would start with: of a blend all candidates.
+    of the data that `train` would read, through the network that it would start with: for a blend, all candidates.
     """
     from deploy.operations.trace import print_trace
 
@@ -230,7 +229,7 @@ def generate(
     top_k: Annotated[int, option("--top-k", "Sample from the k most likely tokens only; 0: from all.")] = 0,
     seed: Annotated[int | None, option("--seed", "The random seed; another each time if left out.")] = None,
 ) -> None:
-    """Continue a text, by a model of --task next-token."""
+    """Continue a text with a model of --task next-token."""
     from deploy.operations.generate import Sampling, generate_text
 
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)

@@ -30,7 +30,7 @@ class ForecastNetworkOptions:
         ),
     ] = True
     budget: Annotated[
-        str | None, option("--budget", "About how long to train, as 5m; until it stops improving if left out.")
+        str | None, option("--budget", "About how long to train, such as 5m; until it stops improving if left out.")
     ] = None
 
 

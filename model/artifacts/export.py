@@ -20,7 +20,8 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.card import MODEL_FILE, AnyCard, Array
+from model.artifacts.versions import MODEL_FILE
+from model.card import AnyCard, Array
 from tidecast.errors import ParityError, ShapeError
 
 OPSET = 20

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidecast.errors import (
-    TrainingConfigError,
-    UnknownModel,
-)
+from tidecast.errors import TrainingConfigError, UnknownModel
 
+MODEL_FILE = "model.onnx"
+"""The name of the model file, in a folder and among the artifacts of a run."""
 CHAMPION = "champion"
 """The alias of the version in production."""
 REFUSED = "tidecast.refused"

@@ -17,7 +17,7 @@ import msgspec
 import polars as pl
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.events import check_series
+from pipeline.formats.series import check_series
 from tidecast.errors import DataError, unusable
 
 CHUNK = 65_536

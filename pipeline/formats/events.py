@@ -31,21 +31,9 @@ from pipeline.formats.series import (
     no_series,
     series_text,
 )
-from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, parse_time, unused_times
+from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, unused_times
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
-
-__all__ = (
-    "MAX_AHEAD",
-    "MAX_FLOAT32",
-    "MAX_TIME",
-    "MIN_TIME",
-    "Decoder",
-    "Event",
-    "check_series",
-    "encode",
-    "parse_time",
-)
 
 MAX_AHEAD = 300_000
 """Milliseconds that an event may be ahead of its record's timestamp, or of the clock if the record has none."""

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.events import check_series
 from pipeline.formats.json import check_key, parse
+from pipeline.formats.series import check_series
 from pipeline.log import Record
 
 

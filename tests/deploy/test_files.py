@@ -101,7 +101,9 @@ def test_a_service_that_may_not_keep_its_model_is_77(folder: Path, tmp_path: Pat
     run_folder = tmp_path / "run"
     run_folder.mkdir()
     (run_folder / "model.onnx").touch()
-    Registry(tracking_uri).record("m", run_folder, params={}, history=[], metrics={}, tags={})
+    registry = Registry(tracking_uri)
+    with registry.run("m") as training:
+        registry.register("m", training, run_folder, tags={})
     folder.chmod(0o555)
     where = ("--tracking-uri", tracking_uri, "--bootstrap", f"sqlite:{tmp_path / 'log.db'}")
     ended = run("serve", "--topic", "power", "--model", "m", *where)
@@ -199,7 +201,9 @@ def test_no_password_is_written_to_disk(
     run_folder = folder / "run"
     run_folder.mkdir()
     (run_folder / "model.onnx").write_bytes(exported(shared, card).read_bytes())
-    Registry(mlflow_server[0]).record(card.name, run_folder, params={}, history=[], metrics={}, tags={})
+    registry = Registry(mlflow_server[0])
+    with registry.run(card.name) as training:
+        registry.register(card.name, training, run_folder, tags={})
     uri = f"http://alice:s3cret-9Z@{urlsplit(mlflow_server[0]).netloc}"
     set_home(None)
     Admission(uri, "cpu", "group").start(card.name)

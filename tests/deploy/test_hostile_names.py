@@ -113,7 +113,8 @@ def test_a_registry_is_shown_as_text(said: Callable[..., str], tracking_uri: str
     (folder / "model.onnx").write_bytes(b"")
     tags = {"verdict": "promote", "why": NAME, "validation_mse": NAME}
     registry = Registry(tracking_uri)
-    registry.record(name, folder, params={}, history=[], metrics={}, tags=tags)
+    with registry.run(name) as training:
+        registry.register(name, training, folder, tags=tags)
     shown = said("models", name, "--tracking-uri", tracking_uri)
     assert f"{name}/1" in shown
     assert r"\x1b" in shown

@@ -12,7 +12,7 @@ from streams import Stream
 from waiting import ended, until
 
 from model.artifacts.registry import Registry
-from model.card import MODEL_FILE
+from model.artifacts.versions import MODEL_FILE
 from pipeline.log.connect import connect
 
 Fresh = Callable[[str], str]
@@ -44,7 +44,8 @@ def register(registry: Registry, model_file: Path, folder: Path, factor: float) 
             values = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     onnx.save(model, run / MODEL_FILE)
-    return registry.record("tiny", run, params={}, history=[], metrics={}, tags={}).label
+    with registry.run("tiny") as training:
+        return registry.register("tiny", training, run, tags={}).label
 
 
 @pytest.mark.slow

@@ -47,7 +47,8 @@ def versions(tracking_uri: str, runs: list[Path]) -> Versions:
     """tiny/1, the champion, and tiny/2."""
     registry, predictors = Registry(tracking_uri), {}
     for run in runs:
-        label = registry.record("tiny", run, params={}, history=[], metrics={}, tags={}).label
+        with registry.run("tiny") as training:
+            label = registry.register("tiny", training, run, tags={}).label
         predictors[label] = load_onnx(run / "model.onnx", label, "cpu")
     return predictors
 

@@ -10,7 +10,8 @@ import pytest
 from sharing import Shared
 
 from model.artifacts.export import save
-from model.card import MODEL_FILE, InputSpec, OutputSpec
+from model.artifacts.versions import MODEL_FILE
+from model.card import InputSpec, OutputSpec
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import FittedForecaster, fit, window_inputs
 

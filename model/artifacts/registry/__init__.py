@@ -5,16 +5,16 @@ Look-ups work with mlflow-skinny against a server; a local SQLite store needs th
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from model.artifacts.registry.runs import Point, Run, open_run
+from model.artifacts.registry.runs import Run, open_run
 from model.artifacts.registry.store import Store, unless_it_exists
-from model.artifacts.versions import CHAMPION, REFUSED, Version, check_name, parse_reference, sha256
-from model.card import MODEL_FILE, AnyCard
+from model.artifacts.versions import CHAMPION, MODEL_FILE, REFUSED, Version, check_name, parse_reference, sha256
+from model.card import AnyCard
 from tidecast.errors import CorruptModel, ModelUnavailable, PromotionConflict, UnknownModel, unusable
 
 if TYPE_CHECKING:
@@ -98,26 +98,6 @@ class Registry:
                 return self._version(found)
             client.set_registered_model_alias(name, CHAMPION, str(found.version))
             return self._version(found, (CHAMPION,))
-
-    def record(
-        self,
-        name: str,
-        folder: Path,
-        *,
-        params: Mapping[str, object],
-        history: Sequence[Mapping[str, float]],
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-        reached: Callable[[str], None] = lambda _: None,
-    ) -> Version:
-        """`run` and `register` of a model that is trained already; `history` holds the metrics of each epoch."""
-        if (job := tags.get(JOB)) and (version := self.version_of_job(name, job)):
-            return version
-        with self.run(name, job) as run:
-            run.log_params(params)
-            epochs = enumerate([*history, metrics], 1)
-            run.log_metrics([Point(key, value, step) for step, epoch in epochs for key, value in epoch.items()])
-            return self.register(name, run, folder, tags=tags, reached=reached)
 
     def version_of_job(self, name: str, job: str) -> Version | None:
         """The version registered by the job with this fingerprint, if there is one."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from model.artifacts.registry.store import Store
-from model.artifacts.versions import Dataset
-from model.card import MODEL_FILE, AnyCard, Arrays
+from model.artifacts.versions import MODEL_FILE, Dataset
+from model.card import AnyCard, Arrays
 from tidecast.errors import TidecastError
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ def registry(tracking_uri: str, tmp_path: Path) -> Registry:
     for decided in ({}, {"verdict": "promote", "why": WHY, "against": "a-rather-long-model-name/1"}):
         tags = {**scores, **decided, "trained_until": "1704067200000"}
         name = "a-rather-long-model-name"
-        found.record(name, tmp_path / "run", params={}, history=[], metrics={}, tags=tags)
+        with found.run(name) as training:
+            found.register(name, training, tmp_path / "run", tags=tags)
     return found
 
 

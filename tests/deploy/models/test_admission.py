@@ -67,7 +67,8 @@ class Machine:
         run = self.folder / "run"
         run.mkdir(exist_ok=True)
         (run / "model.onnx").write_bytes(data)
-        return self.registry.record(name, run, params={}, history=[], metrics={}, tags={})
+        with self.registry.run(name) as training:
+            return self.registry.register(name, training, run, tags={})
 
     def promote(self, data: bytes) -> Version:
         version = self.register(data)

@@ -74,7 +74,8 @@ class World:
         return Path(shutil.copy(exported(self.shared, card_ or card(), seed), run / "model.onnx"))
 
     def register(self, file: Path) -> Version:
-        return self.registry.record("tiny", file.parent, params={}, history=[], metrics={}, tags={})
+        with self.registry.run("tiny") as training:
+            return self.registry.register("tiny", training, file.parent, tags={})
 
     def promote(self, file: Path) -> Version:
         version = self.register(file)

@@ -116,7 +116,9 @@ class Setting:
         run.mkdir()
         (run / "model.onnx").write_bytes(Path(str(model)).read_bytes())
         self.options += ["--tracking-uri", self.tracking_uri]
-        return Registry(self.tracking_uri).record(name, run, params={}, history=[], metrics={}, tags={})
+        registry = Registry(self.tracking_uri)
+        with registry.run(name) as training:
+            return registry.register(name, training, run, tags={})
 
     def serve_registered(self) -> Version:
         self.model, version = "tides", self.register(self.model)

@@ -15,7 +15,7 @@ from service import ROOT, Unexpected
 from world import World
 
 from model.artifacts.registry import Registry
-from model.card import MODEL_FILE
+from model.artifacts.versions import MODEL_FILE
 from pipeline.state.records import PARTITION_KEY, SERIES_PREFIX, decode_metadata
 from tidecast.errors import UnknownTopic
 
@@ -290,5 +290,6 @@ def registered(world: World) -> None:
     run.mkdir()
     shutil.copy(world.model, run / MODEL_FILE)
     registry = Registry(f"sqlite:///{world.folder / '.tidecast' / 'mlflow.db'}")
-    version = registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
+    with registry.run("tiny") as training:
+        version = registry.register("tiny", training, run, tags={})
     world.model, world.oracle = version.label, Oracle(run / MODEL_FILE, version.label)

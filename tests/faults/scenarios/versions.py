@@ -25,8 +25,7 @@ from service import Service, Unexpected
 from world import World
 
 from model.artifacts.registry import Registry
-from model.artifacts.versions import Version
-from model.card import MODEL_FILE
+from model.artifacts.versions import MODEL_FILE, Version
 
 HALF = RECORDS // 2
 FOLLOW = ("--follow", "1s")
@@ -83,7 +82,8 @@ class Models:
                 values = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         onnx.save(model, run / MODEL_FILE)
-        version = self.registry.record("tiny", run, params={}, history=[], metrics={}, tags={})
+        with self.registry.run("tiny") as training:
+            version = self.registry.register("tiny", training, run, tags={})
         self.files[version.label] = run / MODEL_FILE
         self.registry.promote(version)
         return version

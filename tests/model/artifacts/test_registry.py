@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from model.artifacts.registry import JOB, Registry
+from model.artifacts.registry.runs import Point
 from model.artifacts.versions import Version
 from tidecast.errors import (
     CorruptModel,
@@ -53,9 +54,12 @@ def record(store: Store, name: str, folder: Path, content: bytes = b"a model") -
     (folder / "run" / "model.onnx").write_bytes(content)
     (folder / "run" / "forecasts.png").write_bytes(b"a picture")
     metrics = {"validation_mse": 0.2}
-    return Registry(store.uri).record(
-        name, folder / "run", params=PARAMS, history=HISTORY, metrics=metrics, tags={"offsets": '{"0": [0, 7224]}'}
-    )
+    registry = Registry(store.uri)
+    with registry.run(name) as training:
+        training.log_params(PARAMS)
+        epochs = enumerate([*HISTORY, metrics], 1)
+        training.log_metrics([Point(key, value, step) for step, epoch in epochs for key, value in epoch.items()])
+        return registry.register(name, training, folder / "run", tags={"offsets": '{"0": [0, 7224]}'})
 
 
 def test_references_resolve_to_the_registered_version(
@@ -221,7 +225,9 @@ import sys
 from pathlib import Path
 from model.artifacts.registry import Registry
 uri, folder = sys.argv[1:]
-print(Registry(uri).record("taxi", Path(folder), params={}, history=[], metrics={}, tags={}).label)
+registry = Registry(uri)
+with registry.run("taxi") as training:
+    print(registry.register("taxi", training, Path(folder), tags={}).label)
 """
     command = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/store/mlflow.db", f"{tmp_path}/run"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -290,9 +296,11 @@ def test_retried_job_leaves_one_version(store: Store, tmp_path: Path, step: str)
                 raise KeyboardInterrupt
 
         (tmp_path / "run" / "model.onnx").write_bytes(b"retrained")
-        return Registry(store.uri).record(
-            name, tmp_path / "run", params={}, history=[], metrics={}, tags={JOB: "abc"}, reached=reached
-        )
+        registry = Registry(store.uri)
+        if version := registry.version_of_job(name, "abc"):
+            return version
+        with registry.run(name, "abc") as training:
+            return registry.register(name, training, tmp_path / "run", tags={JOB: "abc"}, reached=reached)
 
     with pytest.raises(KeyboardInterrupt):
         attempt(step)

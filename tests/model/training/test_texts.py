@@ -19,7 +19,8 @@ from sharing import Shared
 from torch import Tensor, nn
 
 from model.artifacts.export import save, session
-from model.card import MODEL_FILE, AnyCard, ClassifierCard, NextTokenCard, read_card
+from model.artifacts.versions import MODEL_FILE
+from model.card import AnyCard, ClassifierCard, NextTokenCard, read_card
 from model.networks.text import Classifier, NextToken, build_classifier, build_next_token
 from model.training.classification import (
     ClassifyConfig,
