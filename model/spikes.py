@@ -17,15 +17,16 @@ import numpy.typing as npt
 from model.windows import WindowData
 
 REACH = 10.0
-FEW, SHARE = 5, 200
-"""Of n readings of a window an eighth, at most FEW, may be spikes at either end; of a series one in SHARE, if more."""
+LEAST, FEW, SHARE = 8, 5, 200
+"""Of n >= LEAST readings of a window an eighth, at most FEW, may be spikes at either end; of a series one in SHARE, if
+more."""
 
 Reals = npt.NDArray[np.float64]
 
 
 def few(readings: int) -> int:
-    """How many of a window's readings may be spikes at either end: 0 of less than eight, which say too little."""
-    return min(readings // 8, FEW)
+    """How many of a window's readings may be spikes at either end: 0 of less than LEAST, which say too little."""
+    return min(readings // LEAST, FEW)
 
 
 def winsorised(x: Reals, spans: Reals) -> Reals:
@@ -87,11 +88,15 @@ def _clipped(values: Reals, low: Reals | float, high: Reals | float, reach: Real
 
 
 def spans(data: WindowData, before: int) -> Reals:
-    """The greatest range of a series (F,) before a time; infinite where all are constant."""
+    """The greatest range of a series (F,) before a time; infinite where all are constant.
+
+    Series too short to be judged count only if all are.
+    """
     known = data.ts < before
     series, width = data.series[known], data.values.shape[1]
     low, high = np.full((len(data.names), width), np.inf), np.full((len(data.names), width), -np.inf)
     np.minimum.at(low, series, data.values[known])
     np.maximum.at(high, series, data.values[known])
-    greatest = (high - low).max(axis=0)
+    judged = np.bincount(series, minlength=len(low)) >= LEAST
+    greatest = (high - low)[judged if judged.any() else ...].max(axis=0)
     return np.where(greatest > 0, greatest, np.inf)

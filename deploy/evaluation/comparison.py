@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
+from model.card import Card
 from model.evaluation.baselines import baselines, naive_lags
 from model.evaluation.metrics import series_scale, window_mse
 from model.evaluation.promotion import by_origin
@@ -54,7 +55,7 @@ def comparison_losses(
         naive = baselines(data, part, horizon, columns, lags)
         forecasts = {
             "challenger": forecast(fitted.model, data, part),
-            "champion": np.concatenate(list(champion.predict(WindowRows(data, part)))),
+            "champion": _as_served(champion, data, part),
             **{f"naive ({name})": each for name, each in naive.items()},
         }
         for name, each in forecasts.items():
@@ -64,6 +65,15 @@ def comparison_losses(
     key = _origins(data, ends, card.input.freq)[scored]
     _, first = np.unique(key, return_index=True)
     return ends[scored][first], {name: by_origin(key, loss[scored])[1] for name, loss in losses.items()}
+
+
+def _as_served(champion: Predictor, data: SlidingWindows, ends: Rows) -> Reals:
+    """A model's forecasts (N,K,O) as a service gives them: the seasonal naive one where its own is not finite."""
+    forecasts = np.concatenate(list(champion.predict(WindowRows(data, ends))))
+    card = champion.card
+    assert isinstance(card, Card)
+    naive = baselines(data, ends, card.output.horizon, card.target_columns, {"": card.input.season_lag})[""]
+    return np.where(np.isfinite(forecasts).all(axis=(1, 2), keepdims=True), forecasts, naive)
 
 
 def _origins(data: SlidingWindows, ends: Rows, freq: str | None) -> Rows:

@@ -162,21 +162,21 @@ class Admission:
                 self.registry.note_good(version, alias)
 
     def good_versions(self, reference: str) -> Iterator[Version]:
-        """The versions to go back to, the last good one first."""
+        """The versions to go back to, the last good one first. Raises RegistryError."""
         if served := last_served(reference, self.registry):
             yield served
         name, _, alias = parse_reference(reference)
         if alias:
-            with suppress(RegistryError):
-                yield from self.registry.good_versions(name, alias)
+            yield from self.registry.good_versions(name, alias)
 
     def _last_good(self, reference: str, trouble: TidecastError) -> Predictor:
-        for version in self.good_versions(reference):
-            with suppress(ModelRejected, ModelUnavailable, NotPermitted, RegistryError):
-                predictor = self.admit(version)
-                problem = "the registry is unavailable: " * isinstance(trouble, RegistryUnavailable)
-                logger.warning(f"{problem}{trouble}; using {version.label}, the last good one of {reference}")
-                return predictor
+        with suppress(RegistryError):
+            for version in self.good_versions(reference):
+                with suppress(ModelRejected, ModelUnavailable, NotPermitted, RegistryError):
+                    predictor = self.admit(version)
+                    problem = "the registry is unavailable: " * isinstance(trouble, RegistryUnavailable)
+                    logger.warning(f"{problem}{trouble}; using {version.label}, the last good one of {reference}")
+                    return predictor
         raise trouble
 
 

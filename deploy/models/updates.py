@@ -24,7 +24,7 @@ from tidecast.errors import CorruptModel, ModelRejected, RegistryUnavailable
 
 logger = logging.getLogger(__name__)
 
-REGISTRY = "the registry"
+REGISTRY, EARLIER = "the registry", "an earlier version"
 LONGEST_WAIT_S = 30.0
 """Between two tries while there is trouble."""
 
@@ -71,6 +71,7 @@ class ModelUpdater:
         self._tries = 0
         self._ready: SimpleQueue[Predictor] = SimpleQueue()
         self._requests: SimpleQueue[Complaint | None] = SimpleQueue()
+        self._complaint: Complaint | None = None
         threading.Thread(target=self._run, name="model-updater", daemon=True).start()
 
     def take(self) -> Predictor | None:
@@ -93,14 +94,11 @@ class ModelUpdater:
 
     def _run(self) -> None:
         while True:
-            try:
-                request = self._requests.get(timeout=self._wait_s())
-            except Empty:
-                self._try(None)
-            else:
-                if request is None:
+            with suppress(Empty):
+                self._complaint = self._requests.get(timeout=self._wait_s())
+                if self._complaint is None:
                     return
-                self._try(request)
+            self._try()
 
     def _wait_s(self) -> float:
         """The usual time; with trouble more each time, by chance less, so that members do not come all at once."""
@@ -110,17 +108,22 @@ class ModelUpdater:
         wait: float = min(longest, self._usual_wait_s * 2 ** min(self._tries, 10))
         return wait * random.uniform(0.5, 1)  # noqa: S311
 
-    def _try(self, complaint: Complaint | None) -> None:
+    def _try(self) -> None:
+        """Follow a complaint if there is one, else the alias; after trouble the next try does so again."""
         try:
-            if complaint:
-                self._go_back(complaint)
+            if self._complaint:
+                self._go_back(self._complaint)
+                self._complaint, self._tries = None, 0
             else:
                 self._check_alias()
         except RegistryUnavailable as error:
             self._have_trouble(REGISTRY, f"the registry is unavailable: {error}")
         except Exception as error:  # no failure of a model, a disk or a store may stop the service
-            self._tries = 0
-            self._warn_once(str(error), first_line(error))
+            if self._complaint:
+                self._have_trouble(EARLIER, f"no earlier version can be taken now: {first_line(error)}")
+            else:
+                self._tries = 0
+                self._warn_once(str(error), first_line(error))
 
     def _check_alias(self) -> None:
         version = self._admission.registry.resolve(self._reference)

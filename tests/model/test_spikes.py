@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model.card import InputSpec, OutputSpec
 from model.evaluation.metrics import ErrorScale, Scores
 from model.spikes import few, winsorised, without_spikes
+from model.spikes import spans as greatest_ranges
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import fit, forecast
 
@@ -90,6 +91,12 @@ def test_series_too_short_to_be_judged_do_not_hide_the_spike_of_a_constant_one(m
     flat = np.where(np.arange(400) == 300, -9999.0, 7.0)
     _, counts = without_spikes(make_data(flat, *(np.arange(5.0) + n for n in range(3)), seq_len=2), [0], FAR_TIME)
     assert counts == {"s0": 1}
+
+
+def test_a_series_too_short_to_be_judged_does_not_allow_the_others_a_spike(make_data: Any) -> None:
+    long, short = np.arange(400.0) % 24, np.array([0.0, 1e9, 1.0])
+    assert greatest_ranges(make_data(long, short, seq_len=2), FAR_TIME).tolist() == [23.0]
+    assert greatest_ranges(make_data(short, seq_len=2), FAR_TIME).tolist() == [1e9]
 
 
 def test_nothing_after_the_cut_is_touched(make_data: Any) -> None:

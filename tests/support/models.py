@@ -48,3 +48,11 @@ fragile (float[batch, 4, 1] x) => (float[batch, 2] y)
 def fragile(label: str = "fragile.onnx") -> Predictor:
     """(B,4,1) -> (B,2): by the last value, modulo 7, the root of 5 less it; not finite from 5 on, an error above 6."""
     return load_bytes(onnx.parser.parse_model(FRAGILE).SerializeToString(), label, "cpu")
+
+
+def weights_are_not_finite(model: onnx.ModelProto) -> None:
+    """Make all of a model's weights NaN."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor) * float("nan")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import polars as pl
 import pytest
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
+from models import weights_are_not_finite
 from sharing import Shared
 
 from deploy.lifecycle.retrain import RetrainJob, retrain
@@ -100,6 +102,22 @@ def test_a_worse_challenger_is_registered_and_not_promoted(registry: Registry) -
     assert {"model": "tides/2", "decision": "keep"}.items() <= found.items(), found
     assert registry.resolve("tides@champion").label == "tides/1"
     assert registry.resolve("tides@challenger").label == "tides/2"
+
+
+def test_a_champion_without_finite_forecasts_has_the_error_of_the_naive_ones_that_serve_in_their_place(
+    registry: Registry, tmp_path: Path
+) -> None:
+    broken = onnx.load(registry.download(registry.resolve("tides"), tmp_path))
+    weights_are_not_finite(broken)
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    onnx.save(broken, folder / "model.onnx")
+    with registry.run("tides") as training:
+        version = registry.register("tides", training, folder, tags=registry.resolve("tides").tags)
+    registry.promote(version)
+    found = retrain(history(1600), JOB, registry)
+    assert found["decision"] == "promote"
+    assert found["champion"] == found["naive"]
 
 
 def test_with_nothing_newer_to_learn_from_it_says_what_is_missing_and_trains_nothing(registry: Registry) -> None:

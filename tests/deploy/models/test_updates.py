@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from models import exported
+from models import exported, weights_are_not_finite
 from onnxruntime import InferenceSession
 from sharing import Shared
 from waiting import PATIENCE_S, until
@@ -113,13 +113,6 @@ def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[World], Path]
         return path
 
     return write
-
-
-def weights_are_not_finite(model: onnx.ModelProto) -> None:
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            values = onnx.numpy_helper.to_array(tensor) * float("nan")
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
 def operator_is_unknown(model: onnx.ModelProto) -> None:
@@ -272,3 +265,19 @@ def test_input_on_which_no_version_does_better_refuses_none(world: World) -> Non
     world.updater.complain(complaint("of the one before", 1.0))
     third = world.promote(world.file(seed=2))
     assert world.update().sha256 == third.sha256
+
+
+def test_complaint_is_followed_once_the_registry_answers_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    worse = world.promote(world.file(seed=1))
+    world.update()
+    good_versions, answers = Registry.good_versions, iter([False, True])
+
+    def unavailable_once(self: Registry, name: str, alias: str) -> Iterator[Version]:
+        if not next(answers, True):
+            raise RegistryUnavailable("no answer")
+        return iter(good_versions(self, name, alias))
+
+    monkeypatch.setattr(Registry, "good_versions", unavailable_once)
+    world.updater.complain(complaint(worse.sha256, 1.0))
+    assert "the registry is unavailable" in world.message()
+    assert world.update().sha256 != worse.sha256
