@@ -14,9 +14,12 @@ from tidecast.errors import DataError
 
 ID, TIMES = "unique_id", ("ds", "cutoff")
 """The columns of a result: the series, and times in epoch milliseconds."""
-CLOCKS = [f"%Y-%m-%d{between}%H:%M{end}" for between, end in product(" T", ("", ":%S", ":%SZ", ":%S+00:00"))]
-FORMATS = ("%Y-%m-%d", "%Y-%m", "%Y", "%Y%m%d", *CLOCKS)
+DATES = ("%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y")
+CLOCKS = product(DATES, " T", ("%H:%M", "%H:%M:%S", "%H:%M:%S%.3f", "%H:%M:%S%.6f"), ("", "Z", "+00:00", " UTC"))
+FORMATS = (*DATES, "%Y-%m", "%Y", "%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", *map("".join, CLOCKS))
 """Texts and dates in digits that times are given back as; other texts become datetimes."""
+OFFSET = r"\d([+-]\d\d:?\d\d)$"
+"""The offset of a time that is text."""
 SAMPLE = 1_000
 """Rows by which the format of texts is told."""
 
@@ -44,11 +47,19 @@ def as_table(frame: Any, name: str) -> Table:
     """A frame of `as_columns` as a table. Raises DataError for one that polars cannot hold."""
     try:
         columns = frame if isinstance(frame, pl.DataFrame) else _from_pandas(frame)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{name}: a column has values of several types ({str(error).splitlines()[0]})") from None
-    nested = [pl.Series(each.name, map(str, each.to_list())) for each in columns if each.dtype.is_nested()]
-    columns = columns.with_columns(selectors.boolean().cast(pl.Int8)).with_columns(nested)
+    except (TypeError, ValueError, NotImplementedError, pl.exceptions.PolarsError) as error:
+        why = str(error).splitlines()[0]
+        raise DataError(f"{name}: a column has values of several types, or of one that is not read ({why})") from None
+    if columns.is_empty():
+        raise DataError(f"{name}: it has no rows")
+    others = [each for each in columns if each.dtype.is_nested() or each.dtype in (pl.Object, pl.Duration, pl.Binary)]
+    texts = [pl.Series(each.name, list(map(_text, each.to_list())), pl.String) for each in others]
+    columns = columns.with_columns(selectors.boolean().cast(pl.Int8)).with_columns(texts)
     return Table(name, columns, pl.int_range(1, len(columns) + 1, eager=True))
+
+
+def _text(value: object) -> str | None:
+    return value.hex() if isinstance(value, bytes) else None if value is None else str(value)
 
 
 def _from_pandas(frame: Any) -> pl.DataFrame:
@@ -86,7 +97,7 @@ class FrameTypes:
                 frame[series[0]].unique(maintain_order=True) if self.polars else frame[series[0]].drop_duplicates()
             )
         self._kind = table.columns.schema.get(self.time or "")
-        self._format, self._scale = "", 0.0
+        self._format, self._scale, self._ahead = "", 0.0, 0
         if self.time in table.columns.columns and self._kind is not None and not self._kind.is_temporal():
             self._find_format(table, str(self.time))
 
@@ -104,8 +115,15 @@ class FrameTypes:
         """How the first times, which are texts or numbers, are written."""
         rows = replace(table, columns=table.columns.head(SAMPLE), rows=table.rows.head(SAMPLE))
         ts, given = read_times(rows, time).ms, rows.columns[time]
-        texts, moments = given.cast(pl.String), pl.from_epoch(ts, time_unit="ms")
+        texts = given.cast(pl.String)
+        offsets = texts.str.extract(OFFSET).unique()
+        offset = offsets[0] if len(offsets) == 1 and offsets[0] not in (None, "+00:00") else ""
+        if offset:
+            hours, minutes = int(f"{offset[0]}{offset[1:3]}"), int(f"{offset[0]}{offset[-2:]}")
+            self._ahead, texts = (hours * 60 + minutes) * 60_000, texts.str.strip_suffix(offset)
+        moments = pl.from_epoch(ts + self._ahead, time_unit="ms")
         self._format = next((each for each in FORMATS if (moments.dt.strftime(each) == texts).all()), "")
+        self._format += offset if self._format else ""
         if not self._format and given.dtype.is_numeric():
             self._scale = next((scale for _, _, scale in EPOCHS.values() if (given * scale == ts).all()), 0.0)
 
@@ -131,7 +149,8 @@ class FrameTypes:
         if self._scale:
             return (ts / self._scale).cast(self._kind or pl.Int64)
         if self._format:
-            return naive.dt.strftime(self._format).cast(self._kind or pl.String)
+            shifted = pl.from_epoch(ts + self._ahead, time_unit="ms")
+            return shifted.dt.strftime(self._format).cast(self._kind or pl.String)
         if self._kind == pl.Date:
             return naive.cast(pl.Date) if (naive.dt.truncate("1d") == naive).all() else naive
         if not isinstance(self._kind, pl.Datetime):
@@ -153,4 +172,6 @@ class FrameTypes:
             return times.dt.to_period(kind.freq)
         if kind.kind == "O" and self._kind == pl.Date:
             return times.dt.date
+        if kind.kind == "O" and isinstance(self._kind, pl.Datetime):
+            return times.astype(object)
         return times.astype(kind) if kind.kind == "M" else times

@@ -1,6 +1,9 @@
 """Users' frames, of polars or pandas: read as histories and covariates; the times of forecasts."""
 
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +27,38 @@ from pipeline.windows.steps import DAY, Grid
 from tidecast.errors import DataError
 from tidecast.times import format_time
 
+logger = logging.getLogger(__name__)
+
+AS_NAMED = "times from `ds`; value `y`"
+"""How what is said of a frame ends if its columns are called as they should be, and nothing was guessed."""
+IN_FRAMES = {
+    r" \(--max-skipped [^)]*\)": "",
+    "[Nn]ame it with --time-column": "call it ds",
+    "[Nn]ame it with --value-column": "call it y",
+    "name the series' columns with --series-column ([^(]*)": r"call the one that names the series unique_id: \1",
+    "--series-column": "unique_id as the name of",
+    "--time-column": "ds as the name of",
+    "--value-column": "y as the name of",
+    "--time-format": "pandas.to_datetime with a format",
+    "--timezone": "dt.tz_localize",
+    "--decimal": "pandas.read_csv with decimal=",
+    "--na": "nan instead of",
+    "--(freq|offset|features|aggregate)": r"\1",
+}
+"""What to do with a frame where a file needs an option."""
+
+
+@contextmanager
+def in_frames() -> Iterator[None]:
+    """Errors about a file's columns say what is to be done with a frame's."""
+    try:
+        yield
+    except DataError as error:
+        text = str(error)
+        for option, instead in IN_FRAMES.items():
+            text = re.sub(option, instead, text)
+        raise DataError(text.rstrip()) from None
+
 
 class UserFrame:
     """A frame to read, and its types.
@@ -42,7 +77,8 @@ class UserFrame:
 
     def _is_clock(self, freq: str | None) -> bool:
         """Whether times are what a clock shows; only then the table has them so."""
-        _, time = find_time(self._as_given, self._columns)
+        with in_frames():
+            _, time = find_time(self._as_given, self._columns)
         if time is None or getattr(self._as_given.columns.schema.get(time), "time_zone", None) is None:
             return False
         shown = pl.col(time).dt.replace_time_zone(None)
@@ -53,18 +89,22 @@ class UserFrame:
         return long
 
     def _measured(self) -> Measurements:
-        return measurements(self._table, self._columns, freq=self._job.freq)
+        with in_frames():
+            return measurements(self._table, self._columns, freq=self._job.freq)
 
     def history(self) -> History:
         """Its measurements: long, as unique_id, ds, y, or in any layout that a file may have. Raises DataError."""
         way_out = "drop them, or aggregate what is in one step: aggregate='mean'"
         source = self._measured().checked(self._columns.max_skipped, way_out)
+        for note in source.notes:
+            logger.log(logging.INFO if note.endswith(AS_NAMED) else logging.WARNING, f"{self._table.name}: {note}")
         self._types = FrameTypes(self._frame, self._as_given, source.series, source.time)
         return from_frame(source.frame, source.notes)
 
     def covariates(self) -> pl.DataFrame | None:
         """Its future covariates, in rows that have all of them; None for a job without. Raises DataError."""
-        return future_covariates(self._table, self._columns, self._job) if self._job.known else None
+        with in_frames():
+            return future_covariates(self._table, self._columns, self._job) if self._job.known else None
 
     def restored(self, result: pl.DataFrame) -> Any:
         """A result in the frame's library, its series and times in the types of the frame, whose `history` was read."""

@@ -68,7 +68,9 @@ def schedule(
     Each run is what `tidecast retrain` does; a failure is logged, and the next run tries again.
     """
     from deploy.lifecycle.schedule import repeat, trigger
+    from deploy.settings.locations import check_home
 
+    check_home()
     repeat(trigger(cron, every), lambda: finish(_retrain(context, None), as_json), name)
 
 

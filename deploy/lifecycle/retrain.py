@@ -23,7 +23,7 @@ from deploy.evaluation.comparison import Losses, comparison_losses
 from deploy.lifecycle.periods import Periods, divide, needed_steps, unseen_steps
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
-from deploy.settings.locations import home, models
+from deploy.settings.locations import check_home, home, models
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import (
     LOSS,
@@ -111,7 +111,8 @@ def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> di
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    """Keeps out other retrainings of the name on this machine. Raises RetrainingBusy."""
+    """Keeps out other retrainings of the name on this machine. Raises RetrainingBusy, NotPermitted."""
+    check_home()
     path = home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -2,10 +2,11 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -15,6 +16,8 @@ from deploy.settings.values import parse_seconds_option
 from tidecast.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+POLL_S = 0.2
 
 
 def trigger(cron: str | None, every: str | None) -> BaseTrigger:
@@ -41,7 +44,7 @@ def repeat(when: BaseTrigger, job: Callable[[], object], name: str) -> None:
     Runs that were missed, while the machine slept or a run took longer, are made up for by one.
     """
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
-    scheduler = BlockingScheduler()
+    scheduler = BackgroundScheduler()
     show_timestamps()
 
     def attempt() -> None:
@@ -54,6 +57,10 @@ def repeat(when: BaseTrigger, job: Callable[[], object], name: str) -> None:
 
     logger.info(f"{name}: first at {when.get_next_fire_time(None, datetime.now(UTC)):%Y-%m-%d %H:%M:%S %Z}")
     scheduler.add_job(attempt, when, max_instances=1, coalesce=True, misfire_grace_time=None)
+    signals = list[int]()  # a handler that takes a lock, as the scheduler's or an event's, may wait for itself
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
+        signal.signal(number, lambda number, _: signals.append(number))
     scheduler.start()
+    while not signals:
+        time.sleep(POLL_S)
+    scheduler.shutdown(wait=False)

@@ -52,7 +52,7 @@ def naming_columns(table: Table, rows: pl.DataFrame, among: Sequence[str], most:
 def repeated_share(rows: pl.DataFrame, more: Iterable[pl.Series] = ()) -> float:
     """The share of rows that are as an earlier one."""
     named = rows.with_columns(cells.alias(f"key {place}") for place, cells in enumerate(more))
-    return 1 - named.n_unique() / len(rows)
+    return 1 - named.n_unique() / len(rows) if len(rows) else 0.0
 
 
 def interleaved(table: Table, ms: pl.Series, among: Sequence[str], *, measured: bool) -> str | None:

@@ -17,21 +17,22 @@ import msgspec
 from msgspec import UNSET
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.decoding import Note, Reading, Readings
+from pipeline.formats.decoding import FROM_RECORD, Note, Readings, Sources
 from pipeline.formats.json import parse, parse_any
 from pipeline.formats.names import Fields, Found, fields_of
 from pipeline.formats.paths import KEY, TIMESTAMP, Path, Paths, follow
 from pipeline.formats.series import (
+    FROM_KEY,
     MAX_CACHED,
     Keys,
     check_series,
     find_other_series,
     find_series,
-    may_be_part,
     no_series,
     series_text,
+    unusable_series,
 )
-from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, unused_times
+from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
 
@@ -42,7 +43,6 @@ MAX_CLOCK_ERROR = 7 * 86_400_000
 MAX_FLOAT32 = 3.4028235677973362e38
 """The largest number that is finite as a float32: larger ones are rounded to infinity."""
 ONE_VALUE = ("value",)
-FROM_KEY, FROM_RECORD = "the key", "the record's timestamp"
 UNAMBIGUOUS = 10_000_000_000_000
 """Larger numbers of milliseconds, of the year 2286 and later, may be digits such as 20261128103000."""
 
@@ -143,10 +143,11 @@ class Decoder:
 
     def describe(self, records: Iterable[Record] = ()) -> list[Note]:
         """How these records, and those that were decoded, are read, as far as it has not been told before."""
-        for record in records:
-            with suppress(InvalidEvent):
-                if record.value is not None:
-                    self._find(record)
+        with self._readings.compared():
+            for record in records:
+                with suppress(InvalidEvent):
+                    if record.value is not None:
+                        self._find(record)
         return self._readings.take()
 
     def _is_plain(self, record: Record, ts: int | str | None) -> bool:
@@ -185,11 +186,16 @@ class Decoder:
         named = self._named(fields, record) if not self.paths.series else self._joined(at, record)
         series = self._check_name(series_text(named))
         moment, timed = self._timed(fields, at, record)
-        self._check_ahead(moment.ts, record.timestamp)
+        try:
+            self._check_ahead(moment.ts, record.timestamp)
+        except InvalidEvent as error:
+            written = f"{timed.name}, {moment.form}" if moment.form else timed.name
+            raise InvalidEvent(error.reason, f"{written}: {error.detail}") from None
         found = self._valued(fields, at, named.name)
-        values = self._in_range(tuple(map(number, found)))
-        self._note(fields, (named, timed, found), moment, series)
-        return Event(series, moment.ts, values)
+        event = Event(series, moment.ts, self._in_range(tuple(map(number, found))))
+        sources = Sources(fields, named, timed, moment.form, found, self.paths)
+        self._readings.add(sources, event, self._keys.read(record.key).series)
+        return event
 
     def _named(self, fields: Fields, record: Record) -> Found:
         """The series by a field, or else by the key."""
@@ -200,6 +206,8 @@ class Decoder:
             return Found(key.series, FROM_KEY)
         if (found := find_other_series(fields)) is not None:
             return found
+        if key.error is None and (unusable := unusable_series(fields)) is not None:
+            raise unusable
         reason, why = (key.error.reason, f"{key.error.detail}, and ") if key.error else ("bad_key", "no key, and ")
         raise InvalidEvent(reason, f"{why}{no_series(fields)}")
 
@@ -232,22 +240,6 @@ class Decoder:
             at(paths[feature]) if feature in paths else find_values(fields, (feature,), series)[0]
             for feature in self.features
         ]
-
-    def _note(self, fields: Fields, found: tuple[Found, Found, list[Found]], moment: Moment, series: str) -> None:
-        """Keep from which fields an event was read."""
-        named, timed, values = found
-        text = ", decimal text" if any(isinstance(value.value, str) for value in values) else ""
-        unused = next(unused_times(fields.given), "") if timed.name == FROM_RECORD and self.paths.ts is None else ""
-        form = f", {moment.form}" if moment.form else ""
-        reading = Reading(
-            named.name,
-            f"{timed.name}{form}",
-            f"{', '.join(value.name for value in values)}{text}",
-            unused,
-            tuple(filter(None, (named.question, timed.question))),
-        )
-        part = not self.paths.series and may_be_part(named)
-        self._readings.add(reading, series, values[0].question, fields if part else None)
 
     def _check_name(self, name: str) -> str:
         if name not in self._names:

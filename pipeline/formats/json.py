@@ -18,6 +18,15 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 LEVELS = np.zeros(256, np.int8)
 """What each byte outside a string adds to the depth."""
 LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
+FORMATS = {
+    b"\3\0": "the wire format of AWS Glue's schema registry",
+    b"\3\5": "the wire format of AWS Glue's schema registry",
+    b"\0": "binary data (first byte 0, as some schema registries write)",
+    b"\x1f\x8b": "gzip",
+    b"Obj\1": "an Avro file",
+    b"\xef\xbb\xbf": "a byte order mark first",
+}
+"""Other formats by their first bytes."""
 Wire = TypeVar("Wire")
 
 
@@ -71,8 +80,8 @@ def check_key(key: bytes) -> bytes:
 
 
 def confluent_schema(content: bytes) -> int | None:
-    """The schema id of bytes in Confluent's wire format: a magic byte 0, the id as four bytes, the data."""
-    return int.from_bytes(content[1:5]) if content[:1] == b"\0" and len(content) > 5 else None
+    """The schema id of bytes in Confluent's wire format: a magic byte 0, the id as four bytes from 1 on, the data."""
+    return int.from_bytes(content[1:5]) or None if content[:1] == b"\0" and len(content) > 5 else None
 
 
 def _depth(payload: bytes) -> int:
@@ -88,6 +97,8 @@ def _refusal(payload: bytes, error: Exception) -> InvalidEvent:
     if (schema := confluent_schema(payload)) is not None:
         what = f"Confluent wire format (magic byte 0, schema id {schema}), not plain JSON"
         return InvalidEvent("malformed_json", f"{what}: write with a JSON converter, without a schema registry")
+    if format_ := next((name for magic, name in FORMATS.items() if payload.startswith(magic)), None):
+        return InvalidEvent("malformed_json", f"{format_}, not plain JSON")
     if malformed := _malformed(payload):
         if _malformed(SURROGATE.sub(b"", payload)):
             return InvalidEvent("malformed_json", malformed)

@@ -19,8 +19,9 @@ OTHERS = ("id", "name", "host", "hostname", "source", "key", "tag")
 """Names of a series only where the record has no key: many messages have an id of their own."""
 KINDS = frozenset(("metric", "metricname", "measurement", "measurand", "parameter", "quantity", "variable", "signal"))
 KINDS |= frozenset(("channel", "property", "attribute", "field", "kind", "type", "unit", "units", "name", "tag"))
-KINDS |= frozenset(("sensortype", "datatype"))
+KINDS |= frozenset(("sensortype", "datatype", "tags", "labels", "dimensions"))
 """What tells several measurements of one thing apart."""
+FROM_KEY = "the key"
 MAX_SERIES_BYTES = 128
 MAX_CACHED = 65_536
 """Most keys, or names, that are remembered."""
@@ -36,7 +37,8 @@ def find_series(fields: Fields) -> Found | None:
     for short in CERTAIN:
         if short in names:
             return Found(given[names[short]], f"`{names[short]}`")
-    things = sorted((*_THINGS[short], name) for short, name in names.items() if short in _THINGS)
+    called = [(short, name) for short, name in names.items() if short in _THINGS and _may_name(given[name])]
+    things = sorted((*_THINGS[short], name) for short, name in called)
     if not things:
         return _metric(given)
     first, _, name = things[0]
@@ -45,6 +47,11 @@ def find_series(fields: Fields) -> Found | None:
     if other:
         question += f' [decode] series = "{step("$", name)}", or ["{step("$", name)}", "{step("$", other)}"]'
     return Found(given[name], f"`{name}`", question)
+
+
+def _may_name(value: object) -> bool:
+    """Whether a value may be a series' name: text that is not blank, or a whole number."""
+    return bool(value.strip()) if isinstance(value, str) else isinstance(value, int) and not isinstance(value, bool)
 
 
 def find_other_series(fields: Fields) -> Found | None:
@@ -88,11 +95,30 @@ def no_series(fields: Fields) -> str:
     inside = (
         step(path, found.name.strip("`"))
         for path, each in nested(fields.given)
-        if path != "$" and (found := find_series(fields_of(each))) is not None and " " not in found.name
+        if path != "$" and (found := _find_inside(path, fields_of(each))) is not None and " " not in found.name
     )
     path = next(inside, "")
     hint = f'; one may be at {path}: [decode] series = "{path}"' if path else ': [decode] series = "$..." says which'
     return f"no field among {listed(fields.given)} names the series{hint}"
+
+
+def _find_inside(path: str, fields: Fields) -> Found | None:
+    """The series' field in a nested object; `id` or `name` only of an object that is a thing."""
+    thing = plain(path.rsplit(".", 1)[-1]) in _THINGS
+    return find_series(fields) or (find_other_series(fields) if thing else None)
+
+
+def unusable_series(fields: Fields) -> InvalidEvent | None:
+    """Why the field of a thing names no series; None if there is none."""
+    for short in _THINGS:
+        if (name := fields.names.get(short)) is not None and not isinstance(fields.given[name], dict):
+            return InvalidEvent("schema", f"`{name}` is {shown(fields.given[name])}, not a series' name")
+    return None
+
+
+def key_differs(found: Found, key: str | None) -> bool:
+    """Whether the key names another series than the field in which it was found; our own names need no key."""
+    return key is not None and plain(found.name) not in CERTAIN and key != str(found.value)
 
 
 def may_be_part(found: Found) -> bool:
@@ -138,17 +164,27 @@ class Keys:
 def _read_key(key: bytes) -> Key:
     """A key as a series: text, without the quotes of a JSON string."""
     if (schema := confluent_schema(key)) is not None:
-        return Key(None, InvalidEvent("bad_key", f"the key is in the Confluent wire format (schema id {schema})"))
+        form = f"in the Confluent wire format (schema id {schema}){' or an int64' if len(key) == 8 else ''}"
+        return Key(None, InvalidEvent("bad_key", f"the key is {form}"))
+    if key == b"null":
+        return Key(None, InvalidEvent("bad_key", "the key is JSON's null"))
     try:
         name = check_key(key).decode()
-        if len(name) > 2 and name[0] == name[-1] == '"':
+        if key[:1] == b"\0":
+            raise InvalidEvent("bad_key", f"it is binary ({_binary(key)})")
+        if len(name) >= 2 and name[0] == name[-1] == '"':
             with suppress(msgspec.MsgspecError):
                 name = msgspec.json.decode(key, type=str)
         return Key(check_series(name))
     except UnicodeDecodeError as error:
-        return Key(None, InvalidEvent("bad_encoding", f"the key is no text ({len(key)} bytes): {error}"))
+        return Key(None, InvalidEvent("bad_encoding", f"the key is no text ({_binary(key)}): {error}"))
     except InvalidEvent as error:
         return Key(None, InvalidEvent(error.reason, f"the key: {error.detail}"))
+
+
+def _binary(key: bytes) -> str:
+    kind = {4: ", an int32?", 8: ", an int64 or a double?", 16: ", a UUID?"}.get(len(key), "")
+    return f"{len(key)} bytes{kind}"
 
 
 def check_series(name: str) -> str:

@@ -20,10 +20,12 @@ MILLISECONDS, ISO, ISO_UTC = "epoch milliseconds", "ISO 8601", "ISO 8601 without
 UNITS = (("epoch seconds", 1_000, 1), ("epoch microseconds", 1, 1_000), ("epoch nanoseconds", 1, 1_000_000))
 """Other units, with the milliseconds of each as a fraction."""
 DIGITS = "digits such as 20261128 or 20261128103000, taken as UTC"
-NAMES: tuple[str, ...] = ("ts", "ds", "eventtime", "eventtimestamp", "timestamp", "time", "datetime", "date")
-NAMES += tuple(f"{name}{unit}" for name in ("ts", "timestamp", "time") for unit in ("s", "ms", "us", "ns", "utc"))
-NAMES += ("timestampmillis", "epoch", "epochs", "epochms", "unixtime", "unixtimestamp", "sampletime", "sampledat")
-NAMES += ("measuredat", "measurementtime", "observedat", "observationtime", "recordedat", "readingtime", "readat")
+NAMES: tuple[str, ...] = ("ts", "ds", "eventtime", "eventtimestamp", "timestamp", "time", "datetime", "date", "eventts")
+NAMES += ("epoch", "unixtime", "unixtimestamp", "timeunix")
+_FORMS = ("s", "sec", "seconds", "ms", "millis", "us", "micros", "ns", "nano", "nanos", "utc")
+NAMES += tuple(f"{name}{form}" for name in NAMES if name not in ("ds", "date") for form in _FORMS)
+_READ = ("measured", "measurement", "observed", "observation", "recorded", "sampled", "sample", "reading", "read")
+NAMES += tuple(f"{read}{form}" for read in _READ for form in ("at", "on", "time", "ts", "timestamp"))
 """What people call a time, as `plain` writes it, the surest first."""
 DAY = 86_400_000
 LEAST, MOST = 19_000_000, 2**63

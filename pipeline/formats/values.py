@@ -1,14 +1,20 @@
 """The values of an event: which fields hold them, and which texts are numbers."""
 
 import re
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.names import Fields, Found, fields_of, listed, nested, plain, shown, step
+from pipeline.formats.names import Fields, Found, listed, nested, plain, shown, step
 from pipeline.formats.times import looks_like_time
 
 ALIASES = ("y", "val", "reading", "measurement")
 """Names of a value other than `value`, as `plain` writes them."""
+BOOKKEEPING = frozenset(("id", "seq", "seqno", "sequence", "sequencenumber", "messageid", "msgid", "qos"))
+BOOKKEEPING |= frozenset(("firmware", "offset", "partition", "interval", "ttl", "quality", "status"))
+BOOKKEEPING |= frozenset(("statuscode", "lat", "latitude", "lon", "lng", "longitude", "altitude", "port", "zip"))
+"""Names of numbers about a message, or where it is from: a value only where a path says so."""
 PLACES = ("values", "fields")
 """Objects that hold values by their names: our own, and Telegraf's."""
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -26,6 +32,10 @@ def find_values(fields: Fields, features: tuple[str, ...], series: str) -> list[
     return [_find_feature(fields, order, feature, alone=len(features) == 1) for feature in features]
 
 
+def _is_bookkeeping(name: str) -> bool:
+    return (short := plain(name)) in BOOKKEEPING or short.endswith("version")
+
+
 def _find_feature(fields: Fields, places: dict[str, Any], feature: str, *, alone: bool) -> Found:
     for where, place in places.items():
         if place.get(feature) is not None:
@@ -38,7 +48,7 @@ def _find_feature(fields: Fields, places: dict[str, Any], feature: str, *, alone
 def _find_value(fields: Fields, series: str) -> Found:
     """The field of the only value: called `value` or one of its other names, or the only number there is.
 
-    Not one among `values`: those are features by name.
+    Not one among `values`: those are features by name. A value that is null is missing: no other number is it.
     """
     given, places = fields.given, _places(fields)
     if name := fields.names.get("value"):
@@ -46,7 +56,10 @@ def _find_value(fields: Fields, series: str) -> Found:
     for where in ("values.", "fields."):
         if places.get(where, {}).get("value") is not None:
             return Found(places[where]["value"], f"`{where}value`")
-    called = [(where, name) for where, place in places.items() for name in place if plain(name) in ALIASES]
+    called = [(where, name) for where, place in places.items() for name in place if plain(name) in ("value", *ALIASES)]
+    if called and all(places[where][name] is None for where, name in called):
+        raise InvalidEvent("schema", f"`{''.join(called[0])}` is null")
+    called = [(where, name) for where, name in called if places[where][name] is not None]
     numbers = [(where, name) for where, name in called if is_number(places[where][name])]
     numbers = numbers or (called if len(called) == 1 else _numbers(places, series))
     if len(numbers) == 1 and numbers[0][0] != "values.":
@@ -54,21 +67,30 @@ def _find_value(fields: Fields, series: str) -> Found:
         return Found(places[where][name], f"`{where}{name}`", "" if called else name)
     if numbers:
         which = f"--features {','.join(name for _, name in numbers[:2])}"
-        paths = f'or [decode] value = "{step("$", numbers[0][0] + numbers[0][1])}"'
+        where, name = numbers[0]
+        paths = f'or [decode] value = "{step(step("$", where[:-1]) if where else "$", name)}"'
         names = listed([f"{where}{name}" for where, name in numbers])
         raise InvalidEvent("schema", f"which is the value, of {names}? {which}, {paths}")
-    raise InvalidEvent("schema", _no_value(fields, places))
+    path = next(other_numbers(fields, series), "")
+    hint = f'; one may be at {path}: [decode] value = "{path}"' if path else ""
+    raise InvalidEvent("schema", f"no value among {listed([*fields.given, *_inside(places)])}{hint}")
 
 
-def _no_value(fields: Fields, places: dict[str, Any]) -> str:
-    inside = (
-        f'; one may be at {step(path, name)}: [decode] value = "{step(path, name)}"'
+def other_numbers(fields: Fields, series: str, taken: str = "") -> Iterator[str]:
+    """The paths of what may be a value elsewhere: numbers in nested objects, decimal texts; surer ones first.
+
+    `taken` is the field that was taken for it, as it is called.
+    """
+    numbers = [
+        (plain(name) not in ("value", *ALIASES), f"{step(path, name)}{'[0]' if isinstance(value, list) else ''}")
         for path, each in nested(fields.given)
-        if path.lstrip("$.") not in ("", *PLACES)
-        for short, name in fields_of(each).names.items()
-        if short in ("value", *ALIASES) and is_number(each[name])
-    )
-    return f"no value among {listed([*fields.given, *_inside(places)])}{next(inside, '')}"
+        for name, value in each.items()
+        if f"`{path[2:]}{'.' if path[2:] else ''}{name}`" not in (series, taken)
+        and is_number(value[0] if isinstance(value, list) and value else value)
+        and not _is_bookkeeping(name)
+        and not looks_like_time(name, value)
+    ]
+    return (path for _, path in sorted(numbers, key=itemgetter(0)))
 
 
 def _places(fields: Fields) -> dict[str, Any]:
@@ -82,14 +104,22 @@ def _inside(places: dict[str, Any]) -> list[str]:
 
 
 def _numbers(places: dict[str, Any], series: str) -> list[tuple[str, str]]:
-    """The numbers that may be a value: all but the series and what looks like a time."""
+    """The numbers that may be a value: all but the series, what looks like a time, and those of bookkeeping."""
     return [
         (where, name)
         for where, place in places.items()
         for name, value in place.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
-        if f"`{where}{name}`" != series and not looks_like_time(name, value)
+        if f"`{where}{name}`" != series and not _is_bookkeeping(name) and not looks_like_time(name, value)
     ]
+
+
+def telling(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """The fields by which two events may be of two series: text, whole numbers and tags that differ, no bookkeeping."""
+    for name, value in other.items():
+        kind = value is not None and type(value) is type(first.get(name)) and isinstance(value, str | int | dict)
+        if kind and value != first[name] and not _is_bookkeeping(name) and not looks_like_time(name, value):
+            yield name
 
 
 def is_number(value: object) -> bool:

@@ -157,30 +157,51 @@ def test_a_wrong_table_is_one_line_of_every_command(local: Topic, table: str, er
         assert error in line
 
 
-def test_what_is_left_out_is_said_with_its_reason_and_stops_a_training(local: Topic) -> None:
-    local.write([found(hour) | ({"temperature": "unavailable"} if hour % 10 == 3 else {}) for hour in range(60)])
+def test_what_is_left_out_is_said_with_its_reason_and_stops_a_training(topic: Topic) -> None:
+    topic.write([found(hour) | ({"temperature": "unavailable"} if hour % 10 == 3 else {}) for hour in range(60)])
     why = "6 schema, such as: no value among `sensorId`, `@timestamp`, `temperature`, `unit` (partition 0, offset 3)"
-    line = f"{local.name}: 6 of 60 records (10 %) are left out: {why}"
-    ended = local.train(code=65)
+    line = f"{topic.name}: 6 of 60 records (10 %) are left out: {why}"
+    ended = topic.train(code=65)
     assert ended.stderr.splitlines()[-1] == f"tidecast: {line}. --max-skipped 0.1 goes on without them"
-    assert line in local.train("--max-skipped", "0.1").stderr
-    local.write([found(hour) for hour in range(60, 160)])
-    assert "6 of 160 records (3.75 %) are left out" in local.train().stderr
+    assert line in topic.train("--max-skipped", "0.1").stderr
+    topic.write([found(hour) for hour in range(60, 160)])
+    assert "6 of 160 records (3.75 %) are left out" in topic.train().stderr
 
 
-def test_what_can_be_read_in_two_ways_is_asked(local: Topic, own_model: Path, tmp_path: Path) -> None:
-    local.write([found(hour) | {"event_time": START + (hour - 2) * HOUR} for hour in range(60)])
+def test_what_can_be_read_in_two_ways_is_asked(topic: Topic, own_model: Path, tmp_path: Path) -> None:
+    topic.write([found(hour) | {"event_time": START + (hour - 2) * HOUR} for hour in range(60)])
     question = "is the time `event_time` or `@timestamp`?"
-    assert f'{local.name}: {question} [decode] ts = "$.event_time"' in local.train(code=78).stderr
-    (wrong,) = [each for each in local.findings(own_model, code=78)["fields"] if each["verdict"] == "wrong"]
+    assert f'{topic.name}: {question} [decode] ts = "$.event_time"' in topic.train(code=78).stderr
+    (wrong,) = [each for each in topic.findings(own_model, code=78)["fields"] if each["verdict"] == "wrong"]
     assert (wrong["found"], wrong["todo"]) == (question, '[decode] ts = "$.event_time"')
     (tmp_path / "tidecast.toml").write_text("[decode]\nts = '$.event_time'\n")
-    assert "time from `$.event_time`" in local.train().stderr
+    assert "time from `$.event_time`" in topic.train().stderr
 
 
-def test_a_time_that_is_not_used_is_said(local: Topic, own_model: Path, start_tidecast: Start) -> None:
-    local.write([{"series": "s", "value": hour, "measured": "2024-01-01T00:00:00Z"} for hour in range(30)])
-    (warning,) = [each for each in local.findings(own_model)["fields"] if each["verdict"] == "warning"]
+def test_a_time_that_is_not_used_is_said(topic: Topic, own_model: Path, start_tidecast: Start) -> None:
+    topic.write([{"series": "s", "value": hour, "measured": "2024-01-01T00:00:00Z"} for hour in range(30)])
+    (warning,) = [each for each in topic.findings(own_model)["fields"] if each["verdict"] == "warning"]
     assert warning["found"] == "`$.measured` looks like a time and is not used"
     assert warning["todo"] == '[decode] ts = "$.measured" takes it'
-    assert warning["found"] in local.train(code=65).stderr
+    assert warning["found"] in topic.train(code=65).stderr
+
+
+def test_a_key_that_differs_from_the_series_is_said_and_can_be_kept(
+    topic: Topic, own_model: Path, start_tidecast: Start, until_written: UntilWritten, tmp_path: Path
+) -> None:
+    """An earlier version took the key: a service that goes on from its state must not rename its series in silence."""
+    topic.write([found(hour) for hour in range(60)], key=b"pump-7")
+    line = 'series from `sensorId`, and the key is another: [decode] series = "record.key" takes it'
+    assert f"{topic.name}: {line}" in topic.train().stderr
+    (warning,) = [each for each in topic.findings(own_model)["fields"] if each["verdict"] == "warning"]
+    assert f"{warning['found']}: {warning['todo']}" == line
+    serve = ("serve", "--topic", topic.name, "--bootstrap", topic.address, "--group", f"{topic.name}-g", "--json")
+    service = start_tidecast(*serve, "--model", own_model)
+    until_written(topic.log, f"{topic.name}-forecasts", 40, service)
+    service.terminate()
+    assert f"warning: {topic.name}: {line}" in service.communicate()[1]
+
+    (tmp_path / "tidecast.toml").write_text("[decode]\nseries = 'record.key'\n")
+    (read,) = topic.findings(own_model)["fields"]
+    assert read["found"].startswith("series from the key; ")
+    assert "pump-7" in topic("tail", "--last", 1).stdout

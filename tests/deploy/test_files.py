@@ -85,6 +85,8 @@ def test_an_output_on_a_full_disk_is_one_line_that_names_it(tidecast: Tidecast, 
         (("models",), "tracking-uri: .tidecast/mlflow.db: no permission"),
         (("ingest", "hours.csv", "--topic", "power"), ".tidecast: no permission to keep files there; --home DIR"),
         (("tail", "power"), ".tidecast: no permission to keep files there; --home DIR names another folder"),
+        (("retrain", "--topic", "power", "--name", "m"), ".tidecast: no permission to keep files there; --home DIR"),
+        (("schedule", "--topic", "power", "--name", "m", "--every", "1d"), ".tidecast: no permission to keep files"),
         (("tail", "power", "--bootstrap", "sqlite:other/log.db"), "log file .*/other/log.db: Permission denied"),
     ],
 )

@@ -1,6 +1,7 @@
 """Frames as users have them: forecasts come back in the frame's types, at times that the data would have."""
 
 import datetime as dt
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -212,3 +213,67 @@ def test_a_forecaster_shows_what_it_is_and_its_progress(capsys: pytest.CaptureFi
     assert "hourly, at minute 30; error " in repr(model)
     with pytest.raises(ConfigError, match=r"^budget: 'soon' is no duration"):
         forecaster(budget="soon")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%d/%m/%Y", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%Y/%m/%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M UTC"],
+)
+def test_times_that_are_text_come_back_as_they_were_written(text: str) -> None:
+    frame = waves(freq="h" if "%H" in text else "D", periods=400)
+    written = frame.assign(ds=frame["ds"].dt.strftime(text))
+    found = forecaster().cross_validation(written)
+    assert len(found.merge(written, on=["unique_id", "ds"])) == 12
+
+
+@pytest.mark.parametrize("offset", ["+02:00", "-0330", "+0000"])
+def test_times_that_are_text_come_back_with_their_offset(offset: str) -> None:
+    frame = waves()
+    written = frame.assign(ds=frame["ds"].dt.strftime(f"%Y-%m-%dT%H:%M:%S{offset}"))
+    found = forecaster().cross_validation(written)
+    assert len(found.merge(written, on=["unique_id", "ds"])) == 12
+
+
+def test_objects_come_back_as_the_same_objects() -> None:
+    ids = {1: uuid.UUID(int=1), 2: uuid.UUID(int=2)}
+    frame = waves(zone="Europe/Berlin").astype({"ds": object})
+    frame["unique_id"] = frame["unique_id"].map(ids)
+    found = forecaster().cross_validation(frame)
+    assert len(found.merge(frame, on=["unique_id", "ds"])) == 12
+    assert set(found["unique_id"]) == set(ids.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda frame: frame[:0], "frame: it has no rows"),
+        (lambda frame: frame.assign(y=pd.to_timedelta(frame["y"], unit="s")), "is not a number"),
+        (lambda frame: frame.assign(ds=pd.to_timedelta(frame["ds"].dt.hour, unit="h")), "is not a time"),
+        (lambda frame: frame.assign(y=frame["y"] + 0j), "of one that is not read"),
+        (
+            lambda frame: frame.rename(columns={"unique_id": "shop"}),
+            "call the one that names the series unique_id: shop",
+        ),
+        (lambda frame: frame.drop(columns="ds"), "call it ds"),
+        (lambda frame: frame.assign(ds=frame["ds"].dt.strftime("0%w/0%w/%Y")), "pandas.to_datetime with a format"),
+    ],
+)
+def test_an_error_tells_what_to_do_with_a_frame_not_which_option_to_use(
+    change: Callable[[Any], Any], error: str
+) -> None:
+    with pytest.raises(DataError) as wrong:
+        forecaster().fit(change(waves()))
+    assert error in str(wrong.value)
+    assert "--" not in str(wrong.value)
+
+
+def test_what_is_guessed_or_left_out_is_said_once_where_python_shows_it(caplog: pytest.LogCaptureFixture) -> None:
+    forecaster().fit(waves())
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
+    frame = waves()
+    forecaster().fit(pd.concat([frame, frame[:3]]))
+    said = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert said == ["frame: 3 of 403 measurements repeat their series' time: without an aggregate, the first counts"]
+    caplog.clear()
+    forecaster().fit(frame.assign(y=frame["y"].map(lambda y: f"{y:.2f}".replace(".", ","))))
+    assert any("decimal comma" in each.message for each in caplog.records if each.levelname == "WARNING")

@@ -59,8 +59,8 @@ def test_last_records_of_each_partition_by_time_then_new_ones(log_address: str, 
         (b'{"value":1e300}', 'no event: out_of_range: 1e+300 does not fit in a float32 | {"value":1e300}'),
         (
             b'{"sensorId":7,"time":1600000000,"temperature":"21.5"}',
-            "no event: schema: no value among `sensorId`, `time`, "
-            '`temperature` | {"sensorId":7,"time":1600000000,"temperature":"21.5"}',
+            "no event: schema: no value among `sensorId`, `time`, `temperature`; one may be at $.temperature: "
+            '[decode] value = "$.temperature" | {"sensorId":7,"time":1600000000,"temperature":"21.5"}',
         ),
         (b'{"sensorId":7,"time":1600000000,"temperature":21.5}', "7 value 21.5  at 2020-09-13 12:26:40"),
         (b'{"id":7,"text":"see you at five"}', '{"id":7,"text":"see you at five"}'),
