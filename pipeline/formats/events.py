@@ -32,7 +32,7 @@ from pipeline.formats.series import (
     series_text,
     unusable_series,
 )
-from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time
+from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
 
@@ -99,6 +99,8 @@ class Decoder:
         if wire is None or (values := self._own_values(wire)) is None:
             return self._find(record)
         name, ts = wire.series, wire.ts
+        if type(ts) is str:
+            ts = zoned_time(ts) or ts
         if name is None or type(ts) is not int:
             return self._from_log(record, name, ts, values)
         if not self.min_time <= ts < UNAMBIGUOUS:

@@ -180,6 +180,15 @@ def epoch(moment: datetime) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def zoned_time(text: str) -> int | None:
+    """The epoch milliseconds of ISO 8601 with a zone, as fast as they can be had; None for any other text."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else round(moment.timestamp() * 1000)
+
+
 def parse_time(text: str) -> int:
     """Parse ISO 8601 to epoch milliseconds, as UTC if it has no time zone. Raises InvalidEvent."""
     return epoch(datetime_of(text))
