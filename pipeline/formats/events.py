@@ -18,7 +18,7 @@ from msgspec import UNSET
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import FROM_RECORD, Note, Readings, Sources
-from pipeline.formats.json import parse, parse_any
+from pipeline.formats.json import WITHIN, parse, parse_any
 from pipeline.formats.names import Fields, Found, fields_of
 from pipeline.formats.paths import KEY, TIMESTAMP, Path, Paths, follow
 from pipeline.formats.series import (
@@ -32,7 +32,7 @@ from pipeline.formats.series import (
     series_text,
     unusable_series,
 )
-from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, zoned_time
+from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, may_have_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
 
@@ -43,6 +43,8 @@ MAX_CLOCK_ERROR = 7 * 86_400_000
 MAX_FLOAT32 = 3.4028235677973362e38
 """The largest number that is finite as a float32: larger ones are rounded to infinity."""
 ONE_VALUE = ("value",)
+OWN = frozenset(("series", "ts", "value", "values"))
+"""Our own fields."""
 UNAMBIGUOUS = 10_000_000_000_000
 """Larger numbers of milliseconds, of the year 2286 and later, may be digits such as 20261128103000."""
 
@@ -62,10 +64,6 @@ class _Wire(msgspec.Struct, gc=False):
     values: dict[str, float] | msgspec.UnsetType = UNSET
 
 
-class _Plain(_Wire, gc=False, forbid_unknown_fields=True):
-    pass
-
-
 @dataclass(slots=True)
 class Decoder:
     """Decodes records into events, with values in the order of `features`.
@@ -78,7 +76,7 @@ class Decoder:
     min_time: int = MIN_TIME
     paths: Paths = field(default_factory=Paths)
     _wire: msgspec.json.Decoder[_Wire] = field(default_factory=lambda: msgspec.json.Decoder(_Wire))
-    _plain: msgspec.json.Decoder[_Plain] = field(default_factory=lambda: msgspec.json.Decoder(_Plain))
+    _left_to_log: dict[tuple[tuple[str, ...], bool], bool] = field(default_factory=dict)
     _readings: Readings = field(default_factory=Readings)
     _names: set[str] = field(default_factory=set)
     _keys: Keys = field(default_factory=Keys)
@@ -131,7 +129,7 @@ class Decoder:
         self, record: Record, name: str | None, ts: int | str | None, values: tuple[float, ...]
     ) -> Sequence[Event]:
         """The event of a record that leaves its series or time to the log, if it has no other fields."""
-        if (name is None or ts is None) and not self._is_plain(record, ts):
+        if (name is None or ts is None) and not self._is_left_to_log(record, ts):
             return self._find(record)
         series = self._keys.series(record.key) if name is None else self._check_name(name)
         if ts is None:
@@ -152,16 +150,23 @@ class Decoder:
                         self._find(record)
         return self._readings.take()
 
-    def _is_plain(self, record: Record, ts: int | str | None) -> bool:
-        """Whether the record has our own fields only, so that it leaves its series or time to the log."""
+    def _is_left_to_log(self, record: Record, ts: int | str | None) -> bool:
+        """Whether no other field names the series, or time, that our own fields leave out.
+
+        This is remembered by the fields' names; the first record of a kind is read, and told of, like any other.
+        """
         payload = record.value or b""
         if type(ts) is int and payload.count(b'"') == 4:  # those of "ts" and "value": there is no other name
             return True
-        try:
-            self._plain.decode(payload)
-        except msgspec.MsgspecError:
+        names = tuple(WITHIN.decode(payload))
+        if OWN.issuperset(names):
+            return True
+        if (known := self._left_to_log.get((names, ts is None))) is None:
+            if len(self._left_to_log) >= MAX_CACHED:
+                self._left_to_log.clear()
+            self._left_to_log[names, ts is None] = _names_neither(parse_any(record), ts is None)
             return False
-        return True
+        return known and self._keys.read(record.key).series is not None
 
     def _find(self, record: Record) -> list[Event]:
         """The events of a record of any shape."""
@@ -274,6 +279,14 @@ class Decoder:
             raise InvalidEvent(
                 "bad_time", f"{ts} lies more than a week ahead of the clock, as its record's time {recorded}"
             )
+
+
+def _names_neither(body: dict[str, Any], and_no_time: bool) -> bool:
+    """Whether the fields of this body, whatever they hold, name no series, nor a time."""
+    if any(value is None or isinstance(value, dict | list) for value in body.values()):
+        return False
+    fields = fields_of(body)
+    return find_series(fields) is None and not (and_no_time and may_have_time(fields))
 
 
 def encode(event: Event, features: Sequence[str] = ONE_VALUE) -> bytes:

@@ -119,6 +119,11 @@ def find_time(fields: Fields, min_time: int) -> tuple[Moment, Found] | None:
     return moment, Found(given[name], f"`{name}`", question)
 
 
+def may_have_time(fields: Fields) -> bool:
+    """Whether a field is called like a time."""
+    return not _RANKS.keys().isdisjoint(fields.names)
+
+
 def named_time(found: Found, min_time: int) -> Moment:
     """A field's time. Raises InvalidEvent naming the field."""
     try:

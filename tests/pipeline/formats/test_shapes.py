@@ -343,3 +343,27 @@ def test_stream_time_is_not_moved_by_a_record_without_a_time_or_with_a_wrong_one
             ts_of(ts, recorded)
         assert refused.value.reason == "bad_time"
     assert ts_of(now + year // 100, now + year // 100) == now + year // 100
+
+
+FIELDS = st.dictionaries(
+    st.sampled_from(("ts", "value", "unit", "time", "id", "sensorId", "Series", "TS", "note", "tags", "eventTs")),
+    st.none()
+    | st.sampled_from([1_700_000_000_000, 1_700_000_000, 7, 2.5, "a", "2023-11-14T22:13:20Z", "20231114"])
+    | st.just({"host": "b"}),
+    max_size=5,
+)
+
+
+@given(st.lists(FIELDS, min_size=1, max_size=6), st.sampled_from([b"pump", None]))
+def test_a_record_is_read_alike_whatever_came_before(bodies: list[dict[str, Any]], key: bytes | None) -> None:
+    """Which fields leave their series and time to the log is remembered by their names."""
+
+    def read(decoder: Decoder, body: dict[str, Any]) -> object:
+        try:
+            return list(decoder.decode(Given(json.dumps(body).encode(), key=key)))
+        except InvalidEvent as error:
+            return error.reason, error.detail
+
+    experienced = Decoder()
+    for body in [*bodies, *bodies]:
+        assert read(experienced, body) == read(Decoder(), body)
