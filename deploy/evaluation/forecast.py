@@ -18,6 +18,7 @@ from deploy.settings.locations import share, writable
 from deploy.settings.values import FORECAST_FILES
 from deploy.training.forecasting import errors_in_words, format_epoch, odd_series, say_odd_series
 from deploy.training.jobs import TrainJob
+from deploy.training.look_back import all_notes
 from deploy.training.registration import training_progress
 from model.card import Card
 from model.plots import plot_ahead
@@ -90,7 +91,7 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         **card.metrics,
         **odd_series(forecaster.fitted),
         "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
-        "notes": history.notes,
+        "notes": all_notes(history, card.input),
         "plot": plot,
         "output": None if output is None else str(output),
     }

@@ -158,7 +158,7 @@ def _differ(frame: pl.DataFrame) -> bool:
     if "series" not in frame.columns:
         return False
     usual = frame.group_by("series").agg(pl.col("away").median(), pl.len()).filter(pl.col("len") >= FEWEST)["away"]
-    return len(usual) > 1 and float(usual.max() - usual.min()) > HOUR  # type: ignore[operator]
+    return len(usual) > 1 and bool(np.ptp(usual.to_numpy()) > HOUR)
 
 
 def _calendar_offset(ts: Ints, months: int) -> str | None:

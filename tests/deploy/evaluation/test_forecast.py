@@ -157,3 +157,14 @@ def test_days_and_months_of_a_zone_stay_at_its_clocks_time(
     done = tidecast(*command, "--timezone", "Europe/Berlin")
     assert done.returncode == 0, done.stderr
     assert pl.read_csv(tmp_path / "ahead.csv")["ds"].to_list() == expected
+
+
+def test_a_weekday_without_values_is_said_and_noted(tidecast: Tidecast, tmp_path: Path) -> None:
+    days = pl.date_range(datetime(2024, 1, 1), datetime(2024, 5, 31), eager=True)
+    rows = [f"{day},{day.weekday()}" for day in days if day.weekday() < 6]
+    (tmp_path / "shop.csv").write_text("\n".join(["ds,y", *rows]))
+    done = tidecast("forecast", "--data", "shop.csv", "--horizon", 7, "--arch", "naive", "--json")
+    assert done.returncode == 0, done.stderr
+    note = "no values on Sundays: they are gaps; forecasts are for every day: leave those there out"
+    assert done.stderr.count(note) == 1
+    assert note in json.loads(done.stdout.splitlines()[-1])["notes"]
