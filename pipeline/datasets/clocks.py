@@ -11,6 +11,8 @@ from tidecast.errors import ConfigError
 KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "Europe/Athens", "Australia/Sydney")
 """Clocks with a summer time that a file's may be like; each changes at hours or on days of its own."""
 HOUR, DAY = 3_600_000, 86_400_000
+ONE_TIME = 0.9
+"""The share of a time of day that is the usual one."""
 
 
 def check_timezone(name: str) -> None:
@@ -91,6 +93,21 @@ def like_a_clock(series: pl.Series, ms: pl.Series) -> str | None:
         if not placed["moment"].has_nulls():
             even[zone] = _even(placed, "moment", step)  # type: ignore[index]
     return max(even, key=lambda zone: even[zone])
+
+
+def days_of_zone(frame: pl.DataFrame) -> str | None:
+    """A zone whose clock shows one time of day, best midnight, for moments `ts` (epoch ms) of several in UTC."""
+    if _usual(frame)[0] >= ONE_TIME:
+        return None
+    found = {zone: _usual(on_clock(frame, zone)) for zone in KNOWN}
+    zone = max(found, key=lambda each: found[each])
+    return zone if found[zone][0] >= ONE_TIME else None
+
+
+def _usual(frame: pl.DataFrame) -> tuple[float, bool]:
+    """The share of the most common time of day, and whether that is midnight."""
+    time, count = frame.group_by(pl.col("ts") % DAY).len().sort("len", "ts").row(-1)
+    return count / len(frame), time == 0
 
 
 def _steps(rows: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pipeline.datasets.clocks import days_of_zone
 from pipeline.datasets.spacing import FEWEST, infer_freq
 from pipeline.windows.steps import DAY, HOUR, WORKDAYS, Grid
 from tidecast.errors import DataError
@@ -83,7 +84,17 @@ def check_phases(frame: pl.DataFrame, freq: str, offset: str | None) -> None:
 def remarks(frame: pl.DataFrame, freq: str | None, offset: str | None, bucket: bool) -> list[str]:
     """What to say of the times of a frame on a grid: those beside its steps, and steps that are never there."""
     beside = "" if bucket else beside_steps(frame, freq, offset)
-    return [note for note in (beside, never_there(frame, freq, offset, bucket)) if note]
+    return [note for note in (beside, never_there(frame, freq, offset, bucket), by_a_clock(frame, freq)) if note]
+
+
+def by_a_clock(frame: pl.DataFrame, freq: str | None) -> str:
+    """Days or longer steps that are at one time of day by the clock of a zone, and not in UTC; nothing if in UTC."""
+    if freq is None or Grid.parse(freq).mean_step < DAY or not (zone := days_of_zone(frame)):
+        return ""
+    return (
+        f"times of day change with summer time, as by the clock of {zone}: forecasts are all at one in UTC; "
+        f"tidecast forecast --timezone {zone}, or one like it, goes by the clock"
+    )
 
 
 def never_there(frame: pl.DataFrame, freq: str | None, offset: str | None, bucket: bool = False) -> str:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from pipeline.datasets.spacing import infer_freq, infer_offset
-from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps, never_there
+from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps, never_there, remarks
 from tidecast.errors import DataError
 
 
@@ -151,3 +151,14 @@ def test_all_of_a_week_with_gaps_by_chance_says_nothing() -> None:
     history = frame(a=days_of_week(*range(5)))
     assert infer_freq(history) == "B"
     assert not never_there(history, "B", None)
+
+
+@pytest.mark.parametrize(("zone", "clock"), [("Europe/Berlin", 0), ("America/New_York", 16), ("Australia/Sydney", 0)])
+@pytest.mark.parametrize("freq", ["D", "B", "MS", "ME"])
+def test_days_by_a_clock_with_summer_time_are_said(zone: str, clock: int, freq: str) -> None:
+    days = pd.date_range("2022-01-03", periods=500 if freq in {"D", "B"} else 40, freq=freq) + pd.Timedelta(hours=clock)
+    moments, shown = (frame(a=each) for each in (days.tz_localize(zone).tz_convert(None), days))
+    said = f"as by the clock of {zone}: .* --timezone {zone}, or one like it"
+    freq = str(infer_freq(moments))
+    assert any(re.search(said, note) for note in remarks(moments, freq, infer_offset(moments, freq), bucket=False))
+    assert remarks(shown, freq, infer_offset(shown, freq), bucket=False) == []
