@@ -101,6 +101,10 @@ class DataSource:
         source = self._measurements(freq)
         return between(from_frame(source.frame, source.notes), self.since, self.until)
 
+    def zone(self, freq: str | None = None) -> str | None:
+        """The zone whose clock the file's times are in; None if it is not known, or for a topic."""
+        return None if self.file is None else self._measurements(freq).zone
+
     def dataset(self, history: History) -> Dataset:
         """What a run records about this history of the source."""
         features = [name for name in history.frame.columns if name not in ("partition", "offset", "series", "ts")]

@@ -8,6 +8,7 @@ from zoneinfo import available_timezones
 import polars as pl
 from polars import selectors
 
+from pipeline.datasets.clocks import in_zone
 from pipeline.datasets.tables import Table
 from pipeline.datasets.times import EPOCHS, read_times
 from tidecast.errors import DataError
@@ -157,11 +158,7 @@ class FrameTypes:
             return naive
         if self.zone is None:
             return naive.cast(self._kind)
-        if not clock:
-            return naive.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone).cast(self._kind)
-        shown = naive.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
-        skipped = naive.dt.offset_by("1h").dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
-        return shown.fill_null(skipped).cast(self._kind)
+        return in_zone(ts, self.zone, clock=clock).cast(self._kind)
 
     def _as_in_pandas(self, times: Any) -> Any:
         """Times with the type of the frame's own column."""

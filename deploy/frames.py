@@ -83,8 +83,7 @@ class UserFrame:
             return False
         shown = pl.col(time).dt.replace_time_zone(None)
         self._table = replace(self._as_given, columns=self._as_given.columns.with_columns(shown))
-        freq = freq or infer_freq(self._measured().frame)
-        long = freq is not None and Grid.parse(freq).mean_step >= DAY
+        long = of_days(freq or infer_freq(self._measured().frame))
         self._table = self._table if long else self._as_given
         return long
 
@@ -110,6 +109,11 @@ class UserFrame:
         """A result in the frame's library, its series and times in the types of the frame, whose `history` was read."""
         assert self._types is not None
         return self._types.restored(result, self._clock)
+
+
+def of_days(freq: str | None) -> bool:
+    """Whether steps are of a day or longer, and so begin by the clock of a zone."""
+    return freq is not None and Grid.parse(freq).mean_step >= DAY
 
 
 def future_covariates(table: Table, columns: Columns, job: TrainJob, stem: str = "value") -> pl.DataFrame:

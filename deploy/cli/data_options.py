@@ -54,7 +54,7 @@ class ColumnOptions:
         str | None,
         option(
             "--timezone",
-            "The zone of times without an offset, such as Europe/Berlin; UTC if left out.",
+            "The zone of times without an offset, and of forecasts' times, such as Europe/Berlin; UTC if left out.",
             callback=_check_timezone,
         ),
     ] = None

@@ -17,7 +17,7 @@ from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import format_epoch, odd_series, say_odd_series, seasons_in_words
 from deploy.training.jobs import ALIGNED, TrainJob
-from deploy.training.look_back import infer_grid, infer_specs
+from deploy.training.look_back import all_notes, infer_grid, infer_specs
 from deploy.training.registration import training_progress
 from model.evaluation.baselines import naive_scores
 from model.evaluation.metrics import (
@@ -220,7 +220,7 @@ def report_backtest(job: BacktestJob, source: DataSource, picture: Picture) -> d
     errors, name = _errors_by_step(result), f"{job.train.name}-{fitted.card.output.horizon}"
     plot = picture.save(name, lambda path: plot_backtest(fitted, result.data, result.test, errors, path))
     seconds = round(time.monotonic() - started, 1)
-    return _summary(result, job) | {"notes": history.notes, "seconds": seconds, "plot": plot}
+    return _summary(result, job) | {"notes": all_notes(history, fitted.card.input), "seconds": seconds, "plot": plot}
 
 
 def _errors_by_step(result: BacktestResult) -> dict[str, list[float]]:

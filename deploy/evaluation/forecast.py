@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -11,18 +12,20 @@ from rich.table import Table
 from deploy.console import digits, print_table
 from deploy.data import DataSource
 from deploy.forecaster import Forecaster
-from deploy.frames import future_covariates
+from deploy.frames import future_covariates, of_days
 from deploy.pictures import Picture
 from deploy.settings.locations import share, writable
 from deploy.settings.values import FORECAST_FILES
 from deploy.training.forecasting import errors_in_words, format_epoch, odd_series, say_odd_series
 from deploy.training.jobs import TrainJob
+from deploy.training.look_back import all_notes
 from deploy.training.registration import training_progress
 from model.card import Card
 from model.plots import plot_ahead
+from pipeline.datasets.clocks import in_zone, on_clock
 from pipeline.datasets.history import History
+from pipeline.datasets.spacing import infer_freq
 from tidecast.errors import ConfigError, NotPermitted, TooShort
-from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +36,19 @@ WRITERS: dict[str, Callable[[pl.DataFrame, BytesIO], object]] = dict(
 )
 
 
+def _check_output(output: Path) -> None:
+    """Raises ConfigError or NotPermitted for a file that cannot be written."""
+    if output.suffix not in WRITERS:
+        raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
+    if not writable(output.parent):
+        raise NotPermitted(f"output: {output.parent}: no permission to write there")
+
+
 def _write(forecasts: pl.DataFrame, output: Path) -> None:
     """Write a file of forecasts. Raises OSError, which names it."""
+    zoned = getattr(forecasts["ds"].dtype, "time_zone", None) is not None
+    if zoned and output.suffix != ".parquet":
+        forecasts = forecasts.with_columns(pl.col("ds").dt.strftime("%Y-%m-%dT%H:%M:%S%.f%:z"))
     written = BytesIO()
     WRITERS[output.suffix](forecasts, written)
     try:
@@ -46,20 +60,25 @@ def _write(forecasts: pl.DataFrame, output: Path) -> None:
 
 def forecast_file(job: TrainJob, source: DataSource, output: Path | None, picture: Picture) -> dict[str, object]:
     """Train on a file and forecast what follows each of its series. Raises DataError, ConfigError."""
-    if output is not None and output.suffix not in WRITERS:
-        raise ConfigError(f"output: {output} ends in none of {', '.join(WRITERS)}")
-    if output is not None and not writable(output.parent):
-        raise NotPermitted(f"output: {output.parent}: no permission to write there")
+    if output is not None:
+        _check_output(output)
     history = source.history(job.freq)
     known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
     if known is not None:
         logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
+    zone, clock = source.zone(job.freq), False
+    if zone is not None and (clock := of_days(job.freq or infer_freq(on_clock(history.frame, zone)))):
+        history = replace(history, frame=on_clock(history.frame, zone))
+        known = None if known is None else on_clock(known, zone)
     forecaster = _fitted_if_long_enough(history, job)
     forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
-    print_table(_table(forecasts, card))
+    shown = forecasts
+    if zone is not None:
+        shown = forecasts.with_columns(in_zone(forecasts["ds"].dt.epoch("ms"), zone, clock=clock))
+    print_table(_table(shown, card))
     _say_errors(forecaster, forecasts)
     if output is not None:
-        _write(forecasts, output)
+        _write(shown, output)
     target = card.output.targets[0]
     plot = picture.save(job.name, lambda path: plot_ahead(history.frame, forecasts, target, path), output)
     return {
@@ -67,11 +86,12 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         "horizon": card.output.horizon,
         "freq": card.input.freq,
         "offset": card.input.offset,
+        "timezone": zone,
         "seq_len": card.input.seq_len,
         **card.metrics,
         **odd_series(forecaster.fitted),
         "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
-        "notes": history.notes,
+        "notes": all_notes(history, card.input),
         "plot": plot,
         "output": None if output is None else str(output),
     }
@@ -107,13 +127,17 @@ def _table(forecasts: pl.DataFrame, card: Card) -> Table:
     )
     target = f", {card.output.targets[0]}" if len(card.output.targets) > 1 else ""
     table = Table(title=f"{card.name}{target}, {len(wide):,} steps ahead", title_justify="left")
+    zone = getattr(wide["ds"].dtype, "time_zone", None)
     for column in wide.columns:
-        table.add_column("time, UTC" if column == "ds" else column, justify="left" if column == "ds" else "right")
-    shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(pl.col("ds").dt.epoch("ms"))
+        table.add_column(
+            f"time, {zone or 'UTC'}" if column == "ds" else column, justify="left" if column == "ds" else "right"
+        )
+    written = pl.col("ds").dt.strftime("%Y-%m-%d %H:%M%:z" if zone else "%Y-%m-%d %H:%M")
+    shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(written)
     digits_of = [digits(column.drop_nulls().to_list()) for column in shown.drop("ds")]
-    for ts, *values in shown.iter_rows():
+    for time, *values in shown.iter_rows():
         pairs = zip(values, digits_of, strict=True)
-        table.add_row(format_time(ts), *("" if value is None else f"{value:,.{count}g}" for value, count in pairs))
+        table.add_row(time, *("" if value is None else f"{value:,.{count}g}" for value, count in pairs))
     hidden = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
     if any(hidden):
         table.caption, table.caption_justify = f"and {hidden[0]:,} steps, {hidden[1]:,} series more", "left"

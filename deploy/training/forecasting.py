@@ -11,7 +11,7 @@ from deploy.console import digits
 from deploy.data import DataSource
 from deploy.settings.serve import window_config
 from deploy.training.jobs import ALIGNED, TrainJob
-from deploy.training.look_back import infer_specs
+from deploy.training.look_back import all_notes, infer_specs
 from deploy.training.registration import (
     EXAMPLES,
     Candidate,
@@ -228,5 +228,5 @@ def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str
         seq_len=card.input.seq_len,
         horizon=card.output.horizon,
         season=card.input.season,
-        notes=history.notes,
+        notes=all_notes(history, card.input),
     )

@@ -14,7 +14,7 @@ from model.evaluation.splits import last_share
 from model.seasons import seasonal_lags
 from pipeline.datasets.history import History, windows
 from pipeline.datasets.spacing import infer_freq, infer_offset, on_weekends
-from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps
+from pipeline.datasets.uneven import check_days, check_phases, check_steps, remarks
 from pipeline.windows.sliding import Codes, SlidingWindows
 from tidecast.freq import Freq, steps_in_words
 
@@ -79,13 +79,18 @@ def infer_grid(history: History, job: TrainJob) -> tuple[str | None, str | None]
             check_phases(frame, freq, offset)
     offset = None if freq is None or offset == ALIGNED else offset
     logger.info(f"steps: {steps_in_words(freq, offset)}")
-    if job.aggregate is None and (beside := beside_steps(frame, freq, offset)):
-        logger.info(beside)
+    for note in remarks(frame, freq, offset, job.aggregate is not None):
+        logger.info(note)
     if freq is not None and Freq.parse(freq).business:
         away = on_weekends(history.frame["ts"].to_numpy(), offset)
         said = f"{away:,} events on weekends count as of the Friday before" if away else "weekends are no steps"
         logger.info(f"{said}; --freq 1d has them as steps")
     return freq, offset
+
+
+def all_notes(history: History, inputs: InputSpec) -> list[str]:
+    """What to know of how a history was read, and of its times on the grid."""
+    return [*history.notes, *remarks(history.frame, inputs.freq, inputs.offset, inputs.aggregate is not None)]
 
 
 def _non_negative(history: History, job: TrainJob) -> bool | tuple[str, ...]:

@@ -11,6 +11,8 @@ from tidecast.errors import ConfigError
 KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "Europe/Athens", "Australia/Sydney")
 """Clocks with a summer time that a file's may be like; each changes at hours or on days of its own."""
 HOUR, DAY = 3_600_000, 86_400_000
+ONE_TIME = 0.9
+"""The share of a time of day that is the usual one."""
 
 
 def check_timezone(name: str) -> None:
@@ -34,7 +36,7 @@ def as_moments(
         what = f"{table.columns[column][at]!r} has no offset from UTC, and other times have one"
         raise table.fault(at, column, f"{what}: --timezone tells the zone of times without")
     if zone is None or not times.wall.any():
-        return times.ms, [f"{said(column)} has moments, so --timezone changes nothing"] if zone else []
+        return times.ms, [f"{said(column)} has moments, which --timezone does not change"] if zone else []
     if (times.ms % DAY == 0).all():
         return times.ms, [f"{said(column)} has dates, so --timezone changes nothing"]
     rows = _placed(series, times.ms, zone)
@@ -52,6 +54,31 @@ def as_moments(
     return rows.select(pl.when(times.wall).then("moment").otherwise("ms").alias("ts")).to_series(), notes
 
 
+def zone_of(table: Table, column: str, times: Times, zone: str | None) -> str | None:
+    """The zone whose clock a file's times are in: the one told, or that of the column; None for dates."""
+    of_column = getattr(table.columns.schema.get(column), "time_zone", None)
+    return None if times.wall.all() and (times.ms % DAY == 0).all() else zone or of_column
+
+
+def on_clock(frame: pl.DataFrame, zone: str) -> pl.DataFrame:
+    """A frame whose moments `ts` (epoch ms) are what the zone's clock shows, as if that were in UTC."""
+    shown = pl.from_epoch("ts", time_unit="ms").dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    return frame.with_columns(ts=shown.dt.replace_time_zone(None).dt.epoch("ms"))
+
+
+def in_zone(ts: pl.Series, zone: str, *, clock: bool) -> pl.Series:
+    """Times (epoch ms) as datetimes in a zone; with `clock` they are what its clock shows, else moments.
+
+    An hour that the clock skips is the one after, one that it shows twice the first.
+    """
+    naive = pl.from_epoch(ts, time_unit="ms")
+    if not clock:
+        return naive.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    shown = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    skipped = naive.dt.offset_by("1h").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return shown.fill_null(skipped)
+
+
 def like_a_clock(series: pl.Series, ms: pl.Series) -> str | None:
     """A zone by whose clock the series are evenly spaced where their times alone are not, if there is one."""
     time = pl.from_epoch("ms", time_unit="ms").dt
@@ -66,6 +93,21 @@ def like_a_clock(series: pl.Series, ms: pl.Series) -> str | None:
         if not placed["moment"].has_nulls():
             even[zone] = _even(placed, "moment", step)  # type: ignore[index]
     return max(even, key=lambda zone: even[zone])
+
+
+def days_of_zone(frame: pl.DataFrame) -> str | None:
+    """A zone whose clock shows one time of day, best midnight, for moments `ts` (epoch ms) of several in UTC."""
+    if _usual(frame)[0] >= ONE_TIME:
+        return None
+    found = {zone: _usual(on_clock(frame, zone)) for zone in KNOWN}
+    zone = max(found, key=lambda each: found[each])
+    return zone if found[zone][0] >= ONE_TIME else None
+
+
+def _usual(frame: pl.DataFrame) -> tuple[float, bool]:
+    """The share of the most common time of day, and whether that is midnight."""
+    time, count = frame.group_by(pl.col("ts") % DAY).len().sort("len", "ts").row(-1)
+    return count / len(frame), time == 0
 
 
 def _steps(rows: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from pipeline.datasets.clocks import as_moments, like_a_clock
+from pipeline.datasets.clocks import as_moments, like_a_clock, zone_of
 from pipeline.datasets.columns import Columns, Layout, find_layout, find_time
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
@@ -59,6 +59,8 @@ class Measurements:
     """The columns of series."""
     time: str | None = None
     """The column of times."""
+    zone: str | None = None
+    """The zone whose clock they are in, if it is known."""
 
     def checked(self, most: float, instead: str = "") -> Self:
         """The same, for a training. Raises DataError, and tells what to do `instead`, if more than this is left out."""
@@ -109,8 +111,9 @@ def measurements(
     left = (_missing(frame, words), _repeated(repeats, len(kept)))
     notes = ("; ".join(filter(None, found)), *doubts, *clock_notes, *left, hint)
     left_out = _left_out(frame, words, columns, repeats)
+    zone = None if ts is None or read is None else zone_of(table, ts, read, columns.timezone)
     return Measurements(
-        table.name, kept, len(frame) - len(kept), tuple(filter(None, notes)), left_out, layout.series, ts
+        table.name, kept, len(frame) - len(kept), tuple(filter(None, notes)), left_out, layout.series, ts, zone
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pipeline.windows.steps import DAY, MONDAY, WORKDAYS, Grid, Ints
+from pipeline.windows.steps import DAY, HOUR, MONDAY, WORKDAYS, Grid, Ints
 from tidecast.errors import ConfigError
 from tidecast.freq import BUSINESS, MILLISECONDS, MONTH, Freq, Offset
 
@@ -80,7 +80,7 @@ def infer_offset(frame: pl.DataFrame, freq: str | None, bucket: bool = False) ->
     middle, spread = _opposite((ts - base) % length, length)
     shift = _rounded(middle, min(spread / 2, (length - spread) / 4)) % length
     if step.business:
-        return _business_offset(ts, shift)
+        return _business_offset(frame, shift)
     away = (base + shift) % length
     return None if 100 * min(away, length - away) <= length else str(Offset(0, shift))
 
@@ -135,11 +135,30 @@ def _workdays(ts: Ints) -> bool:
     return bool(ts.max() - ts.min() >= 14 * DAY and all_five and not on_weekends(ts, offset))
 
 
-def _business_offset(ts: Ints, shift: int) -> str | None:
-    """The offset with this time of day; of the days of the week those that leave the fewest times to weekends."""
-    nearest = [str(Offset(0, shift + days * DAY)) for days in (0, -1, 1)]
-    offset = min(nearest, key=lambda each: on_weekends(ts, each))
+def _business_offset(frame: pl.DataFrame, shift: int) -> str | None:
+    """The offset with the usual time of day; `shift` is in the middle of all times of day.
+
+    Of the days of the week it has those that leave the fewest times to weekends. Series of different times of day keep
+    their own, without an offset, if their days are those of UTC.
+    """
+    ts = frame["ts"].to_numpy()
+    nearest = [shift + days * DAY for days in (0, -1, 1)]
+    middle = min(nearest, key=lambda each: on_weekends(ts, str(Offset(0, each))))
+    offset, away = str(Offset(0, middle)), (ts - middle + DAY // 2) % DAY - DAY // 2
+    if _differ(frame.with_columns(away=away)):
+        return None if _same_steps(ts, BUSINESS, offset) else offset
+    low, median, high = (int(each) for each in np.quantile(away, (0.05, 0.5, 0.95), method="nearest"))
+    usual = str(Offset(0, _rounded(middle + median, (high - low) / 2)))
+    offset = usual if _same_steps(ts, BUSINESS, usual, offset) else offset
     return None if offset == "0d" and _same_steps(ts, BUSINESS, offset) else offset
+
+
+def _differ(frame: pl.DataFrame) -> bool:
+    """Whether the usual times of day, `away` from some time, differ by more than an hour between series."""
+    if "series" not in frame.columns:
+        return False
+    usual = frame.group_by("series").agg(pl.col("away").median(), pl.len()).filter(pl.col("len") >= FEWEST)["away"]
+    return len(usual) > 1 and bool(np.ptp(usual.to_numpy()) > HOUR)
 
 
 def _calendar_offset(ts: Ints, months: int) -> str | None:
@@ -171,8 +190,8 @@ def _all_on(ts: Ints, freq: str, offset: str) -> bool:
     return np.array_equal(grid.time(grid.index(ts)), ts)
 
 
-def _same_steps(ts: Ints, freq: str, offset: str) -> bool:
-    return np.array_equal(Grid.parse(freq).index(ts), Grid.parse(freq, offset=offset).index(ts))
+def _same_steps(ts: Ints, freq: str, offset: str, other: str | None = None) -> bool:
+    return np.array_equal(Grid.parse(freq, offset=other).index(ts), Grid.parse(freq, offset=offset).index(ts))
 
 
 def _opposite(places: npt.NDArray[Any], length: int) -> tuple[float, float]:

@@ -1,13 +1,15 @@
-"""Times that no one grid of steps has, and times that a grid's steps lie beside: asked, or said."""
+"""Times that no one grid of steps has, and steps of a grid that no times have: asked, or said."""
 
 from calendar import day_name
+from collections.abc import Sequence
 
 import polars as pl
 
+from pipeline.datasets.clocks import days_of_zone
 from pipeline.datasets.spacing import FEWEST, infer_freq
-from pipeline.windows.steps import DAY, WORKDAYS, Grid
+from pipeline.windows.steps import DAY, HOUR, WORKDAYS, Grid
 from tidecast.errors import DataError
-from tidecast.freq import MILLISECONDS, Freq, format_duration, steps_in_words
+from tidecast.freq import Freq, format_duration, steps_in_words
 
 SHOWN = 3
 """Most series that a line names."""
@@ -15,7 +17,11 @@ FEW_DAYS = 4
 """The most days of a month that are a pattern."""
 ALIKE = 1.25
 """The factor up to which typical spacings are those of one step."""
-HOUR = MILLISECONDS["h"]
+WEEKEND = [5, 6]
+CHANCE = 0.01
+"""How likely a weekday or an hour that is never there is by chance, at most."""
+CYCLES = {7: 2, 24: 5}
+"""The fewest weeks, and days, of a history by which weekdays, and hours of the day, are known to be never there."""
 
 
 def check_steps(frame: pl.DataFrame) -> None:
@@ -73,6 +79,78 @@ def check_phases(frame: pl.DataFrame, freq: str, offset: str | None) -> None:
         f"series have their times at different days of steps of {freq} ({_named(first)}; {_named(last)}): --offset "
         "says at which all are forecast, such as 0d or -1d; or forecast them apart"
     )
+
+
+def remarks(frame: pl.DataFrame, freq: str | None, offset: str | None, bucket: bool) -> list[str]:
+    """What to say of the times of a frame on a grid: those beside its steps, and steps that are never there."""
+    beside = "" if bucket else beside_steps(frame, freq, offset)
+    return [note for note in (beside, never_there(frame, freq, offset, bucket), by_a_clock(frame, freq)) if note]
+
+
+def by_a_clock(frame: pl.DataFrame, freq: str | None) -> str:
+    """Days or longer steps that are at one time of day by the clock of a zone, and not in UTC; nothing if in UTC."""
+    if freq is None or Grid.parse(freq).mean_step < DAY or not (zone := days_of_zone(frame)):
+        return ""
+    return (
+        f"times of day change with summer time, as by the clock of {zone}: forecasts are all at one in UTC; "
+        f"tidecast forecast --timezone {zone}, or one like it, goes by the clock"
+    )
+
+
+def never_there(frame: pl.DataFrame, freq: str | None, offset: str | None, bucket: bool = False) -> str:
+    """Weekdays and hours of the day that all or some series never have, and forecasts do; nothing if there are none."""
+    length = 0 if freq is None else Freq.parse(freq).milliseconds
+    if freq is None or not 0 < length <= DAY or Freq.parse(freq).business:
+        return ""
+    grid = Grid.parse(freq, bucket, offset)
+    steps = frame.select("series", ts=pl.Series(grid.time(grid.index(frame["ts"].to_numpy())), dtype=pl.Int64))
+    found = {f"on {_weekdays(days)}": names for days, names in _never(steps, DAY, 7, 3).items()}
+    if length <= HOUR:
+        found |= {f"from {_hours(hours)} UTC": names for hours, names in _never(steps, HOUR, 24, 0).items()}
+    if not found:
+        return ""
+    count, weekends = frame["series"].n_unique(), _weekdays(WEEKEND)
+    parts = [what + ("" if len(names) == count else f" in {_named(names)}") for what, names in found.items()]
+    more = f"; and {len(parts) - SHOWN:,} patterns more" if len(parts) > SHOWN else ""
+    unit = {DAY: "day", HOUR: "hour"}.get(length, "step")
+    way = "leave those there out"
+    if f"on {weekends}" in found:
+        way += ", or --freq B has no weekends" if length == DAY else ", or --freq B --aggregate mean has days"
+    return f"no values {'; '.join(parts[:SHOWN])}{more}: they are gaps; forecasts are for every {unit}: {way}"
+
+
+def _never(steps: pl.DataFrame, length: int, cycle: int, first: int) -> dict[tuple[int, ...], list[str]]:
+    """Series by which of a cycle's places they never have; steps are of this length, the one of 1970 at `first`."""
+    unit = (pl.col("ts") // length + first).alias("unit")
+    each = (
+        steps.select("series", unit)
+        .unique()
+        .group_by("series", maintain_order=True)
+        .agg(
+            present=(pl.col("unit") % cycle).unique().sort(),
+            cycles=(pl.col("unit").max() - pl.col("unit").min() + 1) / cycle,
+            count=pl.len(),
+        )
+    )
+    share = pl.col("count") / (pl.col("cycles").ceil() * pl.col("present").list.len())
+    known = (pl.col("cycles") >= CYCLES[cycle]) & ((1 - share).clip(0, 1) ** pl.col("cycles").floor() <= CHANCE)
+    workdays = (pl.col("present") == list(range(WORKDAYS))) & (cycle == 7)
+    found: dict[tuple[int, ...], list[str]] = {}
+    for name, present in each.filter(known | workdays).select("series", "present").sort("series").iter_rows():
+        if missing := tuple(sorted(set(range(cycle)) - set(present))):
+            found.setdefault(missing, []).append(name)
+    return found
+
+
+def _weekdays(days: Sequence[int]) -> str:
+    return "weekends" if list(days) == WEEKEND else ", ".join(f"{day_name[day]}s" for day in days)
+
+
+def _hours(hours: Sequence[int]) -> str:
+    """Hours of a day as spans: 17:00 to 08:00."""
+    starts = [hour for hour in hours if (hour - 1) % 24 not in hours]
+    ends = [next(end % 24 for end in range(start + 1, start + 25) if end % 24 not in hours) for start in starts]
+    return ", ".join(f"{start:02}:00 to {end:02}:00" for start, end in zip(starts, ends, strict=True))
 
 
 def beside_steps(frame: pl.DataFrame, freq: str | None, offset: str | None) -> str:

@@ -13,7 +13,7 @@ from tidecast.freq import MILLISECONDS, MONTH, Freq, Offset
 Ints = npt.NDArray[np.int64]
 Whole = TypeVar("Whole", int, Ints)
 """An integer, or an array of them."""
-DAY, WEEK = MILLISECONDS["d"], MILLISECONDS["w"]
+HOUR, DAY, WEEK = MILLISECONDS["h"], MILLISECONDS["d"], MILLISECONDS["w"]
 MONDAY = 4 * DAY
 """The first Monday of 1970, from which weeks with an offset count."""
 WORKDAYS = 5
@@ -148,9 +148,12 @@ class BusinessGrid(Grid):
         return (index // WORKDAYS * 7 + index % WORKDAYS - 3) * DAY + self.origin
 
     def ahead(self, step: Ints, ts: Ints, count: Ints | int) -> Ints:
-        """At the event's time of day, if it is not on a weekend."""
-        weekday = (self._day(ts) + 3) % 7 < WORKDAYS
-        return np.asarray(self.time(np.asarray(step + count)) + weekday * (ts - self.time(step)))
+        """At the event's time of day, if it is not on a weekend, nor more than an hour off a given one (a half day)."""
+        away = ts - self.time(step)
+        usual = (self._day(ts) + 3) % 7 < WORKDAYS
+        if self.nearest:
+            usual &= np.abs(away) <= HOUR
+        return np.asarray(self.time(np.asarray(step + count)) + usual * away)
 
     def _day(self, ts: Whole) -> Whole:
         return (ts - self.origin + self.nearest * DAY // 2) // DAY

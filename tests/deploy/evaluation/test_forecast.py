@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,57 @@ def test_one_spike_is_said_and_left_out_of_account_unless_asked(tidecast: Tideca
     assert found["winsorised"] == {}
     assert found["most_of_the_error"]["odd"] > 0.9
     assert "most of the error is of few series: odd: 100% of the squared error" in kept.stderr
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_times_of_a_zone_come_out_as_its_clock_shows_them(tidecast: Tidecast, tmp_path: Path, suffix: str) -> None:
+    clock = pl.datetime_range(datetime(2026, 3, 20), datetime(2026, 3, 29, 1), "1h", eager=True)
+    rows = [f"{ds:%Y-%m-%d %H:%M},{place % 24}" for place, ds in enumerate(clock)]
+    (tmp_path / "meter.csv").write_text("\n".join(["ds,y", *rows]))
+    done = tidecast(
+        *("forecast", "--data", "meter.csv", "--horizon", 3, "--arch", "naive", "--timezone", "Europe/Berlin"),
+        *("--output", f"ahead.{suffix}", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    expected = [f"2026-03-29T0{hour}:00:00+02:00" for hour in (3, 4, 5)]
+    if suffix == "parquet":
+        ahead = pl.read_parquet(tmp_path / "ahead.parquet")["ds"]
+        assert [time.isoformat() for time in ahead] == expected
+    else:
+        read = pl.read_ndjson if suffix == "jsonl" else pl.read_csv
+        assert read(tmp_path / f"ahead.{suffix}")["ds"].to_list() == expected
+    assert json.loads(done.stdout.splitlines()[-1])["timezone"] == "Europe/Berlin"
+    assert "time, Europe/Berlin" in done.stdout
+    assert "2026-03-29 03:00+02:00" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("freq", "start", "hour", "told", "expected"),
+    [
+        ("1d", "2026-01-01", 0, True, ["2026-03-29T00:00:00+01:00", "2026-03-30T00:00:00+02:00"]),
+        ("1d", "2026-01-01", 6, False, ["2026-03-29T06:00:00+02:00", "2026-03-30T06:00:00+02:00"]),
+        ("1mo", "2020-01-01", 0, True, ["2026-03-01T00:00:00+01:00", "2026-04-01T00:00:00+02:00"]),
+    ],
+)
+def test_days_and_months_of_a_zone_stay_at_its_clocks_time(
+    tidecast: Tidecast, tmp_path: Path, freq: str, start: str, hour: int, told: bool, expected: list[str]
+) -> None:
+    first, last = datetime.fromisoformat(start), datetime(2026, 3, 28) if freq == "1d" else datetime(2026, 2, 1)
+    clock = pl.datetime_range(first, last, freq, eager=True).dt.offset_by(f"{hour}h")
+    texts = clock.dt.replace_time_zone("Europe/Berlin").dt.strftime("%Y-%m-%dT%H:%M:%S" + ("%:z" if told else ""))
+    (tmp_path / "days.csv").write_text("\n".join(["ds,y", *(f"{ts},{place % 7}" for place, ts in enumerate(texts))]))
+    command = ("forecast", "--data", "days.csv", "--horizon", 2, "--arch", "naive", "--output", "ahead.csv")
+    done = tidecast(*command, "--timezone", "Europe/Berlin")
+    assert done.returncode == 0, done.stderr
+    assert pl.read_csv(tmp_path / "ahead.csv")["ds"].to_list() == expected
+
+
+def test_a_weekday_without_values_is_said_and_noted(tidecast: Tidecast, tmp_path: Path) -> None:
+    days = pl.date_range(datetime(2024, 1, 1), datetime(2024, 5, 31), eager=True)
+    rows = [f"{day},{day.weekday()}" for day in days if day.weekday() < 6]
+    (tmp_path / "shop.csv").write_text("\n".join(["ds,y", *rows]))
+    done = tidecast("forecast", "--data", "shop.csv", "--horizon", 7, "--arch", "naive", "--json")
+    assert done.returncode == 0, done.stderr
+    note = "no values on Sundays: they are gaps; forecasts are for every day: leave those there out"
+    assert done.stderr.count(note) == 1
+    assert note in json.loads(done.stdout.splitlines()[-1])["notes"]

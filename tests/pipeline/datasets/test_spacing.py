@@ -116,6 +116,30 @@ def test_steps_that_are_aggregated_in_stay_aligned_and_weeks_begin_on_mondays() 
     assert {day.weekday() for day in pl.from_epoch(pl.Series(starts), "ms").dt.date()} == {0}
 
 
+@pytest.mark.parametrize("clock", [16 * HOUR, 21 * HOUR, 6 * HOUR])
+def test_a_half_day_does_not_move_the_usual_time_of_business_days(clock: int) -> None:
+    ts = dates("2022-01-03", 300, "B") + clock
+    halves = [20, 150, 299]
+    ts[halves] -= 3 * HOUR
+    freq, offset = grid_of(ts)
+    assert freq == "B"
+    config = WindowConfig(seq_len=2, freq=freq, offset=offset)
+    batch = windows(history(ts), config)
+    assert config.grid is not None
+    ahead = config.grid.ahead(batch.step[-1:], batch.ts[-1:], np.arange(1, 4))
+    assert ahead.tolist() == (dates("2022-01-03", 303, "B") + clock)[-3:].tolist()
+
+
+def test_series_of_business_days_keep_their_own_times_of_day() -> None:
+    days = dates("2022-01-03", 300, "B")
+    frame = pl.concat([history(days + clock * HOUR, str(clock)).frame for clock in (8, 20)])
+    offset = infer_offset(frame, infer_freq(frame))
+    batch = windows(from_frame(frame.drop("partition", "offset")), WindowConfig(seq_len=2, freq="B", offset=offset))
+    grid, ends = Grid.parse("B", offset=offset), np.flatnonzero(np.diff(batch.series, append=-1))
+    following = dates("2022-01-03", 301, "B")[-1]
+    assert grid.ahead(batch.step[ends], batch.ts[ends], 1).tolist() == [following + 8 * HOUR, following + 20 * HOUR]
+
+
 def test_weekends_of_business_days_are_counted() -> None:
     ts = dates("2022-01-03", 300, "B")
     assert on_weekends(ts, None) == 0

@@ -165,7 +165,7 @@ def test_times_that_are_like_a_clock_with_summer_time_get_a_hint(zone: str, minu
 def test_a_zone_changes_neither_moments_nor_dates() -> None:
     cells = ["2024-01-01T00:00Z", "2024-01-01T01:00Z"]
     assert times(cells, timezone="Europe/Berlin") == times(cells)
-    assert read(cells, timezone="Europe/Berlin").notes[1] == "`ts` has moments, so --timezone changes nothing"
+    assert read(cells, timezone="Europe/Berlin").notes[1] == "`ts` has moments, which --timezone does not change"
     days = ["2024-06-01", "2024-06-02"]
     assert times(days, timezone="Europe/Berlin") == times(days)
     assert read(days, timezone="Europe/Berlin").notes[1] == "`ts` has dates, so --timezone changes nothing"

@@ -1,5 +1,6 @@
 """Times that no one grid has are asked about, with the option that answers it; times beside a grid's are said."""
 
+import re
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 from pipeline.datasets.spacing import infer_freq, infer_offset
-from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps
+from pipeline.datasets.uneven import beside_steps, check_days, check_phases, check_steps, never_there, remarks
 from tidecast.errors import DataError
 
 
@@ -106,3 +107,58 @@ def test_days_of_a_month_with_jitter_are_of_one_phase_and_this_is_said() -> None
     offset = infer_offset(history, "1mo")
     check_phases(history, "1mo", offset)
     assert beside_steps(history, "1mo", offset) == "times lie up to 4 d from the steps'; forecasts are at these"
+
+
+def days_of_week(*days: int, periods: int = 200) -> pd.DatetimeIndex:
+    found = dates("2024-01-01", periods, "D")
+    return found[found.day_of_week.isin(days)]
+
+
+def trading(freq: str, first: int, last: int) -> pd.DatetimeIndex:
+    found = dates("2024-01-01", 60 * 24 * 60 // int(pd.Timedelta(freq).total_seconds() // 60), freq)
+    return found[(found.day_of_week < 5) & (found.hour >= first) & (found.hour < last)]
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        (
+            {"a": days_of_week(0, 1, 2, 3, 4, 5)},
+            "no values on Sundays: they are gaps; forecasts are for every day: leave",
+        ),
+        ({"a": days_of_week(1, 2, 3, 4)}, "no values on Mondays, Saturdays, Sundays: they"),
+        ({"a": days_of_week(0, 1, 2, 3, 4, periods=12)}, "no values on weekends: .*, or --freq B has no weekends"),
+        ({"a": days_of_week(0, 1, 2, 3, 4, periods=5)}, "no values on weekends: .*, or --freq B has no weekends"),
+        ({"a": days_of_week(*range(7)), "b": days_of_week(*range(5))}, "no values on weekends in 'b': .*--freq B"),
+        ({"a": days_of_week(*range(6)), "b": days_of_week(*range(5))}, "on Sundays in 'a'; on weekends in 'b': "),
+        ({"a": trading("1h", 9, 17)}, "no values on weekends; from 17:00 to 09:00 UTC: .* every hour: .*--aggregate"),
+        ({"a": trading("5min", 9, 17)}, "no values on weekends; from 17:00 to 09:00 UTC: .* every step"),
+    ],
+)
+def test_weekdays_and_hours_that_are_never_there_are_said(series: dict[str, pd.DatetimeIndex], words: str) -> None:
+    history = frame(**series)
+    freq = infer_freq(history)
+    assert freq not in {None, "B"}
+    assert re.search(words, never_there(history, freq, infer_offset(history, freq)))
+
+
+def test_all_of_a_week_with_gaps_by_chance_says_nothing() -> None:
+    random = np.random.default_rng(0)
+    for freq, every in (("1d", dates("2024-01-01", 60, "D")), ("1h", dates("2024-01-01", 500, "h"))):
+        for share in (1.0, 0.7):
+            history = frame(**{f"s{place}": every[random.random(len(every)) <= share] for place in range(20)})
+            assert not never_there(history, freq, None), (freq, share)
+    history = frame(a=days_of_week(*range(5)))
+    assert infer_freq(history) == "B"
+    assert not never_there(history, "B", None)
+
+
+@pytest.mark.parametrize(("zone", "clock"), [("Europe/Berlin", 0), ("America/New_York", 16), ("Australia/Sydney", 0)])
+@pytest.mark.parametrize("freq", ["D", "B", "MS", "ME"])
+def test_days_by_a_clock_with_summer_time_are_said(zone: str, clock: int, freq: str) -> None:
+    days = pd.date_range("2022-01-03", periods=500 if freq in {"D", "B"} else 40, freq=freq) + pd.Timedelta(hours=clock)
+    moments, shown = (frame(a=each) for each in (days.tz_localize(zone).tz_convert(None), days))
+    said = f"as by the clock of {zone}: .* --timezone {zone}, or one like it"
+    freq = str(infer_freq(moments))
+    assert any(re.search(said, note) for note in remarks(moments, freq, infer_offset(moments, freq), bucket=False))
+    assert remarks(shown, freq, infer_offset(shown, freq), bucket=False) == []
