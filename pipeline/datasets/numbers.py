@@ -146,9 +146,8 @@ def read_numbers(table: Table, column: str, decimal: str = POINT, na: Sequence[s
     given = table.columns[column]
     read = Numbers(given.cast(pl.Float64), {}) if given.dtype.is_numeric() else _parsed(table, column, decimal, na)
     values = _without(read.values.fill_nan(None), na)
-    table.refuse(
-        values.abs() > MAX_FLOAT32, column, "{} does not fit in a float32; --na has texts that stand for no value"
-    )
+    too_large = "{0} does not fit in a float32; --na {0} if it means that there is no value"
+    table.refuse(values.abs() > MAX_FLOAT32, column, too_large)
     return Numbers(values, read.words, (*read.notes, *_doubts(column, values)))
 
 

@@ -230,3 +230,9 @@ def test_a_large_level_is_forecast_like_a_small_one() -> None:
     assert (far["Tidecast"] - 3e9 - near["Tidecast"]).abs().max() < 1
     (repeated,) = far.filter(pl.col("unique_id") == "short")["Tidecast"].unique()
     assert repeated == high.filter(pl.col("unique_id") == "short")["y"][-1]
+
+
+def test_settings_are_also_where_earlier_versions_had_them() -> None:
+    from model import forecasting
+
+    assert forecasting.ForecastConfig is ForecastConfig
