@@ -19,7 +19,7 @@ ALIKE = 1.25
 """The factor up to which typical spacings are those of one step."""
 WEEKEND = [5, 6]
 CHANCE = 0.01
-"""How likely a weekday or an hour that is never there is by chance, at most."""
+"""How likely it is by chance that any series never has some weekday or hour, at most."""
 WEEKS, DAYS = 2, 5
 """The fewest of a history by which weekdays, and hours of the day, are known to be never there."""
 
@@ -112,10 +112,12 @@ def never_there(frame: pl.DataFrame, freq: str | None, offset: str | None, bucke
         return ""
     grid = Grid.parse(freq, bucket, offset)
     steps = frame.select("series", ts=pl.Series(grid.time(grid.index(frame["ts"].to_numpy())), dtype=pl.Int64))
-    found = {f"on {_weekdays(days)}": names for days, names in _never(steps, DAY, WEEKS).items()}
+    found = {f"on {_weekdays(days)}": names for days, names in _never(steps, DAY, WEEKS, weekend=length < DAY).items()}
     part = max(length, HOUR)
     if length < DAY and DAY % part == 0:
-        found |= {f"from {_hours(parts, part)} UTC": names for parts, names in _never(steps, part, DAYS).items()}
+        found |= {
+            f"from {_hours(parts, part)} UTC": names for parts, names in _never(steps, part, DAYS, weekend=True).items()
+        }
     if not found:
         return ""
     count, weekends = frame["series"].n_unique(), _weekdays(WEEKEND)
@@ -130,8 +132,11 @@ def never_there(frame: pl.DataFrame, freq: str | None, offset: str | None, bucke
     return f"no values {'; '.join(parts[:SHOWN])}{more}: they are gaps; forecasts are for every {unit}: {way}"
 
 
-def _never(steps: pl.DataFrame, part: int, least: int) -> dict[tuple[int, ...], list[str]]:
-    """Series by which days of the week, or parts of the day, they never have in at least so many weeks or days."""
+def _never(steps: pl.DataFrame, part: int, least: int, *, weekend: bool) -> dict[tuple[int, ...], list[str]]:
+    """Series by which days of the week, or parts of the day, they never have in at least so many weeks or days.
+
+    Monday to Friday alone are enough in a shorter history, with a `weekend` in it or without.
+    """
     cycle, first = (7, 3) if part == DAY else (DAY // part, 0)
     unit = (pl.col("ts") // part + first).alias("unit")
     each = (
@@ -144,9 +149,11 @@ def _never(steps: pl.DataFrame, part: int, least: int) -> dict[tuple[int, ...], 
             count=pl.len(),
         )
     )
-    share = pl.col("count") / (pl.col("cycles").ceil() * pl.col("present").list.len())
-    known = (pl.col("cycles") >= least) & ((1 - share).clip(0, 1) ** pl.col("cycles").floor() <= CHANCE)
-    workdays = (pl.col("present") == list(range(WORKDAYS))) & (part == DAY)
+    missed = (1 - pl.col("count") / (pl.col("cycles") * pl.col("present").list.len())).clip(0, 1)
+    by_chance = missed ** pl.col("cycles").floor() * cycle * len(each)
+    known = (pl.col("cycles") >= least) & (by_chance <= CHANCE)
+    spans = (pl.col("cycles") * cycle > WORKDAYS) | (not weekend)
+    workdays = (pl.col("present") == list(range(WORKDAYS))) & (part == DAY) & spans
     found: dict[tuple[int, ...], list[str]] = {}
     for name, present in each.filter(known | workdays).select("series", "present").sort("series").iter_rows():
         if missing := tuple(sorted(set(range(cycle)) - set(present))):

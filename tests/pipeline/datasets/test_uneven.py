@@ -135,6 +135,7 @@ def trading(freq: str, first: int, last: int) -> pd.DatetimeIndex:
             {"a": days_of_week(0, 1, 2, 3, 4, 5)},
             "no values on Sundays: they are gaps; forecasts are for every day: leave",
         ),
+        ({"a": days_of_week(0, 1, 2, 3, 4, 5, periods=16)}, "no values on Sundays: they"),
         ({"a": days_of_week(1, 2, 3, 4)}, "no values on Mondays, Saturdays, Sundays: they"),
         ({"a": days_of_week(0, 1, 2, 3, 4, periods=12)}, "no values on weekends: .*, or --freq B has no weekends"),
         ({"a": days_of_week(0, 1, 2, 3, 4, periods=5)}, "no values on weekends: .*, or --freq B has no weekends"),
@@ -158,9 +159,10 @@ def test_weekdays_and_hours_that_are_never_there_are_said(series: dict[str, pd.D
 def test_all_of_a_week_with_gaps_by_chance_says_nothing() -> None:
     random = np.random.default_rng(0)
     for freq, every in (("1d", dates("2024-01-01", 60, "D")), ("1h", dates("2024-01-01", 500, "h"))):
-        for share in (1.0, 0.7):
+        for share in (1.0, 0.7, 0.3, 0.1):
             history = frame(**{f"s{place}": every[random.random(len(every)) <= share] for place in range(20)})
             assert not never_there(history, freq, None), (freq, share)
+    assert not never_there(frame(a=dates("2024-01-01", 120, "h")), "1h", None), "no weekend is in it"
     history = frame(a=days_of_week(*range(5)))
     assert infer_freq(history) == "B"
     assert not never_there(history, "B", None)
