@@ -80,7 +80,9 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
     if output is not None:
         _write(shown, output)
     target = card.output.targets[0]
-    plot = picture.save(job.name, lambda path: plot_ahead(history.frame, forecasts, target, path), output)
+    past = history.frame if zone is None or clock else on_clock(history.frame, zone)
+    ahead = shown.with_columns(pl.col("ds").dt.replace_time_zone(None))
+    plot = picture.save(job.name, lambda path: plot_ahead(past, ahead, target, path), output)
     return {
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,

@@ -75,7 +75,7 @@ def infer_grid(history: History, job: TrainJob) -> tuple[str | None, str | None]
         check_days(frame, freq)
     if offset is None:
         offset = infer_offset(frame, freq, job.aggregate is not None)
-        if freq is not None and Freq.parse(freq).months and job.aggregate is None:
+        if freq is not None and (Freq.parse(freq).months or Freq.parse(freq).business) and job.aggregate is None:
             check_phases(frame, freq, offset)
     offset = None if freq is None or offset == ALIGNED else offset
     logger.info(f"steps: {steps_in_words(freq, offset)}")

@@ -19,9 +19,9 @@ ALIKE = 1.25
 """The factor up to which typical spacings are those of one step."""
 WEEKEND = [5, 6]
 CHANCE = 0.01
-"""How likely a weekday or an hour that is never there is by chance, at most."""
-CYCLES = {7: 2, 24: 5}
-"""The fewest weeks, and days, of a history by which weekdays, and hours of the day, are known to be never there."""
+"""How likely it is by chance that any series never has some weekday or hour, at most."""
+WEEKS, DAYS = 2, 5
+"""The fewest of a history by which weekdays, and hours of the day, are known to be never there."""
 
 
 def check_steps(frame: pl.DataFrame) -> None:
@@ -65,19 +65,27 @@ def check_days(frame: pl.DataFrame, freq: str | None) -> None:
 
 
 def check_phases(frame: pl.DataFrame, freq: str, offset: str | None) -> None:
-    """Raises DataError if series have their times at different places of a calendar's steps, each at a steady one."""
+    """Raises DataError if series have their times at different places of a calendar's steps, each at a steady one.
+
+    Business days without an offset have each series' own time of day.
+    """
+    business = Freq.parse(freq).business
+    if business and offset is None:
+        return
     away = (
         _away(frame, freq, offset)
         .group_by("series")
         .agg(middle=pl.col("away").median(), spread=pl.col("away").max() - pl.col("away").min(), count=pl.len())
     )
     away = away.filter(pl.col("count") >= FEWEST).sort("middle", "series")
-    if len(away) < 2 or away["middle"][-1] - away["middle"][0] <= max(HOUR * 12, float(away["spread"].max())):  # type: ignore[arg-type]
+    least = HOUR if business else max(HOUR * 12, float(away["spread"].max() or 0))  # type: ignore[arg-type]
+    if len(away) < 2 or away["middle"][-1] - away["middle"][0] <= least:
         return
     first, last = (away.filter(pl.col("middle") == away["middle"][end])["series"].to_list() for end in (0, -1))
     raise DataError(
-        f"series have their times at different days of steps of {freq} ({_named(first)}; {_named(last)}): --offset "
-        "says at which all are forecast, such as 0d or -1d; or forecast them apart"
+        f"series have their times at different {'times of day' if business else 'days'} of steps of {freq} "
+        f"({_named(first)}; {_named(last)}): --offset says at which all are forecast, such as "
+        f"{'0d or 16h' if business else '0d or -1d'}; or forecast them apart"
     )
 
 
@@ -104,9 +112,12 @@ def never_there(frame: pl.DataFrame, freq: str | None, offset: str | None, bucke
         return ""
     grid = Grid.parse(freq, bucket, offset)
     steps = frame.select("series", ts=pl.Series(grid.time(grid.index(frame["ts"].to_numpy())), dtype=pl.Int64))
-    found = {f"on {_weekdays(days)}": names for days, names in _never(steps, DAY, 7, 3).items()}
-    if length <= HOUR:
-        found |= {f"from {_hours(hours)} UTC": names for hours, names in _never(steps, HOUR, 24, 0).items()}
+    found = {f"on {_weekdays(days)}": names for days, names in _never(steps, DAY, WEEKS, weekend=length < DAY).items()}
+    part = max(length, HOUR)
+    if length < DAY and DAY % part == 0:
+        found |= {
+            f"from {_hours(parts, part)} UTC": names for parts, names in _never(steps, part, DAYS, weekend=True).items()
+        }
     if not found:
         return ""
     count, weekends = frame["series"].n_unique(), _weekdays(WEEKEND)
@@ -116,12 +127,18 @@ def never_there(frame: pl.DataFrame, freq: str | None, offset: str | None, bucke
     way = "leave those there out"
     if f"on {weekends}" in found:
         way += ", or --freq B has no weekends" if length == DAY else ", or --freq B --aggregate mean has days"
+    if any(len(names) < count for names in found.values()):
+        way += ", or forecast these series apart"
     return f"no values {'; '.join(parts[:SHOWN])}{more}: they are gaps; forecasts are for every {unit}: {way}"
 
 
-def _never(steps: pl.DataFrame, length: int, cycle: int, first: int) -> dict[tuple[int, ...], list[str]]:
-    """Series by which of a cycle's places they never have; steps are of this length, the one of 1970 at `first`."""
-    unit = (pl.col("ts") // length + first).alias("unit")
+def _never(steps: pl.DataFrame, part: int, least: int, *, weekend: bool) -> dict[tuple[int, ...], list[str]]:
+    """Series by which days of the week, or parts of the day, they never have in at least so many weeks or days.
+
+    Monday to Friday alone are enough in a shorter history, with a `weekend` in it or without.
+    """
+    cycle, first = (7, 3) if part == DAY else (DAY // part, 0)
+    unit = (pl.col("ts") // part + first).alias("unit")
     each = (
         steps.select("series", unit)
         .unique()
@@ -132,9 +149,11 @@ def _never(steps: pl.DataFrame, length: int, cycle: int, first: int) -> dict[tup
             count=pl.len(),
         )
     )
-    share = pl.col("count") / (pl.col("cycles").ceil() * pl.col("present").list.len())
-    known = (pl.col("cycles") >= CYCLES[cycle]) & ((1 - share).clip(0, 1) ** pl.col("cycles").floor() <= CHANCE)
-    workdays = (pl.col("present") == list(range(WORKDAYS))) & (cycle == 7)
+    missed = (1 - pl.col("count") / (pl.col("cycles") * pl.col("present").list.len())).clip(0, 1)
+    by_chance = missed ** pl.col("cycles").floor() * cycle * len(each)
+    known = (pl.col("cycles") >= least) & (by_chance <= CHANCE)
+    spans = (pl.col("cycles") * cycle > WORKDAYS) | (not weekend)
+    workdays = (pl.col("present") == list(range(WORKDAYS))) & (part == DAY) & spans
     found: dict[tuple[int, ...], list[str]] = {}
     for name, present in each.filter(known | workdays).select("series", "present").sort("series").iter_rows():
         if missing := tuple(sorted(set(range(cycle)) - set(present))):
@@ -146,11 +165,13 @@ def _weekdays(days: Sequence[int]) -> str:
     return "weekends" if list(days) == WEEKEND else ", ".join(f"{day_name[day]}s" for day in days)
 
 
-def _hours(hours: Sequence[int]) -> str:
-    """Hours of a day as spans: 17:00 to 08:00."""
-    starts = [hour for hour in hours if (hour - 1) % 24 not in hours]
-    ends = [next(end % 24 for end in range(start + 1, start + 25) if end % 24 not in hours) for start in starts]
-    return ", ".join(f"{start:02}:00 to {end:02}:00" for start, end in zip(starts, ends, strict=True))
+def _hours(parts: Sequence[int], part: int) -> str:
+    """Parts of a day as spans: 17:00 to 08:00."""
+    count, hours = DAY // part, part // HOUR
+    starts = [place for place in parts if (place - 1) % count not in parts]
+    ends = [next(end for end in range(start + 1, start + count) if end % count not in parts) for start in starts]
+    spans = zip(starts, ends, strict=True)
+    return ", ".join(f"{start * hours:02}:00 to {end % count * hours:02}:00" for start, end in spans)
 
 
 def beside_steps(frame: pl.DataFrame, freq: str | None, offset: str | None) -> str:

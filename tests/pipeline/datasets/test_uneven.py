@@ -109,6 +109,15 @@ def test_days_of_a_month_with_jitter_are_of_one_phase_and_this_is_said() -> None
     assert beside_steps(history, "1mo", offset) == "times lie up to 4 d from the steps'; forecasts are at these"
 
 
+def test_business_days_at_midnights_of_far_zones_are_asked_about() -> None:
+    days = [pd.date_range("2022-01-03", periods=200, freq="B", tz=zone) for zone in ("Asia/Tokyo", "Europe/Berlin")]
+    history = frame(**{str(each.tz): each.tz_convert(None) for each in days})
+    freq = infer_freq(history)
+    assert freq == "B"
+    with pytest.raises(DataError, match=r"different times of day of steps of B .*--offset"):
+        check_phases(history, freq, infer_offset(history, freq))
+
+
 def days_of_week(*days: int, periods: int = 200) -> pd.DatetimeIndex:
     found = dates("2024-01-01", periods, "D")
     return found[found.day_of_week.isin(days)]
@@ -126,12 +135,17 @@ def trading(freq: str, first: int, last: int) -> pd.DatetimeIndex:
             {"a": days_of_week(0, 1, 2, 3, 4, 5)},
             "no values on Sundays: they are gaps; forecasts are for every day: leave",
         ),
+        ({"a": days_of_week(0, 1, 2, 3, 4, 5, periods=16)}, "no values on Sundays: they"),
         ({"a": days_of_week(1, 2, 3, 4)}, "no values on Mondays, Saturdays, Sundays: they"),
         ({"a": days_of_week(0, 1, 2, 3, 4, periods=12)}, "no values on weekends: .*, or --freq B has no weekends"),
         ({"a": days_of_week(0, 1, 2, 3, 4, periods=5)}, "no values on weekends: .*, or --freq B has no weekends"),
-        ({"a": days_of_week(*range(7)), "b": days_of_week(*range(5))}, "no values on weekends in 'b': .*--freq B"),
+        (
+            {"a": days_of_week(*range(7)), "b": days_of_week(*range(5))},
+            "no values on weekends in 'b': .*--freq B .*apart",
+        ),
         ({"a": days_of_week(*range(6)), "b": days_of_week(*range(5))}, "on Sundays in 'a'; on weekends in 'b': "),
         ({"a": trading("1h", 9, 17)}, "no values on weekends; from 17:00 to 09:00 UTC: .* every hour: .*--aggregate"),
+        ({"a": trading("2h", 8, 18)}, "no values on weekends; from 18:00 to 08:00 UTC: .* every step"),
         ({"a": trading("5min", 9, 17)}, "no values on weekends; from 17:00 to 09:00 UTC: .* every step"),
     ],
 )
@@ -145,9 +159,10 @@ def test_weekdays_and_hours_that_are_never_there_are_said(series: dict[str, pd.D
 def test_all_of_a_week_with_gaps_by_chance_says_nothing() -> None:
     random = np.random.default_rng(0)
     for freq, every in (("1d", dates("2024-01-01", 60, "D")), ("1h", dates("2024-01-01", 500, "h"))):
-        for share in (1.0, 0.7):
+        for share in (1.0, 0.7, 0.3, 0.1):
             history = frame(**{f"s{place}": every[random.random(len(every)) <= share] for place in range(20)})
             assert not never_there(history, freq, None), (freq, share)
+    assert not never_there(frame(a=dates("2024-01-01", 120, "h")), "1h", None), "no weekend is in it"
     history = frame(a=days_of_week(*range(5)))
     assert infer_freq(history) == "B"
     assert not never_there(history, "B", None)
