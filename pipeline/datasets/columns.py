@@ -8,7 +8,6 @@ import polars as pl
 
 from pipeline.datasets.clocks import check_timezone
 from pipeline.datasets.keys import (
-    UNNAMED,
     interleaved,
     is_row_number,
     labels_beside_values,
@@ -16,6 +15,7 @@ from pipeline.datasets.keys import (
     repeated_share,
 )
 from pipeline.datasets.numbers import is_numeric
+from pipeline.datasets.separated import UNNAMED
 from pipeline.datasets.tables import Table, listed
 from pipeline.datasets.times import MONTHS, looks_like_time
 from tidecast.errors import DataError

@@ -107,7 +107,7 @@ def measurements(
     found = (_found(layout, kept), time_note, _values(layout, wide=wide), decimal, _unused(layout))
     hint = _clock_hint(kept) if read and read.wall.any() and columns.timezone is None else ""
     left = (_missing(frame, words), _repeated(repeats, len(kept)))
-    notes = ("; ".join(filter(None, found)), *doubts, *clock_notes, *left, hint)
+    notes = ("; ".join(filter(None, found)), *table.notes, *doubts, *clock_notes, *left, hint)
     left_out = _left_out(frame, words, columns, repeats)
     return Measurements(
         table.name, kept, len(frame) - len(kept), tuple(filter(None, notes)), left_out, layout.series, ts
