@@ -23,6 +23,7 @@ from polars import selectors
 
 from pipeline.datasets.clocks import as_moments, like_a_clock
 from pipeline.datasets.columns import Columns, Layout, find_layout, find_time
+from pipeline.datasets.margins import without_margins
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
 from pipeline.datasets.times import looks_like_time, read_times
@@ -85,7 +86,7 @@ def measurements(
 ) -> Measurements:
     """The measurements in a table; `stem` names its series if no column does. Raises DataError, ConfigError."""
     columns = columns or Columns()
-    table, ts = find_time(table, columns)
+    table, ts = find_time(without_margins(table), columns)
     if ts and table.delimiter and looks_like_time([ts]):
         raise DataError(f"{table.name}: the first line is data: put a line of names above it, such as series,ts,value")
     read = None if ts is None else read_times(table, ts, columns.time_format)

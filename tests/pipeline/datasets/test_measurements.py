@@ -398,3 +398,31 @@ def test_a_list_of_json_objects_is_read_as_json_lines_are(write: Write, name: st
     for wrong, what in ((content[:-1], "not a list of JSON objects"), ('{\n"ts":1}', "or as one list of objects")):
         with pytest.raises(DataError, match=what):
             read_file(write("t.json", wrong))
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "note"),
+    [
+        (["-,C,m3/h"], [], "row 2 left out: no measurements but units, 'C', 'm3/h'"),
+        ([",[\u00b0C],[l/s]"], [], "row 2 left out: no measurements but units, '[\u00b0C]', '[l/s]'"),
+        ([], ["Total,78,650"], "1 row left out: totals, at the end"),
+        ([], ["", "Summe:,78,650", ",,", "Mittelwert,,54", ",,"], "2 rows left out: totals, at the end"),
+        ([], [",Total,650"], "1 row left out: totals, at the end"),
+        ([",,"], [], "1 row left out: empty"),
+    ],
+)
+def test_units_and_totals_are_left_out_and_counted(write: Write, above: list[str], below: list[str], note: str) -> None:
+    source = read_file(write("t.csv", "\n".join([NAMES, *above, *DAYS, *below])), Columns(features=("temp", "flow")))
+    assert source.frame["flow"].to_list() == [day * day for day in range(1, 13)]
+    assert note in source.notes
+
+
+def test_what_is_no_unit_and_no_total_stays(write: Write) -> None:
+    rows = [f"Total,2024-01-{day:02},{day}" for day in range(1, 9)]
+    assert len(read_file(write("t.csv", "\n".join(["series,ts,value", *rows]))).frame) == 8, "a series of that name"
+    gap = read_file(write("t.csv", "\n".join(["series,ts,value", *rows, "Total,2024-01-09,"])))
+    assert gap.skipped == 1, "a value that is missing"
+    steps = read_file(write("t.csv", "value\nNA\n1\n2\n3\n"), freq="1h")
+    assert steps.frame["ts"][0] == ms(2000, 1, 1, 1), "the first step's value is missing"
+    with pytest.raises(DataError, match="row 6, column 'ts': 'oops' is not a time"):
+        read_file(write("t.csv", "\n".join(["series,ts,value", *rows[:4], "a,oops,1"])))
