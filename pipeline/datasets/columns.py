@@ -14,7 +14,7 @@ from pipeline.datasets.keys import (
     naming_columns,
     repeated_share,
 )
-from pipeline.datasets.numbers import is_numeric
+from pipeline.datasets.numbers import is_missing, is_numeric
 from pipeline.datasets.separated import UNNAMED
 from pipeline.datasets.tables import Table, listed
 from pipeline.datasets.times import MONTHS, looks_like_time
@@ -241,6 +241,10 @@ def _is_clock(table: Table, name: str) -> bool:
     return named or bool(cells.str.contains(r"^(?:\d{1,2}:\d\d(?::\d\d)?|(?i:HE)\d{1,2})$").all())
 
 
+def _is_empty(table: Table, name: str) -> bool:
+    return bool(is_missing(table.columns[name].cast(pl.String).fill_null("").str.strip_chars()).all())
+
+
 def _check_hours(table: Table, name: str) -> None:
     """Raises DataError for a column that numbers the steps of a day, such as half-hours from 1 to 48, and not hours."""
     numbers = table.columns[name].cast(pl.String).str.strip_chars().str.replace(r"\.0*$", "")
@@ -256,6 +260,7 @@ def _check_hours(table: Table, name: str) -> None:
 def _value_columns(table: Table, columns: Columns, series: tuple[str, ...], others: Sequence[str]) -> tuple[str, ...]:
     """Where no column is called value: the only one, the only numeric one, or, without a series, all of them."""
     others = [name for name in others if plain(name) not in SERIES]
+    others = [name for name in others if not _is_empty(table, name)] or others
     if not others:
         raise DataError(f"{table.name}: no column of values among {listed(table.columns.columns)}")
     numbers = tuple(name for name in others if is_numeric(table, name, columns.na))

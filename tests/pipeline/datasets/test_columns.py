@@ -249,3 +249,10 @@ def test_an_empty_column_numbers_no_rows() -> None:
     assert source.frame["value"].len() == 8
     assert not any("numbers the rows" in note for note in source.notes)
     assert any("2 columns left out" in note for note in source.notes)
+
+
+def test_an_empty_column_beside_values_is_not_read_and_this_is_said() -> None:
+    rows = [[f"2024-01-{day:02}", day + 0.5, 40 - day * 1.5, ["", "NA"][day % 2]] for day in range(1, 9)]
+    source = read("time,a,b,broken", rows)
+    assert source.frame["series"].unique(maintain_order=True).to_list() == ["a", "b"]
+    assert "not used: `broken`" in source.notes[0]
