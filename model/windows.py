@@ -28,7 +28,11 @@ class WindowData(Protocol):
 
     @property
     def step(self) -> npt.NDArray[np.int64]:
-        """(T,): index on the grid."""
+        """(T,): index on the grid, or counted from 0 in each series."""
+
+    @property
+    def gridded(self) -> bool:
+        """Whether steps are on a grid, the same for all series."""
 
     @property
     def ts(self) -> npt.NDArray[np.int64]:

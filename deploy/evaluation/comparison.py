@@ -12,7 +12,7 @@ from model.card import Card
 from model.evaluation.baselines import baselines, naive_lags
 from model.evaluation.metrics import series_scale, window_mse
 from model.evaluation.promotion import by_origin
-from model.evaluation.splits import Cuts, chunks, split, targets
+from model.evaluation.splits import Cuts, chunks, split, step_numbers, targets
 from model.training.forecasting import FittedForecaster, forecast
 from model.windows import Rows
 from pipeline.windows.sliding import SlidingWindows
@@ -62,7 +62,7 @@ def comparison_losses(
             parts.setdefault(name, []).append(window_mse(each, actual, observed, scale[data.series[part]]))
     losses = {name: np.concatenate(part) for name, part in parts.items()}
     scored = np.isfinite(losses["champion"])
-    key = _origins(data, ends, card.input.freq)[scored]
+    key = step_numbers(data, ends)[scored]
     _, first = np.unique(key, return_index=True)
     return ends[scored][first], {name: by_origin(key, loss[scored])[1] for name, loss in losses.items()}
 
@@ -74,11 +74,3 @@ def _as_served(champion: Predictor, data: SlidingWindows, ends: Rows) -> Reals:
     assert isinstance(card, Card)
     naive = baselines(data, ends, card.output.horizon, card.target_columns, {"": card.input.season_lag})[""]
     return np.where(np.isfinite(forecasts).all(axis=(1, 2), keepdims=True), forecasts, naive)
-
-
-def _origins(data: SlidingWindows, ends: Rows, freq: str | None) -> Rows:
-    """A number for each window's origin: its step, or without a grid its rank in time, one for all series."""
-    if freq is not None:
-        return data.step[ends]
-    rank: Rows = np.argsort(np.argsort(data.ts[ends], kind="stable"), kind="stable")
-    return rank // len(np.unique(data.series[ends]))

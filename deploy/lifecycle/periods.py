@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.evaluation.promotion import required_steps
-from model.evaluation.splits import Cuts, last_share
+from model.evaluation.splits import Cuts, last_share, step_numbers
 from pipeline.windows.sliding import SlidingWindows
 from tidecast.times import format_time
 
@@ -38,7 +38,7 @@ class Periods:
 
 def unseen_steps(data: SlidingWindows, seen: int) -> int:
     """How many steps are later than the last one seen, epoch milliseconds."""
-    return int((np.unique(data.ts) > seen).sum())
+    return len(np.unique(step_numbers(data, np.flatnonzero(data.ts > seen))))
 
 
 def needed_steps(horizon: int) -> int:
@@ -51,13 +51,14 @@ def divide(data: SlidingWindows, seen: int, horizon: int, validation: float) -> 
 
     The other half is for learning: a challenger that learned nothing new would be the champion again.
     """
-    times = np.unique(data.ts)
-    unseen = times[times > seen]
+    rows = np.flatnonzero(data.ts > seen)
+    numbers = step_numbers(data, rows)
+    unseen = np.unique(numbers)
     if len(unseen) < needed_steps(horizon):
         return None
     least = required_steps(horizon)
     steps = min(MAX_COMPARISON * least, max(least, len(unseen) // 2))
-    cuts = last_share(data, validation, horizon, int(unseen[-steps]))
+    cuts = last_share(data, validation, horizon, int(data.ts[rows[numbers >= unseen[-steps]]].min()))
     return Periods(cuts, len(unseen) - steps, _facts(data, data.ts < cuts.test), _facts(data, data.ts >= cuts.test))
 
 

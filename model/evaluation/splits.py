@@ -41,17 +41,31 @@ def held_out(steps: int, fraction: float, horizon: int) -> int:
     return max(1, round(steps * fraction), min(2 * horizon, steps // 4))
 
 
+def step_numbers(data: WindowData, rows: Rows) -> Rows:
+    """A number for the step of each of these rows, in order of time and one for all series.
+
+    Without a grid the steps of the series that has the most of these rows count; from one of its events to the next,
+    those of all others are of one step. So series whose events lie beside each other are no more steps than one is.
+    """
+    if data.gridded or not len(rows):
+        return data.step[rows]
+    own = data.ts[rows[data.series[rows] == np.bincount(data.series[rows]).argmax()]]
+    return np.maximum(np.searchsorted(own, data.ts[rows], side="right"), 1)
+
+
 def last_share(data: WindowData, fraction: float, horizon: int, test: int = FAR) -> Cuts:
     """Cuts that hold out the last `fraction` of the rows before `test` for validation, and at least `held_out` steps.
 
     The cut is at the same time for all series.
     """
-    ts = np.sort(data.ts[data.ts < test])
-    if not len(ts):
+    rows = np.flatnonzero(data.ts < test)
+    if not len(rows):
         return Cuts(0, test)
-    times = np.unique(ts)
-    by_rows = ts[-max(1, round(len(ts) * fraction))]
-    return Cuts(int(min(by_rows, times[-held_out(len(times), fraction, horizon)])), test)
+    numbers = step_numbers(data, rows)
+    steps = np.unique(numbers)
+    by_rows = np.sort(numbers)[-max(1, round(len(rows) * fraction))]
+    first = min(by_rows, steps[-held_out(len(steps), fraction, horizon)])
+    return Cuts(int(data.ts[rows[numbers >= first]].min()), test)
 
 
 def split(data: WindowData, horizon: int, cuts: Cuts) -> Split:

@@ -8,14 +8,14 @@ import polars as pl
 
 from pipeline.datasets.clocks import check_timezone
 from pipeline.datasets.keys import (
-    UNNAMED,
     interleaved,
     is_row_number,
     labels_beside_values,
     naming_columns,
     repeated_share,
 )
-from pipeline.datasets.numbers import is_numeric
+from pipeline.datasets.numbers import is_missing, is_numeric
+from pipeline.datasets.separated import UNNAMED
 from pipeline.datasets.tables import Table, listed
 from pipeline.datasets.times import MONTHS, looks_like_time
 from tidecast.errors import DataError
@@ -35,6 +35,8 @@ TOGETHER = {
 """Columns that make up one time together, by the time column that is found without them."""
 CLOCKS = ("hour", "hr", "hh", "time", "minute", "period", "interval", "timeofday")
 """Usual names of the time of day."""
+HOURS = 24
+"""The last hour of a day, as some count them from 1."""
 FEW_REPEATS = 0.05
 """The share of rows up to which they may repeat others, and be left out."""
 SAMPLED = 100
@@ -149,6 +151,8 @@ def _together(table: Table, parts: tuple[str, ...]) -> tuple[Table, str]:
     cells = [table.columns[part].cast(pl.String).fill_null("").str.strip_chars() for part in parts]
     numbers = plain(parts[0]) == "year"
     dates, clocks = (_joined_date(*cells[:3]), cells[3:]) if numbers else (cells[0], cells[1:])
+    if clocks:
+        _check_hours(table, parts[-1])
     for clock in (each.str.strip_prefix("HE") for each in clocks):
         whole = pl.select(pl.when(clock.str.contains(r"^\d{1,2}$")).then(clock.str.zfill(2) + ":00").otherwise(clock))
         dates = dates + "T" + whole.to_series()
@@ -212,11 +216,13 @@ def _check_times(
     """Raises DataError for rows that are of several series, by columns that no option names."""
     rows = pl.DataFrame([ms.alias("ms"), *(table.columns[name].alias(f"series {name}") for name in series)])
     if repeated_share(rows) <= FEW_REPEATS:
-        if not series and (name := interleaved(table, ms, others, measured=measured)):
+        among = [name for name in others if not _is_clock(table, name)]
+        if not series and (name := interleaved(table, ms, among, measured=measured)):
             raise DataError(f"{table.name}: rows are of several series by {name!r}: --series-column {name}")
         return
     found = naming_columns(table, rows, others, FEW_REPEATS)
     if clock := next((name for name in found if _is_clock(table, name)), None):
+        _check_hours(table, clock)
         what = f"give date and time of day as --time-column DATE,{clock}"
         raise DataError(f"{table.name}: rows repeat their times: {what}")
     if found:
@@ -230,13 +236,31 @@ def _check_times(
 def _is_clock(table: Table, name: str) -> bool:
     """Whether a column tells the time of day, by its name or as 14:00 and HE14 do."""
     cells = table.columns[name].cast(pl.String).fill_null("").str.strip_chars()
-    named = not set(re.split(r"[\W_]+", name.lower())).isdisjoint(CLOCKS) or plain(name) in CLOCKS
+    words = {word.lower() for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)}
+    named = not words.isdisjoint(CLOCKS) or plain(name) in CLOCKS or plain(name).endswith(("period", "interval"))
     return named or bool(cells.str.contains(r"^(?:\d{1,2}:\d\d(?::\d\d)?|(?i:HE)\d{1,2})$").all())
+
+
+def _is_empty(table: Table, name: str) -> bool:
+    return bool(is_missing(table.columns[name].cast(pl.String).fill_null("").str.strip_chars()).all())
+
+
+def _check_hours(table: Table, name: str) -> None:
+    """Raises DataError for a column that numbers the steps of a day, such as half-hours from 1 to 48, and not hours."""
+    numbers = table.columns[name].cast(pl.String).str.strip_chars().str.replace(r"\.0*$", "")
+    most = numbers.filter(numbers.str.contains(r"^\d{1,3}$")).cast(pl.Int64).max()
+    if isinstance(most, int) and most > HOURS and not numbers.str.contains(":").any():
+        minutes = next((minutes for minutes in (60, 30, 15, 10, 5) if most <= (HOURS + 1) * 60 // minutes), 1)
+        raise DataError(
+            f"{table.name}: {name!r} numbers the steps of a day, up to {most}, which are no hours: add a column of "
+            f"times, as the UTC time of the date's midnight + ({name} - 1) x {minutes} min, for --time-column"
+        )
 
 
 def _value_columns(table: Table, columns: Columns, series: tuple[str, ...], others: Sequence[str]) -> tuple[str, ...]:
     """Where no column is called value: the only one, the only numeric one, or, without a series, all of them."""
     others = [name for name in others if plain(name) not in SERIES]
+    others = [name for name in others if not _is_empty(table, name)] or others
     if not others:
         raise DataError(f"{table.name}: no column of values among {listed(table.columns.columns)}")
     numbers = tuple(name for name in others if is_numeric(table, name, columns.na))

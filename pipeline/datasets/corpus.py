@@ -39,9 +39,10 @@ def read_corpus(path: str, text: str | None = None, label: str | None = None, gr
     if not 2 <= labels.n_unique() <= MOST_LABELS:
         raise DataError(f"{table.name}: column {label!r} has {labels.n_unique():,} different labels")
     skipped = len(cells) - len(kept)
-    notes = (f"{skipped:,} of {len(cells):,} rows have no text or no label: skipped",) if skipped else ()
+    notes = [*table.notes]
+    notes += [f"{skipped:,} of {len(cells):,} rows have no text or no label: skipped"] if skipped else []
     groups = kept["group"].fill_null("").to_list() if group else None
-    return Corpus(kept["text"].to_list(), labels.to_list(), groups, notes)
+    return Corpus(kept["text"].to_list(), labels.to_list(), groups, tuple(notes))
 
 
 def _column(table: Table, given: str | None, names: tuple[str, ...], role: str) -> str:

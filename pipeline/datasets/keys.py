@@ -1,15 +1,13 @@
 """Which columns of a table may name its series, where none does by name or option; and which only number its rows."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import polars as pl
 
 from pipeline.datasets.numbers import is_numeric
+from pipeline.datasets.separated import UNNAMED
 from pipeline.datasets.tables import Table
 
-UNNAMED = re.compile(r"(?:unnamed: ?\d+.*|__index_level_\d+__|)", re.IGNORECASE)
-"""What a frame's index is called in a file."""
 LEAST_ROWS = 3
 FEW = 24
 """The most different whole numbers in a column that may be labels: 24 hours, stores, states."""
@@ -29,7 +27,7 @@ def is_row_number(table: Table, column: str) -> bool:
     if not unnamed and ends not in ({"0", str(len(cells) - 1)}, {"1", str(len(cells))}):
         return False
     numbers = _whole(cells)
-    return numbers is not None and (unnamed or (numbers.diff().drop_nulls() == 1).all())
+    return numbers is not None and not numbers.is_null().all() and (unnamed or (numbers.diff().drop_nulls() == 1).all())
 
 
 def naming_columns(table: Table, rows: pl.DataFrame, among: Sequence[str], most: float) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from polars import selectors
 
 from pipeline.datasets.clocks import as_moments, like_a_clock, zone_of
 from pipeline.datasets.columns import Columns, Layout, find_layout, find_time
+from pipeline.datasets.margins import without_margins
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
 from pipeline.datasets.times import looks_like_time, read_times
@@ -87,7 +88,7 @@ def measurements(
 ) -> Measurements:
     """The measurements in a table; `stem` names its series if no column does. Raises DataError, ConfigError."""
     columns = columns or Columns()
-    table, ts = find_time(table, columns)
+    table, ts = find_time(without_margins(table), columns)
     if ts and table.delimiter and looks_like_time([ts]):
         raise DataError(f"{table.name}: the first line is data: put a line of names above it, such as series,ts,value")
     read = None if ts is None else read_times(table, ts, columns.time_format)
@@ -109,7 +110,7 @@ def measurements(
     found = (_found(layout, kept), time_note, _values(layout, wide=wide), decimal, _unused(layout))
     hint = _clock_hint(kept) if read and read.wall.any() and columns.timezone is None else ""
     left = (_missing(frame, words), _repeated(repeats, len(kept)))
-    notes = ("; ".join(filter(None, found)), *doubts, *clock_notes, *left, hint)
+    notes = ("; ".join(filter(None, found)), *table.notes, *doubts, *clock_notes, *left, hint)
     left_out = _left_out(frame, words, columns, repeats)
     zone = None if ts is None or read is None else zone_of(table, ts, read, columns.timezone)
     return Measurements(

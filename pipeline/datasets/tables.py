@@ -1,34 +1,28 @@
 """Files as tables: CSV, JSON lines and Parquet, read as a whole or not at all. Errors name the row and column."""
 
 import codecs
-import csv
 import gzip
-import io
 import re
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import polars as pl
 
+from pipeline.datasets.separated import read_separated
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.series import check_series
 from tidecast.errors import DataError, unusable
 
-CHUNK = 65_536
 WIDTH = 60
 """The most characters of a cell that a message shows."""
 LARGEST_INT = 2**63
-DELIMITERS = (";", "\t", "|", ",")
-SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
-"""The first line by which a spreadsheet is told the delimiter."""
-SAMPLED = 20
-"""Lines by which the delimiter is found."""
+LIST = re.compile(rb"\s*\[\s*\{")
+"""How a list of JSON objects begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +34,8 @@ class Table:
     rows: pl.Series
     delimiter: str = ""
     """What separates the columns of a CSV."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not in it, for people."""
 
     def fault(self, at: int, column: str, what: str) -> DataError:
         """The error of one cell; `at` is the table's row, from 0."""
@@ -71,8 +67,8 @@ def read_table(path: str, *, header: bool = True) -> Table:
     ending = Path(path.removesuffix(".gz")).suffix.lower()
     if ending in {".parquet", ".pq"} or data.startswith(b"PAR1"):
         table = _parquet(name, data)
-    elif ending in {".jsonl", ".ndjson", ".json"} or data.lstrip().startswith(b"{"):
-        table = _json_lines(name, _text(name, data))
+    elif ending in {".jsonl", ".ndjson", ".json"} or data.lstrip().startswith(b"{") or LIST.match(data):
+        table = _json(name, _text(name, data))
     else:
         table = parse_csv(name, _text(name, data), header)
     if table.columns.is_empty():
@@ -132,78 +128,39 @@ def _text(name: str, data: bytes) -> str:
 
 
 def parse_csv(name: str, text: str, header: bool = True) -> Table:
-    """A CSV's text as a table; its delimiter is found, or told by a first line such as ``sep=;``. Raises DataError."""
-    told = SEPARATOR.match(text)
-    text = "\n" * bool(told) + text[told.end() if told else 0 :]
-    delimiter = told[1] if told else _delimiter(text)
-    bare = delimiter == "\t" and _bare_quotes(text)
-    return _separated(name, text, delimiter, csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL, header)
+    """A CSV's text as a table; see read_separated. Raises DataError."""
+    return Table(name, *read_separated(name, text, header))
 
 
-def _delimiter(text: str) -> str:
-    """What is as often in each of the first lines as in the header; else what is the most often in that."""
-    header, *lines = [line for line in text[:CHUNK].lstrip().split("\n", SAMPLED)[:SAMPLED] if line.strip()] or [""]
-    if "\t" in header:
-        return "\t"
-    even = [mark for mark in DELIMITERS if {line.count(mark) for line in lines} == {header.count(mark)} != {0}]
-    return max(even or DELIMITERS, key=header.count)
-
-
-def _bare_quotes(text: str) -> bool:
-    """Whether quotes in tab-separated text are literal: one begins a cell, and none ends it."""
-    cells = (cell for line in text.split("\n") if '"' in line for cell in line.rstrip("\r").split("\t"))
-    return any(cell.startswith('"') and (len(cell) == 1 or not cell.endswith('"')) for cell in cells)
-
-
-def _separated(name: str, text: str, delimiter: str, quoting: Literal[0, 3], header: bool) -> Table:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+def _json(name: str, text: str) -> Table:
+    """JSON lines, or one list of objects."""
+    objects: Iterable[tuple[int, dict[str, object]]] = _json_lines(name, text)
+    if text.lstrip().startswith("["):
+        try:
+            objects = enumerate(msgspec.json.decode(text, type=list[dict[str, object]]), start=1)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise DataError(f"{name}: not a list of JSON objects: {error}") from None
     rows: list[int] = []
-    cells: list[list[str]] = []
-    chunks: list[pl.DataFrame] = []
-    try:
-        first = next(filter(None, lines), [])
-        names = [column.strip() for column in first] if header else [str(place + 1) for place in range(len(first))]
-        if len(set(names)) < len(names):
-            raise DataError(f"{name}: row {lines.line_num}: two columns of the same name among {listed(names)}")
-        schema = dict.fromkeys(names, pl.String)
-        for row in lines if header else chain([first], lines):
-            if len(row) == len(names):
-                rows.append(lines.line_num)
-                cells.append(row)
-            elif row:
-                raise DataError(f"{name}: row {lines.line_num}: {_ragged(names, row)}")
-            if len(cells) == CHUNK:
-                chunks.append(pl.DataFrame(cells, schema, orient="row"))
-                cells = []
-    except csv.Error as error:
-        raise DataError(f"{name}: row {lines.line_num}: {error}") from None
-    chunks.append(pl.DataFrame(cells, schema, orient="row"))
-    return Table(name, pl.concat(chunks), pl.Series(rows, dtype=pl.Int64), delimiter)
+    cells: list[dict[str, object]] = []
+    for number, parsed in objects:
+        nested = parsed.pop("values", None)
+        cells.append({**parsed, **nested} if isinstance(nested, dict) else parsed)
+        rows.append(number)
+    names = dict.fromkeys(key for parsed in cells for key in parsed)
+    columns = [_typed(key, [parsed.get(key) for parsed in cells]) for key in names]
+    return Table(name, pl.DataFrame(columns), pl.Series(rows, dtype=pl.Int64))
 
 
-def _ragged(header: Sequence[str], row: Sequence[str]) -> str:
-    if len(row) < len(header):
-        return f"{len(row)} cells for {len(header)} columns: none for column {header[len(row)]!r}"
-    return f"{len(row)} cells for {len(header)} columns: too many after column {header[-1]!r}"
-
-
-def _json_lines(name: str, text: str) -> Table:
+def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, object]]]:
     decode = msgspec.json.Decoder(dict[str, object]).decode
-    rows: list[int] = []
-    objects: list[dict[str, object]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            parsed = decode(line)
+            yield number, decode(line)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise DataError(f"{name}: row {number}: not a JSON object: {error}") from None
-        nested = parsed.pop("values", None)
-        objects.append({**parsed, **nested} if isinstance(nested, dict) else parsed)
-        rows.append(number)
-    names = dict.fromkeys(key for parsed in objects for key in parsed)
-    columns = [_typed(key, [parsed.get(key) for parsed in objects]) for key in names]
-    return Table(name, pl.DataFrame(columns), pl.Series(rows, dtype=pl.Int64))
+            what = f"not a JSON object: {error}; JSON is read as an object a line, or as one list of objects"
+            raise DataError(f"{name}: row {number}: {what}") from None
 
 
 def _typed(name: str, cells: list[Any]) -> pl.Series:

@@ -33,6 +33,8 @@ class SlidingWindows:
     """(T,F): False where a gap was filled."""
     step: Ints
     """(T,): on the grid, or counted from 0 in each series."""
+    gridded: bool
+    """Whether steps are on a grid, the same for all series."""
     ts: Ints
     """(T,): the event's time, or the grid's where filled, epoch milliseconds."""
     series: Codes
@@ -175,6 +177,7 @@ def _laid_out(
         values=laid,
         observed=np.repeat((back == 0)[:, None], values.shape[1], axis=1),
         step=steps,
+        gridded=config.grid is not None,
         ts=times,
         series=codes[event],
         names=names,

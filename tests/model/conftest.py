@@ -26,6 +26,7 @@ class Data:
     values: npt.NDArray[np.float64]
     observed: npt.NDArray[np.bool_]
     step: npt.NDArray[np.int64]
+    gridded: bool
     ts: npt.NDArray[np.int64]
     series: npt.NDArray[np.int32]
     names: Sequence[str]
@@ -52,6 +53,7 @@ def make(*series: npt.ArrayLike, seq_len: int = SEQ_LEN, holes: Sequence[int] = 
         values=values,
         observed=observed,
         step=step,
+        gridded=True,
         ts=step * HOUR,
         series=np.repeat(np.arange(len(sizes)), sizes).astype(np.int32),
         names=[f"s{number}" for number in range(len(sizes))],

@@ -143,6 +143,30 @@ def test_a_retraining_says_what_it_learned_from_and_what_it_kept_for_judging(
     assert json.loads(registry.resolve("tides/2").tags["judged"]) == judged
 
 
+@pytest.mark.parametrize("uneven", [False, True])
+def test_steps_of_series_with_jitter_are_counted_once(empty: Registry, *, uneven: bool) -> None:
+    """Two series whose events have their own seconds, on a grid or of no spacing: as many steps as one has."""
+    train_job = replace(JOB.train, freq=None if uneven else "1h")
+    spacing = np.random.default_rng(0).integers(HOUR // 4, 4 * HOUR, 1100)
+    ts = START + (np.cumsum(spacing) if uneven else HOUR * np.arange(1100) + spacing // 32)
+
+    def both(steps: int) -> History:
+        parts = [
+            pl.DataFrame({"series": [name] * steps, "ts": ts[:steps] + late, "value": tide(steps, 10**9, seed)})
+            for seed, (name, late) in enumerate({"harbour": 0, "pier": HOUR // 8}.items())
+        ]
+        return from_frame(pl.concat(parts))
+
+    def found(steps: int) -> dict[str, Any]:
+        return retrain(both(steps), replace(JOB, train=train_job), empty)
+
+    train(both(800), train_job, empty)
+    assert json.loads(empty.resolve("tides").tags["input"]).get("freq") == train_job.freq
+    assert found(800 + required_steps(6))["missing"] == 6, "half as many would do if each second were a step"
+    enough = found(800 + required_steps(6) + 6)
+    assert (enough["learned"]["new_steps"], enough["judged"]["events"]) == (6, 2 * required_steps(6))
+
+
 @pytest.mark.slow
 def test_models_are_compared_on_data_that_neither_was_trained_on(
     registry: Registry, monkeypatch: pytest.MonkeyPatch

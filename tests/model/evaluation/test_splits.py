@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluation.splits import Cuts, held_out, last_share, split
+from model.evaluation.splits import Cuts, held_out, last_share, split, step_numbers
 from model.windows import WindowData
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.sliding import sliding_windows
@@ -56,3 +56,21 @@ def test_too_few_events_error_says_how_many_are_needed(make_data: MakeData) -> N
         split(nothing, 6, last_share(nothing, 0.2, 6))
     with pytest.raises(ValueError, match=r"needs 30 events without a break to train on .* and 6 more"):
         split(data, 6, last_share(data, 0.8, 6))
+
+
+@pytest.mark.parametrize("freq", [None, "1h"])
+def test_steps_of_series_with_jitter_are_counted_once(freq: str | None) -> None:
+    """Two series, the second one an eighth of a step later and shorter, each event at its own second."""
+    step, horizon, rng = 3_600_000, 6, np.random.default_rng(0)
+    long, short = (step * np.arange(start, 200) + rng.integers(0, step // 8, 200 - start) for start in (0, 50))
+    ts = np.concatenate([long, short + step // 8])
+    names = ["a"] * len(long) + ["b"] * len(short)
+    data = sliding_windows(names, ts, np.zeros((len(ts), 1)), WindowConfig(seq_len=24, freq=freq))
+    every = np.arange(len(ts))
+    assert len(np.unique(step_numbers(data, every))) == 200
+    assert (np.diff(step_numbers(data, every[np.argsort(data.ts)])) >= 0).all(), "in order of time"
+    cuts = last_share(data, 0.01, horizon)
+    for series in range(2):
+        own = (data.series == series) & (data.ts >= cuts.validation)
+        assert own.sum() == held_out(200, 0.01, horizon) == 2 * horizon
+    assert len(split(data, horizon, cuts).validation) == 2 * (horizon + 1)

@@ -1,5 +1,6 @@
 """Which columns are what: found and said where there is one way to read a file, else asked."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -222,3 +223,36 @@ def test_a_column_that_tells_the_time_of_day_names_no_series(name: str, clock: s
         measurements(table)
     read = measurements(table, Columns(ts=f"date,{name}"))
     assert read.frame["ts"].diff().drop_nulls().unique().to_list() == [3_600_000]
+
+
+@pytest.mark.parametrize("name", ["Settlement Period", "settlementPeriod", "period", "SETTLEMENTPERIOD"])
+@pytest.mark.parametrize(("count", "minutes"), [(25, 60), (46, 30), (48, 30), (50, 30), (96, 15)])
+def test_numbers_of_a_day_s_steps_are_no_hours(name: str, count: int, minutes: int) -> None:
+    rows = [f"2024-01-{day:02},{step},{step * day}" for day in range(1, 5) for step in range(1, count + 1)]
+    text = "\n".join([f"Settlement Date,{name},MW", *rows])
+    way = re.escape(f"add a column of times, as the UTC time of the date's midnight + ({name} - 1) x {minutes} min")
+    for columns in (Columns(), Columns(ts=f"Settlement Date,{name}")):
+        with pytest.raises(DataError, match=way) as error:
+            measurements(parse_csv("t.csv", text), columns)
+        assert "\n" not in str(error.value)
+    moments = [START + timedelta(minutes=minutes * at) for at in range(4 * count)]
+    text = "\n".join(
+        [f"start,Settlement Date,{name},MW", *(f"{at},{row}" for at, row in zip(moments, rows, strict=True))]
+    )
+    followed = measurements(parse_csv("t.csv", text), Columns(ts="start", value="MW"))
+    assert len(followed.frame) == len(rows), "the way out is one"
+
+
+def test_an_empty_column_numbers_no_rows() -> None:
+    text = "\n".join([",time,value,", *(f",2024-01-{day:02},{day}.5," for day in range(1, 9))])
+    source = measurements(parse_csv("t.csv", text))
+    assert source.frame["value"].len() == 8
+    assert not any("numbers the rows" in note for note in source.notes)
+    assert any("2 columns left out" in note for note in source.notes)
+
+
+def test_an_empty_column_beside_values_is_not_read_and_this_is_said() -> None:
+    rows = [[f"2024-01-{day:02}", day + 0.5, 40 - day * 1.5, ["", "NA"][day % 2]] for day in range(1, 9)]
+    source = read("time,a,b,broken", rows)
+    assert source.frame["series"].unique(maintain_order=True).to_list() == ["a", "b"]
+    assert "not used: `broken`" in source.notes[0]

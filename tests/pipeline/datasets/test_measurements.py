@@ -328,3 +328,101 @@ def test_a_spreadsheets_files_are_read(write: Write) -> None:
 def test_a_first_line_of_data_is_not_taken_for_names(write: Write) -> None:
     with pytest.raises(DataError, match="the first line is data: put a line of names above it"):
         read_file(write("t.csv", "2024-01-01 00:00,1.5\n2024-01-01 01:00,2.5\n"))
+
+
+DAYS = [f"2024-01-{day:02}T00:00:00Z,{day}.5,{day * day}" for day in range(1, 13)]
+NAMES = "time,temp,flow"
+INFLUX = [
+    "#group,false,false,true,true,false,false,true",
+    "#datatype,string,long,dateTime:RFC3339,dateTime:RFC3339,dateTime:RFC3339,double,string",
+    "#default,_result,,,,,,",
+    ",result,table,_start,_stop,_time,_value,_field",
+    *(f",,0,2024-01-01T00:00:00Z,2024-02-01T00:00:00Z,{row.rpartition(',')[0]},temp" for row in DAYS),
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "note"),
+    [
+        (["Report of plant A", "", "Made on 2024-02-01, by us", NAMES], "2 lines left out: above the names, .* row 4"),
+        (["Report,,", ",,", "Made on,2024-02-01,", NAMES], "3 lines .* row 4"),
+        (["latitude,longitude,height,zone", "52.5,13.4,38,0", "", NAMES], "2 lines .* row 4"),
+        (["Station,Berlin,", "Owner,we,you", NAMES], "2 lines .* row 3"),
+        (["# station A", "#", NAMES], "2 lines left out: comments"),
+        (["# station A", "# time,temp,flow"], "1 line left out: comments"),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_lines_above_the_names_are_left_out_and_counted(
+    write: Write, lines: list[str], note: str, delimiter: str
+) -> None:
+    text = "\n".join([*lines, *DAYS, ""]).replace(",", delimiter)
+    source = read_file(write("t.csv", text), Columns(features=("temp", "flow")))
+    assert source.frame.select("temp", "flow").rows() == [(day + 0.5, day * day) for day in range(1, 13)]
+    assert source.frame["ts"][0] == ms(2024, 1, 1)
+    assert any(re.match(note, each) for each in source.notes), source.notes
+
+
+def test_two_lines_that_may_be_the_names_are_asked_about(write: Write) -> None:
+    with pytest.raises(DataError, match="are the columns' names in row 2 or 3\\? Remove the lines above it"):
+        read_file(write("t.csv", "\n".join(["Title", "a,b,c", "x,y,z", *DAYS])))
+
+
+def test_annotated_csv_of_influxdb(write: Write) -> None:
+    source = read_file(write("t.csv", "\r\n".join(INFLUX)))
+    assert source.frame["value"].to_list() == [day + 0.5 for day in range(1, 13)]
+    assert "times from `_time`" in source.notes[0]
+    assert source.notes[1:] == ("3 lines left out: comments", "1 column left out: without a name, and empty")
+    tables = [*INFLUX, "", *(line.replace("temp", "flow").replace(",,0", ",,1") for line in INFLUX)]
+    source = read_file(write("t.csv", "\n".join(tables)), Columns(series="_field"))
+    assert source.frame["series"].value_counts(sort=True)["count"].to_list() == [12, 12]
+    assert source.notes[1:3] == ("6 lines left out: comments", "1 line left out: the names once more")
+
+
+def test_empty_rows_at_the_end_and_columns_without_a_name_are_left_out_and_counted(write: Write) -> None:
+    rows = [f"{NAMES},,", *(f"{row},," for row in DAYS), ",,,,", ",,,,"]
+    source = read_file(write("t.csv", "\n".join(rows)), Columns(value="temp"))
+    assert len(source.frame) == 12
+    assert "2 lines left out: empty, at the end" in source.notes
+    assert "2 columns left out: without a name, and empty" in source.notes
+    assert not any("numbers the rows" in note for note in source.notes)
+    ends = read_file(write("t.csv", "\n".join([NAMES, *(f"{row}," for row in DAYS)])), Columns(value="temp"))
+    assert ends.frame.equals(source.frame), "a separator at the end of each line"
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl", "t"])
+def test_a_list_of_json_objects_is_read_as_json_lines_are(write: Write, name: str) -> None:
+    content = '[\n{"series":"a","ts":1577836800000,"value":1},{"series":"b","ts":1577836800000,"value":10},'
+    content += '\n{"series":"a","ts":1577838600000,"values":{"value":2}}]'
+    assert read_file(write(name, content)).frame.rows() == ROWS
+    for wrong, what in ((content[:-1], "not a list of JSON objects"), ('{\n"ts":1}', "or as one list of objects")):
+        with pytest.raises(DataError, match=what):
+            read_file(write("t.json", wrong))
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "note"),
+    [
+        (["-,C,m3/h"], [], "row 2 left out: no measurements but units, 'C', 'm3/h'"),
+        ([",[\u00b0C],[l/s]"], [], "row 2 left out: no measurements but units, '[\u00b0C]', '[l/s]'"),
+        ([], ["Total,78,650"], "1 row left out: totals, at the end"),
+        ([], ["", "Summe:,78,650", ",,", "Mittelwert,,54", ",,"], "2 rows left out: totals, at the end"),
+        ([], [",Total,650"], "1 row left out: totals, at the end"),
+        ([",,"], [], "1 row left out: empty"),
+    ],
+)
+def test_units_and_totals_are_left_out_and_counted(write: Write, above: list[str], below: list[str], note: str) -> None:
+    source = read_file(write("t.csv", "\n".join([NAMES, *above, *DAYS, *below])), Columns(features=("temp", "flow")))
+    assert source.frame["flow"].to_list() == [day * day for day in range(1, 13)]
+    assert note in source.notes
+
+
+def test_what_is_no_unit_and_no_total_stays(write: Write) -> None:
+    rows = [f"Total,2024-01-{day:02},{day}" for day in range(1, 9)]
+    assert len(read_file(write("t.csv", "\n".join(["series,ts,value", *rows]))).frame) == 8, "a series of that name"
+    gap = read_file(write("t.csv", "\n".join(["series,ts,value", *rows, "Total,2024-01-09,"])))
+    assert gap.skipped == 1, "a value that is missing"
+    steps = read_file(write("t.csv", "value\nNA\n1\n2\n3\n"), freq="1h")
+    assert steps.frame["ts"][0] == ms(2000, 1, 1, 1), "the first step's value is missing"
+    with pytest.raises(DataError, match="row 6, column 'ts': 'oops' is not a time"):
+        read_file(write("t.csv", "\n".join(["series,ts,value", *rows[:4], "a,oops,1"])))
