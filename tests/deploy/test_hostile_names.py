@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -50,7 +50,6 @@ def test_a_console_prints_text_as_it_is_and_on_one_line(name: str) -> None:
 @given(HOSTILE)
 @example(r"$\frac")
 @example("$x$_")
-@settings(deadline=None)
 def test_a_picture_shows_text_as_it_is(name: str) -> None:
     figure, written = Figure(figsize=(1, 1)), io.BytesIO()
     panel = figure.subplots()

@@ -95,7 +95,7 @@ def test_every_origin_of_the_test_part_is_scored(result: BacktestResult) -> None
 
 
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([0.0, 1.0, 1e6]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_no_data_of_the_test_part_leaks_into_the_model(result: BacktestResult, seed: int, size: float) -> None:
     """Weights, shapes and all that the card says are the same whatever happens later, and so is a forecast."""
     history = waves()

@@ -88,7 +88,7 @@ def test_foreign_model_gets_a_card_from_its_shapes(foreign_model: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["own_model", "foreign_model"])
-@settings(deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bounds=st.tuples(st.integers(0, 599), st.integers(1, 600)))
 @example(bounds=(5, CHUNK))
 @example(bounds=(5, CHUNK + 1))
@@ -189,7 +189,7 @@ def test_device_is_chosen_with_a_reason(own_model: Path, device: Device) -> None
 @given(rests=st.lists(st.floats(0, 6.9), min_size=1, max_size=700))
 @example(rests=[6.5])
 @example(rests=[1.0] * 300 + [6.5] + [1.0] * 300)
-@settings(deadline=None, max_examples=examples(40))
+@settings(max_examples=examples(40))
 def test_a_window_that_makes_inference_fail_does_not_touch_its_neighbours(rests: list[float]) -> None:
     predictor, windows = fragile(), random_windows(len(rests), 4)
     windows.x[:, -1, 0] = rests

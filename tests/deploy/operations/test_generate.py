@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -44,7 +44,6 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@settings(deadline=None)
 @given(random_logits, samplings, st.integers(0, 9))
 def test_sampled_token_is_known_and_among_the_top_k(logits: Floats, sampling: Sampling, seed: int) -> None:
     before = logits.copy()
@@ -56,7 +55,6 @@ def test_sampled_token_is_known_and_among_the_top_k(logits: Floats, sampling: Sa
     assert logits.tobytes() == before.tobytes()
 
 
-@settings(deadline=None)
 @given(random_logits, samplings, st.integers(0, 9))
 def test_same_seed_samples_the_same(logits: Floats, sampling: Sampling, seed: int) -> None:
     first, second = generator(seed), generator(seed)

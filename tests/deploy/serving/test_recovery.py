@@ -169,7 +169,7 @@ def world(log: EventLog, predictor: Predictor, records: list[Row], **settings: A
     short_series=st.sampled_from(["wait", "naive"]),
     fails=st.booleans(),
 )
-@settings(deadline=None, max_examples=examples(60))
+@settings(max_examples=examples(60))
 def test_interrupted_service_writes_the_same_as_an_uninterrupted_one(
     log: EventLog,
     predictor: Predictor,

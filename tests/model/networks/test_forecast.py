@@ -63,7 +63,7 @@ def test_forecasts_depend_on_their_own_window_only(arch: Arch) -> None:
 @both_archs
 @every_location
 @given(scale=st.floats(0.01, 1e6), shift=st.floats(-100, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_scaled_and_shifted_window_has_a_scaled_and_shifted_forecast(
     arch: Arch, location: Location, scale: float, shift: float
 ) -> None:

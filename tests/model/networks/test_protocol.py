@@ -35,7 +35,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 EXACT, CLOSE = 0.0, 1e-6
 TOKENS = 9
-QUICK = settings(deadline=None, max_examples=examples(40))
+QUICK = settings(max_examples=examples(40))
 lengths = st.lists(st.integers(1, 8), min_size=1, max_size=5)
 junk = st.sampled_from([0.0, 1e9, -1e9, float("nan"), float("inf")])
 

@@ -107,7 +107,7 @@ def few() -> Corpus:
     return corpus(150)
 
 
-@settings(deadline=None, max_examples=examples(40))
+@settings(max_examples=examples(40))
 @given(st.lists(st.integers(10, 80), min_size=2, max_size=5), st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 99))
 def test_partition_is_stratified_by_label(counts: list[int], share: float, seed: int) -> None:
     y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -119,7 +119,7 @@ def test_partition_is_stratified_by_label(counts: list[int], share: float, seed:
         assert np.abs(np.bincount(y[part], minlength=len(counts)) - share * np.array(counts)).max() < 2
 
 
-@settings(deadline=None, max_examples=examples(40))
+@settings(max_examples=examples(40))
 @given(st.lists(st.integers(0, 30), min_size=60, max_size=200), st.integers(0, 99))
 def test_partition_keeps_groups_together(numbers: list[int], seed: int) -> None:
     numbers += range(31)

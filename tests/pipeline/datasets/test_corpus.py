@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.datasets.corpus import LABELS, MOST_LABELS, TEXTS, Corpus, read_corpus
@@ -62,7 +62,6 @@ def test_a_parquet_file(tmp_path: Path) -> None:
     assert corpus.groups == ["7", "8", "7"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.sampled_from(["yes", "no"])), min_size=1, max_size=9))
 def test_texts_round_trip(tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[str, str]]) -> None:
     wanted = [("first", "yes"), *[row for row in given_rows if row[0].strip()], ("last", "no")]

@@ -248,7 +248,7 @@ measurements = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=examples(50))
+@settings(max_examples=examples(50))
 @given(rows=measurements)
 def test_a_frame_written_and_read_back_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int, float]]

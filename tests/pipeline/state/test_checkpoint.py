@@ -257,7 +257,7 @@ ACTIONS = st.lists(st.tuples(st.integers(1, 30), st.sampled_from(["commit", "pas
 @given(
     EVENTS, ACTIONS, st.sampled_from([CONFIG, WindowConfig(seq_len=3), WindowConfig(seq_len=9, freq="2m", max_gap=1)])
 )
-@settings(deadline=None, max_examples=examples(40))
+@settings(max_examples=examples(40))
 def test_recovery_gives_the_windows_at_the_last_commit(
     local: EventLog, legs: list[tuple[str, int, int]], actions: list[tuple[int, str]], config: WindowConfig
 ) -> None:

@@ -10,7 +10,7 @@ from random import Random
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from records import Given
 from waiting import until
@@ -40,7 +40,6 @@ WORDS = Vocabulary(entries=("you", "at", "see", "!"))
 YOU, AT, SEE, SHOUT = range(2, 6)
 
 
-@settings(deadline=None)
 @given(vocabularies, st.lists(st.text()), st.text())
 def test_every_text_becomes_tokens(vocabulary: Vocabulary, texts: list[str], other: str) -> None:
     fitted = vocabulary.fitted(texts)
@@ -54,7 +53,6 @@ def test_every_text_becomes_tokens(vocabulary: Vocabulary, texts: list[str], oth
     assert all(UNKNOWN not in encoder.encode(text) for text in texts), "what was seen is known"
 
 
-@settings(deadline=None)
 @given(vocabularies, st.lists(st.text()), st.integers(0, 9), st.randoms())
 def test_frequent_tokens_come_first_and_then_by_name(
     vocabulary: Vocabulary, texts: list[str], most: int, random: Random
@@ -120,7 +118,6 @@ def test_max_len_0_is_refused() -> None:
         Vocabulary(max_len=0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 2**40), min_size=1, max_size=9)))
 def test_rows_are_padded_on_the_right(rows: list[list[int]]) -> None:
     x, lengths = padded(rows)
@@ -217,7 +214,6 @@ def pushed(windower: TextWindower, some: Sequence[TextEvent], first: int = 0) ->
     return windower.take()
 
 
-@settings(deadline=None)
 @given(st.lists(events, max_size=9), st.data())
 def test_texts_are_taken_in_the_order_of_pushing(some: list[TextEvent], data: st.DataObject) -> None:
     windower, encoder = TextWindower(WORDS.encoder()), WORDS.encoder()
@@ -239,7 +235,6 @@ def test_texts_are_taken_in_the_order_of_pushing(some: list[TextEvent], data: st
     assert list(taken.arrays(start, stop)) == ["x", "lengths"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(events, max_size=4), min_size=1, max_size=4))
 def test_parts_are_concatenated_in_order(parts: list[list[TextEvent]]) -> None:
     apart, whole = TextWindower(WORDS.encoder()), [event for part in parts for event in part]

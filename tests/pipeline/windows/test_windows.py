@@ -115,7 +115,6 @@ def stream(
 
 
 @given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
-@settings(deadline=None)
 def test_short_windows_are_those_of_a_shorter_look_back(
     data: st.DataObject, config: WindowConfig, take: int, restart: int
 ) -> None:
@@ -150,7 +149,6 @@ def of_minutes(*minutes: float, series: str = "a") -> list[Event]:
 
 
 @given(st.data(), configs(), st.integers(1, 200), st.integers(1, 400))
-@settings(deadline=None)
 def test_stream_and_batch_give_the_same_windows(
     data: st.DataObject, config: WindowConfig, take: int, restart: int
 ) -> None:
@@ -170,7 +168,7 @@ def test_stream_and_batch_give_the_same_windows(
 
 
 @given(st.data(), configs())
-@settings(deadline=None, max_examples=examples(50))
+@settings(max_examples=examples(50))
 def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config: WindowConfig) -> None:
     parts = [data.draw(streams(config)) for _ in range(2)]
     renamed = [
@@ -186,7 +184,7 @@ def test_each_partition_has_a_stream_time_of_its_own(data: st.DataObject, config
 
 
 @given(st.data(), configs())
-@settings(deadline=None, max_examples=examples(50))
+@settings(max_examples=examples(50))
 def test_chunks_and_restarts_do_not_change_windows(data: st.DataObject, config: WindowConfig) -> None:
     events = data.draw(streams(config))
     idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.max_delay + steps * length(config.freq)))
@@ -200,7 +198,7 @@ def test_chunks_and_restarts_do_not_change_windows(data: st.DataObject, config: 
 
 
 @given(st.data(), configs())
-@settings(deadline=None, max_examples=examples(50))
+@settings(max_examples=examples(50))
 def test_the_layout_of_sliding_windows(data: st.DataObject, config: WindowConfig) -> None:
     windows = batch(data.draw(streams(config)), config)
     follows = np.diff(windows.run) == 0
