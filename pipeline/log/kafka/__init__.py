@@ -55,15 +55,17 @@ class KafkaLog:
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
         self._deserializer = TruncatingDeserializer()
         self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._deserializer)
-        self._created: set[str] = set()
+        self._existing: set[str] = set()
         self._readers: list[KafkaConsumer] = []
         self._opened: list[Consumer | Producer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False, any_time: bool = False) -> int:
         """Create the topic if it does not exist; return its number of partitions once all have leaders."""
-        self._created.discard(topic)  # it may have been deleted since
+        self._existing.discard(topic)  # it may have been deleted since
         with contextlib.suppress(UnknownTopic):
-            return self.partitions(topic)
+            count = self.partitions(topic)
+            self._existing.add(topic)
+            return count
         with translated(f"{self.label}, creating topic {topic}"):
             try:
                 self._create(topic, partitions, COMPACTED if compacted else ANY_TIME if any_time else {})
@@ -71,7 +73,7 @@ class KafkaLog:
                 if compacted or not any_time:
                     raise
                 self._create(topic, partitions, {})
-        self._created.add(topic)
+        self._existing.add(topic)
         return self.partitions(topic)
 
     def _create(self, topic: str, partitions: int, settings: Mapping[str, str]) -> None:
@@ -161,7 +163,7 @@ class KafkaLog:
 
     def _describe(self, topic: str) -> dict[str, Any]:
         # A new topic becomes known to one broker after another, and its leaders even later.
-        deadline = time.monotonic() + (self._kafka.request_s if topic in self._created else 0)
+        deadline = time.monotonic() + (self._kafka.request_s if topic in self._existing else 0)
         while True:
             with translated(f"{self.label}, looking up topic {topic}"):
                 (found,) = self._retried(lambda: self._admin.describe_topics([topic]))
