@@ -84,9 +84,11 @@ class Service:
         return False
 
     def peak(self) -> float:
-        """The peak memory of the current process, in MiB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        """The peak memory of the current process, in MiB; 0 while it is started again."""
+        with contextlib.suppress(OSError, IndexError):
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        return 0.0
 
     def kill(self) -> None:
         """SIGKILL."""
