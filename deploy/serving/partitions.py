@@ -87,7 +87,7 @@ def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> D
             try:
                 late |= not push(event, record.offset)
             except InvalidEvent as invalid:
-                error = error or invalid
+                error = error or invalid.with_traceback(None)  # a cycle, as when decoding
         if error is not None:
             dropped.invalid.append((record, error))
         elif late:

@@ -45,7 +45,7 @@ def decode_records(records: Iterable[Record], decode: Decode) -> Iterator[Decode
         try:
             events = () if record.value is None else decode(record)
         except InvalidEvent as error:
-            yield record, (), error
+            yield record, (), error.with_traceback(None)  # a cycle, which would keep the whole batch in memory
         else:
             yield record, events, None
 
