@@ -23,6 +23,9 @@ NAIVE = ("--arch", "naive", "--seq-len", 12, "--horizon", 2, "--freq", "1h")
 READ = "series from `sensorId`; time from `@timestamp`, epoch seconds; value from `temperature`"
 
 
+pytestmark = pytest.mark.slow  # each trains or serves
+
+
 def found(hour: int) -> dict[str, object]:
     """An event of an hour, in a shape that is found by names."""
     return {"sensorId": "s", "@timestamp": START // 1000 + hour * 3600, "temperature": hour % 12, "unit": "C"}

@@ -29,6 +29,9 @@ START, HOUR = 1_704_067_200_000, 3_600_000
 SMALL = ("--horizon", 3, "--seq-len", 12, "--arch", "naive")
 
 
+pytestmark = pytest.mark.slow  # each starts a command line
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder with a file of measurements, the only thing in it."""

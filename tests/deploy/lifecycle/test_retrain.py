@@ -218,6 +218,7 @@ def test_a_champion_far_worse_than_the_naive_forecast_does_not_stay_because_the_
     assert (predictor.card.arch, predictor.card.networks[0]["lag"]) == ("naive", 24)
 
 
+@pytest.mark.slow
 def test_a_season_that_only_the_test_part_has_is_not_found(empty: Registry) -> None:
     hours = np.arange(1600)
     noise = np.random.default_rng(0).normal(10, 0.5, 1600)

@@ -31,6 +31,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Fresh = Callable[[str], str]
 OnnxFile = Callable[..., Path]
 
+pytestmark = pytest.mark.slow  # each row is set up for real
+
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 TABLE = DOCS.read_text().partition("### Found beforehand")[2].partition("\n## ")[0]
 LINES = dict(re.findall(r"^\| (?!configuration|-)(.+?) \| (`+ ?.+`) \|$", TABLE, re.MULTILINE))
