@@ -6,11 +6,11 @@ import polars as pl
 
 from pipeline.datasets.tables import Table, first_of, said
 from pipeline.datasets.times import Times
+from pipeline.windows.steps import DAY, HOUR
 from tidecast.errors import ConfigError
 
 KNOWN = ("Europe/Berlin", "Europe/London", "America/New_York", "Europe/Athens", "Australia/Sydney")
 """Clocks with a summer time that a file's may be like; each changes at hours or on days of its own."""
-HOUR, DAY = 3_600_000, 86_400_000
 ONE_TIME = 0.9
 """The share of a time of day that is the usual one."""
 
