@@ -19,11 +19,12 @@ from msgspec import UNSET
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import FROM_RECORD, Note, Readings, Sources
 from pipeline.formats.json import WITHIN, parse, parse_any
-from pipeline.formats.names import Fields, Found, fields_of
+from pipeline.formats.names import Fields, Found, fields_of, plain
 from pipeline.formats.paths import KEY, TIMESTAMP, Path, Paths, follow
 from pipeline.formats.series import (
     FROM_KEY,
     MAX_CACHED,
+    NAMING,
     Keys,
     check_series,
     find_other_series,
@@ -32,7 +33,7 @@ from pipeline.formats.series import (
     series_text,
     unusable_series,
 )
-from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, may_have_time, named_time, zoned_time
+from pipeline.formats.times import MAX_TIME, MIN_TIME, NAMES, Moment, find_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
 
@@ -45,6 +46,8 @@ MAX_FLOAT32 = 3.4028235677973362e38
 ONE_VALUE = ("value",)
 OWN = frozenset(("series", "ts", "value", "values"))
 """Our own fields."""
+MAX_SHAPES = 1_000
+"""Most sets of fields' names that are remembered."""
 UNAMBIGUOUS = 10_000_000_000_000
 """Larger numbers of milliseconds, of the year 2286 and later, may be digits such as 20261128103000."""
 
@@ -153,7 +156,7 @@ class Decoder:
     def _is_left_to_log(self, record: Record, ts: int | str | None) -> bool:
         """Whether no other field names the series, or time, that our own fields leave out.
 
-        This is remembered by the fields' names; the first record of a kind is read, and told of, like any other.
+        Their names alone decide, and are remembered; the first record of a kind is read, and told of, like any other.
         """
         payload = record.value or b""
         if type(ts) is int and payload.count(b'"') == 4:  # those of "ts" and "value": there is no other name
@@ -162,9 +165,9 @@ class Decoder:
         if OWN.issuperset(names):
             return True
         if (known := self._left_to_log.get((names, ts is None))) is None:
-            if len(self._left_to_log) >= MAX_CACHED:
+            if len(self._left_to_log) >= MAX_SHAPES:
                 self._left_to_log.clear()
-            self._left_to_log[names, ts is None] = _names_neither(parse_any(record), ts is None)
+            self._left_to_log[names, ts is None] = _name_neither(names, ts is None)
             return False
         return known and self._keys.read(record.key).series is not None
 
@@ -281,12 +284,10 @@ class Decoder:
             )
 
 
-def _names_neither(body: dict[str, Any], and_no_time: bool) -> bool:
-    """Whether the fields of this body, whatever they hold, name no series, nor a time."""
-    if any(value is None or isinstance(value, dict | list) for value in body.values()):
-        return False
-    fields = fields_of(body)
-    return find_series(fields) is None and not (and_no_time and may_have_time(fields))
+def _name_neither(names: Iterable[str], and_no_time: bool) -> bool:
+    """Whether fields of these names, whatever they hold, never name a series, nor a time."""
+    called = set(map(plain, names))
+    return called.isdisjoint(NAMING) and not (and_no_time and not called.isdisjoint(NAMES))
 
 
 def encode(event: Event, features: Sequence[str] = ONE_VALUE) -> bytes:

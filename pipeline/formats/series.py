@@ -29,6 +29,8 @@ MAX_CACHED = 65_536
 _THINGS = {
     f"{thing}{form}": (rank, at) for rank, thing in enumerate(THINGS) for at, form in enumerate(("id", "", "name"))
 }
+NAMING = frozenset((*CERTAIN, *_THINGS, "tags", "labels"))
+"""Every name of a field by which `find_series` may find one, whatever the fields hold."""
 
 
 def find_series(fields: Fields) -> Found | None:

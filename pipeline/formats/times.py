@@ -119,11 +119,6 @@ def find_time(fields: Fields, min_time: int) -> tuple[Moment, Found] | None:
     return moment, Found(given[name], f"`{name}`", question)
 
 
-def may_have_time(fields: Fields) -> bool:
-    """Whether a field is called like a time."""
-    return not _RANKS.keys().isdisjoint(fields.names)
-
-
 def named_time(found: Found, min_time: int) -> Moment:
     """A field's time. Raises InvalidEvent naming the field."""
     try:
@@ -191,7 +186,7 @@ def zoned_time(text: str) -> int | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return None if moment.tzinfo is None else round(moment.timestamp() * 1000)
+    return None if moment.tzinfo is None else epoch(moment)
 
 
 def parse_time(text: str) -> int:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from records import Given
 
@@ -345,16 +345,26 @@ def test_stream_time_is_not_moved_by_a_record_without_a_time_or_with_a_wrong_one
     assert ts_of(now + year // 100, now + year // 100) == now + year // 100
 
 
-FIELDS = st.dictionaries(
-    st.sampled_from(("ts", "value", "unit", "time", "id", "sensorId", "Series", "TS", "note", "tags", "eventTs")),
-    st.none()
-    | st.sampled_from([1_700_000_000_000, 1_700_000_000, 7, 2.5, "a", "2023-11-14T22:13:20Z", "20231114"])
-    | st.just({"host": "b"}),
-    max_size=5,
+OTHERS = ("ts", "unit", "time", "id", "sensorId", "Series", "TS", "note", "tags", "labels", "fields", "eventTs")
+GIVEN = st.none() | st.sampled_from(
+    [1_700_000_000_000, 7, 2.5, "a", "", "2023-11-14T22:13:20Z", "20231114", {"host": "b"}, {"__name__": "m"}]
 )
+FIELDS = st.dictionaries(st.sampled_from(("value", *OTHERS)), GIVEN, max_size=5)
 
 
-@given(st.lists(FIELDS, min_size=1, max_size=6), st.sampled_from([b"pump", None]))
+@st.composite
+def of_the_same_names(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Bodies whose fields are called alike, and hold anything."""
+    names = draw(st.lists(st.sampled_from(OTHERS), unique=True, min_size=1, max_size=4))
+    held = st.lists(GIVEN, min_size=len(names), max_size=len(names))
+    each = draw(st.lists(held, min_size=2, max_size=5))
+    return [{"value": 1.5, **dict(zip(names, values, strict=True))} for values in each]
+
+
+@given(st.lists(FIELDS, min_size=1, max_size=6) | of_the_same_names(), st.sampled_from([b"pump", None]))
+@example([{"value": 1.5, "sensorId": ""}, {"value": 1.5, "sensorId": "x"}], b"pump")
+@example([{"value": 1.5, "labels": "a"}, {"value": 1.5, "labels": {"__name__": "m"}}], b"pump")
+@example([{"value": 1.5, "tags": "a", "fields": 1}, {"value": 1.5, "tags": {"a": "b"}, "fields": {"c": 1}}], b"pump")
 def test_a_record_is_read_alike_whatever_came_before(bodies: list[dict[str, Any]], key: bytes | None) -> None:
     """Which fields leave their series and time to the log is remembered by their names."""
 
