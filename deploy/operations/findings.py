@@ -166,10 +166,10 @@ def waiting(sample: Sample, windows: WindowConfig, limit: int) -> Iterator[Findi
 
 def values(sample: Sample, card: Card) -> Iterator[Finding]:
     """Whether the model would lose digits of any series' values, or winsorise some of them."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    levels, found = Levels.of(card), defaultdict[str, list[str]](list)
     for series, rows in sample.values.items():
         losses: list[str] = []
-        Levels.of(card).lowered({"x": np.array(rows, np.float64)[None]}, losses.append)
+        levels.lowered({"x": np.array(rows, np.float64)[None]}, losses.append)
         for loss in losses:
             found[loss].append(series)
     for loss, names in found.items():
