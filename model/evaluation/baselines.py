@@ -9,14 +9,16 @@ from model.evaluation.splits import chunks, run_starts, targets
 from model.windows import Floats, Rows, WindowData
 
 
-def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int, lag: int) -> Floats:
+def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int | Rows, lag: int) -> Floats:
     """The values, (T,O) or (T,), one season earlier, for the `horizon` steps after each end row: (N,K,O) or (N,K).
+
+    For some of the steps only, `horizon` lists them, the first being 1.
 
     The season is `lag` rows; steps more than a season ahead repeat the last season. Where the row one season earlier
     lies before `first` (N,), the first row of the window's run, the end row's value is repeated instead. With lag 1
     this is the last-value forecast.
     """
-    ahead = np.arange(1, horizon + 1)
+    ahead = np.arange(1, horizon + 1) if isinstance(horizon, int) else horizon
     rows = ends[:, None] + ahead - lag * -(-ahead // lag)
     return np.asarray(values[np.where(rows < first[:, None], ends[:, None], rows)])
 

@@ -19,16 +19,13 @@ def scored_steps(horizon: int) -> tuple[int, ...]:
 
 
 def between_steps(scored: npt.NDArray[np.float32], steps: tuple[int, ...], horizon: int) -> npt.NDArray[np.float32]:
-    """From values at the scored steps (R,H,...) to all steps (R,K,...), by linear interpolation."""
+    """Values at the scored steps (R,H,...), interpolated to all steps (R,K,...); at the former they are the same."""
     if len(steps) == horizon:
         return scored
-    ahead = np.arange(1, horizon + 1)
-    right = np.searchsorted(steps, ahead)
-    left = np.maximum(right - 1, 0)
-    at = np.array(steps)
-    width = np.maximum(at[right] - at[left], 1)
-    share = ((ahead - at[left]) / width).astype(np.float32)
-    share = share.reshape(-1, *(1,) * (scored.ndim - 2))
-    low, high = scored[:, left], scored[:, right]
-    result: npt.NDArray[np.float32] = low + (high - low) * share
+    ahead, at = np.arange(1, horizon + 1), np.array(steps)
+    left = np.searchsorted(at, ahead, side="right") - 1
+    right = np.minimum(left + 1, len(at) - 1)
+    share = ((ahead - at[left]) / np.maximum(at[right] - at[left], 1)).astype(np.float32)
+    low = scored[:, left]
+    result: npt.NDArray[np.float32] = low + (scored[:, right] - low) * share.reshape(-1, *(1,) * (scored.ndim - 2))
     return result

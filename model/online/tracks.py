@@ -3,7 +3,7 @@
 N rows   R tracks of a round, in which no series occurs twice
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,14 +64,18 @@ class TrackStore:
         """Free the rows of a series for another one."""
         self._free.append(row)
 
-    def gather(self, rows: Ints) -> Tracks:
-        """The state of these tracks, (R,...) each."""
-        return {name: array[rows] for name, array in self._arrays.items()}
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """A field of all rows, (N,...), until the next `allocate`."""
+        return self._arrays[name]
+
+    def gather(self, rows: Ints, names: Iterable[str]) -> Tracks:
+        """These fields of some tracks, (R,...) each."""
+        return {name: self._arrays[name].take(rows, axis=0) for name in names}
 
     def scatter(self, rows: Ints, tracks: Tracks) -> None:
-        """Store the state of these tracks."""
-        for name, array in self._arrays.items():
-            array[rows] = tracks[name]
+        """Store these fields of some tracks."""
+        for name, values in tracks.items():
+            self._arrays[name][rows] = values
 
     def to_bytes(self, row: int, names: Sequence[str]) -> bytes:
         """These fields of a series, field after field."""

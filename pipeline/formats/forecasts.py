@@ -3,8 +3,10 @@
 B forecasts   K horizon steps   O targets
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,12 +38,24 @@ class ForecastBatch:
     """(B,): which version of it."""
     targets: tuple[str, ...]
     """The names of the O targets."""
+    coverage: float | None = None
+    """The share of actual values that intervals are to contain; None: there are no intervals."""
+    lower: Floats | None = None
+    """(B,K,O): the intervals' lower bounds."""
+    upper: Floats | None = None
+    """(B,K,O): the intervals' upper bounds."""
+    anomaly: Sequence[float | None] | None = None
+    """(B,): how the newest value fits what had been forecast for it; None: it is not known."""
 
     def __len__(self) -> int:
         return len(self.series)
 
 
-class Forecast(msgspec.Struct, gc=False):
+Rows = list[float] | dict[str, list[float]]
+"""K values, or a mapping target -> K values if there are several targets."""
+
+
+class Forecast(msgspec.Struct, gc=False, omit_defaults=True):
     """One forecast. Times are epoch milliseconds; `forecast[i]` is for the time `start + i * step`.
 
     On a calendar grid it is for the i-th month (or year) from `start`, on business days for the i-th of those; `step`
@@ -50,26 +64,41 @@ class Forecast(msgspec.Struct, gc=False):
     `ts` is the time of the window's last step, `forecast` K values in the units of the events (a mapping target -> K
     values if there are several targets), `source` the method (`model`, or `naive` for a new series), and `model` its
     version (NAME/VERSION; naive/48 repeats the value 48 steps before, or the last one if the series is shorter).
+
+    `lower` and `upper` bound what is to contain the actual value with a probability of `coverage`. `anomaly` says how
+    the value at `ts` fits what had been forecast for it: 0 as expected, 1 at the bound, above is an anomaly. What is
+    switched off, or not known yet, is left out.
     """
 
     series: str
     ts: int
     start: int
     step: int
-    forecast: list[float] | dict[str, list[float]]
+    forecast: Rows
     source: str
     model: str
+    coverage: float | None = None
+    lower: Rows | None = None
+    upper: Rows | None = None
+    anomaly: float | None = None
 
 
 def encode_forecasts(batch: ForecastBatch) -> Iterator[bytes]:
     """Encode each forecast as JSON, in order."""
     times = (batch.ts.tolist(), batch.start.tolist(), batch.step.tolist())
-    rows = _rows(batch.forecast, batch.targets)
-    return map(_encode, map(Forecast, batch.series, *times, rows, batch.source, batch.model))
+    columns: list[Iterable[Any]] = [batch.series, *times, _rows(batch.forecast, batch.targets), batch.source, batch.model]
+    if batch.lower is not None or batch.anomaly is not None:
+        bounds = (_optional_rows(each, batch) for each in (batch.lower, batch.upper))
+        columns += [repeat(batch.coverage), *bounds, repeat(None) if batch.anomaly is None else batch.anomaly]
+    return map(_encode, map(Forecast, *columns))
 
 
-def _rows(values: Floats, targets: Sequence[str]) -> Sequence[list[float] | dict[str, list[float]]]:
+def _optional_rows(values: Floats | None, batch: ForecastBatch) -> Iterable[Rows | None]:
+    return repeat(None) if values is None else _rows(values, batch.targets)
+
+
+def _rows(values: Floats, targets: Sequence[str]) -> Sequence[Rows]:
     if len(targets) == 1:
-        rows: list[list[float]] = values[:, :, 0].tolist()
+        rows: list[Rows] = values[:, :, 0].tolist()
         return rows
     return [dict(zip(targets, row.T.tolist(), strict=True)) for row in values]

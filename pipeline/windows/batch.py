@@ -5,7 +5,7 @@ B windows   S steps of a window   F features   n <= S steps that a series has
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,19 @@ class Section(NamedTuple):
 
 Sections = Mapping[str, Section]
 """Sections by name."""
+
+
+class Companion(Protocol):
+    """What a component keeps of each series of a store, beside its windows."""
+
+    def sections(self, series: str) -> Sections:
+        """A series' state; none if there is none."""
+
+    def restore(self, series: str, sections: Sections) -> None:
+        """Set a series' state from its checkpoint."""
+
+    def expired(self, series: str, place: int, offset: int) -> None:
+        """The series has expired: after `place` windows of the next `take`, by the record at `offset`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,12 +23,15 @@ import numpy as np
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
-from pipeline.windows.batch import UNKNOWN, Sections, SeriesState, Windows
+from pipeline.windows.batch import UNKNOWN, Companion, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.grid import Counts, WindowConfig, interpolate
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
+from pipeline.windows.silence import Silence, Silences
 from tidecast.errors import ConfigError
 
+SILENCE = "silence"
+"""The section of a series with what is usual for it."""
 SERIES_LIMIT = 100_000
 """The default limit of series per partition."""
 
@@ -44,6 +47,9 @@ class _Series(BufferRow):
     later: int = UNKNOWN
     later_run: int = 0
     """What `run` was before the step of the offset `later`."""
+    steps: int = 0
+    longest: int = 0
+    silent: bool = False
 
 
 class WindowStore:
@@ -66,7 +72,9 @@ class WindowStore:
         *,
         short: bool = False,
         waiting_limit: int = WAITING_LIMIT,
+        companion: Companion | None = None,
     ) -> None:
+        """`companion` has state of its own for each series; with one, silent series are noticed too."""
         if idle is not None and idle <= config.max_delay:
             raise ConfigError(f"idle: {idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
         self.config = config
@@ -75,6 +83,7 @@ class WindowStore:
         self.sections: Sections = {}
         self._idle, self._limit = idle, limit
         self._grid = config.grid
+        self._companion, self._silences = companion, Silences() if companion else None
         self._reorder = ReorderBuffer(config, max(limit, waiting_limit)) if config.reorders else None
         self._seq_len, self._width = config.seq_len, len(config.features)
         self._least = self._seq_len if not short else 1 if self._grid else 2
@@ -133,6 +142,9 @@ class WindowStore:
                 series.run,
             )
         self._rows.write(series, values, True, ts)
+        if self._silences:
+            self._silences.step(series, name, ts, self.stream_time, offset)
+            self._next_due = min(self._next_due, self._silences.next_due)
         elapsed = ts - series.ts
         series.ts = ts
         series.step += ahead
@@ -182,10 +194,15 @@ class WindowStore:
             self.counts.early += self._reorder.early
             self._reorder.early = 0
         while self._expiries and self._expiries[0][0] <= self.stream_time:
-            self._expire_if_idle(heappop(self._expiries)[1])
+            self._expire_if_idle(heappop(self._expiries)[1], offset)
+        if self._silences:
+            while name := self._silences.due(self.stream_time):
+                if self._silences.notice(self._series.get(name), name, self.stream_time, offset):
+                    self._changed[name] = None
+            due = min(due, self._silences.next_due)
         self._next_due = min(due, self._expiries[0][0]) if self._expiries else due
 
-    def _expire_if_idle(self, name: str) -> None:
+    def _expire_if_idle(self, name: str, offset: int) -> None:
         series = self._series.get(name)
         if series is None or self._idle is None:
             return
@@ -196,6 +213,8 @@ class WindowStore:
         self._rows.release(series)
         self._changed[name] = None
         self._sections.pop(name, None)
+        if self._companion:
+            self._companion.expired(name, len(self._completed), offset)
         del self._series[name]
 
     def _schedule_expiry(self, name: str, last_event_ts: int) -> None:
@@ -225,12 +244,19 @@ class WindowStore:
         self._completed = []
         return Windows(x, observed, steps, times, start, spacing, list(series), offsets, lengths, first_offset)
 
+    def take_silences(self) -> list[Silence]:
+        """The silences noticed since the last take, in order."""
+        return self._silences.take() if self._silences else []
+
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for a series that is not in the store."""
         found = self._series.get(series)
         if found is None:
             return None
         values, observed, times = self._rows.copy(found)
+        sections = {**self._sections.get(series, {})}
+        if self._silences and self._companion:
+            sections |= {SILENCE: self._silences.section(found), **self._companion.sections(series)}
         return SeriesState(
             values=values,
             observed=observed,
@@ -240,7 +266,7 @@ class WindowStore:
             last_event_ts=max(found.ts, found.last_event_ts),
             pending=self._reorder.state(series) if self._reorder else (),
             first_offset=(found.first_offset, found.later, found.run - found.later_run),
-            sections=self._sections.get(series, {}),
+            sections=sections,
         )
 
     def restore(self, series: str, state: SeriesState) -> None:
@@ -253,6 +279,9 @@ class WindowStore:
         self._sections.pop(series, None)
         if state.sections:
             self._sections[series] = state.sections
+        if self._silences and self._companion:
+            self._silences.restore(found, series, state.sections.get(SILENCE))
+            self._companion.restore(series, state.sections)
         if self._reorder is not None:
             self._reorder.restore(series, state.pending)
             self._next_due = min(self._next_due, self._reorder.next_due)

@@ -1,0 +1,153 @@
+"""Live scores: sums of errors by series, target, scored step and model version, in buckets of event time.
+
+A bucket is closed by its series' first step after it. All sums are added in the order of the steps, so that they are
+the same to the bit however the steps were batched.
+
+R tracks   H scored steps   M sums
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from model.online.tracks import Field, Fields, Tracks
+
+Reals = npt.NDArray[np.float64]
+SUMS = (
+    "count",
+    "squared_error",
+    "absolute_error",
+    "naive_squared_error",
+    "naive_absolute_error",
+    "intervals",
+    "inside",
+    "width",
+    "winkler",
+)
+"""What is summed over the scored forecasts: how many, their errors and the seasonal naive's for the same steps; of
+those with an interval how many, how many actual values were inside, and the intervals' widths and Winkler scores."""
+COUNT, NAIVE = SUMS.index("count"), SUMS.index("naive_absolute_error")
+Parked = dict[tuple[int, int], Reals]
+"""Sums (M,) by (scored step's number, version): of versions that are not the newest at a step."""
+
+
+class Part(NamedTuple):
+    """The sums of one target and version."""
+
+    target: int
+    by: int
+    sums: Reals
+    """(H,M)."""
+
+
+class Bucket(NamedTuple):
+    """A closed bucket of one series."""
+
+    start: int
+    """Epoch milliseconds."""
+    until: int
+    """The time of its last observed step."""
+    parts: list[Part]
+    unscored: list[list[int]]
+    """By target and scored step: forecasts for steps that were never observed."""
+    scale: list[float | None]
+    """By target: the seasonal naive's mean absolute error one step ahead, in all the series' buckets so far."""
+
+
+def point_sums(value: Reals, forecast: Reals, naive: Reals, lower: Reals, upper: Reals, coverage: float) -> Reals:
+    """What each point adds (N,H,M): actual values (N,1), and what was forecast for them (N,H), NaN where nothing was.
+
+    `lower` and `upper` (N,H) are the interval's bounds, NaN without one.
+    """
+    error, naive_error = value - forecast, value - naive
+    scored = ~np.isnan(error)
+    bounded = scored & ~np.isnan(lower)
+    outside = np.maximum(value - upper, 0.0) + np.maximum(lower - value, 0.0)
+    width = upper - lower
+    columns = (
+        scored,
+        error * error,
+        np.abs(error),
+        naive_error * naive_error,
+        np.abs(naive_error),
+        bounded,
+        outside == 0,
+        width,
+        width + 2 / (1 - coverage) * outside,
+    )
+    sums = np.stack([np.asarray(column, np.float64) for column in columns], axis=2)
+    sums[~scored] = 0.0
+    sums[..., SUMS.index("intervals") :][~bounded] = 0.0
+    return sums
+
+
+class Scores:
+    """The open buckets of all tracks. `rows` are the tracks' rows in the store."""
+
+    def __init__(self, scored: int, every: int) -> None:
+        self._every = every
+        self._shape = (scored, len(SUMS))
+        self.parked: dict[int, Parked] = {}
+        """By row of the store."""
+
+    @property
+    def fields(self) -> Fields:
+        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`, the
+        bucket's start, and in `total` the naive's absolute errors one step ahead, and how many.
+        """
+        scored, _ = self._shape
+        return {
+            "sums": Field("<f8", self._shape),
+            "sums_by": Field("<u4", (scored,)),
+            "unscored": Field("<u4", (scored,)),
+            "seen": Field("|u1"),
+            "observed": Field("<i8"),
+            "bucket": Field("<i8"),
+            "until": Field("<i8"),
+            "total": Field("<f8", (2,)),
+        }
+
+    def start(self, ts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The starts of the buckets that hold these times."""
+        return ts // self._every * self._every
+
+    def add(self, tracks: Tracks, rows: Sequence[int], sums: Reals, by: npt.NDArray[np.uint32]) -> None:
+        """Add each track's newest point (R,H,M) by these versions (R,H), where they are not all the newest."""
+        current = tracks["sums_by"]
+        other = (by != current) & (sums[..., COUNT] > 0)
+        for track, number in zip(*(axis.tolist() for axis in np.nonzero(other)), strict=True):
+            parked = self.parked.setdefault(rows[track], {})
+            if (before := int(current[track, number])) and tracks["sums"][track, number, COUNT]:
+                parked[number, before] = tracks["sums"][track, number].copy()
+            after = int(by[track, number])
+            tracks["sums"][track, number] = parked.pop((number, after), 0.0)
+            current[track, number] = after
+        tracks["sums"] += sums
+
+    def close(self, tracks: Tracks, rows: Sequence[int], series: slice) -> Bucket | None:
+        """Close the open bucket of the series with these tracks; None if nothing was scored in it."""
+        sums, by, unscored = tracks["sums"][series], tracks["sums_by"][series], tracks["unscored"][series]
+        parts = [
+            part
+            for target, (of_target, versions) in enumerate(zip(sums, by, strict=True))
+            for part in self._parts(target, of_target, versions, self.parked.pop(rows[series.start + target], {}))
+        ]
+        total = tracks["total"][series]
+        for part in parts:
+            total[part.target] += part.sums[0, [NAIVE, COUNT]]
+        start, until = int(tracks["bucket"][series.start]), int(tracks["until"][series.start])
+        scale = [float(error / count) if count else None for error, count in total.tolist()]
+        closed = Bucket(start, until, parts, unscored.tolist(), scale)
+        sums[:], unscored[:] = 0.0, 0
+        return closed if parts or any(map(any, closed.unscored)) else None
+
+    def _parts(self, target: int, sums: Reals, by: npt.NDArray[np.uint32], parked: Parked) -> Iterator[Part]:
+        """One target's sums, version by version."""
+        held = parked | {(number, version): sums[number].copy() for number, version in enumerate(by.tolist())}
+        versions: dict[int, Reals] = {}
+        for (number, version), points in held.items():
+            if points[COUNT]:
+                versions.setdefault(version, np.zeros(self._shape))[number] = points
+        yield from (Part(target, version, versions[version]) for version in sorted(versions))

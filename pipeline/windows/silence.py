@@ -1,0 +1,120 @@
+"""Which series have fallen silent: no step for far longer than was ever usual for them, by their partition's time.
+
+What is usual is learnt from a series' own steps: how far the partition's time had come each time, since the step before.
+"""
+
+import struct
+from heapq import heappop, heappush
+from typing import NamedTuple, Protocol
+
+from pipeline.windows.batch import Section
+from pipeline.windows.reorder import BEFORE_ALL
+
+LEARNED = 20
+"""Steps of a series from which it is learnt what is usual."""
+FACTOR = 3
+"""A series is silent after so many times its longest usual wait."""
+STATE = struct.Struct("<qqq")
+VERSION = 1
+
+
+class Silence(NamedTuple):
+    """A silence that was noticed, or has ended. Times are epoch milliseconds."""
+
+    series: str
+    since: int
+    """The time of the last step before it."""
+    ts: int
+    """When it was noticed, or of the step that ended it."""
+    usual: int
+    """The longest wait that was usual, milliseconds."""
+    ended: bool
+    offset: int
+    """Of the record by which it was noticed."""
+
+
+class Watched(Protocol):
+    """What is kept of a series."""
+
+    ts: int
+    """The time of its last step."""
+    steps: int
+    """How many steps it had, up to LEARNED."""
+    longest: int
+    """The longest usual wait, milliseconds."""
+    silent: bool
+
+
+class Silences:
+    """The silences of one partition's series."""
+
+    def __init__(self) -> None:
+        self._noticed: list[Silence] = []
+        self._due: list[tuple[int, str]] = []
+
+    @property
+    def next_due(self) -> int:
+        """The stream time at which the next series may be silent."""
+        return self._due[0][0] if self._due else -BEFORE_ALL
+
+    def step(self, series: Watched, name: str, ts: int, stream_time: int, offset: int) -> None:
+        """Note a step of a series, whose own `ts` is still that of the step before."""
+        wait = stream_time - series.ts
+        if series.steps < LEARNED:
+            self._learn(series, name, wait, stream_time)
+        elif wait > series.longest:
+            self._wait(series, name, wait, ts, stream_time, offset)
+
+    def _learn(self, series: Watched, name: str, wait: int, stream_time: int) -> None:
+        if series.steps:
+            series.longest = max(series.longest, wait)
+        series.steps += 1
+        if series.steps == LEARNED:
+            self._schedule(series, name, stream_time)
+
+    def _wait(self, series: Watched, name: str, wait: int, ts: int, stream_time: int, offset: int) -> None:
+        """Learn a longer wait; one that is far longer is a silence that has ended."""
+        usual = series.longest
+        if wait <= FACTOR * usual:
+            series.longest = wait
+            return
+        if not series.silent:
+            self._noticed.append(Silence(name, series.ts, stream_time, usual, False, offset))
+        self._noticed.append(Silence(name, series.ts, ts, usual, True, offset))
+        series.silent, series.longest = False, 2 * usual
+        self._schedule(series, name, stream_time)
+
+    def _schedule(self, series: Watched, name: str, last: int) -> None:
+        heappush(self._due, (last + FACTOR * series.longest + 1, name))
+
+    def notice(self, series: Watched | None, name: str, stream_time: int, offset: int) -> bool:
+        """Whether a series that is due is silent; if not it is looked at again later. None: it is gone."""
+        if series is None or series.silent or series.steps < LEARNED:
+            return False
+        if series.ts + FACTOR * series.longest >= stream_time:
+            self._schedule(series, name, series.ts)
+            return False
+        series.silent = True
+        self._noticed.append(Silence(name, series.ts, stream_time, series.longest, False, offset))
+        return True
+
+    def due(self, stream_time: int) -> str | None:
+        """The next series to be looked at, if any is due."""
+        return heappop(self._due)[1] if self._due and self._due[0][0] <= stream_time else None
+
+    def take(self) -> list[Silence]:
+        """What was noticed since the last take, in order."""
+        noticed, self._noticed = self._noticed, []
+        return noticed
+
+    def section(self, series: Watched) -> Section:
+        """A series' state."""
+        return Section(VERSION, STATE.pack(series.steps, series.longest, series.silent))
+
+    def restore(self, series: Watched, name: str, section: Section | None) -> None:
+        """Set a series' state."""
+        if section is not None and section.version == VERSION:
+            series.steps, series.longest, silent = STATE.unpack(section.data)
+            series.silent = bool(silent)
+        if series.steps == LEARNED and not series.silent:
+            self._schedule(series, name, series.ts)
