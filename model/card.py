@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from model.residuals import Residuals
 from model.seasons import seasonal_lags
 from tidecast.errors import ConfigError, DataError
 from tidecast.freq import Freq, Offset
@@ -59,13 +60,9 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The file's inputs, in order, by the names in INPUTS."""
 
     def __post_init__(self) -> None:
-        if self.seq_len < 2:
-            raise ConfigError(f"seq_len: {self.seq_len} is less than 2")
-        for name in ("max_gap", "lateness"):
-            if (value := getattr(self, name)) < 0:
-                raise ConfigError(f"{name}: {value} is negative")
-        if self.season is not None and self.season < 2:
-            raise ConfigError(f"season: {self.season} is less than 2 steps")
+        for name, least in {"seq_len": 2, "max_gap": 0, "lateness": 0, "season": 2}.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ConfigError(f"{name}: {value} is less than {least}")
         if self.aggregate is not None and self.freq is None:
             raise ConfigError("aggregate: needs a freq, the steps to aggregate events in")
         if self.freq is not None:
@@ -157,8 +154,9 @@ class _Card(msgspec.Struct, frozen=True, kw_only=True, tag_field="task"):
             raise ConfigError(f"format: {self.format}, this version reads {FORMAT}")
 
     def to_json(self) -> str:
-        """The card as one line of JSON."""
-        return msgspec.json.encode(self).decode()
+        """The card as one line of JSON, without what it has not."""
+        given = {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
+        return msgspec.json.encode(given).decode()
 
 
 class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
@@ -172,14 +170,15 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     ranges: dict[str, tuple[float, float]] = {}
     """Each feature's minimum and maximum in the training and validation data, raw units."""
     floors: dict[str, float] = {}
-    """The least range of a window that counts, by feature, raw units. A window that is far from zero beside its range
-    is moved before it is cast to float32 (model/levels.py); features that are not listed, as in all earlier cards, are
-    cast as they are."""
+    """The least range of a window that counts, by feature, raw units: what is far from zero beside it is moved before
+    it is cast to float32 (model/levels.py). Features that are not listed, as in earlier cards, are cast as they are."""
     spans: dict[str, float] = {}
     """The greatest range of one series in training, by feature, raw units. A few readings that lie further than that
     from all others of their window are winsorised (model/spikes.py); none of a feature that is not listed."""
     trained_until: int
     """The event time of the last target in training or validation; epoch milliseconds."""
+    residuals: Residuals | None = None
+    """Its errors in validation; None in earlier cards, and those of models that were never validated."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,6 +186,8 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
             raise ConfigError(f"targets: {sorted(missing)} are not among the features {list(self.input.features)}")
         if both := sorted(set(self.output.targets) & set(self.input.known)):
             raise ConfigError(f"known: {both[0]!r} is forecast, so it can't be known ahead")
+        if self.residuals is not None:
+            self.residuals.check(self.output.horizon, self.output.targets)
 
     @property
     def best_naive(self) -> tuple[str, float]:

@@ -11,6 +11,7 @@ import torch
 
 from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
+from model.evaluation.intervals import Calibration, window_scales
 from model.evaluation.metrics import ErrorScale, Scores, series_scale
 from model.evaluation.splits import FAR, Cuts, Split, chunks, last_share, split, targets
 from model.levels import Levels
@@ -21,6 +22,7 @@ from model.networks.forecast import (
     build_network,
 )
 from model.networks.normalization import Pooled
+from model.online.steps import scored_steps
 from model.spikes import spans, without_spikes
 from model.training.batches import WindowBatches
 from model.training.ensemble import member_names, weigh
@@ -33,7 +35,7 @@ FLOOR = 0.01
 """The minimum scale of a window, relative to the smallest standard deviation of a series."""
 _EVALUATION_BATCH = 1024
 _SCORED = 4096
-"""The most validation windows by which the shares of the series are judged."""
+"""The most validation windows from which the shares of the series, and intervals, are taken."""
 EPOCHS, _STEPS = 30, 5_000
 
 
@@ -57,6 +59,8 @@ class FittedForecaster:
     """How many values of each series were winsorised in training."""
     worst: Mapping[str, float] = field(default_factory=dict)
     """The few series that make up most of the squared error in validation, each with its share."""
+    calibration: Calibration | None = None
+    """The errors in validation; None if there was none."""
 
     @property
     def naive_mse(self) -> float:
@@ -156,13 +160,15 @@ def fit_forecaster(
     best = kept(history, config)
     metrics = {"validation_mse": validation, "train_loss": best.train_loss, "best_epoch": best.number}
     metrics |= _naive_metrics(data, parts, card, scale)
+    worst, calibration = _validated(model.eval(), data, parts.validation, card, scale)
     seen = {
         "trained_until": int(data.ts[np.concatenate([parts.train, parts.validation]) + card.output.horizon].max()),
         "ranges": _ranges(data, card.input.features, parts.cuts.test),
         "metrics": metrics,
+        "residuals": calibration.residuals(scored_steps(card.output.horizon), card.output.targets),
     }
-    worst = _scores(model.eval(), data, parts.validation, card, scale).worst(data.names)
-    return FittedForecaster(model, msgspec.structs.replace(card, **seen), history, parts, prepared.spikes, worst)
+    card = msgspec.structs.replace(card, **seen)
+    return FittedForecaster(model, card, history, parts, prepared.spikes, worst, calibration)
 
 
 def last_value(inputs: InputSpec, outputs: OutputSpec, name: str) -> FittedForecaster:
@@ -189,13 +195,20 @@ def _naive_metrics(data: WindowData, parts: Split, card: Card, scale: npt.NDArra
     return {f"naive_{season}_mse": scores.overall()["mse"] for season, scores in naive.items()}
 
 
-def _scores(model: ForecastNetwork, data: WindowData, ends: Rows, card: Card, scale: npt.NDArray[np.float64]) -> Scores:
-    """A model's scores over a sample of these windows."""
-    scores, horizon = Scores(ErrorScale(scale, scale), card.output.horizon), card.output.horizon
-    for part in chunks(ends[:: -(-len(ends) // _SCORED)]):
-        actual, observed = targets(data, part, horizon, card.target_columns)
-        scores.add(data.series[part], forecast(model, data, part), actual, observed)
-    return scores
+def _validated(
+    model: ForecastNetwork, data: WindowData, ends: Rows, card: Card, scale: npt.NDArray[np.float64]
+) -> tuple[dict[str, float], Calibration]:
+    """The series that make up most of a model's error over a sample of these windows, and its errors there."""
+    if len(ends) > _SCORED:  # at random: every k-th might be the same hour of each day
+        ends = np.sort(np.random.default_rng(0).choice(ends, _SCORED, replace=False))
+    columns, horizon, errors = card.target_columns, card.output.horizon, []
+    scores = Scores(ErrorScale(scale, scale), horizon)
+    for part in chunks(ends):
+        actual, observed = targets(data, part, horizon, columns)
+        predicted = forecast(model, data, part)
+        scores.add(data.series[part], predicted, actual, observed)
+        errors.append(np.where(observed, actual - predicted, np.nan))
+    return scores.worst(data.names), Calibration.of(np.concatenate(errors), window_scales(data, ends, columns))
 
 
 def _warm_start(members: list[EnsembleMember], card: Card, warm: Warm) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from model.card import InputSpec, OutputSpec
 from model.evaluation.baselines import baselines
+from model.evaluation.intervals import window_scales
 from model.evaluation.metrics import mse, series_scale
 from model.evaluation.splits import targets
 from model.networks.forecast import build_network
@@ -219,3 +220,15 @@ def test_unavailable_gpu_is_an_error() -> None:
 def test_forecast_setting_error_names_the_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         ForecastConfig(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arch", ["segment", "linear", "naive", "blend"])
+def test_every_network_s_card_has_the_quantiles_of_its_errors_in_validation(wave_data: Any, arch: Any) -> None:
+    fitted = train(wave_data, replace(QUICK, arch=arch))
+    residuals, ends = fitted.card.residuals, fitted.split.validation
+    assert residuals is not None
+    actual, _ = targets(wave_data, ends, 6, [0])
+    errors = actual - forecast(fitted.model, wave_data, ends)
+    margins = residuals.margins(0.8, window_scales(wave_data, ends, [0])[:, 0])
+    inside = (errors[..., 0] >= -margins[..., 0]) & (errors[..., 0] <= margins[..., 1])
+    assert ((inside.mean(axis=0) >= 0.8) & (inside.mean(axis=0) < 0.8 + 4 / len(ends))).all(), "on the safe side"
