@@ -183,7 +183,7 @@ def _recovery_notes(log: EventLog, config: ServeConfig, count: int, model: Check
         notes = []
         try:
             for partition in range(count):
-                store = model.task.windower()  # those of all partitions at once might not fit into memory
+                store = model.task.windower(None)  # those of all partitions at once might not fit into memory
                 (found,) = recover(log, topics, {partition: store}, committed, config.on_data_loss).values()
                 Family.of(model.predictor).check(store.sections, config.group)
                 notes += [f"{config.topic}/{partition}: {note}" for note in found.notes]

@@ -24,6 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from deploy.grading.state import Grading
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
 from deploy.serving.identity import Family
@@ -36,6 +37,7 @@ from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import TopicWatch, create_topics
 from deploy.serving.watchdog import StallDetector, Watchdog
 from deploy.settings.serve import ServeConfig
+from model.card import Card
 from pipeline import failpoint
 from pipeline.formats.decoding import DESCRIBED
 from pipeline.log import EventLog, Poll, Record
@@ -84,6 +86,9 @@ class Service:
         self._predictor, self._task, self._config = predictor, task, config
         self.stats = ServiceStats(task.output_kind)
         self.stats.set_model(predictor)
+        self._grading = Grading(predictor.card, config) if isinstance(predictor.card, Card) and config.grades else None
+        if self._grading:
+            self.stats.tally = self._grading.live.tally
         self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
@@ -99,9 +104,9 @@ class Service:
         self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
         self._topics = TopicWatch(log, config, task.message_bytes, state)
         self._partitions = Partitions(
-            log, config, self._consumer, checkpoints, self._watchdog, self._topics, Family.of(predictor)
+            log, config, self._consumer, checkpoints, self._watchdog, self._topics, Family.of(predictor), self._grading
         )
-        self._output = Output(self._producer, config, shadow)
+        self._output = Output(self._producer, config, shadow, self._grading)
         self._pace = Pace(config.max_records, log.batch_s)
 
     @property
@@ -150,6 +155,8 @@ class Service:
         if predictor:
             self._predictor, self._task = predictor, task_for(predictor, self._config)
             self._health = OutputHealth()
+            if self._grading and isinstance(predictor.card, Card):
+                self._grading.card = predictor.card
             self.stats.set_model(predictor)
             self.stats.model_swaps += 1
             logger.info(f"now serving {predictor.label} on {predictor.device}")
@@ -244,10 +251,13 @@ class Service:
         self._count_committed(done)
 
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:
-        windower = self._partitions[partition].windower
-        dropped = push_records(windower, self._task, records)
+        assigned = self._partitions[partition]
+        dropped = push_records(assigned.windower, self._task, records)
         self._say_how(partition, records)
-        return PartitionBatch(partition, records, windower.take(), dropped)
+        pending, graded = assigned.windower.take(), None
+        if assigned.grades is not None:
+            pending, graded = assigned.grades.take(pending)
+        return PartitionBatch(partition, records, pending, dropped, graded)
 
     def _say_how(self, partition: int, records: Sequence[Record]) -> None:
         """Say from which fields events are read: of each partition's first records, and whatever is new."""

@@ -2,11 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from deploy.grading.batch import GradedBatch
+from deploy.grading.records import Message
+from deploy.grading.state import GradedPart, Grading
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.models.updates import Complaint
 from deploy.serving.forecast_batches import Faults
@@ -34,6 +37,7 @@ class PartitionBatch(NamedTuple):
     records: Sequence[Record]
     pending: PendingBatch
     dropped: DroppedRecords
+    graded: GradedPart | None = None
 
 
 class Written(NamedTuple):
@@ -57,8 +61,10 @@ class Written(NamedTuple):
 class Output:
     """Predicts micro-batches and produces the results: forecasts or labels, a shadow's, dead letters, late records."""
 
-    def __init__(self, producer: Producer, config: ServeConfig, shadow: Shadow | None = None) -> None:
-        self._producer, self._config, self._shadow = producer, config, shadow
+    def __init__(
+        self, producer: Producer, config: ServeConfig, shadow: Shadow | None = None, grading: Grading | None = None
+    ) -> None:
+        self._producer, self._config, self._shadow, self._grading = producer, config, shadow, grading
         self._warned: set[str] = set()
         self.refused = Counter[str]()
         """Forecasts and labels that the log refused, so that dead letters stand for them: a counter by topic."""
@@ -73,7 +79,9 @@ class Output:
         is sent until all is predicted: the first record opens a transaction.
         """
         pending, faults = batch[0].pending.concat([part.pending for part in batch]), Faults()
-        messages, shadow, of_shadow = task.predict(pending, predictor, faults), self._shadow, list[bytes]()
+        graded = self._graded(batch)
+        messages = task.predict(pending, predictor, faults, *([graded.complete] if graded else ()))
+        shadow, of_shadow = self._shadow, list[bytes]()
         if slow:
             messages = iter(list(messages))
         if slow and shadow:
@@ -83,9 +91,24 @@ class Output:
             of_shadow = shadow.predict(pending)
         if shadow and shadow.predictor and of_shadow:
             self._send_predictions(self._config.shadow_topic, batch, iter(of_shadow), shadow.predictor, Faults())
-        for part in batch:
+        for part, found in zip(batch, graded.messages() if graded else [[]] * len(batch), strict=True):
+            self._send_graded(part, found)
             self._send_dropped(part.partition, part.dropped)
         return Written(pending, faults)
+
+    def _graded(self, batch: Sequence[PartitionBatch]) -> GradedBatch | None:
+        parts = [part.graded for part in batch if part.graded is not None]
+        return GradedBatch(self._grading, parts) if self._grading and parts else None
+
+    def _send_graded(self, part: PartitionBatch, messages: Iterable[Message]) -> None:
+        """Send scores and alerts."""
+        by_offset = {record.offset: record for record in part.records} if messages else {}
+        topics = {"scores": self._config.scores_topic, "alerts": self._config.alerts_topic}
+        origin = (INPUT, f"{self._config.topic}/{part.partition}".encode())
+        for message in messages:
+            if topic := topics[message.kind]:
+                headers = [origin, (OFFSETS, b"%d-%d" % (message.offset, message.offset))]
+                self._send(topic, part.partition, message.key, message.value, by_offset[message.offset], headers)
 
     def _send_predictions(
         self,
@@ -97,7 +120,7 @@ class Output:
     ) -> None:
         """Send a model's messages with headers that identify the model and the input records."""
         first = 0
-        for partition, records, pending, dropped in batch:
+        for partition, records, pending, dropped, _ in batch:
             by_offset = {record.offset: record for record in records}
             common = [*predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
             rows = range(first, first := first + len(pending))

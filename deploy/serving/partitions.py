@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from deploy.grading.batch import replay
+from deploy.grading.issued import IssuedForecasts, read_issued
+from deploy.grading.state import Grading, PartitionGrades
 from deploy.serving.identity import SECTION, Family
 from deploy.serving.tasks import Task, Windower
 from deploy.serving.topics import TopicWatch
@@ -20,8 +23,9 @@ from pipeline.state import checkpoint, recovery
 from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.state.recovery import Recovered, Topics
+from pipeline.windows.batch import Sections
 from pipeline.windows.grid import Counts
-from tidecast.errors import LogUnavailable
+from tidecast.errors import LogUnavailable, NotAuthorized
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +62,8 @@ class Partition:
     """The series whose states take several records, and how many."""
     lost: bool = False
     """Whether its checkpoint is no longer in the log."""
+    grades: PartitionGrades | None = None
+    """The grading of its series."""
 
     def commit(self) -> Commit:
         """X, with R in the metadata. There is always an R: the first checkpoint is written before the first record."""
@@ -110,11 +116,12 @@ class Partitions:
         watchdog: Watchdog,
         topics: TopicWatch,
         family: Family,
+        grading: Grading | None = None,
     ) -> None:
         """`producer` writes checkpoints; its transactional id fences a predecessor of the same instance."""
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
         self._watchdog, self._topics = watchdog, topics
-        self._family, self._alone = family, False
+        self._family, self._alone, self._grading = family, False, grading
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
 
@@ -169,14 +176,18 @@ class Partitions:
         with self._watchdog.watch("committed offsets"):
             committed = self._consumer.committed(self._to_restore)
         topics = Topics.look_up(log, config.topic, config.state_topic)
-        windowers = {number: task.windower() for number in self._next_few(topics)}
+        grades: dict[int, PartitionGrades | None] = {
+            number: PartitionGrades(self._grading) if self._grading else None for number in self._next_few(topics)
+        }
+        windowers = {number: task.windower(each) for number, each in grades.items()}
         found = recovery.recover(log, topics, windowers, committed, on_data_loss=config.on_data_loss)
         for windower in windowers.values():
             self._family.check(windower.sections, config.group)
         failpoint.reached("restored")
-        self._replay(task, topics, windowers, found)
+        self._replay(task, topics, windowers, grades, found)
         for number, recovered in found.items():
             self._add(number, windowers[number], recovered, topics.bounds[number])
+            self._restored[number].grades = grades[number]
 
     def _next_few(self, topics: Topics) -> list[int]:
         """The next partitions to restore."""
@@ -187,21 +198,45 @@ class Partitions:
         return few
 
     def _replay(
-        self, task: Task, topics: Topics, windowers: Mapping[int, Windower], found: Mapping[int, Recovered]
+        self,
+        task: Task,
+        topics: Topics,
+        windowers: Mapping[int, Windower],
+        grades: Mapping[int, PartitionGrades | None],
+        found: Mapping[int, Recovered],
     ) -> None:
-        """Extend the windows by the input between their checkpoints and the commits."""
+        """Extend the windows by the input between their checkpoints and the commits, and grade what was forecast."""
         ranges = {
             number: Bounds(max(each.replay_from, topics.bounds[number].start), each.position)
             for number, each in found.items()
             if each.replay_from is not None and each.position is not None
         }
+        issued = self._issued({number: windowers[number].sections for number in windowers}, ranges)
         for records in self._log.read_partitions(self._config.topic, ranges):
-            windower = windowers[records[0].partition]
+            number = records[0].partition
+            windower, graded = windowers[number], grades[number]
             push_records(windower, task, records)
-            windower.take()
+            windows = windower.take()
+            if self._grading and graded:
+                _, part = graded.take(windows)
+                replay(self._grading, part, issued[number])
         for windower in windowers.values():
             windower.counts = Counts()
         failpoint.reached("replayed")
+
+    def _issued(self, sections: Mapping[int, Sections], ranges: Mapping[int, Bounds]) -> dict[int, IssuedForecasts]:
+        """What was forecast of the input between partitions' checkpoints and commits, as the output topic has it."""
+        issued: dict[int, IssuedForecasts] = {number: {} for number in ranges}
+        if self._grading is None or not any(start < end for start, end in ranges.values()):
+            return issued
+        output_id = self._topics.output_id
+        starts = {number: self._grading.read_partition(each, output_id) for number, each in sections.items()}
+        try:
+            with self._watchdog.watch("forecasts since the checkpoints"):
+                return read_issued(self._log, self._config, starts, ranges, self._grading.live.steps)
+        except NotAuthorized as error:
+            logger.warning(f"{error}: forecasts made since the last checkpoint can't be scored")
+            return issued
 
     def _add(self, number: int, windower: Windower, recovered: Recovered, bounds: Bounds) -> None:
         for note in recovered.notes:
@@ -238,7 +273,9 @@ class Partitions:
         """Forget a partition, restored or not."""
         if number in self._to_restore:
             self._to_restore.remove(number)
-        self._restored.pop(number, None)
+        revoked = self._restored.pop(number, None)
+        if revoked is not None and revoked.grades is not None:
+            revoked.grades.release()
 
     def advance(self, polled: Mapping[int, Sequence[Record]]) -> dict[int, Commit]:
         """Move the positions past these records; what to commit for them."""
@@ -253,9 +290,10 @@ class Partitions:
 
     def _write(self, partitions: Iterable[int]) -> None:
         """Write checkpoints, several in a transaction as long as they are small."""
-        passes, series = dict[int, Pass](), 0
-        for number in partitions:
-            each = self._pass(number)
+        passes, series, numbers = dict[int, Pass](), 0, list(partitions)
+        ends = self._log.bounds(self._config.output) if numbers and self._grading else {}
+        for number in numbers:
+            each = self._pass(number, ends)
             changed = len(each.store.dirty())
             if passes and series + changed > PASS_SERIES:
                 self._write_pass(passes)
@@ -265,14 +303,17 @@ class Partitions:
         if passes:
             self._write_pass(passes)
 
-    def _pass(self, number: int) -> Pass:
+    def _pass(self, number: int, ends: Mapping[int, Bounds]) -> Pass:
         partition = self._restored[number]
+        sections = {**partition.windower.sections, SECTION: self._family.section}
+        if self._grading:
+            sections |= self._grading.partition_section(self._topics.output_id, ends[number].end)
         record = PartitionRecord(
             position=partition.position,
             partitions=self._topics.source.partitions,
             topic_id=self._topics.source.id,
             stream_time=partition.windower.stream_time,
-            sections={**partition.windower.sections, SECTION: self._family.section},
+            sections=sections,
         )
         return Pass(partition.windower, checkpoint.marked(record, self._topics.state_id), partition.parts)
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
+from model.online.live import Tally
 from pipeline.windows.grid import Counts
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class ServiceStats:
     """Windows or texts per micro-batch."""
     seconds: float = 0.0
     """From the first record to the last commit."""
+    tally: Tally = field(default_factory=Tally)
+    """Forecasts scored."""
 
     def set_model(self, predictor: Predictor) -> None:
         """Note which model is serving now."""
@@ -121,7 +124,15 @@ class ServiceStats:
         """The main counters for the log."""
         dead_letters = f"{self.dead_letters.total():,} dead letters"
         naive = f", {self.not_finite:,} of them naive as the model's were not finite" if self.not_finite else ""
-        return f"{self.records:,} records, {self.predictions:,} {self.output_kind}{naive}, {dead_letters}"
+        counts = f"{self.records:,} records, {self.predictions:,} {self.output_kind}{naive}, {dead_letters}"
+        return counts + self._graded()
+
+    def _graded(self) -> str:
+        """What was scored, for the log."""
+        tally = self.tally
+        inside = "" if tally.coverage is None else f", {tally.coverage:.1%} inside"
+        skill = "" if tally.skill is None else f", skill {tally.skill:.2f}"
+        return f"; {tally.graded:,} graded{inside}{skill}" if tally.graded else ""
 
     def delay_line(self) -> str:
         """Lag and latency for the log."""
@@ -144,6 +155,9 @@ class ServiceStats:
             "duplicate": self.duplicate_events,
             "early": self.early_steps,
             "swaps": self.model_swaps,
+            "graded": self.tally.graded,
+            "coverage": self.tally.coverage,
+            "skill": self.tally.skill,
             "seconds": self.seconds,
             "latency_ms": {f"p{round(100 * q)}": self.latency_ms.quantile(q) for q in (0.5, 0.99)},
         }

@@ -1,6 +1,6 @@
 """What a service does with a model of each task: how records are decoded, windowed, predicted and encoded."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
@@ -16,11 +16,14 @@ from pipeline.formats.labels import encode_labels
 from pipeline.formats.texts import TextDecoder
 from pipeline.log import Record
 from pipeline.state.checkpoint import WindowState
+from pipeline.windows.batch import Companion
 from pipeline.windows.grid import Counts, Ints
 from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
 
+Complete = Callable[[Any, Mapping[int, str]], Any]
+"""Completes a chunk of columnar forecasts; takes the failed rows of the whole batch."""
 NUMBER_BYTES = 25
 """The most that a number takes as JSON, with its comma: -1.1754943508222875e-38,"""
 
@@ -66,8 +69,8 @@ class Task:
 
     decode: Decode
     """A record's events."""
-    windower: Callable[[], Windower]
-    """Creates an empty windower for one partition."""
+    windower: Callable[[Companion | None], Windower]
+    """Creates an empty windower for one partition; what else is kept of its series has a part in its checkpoints."""
     postprocess: Callable[[Any, Iterable[Outputs], Faults], Iterator[Any]]
     """From a pending batch and the model's outputs to columnar forecasts or labels."""
     encode: Callable[[Any], Iterator[bytes]]
@@ -79,13 +82,21 @@ class Task:
     describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
     """How records are read, as far as it has not been told before."""
 
-    def predict(self, pending: PendingBatch, predictor: Predictor, faults: Faults) -> Iterator[bytes]:
+    def predict(
+        self,
+        pending: PendingBatch,
+        predictor: Predictor,
+        faults: Faults,
+        complete: Complete = lambda columns, _: columns,
+    ) -> Iterator[bytes]:
         """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
 
-        A row that is in `faults.failed` once its message is there has no output: the message is void.
+        A row that is in `faults.failed` once its message is there has no output: the message is void. `complete` adds
+        to the columns of a chunk what is known of them besides.
         """
         outputs = predictor.predict(pending, faults.failed)
-        return chain.from_iterable(map(self.encode, self.postprocess(pending, outputs, faults)))
+        chunks = self.postprocess(pending, outputs, faults)
+        return chain.from_iterable(self.encode(complete(columns, faults.failed)) for columns in chunks)
 
 
 def task_for(predictor: Predictor, config: ServeConfig) -> Task:
@@ -102,17 +113,23 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     windows, short = window_config(card.input, config.lateness), config.short_series == "naive"
     if config.idle is not None and config.idle <= windows.max_delay:
         raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
+    numbers = 1 if config.coverage is None else 3
     decoder = Decoder(card.input.features, paths=config.paths)
     return Task(
         decode=decoder.decode,
         describe=decoder.describe,
-        windower=lambda: WindowStore(
-            windows, config.idle, config.series_limit, short=short, waiting_limit=config.waiting_limit
+        windower=lambda companion: WindowStore(
+            windows,
+            config.idle,
+            config.series_limit,
+            short=short or companion is not None,
+            waiting_limit=config.waiting_limit,
+            companion=companion,
         ),
         postprocess=lambda pending, outputs, faults: forecast_batches(pending, outputs, card, label, faults),
         encode=encode_forecasts,
         output_kind="forecasts",
-        message_bytes=1024 + card.output.horizon * len(card.output.targets) * NUMBER_BYTES,
+        message_bytes=1024 + numbers * card.output.horizon * len(card.output.targets) * NUMBER_BYTES,
     )
 
 
@@ -120,7 +137,7 @@ def _classification(card: ClassifierCard, label: str) -> Task:
     encoder = vocabulary(card.vocabulary).encoder()
     return Task(
         decode=TextDecoder().decode,
-        windower=lambda: TextWindower(encoder),
+        windower=lambda _: TextWindower(encoder),
         postprocess=lambda pending, outputs, faults: label_batches(pending, outputs, card.labels, label, faults),
         encode=encode_labels,
         output_kind="labels",

@@ -147,6 +147,11 @@ class TopicWatch:
         return self._known[self._config.state_topic].id
 
     @property
+    def output_id(self) -> str:
+        """The id of the output topic."""
+        return self._known[self._config.output].id
+
+    @property
     def part_bytes(self) -> int:
         """The largest value of a record of the state topic."""
         return part_bytes(self._state.max_message_bytes) if self._state else PART_BYTES

@@ -56,6 +56,18 @@ class ServeConfig:
     """Whether to continue if unread records are gone from the log."""
     short_series: ShortSeries = "wait"
     """naive: a series has seasonal naive forecasts until its window is full."""
+    coverage: float | None = 0.9
+    """The share of actual values that forecasts' intervals are to contain; None: they have no intervals."""
+    scores: bool = True
+    """Whether forecasts are scored once their actual values are observed."""
+    score_every: int | None = None
+    """The length of a bucket of scores in milliseconds; None: an hour, or ten steps if that is longer."""
+    alerts: bool = True
+    """Whether values are compared with what had been forecast for them, and findings are written."""
+    scores_topic: str = ""
+    """OUTPUT-scores; empty: scores are not written."""
+    alerts_topic: str = ""
+    """OUTPUT-alerts; empty: alerts are not written."""
     static: bool = False
     """Static membership: partitions are kept over a restart shorter than the session timeout."""
     follow_s: float = 10.0
@@ -77,6 +89,10 @@ class ServeConfig:
             raise ConfigError(f"follow: {self.follow_s} s is not a positive duration")
         if self.series_limit < 1:
             raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
+        if self.coverage is not None and not 0.5 <= self.coverage <= 0.995:
+            raise ConfigError(f"coverage: {self.coverage:g} is not between 0.5 and 0.995, as 0.9 is; or off")
+        if self.score_every is not None and self.score_every < 1:
+            raise ConfigError(f"score-every: {self.score_every} ms is not a positive duration")
         if self.waiting_limit < 1:
             raise ConfigError(f"waiting-limit: {self.waiting_limit} is less than 1")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", self.group):
@@ -85,7 +101,19 @@ class ServeConfig:
     def with_outputs(self, kind: str, *, shadow: bool) -> "ServeConfig":
         """With the names of the output topics: TOPIC-KIND if none is given, and for a shadow OUTPUT-shadow."""
         output = self.output or f"{self.topic}-{kind}"
-        return replace(self, output=output, shadow_topic=f"{output}-shadow" if shadow else "")
+        forecasts = kind == "forecasts"
+        return replace(
+            self,
+            output=output,
+            shadow_topic=f"{output}-shadow" if shadow else "",
+            scores_topic=f"{output}-scores" if forecasts and self.scores else "",
+            alerts_topic=f"{output}-alerts" if forecasts and self.alerts else "",
+        )
+
+    @property
+    def grades(self) -> bool:
+        """Whether anything is made of actual values."""
+        return self.coverage is not None or self.scores or self.alerts
 
     @property
     def max_records(self) -> int:
@@ -105,7 +133,15 @@ class ServeConfig:
     @property
     def other_topics(self) -> list[str]:
         """All topics but the input, as far as their names are known."""
-        others = (self.output, self.dead_letters, self.late_topic, self.shadow_topic, self.state_topic)
+        others = (
+            self.output,
+            self.dead_letters,
+            self.late_topic,
+            self.shadow_topic,
+            self.scores_topic,
+            self.alerts_topic,
+            self.state_topic,
+        )
         return list(filter(None, others))
 
 

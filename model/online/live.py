@@ -120,6 +120,14 @@ class Live:
             return Graded(np.empty((0, self.targets, len(self.steps), 2), np.float32), np.empty(0))
         return _Batch(self, batch, first_margins).graded()
 
+    def forget_intervals(self, row: int) -> None:
+        """Leave the intervals that were issued for a series ungraded, as they were for another coverage."""
+        rows = slice(row, row + self.targets)
+        for name in ("lower", "upper"):
+            self.store.array(name)[rows] = np.nan
+        if self.scores is not None:
+            self.store.array("sums")[rows, :, SUMS.index("intervals") :] = 0.0
+
     def finish(self, row: int) -> Bucket | None:
         """Forget a series: its open bucket, if anything was scored in it, with all that is still to come unscored."""
         rows = np.arange(row, row + self.targets)

@@ -86,7 +86,13 @@ class Forecast(msgspec.Struct, gc=False, omit_defaults=True):
 def encode_forecasts(batch: ForecastBatch) -> Iterator[bytes]:
     """Encode each forecast as JSON, in order."""
     times = (batch.ts.tolist(), batch.start.tolist(), batch.step.tolist())
-    columns: list[Iterable[Any]] = [batch.series, *times, _rows(batch.forecast, batch.targets), batch.source, batch.model]
+    columns: list[Iterable[Any]] = [
+        batch.series,
+        *times,
+        _rows(batch.forecast, batch.targets),
+        batch.source,
+        batch.model,
+    ]
     if batch.lower is not None or batch.anomaly is not None:
         bounds = (_optional_rows(each, batch) for each in (batch.lower, batch.upper))
         columns += [repeat(batch.coverage), *bounds, repeat(None) if batch.anomaly is None else batch.anomaly]

@@ -28,6 +28,21 @@ Sections = Mapping[str, Section]
 """Sections by name."""
 
 
+class Silence(NamedTuple):
+    """A silence that was noticed, or has ended. Times are epoch milliseconds."""
+
+    series: str
+    since: int
+    """The time of the last step before it."""
+    ts: int
+    """When it was noticed, or of the step that ended it."""
+    usual: int
+    """The longest wait that was usual, milliseconds."""
+    ended: bool
+    offset: int
+    """Of the record by which it was noticed."""
+
+
 class Companion(Protocol):
     """What a component keeps of each series of a store, beside its windows."""
 
@@ -39,6 +54,9 @@ class Companion(Protocol):
 
     def expired(self, series: str, place: int, offset: int) -> None:
         """The series has expired: after `place` windows of the next `take`, by the record at `offset`."""
+
+    def silent(self, silence: Silence) -> None:
+        """A series has fallen silent, or is silent no longer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +127,12 @@ class Windows:
         """The windows start <= i < stop."""
         kept = slice(start, stop)
         return Windows(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
+
+    def chosen(self, rows: Ints) -> "Windows":
+        """The windows at these rows."""
+        series = [self.series[row] for row in rows.tolist()]
+        arrays = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "series"}
+        return Windows(series=series, **arrays)
 
     @staticmethod
     def concat(parts: Sequence["Windows"]) -> "Windows":

@@ -1,13 +1,14 @@
 """Which series have fallen silent: no step for far longer than was ever usual for them, by their partition's time.
 
-What is usual is learnt from a series' own steps: how far the partition's time had come each time, since the step before.
+What is usual is learnt from a series' own steps: how far the partition's time had come since the step before.
 """
 
 import struct
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from pipeline.windows.batch import Section
+from pipeline.windows.batch import Section, Silence
 from pipeline.windows.reorder import BEFORE_ALL
 
 LEARNED = 20
@@ -16,21 +17,6 @@ FACTOR = 3
 """A series is silent after so many times its longest usual wait."""
 STATE = struct.Struct("<qqq")
 VERSION = 1
-
-
-class Silence(NamedTuple):
-    """A silence that was noticed, or has ended. Times are epoch milliseconds."""
-
-    series: str
-    since: int
-    """The time of the last step before it."""
-    ts: int
-    """When it was noticed, or of the step that ended it."""
-    usual: int
-    """The longest wait that was usual, milliseconds."""
-    ended: bool
-    offset: int
-    """Of the record by which it was noticed."""
 
 
 class Watched(Protocol):
@@ -48,8 +34,9 @@ class Watched(Protocol):
 class Silences:
     """The silences of one partition's series."""
 
-    def __init__(self) -> None:
-        self._noticed: list[Silence] = []
+    def __init__(self, report: Callable[[Silence], object]) -> None:
+        """`report` gets each silence that is noticed, and its end."""
+        self._report = report
         self._due: list[tuple[int, str]] = []
 
     @property
@@ -79,8 +66,8 @@ class Silences:
             series.longest = wait
             return
         if not series.silent:
-            self._noticed.append(Silence(name, series.ts, stream_time, usual, False, offset))
-        self._noticed.append(Silence(name, series.ts, ts, usual, True, offset))
+            self._report(Silence(name, series.ts, stream_time, usual, False, offset))
+        self._report(Silence(name, series.ts, ts, usual, True, offset))
         series.silent, series.longest = False, 2 * usual
         self._schedule(series, name, stream_time)
 
@@ -95,17 +82,12 @@ class Silences:
             self._schedule(series, name, series.ts)
             return False
         series.silent = True
-        self._noticed.append(Silence(name, series.ts, stream_time, series.longest, False, offset))
+        self._report(Silence(name, series.ts, stream_time, series.longest, False, offset))
         return True
 
     def due(self, stream_time: int) -> str | None:
         """The next series to be looked at, if any is due."""
         return heappop(self._due)[1] if self._due and self._due[0][0] <= stream_time else None
-
-    def take(self) -> list[Silence]:
-        """What was noticed since the last take, in order."""
-        noticed, self._noticed = self._noticed, []
-        return noticed
 
     def section(self, series: Watched) -> Section:
         """A series' state."""

@@ -27,7 +27,7 @@ from pipeline.windows.batch import UNKNOWN, Companion, Sections, SeriesState, Wi
 from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.grid import Counts, WindowConfig, interpolate
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
-from pipeline.windows.silence import Silence, Silences
+from pipeline.windows.silence import Silences
 from tidecast.errors import ConfigError
 
 SILENCE = "silence"
@@ -83,7 +83,7 @@ class WindowStore:
         self.sections: Sections = {}
         self._idle, self._limit = idle, limit
         self._grid = config.grid
-        self._companion, self._silences = companion, Silences() if companion else None
+        self._companion, self._silences = companion, Silences(companion.silent) if companion else None
         self._reorder = ReorderBuffer(config, max(limit, waiting_limit)) if config.reorders else None
         self._seq_len, self._width = config.seq_len, len(config.features)
         self._least = self._seq_len if not short else 1 if self._grid else 2
@@ -243,10 +243,6 @@ class WindowStore:
             start, spacing = self._grid.after(steps, times)
         self._completed = []
         return Windows(x, observed, steps, times, start, spacing, list(series), offsets, lengths, first_offset)
-
-    def take_silences(self) -> list[Silence]:
-        """The silences noticed since the last take, in order."""
-        return self._silences.take() if self._silences else []
 
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for a series that is not in the store."""

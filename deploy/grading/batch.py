@@ -1,0 +1,186 @@
+"""A micro-batch's windows, graded as their forecasts come.
+
+B windows   O targets   K horizon steps   H scored steps
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deploy.grading.records import Message, finding_message, scores_message, silence_message
+from deploy.grading.state import GradedPart, Grading, Issued
+from model.card import Card
+from model.evaluation.baselines import seasonal_naive
+from model.online.bounds import bounds
+from model.online.findings import Finding
+from model.online.live import Observed, Tally
+from model.online.scores import Bucket
+from model.online.steps import between_steps
+from model.residuals import LEVELS, Residuals, window_scale
+from pipeline.formats.forecasts import ForecastBatch
+from pipeline.windows.batch import Windows
+
+SHORTEST = 8
+"""Steps that a window needs for a scale of its own."""
+GAUSSIAN = (-2.576, -2.326, -1.96, -1.645, -1.282, -0.842, -0.524, -0.253, 0.0)
+"""Quantiles of the normal distribution for the first half of LEVELS, in standard deviations."""
+MEAN_DEVIATION = 0.798
+"""The mean absolute deviation of a normal distribution, in standard deviations."""
+
+Reals = npt.NDArray[np.float64]
+
+
+class GradedBatch:
+    """The windows of a micro-batch, of several partitions; then what is to be written besides their forecasts."""
+
+    def __init__(self, grading: Grading, parts: Sequence[GradedPart]) -> None:
+        self._grading, self._live, self._parts = grading, grading.live, parts
+        found = [part.grades.rows(part.windows) for part in parts]
+        self._rows = np.concatenate([rows for rows, _ in found])
+        self._gone = [gone for _, gone in found]
+        self._windows = Windows.concat([part.windows for part in parts])
+        self._ends = np.cumsum([len(part.windows) for part in parts])
+        self._pending = np.flatnonzero(np.concatenate([part.pending for part in parts]))
+        self._at = self._done = 0
+        self._written: list[tuple[int, Message]] = []
+        self._card = grading.card
+
+    def complete(self, forecast: ForecastBatch, failed: Collection[int]) -> ForecastBatch:
+        """Grade the windows up to the last of the next forecasts, and complete these.
+
+        The pending windows whose numbers have `failed` have none.
+        """
+        first, self._done = self._done, self._done + len(forecast)
+        rows = self._pending[first : self._done]
+        stop = int(rows[-1]) + 1
+        kept = rows - self._at
+        values = np.full((stop - self._at, self._live.targets, len(self._live.steps)), np.nan)
+        values[kept] = forecast.forecast[:, np.array(self._live.steps) - 1].transpose(0, 2, 1)
+        values[kept[[each - first for each in failed if first <= each < self._done]]] = np.nan
+        by = np.zeros(stop - self._at, np.uint32)
+        numbers = {model: self._grading.identify(model) for model in set(forecast.model)}
+        by[kept] = [numbers[model] for model in forecast.model]
+        margins, anomaly = self._grade(stop, values, by)
+        return self._completed(forecast, margins[kept], anomaly[kept])
+
+    def _completed(self, forecast: ForecastBatch, margins: npt.NDArray[np.float32], anomaly: Reals) -> ForecastBatch:
+        """A batch of forecasts with their intervals and anomalies."""
+        live, rest = self._live, dict[str, Any]()
+        if live.intervals:
+            every = between_steps(np.moveaxis(margins, 1, 2), live.steps, forecast.forecast.shape[1])
+            lower, upper = bounds(forecast.forecast, every[..., 0], every[..., 1], live.clipped)
+            rest |= {"coverage": live.coverage, "lower": lower, "upper": upper}
+        if live.anomalies:
+            rest |= {"anomaly": [None if score != score else score for score in np.round(anomaly, 3).tolist()]}
+        return replace(forecast, **rest)
+
+    def grade_issued(self, issued: Mapping[tuple[int, str, int], Issued]) -> None:
+        """Grade all windows, with what was written of them, by (offset, series, ts)."""
+        windows, live = self._windows, self._live
+        values = np.full((len(windows), live.targets, len(live.steps)), np.nan)
+        by = np.zeros(len(windows), np.uint32)
+        identities = zip(windows.offset.tolist(), windows.series, windows.ts.tolist(), strict=True)
+        for place, identity in enumerate(identities):
+            if (written := issued.get(identity)) is not None:
+                values[place], by[place] = written.forecast, self._grading.identify(written.model)
+        self._grade(len(windows), values, by)
+
+    def _grade(self, stop: int, values: Reals, by: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.float32], Reals]:
+        """Grade the windows up to `stop`: the margins of their forecasts, and how their values fitted."""
+        first, self._at = self._at, stop
+        part, live = self._windows.part(first, stop), self._live
+        columns = self._card.target_columns
+        graded = live.grade(
+            Observed(
+                row=self._rows[first:stop],
+                step=part.step,
+                ts=part.ts,
+                value=part.x[:, -1, columns],
+                forecast=values,
+                naive=self._naive(part),
+                by=by,
+            ),
+            lambda places: self._first_margins(part, places),
+        )
+        for place, bucket in graded.buckets:
+            self._add_scores(first + place, bucket)
+        for place, target, finding in graded.findings:
+            self._add_finding(first + place, target, finding)
+        return graded.margins, graded.anomaly
+
+    def _naive(self, part: Windows) -> Reals:
+        """The seasonal naive's forecasts (B,O,H) for the scored steps."""
+        count, steps = part.x.shape[:2]
+        ends = np.arange(1, count + 1) * steps - 1
+        values = part.x[:, :, self._card.target_columns].reshape(count * steps, -1)
+        ahead = np.array(self._live.steps)
+        naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.season_lag)
+        return naive.transpose(0, 2, 1)
+
+    def _first_margins(self, part: Windows, places: npt.NDArray[np.int64]) -> Reals:
+        """The margins (N,O,H,2) with which series begin: the model's errors in validation, by each window's scale."""
+        live = self._live
+        residuals = self._card.residuals or unknown_residuals(self._card, live.steps)
+        targets = part.x[places][:, :, self._card.target_columns]
+        scale = np.stack([window_scale(targets[..., target]) for target in range(live.targets)], axis=1)
+        scale[part.length[places] < SHORTEST] = np.nan
+        margins = residuals.margins(live.coverage or 0.0, scale.reshape(-1))
+        return margins.reshape(len(places), live.targets, len(live.steps), 2)
+
+    def _source(self, place: int) -> tuple[int, int]:
+        """The part and the input offset of a window."""
+        return int(np.searchsorted(self._ends, place, side="right")), int(self._windows.offset[place])
+
+    def _add_scores(self, place: int, bucket: Bucket) -> None:
+        part, offset = self._source(place)
+        self._written.append((part, self._scores(self._windows.series[place], bucket, offset)))
+
+    def _scores(self, series: str, bucket: Bucket, offset: int) -> Message:
+        live = self._live
+        return scores_message(series, bucket, self._card, live.steps, live.coverage, self._grading.models, offset)
+
+    def _add_finding(self, place: int, target: int, finding: Finding) -> None:
+        (part, offset), names = self._source(place), self._card.output.targets
+        name = names[target] if len(names) > 1 else None
+        self._written.append((part, finding_message(self._windows.series[place], name, finding, offset)))
+
+    def messages(self) -> list[list[Message]]:
+        """All that is to be written besides forecasts, of each part in the order of the input."""
+        if self._at < len(self._windows):
+            rest = len(self._windows) - self._at
+            values = np.full((rest, self._live.targets, len(self._live.steps)), np.nan)
+            self._grade(len(self._windows), values, np.zeros(rest, np.uint32))
+        for part, (given, gone) in enumerate(zip(self._parts, self._gone, strict=True)):
+            for series, row, offset in gone:
+                if bucket := self._live.finish(row):
+                    self._written.append((part, self._scores(series, bucket, offset)))
+            self._written += [(part, silence_message(each)) for each in given.silences]
+        parts: list[list[Message]] = [[] for _ in self._parts]
+        for part, message in sorted(self._written, key=lambda each: (each[0], each[1].offset)):
+            parts[part].append(message)
+        return parts
+
+
+def replay(grading: Grading, part: GradedPart, issued: Mapping[tuple[int, str, int], Issued]) -> None:
+    """Bring the state up to date by windows that were forecast before, and by what was written of them.
+
+    `issued` are by the window's offset, series and ts.
+    """
+    tally, grading.live.tally = grading.live.tally, Tally()
+    graded = GradedBatch(grading, [part])
+    graded.grade_issued(issued)
+    graded.messages()
+    grading.live.tally = tally
+
+
+def unknown_residuals(card: Card, steps: tuple[int, ...]) -> Residuals:
+    """Of a model without any in its card: as if it forecast the mean of the window, with normal errors."""
+    deviations = np.array([*GAUSSIAN, *(-level for level in reversed(GAUSSIAN[:-1]))]) / MEAN_DEVIATION
+    quantiles = (tuple(deviations.tolist()),) * len(steps)
+    targets = card.output.targets
+    return Residuals(
+        levels=LEVELS, steps=steps, quantiles=dict.fromkeys(targets, quantiles), typical=dict.fromkeys(targets, 0.0)
+    )

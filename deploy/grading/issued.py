@@ -1,0 +1,59 @@
+"""What was forecast of a part of the input, as the output topic has it."""
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from deploy.grading.state import Issued
+from deploy.settings.serve import ServeConfig
+from pipeline.formats.forecasts import Forecast
+from pipeline.formats.headers import INPUT, OFFSETS
+from pipeline.log import Bounds, EventLog, Record, Undecodable
+
+IssuedForecasts = dict[tuple[int, str, int], Issued]
+"""By the offset of the record that completed the window, its series, and its ts."""
+
+_decode = msgspec.json.Decoder(Forecast).decode
+
+
+def read_issued(
+    log: EventLog,
+    config: ServeConfig,
+    starts: Mapping[int, int | None],
+    ranges: Mapping[int, Bounds],
+    steps: tuple[int, ...],
+) -> dict[int, IssuedForecasts]:
+    """The forecasts of these ranges of the input, by partition; of two for one window the later.
+
+    `starts` are the offsets from which the output's partitions have them; None: it is not known, and there are none.
+    Raises NotAuthorized.
+    """
+    issued: dict[int, IssuedForecasts] = {number: {} for number in ranges}
+    bounds, wanted = log.bounds(config.output), dict[int, Bounds]()
+    for number in ranges:
+        start, (first, end) = starts[number], bounds[number]
+        if start is not None and start < end:
+            wanted[number] = Bounds(max(start, first), end)
+    at = np.array(steps) - 1
+    for records in log.read_partitions(config.output, wanted):
+        number = records[0].partition
+        origin = f"{config.topic}/{number}".encode()
+        for record in records:
+            offset = _input_offset(record, origin)
+            if offset is not None and ranges[number].start <= offset < ranges[number].end:
+                forecast = _decode(record.value or b"")
+                values = forecast.forecast
+                rows = [values] if isinstance(values, list) else list(values.values())
+                identity = (offset, forecast.series, forecast.ts)
+                issued[number][identity] = Issued(forecast.model, np.array(rows, np.float64)[:, at])
+    return issued
+
+
+def _input_offset(record: Record, origin: bytes) -> int | None:
+    """The offset of the input record that a forecast came of; None if it is no forecast of this partition's input."""
+    if isinstance(record.headers, Undecodable):
+        return None
+    headers = dict(record.headers)
+    offsets = headers.get(OFFSETS)
+    return int(offsets.rpartition(b"-")[2]) if offsets and headers.get(INPUT) == origin else None

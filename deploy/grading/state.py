@@ -1,0 +1,217 @@
+"""Grading: each forecast is scored once its actual values are observed, and says how sure it is and how they fitted.
+
+The state is in the checkpoints of the windows, in sections of each series' and partition's record. After a restart it
+is brought up to date by the input and by the forecasts that were made of it, as the output topic has them.
+
+B windows   O targets   K horizon steps   H scored steps
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from deploy.settings.serve import ServeConfig, window_config
+from model.card import Card
+from model.online.live import Live
+from model.online.scores import Parked
+from pipeline.windows.batch import Section, Sections, Silence, Windows
+from pipeline.windows.grid import Bools
+
+VERSION = 1
+PARTITION = "grading"
+"""The section of a partition's record with the models' names."""
+PARKED = "parked-scores"
+INTERVALS = "intervals"
+HOUR = 3_600_000
+BUCKET_STEPS = 10
+Reals = npt.NDArray[np.float64]
+
+
+class _Partition(msgspec.Struct, frozen=True):
+    """What a partition's section holds."""
+
+    models: dict[int, str]
+    output_id: str
+    position: int
+    """The end of the output's partition when the checkpoint was written."""
+
+
+class Issued(NamedTuple):
+    """A forecast as it was written: its version, and what it said for the scored steps (O,H)."""
+
+    model: str
+    forecast: Reals
+
+
+class GradedPart(NamedTuple):
+    """One partition's part of a micro-batch."""
+
+    grades: "PartitionGrades"
+    windows: Windows
+    """All that were completed; those of series that are too short for a forecast too."""
+    pending: Bools
+    """(B,): those that are to be forecast."""
+    silences: list[Silence]
+
+
+class PartitionGrades:
+    """The grading of one partition's series: a Companion of its WindowStore."""
+
+    def __init__(self, grading: "Grading") -> None:
+        self._grading = grading
+        self._rows: dict[str, int] = {}
+        self._expired: list[tuple[int, str, int]] = []
+        self._silences: list[Silence] = []
+
+    def rows(self, windows: Windows) -> tuple[npt.NDArray[np.int64], list[tuple[str, int, int]]]:
+        """The row (B,) of each window's series; and the series, row and offset of those that have expired."""
+        known, allocate = self._rows, self._grading.live.store.allocate
+        if not self._expired:
+            rows = [known[name] if name in known else known.setdefault(name, allocate()) for name in windows.series]
+            return np.array(rows, np.int64), []
+        rows = []
+        gone, expired, next_gone = [], self._expired, self._expired[0][0] if self._expired else -1
+        for place, name in enumerate((*windows.series, None)):
+            while place == next_gone:
+                _, other, offset = expired.pop(0)
+                if (row := known.pop(other, None)) is not None:
+                    gone.append((other, row, offset))
+                next_gone = expired[0][0] if expired else -1
+            if name is None:
+                break
+            row = known.get(name)
+            if row is None:
+                row = known[name] = allocate()
+            rows.append(row)
+        return np.array(rows, np.int64), gone
+
+    def take(self, windows: Windows) -> tuple[Windows, GradedPart]:
+        """The windows of a partition that are to be forecast, and all of them to be graded."""
+        full = windows.length >= windows.x.shape[1]
+        pending = np.ones(len(windows), np.bool_) if self._grading.forecasts_short else full
+        chosen = windows if pending.all() else windows.chosen(np.flatnonzero(pending))
+        silences, self._silences = self._silences, []
+        return chosen, GradedPart(self, windows, pending, silences)
+
+    def release(self) -> None:
+        """Forget all series."""
+        for row in self._rows.values():
+            self._grading.live.store.release(row)
+
+    def sections(self, series: str) -> Sections:
+        """A series' state, a section for each component."""
+        row = self._rows.get(series)
+        return {} if row is None else self._grading.sections(row)
+
+    def restore(self, series: str, sections: Sections) -> None:
+        """Set a series' state from its checkpoint. What was kept under other settings begins anew."""
+        row = self._rows.get(series)
+        if row is None:
+            row = self._rows[series] = self._grading.live.store.allocate()
+        self._grading.restore(row, sections)
+
+    def expired(self, series: str, place: int, offset: int) -> None:
+        """Remember to forget a series, once its windows until then have been graded."""
+        self._expired.append((place, series, offset))
+
+    def silent(self, silence: Silence) -> None:
+        """Remember to tell of a silence, or of its end."""
+        if self._grading.live.anomalies:
+            self._silences.append(silence)
+
+
+class Grading:
+    """The grading of a service's forecasts, of all its partitions together."""
+
+    def __init__(self, card: Card, config: ServeConfig) -> None:
+        spec, targets = card.input, card.output.targets
+        self.card = card
+        self.forecasts_short = config.short_series == "naive"
+        self.live = Live(
+            card.output.horizon,
+            len(targets),
+            spec.season_lag,
+            config.coverage,
+            (config.score_every or default_bucket(card)) if config.scores else None,
+            anomalies=config.alerts,
+            clipped=card.output.clipped,
+        )
+        self.models: dict[int, str] = {}
+        self._kept = self._components()
+
+    def _components(self) -> dict[str, tuple[list[str], bytes]]:
+        """The fields of each component's section, and four bytes that differ between settings of different state."""
+        live, card = self.live, self.card
+        of_all, season = (live.steps, card.output.targets), card.input.season_lag
+        fields: dict[str, tuple[Iterable[str], object]] = {"forecasts": (live.memory.fields, of_all)}
+        if live.scores:
+            fields["scores"] = live.scores.fields, of_all
+        if live.intervals:
+            fields[INTERVALS] = ("begun", *live.intervals.fields), (of_all, live.coverage, season)
+        if live.anomalies:
+            fields["anomalies"] = live.anomalies.fields, (of_all, season)
+        return {
+            name: ([*names], crc32(msgspec.json.encode(settings)).to_bytes(4, "big"))
+            for name, (names, settings) in fields.items()
+        }
+
+    def sections(self, row: int) -> Sections:
+        """The sections of the series at this row."""
+        store = self.live.store
+        kept = {name: Section(VERSION, mark + store.to_bytes(row, names)) for name, (names, mark) in self._kept.items()}
+        if parked := self._parked(row):
+            kept[PARKED] = Section(VERSION, msgspec.json.encode(parked))
+        return kept
+
+    def _parked(self, row: int) -> list[tuple[int, int, int, list[float]]]:
+        scores = self.live.scores
+        return [
+            (target, number, by, sums.tolist())
+            for target in range(self.live.targets)
+            for (number, by), sums in (scores.parked.get(row + target, {}) if scores else {}).items()
+        ]
+
+    def restore(self, row: int, sections: Sections) -> None:
+        """Set the state of the series at this row."""
+        store, scores, found = self.live.store, self.live.scores, set[str]()
+        for name, (names, mark) in self._kept.items():
+            section = sections.get(name)
+            if section is not None and section.version == VERSION and section.data[:4] == mark:
+                found |= {name} if store.from_bytes(row, names, section.data[4:]) else set()
+        if INTERVALS not in found:  # what was issued was for another coverage
+            self.live.forget_intervals(row)
+        if scores and (section := sections.get(PARKED)) and section.version == VERSION:
+            for target, number, by, sums in msgspec.json.decode(
+                section.data, type=list[tuple[int, int, int, list[float]]]
+            ):
+                parked: Parked = scores.parked.setdefault(row + target, {})
+                parked[number, by] = np.array(sums)
+
+    def partition_section(self, output_id: str, position: int) -> Sections:
+        """The section of a partition's record, with where its output ends."""
+        return {PARTITION: Section(VERSION, msgspec.json.encode(_Partition(self.models, output_id, position)))}
+
+    def read_partition(self, sections: Sections, output_id: str) -> int | None:
+        """Where the forecasts after a checkpoint begin in the output's partition; None if that is not known."""
+        section = sections.get(PARTITION)
+        if section is None or section.version != VERSION:
+            return None
+        kept = msgspec.json.decode(section.data, type=_Partition)
+        self.models.update(kept.models)
+        return kept.position if kept.output_id == output_id else None
+
+    def identify(self, model: str) -> int:
+        """The number by which a version is known."""
+        number = crc32(model.encode()) or 1
+        self.models[number] = model
+        return number
+
+
+def default_bucket(card: Card) -> int:
+    """The length of a bucket of scores, milliseconds: an hour, or ten steps."""
+    grid = window_config(card.input).grid
+    return HOUR if grid is None else max(HOUR, BUCKET_STEPS * grid.longest_step)
