@@ -1,0 +1,284 @@
+"""Which data faults are found in 200 streams, as what, how soon; and what is found in them while they are clean.
+
+    python benchmarks/data_faults.py ../shared/data/series          [--verbose]
+
+Half of the streams are synthetic, half are parts of public series; 2,000 steps each, days of 24 or 48 steps. Each is
+streamed clean, and once with each fault, from a random step of its second half on: a level shift of 2 to 5 standard
+deviations, for good; another unit (x1000, x60, x3.6, 1.8x+32, /60, /1000), for good; one value for two days; two days
+without events; a spike of 5 to 15 standard deviations, one step. 20 more streams, constant or intermittent, stay clean.
+The forecasts are those of a linear regression on the last day's values, fitted to the first 500 steps.
+"""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from model.online.anomalies import Anomalies
+from model.online.findings import Finding
+from model.online.tracks import TrackStore
+
+Floats = npt.NDArray[np.float64]
+STEPS, FITTED, STREAMS = 2000, 500, 200
+LASTS = 2
+"""Days that a stuck value and a gap last, and within which a fault counts as found."""
+UNITS: tuple[tuple[float, float], ...] = ((1000, 0), (60, 0), (3.6, 0), (1.8, 32), (1 / 60, 0), (1 / 1000, 0))
+KINDS = ("level_shift", "unit_change", "stuck", "gap", "spike")
+
+
+@dataclass
+class Stream:
+    """Values by step, NaN where there is no event; the steps of a day; and the fault, if there is one."""
+
+    name: str
+    values: Floats
+    day: int
+    fault: str = ""
+    since: int = STEPS
+
+
+def synthetic(rng: np.random.Generator) -> Iterator[Stream]:
+    """Streams of ten kinds in turn, without end."""
+    while True:
+        t = np.arange(STEPS)
+        for kind, shape in enumerate(SHAPES):
+            level, noise = 10 ** rng.uniform(0, 4), rng.normal(size=STEPS)
+            day = np.sin(2 * np.pi * (t + rng.integers(24)) / 24) + 0.4 * np.sin(4 * np.pi * t / 24)
+            yield Stream(f"{shape.__name__} {kind}", shape(rng, level, day, noise), 24)
+
+
+def daily(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """A daily shape and white noise."""
+    return level * (1 + rng.uniform(0.1, 0.4) * day + rng.uniform(0.01, 0.1) * noise)
+
+
+def sensor(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """The same with one decimal, around 20, as thermometers give it."""
+    return np.round(20 + rng.uniform(2, 6) * day + ar(noise, 0.9) * 0.5, 1)
+
+
+def correlated(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """A daily shape and autocorrelated noise."""
+    return level * (1 + 0.2 * day + 0.03 * ar(noise, rng.uniform(0.5, 0.95)))
+
+
+def walk(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """A random walk."""
+    return level * (1 + 0.01 * np.cumsum(noise))
+
+
+def white(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """White noise around a level."""
+    return level * (1 + rng.uniform(0.02, 0.2) * noise)
+
+
+def trend(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """A rising daily shape with noise that grows with it."""
+    return level * (1 + np.arange(STEPS) / STEPS) * (1 + 0.2 * day) * (1 + 0.05 * noise)
+
+
+def counts(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """Counts with a daily shape."""
+    return rng.poisson(rng.uniform(5, 300) * np.exp(day)).astype(float)
+
+
+def heavy(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """A daily shape and noise with heavy tails."""
+    return level * (1 + 0.3 * day + 0.03 * rng.standard_t(4, STEPS))
+
+
+def weekly(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """A daily shape that is lower at weekends."""
+    weekend = np.arange(STEPS) // 24 % 7 >= 5
+    return level * (1 + 0.3 * day - 0.2 * weekend + 0.04 * noise)
+
+
+def zero_mean(rng: np.random.Generator, level: float, day: Floats, noise: Floats) -> Floats:
+    """Around zero, with a daily shape."""
+    return level * (day + 0.2 * noise)
+
+
+SHAPES: tuple[Callable[[np.random.Generator, float, Floats, Floats], Floats], ...] = (
+    daily,
+    sensor,
+    correlated,
+    walk,
+    white,
+    trend,
+    counts,
+    heavy,
+    weekly,
+    zero_mean,
+)
+
+
+def ar(noise: Floats, factor: float) -> Floats:
+    """Autocorrelated noise of the same variance."""
+    out = np.empty_like(noise)
+    last = 0.0
+    for at, once in enumerate(noise.tolist()):
+        out[at] = last = factor * last + (1 - factor**2) ** 0.5 * once
+    return out
+
+
+def real(folder: Path) -> Iterator[Stream]:
+    """Parts of public series, in turn."""
+    for name, values, day in public(folder):
+        for part in range(len(values) // STEPS):
+            yield Stream(f"{name} {part}", values[part * STEPS : (part + 1) * STEPS], day)
+
+
+def public(folder: Path) -> Iterator[tuple[str, Floats, int]]:
+    """Electricity, transformers, pedestrians, and taxis before the labelled anomalies of autumn."""
+    yield "taylor", pl.read_csv(folder / "taylor.csv")["Y"].to_numpy().astype(float), 48
+    yield "elec2", pl.read_csv(folder / "elec2" / "elec2.csv")["y"].to_numpy(), 48
+    yield "taxi", pl.read_csv(folder / "nab" / "nyc_taxi.csv")[:, 1].to_numpy().astype(float)[:5800], 48
+    transformers = pl.read_csv(folder / "ett" / "ETTh1.csv")
+    for name in transformers.columns[1:]:
+        yield f"ETTh1 {name}", transformers[name].to_numpy(), 24
+    pedestrians = pl.read_csv(folder / "pedestrian.csv")
+    for (name,), part in pedestrians.group_by("Sensor", maintain_order=True):
+        yield f"pedestrians {name}", part["Count"].to_numpy().astype(float), 24
+
+
+def quiet(rng: np.random.Generator) -> Iterator[Stream]:
+    """Constant and intermittent streams."""
+    for at in range(20):
+        share = (0, 0.02, 0.1, 0.3)[at % 4]
+        yield Stream(f"intermittent {share}", rng.poisson(3, STEPS) * (rng.random(STEPS) < share) + 0.0, 24)
+
+
+def broken(stream: Stream, fault: str, rng: np.random.Generator) -> Stream:
+    """The stream with a fault."""
+    values, since = stream.values.copy(), int(rng.integers(STEPS // 2, STEPS * 9 // 10))
+    spread, sign = values[:since].std(), rng.choice([-1, 1])
+    lasting = slice(since, since + LASTS * stream.day)
+    if fault == "level_shift":
+        values[since:] += sign * rng.uniform(2, 5) * spread
+    elif fault == "spike":
+        values[since] += sign * rng.uniform(5, 15) * spread
+    elif fault == "unit_change":
+        scale, zero = UNITS[rng.integers(len(UNITS))]
+        values[since:] = scale * values[since:] + zero
+    elif fault == "stuck":
+        values[lasting] = values[since - 1]
+    else:
+        values[lasting] = np.nan
+    return Stream(stream.name, values, stream.day, fault, since)
+
+
+def errors(stream: Stream) -> tuple[Floats, Floats]:
+    """Errors of a linear forecast and of the seasonal naive one; holes are filled with the value before."""
+    index = np.where(np.isnan(stream.values), 0, np.arange(STEPS))
+    filled = stream.values[np.maximum.accumulate(index)]
+    past = np.lib.stride_tricks.sliding_window_view(filled, stream.day)[:-1]
+    rows, moves = past - past[:, -1:], filled[stream.day :] - past[:, -1]
+    fit = slice(0, FITTED)
+    gram = rows[fit].T @ rows[fit]
+    gram += (1e-3 * np.trace(gram) / len(gram) + 1e-9) * np.eye(len(gram))
+    forecast = rows @ np.linalg.solve(gram, rows[fit].T @ moves[fit])
+    none = np.full(stream.day, np.nan)
+    return np.concatenate([none, moves - forecast]), np.concatenate([none, filled[stream.day :] - past[:, 0]])
+
+
+def findings(streams: list[Stream]) -> list[list[Finding]]:
+    """All findings by stream, of streams with days of as many steps. A step takes 1 ms."""
+    anomalies = Anomalies(streams[0].day)
+    store = TrackStore(anomalies.fields, 1)
+    rows = np.array([store.allocate() for _ in streams])
+    values = np.stack([stream.values for stream in streams])
+    both = [errors(stream) for stream in streams]
+    error, naive = (np.stack(part) for part in zip(*both, strict=True))
+    found: list[list[Finding]] = [[] for _ in streams]
+    for step in range(STEPS):
+        there = ~np.isnan(values[:, step])
+        for at, call in ((np.flatnonzero(there), True), (np.flatnonzero(~there), False)):
+            if not len(at):
+                continue
+            tracks, steps = store.gather(rows[at]), np.full(len(at), step)
+            if call:
+                none = np.full((len(at), 2), np.nan)
+                new = anomalies.update(tracks, values[at, step], error[at, step], naive[at, step], none, steps, steps)[
+                    1
+                ]
+            else:
+                new = anomalies.silence(tracks, steps, steps)
+            store.scatter(rows[at], tracks)
+            for finding in new:
+                found[at[finding.row]].append(finding)
+    return found
+
+
+def by_day(streams: list[Stream]) -> Iterator[tuple[Stream, list[Finding]]]:
+    """Every stream with its findings."""
+    for day in sorted({stream.day for stream in streams}):
+        part = [stream for stream in streams if stream.day == day]
+        yield from zip(part, findings(part), strict=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--verbose", action="store_true", help="every false alert, and every fault missed or mistaken")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    parts = list(real(options.data))
+    half = STREAMS // 2
+    chosen = [parts[at] for at in rng.permutation(len(parts))[:half]]
+    clean = chosen + [stream for stream, _ in zip(synthetic(rng), range(STREAMS - len(chosen)), strict=False)]
+    every = clean + list(quiet(rng)) + [broken(stream, kind, rng) for kind in KINDS for stream in clean]
+    results = list(by_day(every))
+    report(results, options.verbose)
+
+
+def report(results: list[tuple[Stream, list[Finding]]], verbose: bool) -> None:
+    """The table of all streams."""
+    false: Counter[str] = Counter()
+    events = 0
+    told: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for stream, found in results:
+        begun = [finding for finding in found if finding.phase == "begin"]
+        if not stream.fault:
+            events += STEPS
+            false.update(finding.kind for finding in begun)
+            if verbose and begun:
+                print("clean ", stream.name, [(f.kind, f.ts, round(f.size, 2)) for f in begun])
+            continue
+        near = [f for f in begun if stream.since <= f.ts < stream.since + LASTS * stream.day]
+        first = near[0] if near else None
+        told[stream.fault].append((first.kind, first.ts - stream.since) if first else ("", 0))
+        if verbose and (first is None or first.kind != stream.fault):
+            around = stream.values[stream.since - 3 : stream.since + 6].round(3).tolist()
+            print("wrong ", stream.name, stream.fault, stream.since, first, around)
+    print(f"{'':12} {'found':>7} {'told right':>11} {'delay (median, steps)':>22}  taken for")
+    for kind in KINDS:
+        show(kind, told[kind])
+    show("the faults", [once for kind in KINDS[:4] for once in told[kind]], {k for k in KINDS[:4]} and None, told)
+    total = false.total()
+    print(f"clean: {total} findings in {events:,} events, {1e4 * total / events:.2f} in 10,000: {dict(false)}")
+
+
+def show(
+    label: str, told: list[tuple[str, int]], _: None = None, all_told: dict[str, list[tuple[str, int]]] | None = None
+) -> None:
+    """One line of the table."""
+    found = [(kind, delay) for kind, delay in told if kind]
+    if all_told:
+        right = sum(kind == once for once in KINDS[:4] for kind, _ in all_told[once])
+    else:
+        right = sum(kind == label for kind, _ in found)
+    others = Counter(kind for kind, _ in found if kind != label) if not all_told else Counter()
+    delays = f"{median(delay for _, delay in found):.0f}" if found else ""
+    print(f"{label:12} {len(found) / len(told):7.1%} {right / max(1, len(found)):11.1%} {delays:>22}  {dict(others)}")
+
+
+if __name__ == "__main__":
+    main()

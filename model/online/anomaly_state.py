@@ -1,0 +1,61 @@
+"""The columns of a track's state that scores and findings share."""
+
+from enum import IntFlag
+
+from model.online.tracks import Field, Fields
+
+
+class Count:
+    """<i4: numbers of steps, and the state."""
+
+    VALUES, ERRORS, NAIVES, SAID, RUN, LONGEST_RUN, REPEATS, LONGEST_GAP, STATE, AGE, BACK, WORSE = range(12)
+    ALL = 12
+
+
+class Clock:
+    """<i8: steps, and times in ms."""
+
+    STEP, TS, RUN_TS, QUIET, SINCE, SINCE_TS, STUCK_TS, DRIFT_TS = range(8)
+    ALL = 8
+
+
+class Mean:
+    """<f8: exponentially weighted means."""
+
+    LEVEL, SHORT, LONG, DAYS, OFFSET, SIZE, MOVE, NAIVE, ERROR, USUAL = range(10)
+    """Of the value over half a day, a few steps, thousands of steps, and some days; of the naive error over a few
+    steps. Of sizes: the value's, its moves', the naive error's, and the forecast's error's, lately and for long."""
+    ALL = 10
+
+
+class Case:
+    """<f8: what is being looked into, from when something may have changed."""
+
+    LAST, LAST_OLD, BASE, SIZE, NOW, OLD, MOVES, OLD_MOVES, OFFSET, USUAL_SIZE, USUAL_MOVE = range(11)
+    ALL = 11
+
+
+class Distance:
+    """The distances from what was expected, which have records each."""
+
+    LEVEL, SHORT, ERROR, NAIVE, OFFSET = range(5)
+    """Of the value over half a day from that of thousands of steps, and over a few steps from that of some days; errors
+    of the forecast, and of the seasonal naive one; the mean of the latter over a few steps."""
+    ALL = 5
+
+
+class State(IntFlag):
+    """What is going on in a track."""
+
+    CASE, SUSTAINED, SHIFT, UNIT, STUCK, DRIFT, GAP = (1 << bit for bit in range(7))
+    """CASE: something may have changed, its kind not yet known; SUSTAINED: in the mean of a few steps."""
+
+
+RECORDS = 3
+FIELDS: Fields = {
+    "anomaly_counts": Field("<i4", (Count.ALL,)),
+    "anomaly_clocks": Field("<i8", (Clock.ALL,)),
+    "anomaly_means": Field("<f8", (Mean.ALL,)),
+    "anomaly_records": Field("<f8", (Distance.ALL, RECORDS)),
+    "anomaly_case": Field("<f8", (Case.ALL,)),
+}

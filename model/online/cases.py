@@ -1,0 +1,241 @@
+"""One track, looked at closely: what has been going on, and what it turns out to be."""
+
+from collections.abc import Iterator
+from math import isfinite
+from typing import Literal, NamedTuple, TypeVar
+
+from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
+from model.online.findings import Finding, Kind
+from model.online.tracks import Ints, Tracks
+from model.online.units import LARGE, Unit, unit_between
+
+SPIKE_STEPS, SHIFT_STEPS = 2, 8
+"""A case is a spike after so many steps back in a row, and a shift at so many steps."""
+UNIT_STEPS = 4
+"""Steps of a case after which a large ratio is judged."""
+BACK_STEPS = 3
+"""Steps in a row after which a level is back."""
+SETTLED = 32
+"""Steps after which a shift is the new normal, where there is no season."""
+CALM = 8
+"""Steps after something in which no case begins, and with a season, one of these more: then the naive forecast
+is of what was wrong."""
+RECOVERED = 1.3
+"""A drift is over at so many times the usual errors."""
+
+_Number = TypeVar("_Number", int, Ints)
+
+
+class Event(NamedTuple):
+    """One track's step; missing: steps before it; enough: whether there have been enough for findings."""
+
+    value: float
+    naive: float
+    novelty: list[float]
+    step: int
+    ts: int
+    missing: int
+    jumped: bool
+    stuck: bool
+    worse: bool
+    enough: bool
+
+
+class Track:
+    """The state of one track, changed in place."""
+
+    def __init__(self, tracks: Tracks, row: int, season: int) -> None:
+        self.row, self.season = row, season
+        self.counts, self.clocks = tracks["anomaly_counts"][row], tracks["anomaly_clocks"][row]
+        self.means, self.records = tracks["anomaly_means"][row], tracks["anomaly_records"][row]
+        self.case = tracks["anomaly_case"][row]
+
+    def examine(self, event: Event) -> Iterator[Finding]:
+        """Findings of this step."""
+        yield from self._gap(event)
+        yield from self._stuck(event)
+        yield from self._drift(event)
+        state = int(self.counts[Count.STATE])
+        run = int(self.counts[Count.RUN])
+        if state & State.STUCK or (run > SPIKE_STEPS and run > self.counts[Count.LONGEST_RUN]):
+            return  # it may be stuck: nothing else is judged
+        if state & State.CASE:
+            yield from self._follow(event)
+        elif state & (State.SHIFT | State.UNIT):
+            yield from self._settle(event)
+        elif event.jumped:
+            self._open(event)
+
+    def _gap(self, event: Event) -> Iterator[Finding]:
+        """The end of a gap; its begin as well if nobody asked while it was silent."""
+        longest, known = int(self.counts[Count.LONGEST_GAP]), self._has(State.GAP)
+        most = most_missing(longest)
+        self.counts[Count.LONGEST_GAP] = max(longest, min(event.missing, most) if event.enough else event.missing)
+        self._set(State.GAP, False)
+        if known or (event.enough and event.missing > most):
+            since, size = int(self.clocks[Clock.TS]), float(event.missing)
+            if not known:
+                yield self._finding(event, "gap", "begin", since, size, longest)
+            yield self._finding(event, "gap", "end", since, size, longest)
+            self._calm(event, self.season)
+
+    def _stuck(self, event: Event) -> Iterator[Finding]:
+        since, longest = int(self.clocks[Clock.RUN_TS]), int(self.counts[Count.LONGEST_RUN])
+        if not self._has(State.STUCK):
+            if event.stuck:
+                self._set(State.STUCK, True)
+                self._set(State.CASE | State.SUSTAINED, False)
+                self.clocks[Clock.STUCK_TS] = since
+                yield self._finding(event, "stuck", "begin", since, event.value, longest)
+        elif self.counts[Count.RUN] == 1:
+            self._set(State.STUCK, False)
+            self.counts[Count.LONGEST_RUN] = 2 * longest + SPIKE_STEPS
+            self._calm(event, self.season)
+            stuck_since = int(self.clocks[Clock.STUCK_TS])
+            yield self._finding(event, "stuck", "end", stuck_since, float(self.case[Case.LAST]), longest)
+
+    def _drift(self, event: Event) -> Iterator[Finding]:
+        error, usual = float(self.means[Mean.ERROR]), float(self.means[Mean.USUAL])
+        if not self._has(State.DRIFT):
+            if event.worse:
+                self._set(State.DRIFT, True)
+                self.clocks[Clock.DRIFT_TS] = event.ts
+                yield self._finding(event, "drift", "begin", event.ts, error, usual)
+        elif error < RECOVERED * usual or error < self.means[Mean.NAIVE]:
+            self._set(State.DRIFT, False)
+            yield self._finding(event, "drift", "end", int(self.clocks[Clock.DRIFT_TS]), error, usual)
+
+    def _open(self, event: Event) -> None:
+        """Begin a case, unless it may be the echo of the last one."""
+        case = self.case
+        last = float(case[Case.LAST])
+        single = min(event.novelty[Distance.ERROR], event.novelty[Distance.NAIVE]) > event.novelty[Distance.OFFSET]
+        base = last if single else float(self.means[Mean.DAYS])
+        away = self._away(event, base)
+        size = away if single or self.season == 1 else float(self.means[Mean.OFFSET])
+        if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(case[Case.SIZE]):
+            return
+        self._set(State.CASE, True)
+        self._set(State.SUSTAINED, not single)
+        self.clocks[Clock.SINCE], self.clocks[Clock.SINCE_TS] = event.step, event.ts
+        self.counts[Count.AGE] = self.counts[Count.BACK] = 0
+        case[Case.BASE], case[Case.SIZE] = base, size
+        case[Case.NOW : Case.OFFSET + 1] = 0
+        case[Case.USUAL_SIZE], case[Case.USUAL_MOVE] = self.means[Mean.SIZE], self.means[Mean.MOVE]
+        self._add(event)
+
+    def _away(self, event: Event, base: float) -> float:
+        """How far the value is from where it was before the case, at the same time of the season."""
+        return event.naive if self.season > 1 and isfinite(event.naive) else event.value - base
+
+    def _add(self, event: Event) -> None:
+        """Count a step in, beside what it would have been before."""
+        case = self.case
+        old = event.value - event.naive if self.season > 1 and isfinite(event.naive) else float(case[Case.USUAL_SIZE])
+        case[Case.NOW] += abs(event.value)
+        case[Case.OLD] += abs(old)
+        case[Case.OFFSET] += self._away(event, float(case[Case.BASE]))
+        if self.counts[Count.AGE] > 0:
+            case[Case.MOVES] += abs(event.value - case[Case.LAST])
+            seasonal = self.season > 1 and isfinite(event.naive)
+            case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if seasonal else case[Case.USUAL_MOVE]
+        case[Case.LAST_OLD] = old
+        self.counts[Count.AGE] += 1
+
+    def _follow(self, event: Event) -> Iterator[Finding]:
+        """Another step of a case: is the value back, or away for good?"""
+        self._add(event)
+        case, age = self.case, int(self.counts[Count.AGE])
+        size, since = float(case[Case.SIZE]), int(self.clocks[Clock.SINCE_TS])
+        if self._is_back(event, size) and age < SHIFT_STEPS:
+            if self.counts[Count.BACK] >= SPIKE_STEPS:
+                self._set(State.CASE | State.SUSTAINED, False)
+                self._calm(event, self.season)
+                usual = float(case[Case.BASE])
+                yield self._finding(event, "spike", "begin", since, size, usual)
+                yield self._finding(event, "spike", "end", since, size, usual)
+            return
+        ratio = case[Case.NOW] / case[Case.OLD] if case[Case.OLD] > 0 else 1.0
+        large = not 1 / LARGE < ratio < LARGE
+        if age < (UNIT_STEPS if large else SHIFT_STEPS):
+            return
+        self._set(State.CASE | State.SUSTAINED, False)
+        yield self._shifted(event, float(case[Case.OFFSET]) / age, since)
+
+    def _shifted(self, event: Event, offset: float, since: int) -> Finding:
+        """The level has moved: by so much, or to another unit."""
+        case, age = self.case, int(self.counts[Count.AGE])
+        now, old, moves, old_moves = case[Case.NOW : Case.OLD_MOVES + 1].tolist()
+        unit = unit_between(now / age, old / age, moves, old_moves)
+        level = float(self.means[Mean.SHORT])
+        case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
+        if unit:
+            self._set(State.UNIT, True)
+            case[Case.NOW], case[Case.OLD] = unit
+            self._convert(unit)
+            return self._finding(event, "unit_change", "begin", since, unit.factor, (level - unit.zero) / unit.factor)
+        self._set(State.SHIFT, True)
+        self.means[Mean.LONG] += offset
+        self.means[Mean.DAYS] += offset
+        return self._finding(event, "level_shift", "begin", since, offset, level - offset)
+
+    def _settle(self, event: Event) -> Iterator[Finding]:
+        """A shift that was found: is it the new normal, or has the value gone back?"""
+        unit = self._has(State.UNIT)
+        offset = float(self.case[Case.OFFSET])
+        settled = event.step - self.clocks[Clock.SINCE] >= (self.season if self.season > 1 else SETTLED)
+        back = self._is_back(event, offset) and self.counts[Count.BACK] >= BACK_STEPS
+        if not (settled or back):
+            return
+        self._set(State.SHIFT | State.UNIT, False)
+        changed = Unit(*self.case[Case.NOW : Case.OLD + 1].tolist())
+        if back and unit:
+            self._convert(changed.inverse)
+        elif back:
+            self.means[Mean.LONG] -= offset
+            self.means[Mean.DAYS] -= offset
+        self._calm(event, self.season if back else 0)
+        kind: Kind = "unit_change" if unit else "level_shift"
+        size = changed.factor if unit else offset
+        yield self._finding(event, kind, "end", int(self.clocks[Clock.SINCE_TS]), size, float(self.means[Mean.SHORT]))
+
+    def _is_back(self, event: Event, size: float) -> bool:
+        """Whether the value is near where it was, and how often in a row."""
+        away = self._away(event, float(self.case[Case.BASE]))
+        if self._has(State.SUSTAINED) and self.season > 1:
+            away = float(self.means[Mean.OFFSET])
+        back = abs(away) < abs(size) / 2 and abs(away - size) > abs(size) / 2
+        self.counts[Count.BACK] = self.counts[Count.BACK] + 1 if back else 0
+        return back
+
+    def _convert(self, unit: Unit) -> None:
+        """All that was learnt, to another unit."""
+        means, case = self.means, self.case
+        for mean in (Mean.LONG, Mean.DAYS):
+            means[mean] = unit.factor * means[mean] + unit.zero
+        for mean in (Mean.NAIVE, Mean.ERROR, Mean.USUAL):
+            means[mean] *= unit.factor
+        case[Case.USUAL_SIZE] = unit.factor * case[Case.USUAL_SIZE] + abs(unit.zero)
+        case[Case.USUAL_MOVE] *= unit.factor
+        means[Mean.SIZE], means[Mean.MOVE] = case[Case.USUAL_SIZE], case[Case.USUAL_MOVE]
+        self.records *= unit.factor
+
+    def _calm(self, event: Event, echo: int) -> None:
+        self.clocks[Clock.QUIET] = event.step + CALM + (echo if echo > 1 else 0)
+
+    def _has(self, state: int) -> bool:
+        return bool(self.counts[Count.STATE] & state)
+
+    def _set(self, state: int, on: bool) -> None:
+        now = int(self.counts[Count.STATE])
+        self.counts[Count.STATE] = now | state if on else now & ~state
+
+    def _finding(
+        self, event: Event, kind: Kind, phase: Literal["begin", "end"], since: int, size: float, usual: float
+    ) -> Finding:
+        return Finding(self.row, kind, phase, event.ts, since, size, float(usual))
+
+
+def most_missing(longest: _Number) -> _Number:
+    """How many steps may be missing before it is a gap. longest: the most that ever were."""
+    return 2 * longest + 3
