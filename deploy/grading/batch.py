@@ -63,6 +63,7 @@ class GradedBatch:
         by = np.zeros(stop - self._at, np.uint32)
         numbers = {model: self._grading.identify(model) for model in set(forecast.model)}
         by[kept] = [numbers[model] for model in forecast.model]
+        by[np.isnan(values).all(axis=(1, 2))] = 0
         margins, anomaly = self._grade(stop, values, by)
         return self._completed(forecast, margins[kept], anomaly[kept])
 
@@ -115,10 +116,10 @@ class GradedBatch:
         """The seasonal naive's forecasts (B,O,H) for the scored steps."""
         count, steps = part.x.shape[:2]
         ends = np.arange(1, count + 1) * steps - 1
-        values = part.x[:, :, self._card.target_columns].reshape(count * steps, -1)
+        values = part.x[:, :, self._card.target_columns].reshape(count * steps, self._live.targets)
         ahead = np.array(self._live.steps)
         naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.season_lag)
-        return naive.transpose(0, 2, 1)
+        return np.asarray(naive.transpose(0, 2, 1), np.float64)
 
     def _first_margins(self, part: Windows, places: npt.NDArray[np.int64]) -> Reals:
         """The margins (N,O,H,2) with which series begin: the model's errors in validation, by each window's scale."""
