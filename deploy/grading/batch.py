@@ -39,14 +39,25 @@ class GradedBatch:
     def __init__(self, grading: Grading, parts: Sequence[GradedPart]) -> None:
         self._grading, self._live, self._parts = grading, grading.live, parts
         found = [part.grades.rows(part.windows) for part in parts]
-        self._rows = np.concatenate([rows for rows, _ in found])
         self._gone = [gone for _, gone in found]
-        self._windows = Windows.concat([part.windows for part in parts])
-        self._ends = np.cumsum([len(part.windows) for part in parts])
-        self._pending = np.flatnonzero(np.concatenate([part.pending for part in parts]))
+        sizes = [len(part.windows) for part in parts]
+        of = np.repeat(np.arange(len(parts)), sizes)
+        order = np.lexsort((of, np.concatenate([np.arange(size) for size in sizes])))
+        self._of, self._rows = of[order], np.concatenate([rows for rows, _ in found])[order]
+        together = Windows.concat([part.windows for part in parts])
+        self._windows = together if len(parts) == 1 else together.chosen(order)
+        self._pending = np.flatnonzero(np.concatenate([part.pending for part in parts])[order])
         self._at = self._done = 0
         self._written: list[tuple[int, Message]] = []
         self._card = grading.card
+
+    @property
+    def pending(self) -> tuple[Windows, list[int]]:
+        """The windows that are to be forecast, the parts taking turns, so that many series are graded at once; and the
+        part of each.
+        """
+        of = self._of[self._pending].tolist()
+        return (self._windows if len(of) == len(self._windows) else self._windows.chosen(self._pending)), of
 
     def complete(self, forecast: ForecastBatch, failed: Collection[int]) -> ForecastBatch:
         """Grade the windows up to the last of the next forecasts, and complete these.
@@ -133,7 +144,7 @@ class GradedBatch:
 
     def _source(self, place: int) -> tuple[int, int]:
         """The part and the input offset of a window."""
-        return int(np.searchsorted(self._ends, place, side="right")), int(self._windows.offset[place])
+        return int(self._of[place]), int(self._windows.offset[place])
 
     def _add_scores(self, place: int, bucket: Bucket) -> None:
         part, offset = self._source(place)
