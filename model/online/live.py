@@ -226,7 +226,7 @@ class _Batch:
         live, size = self._live, self._forecast.size
         error, naive_error = self._value - self._past.forecast, self._value - self._past.naive
         names = [*(live.intervals.fields if live.intervals else ()), *(live.anomalies.fields if live.anomalies else ())]
-        beginners = self._beginners()
+        beginners = self._beginners() if live.intervals else {}
         for number, part in enumerate(self._rounds.parts):
             rows = slice(part.start * self._width, part.stop * self._width)
             tracks, steps = self._views(names, rows.stop - rows.start), self._steps[rows]

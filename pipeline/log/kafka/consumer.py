@@ -70,25 +70,31 @@ class KafkaGroupConsumer:
         if reading < 2 or max_records <= TURN:
             return self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)  # type: ignore[no-any-return]
         turn = max(TURN, max_records // reading)
+        self._unblock()
         records: dict[TopicPartition, list[Record]] = self._consumer.poll(timeout_ms=timeout * 1000, max_records=turn)
         if not records or self._events:
             return records
         had: list[TopicPartition] = []
-        try:
-            new = list(records)
-            while new and sum(map(len, records.values())) < max_records:
-                self._consumer.pause(*new)
-                had += new
-                new = self._add_fetched(records, turn)
-        finally:
-            self._consumer.resume(*had)
+        new = list(records)
+        for _ in range(reading):  # one that was paused is looked at in the next round only
+            self._consumer.pause(*new)
+            had += new
+            new = self._add_fetched(records, min(turn, max_records - sum(map(len, records.values()))))
+        self._consumer.resume(*had)
         self._add_fetched(records, max_records - sum(map(len, records.values())))
         return records
+
+    def _unblock(self) -> None:
+        """Let the client go on with partitions that were paused: it doesn't while the last one's records are used up."""
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
 
     def _add_fetched(self, records: dict[TopicPartition, list[Record]], most: int) -> list[TopicPartition]:
         """Add records that the client has fetched already, of partitions that are not paused; which ones."""
         if most <= 0 or self._failed is not None:
             return []
+        self._unblock()
         try:
             fetched, _ = self._consumer._fetcher.fetched_records(most)
         except Exception as error:  # the records so far count as read: they come first
