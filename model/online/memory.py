@@ -6,8 +6,7 @@ read, and that step's own forecast, for s + 2h, takes its place.
 R tracks   H scored steps   N rows of a batch
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +14,10 @@ import numpy.typing as npt
 from model.online.tracks import Field, Fields, Ints, TrackStore
 
 Reals = npt.NDArray[np.float64]
-SLOT: Mapping[str, str] = {
-    "mark": "<u4",
-    "forecast": "<f8",
-    "naive": "<f8",
-    "lower": "<f4",
-    "upper": "<f4",
-    "by": "<u4",
-}
-"""Fields of a slot. `mark` is the step that the forecast is for, modulo LARGEST, plus one; 0 in an empty slot. `lower`
-and `upper` are the interval's margins, NaN without one; `by` identifies the model's version."""
-
-
+SLOT: Fields = {"keys": Field("<u4", (2,)), "forecasts": Field("<f8", (2,)), "issued": Field("<f4", (2,))}
+"""Fields of a slot. `keys`: the step that the forecast is for, modulo LARGEST, plus one, or 0 in an empty slot; and what
+identifies the model's version. `forecasts`: the model's and the seasonal naive's. `issued`: the interval's lower and
+upper margin, NaN without one."""
 LARGEST = 2**32 - 1
 
 
@@ -52,37 +43,30 @@ class Memory:
     @property
     def fields(self) -> Fields:
         """The slots' fields."""
-        return {name: Field(dtype, (self._slots,)) for name, dtype in SLOT.items()}
+        return {name: Field(field.dtype, (self._slots, *field.shape)) for name, field in SLOT.items()}
 
     def recall(self, store: TrackStore, rows: Ints, step: Ints) -> Remembered:
         """What was forecast for these steps (N,) of the tracks at `rows` (N,)."""
         at = self._places(rows, step)
-        slot = {name: store.array(name).reshape(-1).take(at) for name in SLOT}
-        known = slot["mark"] == _mark(step[:, None])
-        return Remembered(
-            known, slot["forecast"], slot["naive"], np.stack([slot["lower"], slot["upper"]], axis=2), slot["by"]
-        )
+        keys, forecasts, issued = (store.array(name).reshape(-1, 2).take(at, axis=0) for name in SLOT)
+        known = keys[..., 0] == _mark(step[:, None])
+        return Remembered(known, forecasts[..., 0], forecasts[..., 1], issued, keys[..., 1])
 
     def remember(self, store: TrackStore, rows: Ints, step: Ints, made: Remembered) -> None:
         """Keep what is forecast from these steps (N,), in order: of two in one slot the later stays."""
         at = self._places(rows, step)
-        values: Mapping[str, npt.NDArray[Any]] = {
-            "mark": np.where(made.known, _mark(step[:, None] + self._steps), np.uint32(0)),
-            "forecast": made.forecast,
-            "naive": made.naive,
-            "lower": made.margins[..., 0],
-            "upper": made.margins[..., 1],
-            "by": made.by,
-        }
-        for name, laid in values.items():
-            store.array(name).reshape(-1)[at] = laid
+        keys, forecasts = np.empty((*at.shape, 2), np.uint32), np.empty((*at.shape, 2))
+        np.multiply(_mark(step[:, None] + self._steps), made.known, out=keys[..., 0])
+        keys[..., 1], forecasts[..., 0], forecasts[..., 1] = made.by, made.forecast, made.naive
+        for name, laid in zip(SLOT, (keys, forecasts, made.margins), strict=True):
+            store.array(name).reshape(-1, 2)[at] = laid
 
     def holds(self, store: TrackStore, row: int, number: int, steps: Ints) -> npt.NDArray[np.bool_]:
         """Whether there is a forecast for each of these steps of the track at `row`, by the ring of the scored step of
         this number.
         """
         ahead, first = int(self._steps[number]), int(self._first[number])
-        held: npt.NDArray[np.bool_] = store.array("mark")[row, first + steps % ahead] == _mark(steps)
+        held: npt.NDArray[np.bool_] = store.array("keys")[row, first + steps % ahead, 0] == _mark(steps)
         return held
 
     def _places(self, rows: Ints, step: Ints) -> Ints:

@@ -27,29 +27,28 @@ class Rounds:
     """(B,): the batch's rows, round after round."""
     parts: list[slice]
     """Each round's part of `order`."""
-    first: list[int]
-    """(U,): where in the computed order each series has its first step."""
 
     @classmethod
     def of(cls, row: Ints) -> "Rounds":
         """From each step's series (B,), in order of arrival."""
-        found, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
+        by_row = np.argsort(row, kind="stable")
+        ordered = row[by_row]
+        begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        counts = np.diff(begins, append=len(row))
         most = np.argsort(-counts, kind="stable")
-        series = np.empty_like(most)
-        series[most] = np.arange(len(most))
-        series = series[inverse]
-        by_series = np.argsort(series, kind="stable")
-        ends = np.cumsum(counts[most])
-        number = np.empty_like(series)
-        number[by_series] = np.arange(len(row)) - np.repeat(ends - counts[most], counts[most])
+        rank = np.empty_like(most)
+        rank[most] = np.arange(len(most))
+        number, series = np.empty_like(by_row), np.empty_like(by_row)
+        number[by_row] = np.arange(len(row)) - np.repeat(begins, counts)
+        series[by_row] = np.repeat(rank, counts)
         sizes = np.bincount(number)
-        stops = np.cumsum(sizes)
-        parts = [slice(stop - size, stop) for stop, size in zip(stops.tolist(), sizes.tolist(), strict=True)]
-        return cls(found[most], np.lexsort((series, number)), parts, list(range(len(found))))
+        stops = np.cumsum(sizes).tolist()
+        parts = [slice(stop - size, stop) for stop, size in zip(stops, sizes.tolist(), strict=True)]
+        return cls(ordered[begins[most]], np.argsort(number * len(most) + series), parts)
 
     def origins(self, step: Ints, ahead: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
-        """For each step (B,), in computed order, and scored step (H,): whether the step so far before it is in the batch
-        too, and at which place of the computed order: (B,H) each.
+        """For each step (B,) and scored step (H,): whether the step so far before it is in the batch too, and at which
+        place of the computed order, in which steps are given: (B,H) each.
         """
         series = np.concatenate([np.arange(part.stop - part.start) for part in self.parts])
         offset = step - step[: len(self.rows)][series]

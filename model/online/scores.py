@@ -61,25 +61,25 @@ def point_sums(value: Reals, forecast: Reals, naive: Reals, lower: Reals, upper:
 
     `lower` and `upper` (N,H) are the interval's bounds, NaN without one.
     """
-    error, naive_error = value - forecast, value - naive
-    scored = ~np.isnan(error)
-    bounded = scored & ~np.isnan(lower)
-    outside = np.maximum(value - upper, 0.0) + np.maximum(lower - value, 0.0)
-    width = upper - lower
-    columns = (
-        scored,
-        error * error,
-        np.abs(error),
-        naive_error * naive_error,
-        np.abs(naive_error),
-        bounded,
-        outside == 0,
-        width,
-        width + 2 / (1 - coverage) * outside,
-    )
-    sums = np.stack([np.asarray(column, np.float64) for column in columns], axis=2)
-    sums[~scored] = 0.0
-    sums[..., SUMS.index("intervals") :][~bounded] = 0.0
+    sums = np.empty((*forecast.shape, len(SUMS)))
+    scored, bounded = ~np.isnan(forecast), ~np.isnan(lower)
+    sums[..., 0], sums[..., 5] = scored, bounded
+    for first, error in ((1, value - forecast), (3, value - naive)):
+        np.multiply(error, error, out=sums[..., first])
+        np.abs(error, out=sums[..., first + 1])
+    if not scored.all():
+        sums[~scored] = 0.0
+    if not bounded.any():
+        sums[..., 5:] = 0.0
+        return sums
+    outside = np.maximum(value - upper, 0.0)
+    outside += np.maximum(lower - value, 0.0)
+    sums[..., 6] = outside == 0
+    np.subtract(upper, lower, out=sums[..., 7])
+    outside *= 2 / (1 - coverage)
+    np.add(sums[..., 7], outside, out=sums[..., 8])
+    if not (bounded & scored).all():
+        sums[..., 5:][~(bounded & scored)] = 0.0
     return sums
 
 

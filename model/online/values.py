@@ -1,0 +1,73 @@
+"""What a batch of observed steps is graded by, and what comes of it.
+
+B observed steps, in order of arrival   O targets   H scored steps
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from model.online.findings import Finding
+from model.online.scores import Bucket
+from model.online.tracks import Ints
+
+Reals = npt.NDArray[np.float64]
+FirstMargins = Callable[[Ints], Reals]
+"""The margins (N,O,H,2) with which series begin, from the places in the batch (N,) of their first forecasts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """B observed steps and what is forecast from them."""
+
+    row: Ints
+    """(B,): each series' row."""
+    step: Ints
+    """(B,)."""
+    ts: Ints
+    """(B,): epoch milliseconds."""
+    value: Reals
+    """(B,O)."""
+    forecast: Reals
+    """(B,O,H): the new forecasts for the scored steps; NaN where there is none."""
+    naive: Reals
+    """(B,O,H): the seasonal naive's."""
+    by: npt.NDArray[np.uint32]
+    """(B,): what identifies the model's version; not 0."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over all series since the start, for people: what was scored, and errors relative to the naive's scale."""
+
+    graded: int = 0
+    intervals: int = 0
+    inside: int = 0
+    error: float = 0.0
+    naive_error: float = 0.0
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of actual values inside their intervals."""
+        return self.inside / self.intervals if self.intervals else None
+
+    @property
+    def skill(self) -> float | None:
+        """1 - error / the naive's, each relative to its series' scale: above 0 is better than the naive."""
+        return 1 - self.error / self.naive_error if self.naive_error else None
+
+
+@dataclass(slots=True)
+class Graded:
+    """What came of a batch."""
+
+    margins: npt.NDArray[np.float32]
+    """(B,O,H,2): of the new forecasts, NaN without intervals."""
+    anomaly: Reals
+    """(B,): the largest over the targets, NaN where it is not known."""
+    buckets: list[tuple[int, Bucket]] = field(default_factory=list)
+    """Closed buckets, with the place in the batch of the step that closed each."""
+    findings: list[tuple[int, int, Finding]] = field(default_factory=list)
+    """Findings, with the place in the batch and the target of each."""
