@@ -5,6 +5,7 @@ R tracks   H scored steps   B = 2H bounds: lower and upper of each step in turn 
 
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,10 @@ LARGEST, WIDEST, LEAST, BOUND = 1e30, 69.0, -46.0, 5.0
 scale."""
 LITTLE = 1e-30
 """A divisor's least value."""
+
+
+LEFT, RIGHT = np.array([0, 1, 0, 0, 1]), np.array([0, 1, 1, 2, 2])
+"""Whose products the moments of the two earlier errors and the present one are."""
 
 
 class Intervals:
@@ -98,16 +103,16 @@ class Intervals:
         `issued` (R,H,2) are the margins of those forecasts, `step` (R,) is the step's number.
         """
         seen = np.isfinite(error + issued[..., 0] + issued[..., 1])
-        e = np.where(seen, error, 0).clip(-LARGEST, LARGEST).astype(np.float32)
+        e = _within(np.where(seen, error, 0), LARGEST).astype(np.float32)
         spread, places = tracks["spread"], self._places(step)
         if (unknown := (spread < LEAST) & (e != 0)).any():
             spread[unknown] = np.log(np.abs(e[unknown]))
-        x = (e / self._units(tracks, places[..., None])).clip(-MOST, MOST)
+        x = _within(e / self._units(tracks, places[..., None]), MOST)
         x = self._surprise(tracks, x, seen, step)
         more = np.minimum(np.abs(x), LARGE)
         more -= seen
         spread += SPREAD * more
-        np.clip(spread, -WIDEST, WIDEST, out=spread)
+        np.minimum(np.maximum(spread, -WIDEST, out=spread), WIDEST, out=spread)
         self._rescale(tracks["scales"], places, np.minimum(more, FAR - 1), seen)
         beyond = self._both(e) > issued.reshape(len(e), -1)
         self._move(tracks, self._both(x), beyond, seen[:, self._step_of])
@@ -129,18 +134,19 @@ class Intervals:
         fit = np.minimum(over * (-SHARPNESS * (1 - self._miss)), over * (SHARPNESS * self._miss))
         np.exp(fit, out=fit)
         fit *= weights
-        fit *= ((1 - SHARE) / np.maximum(fit.sum(axis=1), LITTLE))[:, None]
+        fit *= ((1 - SHARE) / np.maximum(_total(fit), LITTLE))[:, None]
         fit += SHARE / len(GAINS)
         np.copyto(weights, fit, where=seen[:, None])
-        drive += (beyond - self._miss) * seen
+        outcome = beyond - self._miss
+        outcome *= seen
+        drive += outcome
         settled = drive * (seen * np.float32(SETTLE))
         base += self._gain(tracks) * settled
         drive -= settled
 
     def _gain(self, tracks: Tracks) -> Singles:
         """The mean of the gains, (R,B)."""
-        mean: Singles = (tracks["weights"] * self._gains).sum(axis=1)
-        return mean
+        return _total(tracks["weights"] * self._gains)
 
     def _both(self, values: Singles) -> Singles:
         """Values of steps (R,H), as the bounds see them (R,B): what lies above the forecast is below the lower one."""
@@ -165,7 +171,7 @@ class Intervals:
         mean = np.add.accumulate(more, axis=1)[:, -1] / np.maximum(seen.sum(axis=1), 1).astype(np.float32)
         logs = scales.take(places)
         logs += seen.any(axis=1) * (mean * self._rates - RETURN * logs)
-        scales.put(places, logs.clip(-BOUND, BOUND))
+        scales.put(places, _within(logs, BOUND))
 
     def _earlier(self, tracks: Tracks, target: Ints) -> Singles:
         """The newest error when a step (R,1) or (R,H) was forecast, and the one whole seasons before it: (R,2,P)."""
@@ -185,16 +191,31 @@ class Intervals:
         """Errors x (R,H) less what was expected of them, 0 where none was seen; learns from them and keeps them."""
         earlier = self._earlier(tracks, step[:, None])
         surprise: Singles = (x - self._expected(tracks, earlier)) * seen
-        x = x.clip(-FAR, FAR)
+        x = _within(x, FAR)
         values = np.concatenate((earlier, x[:, None, : self._near]), axis=1)
-        moments = tracks["moments"]
-        new = values[:, (0, 1, 0, 0, 1)] * values[:, (0, 1, 1, 2, 2)] - moments
-        moments += new * (seen[:, None, : self._near] * np.float32(FIT))
-        a, b, both = moments[:, 0] + RIDGE, moments[:, 1] + RIDGE, moments[:, 2]
-        p, q = moments[:, 3], moments[:, 4]
-        slopes = np.stack((p * b - q * both, q * a - p * both), axis=1) / (a * b - both * both)[:, None]
-        np.clip(slopes, -1, 1, out=tracks["slopes"])
-        ends = seen[:, [0, -1]]
-        mean = (x[:, [0, -1]] * ends).sum(axis=1) / np.maximum(ends.sum(axis=1), 1)
+        moments, slopes = tracks["moments"], tracks["slopes"]
+        new = values.take(LEFT, axis=1)
+        new *= values.take(RIGHT, axis=1)
+        new -= moments
+        new *= (seen[:, : self._near] * np.float32(FIT))[:, None]
+        moments += new
+        rest = moments[:, 3:] - moments[:, 2:3] * slopes[:, ::-1]  # one pass of Jacobi's method
+        rest /= moments[:, :2] + RIDGE
+        slopes[:] = _within(rest, 1)
+        first, last = seen[:, 0], seen[:, -1]
+        mean = (x[:, 0] * first + x[:, -1] * last) / np.maximum(first.astype(np.float32) + last, 1)
         tracks["earlier"].put(step % self._turn + np.arange(0, len(x) * self._turn, self._turn), mean)
         return surprise
+
+
+def _within(values: npt.NDArray[Any], most: float) -> npt.NDArray[Any]:
+    """Values, at most so large."""
+    return np.asarray(np.minimum(np.maximum(values, -most), most))
+
+
+def _total(values: Singles) -> Singles:
+    """The sum over gains of (R,G,B), in their order."""
+    total = values[:, 0] + values[:, 1]
+    for gain in range(2, len(GAINS)):
+        total += values[:, gain]
+    return total
