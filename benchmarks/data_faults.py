@@ -139,9 +139,12 @@ def public(folder: Path) -> Iterator[tuple[str, Floats, int]]:
     yield "taylor", pl.read_csv(folder / "taylor.csv")["Y"].to_numpy().astype(float), 48
     yield "elec2", pl.read_csv(folder / "elec2" / "elec2.csv")["y"].to_numpy(), 48
     yield "taxi", pl.read_csv(folder / "nab" / "nyc_taxi.csv")[:, 1].to_numpy().astype(float)[:5800], 48
-    transformers = pl.read_csv(folder / "ett" / "ETTh1.csv")
-    for name in transformers.columns[1:]:
-        yield f"ETTh1 {name}", transformers[name].to_numpy(), 24
+    transformers = pl.read_csv(folder / "ett" / "ETTh1.csv").drop("date")
+    rows = transformers.to_numpy()
+    repeated = np.concatenate([[False], (rows[1:] == rows[:-1]).all(1)])
+    days = ~(repeated[: len(rows) // 24 * 24].reshape(-1, 24).sum(1) > 2)
+    for name in transformers.columns:  # on other days all of these sensors were stuck at once
+        yield f"ETTh1 {name}", transformers[name].to_numpy()[: len(days) * 24].reshape(-1, 24)[days].reshape(-1), 24
     pedestrians = pl.read_csv(folder / "pedestrian.csv")
     for (name,), part in pedestrians.group_by("Sensor", maintain_order=True):
         yield f"pedestrians {name}", part["Count"].to_numpy().astype(float), 24

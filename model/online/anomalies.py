@@ -29,11 +29,13 @@ FROZEN = State.CASE | State.SHIFT | State.UNIT | State.STUCK
 """What is going on while records learn nothing."""
 FIRST = 50
 """Steps before the first score above 0."""
-BOUND = np.array([1.0, 1.0, 1.5, 1.5, 1.5])
+TINY = 1e4
+"""A value counts as at most so many times smaller than usual."""
+BOUND = np.array([1.0, 1.0, 1.5, 1.5, 1.5, np.inf])
 """How many times its lowest record a distance is at a score of 1."""
 CLIP = 8.0
 """A size counts as at most so many times its mean."""
-OF = [Count.VALUES] * 4 + [Count.NAIVES] + [Count.VALUES] * 2 + [Count.NAIVES] + [Count.ERRORS] * 2
+OF = [Count.VALUES] * 4 + [Count.NAIVES] + [Count.VALUES] * 3 + [Count.NAIVES] + [Count.ERRORS] * 2
 """The count of what each mean is of."""
 COUNTED = [Mean.LEVEL, Mean.ERROR, Mean.NAIVE]
 """Means that VALUES, ERRORS and NAIVES count for."""
@@ -55,6 +57,7 @@ class Anomalies:
         rates[[Mean.SHORT, Mean.OFFSET]] = 2 / (5 + 1)
         rates[Mean.LONG] = 0.0005
         rates[Mean.DAYS] = max(1 / (3 * season), 0.0003) if season > 1 else 0.002
+        rates[Mean.SMALL] = 0.5
         rates[[Mean.SIZE, Mean.MOVE]] = 0.01
         rates[[Mean.ERROR, Mean.NAIVE]] = 1 / max(64, season)
         rates[Mean.USUAL] = 0.0005
@@ -87,11 +90,11 @@ class Anomalies:
         counts, means = tracks["anomaly_counts"], tracks["anomaly_means"]
         new = np.empty_like(means)
         new[:, : Mean.DAYS + 1] = value[:, None]
-        new[:, Mean.SIZE] = value
+        new[:, Mean.SMALL] = new[:, Mean.SIZE] = value
         np.subtract(value, tracks["anomaly_case"][:, Case.LAST], out=new[:, Mean.MOVE])
         new[:, Mean.OFFSET] = new[:, Mean.NAIVE] = naive
         new[:, Mean.ERROR] = new[:, Mean.USUAL] = error
-        sizes, limit = new[:, Mean.SIZE :], CLIP * means[:, Mean.SIZE :]
+        sizes, limit = new[:, Mean.SMALL :], CLIP * means[:, Mean.SMALL :]
         limit[limit == 0] = 4 * LARGEST
         np.abs(sizes, out=sizes)
         there = new <= 4 * LARGEST
@@ -110,6 +113,8 @@ class Anomalies:
         np.subtract(means[:, : Mean.SHORT + 1], means[:, Mean.LONG : Mean.DAYS + 1], out=far[:, : Distance.SHORT + 1])
         far[:, Distance.ERROR], far[:, Distance.NAIVE] = error, naive
         far[:, Distance.OFFSET] = means[:, Mean.OFFSET]
+        np.divide(means[:, Mean.SIZE], means[:, Mean.SMALL] + 1e-100, out=far[:, Distance.SMALL])
+        np.minimum(far[:, Distance.SMALL], TINY, out=far[:, Distance.SMALL])
         np.abs(far, out=far)
         far[~(far <= 4 * LARGEST)] = 0
         lowest = records[:, :, 0].copy()
@@ -120,8 +125,8 @@ class Anomalies:
         np.maximum(records[:, :, -1], kept, out=records[:, :, -1])
         inside = np.where(error > 0, margins[:, 1], margins[:, 0])
         lowest[:, Distance.ERROR] = np.fmax(lowest[:, Distance.ERROR], inside)
-        floor = 1e-9 * means[:, Mean.SIZE, None] + 1e-100
-        return np.minimum(far / np.maximum(lowest, floor), MOST_NOVEL)
+        novelty = far / np.maximum(lowest, 1e-9 * means[:, Mean.SIZE, None] + 1e-100)
+        return np.minimum(novelty, MOST_NOVEL, out=novelty)
 
     def _score(self, counts: Ints, novelty: Floats) -> Floats:
         """(R,) the largest novelty in bounds, held at 1 for a while after one that was above."""

@@ -7,12 +7,19 @@ from typing import Literal, NamedTuple, TypeVar
 from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
 from model.online.findings import Finding, Kind
 from model.online.tracks import Ints, Tracks
-from model.online.units import LARGE, Unit, unit_between
+from model.online.units import Unit, unit_between
 
+SUSTAINED, SMALL = 2.0, 3.0
+"""Multiples of its records at which the mean of the naive error over a few steps, and the value's smallness, begin a
+case."""
+SPIKE, SHIFT = 2.5, 2.5
+"""What a spike must be in multiples of its records, and a shift in those of a jump times those of what followed."""
 SPIKE_STEPS, SHIFT_STEPS = 2, 8
 """A case is a spike after so many steps back in a row, and a shift at so many steps."""
 UNIT_STEPS = 4
 """Steps of a case after which a large ratio is judged."""
+NEAR = 1.5
+"""A value is back from so many times the records of the naive error."""
 BACK_STEPS = 3
 """Steps in a row after which a level is back."""
 SETTLED = 32
@@ -107,19 +114,20 @@ class Track:
 
     def _open(self, event: Event) -> None:
         """Begin a case, unless it may be the echo of the last one."""
-        case = self.case
-        last = float(case[Case.LAST])
-        single = min(event.novelty[Distance.ERROR], event.novelty[Distance.NAIVE]) > event.novelty[Distance.OFFSET]
-        base = last if single else float(self.means[Mean.DAYS])
-        away = self._away(event, base)
-        size = away if single or self.season == 1 else float(self.means[Mean.OFFSET])
+        case, novelty = self.case, event.novelty
+        jump = (novelty[Distance.ERROR] * novelty[Distance.NAIVE]) ** 0.5
+        sustained = jump < max(novelty[Distance.OFFSET] / SUSTAINED, novelty[Distance.SMALL] / SMALL)
+        base = float(self.means[Mean.DAYS] if sustained else case[Case.LAST])
+        size = self._away(event, base)
+        if sustained and self.season > 1 and novelty[Distance.OFFSET] > SUSTAINED:
+            size = float(self.means[Mean.OFFSET])
         if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(case[Case.SIZE]):
             return
         self._set(State.CASE, True)
-        self._set(State.SUSTAINED, not single)
+        self._set(State.SUSTAINED, sustained)
         self.clocks[Clock.SINCE], self.clocks[Clock.SINCE_TS] = event.step, event.ts
         self.counts[Count.AGE] = self.counts[Count.BACK] = 0
-        case[Case.BASE], case[Case.SIZE] = base, size
+        case[Case.BASE], case[Case.SIZE], case[Case.EVIDENCE] = base, size, 1.0 if sustained else jump
         case[Case.NOW : Case.OFFSET + 1] = 0
         case[Case.USUAL_SIZE], case[Case.USUAL_MOVE] = self.means[Mean.SIZE], self.means[Mean.MOVE]
         self._add(event)
@@ -146,38 +154,44 @@ class Track:
         """Another step of a case: is the value back, or away for good?"""
         self._add(event)
         case, age = self.case, int(self.counts[Count.AGE])
-        size, since = float(case[Case.SIZE]), int(self.clocks[Clock.SINCE_TS])
+        size, since, jump = float(case[Case.SIZE]), int(self.clocks[Clock.SINCE_TS]), float(case[Case.EVIDENCE])
         if self._is_back(event, size) and age < SHIFT_STEPS:
             if self.counts[Count.BACK] >= SPIKE_STEPS:
                 self._set(State.CASE | State.SUSTAINED, False)
-                self._calm(event, self.season)
-                usual = float(case[Case.BASE])
-                yield self._finding(event, "spike", "begin", since, size, usual)
-                yield self._finding(event, "spike", "end", since, size, usual)
+                if jump > SPIKE:
+                    self._calm(event, self.season)
+                    usual = float(case[Case.BASE])
+                    yield self._finding(event, "spike", "begin", since, size, usual)
+                    yield self._finding(event, "spike", "end", since, size, usual)
             return
-        ratio = case[Case.NOW] / case[Case.OLD] if case[Case.OLD] > 0 else 1.0
-        large = not 1 / LARGE < ratio < LARGE
-        if age < (UNIT_STEPS if large else SHIFT_STEPS):
+        if age < UNIT_STEPS:
             return
-        self._set(State.CASE | State.SUSTAINED, False)
-        yield self._shifted(event, float(case[Case.OFFSET]) / age, since)
-
-    def _shifted(self, event: Event, offset: float, since: int) -> Finding:
-        """The level has moved: by so much, or to another unit."""
-        case, age = self.case, int(self.counts[Count.AGE])
         now, old, moves, old_moves = case[Case.NOW : Case.OLD_MOVES + 1].tolist()
         unit = unit_between(now / age, old / age, moves, old_moves)
-        level = float(self.means[Mean.SHORT])
+        offset = float(case[Case.OFFSET]) / age
+        if unit and (age >= SHIFT_STEPS or unit.is_large):
+            yield self._change_unit(event, unit, offset, since)
+        elif age >= SHIFT_STEPS:
+            self._set(State.CASE | State.SUSTAINED, False)
+            if jump * event.novelty[Distance.OFFSET] > SHIFT or event.novelty[Distance.OFFSET] > SUSTAINED:
+                yield self._shift(event, offset, since)
+
+    def _change_unit(self, event: Event, unit: Unit, offset: float, since: int) -> Finding:
+        case = self.case
+        self._set(State.CASE | State.SUSTAINED, False)
+        self._set(State.UNIT, True)
         case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
-        if unit:
-            self._set(State.UNIT, True)
-            case[Case.NOW], case[Case.OLD] = unit
-            self._convert(unit)
-            return self._finding(event, "unit_change", "begin", since, unit.factor, (level - unit.zero) / unit.factor)
+        case[Case.NOW], case[Case.OLD] = unit
+        self._convert(unit)
+        usual = (float(self.means[Mean.SHORT]) - unit.zero) / unit.factor
+        return self._finding(event, "unit_change", "begin", since, unit.factor, usual)
+
+    def _shift(self, event: Event, offset: float, since: int) -> Finding:
         self._set(State.SHIFT, True)
+        self.case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
         self.means[Mean.LONG] += offset
         self.means[Mean.DAYS] += offset
-        return self._finding(event, "level_shift", "begin", since, offset, level - offset)
+        return self._finding(event, "level_shift", "begin", since, offset, float(self.means[Mean.SHORT]) - offset)
 
     def _settle(self, event: Event) -> Iterator[Finding]:
         """A shift that was found: is it the new normal, or has the value gone back?"""
@@ -204,7 +218,9 @@ class Track:
         away = self._away(event, float(self.case[Case.BASE]))
         if self._has(State.SUSTAINED) and self.season > 1:
             away = float(self.means[Mean.OFFSET])
-        back = abs(away) < abs(size) / 2 and abs(away - size) > abs(size) / 2
+            back = abs(away) < abs(size) / 2
+        else:
+            back = abs(away) < abs(size) / 2 and event.novelty[Distance.NAIVE] < NEAR
         self.counts[Count.BACK] = self.counts[Count.BACK] + 1 if back else 0
         return back
 

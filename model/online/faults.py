@@ -4,19 +4,18 @@ import numpy as np
 import numpy.typing as npt
 
 from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
-from model.online.cases import Event, Track, most_missing
+from model.online.cases import SMALL, SUSTAINED, Event, Track, most_missing
 from model.online.findings import Finding
 from model.online.tracks import Ints, Tracks
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-ENOUGH = 100
-"""Steps before a track's first finding; and, of those with a season, two seasons."""
-JUMP = 2.5
-"""A case begins at so many times the records of the forecast's and of the naive error,"""
-SUSTAINED = 2.0
-"""or at so many times those of the naive error's mean over a few steps."""
+ENOUGH, DAYS = 100, 7
+"""Steps before a track's first finding; and days."""
+JUMP, NAIVE_JUMP = 1.5, 0.7
+"""A case begins at this product of the forecast's error and the naive one, each in multiples of its records, and at
+so much of the latter; or where cases.py has it."""
 STUCK_STEPS, SURE = 8, 16.0
 """A value is stuck from so many steps, if by chance that is as rare as exp(-SURE)."""
 TIMES = 3
@@ -34,7 +33,7 @@ class Faults:
 
     def __init__(self, season: int) -> None:
         self.season = season if season >= SHORTEST else 1
-        self.enough = max(ENOUGH, 2 * self.season)
+        self.enough = max(ENOUGH, DAYS * self.season)
         self._while = max(WHILE, season)
 
     def examine(
@@ -46,8 +45,8 @@ class Faults:
         missing = np.where(counts[:, Count.VALUES] > 1, step - clocks[:, Clock.STEP] - 1, 0)
         self._count_run(tracks, value, ts)
         stuck, worse = self._stuck(counts) & enough, self._worse(counts, tracks["anomaly_means"]) & enough
-        jumped = np.minimum(novelty[:, Distance.ERROR], novelty[:, Distance.NAIVE]) > JUMP
-        jumped |= novelty[:, Distance.OFFSET] > SUSTAINED
+        jumped = (novelty[:, Distance.ERROR] * novelty[:, Distance.NAIVE] > JUMP) & (novelty[:, Distance.NAIVE] > NAIVE_JUMP)
+        jumped |= (novelty[:, Distance.OFFSET :] > [SUSTAINED, SMALL]).any(1)
         jumped &= enough
         closer = jumped | stuck | worse | (missing > counts[:, Count.LONGEST_GAP]) | (counts[:, Count.STATE] != 0)
         found: list[Finding] = []
