@@ -75,7 +75,7 @@ class Anomalies:
         self._learn(tracks, value, error, naive)
         novelty = self._novelty(tracks, error, naive, margins)
         score = self._score(tracks["anomaly_counts"], novelty)
-        found = self._faults.examine(tracks, value, naive, novelty, step, ts)
+        found = self._faults.examine(tracks, value, error, naive, novelty, step, ts)
         tracks["anomaly_case"][:, Case.LAST] = value
         tracks["anomaly_clocks"][:, Clock.STEP] = step
         tracks["anomaly_clocks"][:, Clock.TS] = ts

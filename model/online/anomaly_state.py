@@ -31,8 +31,8 @@ class Mean:
 class Case:
     """<f8: what is being looked into, from when something may have changed."""
 
-    LAST, LAST_OLD, BASE, SIZE, NOW, OLD, MOVES, OLD_MOVES, OFFSET, USUAL_SIZE, USUAL_MOVE, EVIDENCE = range(12)
-    ALL = 12
+    LAST, LAST_OLD, BASE, ANCHOR, SIZE, NOW, OLD, MOVES, OLD_MOVES, OFFSET, USUAL_SIZE, USUAL_MOVE, JUMP, ERROR = range(14)
+    ALL = 14
 
 
 class Distance:

@@ -12,7 +12,7 @@ from model.online.units import Unit, unit_between
 SUSTAINED, SMALL = 2.0, 3.0
 """Multiples of its records at which the mean of the naive error over a few steps, and the value's smallness, begin a
 case."""
-SPIKE, SHIFT = 2.5, 2.5
+SPIKE, SHIFT = 2.5, 2.0
 """What a spike must be in multiples of its records, and a shift in those of a jump times those of what followed."""
 SPIKE_STEPS, SHIFT_STEPS = 2, 8
 """A case is a spike after so many steps back in a row, and a shift at so many steps."""
@@ -37,6 +37,7 @@ class Event(NamedTuple):
     """One track's step; missing: steps before it; enough: whether there have been enough for findings."""
 
     value: float
+    error: float
     naive: float
     novelty: list[float]
     step: int
@@ -117,36 +118,43 @@ class Track:
         case, novelty = self.case, event.novelty
         jump = (novelty[Distance.ERROR] * novelty[Distance.NAIVE]) ** 0.5
         sustained = jump < max(novelty[Distance.OFFSET] / SUSTAINED, novelty[Distance.SMALL] / SMALL)
-        base = float(self.means[Mean.DAYS] if sustained else case[Case.LAST])
-        size = self._away(event, base)
+        anchored = not sustained and self.records[Distance.ERROR, 0] < self.records[Distance.NAIVE, 0] / 2
+        before = float(case[Case.SIZE])
+        case[Case.BASE] = self.means[Mean.DAYS] if sustained else event.value - event.error
+        case[Case.ANCHOR] = event.naive - event.error if anchored else 0.0
+        size = self._away(event)
         if sustained and self.season > 1 and novelty[Distance.OFFSET] > SUSTAINED:
             size = float(self.means[Mean.OFFSET])
-        if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(case[Case.SIZE]):
+        if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(before):
             return
         self._set(State.CASE, True)
         self._set(State.SUSTAINED, sustained)
         self.clocks[Clock.SINCE], self.clocks[Clock.SINCE_TS] = event.step, event.ts
         self.counts[Count.AGE] = self.counts[Count.BACK] = 0
-        case[Case.BASE], case[Case.SIZE], case[Case.EVIDENCE] = base, size, 1.0 if sustained else jump
+        case[Case.SIZE], case[Case.JUMP] = size, jump
+        case[Case.ERROR] = 1.2 if sustained else novelty[Distance.ERROR]
         case[Case.NOW : Case.OFFSET + 1] = 0
         case[Case.USUAL_SIZE], case[Case.USUAL_MOVE] = self.means[Mean.SIZE], self.means[Mean.MOVE]
         self._add(event)
 
-    def _away(self, event: Event, base: float) -> float:
+    def _seasonal(self, event: Event) -> bool:
+        return self.season > 1 and isfinite(event.naive)
+
+    def _away(self, event: Event) -> float:
         """How far the value is from where it was before the case, at the same time of the season."""
-        return event.naive if self.season > 1 and isfinite(event.naive) else event.value - base
+        case = self.case
+        return float(event.naive - case[Case.ANCHOR] if self._seasonal(event) else event.value - case[Case.BASE])
 
     def _add(self, event: Event) -> None:
         """Count a step in, beside what it would have been before."""
-        case = self.case
-        old = event.value - event.naive if self.season > 1 and isfinite(event.naive) else float(case[Case.USUAL_SIZE])
+        case, away = self.case, self._away(event)
+        old = event.value - away if self._seasonal(event) else float(case[Case.USUAL_SIZE])
         case[Case.NOW] += abs(event.value)
         case[Case.OLD] += abs(old)
-        case[Case.OFFSET] += self._away(event, float(case[Case.BASE]))
+        case[Case.OFFSET] += away
         if self.counts[Count.AGE] > 0:
             case[Case.MOVES] += abs(event.value - case[Case.LAST])
-            seasonal = self.season > 1 and isfinite(event.naive)
-            case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if seasonal else case[Case.USUAL_MOVE]
+            case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if self._seasonal(event) else case[Case.USUAL_MOVE]
         case[Case.LAST_OLD] = old
         self.counts[Count.AGE] += 1
 
@@ -154,11 +162,11 @@ class Track:
         """Another step of a case: is the value back, or away for good?"""
         self._add(event)
         case, age = self.case, int(self.counts[Count.AGE])
-        size, since, jump = float(case[Case.SIZE]), int(self.clocks[Clock.SINCE_TS]), float(case[Case.EVIDENCE])
+        size, since = float(case[Case.SIZE]), int(self.clocks[Clock.SINCE_TS])
         if self._is_back(event, size) and age < SHIFT_STEPS:
             if self.counts[Count.BACK] >= SPIKE_STEPS:
                 self._set(State.CASE | State.SUSTAINED, False)
-                if jump > SPIKE:
+                if case[Case.JUMP] > SPIKE:
                     self._calm(event, self.season)
                     usual = float(case[Case.BASE])
                     yield self._finding(event, "spike", "begin", since, size, usual)
@@ -173,7 +181,7 @@ class Track:
             yield self._change_unit(event, unit, offset, since)
         elif age >= SHIFT_STEPS:
             self._set(State.CASE | State.SUSTAINED, False)
-            if jump * event.novelty[Distance.OFFSET] > SHIFT or event.novelty[Distance.OFFSET] > SUSTAINED:
+            if float(case[Case.ERROR]) * event.novelty[Distance.OFFSET] > SHIFT:
                 yield self._shift(event, offset, since)
 
     def _change_unit(self, event: Event, unit: Unit, offset: float, since: int) -> Finding:
@@ -215,7 +223,7 @@ class Track:
 
     def _is_back(self, event: Event, size: float) -> bool:
         """Whether the value is near where it was, and how often in a row."""
-        away = self._away(event, float(self.case[Case.BASE]))
+        away = self._away(event)
         if self._has(State.SUSTAINED) and self.season > 1:
             away = float(self.means[Mean.OFFSET])
             back = abs(away) < abs(size) / 2
