@@ -19,9 +19,11 @@ Floats = npt.NDArray[np.float64]
 
 LARGEST = 1e30
 """Values are taken as at most so large here: whatever is computed of them is finite."""
-FORGET = 1 - 5e-5
+SMALLEST = 1e-36
+"""Distances below are none."""
+FORGET = 1 - 1e-5
 """Records fade by this at each step."""
-GROWTH = 10.0
+GROWTH = 3.0
 """A distance counts as at most so many times the lowest record."""
 MOST, MOST_NOVEL = 100.0, 1e6
 """The largest score, and multiple of a record."""
@@ -31,7 +33,7 @@ FIRST = 50
 """Steps before the first score above 0."""
 TINY = 1e4
 """A value counts as at most so many times smaller than usual."""
-BOUND = np.array([1.0, 1.0, 1.5, 1.5, 1.5, np.inf])
+BOUND = np.array([1.02, 1.02, 1.25, 1.25, 1.25, np.inf])
 """How many times its lowest record a distance is at a score of 1."""
 CLIP = 8.0
 """A size counts as at most so many times its mean."""
@@ -117,7 +119,7 @@ class Anomalies:
         np.minimum(far[:, Distance.SMALL], TINY, out=far[:, Distance.SMALL])
         np.abs(far, out=far)
         far[~(far <= 4 * LARGEST)] = 0
-        lowest = records[:, :, 0].copy()
+        lowest = records[:, :, 0].astype(np.float64)
         kept = np.minimum(far, np.where(lowest > 0, GROWTH * lowest, 4 * LARGEST))
         kept[counts[:, Count.STATE] & FROZEN != 0] = 0
         records *= FORGET
@@ -125,7 +127,7 @@ class Anomalies:
         np.maximum(records[:, :, -1], kept, out=records[:, :, -1])
         inside = np.where(error > 0, margins[:, 1], margins[:, 0])
         lowest[:, Distance.ERROR] = np.fmax(lowest[:, Distance.ERROR], inside)
-        novelty = far / np.maximum(lowest, 1e-9 * means[:, Mean.SIZE, None] + 1e-100)
+        novelty = far / np.maximum(lowest, 1e-9 * means[:, Mean.SIZE, None] + SMALLEST)
         return np.minimum(novelty, MOST_NOVEL, out=novelty)
 
     def _score(self, counts: Ints, novelty: Floats) -> Floats:

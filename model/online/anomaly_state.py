@@ -57,6 +57,6 @@ FIELDS: Fields = {
     "anomaly_counts": Field("<i4", (Count.ALL,)),
     "anomaly_clocks": Field("<i8", (Clock.ALL,)),
     "anomaly_means": Field("<f8", (Mean.ALL,)),
-    "anomaly_records": Field("<f8", (Distance.ALL, RECORDS)),
+    "anomaly_records": Field("<f4", (Distance.ALL, RECORDS)),
     "anomaly_case": Field("<f8", (Case.ALL,)),
 }
