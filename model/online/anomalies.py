@@ -1,16 +1,16 @@
 """How unusual each new actual is for its series, and what in the data went wrong.
 
-Two questions on the same state. The score (0 as expected, 1 at the bound) compares each actual's distances from what was
-expected with the largest such distances that the series has had. A finding (findings.py) needs more: a distance far
+Two questions on the same state. The score (0 as expected, 1 at the bound) compares each actual's distances from what
+was expected with the largest such distances that the series has had. A finding (faults.py) needs more: a distance far
 above these, and what the following steps say of it.
 
-R tracks   M means   S distances   3 records, the largest distances so far
+R tracks   M means   S distances, with three records each: the largest so far
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from model.online.anomaly_state import FIELDS, Case, Clock, Count, Distance, Mean, State
+from model.online.anomaly_state import DISTURBED, FIELDS, Case, Clock, Count, Distance, Mean
 from model.online.faults import Faults
 from model.online.findings import Finding
 from model.online.tracks import Ints, Tracks
@@ -27,8 +27,6 @@ GROWTH = 3.0
 """A distance counts as at most so many times the lowest record."""
 MOST, MOST_NOVEL = 100.0, 1e6
 """The largest score, and multiple of a record."""
-FROZEN = State.CASE | State.SHIFT | State.UNIT | State.STUCK
-"""What is going on while records learn nothing."""
 FIRST = 50
 """Steps before the first score above 0."""
 TINY = 1e4
@@ -97,7 +95,7 @@ class Anomalies:
         new[:, Mean.OFFSET] = new[:, Mean.NAIVE] = naive
         new[:, Mean.ERROR] = new[:, Mean.USUAL] = error
         sizes, limit = new[:, Mean.SMALL :], CLIP * means[:, Mean.SMALL :]
-        limit[limit == 0] = 4 * LARGEST
+        np.copyto(limit, 4 * LARGEST, where=limit == 0)
         np.abs(sizes, out=sizes)
         there = new <= 4 * LARGEST
         there[:, Mean.MOVE] = counts[:, Count.VALUES] > 0
@@ -118,21 +116,22 @@ class Anomalies:
         np.divide(means[:, Mean.SIZE], means[:, Mean.SMALL] + 1e-100, out=far[:, Distance.SMALL])
         np.minimum(far[:, Distance.SMALL], TINY, out=far[:, Distance.SMALL])
         np.abs(far, out=far)
-        far[~(far <= 4 * LARGEST)] = 0
-        lowest = records[:, :, 0].astype(np.float64)
+        np.copyto(far, 0, where=~(far <= 4 * LARGEST))
+        lowest = records[:, 0].astype(np.float64)
         kept = np.minimum(far, np.where(lowest > 0, GROWTH * lowest, 4 * LARGEST))
-        kept[counts[:, Count.STATE] & FROZEN != 0] = 0
+        kept *= (counts[:, Count.STATE] & DISTURBED == 0)[:, None]
         records *= FORGET
-        np.maximum(records[:, :, :-1], np.minimum(kept[:, :, None], records[:, :, 1:]), out=records[:, :, :-1])
-        np.maximum(records[:, :, -1], kept, out=records[:, :, -1])
+        np.maximum(records[:, :-1], np.minimum(kept[:, None], records[:, 1:]), out=records[:, :-1])
+        np.maximum(records[:, -1], kept, out=records[:, -1])
         inside = np.where(error > 0, margins[:, 1], margins[:, 0])
         lowest[:, Distance.ERROR] = np.fmax(lowest[:, Distance.ERROR], inside)
-        novelty = far / np.maximum(lowest, 1e-9 * means[:, Mean.SIZE, None] + SMALLEST)
-        return np.minimum(novelty, MOST_NOVEL, out=novelty)
+        novelty: Floats = far / np.maximum(lowest, 1e-9 * means[:, Mean.SIZE, None] + SMALLEST)
+        np.minimum(novelty, MOST_NOVEL, out=novelty)
+        return novelty
 
     def _score(self, counts: Ints, novelty: Floats) -> Floats:
         """(R,) the largest novelty in bounds, held at 1 for a while after one that was above."""
-        score = (novelty / BOUND).max(1)
+        score: Floats = (novelty / BOUND).max(1)
         values, said = counts[:, Count.VALUES], counts[:, Count.SAID]
         held = (said > 0) & (values <= said + self._hold)
         score = np.minimum(score, np.where(held, 1.0, MOST))

@@ -27,6 +27,8 @@ SETTLED = 32
 CALM = 8
 """Steps after something in which no case begins, and with a season, one of these more: then the naive forecast
 is of what was wrong."""
+UNKNOWN = 1e30
+"""The size of what was not seen."""
 RECOVERED = 1.3
 """A drift is over at so many times the usual errors."""
 
@@ -85,7 +87,7 @@ class Track:
             if not known:
                 yield self._finding(event, "gap", "begin", since, size, longest)
             yield self._finding(event, "gap", "end", since, size, longest)
-            self._calm(event, self.season)
+            self._calm(event, self.season, UNKNOWN)
 
     def _stuck(self, event: Event) -> Iterator[Finding]:
         since, longest = int(self.clocks[Clock.RUN_TS]), int(self.counts[Count.LONGEST_RUN])
@@ -98,7 +100,7 @@ class Track:
         elif self.counts[Count.RUN] == 1:
             self._set(State.STUCK, False)
             self.counts[Count.LONGEST_RUN] = 2 * longest + SPIKE_STEPS
-            self._calm(event, self.season)
+            self._calm(event, self.season, UNKNOWN)
             stuck_since = int(self.clocks[Clock.STUCK_TS])
             yield self._finding(event, "stuck", "end", stuck_since, float(self.case[Case.LAST]), longest)
 
@@ -118,7 +120,7 @@ class Track:
         case, novelty = self.case, event.novelty
         jump = (novelty[Distance.ERROR] * novelty[Distance.NAIVE]) ** 0.5
         sustained = jump < max(novelty[Distance.OFFSET] / SUSTAINED, novelty[Distance.SMALL] / SMALL)
-        anchored = not sustained and self.records[Distance.ERROR, 0] < self.records[Distance.NAIVE, 0] / 2
+        anchored = not sustained and self.records[0, Distance.ERROR] < self.records[0, Distance.NAIVE] / 2
         before = float(case[Case.SIZE])
         case[Case.BASE] = self.means[Mean.DAYS] if sustained else event.value - event.error
         case[Case.ANCHOR] = event.naive - event.error if anchored else 0.0
@@ -189,9 +191,9 @@ class Track:
         self._set(State.CASE | State.SUSTAINED, False)
         self._set(State.UNIT, True)
         case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
+        usual = float(case[Case.OLD]) / int(self.counts[Count.AGE])
         case[Case.NOW], case[Case.OLD] = unit
         self._convert(unit)
-        usual = (float(self.means[Mean.SHORT]) - unit.zero) / unit.factor
         return self._finding(event, "unit_change", "begin", since, unit.factor, usual)
 
     def _shift(self, event: Event, offset: float, since: int) -> Finding:
@@ -228,7 +230,8 @@ class Track:
             away = float(self.means[Mean.OFFSET])
             back = abs(away) < abs(size) / 2
         else:
-            back = abs(away) < abs(size) / 2 and event.novelty[Distance.NAIVE] < NEAR
+            factor = float(self.case[Case.NOW]) if self._has(State.UNIT) else 1.0
+            back = abs(away) < abs(size) / 2 and event.novelty[Distance.NAIVE] * factor < NEAR
         self.counts[Count.BACK] = self.counts[Count.BACK] + 1 if back else 0
         return back
 
@@ -244,8 +247,12 @@ class Track:
         means[Mean.SIZE], means[Mean.MOVE] = case[Case.USUAL_SIZE], case[Case.USUAL_MOVE]
         self.records *= unit.factor
 
-    def _calm(self, event: Event, echo: int) -> None:
+    def _calm(self, event: Event, echo: int, size: float | None = None) -> None:
+        """Let no case of up to twice this size begin for a while, nor the errors of meanwhile be a drift."""
+        if size is not None:
+            self.case[Case.SIZE] = size
         self.clocks[Clock.QUIET] = event.step + CALM + (echo if echo > 1 else 0)
+        self.means[Mean.ERROR] = min(self.means[Mean.ERROR], self.means[Mean.USUAL])
 
     def _has(self, state: int) -> bool:
         return bool(self.counts[Count.STATE] & state)
@@ -257,7 +264,7 @@ class Track:
     def _finding(
         self, event: Event, kind: Kind, phase: Literal["begin", "end"], since: int, size: float, usual: float
     ) -> Finding:
-        return Finding(self.row, kind, phase, event.ts, since, size, float(usual))
+        return Finding(self.row, kind, phase, event.ts, since, float(size), float(usual))
 
 
 def most_missing(longest: _Number) -> _Number:

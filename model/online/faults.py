@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
+from model.online.anomaly_state import DISTURBED, Case, Clock, Count, Distance, Mean, State
 from model.online.cases import SMALL, SUSTAINED, Event, Track, most_missing
 from model.online.findings import Finding
 from model.online.tracks import Ints, Tracks
@@ -46,7 +46,7 @@ class Faults:
         self._count_run(tracks, value, ts)
         stuck, worse = self._stuck(counts) & enough, self._worse(counts, tracks["anomaly_means"]) & enough
         jumped = (novelty[:, Distance.ERROR] > JUMP) & (np.abs(naive) > AWAY * np.abs(error))
-        jumped |= (novelty[:, Distance.OFFSET :] > [SUSTAINED, SMALL]).any(1)
+        jumped |= (novelty[:, Distance.OFFSET] > SUSTAINED) | (novelty[:, Distance.SMALL] > SMALL)
         jumped &= enough
         closer = jumped | stuck | worse | (missing > counts[:, Count.LONGEST_GAP]) | (counts[:, Count.STATE] != 0)
         found: list[Finding] = []
@@ -99,6 +99,7 @@ class Faults:
         """(R,) whether the forecast's errors have long been worse than usual and than the naive ones."""
         error = means[:, Mean.ERROR]
         worse = (error > WORSE * means[:, Mean.USUAL]) & (error > NAIVE_WORSE * means[:, Mean.NAIVE])
+        worse &= counts[:, Count.STATE] & DISTURBED == 0
         counts[:, Count.WORSE] = (counts[:, Count.WORSE] + 1) * worse
         long: Bools = counts[:, Count.WORSE] >= self._while
         return long

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.online.anomalies import Anomalies
@@ -48,10 +48,8 @@ def streamed(values: Floats, day: int = DAY, error: Floats | None = None) -> Str
         if np.isnan(value):
             found = anomalies.silence(tracks, at, at * HOUR)
         else:
-            none = np.full((1, 2), np.nan, np.float32)
-            score, found = anomalies.update(
-                tracks, np.array([value]), error[at], naive[at], none, at, at * HOUR
-            )
+            none = np.full((1, 2), np.nan)
+            score, found = anomalies.update(tracks, np.array([value]), error[at], naive[at], none, at, at * HOUR)
             result.scores.append(float(score[0]))
         store.scatter(rows, tracks)
         result.found += found
@@ -212,7 +210,7 @@ def test_an_error_within_the_margins_is_no_anomaly() -> None:
         tracks, none = store.gather(np.array([store.allocate()])), np.full(1, np.nan)
         for step in range(300):
             error = np.array([(-1.0) ** step if step < 299 else 10.0])
-            at, margins = np.array([step]), np.array([[1.0, margin]], np.float32)
+            at, margins = np.array([step]), np.array([[1.0, margin]])
             result = anomalies.update(tracks, np.zeros(1), error, none, margins, at, at)[0]
         return float(result[0])
 
@@ -220,6 +218,7 @@ def test_an_error_within_the_margins_is_no_anomaly() -> None:
     assert score(20.0) < 1
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(*[ANY, MAYBE, MAYBE] * 3), min_size=1, max_size=60), st.sampled_from([1, 2, 24]))
 def test_extreme_values_give_finite_results(steps: list[tuple[float, ...]], day: int) -> None:
     anomalies = Anomalies(day)
@@ -227,15 +226,16 @@ def test_extreme_values_give_finite_results(steps: list[tuple[float, ...]], day:
     rows = np.array([store.allocate() for _ in range(3)])
     tracks = store.gather(rows)
     for step in range(300):
-        inputs = np.array(steps[step % len(steps)]).reshape(3, 3).T.copy()
+        value, error, naive = np.array(steps[step % len(steps)]).reshape(3, 3).T.copy()
         at = np.full(3, step)
-        score, found = anomalies.update(tracks, *inputs, np.full((3, 2), np.nan), at, at)
+        score, found = anomalies.update(tracks, value, error, naive, np.full((3, 2), np.nan), at, at)
         assert np.isfinite(score).all()
         assert (score >= 0).all()
         assert np.isfinite([[finding.size, finding.usual] for finding in found]).all()
         assert all(np.isfinite(array).all() for array in tracks.values())
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 7), min_size=1, max_size=20), st.sampled_from([1, 12, 24]))
 def test_a_track_s_results_are_its_own_to_the_bit(seed: int, sizes: list[int], day: int) -> None:
     """Eight series with all faults: together in one round, in rounds of other series, and restored from bytes."""
