@@ -1,7 +1,5 @@
 """The columns of a track's state that scores and findings share."""
 
-from enum import IntFlag
-
 from model.online.tracks import Field, Fields
 
 
@@ -22,40 +20,46 @@ class Clock:
 class Mean:
     """<f8: exponentially weighted means."""
 
-    LEVEL, SHORT, LONG, DAYS, OFFSET, SIZE, MOVE, NAIVE, ERROR, USUAL = range(10)
+    LEVEL, SHORT, LONG, DAYS, OFFSET, SMALL, SIZE, MOVE, NAIVE, ERROR, USUAL = range(11)
     """Of the value over half a day, a few steps, thousands of steps, and some days; of the naive error over a few
-    steps. Of sizes: the value's, its moves', the naive error's, and the forecast's error's, lately and for long."""
-    ALL = 10
+    steps. Of sizes: the value's over very few steps, and over many, its moves', the naive error's, and the forecast's
+    error's, lately and for long."""
+    ALL = 11
 
 
 class Case:
     """<f8: what is being looked into, from when something may have changed."""
 
-    LAST, LAST_OLD, BASE, SIZE, NOW, OLD, MOVES, OLD_MOVES, OFFSET, USUAL_SIZE, USUAL_MOVE = range(11)
-    ALL = 11
+    LAST, LAST_OLD, BASE, ANCHOR, SIZE, NOW, OLD, MOVES, OLD_MOVES, OFFSET, USUAL_SIZE, USUAL_MOVE, JUMP, ERROR = range(
+        14
+    )
+    ALL = 14
 
 
 class Distance:
     """The distances from what was expected, which have records each."""
 
-    LEVEL, SHORT, ERROR, NAIVE, OFFSET = range(5)
+    LEVEL, SHORT, ERROR, NAIVE, OFFSET, SMALL = range(6)
     """Of the value over half a day from that of thousands of steps, and over a few steps from that of some days; errors
-    of the forecast, and of the seasonal naive one; the mean of the latter over a few steps."""
-    ALL = 5
+    of the forecast, and of the seasonal naive one; the mean of the latter over a few steps; and how many times smaller
+    the value is than usual."""
+    ALL = 6
 
 
-class State(IntFlag):
-    """What is going on in a track."""
+class State:
+    """What is going on in a track: bits of Count.STATE."""
 
     CASE, SUSTAINED, SHIFT, UNIT, STUCK, DRIFT, GAP = (1 << bit for bit in range(7))
     """CASE: something may have changed, its kind not yet known; SUSTAINED: in the mean of a few steps."""
 
 
+DISTURBED = State.CASE | State.SHIFT | State.UNIT | State.STUCK
+"""What is going on while nothing is learnt of distances and errors."""
 RECORDS = 3
 FIELDS: Fields = {
     "anomaly_counts": Field("<i4", (Count.ALL,)),
     "anomaly_clocks": Field("<i8", (Clock.ALL,)),
     "anomaly_means": Field("<f8", (Mean.ALL,)),
-    "anomaly_records": Field("<f8", (Distance.ALL, RECORDS)),
+    "anomaly_records": Field("<f4", (RECORDS, Distance.ALL)),
     "anomaly_case": Field("<f8", (Case.ALL,)),
 }

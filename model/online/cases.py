@@ -7,12 +7,19 @@ from typing import Literal, NamedTuple, TypeVar
 from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
 from model.online.findings import Finding, Kind
 from model.online.tracks import Ints, Tracks
-from model.online.units import LARGE, Unit, unit_between
+from model.online.units import Unit, unit_between
 
+SUSTAINED, SMALL = 2.0, 3.0
+"""Multiples of its records at which the mean of the naive error over a few steps, and the value's smallness, begin a
+case."""
+SPIKE, SHIFT = 2.5, 2.0
+"""What a spike must be in multiples of its records, and a shift in those of a jump times those of what followed."""
 SPIKE_STEPS, SHIFT_STEPS = 2, 8
 """A case is a spike after so many steps back in a row, and a shift at so many steps."""
 UNIT_STEPS = 4
 """Steps of a case after which a large ratio is judged."""
+NEAR = 1.5
+"""A value is back from so many times the records of the naive error."""
 BACK_STEPS = 3
 """Steps in a row after which a level is back."""
 SETTLED = 32
@@ -20,6 +27,8 @@ SETTLED = 32
 CALM = 8
 """Steps after something in which no case begins, and with a season, one of these more: then the naive forecast
 is of what was wrong."""
+UNKNOWN = 1e30
+"""The size of what was not seen."""
 RECOVERED = 1.3
 """A drift is over at so many times the usual errors."""
 
@@ -30,6 +39,7 @@ class Event(NamedTuple):
     """One track's step; missing: steps before it; enough: whether there have been enough for findings."""
 
     value: float
+    error: float
     naive: float
     novelty: list[float]
     step: int
@@ -77,7 +87,7 @@ class Track:
             if not known:
                 yield self._finding(event, "gap", "begin", since, size, longest)
             yield self._finding(event, "gap", "end", since, size, longest)
-            self._calm(event, self.season)
+            self._calm(event, self.season, UNKNOWN)
 
     def _stuck(self, event: Event) -> Iterator[Finding]:
         since, longest = int(self.clocks[Clock.RUN_TS]), int(self.counts[Count.LONGEST_RUN])
@@ -90,7 +100,7 @@ class Track:
         elif self.counts[Count.RUN] == 1:
             self._set(State.STUCK, False)
             self.counts[Count.LONGEST_RUN] = 2 * longest + SPIKE_STEPS
-            self._calm(event, self.season)
+            self._calm(event, self.season, UNKNOWN)
             stuck_since = int(self.clocks[Clock.STUCK_TS])
             yield self._finding(event, "stuck", "end", stuck_since, float(self.case[Case.LAST]), longest)
 
@@ -107,38 +117,46 @@ class Track:
 
     def _open(self, event: Event) -> None:
         """Begin a case, unless it may be the echo of the last one."""
-        case = self.case
-        last = float(case[Case.LAST])
-        single = min(event.novelty[Distance.ERROR], event.novelty[Distance.NAIVE]) > event.novelty[Distance.OFFSET]
-        base = last if single else float(self.means[Mean.DAYS])
-        away = self._away(event, base)
-        size = away if single or self.season == 1 else float(self.means[Mean.OFFSET])
-        if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(case[Case.SIZE]):
+        case, novelty = self.case, event.novelty
+        jump = (novelty[Distance.ERROR] * novelty[Distance.NAIVE]) ** 0.5
+        sustained = jump < max(novelty[Distance.OFFSET] / SUSTAINED, novelty[Distance.SMALL] / SMALL)
+        anchored = not sustained and self.records[0, Distance.ERROR] < self.records[0, Distance.NAIVE] / 2
+        before = float(case[Case.SIZE])
+        case[Case.BASE] = self.means[Mean.DAYS] if sustained else event.value - event.error
+        case[Case.ANCHOR] = event.naive - event.error if anchored else 0.0
+        size = self._away(event)
+        if sustained and self.season > 1 and novelty[Distance.OFFSET] > SUSTAINED:
+            size = float(self.means[Mean.OFFSET])
+        if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(before):
             return
         self._set(State.CASE, True)
-        self._set(State.SUSTAINED, not single)
+        self._set(State.SUSTAINED, sustained)
         self.clocks[Clock.SINCE], self.clocks[Clock.SINCE_TS] = event.step, event.ts
         self.counts[Count.AGE] = self.counts[Count.BACK] = 0
-        case[Case.BASE], case[Case.SIZE] = base, size
+        case[Case.SIZE], case[Case.JUMP] = size, jump
+        case[Case.ERROR] = 1.2 if sustained else novelty[Distance.ERROR]
         case[Case.NOW : Case.OFFSET + 1] = 0
         case[Case.USUAL_SIZE], case[Case.USUAL_MOVE] = self.means[Mean.SIZE], self.means[Mean.MOVE]
         self._add(event)
 
-    def _away(self, event: Event, base: float) -> float:
+    def _seasonal(self, event: Event) -> bool:
+        return self.season > 1 and isfinite(event.naive)
+
+    def _away(self, event: Event) -> float:
         """How far the value is from where it was before the case, at the same time of the season."""
-        return event.naive if self.season > 1 and isfinite(event.naive) else event.value - base
+        case = self.case
+        return float(event.naive - case[Case.ANCHOR] if self._seasonal(event) else event.value - case[Case.BASE])
 
     def _add(self, event: Event) -> None:
         """Count a step in, beside what it would have been before."""
-        case = self.case
-        old = event.value - event.naive if self.season > 1 and isfinite(event.naive) else float(case[Case.USUAL_SIZE])
+        case, away = self.case, self._away(event)
+        old = event.value - away if self._seasonal(event) else float(case[Case.USUAL_SIZE])
         case[Case.NOW] += abs(event.value)
         case[Case.OLD] += abs(old)
-        case[Case.OFFSET] += self._away(event, float(case[Case.BASE]))
+        case[Case.OFFSET] += away
         if self.counts[Count.AGE] > 0:
             case[Case.MOVES] += abs(event.value - case[Case.LAST])
-            seasonal = self.season > 1 and isfinite(event.naive)
-            case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if seasonal else case[Case.USUAL_MOVE]
+            case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if self._seasonal(event) else case[Case.USUAL_MOVE]
         case[Case.LAST_OLD] = old
         self.counts[Count.AGE] += 1
 
@@ -150,34 +168,40 @@ class Track:
         if self._is_back(event, size) and age < SHIFT_STEPS:
             if self.counts[Count.BACK] >= SPIKE_STEPS:
                 self._set(State.CASE | State.SUSTAINED, False)
-                self._calm(event, self.season)
-                usual = float(case[Case.BASE])
-                yield self._finding(event, "spike", "begin", since, size, usual)
-                yield self._finding(event, "spike", "end", since, size, usual)
+                if case[Case.JUMP] > SPIKE:
+                    self._calm(event, self.season)
+                    usual = float(case[Case.BASE])
+                    yield self._finding(event, "spike", "begin", since, size, usual)
+                    yield self._finding(event, "spike", "end", since, size, usual)
             return
-        ratio = case[Case.NOW] / case[Case.OLD] if case[Case.OLD] > 0 else 1.0
-        large = not 1 / LARGE < ratio < LARGE
-        if age < (UNIT_STEPS if large else SHIFT_STEPS):
+        if age < UNIT_STEPS:
             return
-        self._set(State.CASE | State.SUSTAINED, False)
-        yield self._shifted(event, float(case[Case.OFFSET]) / age, since)
-
-    def _shifted(self, event: Event, offset: float, since: int) -> Finding:
-        """The level has moved: by so much, or to another unit."""
-        case, age = self.case, int(self.counts[Count.AGE])
         now, old, moves, old_moves = case[Case.NOW : Case.OLD_MOVES + 1].tolist()
         unit = unit_between(now / age, old / age, moves, old_moves)
-        level = float(self.means[Mean.SHORT])
+        offset = float(case[Case.OFFSET]) / age
+        if unit and (age >= SHIFT_STEPS or unit.is_large):
+            yield self._change_unit(event, unit, offset, since)
+        elif age >= SHIFT_STEPS:
+            self._set(State.CASE | State.SUSTAINED, False)
+            if float(case[Case.ERROR]) * event.novelty[Distance.OFFSET] > SHIFT:
+                yield self._shift(event, offset, since)
+
+    def _change_unit(self, event: Event, unit: Unit, offset: float, since: int) -> Finding:
+        case = self.case
+        self._set(State.CASE | State.SUSTAINED, False)
+        self._set(State.UNIT, True)
         case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
-        if unit:
-            self._set(State.UNIT, True)
-            case[Case.NOW], case[Case.OLD] = unit
-            self._convert(unit)
-            return self._finding(event, "unit_change", "begin", since, unit.factor, (level - unit.zero) / unit.factor)
+        usual = float(case[Case.OLD]) / int(self.counts[Count.AGE])
+        case[Case.NOW], case[Case.OLD] = unit
+        self._convert(unit)
+        return self._finding(event, "unit_change", "begin", since, unit.factor, usual)
+
+    def _shift(self, event: Event, offset: float, since: int) -> Finding:
         self._set(State.SHIFT, True)
+        self.case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
         self.means[Mean.LONG] += offset
         self.means[Mean.DAYS] += offset
-        return self._finding(event, "level_shift", "begin", since, offset, level - offset)
+        return self._finding(event, "level_shift", "begin", since, offset, float(self.means[Mean.SHORT]) - offset)
 
     def _settle(self, event: Event) -> Iterator[Finding]:
         """A shift that was found: is it the new normal, or has the value gone back?"""
@@ -201,10 +225,13 @@ class Track:
 
     def _is_back(self, event: Event, size: float) -> bool:
         """Whether the value is near where it was, and how often in a row."""
-        away = self._away(event, float(self.case[Case.BASE]))
+        away = self._away(event)
         if self._has(State.SUSTAINED) and self.season > 1:
             away = float(self.means[Mean.OFFSET])
-        back = abs(away) < abs(size) / 2 and abs(away - size) > abs(size) / 2
+            back = abs(away) < abs(size) / 2
+        else:
+            factor = float(self.case[Case.NOW]) if self._has(State.UNIT) else 1.0
+            back = abs(away) < abs(size) / 2 and event.novelty[Distance.NAIVE] * factor < NEAR
         self.counts[Count.BACK] = self.counts[Count.BACK] + 1 if back else 0
         return back
 
@@ -220,8 +247,12 @@ class Track:
         means[Mean.SIZE], means[Mean.MOVE] = case[Case.USUAL_SIZE], case[Case.USUAL_MOVE]
         self.records *= unit.factor
 
-    def _calm(self, event: Event, echo: int) -> None:
+    def _calm(self, event: Event, echo: int, size: float | None = None) -> None:
+        """Let no case of up to twice this size begin for a while, nor the errors of meanwhile be a drift."""
+        if size is not None:
+            self.case[Case.SIZE] = size
         self.clocks[Clock.QUIET] = event.step + CALM + (echo if echo > 1 else 0)
+        self.means[Mean.ERROR] = min(self.means[Mean.ERROR], self.means[Mean.USUAL])
 
     def _has(self, state: int) -> bool:
         return bool(self.counts[Count.STATE] & state)
@@ -233,7 +264,7 @@ class Track:
     def _finding(
         self, event: Event, kind: Kind, phase: Literal["begin", "end"], since: int, size: float, usual: float
     ) -> Finding:
-        return Finding(self.row, kind, phase, event.ts, since, size, float(usual))
+        return Finding(self.row, kind, phase, event.ts, since, float(size), float(usual))
 
 
 def most_missing(longest: _Number) -> _Number:

@@ -3,28 +3,27 @@
 import numpy as np
 import numpy.typing as npt
 
-from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
-from model.online.cases import Event, Track, most_missing
+from model.online.anomaly_state import DISTURBED, Case, Clock, Count, Distance, Mean, State
+from model.online.cases import SMALL, SUSTAINED, Event, Track, most_missing
 from model.online.findings import Finding
 from model.online.tracks import Ints, Tracks
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-ENOUGH = 100
-"""Steps before a track's first finding; and, of those with a season, two seasons."""
-JUMP = 2.5
-"""A case begins at so many times the records of the forecast's and of the naive error,"""
-SUSTAINED = 2.0
-"""or at so many times those of the naive error's mean over a few steps."""
+ENOUGH, DAYS = 100, 7
+"""Steps before a track's first finding; and days."""
+JUMP, AWAY = 1.2, 0.5
+"""A case begins at so many times the records of the forecast's error, if the value is away from the one a season
+before, too, by so much of that error; or where cases.py has it."""
 STUCK_STEPS, SURE = 8, 16.0
 """A value is stuck from so many steps, if by chance that is as rare as exp(-SURE)."""
 TIMES = 3
 """A run is long at so many times the longest before."""
 WORSE, NAIVE_WORSE = 2.0, 1.2
 """Drift: errors lately, as a multiple of the usual ones and of the naive ones."""
-WHILE = 64
-"""Steps, or a day if it has more, after which worse errors are a drift."""
+WHILE = 96
+"""Steps, or two days if they have more, after which worse errors are a drift."""
 SHORTEST = 12
 """Steps of a day from which the value a day before tells whether a value is back."""
 
@@ -34,11 +33,11 @@ class Faults:
 
     def __init__(self, season: int) -> None:
         self.season = season if season >= SHORTEST else 1
-        self.enough = max(ENOUGH, 2 * self.season)
-        self._while = max(WHILE, season)
+        self.enough = max(ENOUGH, DAYS * self.season)
+        self._while = max(WHILE, 2 * season)
 
     def examine(
-        self, tracks: Tracks, value: Floats, naive: Floats, novelty: Floats, step: Ints, ts: Ints
+        self, tracks: Tracks, value: Floats, error: Floats, naive: Floats, novelty: Floats, step: Ints, ts: Ints
     ) -> list[Finding]:
         """Findings of these steps (R,), by row. novelty: (R,S) distances in multiples of their records."""
         counts, clocks = tracks["anomaly_counts"], tracks["anomaly_clocks"]
@@ -46,13 +45,13 @@ class Faults:
         missing = np.where(counts[:, Count.VALUES] > 1, step - clocks[:, Clock.STEP] - 1, 0)
         self._count_run(tracks, value, ts)
         stuck, worse = self._stuck(counts) & enough, self._worse(counts, tracks["anomaly_means"]) & enough
-        jumped = np.minimum(novelty[:, Distance.ERROR], novelty[:, Distance.NAIVE]) > JUMP
-        jumped |= novelty[:, Distance.OFFSET] > SUSTAINED
+        jumped = (novelty[:, Distance.ERROR] > JUMP) & (np.abs(naive) > AWAY * np.abs(error))
+        jumped |= (novelty[:, Distance.OFFSET] > SUSTAINED) | (novelty[:, Distance.SMALL] > SMALL)
         jumped &= enough
         closer = jumped | stuck | worse | (missing > counts[:, Count.LONGEST_GAP]) | (counts[:, Count.STATE] != 0)
         found: list[Finding] = []
         for row in closer.nonzero()[0].tolist():
-            columns = (value, naive, novelty, step, ts, missing, jumped, stuck, worse, enough)
+            columns = (value, error, naive, novelty, step, ts, missing, jumped, stuck, worse, enough)
             event = Event(*(column[row].tolist() for column in columns))
             found += Track(tracks, row, self.season).examine(event)
         return found
@@ -100,6 +99,7 @@ class Faults:
         """(R,) whether the forecast's errors have long been worse than usual and than the naive ones."""
         error = means[:, Mean.ERROR]
         worse = (error > WORSE * means[:, Mean.USUAL]) & (error > NAIVE_WORSE * means[:, Mean.NAIVE])
+        worse &= counts[:, Count.STATE] & DISTURBED == 0
         counts[:, Count.WORSE] = (counts[:, Count.WORSE] + 1) * worse
         long: Bools = counts[:, Count.WORSE] >= self._while
         return long

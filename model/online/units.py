@@ -3,13 +3,14 @@
 from math import log
 from typing import NamedTuple
 
-RATIOS = (1000.0, 3600.0, 60.0, 100.0, 24.0, 10.0, 3.6, 2.20462, 1.60934, 3.28084, 2.54)
-"""Of units that people mix up: thousands, hours and seconds, percent, days, km/h, pounds, miles, feet, inches."""
-LARGE = 8.0
-NEAR, NEAR_LARGE = 0.08, 0.3
+RATIOS = (1000.0, 3600.0, 60.0, 100.0, 3.6)
+"""Of units that people mix up: thousands, hours or minutes and seconds, percent, km/h and m/s."""
+LARGE = 30.0
+NEAR, NEAR_LARGE = 0.06, 0.7
 """How far, in logarithms, the levels' ratio may be from a known one, and from a large one."""
-SPREAD = 1.5
-"""How far, at most, that of the moves may be."""
+CLOSE, CLOSE_SPREAD, SPREAD = 0.02, 1.2, 1.5
+"""How far that of the moves may be: nearer to the unit's factor than to 1, or if the levels' ratio is so close, by so
+many times the factor's logarithm; and at most."""
 
 
 class Unit(NamedTuple):
@@ -17,6 +18,11 @@ class Unit(NamedTuple):
 
     factor: float
     zero: float = 0.0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether few steps tell it from anything else."""
+        return not 1 / LARGE < self.factor < LARGE
 
     @property
     def inverse(self) -> "Unit":
@@ -37,9 +43,8 @@ def unit_between(now: float, old: float, moves: float, old_moves: float) -> Unit
     if not min(now, old, moves, old_moves) > 0:
         return None
     units = [unit for unit in UNITS if unit.factor * old + unit.zero > 0]
-    unit = min(units, key=lambda unit: abs(log(now / (unit.factor * old + unit.zero))))
-    large = not 1 / LARGE < unit.factor < LARGE
-    if abs(log(now / (unit.factor * old + unit.zero))) > (NEAR_LARGE if large else NEAR):
+    away, unit = min((abs(log(now / (unit.factor * old + unit.zero))), unit) for unit in units)
+    if away > (NEAR_LARGE if unit.is_large else NEAR):
         return None
-    near = min(abs(log(unit.factor)) / 2, SPREAD)
-    return unit if abs(log(moves / old_moves / unit.factor)) < near else None
+    spread = min(abs(log(unit.factor)) * (CLOSE_SPREAD if away < CLOSE else 0.5), SPREAD)
+    return unit if abs(log(moves / old_moves / unit.factor)) < spread else None

@@ -1,0 +1,308 @@
+"""Scores of new actuals, and what is found of the data: by streaming made-up series through Anomalies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.online.anomalies import Anomalies
+from model.online.findings import DATA_FAULTS, Finding, sentence
+from model.online.tracks import TrackStore
+
+Floats = npt.NDArray[np.float64]
+DAY, STEPS = 24, 600
+HOUR = 3_600_000
+ANY = st.floats(-1e30, 1e30) | st.sampled_from([0.0, 1.0, -1.0, 1e30, -1e30, 1e-30, 7.0])
+MAYBE = ANY | st.just(float("nan"))
+
+
+@dataclass
+class Streamed:
+    """What came of one series, by step."""
+
+    scores: list[float] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
+
+    def begun(self) -> list[tuple[str, int]]:
+        """Kinds, and the steps at which they were seen."""
+        return [(finding.kind, finding.ts // HOUR) for finding in self.found if finding.phase == "begin"]
+
+
+def streamed(values: Floats, day: int = DAY, error: Floats | None = None) -> Streamed:
+    """Stream a series, NaN where there is no event. Its forecast, unless errors are given, is the value of the step
+    before moved as a day before."""
+    anomalies = Anomalies(day)
+    store = TrackStore(anomalies.fields, 1)
+    rows, result = np.array([store.allocate()]), Streamed()
+    index = np.where(np.isnan(values), 0, np.arange(len(values)))
+    filled = values[np.maximum.accumulate(index)]
+    naive = np.concatenate([np.full(day, np.nan), filled[day:] - filled[:-day]])
+    if error is None:
+        error = np.concatenate([[np.nan], np.diff(naive)])
+    for step, value in enumerate(values.tolist()):
+        tracks, at = store.gather(rows), np.array([step])
+        if np.isnan(value):
+            found = anomalies.silence(tracks, at, at * HOUR)
+        else:
+            none = np.full((1, 2), np.nan)
+            score, found = anomalies.update(tracks, np.array([value]), error[at], naive[at], none, at, at * HOUR)
+            result.scores.append(float(score[0]))
+        store.scatter(rows, tracks)
+        result.found += found
+    return result
+
+
+def daily(steps: int = STEPS, level: float = 100.0, seed: int = 0) -> Floats:
+    """A daily shape and a little noise."""
+    noise = np.random.default_rng(seed).normal(size=steps)
+    return level * (1 + 0.3 * np.sin(2 * np.pi * np.arange(steps) / DAY) + 0.02 * noise)
+
+
+def test_a_clean_series_has_no_findings_and_few_scores_above_the_bound() -> None:
+    result = streamed(daily(3000))
+    assert not result.found
+    assert 0 < np.mean(result.scores) < 1
+    assert np.mean(np.array(result.scores) > 1) < 0.01
+
+
+def test_a_spike_scores_far_above_the_bound_at_once_and_is_one_finding() -> None:
+    values = daily()
+    values[500] += 200
+    result = streamed(values)
+    assert result.scores[500] > 3
+    begin, end = result.found
+    assert (begin.kind, begin.phase, end.phase) == ("spike", "begin", "end")
+    assert begin.since == 500 * HOUR
+    assert begin.size == pytest.approx(200, rel=0.1)
+    assert begin.usual == pytest.approx(values[500] - 200, rel=0.1)
+
+
+def test_a_level_shift_is_one_finding_and_then_the_new_normal() -> None:
+    values = daily(900)
+    values[500:] += 60
+    result = streamed(values)
+    begin, end = result.found
+    assert (begin.kind, begin.since, begin.phase, end.phase) == ("level_shift", 500 * HOUR, "begin", "end")
+    assert begin.size == pytest.approx(60, rel=0.1)
+    assert begin.ts - begin.since <= 12 * HOUR
+    assert max(result.scores[500:510]) > 1
+    assert np.mean(np.array(result.scores[540:]) > 1) < 0.02
+
+
+def test_a_level_that_goes_back_ends_its_shift() -> None:
+    values = daily(900)
+    values[500:515] += 60
+    begin, end = streamed(values).found
+    assert (begin.kind, begin.phase, end.phase) == ("level_shift", "begin", "end")
+    assert 515 <= end.ts // HOUR <= 520
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        (lambda x: 1000 * x, 1000),
+        (lambda x: x / 1000, 1 / 1000),
+        (lambda x: 60 * x, 60),
+        (lambda x: x / 60, 1 / 60),
+        (lambda x: 3.6 * x, 3.6),
+        (lambda x: 1.8 * x + 32, 1.8),
+    ],
+    ids=["x1000", "/1000", "x60", "/60", "x3.6", "fahrenheit"],
+)
+def test_another_unit_is_told_from_a_level_shift(change: Callable[[Floats], Floats], factor: float) -> None:
+    values = daily(900, level=20)
+    values[500:] = change(values[500:])
+    found = streamed(values).found
+    assert [(finding.kind, finding.phase) for finding in found] == [("unit_change", "begin"), ("unit_change", "end")]
+    assert found[0].size == pytest.approx(factor)
+    assert found[0].usual == pytest.approx(20, rel=0.5)
+    assert 500 <= found[0].ts // HOUR <= 512
+
+
+@pytest.mark.parametrize("factor", [1000, 1 / 1000])
+def test_a_unit_that_changes_back_ends(factor: float) -> None:
+    values = daily(900)
+    values[500:512] *= factor
+    begin, end = streamed(values).found
+    assert (begin.kind, begin.phase, end.phase) == ("unit_change", "begin", "end")
+    assert 512 <= end.ts // HOUR <= 516
+
+
+def test_a_stuck_value_begins_and_ends() -> None:
+    values = daily()
+    values[500:540] = values[499]
+    begin, end = streamed(values).found
+    assert (begin.kind, begin.since, begin.phase, end.phase) == ("stuck", 499 * HOUR, "begin", "end")
+    assert begin.size == values[499]
+    assert end.ts == 540 * HOUR
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.3])
+def test_intermittent_and_constant_series_are_not_stuck(share: float) -> None:
+    rng = np.random.default_rng(1)
+    values = np.where(rng.random(3000) < share, rng.poisson(4, 3000) + 1.0, 0.0)
+    assert "stuck" not in dict(streamed(values).begun())
+
+
+def test_counts_are_not_stuck() -> None:
+    values = np.random.default_rng(2).poisson(0.7, 3000).astype(float)
+    assert "stuck" not in dict(streamed(values).begun())
+
+
+def test_a_gap_begins_in_silence_and_ends_with_the_next_event() -> None:
+    values = daily()
+    values[500:520] = np.nan
+    begin, end = streamed(values).found
+    assert (begin.kind, begin.since, begin.phase, end.phase) == ("gap", 499 * HOUR, "begin", "end")
+    assert 500 <= begin.ts // HOUR <= 505
+    assert (end.ts, end.size) == (520 * HOUR, 20)
+
+
+def test_a_gap_nobody_asked_about_is_seen_by_the_next_event() -> None:
+    anomalies = Anomalies(1)
+    store = TrackStore(anomalies.fields, 1)
+    tracks = store.gather(np.array([store.allocate()]))
+    rng, none = np.random.default_rng(3), np.full((1, 2), np.nan)
+    found = []
+    for step in [*range(200), *range(230, 240)]:
+        at, x = np.array([step]), rng.normal(size=1)
+        found += anomalies.update(tracks, x, x, x, none, at, at * HOUR)[1]
+    assert [(finding.kind, finding.phase, finding.ts) for finding in found] == [
+        ("gap", "begin", 230 * HOUR),
+        ("gap", "end", 230 * HOUR),
+    ]
+
+
+def test_series_that_often_miss_steps_have_no_gaps() -> None:
+    values = daily(2000)
+    values[np.random.default_rng(4).random(2000) < 0.3] = np.nan
+    values[0] = 100
+    assert "gap" not in dict(streamed(values).begun())
+
+
+def test_errors_worse_than_their_past_and_than_naive_are_a_drift_until_they_recover() -> None:
+    rng = np.random.default_rng(5)
+    values, error = daily(3000), rng.normal(size=3000)
+    error[1000:1500] *= 8
+    begin, end = (finding for finding in streamed(values, error=error).found if finding.kind == "drift")
+    assert (begin.phase, end.phase) == ("begin", "end")
+    assert 1000 < begin.ts // HOUR < 1300
+    assert 1500 < end.ts // HOUR < 1800
+    assert begin.size > 2 * begin.usual
+
+
+def test_nothing_is_found_before_there_is_a_week() -> None:
+    values = daily(7 * DAY, seed=6)
+    values[100] *= 1000
+    values[120:140] = values[119]
+    values[150:] *= 60
+    assert not streamed(values).found
+
+
+def test_an_error_within_the_margins_is_no_anomaly() -> None:
+    def score(margin: float) -> float:
+        anomalies = Anomalies(1)
+        store = TrackStore(anomalies.fields, 1)
+        tracks, none = store.gather(np.array([store.allocate()])), np.full(1, np.nan)
+        for step in range(300):
+            error = np.array([(-1.0) ** step if step < 299 else 10.0])
+            at, margins = np.array([step]), np.array([[1.0, margin]])
+            result = anomalies.update(tracks, np.zeros(1), error, none, margins, at, at)[0]
+        return float(result[0])
+
+    assert score(2.0) > 2
+    assert score(20.0) < 1
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(*[ANY, MAYBE, MAYBE] * 3), min_size=1, max_size=60), st.sampled_from([1, 2, 24]))
+def test_extreme_values_give_finite_results(steps: list[tuple[float, ...]], day: int) -> None:
+    anomalies = Anomalies(day)
+    store = TrackStore(anomalies.fields, 1)
+    rows = np.array([store.allocate() for _ in range(3)])
+    tracks = store.gather(rows)
+    for step in range(300):
+        value, error, naive = np.array(steps[step % len(steps)]).reshape(3, 3).T.copy()
+        at = np.full(3, step)
+        score, found = anomalies.update(tracks, value, error, naive, np.full((3, 2), np.nan), at, at)
+        assert np.isfinite(score).all()
+        assert (score >= 0).all()
+        assert np.isfinite([[finding.size, finding.usual] for finding in found]).all()
+        assert all(np.isfinite(array).all() for array in tracks.values())
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 7), min_size=1, max_size=20), st.sampled_from([1, 12, 24]))
+def test_a_track_s_results_are_its_own_to_the_bit(seed: int, sizes: list[int], day: int) -> None:
+    """Eight series with all faults: together in one round, in rounds of other series, and restored from bytes."""
+    rng = np.random.default_rng(seed)
+    steps = 300
+    values = np.stack([daily(steps, seed=series) for series in range(8)])
+    for series in range(8):
+        since = rng.integers(200, 290)
+        values[series, since:] *= rng.choice([1, 1000, 1 / 60, 1.5])
+        values[series, since - 20 : since] = rng.choice([values[series, since], 1e30, 0])
+    naive = np.concatenate([np.full((8, 24), np.nan), values[:, 24:] - values[:, :-24]], 1)
+    error = rng.normal(size=values.shape) + np.nan_to_num(naive)
+    anomalies, none = Anomalies(day), np.full((8, 2), np.nan)
+    together = TrackStore(anomalies.fields, 1)
+    rows = np.array([together.allocate() for _ in range(8)])
+    scores, found = [], []
+    for step in range(steps):
+        tracks, at = together.gather(rows), np.full(8, step)
+        once, new = anomalies.update(tracks, values[:, step], error[:, step], naive[:, step], none, at, at)
+        together.scatter(rows, tracks)
+        scores.append(once)
+        found += new
+    apart, others, finds = TrackStore(anomalies.fields, 1), np.zeros((steps, 8)), []
+    rows = np.array([apart.allocate() for _ in range(8)])
+    for step in range(steps):
+        cut = sizes[step % len(sizes)]
+        for part in (np.arange(8)[:cut][::-1], np.arange(8)[cut:]):
+            if not len(part):
+                continue
+            tracks, at = apart.gather(rows[part]), np.full(len(part), step)
+            once, new = anomalies.update(
+                tracks, values[part, step], error[part, step], naive[part, step], none[part], at, at
+            )
+            apart.scatter(rows[part], tracks)
+            others[step, part] = once
+            finds += [finding._replace(row=int(part[finding.row])) for finding in new]
+        if step == 250:
+            names = sorted(anomalies.fields)
+            restored = TrackStore(anomalies.fields, 1)
+            rows, old = np.array([restored.allocate() for _ in range(8)]), rows
+            for row, was in zip(rows.tolist(), old.tolist(), strict=True):
+                assert restored.from_bytes(row, names, apart.to_bytes(was, names))
+            apart = restored
+    assert np.stack(scores).tobytes() == others.tobytes()
+    assert sorted(found) == sorted(finds)
+    for name, array in together.gather(np.arange(8)).items():
+        assert array.tobytes() == apart.gather(rows)[name].tobytes()
+
+
+def test_a_track_s_state_is_small() -> None:
+    assert TrackStore(Anomalies().fields, 1).series_bytes <= 400
+
+
+@pytest.mark.parametrize(
+    ("finding", "expected"),
+    [
+        (Finding(0, "spike", "begin", 9, 8, 12.0, 30.0), "pump: 42 at 8 where about 30 was expected"),
+        (Finding(0, "level_shift", "begin", 9, 8, -5.0, 30.0), "pump: the level fell by 5, from about 30, 8"),
+        (Finding(0, "gap", "end", 9, 8, 12.0, 3.0), "pump: events again, 9; it began 8"),
+    ],
+)
+def test_sentences(finding: Finding, expected: str) -> None:
+    assert sentence(finding, "pump", str) == expected
+
+
+def test_a_unit_s_factor_is_written_as_people_write_it() -> None:
+    said = sentence(Finding(0, "unit_change", "begin", 9, 8, 1 / 60, 30.0), "pump", str)
+    assert "1/60 of what they were" in said
+    assert "unit_change" in DATA_FAULTS
+    assert "level_shift" not in DATA_FAULTS
