@@ -31,10 +31,10 @@ from deploy.frames import (
     times_ahead,
     with_datetimes,
 )
-from deploy.intervals import bound_columns, bounds_from, checked_levels, say_missing
+from deploy.intervals import bound_columns, bounds_from, say_missing
 from deploy.origins import actual_values, forecasts_from, rolling_origins
 from deploy.settings.serve import window_config
-from deploy.settings.values import Device, parse_seconds_option
+from deploy.settings.values import Device, checked_levels, parse_seconds_option
 from deploy.training.forecasting import format_epoch
 from deploy.training.jobs import ALIGNED, TrainJob
 from deploy.training.look_back import infer_grid, infer_specs

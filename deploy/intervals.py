@@ -1,8 +1,7 @@
 """Intervals of forecasts, under the columns that Nixtla's users know: Tidecast-lo-90, Tidecast-hi-90."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from math import isfinite
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +19,6 @@ logger = logging.getLogger(__name__)
 Reals = npt.NDArray[np.float64]
 Bounds = dict[float, tuple[Reals, Reals]]
 """Lower and upper bounds (N,K,O), nan where there are none, by level in percent, ascending."""
-
-
-def checked_levels(levels: Iterable[float] | None) -> tuple[float, ...]:
-    """Levels in percent, ascending; None is of none. Raises ConfigError for one that is not from 1 to below 100."""
-    found = [levels] if isinstance(levels, int | float) else list(levels or ())
-    for level in found:
-        if not isinstance(level, int | float) or not isfinite(level) or not 1 <= level < 100:
-            raise ConfigError(f"level: {level!r} is not a percentage from 1 to 99.9, such as 90")
-    return tuple(sorted({float(level) for level in found}))
 
 
 def bounds_from(
@@ -63,32 +53,38 @@ def bounds_from(
     return bounds
 
 
-def bound_names(column: str, levels: Sequence[float]) -> list[str]:
-    """The columns of a forecast's bounds, from the lowest to the highest."""
-    return [f"{column}-lo-{level:g}" for level in reversed(levels)] + [f"{column}-hi-{level:g}" for level in levels]
+def bound_pair(column: str, level: float) -> tuple[str, str]:
+    """The columns of a forecast's lower and upper bounds."""
+    return f"{column}-lo-{level:g}", f"{column}-hi-{level:g}"
 
 
 def bound_columns(columns: Sequence[str], bounds: Bounds) -> dict[str, Reals]:
-    """The bounds of each target's forecast, (N * K,) by column. Raises ConfigError for a name that is taken."""
+    """The bounds of each target's forecast, (N * K,) by column, from the lowest to the highest.
+
+    Raises ConfigError for a name that is taken.
+    """
     found: dict[str, Reals] = {}
     for target, column in enumerate(columns):
-        sides = [bounds[level][0] for level in reversed(bounds)] + [upper for _, upper in bounds.values()]
-        for name, side in zip(bound_names(column, list(bounds)), sides, strict=True):
+        lower = {bound_pair(column, level)[0]: bounds[level][0] for level in reversed(bounds)}
+        upper = {bound_pair(column, level)[1]: bounds[level][1] for level in bounds}
+        for name, bound in (lower | upper).items():
             if name in found or name in columns:
                 raise ConfigError(f"level: two columns would be called {name!r}; rename a target")
-            found[name] = side[..., target].ravel()
+            found[name] = bound[..., target].ravel()
     return found
 
 
-def say_missing(table: pl.DataFrame, levels: Sequence[float]) -> int:
-    """Say for how many forecasts there is no interval, and why; how many."""
-    names = [name for name in table.columns if name.endswith(tuple(f"-lo-{level:g}" for level in levels))]
-    without = table.filter(pl.any_horizontal(pl.col(names).is_null())) if names else table.clear()
-    if len(without):
+def without_interval(table: pl.DataFrame, levels: Sequence[float]) -> pl.DataFrame:
+    """The forecasts that lack the bounds of a level."""
+    bounds = [name for name in table.columns if name.endswith(tuple(bound_pair("", level)[0] for level in levels))]
+    return table.filter(pl.any_horizontal(pl.col(bounds).is_null())) if bounds else table.clear()
+
+
+def say_missing(table: pl.DataFrame, levels: Sequence[float]) -> None:
+    """Say which forecasts have no interval, and why."""
+    if len(without := without_interval(table, levels)):
         needed = " and ".join(f"{-(-level // (100 - level)):g} for {level:g} %" for level in levels)
-        series = without["unique_id"].n_unique()
         logger.warning(
-            f"{len(without):,} forecasts of {series:,} series have no interval: too few actual values to calibrate on "
-            f"({needed} at each step)"
+            f"{len(without):,} forecasts of {without['unique_id'].n_unique():,} series have no interval: too few "
+            f"actual values to calibrate on ({needed} at each step)"
         )
-    return len(without)

@@ -96,7 +96,7 @@ def naive_calibration(
 ) -> Calibration:
     """Of the seasonal naive forecast, in place of a card's model, from these rows, as far as actual values follow.
 
-    It goes by `most` (N,) steps at most, or `seq_len`; actual values lie `before` a time, epoch milliseconds.
+    If given, it goes by `most` (N,) steps at most; actual values lie `before` a time, epoch milliseconds.
     """
     horizon, columns = card.output.horizon, card.target_columns
     rows = ends[:, None] + np.arange(1, horizon + 1)
@@ -104,7 +104,7 @@ def naive_calibration(
     rows = np.where(follows, rows, ends[:, None])
     follows &= (data.run[rows] == data.run[ends][:, None]) & (data.ts[rows] < before)
     values, first = data.values[:, columns], run_starts(data, ends)
-    first = np.maximum(first, ends + 1 - (data.seq_len if most is None else most))
+    first = first if most is None else np.maximum(first, ends + 1 - most)
     errors = values[rows] - seasonal_naive(values, ends, first, horizon, lag)
     errors[~(follows[..., None] & data.observed[rows][..., columns])] = np.nan
     return Calibration.of(errors, window_scales(data, ends, card, most))
