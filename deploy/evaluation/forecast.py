@@ -68,14 +68,7 @@ def forecast_file(
     """
     if output is not None:
         _check_output(output)
-    history = source.history(job.freq)
-    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
-    if known is not None:
-        logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
-    zone, clock = source.zone(job.freq), False
-    if zone is not None and (clock := of_days(job.freq or infer_freq(on_clock(history.frame, zone)))):
-        history = replace(history, frame=on_clock(history.frame, zone))
-        known = None if known is None else on_clock(known, zone)
+    history, known, zone, clock = _read(job, source)
     forecaster = _fitted_if_long_enough(history, job)
     forecasts, card = forecaster.predict_history(history, known, levels), forecaster.fitted.card
     shown = forecasts
@@ -107,6 +100,19 @@ def forecast_file(
         "plot": plot,
         "output": None if output is None else str(output),
     }
+
+
+def _read(job: TrainJob, source: DataSource) -> tuple[History, pl.DataFrame | None, str | None, bool]:
+    """The history, the future covariates, the zone of the times, and whether they are what a clock there shows."""
+    history = source.history(job.freq)
+    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
+    if known is not None:
+        logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
+    zone, clock = source.zone(job.freq), False
+    if zone is not None and (clock := of_days(job.freq or infer_freq(on_clock(history.frame, zone)))):
+        history = replace(history, frame=on_clock(history.frame, zone))
+        known = None if known is None else on_clock(known, zone)
+    return history, known, zone, clock
 
 
 def _fitted_if_long_enough(history: History, job: TrainJob) -> Forecaster:

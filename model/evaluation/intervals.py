@@ -57,9 +57,10 @@ class Calibration:
     @classmethod
     def of(cls, errors: Reals, scales: Reals) -> Self:
         """From errors (N,K,O), nan where there is no actual value, and the scales (N,O) of the windows."""
-        typical = np.array([np.median(each[each > 0]) if (each > 0).any() else 1.0 for each in scales.T])
+        usable = [each[(each > 0) & np.isfinite(each)] for each in scales.T]
+        typical = np.array([np.median(each) if len(each) else 1.0 for each in usable])
         scaled = errors / bounded_scale(scales, typical)[:, None]
-        return cls(np.sort(scaled.transpose(1, 2, 0)), typical)
+        return cls(np.sort(np.where(np.isfinite(scaled), scaled, np.nan).transpose(1, 2, 0)), typical)
 
     def residuals(self, steps: Sequence[int], targets: Sequence[str]) -> Residuals | None:
         """What a card keeps of it, at some steps of the horizon; None if at one of them nothing was observed."""

@@ -62,9 +62,10 @@ def test_a_single_series_is_shown_with_the_intervals_asked_for(tidecast: Tidecas
     bare = tidecast(*command, "--level", "none")
     assert json.loads(bare.stdout.splitlines()[-1])["levels"] == []
     assert pl.read_csv(waves / "ahead.csv").columns == ["unique_id", "ds", "Tidecast", "source"]
-    refused = tidecast(*command, "--level", "0.9")
-    assert refused.returncode == 78
-    assert "level: 0.9 is not a percentage" in refused.stderr
+    for level, says in (("0.9", "0.9 is not a percentage"), ("80 90", "'80 90' is neither percentages such as 80,90")):
+        refused = tidecast(*command, "--level", level)
+        assert refused.returncode == 78
+        assert f"level: {says}" in refused.stderr
 
 
 @pytest.mark.parametrize("horizon", [3, 24])
