@@ -20,7 +20,7 @@ from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.settings.files import decode_paths
 from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
-from deploy.settings.values import parse_duration_option, parse_seconds_option
+from deploy.settings.values import OFF, parse_duration_option, parse_seconds_option, parse_share
 from tidecast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,24 @@ class DeliveryOptions:
     ] = SERVE_DEFAULTS["static"]
 
 
-GROUPS = (ServiceOptions, LatenessOptions, DeliveryOptions, *COMMON)
+class GradingOptions:
+    """What is made of actual values, once they are observed."""
+
+    coverage: Annotated[
+        str,
+        option("--coverage", "The share of actual values that lie between each forecast's lower and upper; or off."),
+    ] = f"{SERVE_DEFAULTS['coverage']:g}"
+    score_every: Annotated[
+        str | None,
+        option("--score-every", "How much event time a record of OUTPUT-scores is about; an hour, or ten steps; or off."),
+    ] = None
+    alerts: Annotated[
+        bool,
+        option("--alerts/--no-alerts", "Write findings to OUTPUT-alerts, and how values fitted into each forecast."),
+    ] = SERVE_DEFAULTS["alerts"]
+
+
+GROUPS = (ServiceOptions, LatenessOptions, DeliveryOptions, GradingOptions, *COMMON)
 
 
 @takes(*GROUPS)
@@ -104,7 +121,8 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
     topic, model, instance = options["topic"], options["model"], options["instance"]
     if options["static"] and instance is None:
         raise ConfigError("instance: --static needs the name that this instance has after a restart too")
-    same = ("start", "guarantee", "series_limit", "waiting_limit", "short_series", "static")
+    every = options["score_every"]
+    same = ("alerts", "start", "guarantee", "series_limit", "waiting_limit", "short_series", "static")
     config = ServeConfig(
         topic=topic,
         output=options["output"] or "",
@@ -115,6 +133,9 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
         idle=parse_duration_option("idle", options["idle"]),
         follow_s=parse_seconds_option("follow", options["follow"]) or 0,
         on_data_loss=options["on_lost"],
+        coverage=parse_share("coverage", options["coverage"]),
+        scores=every != OFF,
+        score_every=None if every == OFF else parse_duration_option("score-every", every),
         paths=decode_paths(options["bootstrap"]),
         **{name: options[name] for name in same},
     )

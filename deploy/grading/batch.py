@@ -39,14 +39,25 @@ class GradedBatch:
     def __init__(self, grading: Grading, parts: Sequence[GradedPart]) -> None:
         self._grading, self._live, self._parts = grading, grading.live, parts
         found = [part.grades.rows(part.windows) for part in parts]
-        self._rows = np.concatenate([rows for rows, _ in found])
         self._gone = [gone for _, gone in found]
-        self._windows = Windows.concat([part.windows for part in parts])
-        self._ends = np.cumsum([len(part.windows) for part in parts])
-        self._pending = np.flatnonzero(np.concatenate([part.pending for part in parts]))
+        sizes = [len(part.windows) for part in parts]
+        of = np.repeat(np.arange(len(parts)), sizes)
+        order = np.lexsort((of, np.concatenate([np.arange(size) for size in sizes])))
+        self._of, self._rows = of[order], np.concatenate([rows for rows, _ in found])[order]
+        together = Windows.concat([part.windows for part in parts])
+        self._windows = together if len(parts) == 1 else together.chosen(order)
+        self._pending = np.flatnonzero(np.concatenate([part.pending for part in parts])[order])
         self._at = self._done = 0
         self._written: list[tuple[int, Message]] = []
         self._card = grading.card
+
+    @property
+    def pending(self) -> tuple[Windows, list[int]]:
+        """The windows that are to be forecast, the parts taking turns, so that many series are graded at once; and the
+        part of each.
+        """
+        of = self._of[self._pending].tolist()
+        return (self._windows if len(of) == len(self._windows) else self._windows.chosen(self._pending)), of
 
     def complete(self, forecast: ForecastBatch, failed: Collection[int]) -> ForecastBatch:
         """Grade the windows up to the last of the next forecasts, and complete these.
@@ -63,6 +74,7 @@ class GradedBatch:
         by = np.zeros(stop - self._at, np.uint32)
         numbers = {model: self._grading.identify(model) for model in set(forecast.model)}
         by[kept] = [numbers[model] for model in forecast.model]
+        by[np.isnan(values).all(axis=(1, 2))] = 0
         margins, anomaly = self._grade(stop, values, by)
         return self._completed(forecast, margins[kept], anomaly[kept])
 
@@ -115,10 +127,10 @@ class GradedBatch:
         """The seasonal naive's forecasts (B,O,H) for the scored steps."""
         count, steps = part.x.shape[:2]
         ends = np.arange(1, count + 1) * steps - 1
-        values = part.x[:, :, self._card.target_columns].reshape(count * steps, -1)
+        values = part.x[:, :, self._card.target_columns].reshape(count * steps, self._live.targets)
         ahead = np.array(self._live.steps)
         naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.season_lag)
-        return naive.transpose(0, 2, 1)
+        return np.asarray(naive.transpose(0, 2, 1), np.float64)
 
     def _first_margins(self, part: Windows, places: npt.NDArray[np.int64]) -> Reals:
         """The margins (N,O,H,2) with which series begin: the model's errors in validation, by each window's scale."""
@@ -132,7 +144,7 @@ class GradedBatch:
 
     def _source(self, place: int) -> tuple[int, int]:
         """The part and the input offset of a window."""
-        return int(np.searchsorted(self._ends, place, side="right")), int(self._windows.offset[place])
+        return int(self._of[place]), int(self._windows.offset[place])
 
     def _add_scores(self, place: int, bucket: Bucket) -> None:
         part, offset = self._source(place)

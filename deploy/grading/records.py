@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from model.card import Card
-from model.online.findings import Finding
+from model.online.findings import Finding, sentence
 from model.online.scores import SUMS, Bucket
 from pipeline.formats.alerts import Alert, encode_alert
 from pipeline.formats.scores import ModelScores, SeriesScores, encode_scores
 from pipeline.windows.batch import Silence
 from tidecast.freq import format_duration
+from tidecast.times import format_time
 
 
 class Message(NamedTuple):
@@ -61,7 +62,7 @@ def finding_message(series: str, target: str | None, finding: Finding, offset: i
         ts=finding.ts,
         since=finding.since,
         size=finding.size,
-        text=finding.text,
+        text=sentence(finding, series, format_time),
         target=target,
     )
     return Message("alerts", offset, series.encode(), encode_alert(alert))

@@ -25,7 +25,9 @@ VERSION = 1
 PARTITION = "grading"
 """The section of a partition's record with the models' names."""
 PARKED = "parked-scores"
-INTERVALS = "intervals"
+FORECASTS, SCORES, INTERVALS, ANOMALIES = "forecasts", "scores", "intervals", "anomalies"
+SECTIONS = (FORECASTS, SCORES, INTERVALS, ANOMALIES, PARKED)
+"""The sections of a series."""
 HOUR = 3_600_000
 BUCKET_STEPS = 10
 Reals = npt.NDArray[np.float64]
@@ -107,12 +109,13 @@ class PartitionGrades:
         row = self._rows.get(series)
         return {} if row is None else self._grading.sections(row)
 
-    def restore(self, series: str, sections: Sections) -> None:
-        """Set a series' state from its checkpoint. What was kept under other settings begins anew."""
+    def restore(self, series: str, sections: Sections) -> Sections:
+        """Set a series' state from its checkpoint; the other sections. What was kept under other settings begins anew."""
         row = self._rows.get(series)
         if row is None:
             row = self._rows[series] = self._grading.live.store.allocate()
         self._grading.restore(row, sections)
+        return {name: section for name, section in sections.items() if name not in SECTIONS}
 
     def expired(self, series: str, place: int, offset: int) -> None:
         """Remember to forget a series, once its windows until then have been graded."""
@@ -147,13 +150,13 @@ class Grading:
         """The fields of each component's section, and four bytes that differ between settings of different state."""
         live, card = self.live, self.card
         of_all, season = (live.steps, card.output.targets), card.input.season_lag
-        fields: dict[str, tuple[Iterable[str], object]] = {"forecasts": (live.memory.fields, of_all)}
+        fields: dict[str, tuple[Iterable[str], object]] = {FORECASTS: (live.memory.fields, of_all)}
         if live.scores:
-            fields["scores"] = live.scores.fields, of_all
+            fields[SCORES] = live.scores.fields, of_all
         if live.intervals:
             fields[INTERVALS] = ("begun", *live.intervals.fields), (of_all, live.coverage, season)
         if live.anomalies:
-            fields["anomalies"] = live.anomalies.fields, (of_all, season)
+            fields[ANOMALIES] = live.anomalies.fields, (of_all, season)
         return {
             name: ([*names], crc32(msgspec.json.encode(settings)).to_bytes(4, "big"))
             for name, (names, settings) in fields.items()
@@ -172,7 +175,7 @@ class Grading:
         return [
             (target, number, by, sums.tolist())
             for target in range(self.live.targets)
-            for (number, by), sums in (scores.parked.get(row + target, {}) if scores else {}).items()
+            for (number, by), sums in sorted((scores.parked.get(row + target, {}) if scores else {}).items())
         ]
 
     def restore(self, row: int, sections: Sections) -> None:
@@ -182,7 +185,7 @@ class Grading:
             section = sections.get(name)
             if section is not None and section.version == VERSION and section.data[:4] == mark:
                 found |= {name} if store.from_bytes(row, names, section.data[4:]) else set()
-        if INTERVALS not in found:  # what was issued was for another coverage
+        if found and INTERVALS not in found:  # what was issued was for another coverage
             self.live.forget_intervals(row)
         if scores and (section := sections.get(PARKED)) and section.version == VERSION:
             for target, number, by, sums in msgspec.json.decode(

@@ -40,6 +40,10 @@ class PartitionBatch(NamedTuple):
     graded: GradedPart | None = None
 
 
+OutputRow = tuple[PartitionBatch, bytes, Record, tuple[tuple[str, bytes], tuple[str, bytes]]]
+"""An output record's part of the batch, key, cause, and the headers that say its origin."""
+
+
 class Written(NamedTuple):
     """What became of a micro-batch: its windows or texts, and those without a usable output of the model."""
 
@@ -78,19 +82,24 @@ class Output:
         A record whose window has no output is added to those that its partition drops. If the model is `slow`, nothing
         is sent until all is predicted: the first record opens a transaction.
         """
-        pending, faults = batch[0].pending.concat([part.pending for part in batch]), Faults()
-        graded = self._graded(batch)
+        graded, faults = self._graded(batch), Faults()
+        if graded:
+            pending, of = graded.pending
+        else:
+            pending = batch[0].pending.concat([part.pending for part in batch])
+            of = [number for number, part in enumerate(batch) for _ in range(len(part.pending))]
+        rows = self._rows(batch, pending, of)
         messages = task.predict(pending, predictor, faults, *([graded.complete] if graded else ()))
         shadow, of_shadow = self._shadow, list[bytes]()
         if slow:
             messages = iter(list(messages))
         if slow and shadow:
             of_shadow = shadow.predict(pending)
-        self._send_predictions(self._config.output, batch, messages, predictor, faults)
+        self._send_predictions(self._config.output, rows, messages, predictor, faults)
         if shadow and not slow:
             of_shadow = shadow.predict(pending)
         if shadow and shadow.predictor and of_shadow:
-            self._send_predictions(self._config.shadow_topic, batch, iter(of_shadow), shadow.predictor, Faults())
+            self._send_predictions(self._config.shadow_topic, rows, iter(of_shadow), shadow.predictor, Faults())
         for part, found in zip(batch, graded.messages() if graded else [[]] * len(batch), strict=True):
             self._send_graded(part, found)
             self._send_dropped(part.partition, part.dropped)
@@ -110,30 +119,27 @@ class Output:
                 headers = [origin, (OFFSETS, b"%d-%d" % (message.offset, message.offset))]
                 self._send(topic, part.partition, message.key, message.value, by_offset[message.offset], headers)
 
+    def _rows(self, batch: Sequence[PartitionBatch], pending: PendingBatch, of: Sequence[int]) -> list[OutputRow]:
+        """What is known of each output record before its message."""
+        records = [{record.offset: record for record in part.records} for part in batch]
+        origins = [(INPUT, f"{self._config.topic}/{part.partition}".encode()) for part in batch]
+        offsets = zip(pending.first_offset.tolist(), pending.offset.tolist(), strict=True)
+        return [
+            (batch[number], key, records[number][last], (origins[number], (OFFSETS, b"%d-%d" % (max(first, 0), last))))
+            for number, key, (first, last) in zip(of, pending.keys, offsets, strict=True)
+        ]
+
     def _send_predictions(
-        self,
-        topic: str,
-        batch: Sequence[PartitionBatch],
-        messages: Iterator[bytes],
-        predictor: Predictor,
-        faults: Faults,
+        self, topic: str, rows: Sequence[OutputRow], messages: Iterator[bytes], predictor: Predictor, faults: Faults
     ) -> None:
         """Send a model's messages with headers that identify the model and the input records."""
-        first = 0
-        for partition, records, pending, dropped, _ in batch:
-            by_offset = {record.offset: record for record in records}
-            common = [*predictor.provenance, (INPUT, f"{self._config.topic}/{partition}".encode())]
-            rows = range(first, first := first + len(pending))
-            for row, key, first_offset, offset in zip(
-                rows, pending.keys, pending.first_offset.tolist(), pending.offset.tolist(), strict=True
-            ):
-                message = next(messages)
-                if row in faults.failed:
-                    dropped.add_failed(by_offset[offset], faults.failed[row])
-                    continue
-                offsets = (OFFSETS, b"%d-%d" % (max(first_offset, 0), offset))
-                self._send(topic, partition, key, message, by_offset[offset], [*common, offsets])
-            failpoint.reached("producing")
+        common = predictor.provenance
+        for number, ((part, key, record, origin), message) in enumerate(zip(rows, messages, strict=True)):
+            if number in faults.failed:
+                part.dropped.add_failed(record, faults.failed[number])
+            else:
+                self._send(topic, part.partition, key, message, record, [*common, *origin])
+        failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:
         for record, error in dropped.invalid:

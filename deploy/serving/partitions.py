@@ -227,10 +227,12 @@ class Partitions:
     def _issued(self, sections: Mapping[int, Sections], ranges: Mapping[int, Bounds]) -> dict[int, IssuedForecasts]:
         """What was forecast of the input between partitions' checkpoints and commits, as the output topic has it."""
         issued: dict[int, IssuedForecasts] = {number: {} for number in ranges}
-        if self._grading is None or not any(start < end for start, end in ranges.values()):
+        if self._grading is None:
             return issued
         output_id = self._topics.output_id
         starts = {number: self._grading.read_partition(each, output_id) for number, each in sections.items()}
+        if not any(start < end for start, end in ranges.values()):
+            return issued
         try:
             with self._watchdog.watch("forecasts since the checkpoints"):
                 return read_issued(self._log, self._config, starts, ranges, self._grading.live.steps)

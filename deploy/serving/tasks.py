@@ -22,6 +22,11 @@ from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
 
+
+def _as_is(columns: Any, _: Mapping[int, str]) -> Any:
+    return columns
+
+
 Complete = Callable[[Any, Mapping[int, str]], Any]
 """Completes a chunk of columnar forecasts; takes the failed rows of the whole batch."""
 NUMBER_BYTES = 25
@@ -87,7 +92,7 @@ class Task:
         pending: PendingBatch,
         predictor: Predictor,
         faults: Faults,
-        complete: Complete = lambda columns, _: columns,
+        complete: Complete = _as_is,
     ) -> Iterator[bytes]:
         """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
 

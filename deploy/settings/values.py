@@ -12,6 +12,8 @@ from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
 Device = Literal["auto", "cpu", "cuda"]
+OFF = "off"
+"""The value of an option that switches something off."""
 FORECAST_FILES = (".csv", ".parquet", ".jsonl")
 """What the name of a file of forecasts ends in."""
 
@@ -27,6 +29,16 @@ def parse_feature_names(option: str, text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names) or {"series", "ts"} & set(names):
         raise ConfigError(f"{option}: {text!r} must be different names, none of them series or ts")
     return names
+
+
+def parse_share(name: str, text: str) -> float | None:
+    """An option's share, such as 0.9; None if it is off. Raises ConfigError."""
+    if text == OFF:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name}: {text!r} is not a share such as 0.9; or {OFF}") from None
 
 
 def parse_words(text: str) -> tuple[str, ...]:

@@ -192,7 +192,9 @@ class _Batch:
         places = np.where(in_batch, size + origin * self._scored + number, np.arange(size).reshape(-1, self._scored))
         margins = np.full((2 * size, 2), np.nan, np.float32)
         margins[:size] = held.margins.reshape(-1, 2)
-        return Remembered(~np.isnan(forecast), forecast, naive, held.margins, by), places, margins
+        known = ~np.isnan(forecast)
+        naive[~known] = np.nan  # what lies in a slot besides is of another step
+        return Remembered(known, forecast, naive, held.margins, by), places, margins
 
     def graded(self) -> Graded:
         """Compute it, and store the new state."""
@@ -235,12 +237,12 @@ class _Batch:
                     self._value[rows, 0],
                     error[rows, 0],
                     naive_error[rows, 0],
-                    issued[:, 0],
+                    issued[:, 0].astype(np.float64),
                     steps,
                     self._across(self._ts[part]),
                 )
                 for each in found:
-                    step, target = divmod(each.track, self._width)
+                    step, target = divmod(each.row, self._width)
                     self._findings.append((int(self._rounds.order[part.start + step]), target, each))
             if live.intervals:
                 live.intervals.update(tracks, error[rows], issued, steps)

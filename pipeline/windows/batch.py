@@ -49,8 +49,8 @@ class Companion(Protocol):
     def sections(self, series: str) -> Sections:
         """A series' state; none if there is none."""
 
-    def restore(self, series: str, sections: Sections) -> None:
-        """Set a series' state from its checkpoint."""
+    def restore(self, series: str, sections: Sections) -> Sections:
+        """Set a series' state from its checkpoint; those of the sections that are not the component's."""
 
     def expired(self, series: str, place: int, offset: int) -> None:
         """The series has expired: after `place` windows of the next `take`, by the record at `offset`."""

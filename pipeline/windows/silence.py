@@ -74,20 +74,20 @@ class Silences:
     def _schedule(self, series: Watched, name: str, last: int) -> None:
         heappush(self._due, (last + FACTOR * series.longest + 1, name))
 
-    def notice(self, series: Watched | None, name: str, stream_time: int, offset: int) -> bool:
+    def notice(self, series: Watched | None, name: str, due: int, stream_time: int, offset: int) -> bool:
         """Whether a series that is due is silent; if not it is looked at again later. None: it is gone."""
         if series is None or series.silent or series.steps < LEARNED:
             return False
-        if series.ts + FACTOR * series.longest >= stream_time:
+        if series.ts + FACTOR * series.longest >= due:
             self._schedule(series, name, series.ts)
             return False
         series.silent = True
         self._report(Silence(name, series.ts, stream_time, series.longest, False, offset))
         return True
 
-    def due(self, stream_time: int) -> str | None:
-        """The next series to be looked at, if any is due."""
-        return heappop(self._due)[1] if self._due and self._due[0][0] <= stream_time else None
+    def due(self, stream_time: int) -> tuple[int, str] | None:
+        """When the next series was to be looked at, and its name, if any is due."""
+        return heappop(self._due) if self._due and self._due[0][0] <= stream_time else None
 
     def section(self, series: Watched) -> Section:
         """A series' state."""

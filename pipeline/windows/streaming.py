@@ -194,20 +194,21 @@ class WindowStore:
             self.counts.early += self._reorder.early
             self._reorder.early = 0
         while self._expiries and self._expiries[0][0] <= self.stream_time:
-            self._expire_if_idle(heappop(self._expiries)[1], offset)
+            self._expire_if_idle(*heappop(self._expiries), offset)
         if self._silences:
-            while name := self._silences.due(self.stream_time):
-                if self._silences.notice(self._series.get(name), name, self.stream_time, offset):
+            while due_series := self._silences.due(self.stream_time):
+                due_at, name = due_series
+                if self._silences.notice(self._series.get(name), name, due_at, self.stream_time, offset):
                     self._changed[name] = None
             due = min(due, self._silences.next_due)
         self._next_due = min(due, self._expiries[0][0]) if self._expiries else due
 
-    def _expire_if_idle(self, name: str, offset: int) -> None:
+    def _expire_if_idle(self, due: int, name: str, offset: int) -> None:
         series = self._series.get(name)
         if series is None or self._idle is None:
             return
         last_event_ts = max(series.ts, series.last_event_ts)
-        if last_event_ts + self._idle >= self.stream_time:
+        if last_event_ts + self._idle >= due:  # in the order of their times, whenever they were scheduled
             self._schedule_expiry(name, last_event_ts)
             return
         self._rows.release(series)
@@ -272,12 +273,13 @@ class WindowStore:
         self._rows.fill(found, state.values, state.observed, state.times)
         found.first_offset, found.later, ago = state.first_offset
         found.later_run = found.run - ago
-        self._sections.pop(series, None)
-        if state.sections:
-            self._sections[series] = state.sections
+        others = state.sections
         if self._silences and self._companion:
             self._silences.restore(found, series, state.sections.get(SILENCE))
-            self._companion.restore(series, state.sections)
+            others = self._companion.restore(series, {key: others[key] for key in others if key != SILENCE})
+        self._sections.pop(series, None)
+        if others:
+            self._sections[series] = others
         if self._reorder is not None:
             self._reorder.restore(series, state.pending)
             self._next_due = min(self._next_due, self._reorder.next_due)

@@ -16,6 +16,8 @@ from tidecast.errors import ConsumerFenced, LogUnavailable
 
 SLICE = 0.1
 """Seconds of one poll of the client, which does not return early when only the assignment changes."""
+TURN = 256
+"""Records of a partition before it is another's turn."""
 REBALANCE = 10.0
 """Seconds that a poll may exceed its timeout until a rebalance is complete."""
 
@@ -28,6 +30,7 @@ class KafkaGroupConsumer:
         self._topic = topic
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
+        self._failed: Exception | None = None
         self._events: deque[tuple[bool, set[int]]] = deque()
         strategy = (CooperativeStickyAssignor,)
         with translated(self._doing):
@@ -43,7 +46,7 @@ class KafkaGroupConsumer:
         while not records and not self._events:
             left = max(0.0, min(SLICE, until - time.monotonic()))
             with translated(self._doing):
-                records = self._consumer.poll(timeout_ms=left * 1000, max_records=max_records)
+                records = self._poll_once(left, max_records)
             self._generation = self._consumer.group_metadata()
             if self._generation.state == MemberState.REBALANCING:
                 # The client forgets a rebalance for new partitions that outlasts its poll, and repeats one that ends
@@ -57,6 +60,43 @@ class KafkaGroupConsumer:
         assigned, revoked = self._rebalanced()
         by_partition = {where.partition: batch for where, batch in records.items()}
         return Poll(assigned, revoked, by_partition, self._generation.state == MemberState.REBALANCING)
+
+    def _poll_once(self, timeout: float, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        """Records of several partitions, if there are any: the client itself would empty one after the other."""
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        reading = len(self._owned)
+        if reading < 2 or max_records <= TURN:
+            return self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)  # type: ignore[no-any-return]
+        turn = max(TURN, max_records // reading)
+        records: dict[TopicPartition, list[Record]] = self._consumer.poll(timeout_ms=timeout * 1000, max_records=turn)
+        if not records or self._events:
+            return records
+        had: list[TopicPartition] = []
+        try:
+            new = list(records)
+            while new and sum(map(len, records.values())) < max_records:
+                self._consumer.pause(*new)
+                had += new
+                new = self._add_fetched(records, turn)
+        finally:
+            self._consumer.resume(*had)
+        self._add_fetched(records, max_records - sum(map(len, records.values())))
+        return records
+
+    def _add_fetched(self, records: dict[TopicPartition, list[Record]], most: int) -> list[TopicPartition]:
+        """Add records that the client has fetched already, of partitions that are not paused; which ones."""
+        if most <= 0 or self._failed is not None:
+            return []
+        try:
+            fetched, _ = self._consumer._fetcher.fetched_records(most)
+        except Exception as error:  # the records so far count as read: they come first
+            self._failed = error
+            return []
+        for where, batch in fetched.items():
+            records.setdefault(where, []).extend(batch)
+        return list(fetched)
 
     def _rebalanced(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         before, kept = set(self._owned), set(self._owned)
