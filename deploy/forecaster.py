@@ -4,6 +4,7 @@ from tidecast import Forecaster
 
 model = Forecaster(horizon=24).fit(frame)         # unique_id, ds, y, in polars or pandas
 model.predict()                                   # unique_id, ds, Tidecast, source
+model.predict(level=[80, 90])                     # .. Tidecast-lo-90, Tidecast-lo-80, Tidecast-hi-80, Tidecast-hi-90
 model.cross_validation(frame, n_windows=5)        # unique_id, ds, cutoff, y, Tidecast, source
 
 Forecaster(horizon=24, features=("load", "heat"), targets=("load",))   # heat is an input, load is forecast
@@ -30,9 +31,10 @@ from deploy.frames import (
     times_ahead,
     with_datetimes,
 )
+from deploy.intervals import bound_columns, bounds_from, say_missing
 from deploy.origins import actual_values, forecasts_from, rolling_origins
 from deploy.settings.serve import window_config
-from deploy.settings.values import Device, parse_seconds_option
+from deploy.settings.values import Device, checked_levels, parse_seconds_option
 from deploy.training.forecasting import format_epoch
 from deploy.training.jobs import ALIGNED, TrainJob
 from deploy.training.look_back import infer_grid, infer_specs
@@ -89,6 +91,7 @@ class Forecaster:
 
     _fitted: FittedForecaster | None = None
     _history: History | None = None
+    _data: SlidingWindows | None = None
     _known: pl.DataFrame | None = None
     _frame: UserFrame | None = None
     """The frame that it was trained on."""
@@ -181,21 +184,24 @@ class Forecaster:
         shown = training_progress(format_epoch) if self._progress and on_step is None else nullcontext(on_step)
         with shown as report:
             self._fitted = fit(data, inputs, outputs, job.config, job.name, report, cuts)
-        self._frame, self._history, self._known = None, history, known
+        self._frame, self._history, self._known, self._data = None, history, known, data
         return self
 
     def keep_history(self, history: History) -> Self:
         """Keep a history that is too short to train on: all forecasts of it are naive ones."""
         too_long = replace(self.job, seq_len=1 + max(history.frame["series"].value_counts()["count"]))
         self._fitted, self._history = last_value(*infer_specs(history, too_long), self.job.name), history
+        self._data = self._windows(history)
         return self
 
-    def predict(self, frame: Any = None, future: Any = None) -> Any:
+    def predict(self, frame: Any = None, future: Any = None, level: Sequence[float] | None = None) -> Any:
         """Forecast the horizon after each series' last step, of a frame or of the training data.
 
         In polars or pandas, as the frame: unique_id, ds, the forecast (Tidecast, or of several targets Tidecast-NAME
         each), and its `source`: `model`, or for a series shorter than the look-back `naive`. Future covariates are
         given in `future`, or in rows of the frame without values of the targets; raises DataError if one is missing.
+        Each `level`, in percent, adds the bounds of an interval, as Tidecast-lo-90 and Tidecast-hi-90 (or
+        Tidecast-NAME-lo-90): so wide that it held that share of the values in validation; null where they were too few.
         """
         if self._history is None:
             raise ConfigError("predict: fit comes first")
@@ -209,28 +215,34 @@ class Forecaster:
                 raise ConfigError("future: the forecaster has no `known` features")
             check_unique(ahead)
             known = ahead if known is None else pl.concat([ahead, known])
-        result = self._ahead(history, known)
+        result = self._ahead(history, known, checked_levels(level))
         return with_datetimes(result) if given is None else given.restored(result)
 
-    def predict_history(self, history: History, known: pl.DataFrame | None = None) -> pl.DataFrame:
+    def predict_history(
+        self, history: History, known: pl.DataFrame | None = None, level: Sequence[float] | None = None
+    ) -> pl.DataFrame:
         """`predict` of a history, in polars; `known` as for `fit_history`."""
-        return with_datetimes(self._ahead(history, known))
+        return with_datetimes(self._ahead(history, known, checked_levels(level)))
 
-    def _ahead(self, history: History, known: pl.DataFrame | None) -> pl.DataFrame:
+    def _ahead(self, history: History, known: pl.DataFrame | None, levels: Sequence[float]) -> pl.DataFrame:
         data = self._windows(history)
         ends = np.flatnonzero(np.diff(data.series, append=-1))
-        return self._table(data, ends, known, needed=True)
+        table = self._table(data, ends, known, levels, needed=True)
+        say_missing(table, levels)
+        return table
 
-    def cross_validation(self, frame: Any, n_windows: int = 1, step_size: int | None = None) -> Any:
+    def cross_validation(
+        self, frame: Any, n_windows: int = 1, step_size: int | None = None, level: Sequence[float] | None = None
+    ) -> Any:
         """Train on what lies before the first of `n_windows` cutoffs, and forecast from each of them.
 
         They are `step_size` steps apart (a horizon, if left out), the last one a horizon before the end. The result has
-        unique_id, ds, cutoff, y, the forecast and `source`, for steps with actual values. Raises ConfigError for
-        cutoffs that do not fit into the frame.
+        unique_id, ds, cutoff, y, the forecast, `source` and bounds as in `predict`, for steps with actual values.
+        Raises ConfigError for cutoffs that do not fit into the frame.
         """
         if not isinstance(n_windows, int) or n_windows < 1 or (step_size is not None and step_size < 1):
             raise ConfigError(f"n_windows, step_size: {n_windows} and {step_size} must be 1 or more")
-        given = UserFrame(frame, self.job)
+        given, levels = UserFrame(frame, self.job), checked_levels(level)
         history, known = given.history(), given.covariates()
         freq, offset = infer_grid(history, self.job)
         job = replace(self.job, freq=freq, offset=offset or ALIGNED)
@@ -240,44 +252,49 @@ class Forecaster:
         tables = []
         for place, last in zip(origins.places.tolist(), origins.times.tolist(), strict=True):
             ends = origins.ends(data, place)
-            table = self._table(data, ends, known, needed=False).drop(TIMES[0])
+            table = self._table(data, ends, known, levels, needed=False).drop(TIMES[0])
             step = pl.Series("step", (data.step[ends][:, None] + ahead).ravel())
             table = table.with_columns(step, pl.lit(last).alias(TIMES[1]))
             tables.append(table.filter(pl.col("step") > place) if origins.gridded else table)
-        names = dict(zip(self._targets, self._columns(NAMES[2]), strict=True))
+        names = dict(zip(self.fitted.card.output.targets, self._columns(NAMES[2]), strict=True))
         actual = actual_values(data, history, job, names).rename({"series": ID, "ts": TIMES[0]})
         joined = pl.concat(tables).join(actual, on=(ID, "step"), how="inner", maintain_order="left")
-        return given.restored(joined.select(ID, *TIMES, *names.values(), *self._columns(FORECAST), "source"))
+        first = (ID, *TIMES, *names.values())
+        result = joined.select(*first, pl.exclude(*first, "step"))
+        say_missing(result, levels)
+        return given.restored(result)
 
     @property
     def horizon(self) -> int:
         """K, steps of a forecast."""
         return self.fitted.card.output.horizon
 
-    @property
-    def _targets(self) -> tuple[str, ...]:
-        return self.fitted.card.output.targets
-
     def _columns(self, name: str) -> list[str]:
         """A column for each target: NAME if there is one target, else NAME-TARGET."""
-        return [name] if len(self._targets) == 1 else [f"{name}-{target}" for target in self._targets]
+        targets = self.fitted.card.output.targets
+        return [name] if len(targets) == 1 else [f"{name}-{target}" for target in targets]
 
     def _windows(self, history: History) -> SlidingWindows:
         return windows(history, window_config(self.fitted.card.input))
 
-    def _table(self, data: SlidingWindows, ends: Rows, known: pl.DataFrame | None, *, needed: bool) -> pl.DataFrame:
+    def _table(
+        self, data: SlidingWindows, ends: Rows, known: pl.DataFrame | None, levels: Sequence[float], *, needed: bool
+    ) -> pl.DataFrame:
         """The forecasts from some rows, a row each; times in epoch milliseconds."""
-        spec = self.fitted.card.input
+        spec, columns = self.fitted.card.input, self._columns(FORECAST)
         times = times_ahead(data, ends, spec, self.horizon)
         future = None if known is None else future_values(known, data, ends, times, spec, needed=needed)
-        values, full = forecasts_from(self.fitted, data, ends, future)
-        columns = zip(self._columns(FORECAST), np.moveaxis(values, -1, 0), strict=True)
+        values, full = forecasts = forecasts_from(self.fitted, data, ends, future)
+        assert self._data is not None
+        bounds = bounds_from(self.fitted, self._data, data, ends, forecasts, levels)
         return pl.DataFrame(
             {
                 NAMES[0]: repeated_series(data, ends, self.horizon),
                 NAMES[1]: times.ravel(),
-                **{name: column.ravel().astype(np.float64) for name, column in columns},
+                **{name: values[..., place].ravel().astype(np.float64) for place, name in enumerate(columns)},
                 "source": np.repeat(np.where(full, "model", "naive"), self.horizon),
+                **bound_columns(columns, bounds),
             },
             schema_overrides={NAMES[0]: pl.String},
+            nan_to_null=True,
         )

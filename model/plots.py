@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from model.card import Card
 from model.evaluation.baselines import baselines
+from model.evaluation.intervals import SHOWN, window_scales
 from model.evaluation.promotion import LEAST_GAIN, PromotionDecision
 from model.training.forecasting import FittedForecaster, forecast
 from model.training.loop import Epoch
@@ -43,8 +45,8 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     panels = figure.subplots(2, 2, squeeze=False).ravel()
     naive_forecasts = naive[season][:, :, 0]
-    for panel, end, predicted, baseline in zip(panels[: len(ends)], ends, forecasts, naive_forecasts, strict=True):
-        _draw(panel, data, end, columns[0], predicted, baseline, f"naive ({season})")
+    for panel, end, *lines in zip(panels[: len(ends)], ends, forecasts, naive_forecasts, strict=True):
+        _draw(panel, data, end, columns[0], (lines[0], lines[1]), season, {})
     for panel in panels[len(ends) :]:
         panel.set_axis_off()
     errors = f"validation mse {card.metrics['validation_mse']:.3f}, naive {naive_mse:.3f}"
@@ -56,7 +58,7 @@ def plot_forecasts(fitted: FittedForecaster, data: WindowData, path: Path) -> No
 def plot_backtest(
     fitted: FittedForecaster, data: WindowData, ends: Rows, errors: Mapping[str, Sequence[float]], path: Path
 ) -> None:
-    """Plots model and naive forecast at three origins, and every forecaster's `errors` by steps ahead. Writes a PNG.
+    """Plots model and naive forecast at three origins, the model's with intervals, and `errors` by steps ahead, a PNG.
 
     `ends` (N,) are the candidate origins, sampled evenly; `errors` are mean squared errors in z-scores.
     """
@@ -66,7 +68,8 @@ def plot_backtest(
     lags = {name: _lag(card, name) for name in ("last", *card.input.lags) if f"naive ({name})" in errors}
     season = min(lags, key=lambda name: float(np.mean(errors[f"naive ({name})"])))
     naive = baselines(data, ends, horizon, columns, {season: lags[season]})
-    forecasts = forecast(fitted.model, data, ends)[:, :, 0]
+    forecasts = forecast(fitted.model, data, ends)
+    bands = _bands(fitted, data, ends, forecasts)
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained", facecolor="white")
     first, *panels = figure.subplots(2, 2, squeeze=False).ravel()
     for name, values in errors.items():
@@ -76,12 +79,16 @@ def plot_backtest(
     first.set_title("mean squared error by steps ahead, in z-scores", loc="left", fontsize=10, color=INK)
     first.legend(frameon=False, fontsize=8)
     _plain(first)
-    for panel, end, predicted, baseline in zip(panels, ends, forecasts, naive[season][:, :, 0], strict=False):
-        _draw(panel, data, end, columns[0], predicted, baseline, f"naive ({season})")
+    for place, (panel, end) in enumerate(zip(panels, ends, strict=False)):
+        lines = forecasts[place, :, 0], naive[season][place, :, 0]
+        band = {name: (lower[place, :, 0], upper[place, :, 0]) for name, (lower, upper) in bands.items()}
+        _draw(panel, data, end, columns[0], lines, season, band)
     for panel in panels[len(ends) :]:
         panel.set_axis_off()
     figure.suptitle(f"{card.name}: {card.output.targets[0]}, {horizon} steps ahead", color=INK)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3 + len(bands), frameon=False
+    )
     _save(figure, path)
 
 
@@ -148,15 +155,8 @@ def plot_window(window: Floats, times: tuple[int, int], predicted: Floats, title
     moments = np.array([datetime.fromtimestamp(at / 1000, UTC) for at in ms.tolist()])
     figure = Figure(figsize=(12, 4.4), dpi=110, layout="constrained", facecolor="white")
     panel = figure.subplots()
-    for column in range(window.shape[1]):
-        first = column == 0
-        panel.plot(
-            moments[: len(window)],
-            window[:, column],
-            color=INK if first else MUTED,
-            linewidth=1.6 if first else 1,
-            label="window" if first else None,
-        )
+    panel.plot(moments[: len(window)], window[:, 1:], color=MUTED, linewidth=1)
+    panel.plot(moments[: len(window)], window[:, 0], color=INK, linewidth=1.6, label="window")
     panel.plot(moments[len(window) :], predicted, color=FORECAST, linewidth=2.2, label="forecast")
     panel.set_title(title, loc="left", fontsize=10, color=INK)
     panel.legend(frameon=False)
@@ -164,11 +164,13 @@ def plot_window(window: Floats, times: tuple[int, int], predicted: Floats, title
     _save(figure, path)
 
 
-def plot_ahead(history: pl.DataFrame, forecasts: pl.DataFrame, target: str, path: Path) -> None:
+def plot_ahead(
+    history: pl.DataFrame, forecasts: pl.DataFrame, target: str, bands: Mapping[str, tuple[str, str]], path: Path
+) -> None:
     """Plots the history of up to four series and their forecasts. Writes a PNG.
 
-    The columns of `history` are series, ts (epoch milliseconds) and the target, those of `forecasts` unique_id, ds and
-    the forecast.
+    The columns of `history` are series, ts (epoch milliseconds) and the target, those of `forecasts` unique_id, ds, the
+    forecast, and for each of its `bands`, the widest first, the lower and the upper bound.
     """
     names = forecasts["unique_id"].unique(maintain_order=True).to_list()[:PANELS]
     rows, columns = (1, 1) if len(names) == 1 else (2, 2)
@@ -179,18 +181,16 @@ def plot_ahead(history: pl.DataFrame, forecasts: pl.DataFrame, target: str, path
         before = history.filter(pl.col("series") == name).sort("ts").tail(3 * len(ahead) + 24)
         moments = pl.from_epoch(before["ts"], time_unit="ms")
         panel.plot(moments.to_list(), before[target].to_list(), color=INK, linewidth=1.6, label="actual")
-        panel.plot(
-            ahead["ds"].to_list(),
-            ahead[forecasts.columns[2]].to_list(),
-            color=FORECAST,
-            linewidth=2.2,
-            label="forecast",
-        )
+        times, line = np.array(ahead["ds"].to_list()), ahead[forecasts.columns[2]].to_list()
+        _fan(panel, times, {label: (ahead[low].to_numpy(), ahead[up].to_numpy()) for label, (low, up) in bands.items()})
+        panel.plot(times, line, color=FORECAST, linewidth=2.2, label="forecast")
         panel.set_title(name, loc="left", fontsize=10, color=INK)
         _timed(panel)
     for panel in panels[len(names) :]:
         panel.set_axis_off()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 + len(bands), frameon=False
+    )
     _save(figure, path)
 
 
@@ -244,10 +244,28 @@ def _lag(card: Card, season: str) -> int:
     return card.input.lags.get(season, 1)
 
 
+Bands = Mapping[str, tuple[Floats, Floats]]
+"""The lower and upper bounds of intervals by label, the widest first."""
+
+
+def _bands(fitted: FittedForecaster, data: WindowData, ends: Rows, forecasts: Floats) -> Bands:
+    """The intervals (N,K,O) around a model's forecasts."""
+    if (calibration := fitted.calibration) is None:
+        return {}
+    scales, clipped = window_scales(data, ends, fitted.card), fitted.card.output.clipped
+    return {f"{level} %": calibration.bounds(forecasts, scales, level / 100, clipped) for level in reversed(SHOWN)}
+
+
+def _fan(panel: Axes, times: npt.NDArray[Any], bands: Bands) -> None:
+    """Draw bands (K,) in the colour of the forecast, the narrower the darker."""
+    for place, (label, (lower, upper)) in enumerate(bands.items(), 1):
+        panel.fill_between(times, lower, upper, color=FORECAST, alpha=0.12 * place, linewidth=0, label=label)
+
+
 def _draw(
-    panel: Axes, data: WindowData, end: np.int64, column: int, predicted: Floats, baseline: Floats, naive_label: str
+    panel: Axes, data: WindowData, end: np.int64, column: int, lines: tuple[Floats, Floats], naive: str, bands: Bands
 ) -> None:
-    horizon = len(predicted)
+    (predicted, baseline), horizon = lines, len(lines[0])
     before: Rows = np.arange(end - min(data.seq_len, 2 * horizon) + 1, end + 1)
     after: Rows = np.arange(end + 1, end + horizon + 1)
     known = np.concatenate([before, after])
@@ -255,7 +273,8 @@ def _draw(
     ahead = times[len(before) :]
     panel.axvspan(times[len(before) - 1], times[-1], color=GRID, alpha=0.5, linewidth=0)
     panel.plot(times, data.values[known, column], color=INK, linewidth=1.6, label="actual")
-    panel.plot(ahead, baseline, color=NAIVE, linewidth=1.4, linestyle=(0, (4, 2)), label=naive_label)
+    _fan(panel, ahead, bands)
+    panel.plot(ahead, baseline, color=NAIVE, linewidth=1.4, linestyle=(0, (4, 2)), label=f"naive ({naive})")
     panel.plot(ahead, predicted, color=FORECAST, linewidth=2.2, label="forecast")
     title = f"{data.names[data.series[end]]}, from {times[len(before) - 1]:%Y-%m-%d %H:%M} UTC"
     panel.set_title(title, loc="left", fontsize=10, color=INK)

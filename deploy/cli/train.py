@@ -39,7 +39,7 @@ from deploy.cli.training_options import (
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING
-from deploy.settings.values import Device, model_name, parse_time_option
+from deploy.settings.values import Device, model_name, parse_levels, parse_time_option
 from tidecast.text import escaped
 
 if TYPE_CHECKING:
@@ -138,19 +138,20 @@ def forecast(
         Path | None, option("--output", "Also write all forecasts to this .csv, .parquet or .jsonl file.")
     ] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/forecasts if left out.")] = None,
+    level: Annotated[str, option("--level", "Intervals, in percent; or none.")] = "80,90",
 ) -> None:
     """Forecast what comes after a file's last measurements.
 
-    Trains a model on the file, forecasts every series, and shows a table and a plot; no broker, no server. Features
-    that are --known ahead have their values in the file's last rows, where the targets are empty.
+    Trains a model on the file, forecasts every series, and shows a table and a plot with intervals; no broker, no
+    server. Features that are --known ahead have their values in the file's last rows, where the targets are empty.
     """
-    source = _opened(context.params)
+    levels, source = parse_levels(level), _opened(context.params)
     from deploy.evaluation.forecast import forecast_file
     from deploy.training.options import TrainOptions, forecast_job
 
     options = TrainOptions.of(context.params | {"name": model_name(data)})
     picture = Picture(plot, "forecasts")
-    finish(forecast_file(forecast_job(options), source, output, picture), as_json)
+    finish(forecast_file(forecast_job(options), source, output, picture, levels), as_json)
     picture.confirm()
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deploy.console import print_table, progress
 from deploy.data import DataSource
+from deploy.evaluation.coverage import IntervalComparison, naive_intervals
 from deploy.pictures import Picture
 from deploy.settings.serve import window_config
 from deploy.training.forecasting import format_epoch, odd_series, say_odd_series, seasons_in_words
@@ -20,6 +21,7 @@ from deploy.training.jobs import ALIGNED, TrainJob
 from deploy.training.look_back import all_notes, infer_grid, infer_specs
 from deploy.training.registration import training_progress
 from model.evaluation.baselines import naive_scores
+from model.evaluation.intervals import IntervalScores
 from model.evaluation.metrics import (
     METRICS,
     METRICS_IN_WORDS,
@@ -87,6 +89,7 @@ class BacktestResult:
     """A training and its scores for each seed."""
     naive: dict[str, Scores]
     statistical: StatisticalComparison | None
+    intervals: IntervalComparison
 
     @property
     def overall(self) -> Metrics:
@@ -172,24 +175,32 @@ def run_backtest(history: History, job: BacktestJob) -> BacktestResult:
     logger.info(seasons_in_words(inputs))
     deviation = series_scale(data, columns, cuts.validation)
     scale = error_scale(data, columns, cuts.validation, inputs.season_lag, deviation)
-    runs = []
+    runs, intervals = [], []
     for seed in range(job.train.config.seed, job.train.config.seed + job.seeds):
         with training_progress(format_epoch) as on_step:
             fitted = fit(data, inputs, outputs, replace(job.train.config, seed=seed), job.train.name, on_step, cuts)
-        runs.append((fitted, model_scores(fitted, data, test, scale)))
+        scores, of_intervals = model_scores(fitted, data, test, scale)
+        runs.append((fitted, scores))
+        intervals.append(of_intervals)
     naive = naive_scores(data, test, horizon, columns, inputs.lags, scale)
     statistical = compare_statistical(data, runs[0][0], test, scale) if job.statistical else None
-    return BacktestResult(data, test, runs, naive, statistical)
+    comparison = IntervalComparison(intervals, *naive_intervals(runs[0][0], data, test, deviation))
+    return BacktestResult(data, test, runs, naive, statistical, comparison)
 
 
-def model_scores(fitted: FittedForecaster, data: WindowData, ends: Rows, scale: ErrorScale) -> Scores:
-    """A model's scores over the windows that end in these rows."""
+def model_scores(
+    fitted: FittedForecaster, data: WindowData, ends: Rows, scale: ErrorScale
+) -> tuple[Scores, IntervalScores]:
+    """A model's scores over the windows that end in these rows, and those of its intervals."""
     horizon, columns = fitted.card.output.horizon, fitted.card.target_columns
-    scores = Scores(scale, horizon)
+    assert fitted.calibration is not None
+    scores, intervals = Scores(scale, horizon), IntervalScores(fitted.calibration, fitted.card, scale.deviation)
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
-        scores.add(data.series[part], forecast(fitted.model, data, part), actual, observed)
-    return scores
+        predicted = forecast(fitted.model, data, part)
+        scores.add(data.series[part], predicted, actual, observed)
+        intervals.add(data, part, predicted, actual, observed)
+    return scores, intervals
 
 
 def compare_statistical(
@@ -238,6 +249,7 @@ def _print_table(result: BacktestResult, job: BacktestJob) -> None:
     for name, errors in _table_rows(result).items():
         table.add_row(name, *(f"{errors[metric]:.4g}" for metric in METRICS))
     print_table(table)
+    print_table(result.intervals.table())
     say_odd_series(result.runs[0][0], result.worst)
 
 
@@ -273,6 +285,7 @@ def _summary(result: BacktestResult, job: BacktestJob) -> dict[str, object]:
         "baselines": naive,
         "by_step": result.runs[0][1].by_step(),
         "by_series": result.runs[0][1].by_series(result.data.names),
+        **result.intervals.summary(),
         "baselines_by_series": {name: scores.by_series(result.data.names) for name, scores in result.naive.items()},
     }
     if other := result.statistical:

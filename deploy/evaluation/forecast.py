@@ -1,7 +1,7 @@
 """`tidecast forecast`: a file's series forecast in a table and a plot, without a broker or a server."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ from deploy.console import digits, print_table
 from deploy.data import DataSource
 from deploy.forecaster import Forecaster
 from deploy.frames import future_covariates, of_days
+from deploy.intervals import bound_pair, without_interval
 from deploy.pictures import Picture
 from deploy.settings.locations import share, writable
 from deploy.settings.values import FORECAST_FILES
@@ -58,31 +59,31 @@ def _write(forecasts: pl.DataFrame, output: Path) -> None:
     share(output)
 
 
-def forecast_file(job: TrainJob, source: DataSource, output: Path | None, picture: Picture) -> dict[str, object]:
-    """Train on a file and forecast what follows each of its series. Raises DataError, ConfigError."""
+def forecast_file(
+    job: TrainJob, source: DataSource, output: Path | None, picture: Picture, levels: Sequence[float] = ()
+) -> dict[str, object]:
+    """Train on a file and forecast what follows each of its series, with intervals of these levels, ascending.
+
+    Raises DataError, ConfigError.
+    """
     if output is not None:
         _check_output(output)
-    history = source.history(job.freq)
-    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
-    if known is not None:
-        logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
-    zone, clock = source.zone(job.freq), False
-    if zone is not None and (clock := of_days(job.freq or infer_freq(on_clock(history.frame, zone)))):
-        history = replace(history, frame=on_clock(history.frame, zone))
-        known = None if known is None else on_clock(known, zone)
+    history, known, zone, clock = _read(job, source)
     forecaster = _fitted_if_long_enough(history, job)
-    forecasts, card = forecaster.predict_history(history, known), forecaster.fitted.card
+    forecasts, card = forecaster.predict_history(history, known, levels), forecaster.fitted.card
     shown = forecasts
     if zone is not None:
         shown = forecasts.with_columns(in_zone(forecasts["ds"].dt.epoch("ms"), zone, clock=clock))
-    print_table(_table(shown, card))
+    bands = {level: bound_pair(shown.columns[2], level) for level in levels}
+    print_table(_table(shown, card, bands))
     _say_errors(forecaster, forecasts)
     if output is not None:
         _write(shown, output)
     target = card.output.targets[0]
     past = history.frame if zone is None or clock else on_clock(history.frame, zone)
     ahead = shown.with_columns(pl.col("ds").dt.replace_time_zone(None))
-    plot = picture.save(job.name, lambda path: plot_ahead(past, ahead, target, path), output)
+    widest_first = {f"{level:g} %": pair for level, pair in reversed(bands.items())}
+    plot = picture.save(job.name, lambda path: plot_ahead(past, ahead, target, widest_first, path), output)
     return {
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,
@@ -93,10 +94,25 @@ def forecast_file(job: TrainJob, source: DataSource, output: Path | None, pictur
         **card.metrics,
         **odd_series(forecaster.fitted),
         "naive": forecasts.filter(pl.col("source") == "naive")["unique_id"].n_unique(),
+        "levels": levels,
+        "without_interval": len(without_interval(forecasts, levels)),
         "notes": all_notes(history, card.input),
         "plot": plot,
         "output": None if output is None else str(output),
     }
+
+
+def _read(job: TrainJob, source: DataSource) -> tuple[History, pl.DataFrame | None, str | None, bool]:
+    """The history, the future covariates, the zone of the times, and whether they are what a clock there shows."""
+    history = source.history(job.freq)
+    known = future_covariates(source.table(), source.columns, job, source.name) if job.known else None
+    if known is not None:
+        logger.info(f"{', '.join(job.known)}: known in {len(known) - len(history.frame):,} more rows than have a value")
+    zone, clock = source.zone(job.freq), False
+    if zone is not None and (clock := of_days(job.freq or infer_freq(on_clock(history.frame, zone)))):
+        history = replace(history, frame=on_clock(history.frame, zone))
+        known = None if known is None else on_clock(known, zone)
+    return history, known, zone, clock
 
 
 def _fitted_if_long_enough(history: History, job: TrainJob) -> Forecaster:
@@ -121,8 +137,8 @@ def _say_errors(forecaster: Forecaster, forecasts: pl.DataFrame) -> None:
         logger.info(f"naive forecasts for {len(naive):,} series shorter than {steps} steps: {shown}")
 
 
-def _table(forecasts: pl.DataFrame, card: Card) -> Table:
-    """The first target's forecasts, a column for each series."""
+def _table(forecasts: pl.DataFrame, card: Card, bands: Mapping[float, tuple[str, str]]) -> Table:
+    """The first target's forecasts, a column for each series; of a single one with its intervals."""
     names = forecasts["unique_id"].unique(maintain_order=True)
     wide = forecasts.filter(pl.col("unique_id").is_in(names[:SHOWN_SERIES].implode())).pivot(
         "unique_id", index="ds", values=forecasts.columns[2], maintain_order=True
@@ -137,10 +153,28 @@ def _table(forecasts: pl.DataFrame, card: Card) -> Table:
     written = pl.col("ds").dt.strftime("%Y-%m-%d %H:%M%:z" if zone else "%Y-%m-%d %H:%M")
     shown = wide.sort("ds").head(SHOWN_STEPS).with_columns(written)
     digits_of = [digits(column.drop_nulls().to_list()) for column in shown.drop("ds")]
-    for time, *values in shown.iter_rows():
+    intervals = _interval_cells(forecasts, bands, digits_of[0]) if len(names) == 1 else {}
+    for heading in intervals:
+        table.add_column(heading, justify="right")
+    for place, (time, *values) in enumerate(shown.iter_rows()):
         pairs = zip(values, digits_of, strict=True)
-        table.add_row(time, *("" if value is None else f"{value:,.{count}g}" for value, count in pairs))
+        cells = ("" if value is None else f"{value:,.{count}g}" for value, count in pairs)
+        table.add_row(time, *cells, *(column[place] for column in intervals.values()))
     hidden = (max(0, len(wide) - SHOWN_STEPS), max(0, len(names) - SHOWN_SERIES))
     if any(hidden):
         table.caption, table.caption_justify = f"and {hidden[0]:,} steps, {hidden[1]:,} series more", "left"
     return table
+
+
+def _interval_cells(
+    forecasts: pl.DataFrame, bands: Mapping[float, tuple[str, str]], count: int
+) -> dict[str, list[str]]:
+    """A series' intervals in this many digits, by heading, the narrowest first."""
+    rows = forecasts.sort("ds")
+    return {
+        f"{level:g} %": [
+            "" if low is None or high is None else f"{low:,.{count}g} to {high:,.{count}g}"
+            for low, high in rows.select(pair).iter_rows()
+        ]
+        for level, pair in bands.items()
+    }

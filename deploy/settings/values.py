@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,25 @@ def parse_share(name: str, text: str) -> float | None:
 def parse_words(text: str) -> tuple[str, ...]:
     """An option's comma-separated words."""
     return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
+def checked_levels(levels: Iterable[float] | None) -> tuple[float, ...]:
+    """Levels of intervals in percent, ascending; None is of none. Raises ConfigError for what is no such level."""
+    found = [levels] if isinstance(levels, int | float) else list(levels or ())
+    for level in found:
+        if not isinstance(level, int | float) or not 1 <= level < 100:
+            raise ConfigError(f"level: {level!r} is not a percentage from 1 to 99.9, such as 90")
+    return tuple(int(level) if level == int(level) else level for level in sorted(set(found)))
+
+
+def parse_levels(text: str) -> tuple[float, ...]:
+    """An option's comma-separated levels, or `none`. Raises ConfigError."""
+    try:
+        return checked_levels([] if text == "none" else [float(word) for word in text.split(",")])
+    except ConfigError:
+        raise
+    except ValueError:
+        raise ConfigError(f"level: {text!r} is neither percentages such as 80,90 nor none") from None
 
 
 def parse_duration_option(name: str, text: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Forecast metrics in numpy: MSE and MAE in z-scores, MASE and sMAPE.
+"""Forecast metrics in numpy: MSE and MAE in z-scores, MASE and sMAPE; of intervals coverage, Winkler score and CRPS.
 
 An error in z-scores is divided by the standard deviation of its series in the training part.
 
@@ -78,6 +78,28 @@ def window_mse(forecast: Floats, actual: Floats, observed: Flags, scale: Reals) 
     count = observed.sum(axis=(1, 2))
     mean: Reals = np.divide(error.sum(axis=(1, 2)), count, out=np.full(len(error), np.nan), where=count > 0)
     return mean
+
+
+def covered(lower: Floats, upper: Floats, actual: Floats) -> Flags:
+    """Whether each actual value lies within its interval, the bounds included."""
+    return np.asarray((lower <= actual) & (actual <= upper))
+
+
+def winkler(lower: Floats, upper: Floats, actual: Floats, coverage: float) -> Reals:
+    """The Winkler (interval) score of each interval: its width, and 2 / (1 - coverage) of what lies outside."""
+    outside = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)
+    return np.asarray(upper - lower + 2 / (1 - coverage) * outside)
+
+
+def pinball(quantile: Floats, level: float, actual: Floats) -> Reals:
+    """The pinball loss of each forecast of a quantile."""
+    return np.asarray(np.where(actual >= quantile, level, level - 1) * (actual - quantile))
+
+
+def crps(quantiles: Floats, levels: Sequence[float], actual: Floats) -> Reals:
+    """The continuous ranked probability score (...,), from quantiles (...,L): twice their mean pinball loss."""
+    losses = [pinball(quantiles[..., place], level, actual) for place, level in enumerate(levels)]
+    return np.asarray(2 * np.mean(losses, axis=0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from model.windows import Flags, Floats, Rows, WindowData
 from tidecast.errors import TooShort
 
 _CHUNK = 4096
+SAMPLE = 4096
+"""The most windows from which shares of the series, or intervals, are taken."""
 FAR = 2**62
 """Later than any event time, epoch milliseconds."""
 
@@ -103,6 +105,11 @@ def run_starts(data: WindowData, ends: Rows) -> Rows:
     """For each of these rows, the first row (N,) of its run, the unbroken stretch of its series."""
     starts = np.flatnonzero(np.diff(data.run, prepend=data.run[0] - 1))
     return starts[np.searchsorted(starts, ends, side="right") - 1]
+
+
+def sample(ends: Rows) -> Rows:
+    """The rows, or `SAMPLE` of them at random, in order: every k-th might be the same hour of each day."""
+    return ends if len(ends) <= SAMPLE else np.sort(np.random.default_rng(0).choice(ends, SAMPLE, replace=False))
 
 
 def chunks(ends: Rows) -> Iterator[Rows]:

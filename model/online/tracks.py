@@ -68,9 +68,9 @@ class TrackStore:
         """A field of all rows, (N,...), until the next `allocate`."""
         return self._arrays[name]
 
-    def gather(self, rows: Ints, names: Iterable[str]) -> Tracks:
-        """These fields of some tracks, (R,...) each."""
-        return {name: self._arrays[name].take(rows, axis=0) for name in names}
+    def gather(self, rows: Ints, names: Iterable[str] | None = None) -> Tracks:
+        """Fields of some tracks, (R,...) each; None: all."""
+        return {name: self._arrays[name].take(rows, axis=0) for name in (self.fields if names is None else names)}
 
     def scatter(self, rows: Ints, tracks: Tracks) -> None:
         """Store these fields of some tracks."""

@@ -13,7 +13,7 @@ from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.baselines import naive_scores
 from model.evaluation.intervals import Calibration, window_scales
 from model.evaluation.metrics import ErrorScale, Scores, series_scale
-from model.evaluation.splits import FAR, Cuts, Split, chunks, last_share, split, targets
+from model.evaluation.splits import FAR, Cuts, Split, chunks, last_share, sample, split, targets
 from model.levels import Levels
 from model.networks.forecast import (
     EnsembleMember,
@@ -34,8 +34,6 @@ from model.windows import Rows, WindowData
 FLOOR = 0.01
 """The minimum scale of a window, relative to the smallest standard deviation of a series."""
 _EVALUATION_BATCH = 1024
-_SCORED = 4096
-"""The most validation windows from which the shares of the series, and intervals, are taken."""
 EPOCHS, _STEPS = 30, 5_000
 
 
@@ -199,16 +197,14 @@ def _validated(
     model: ForecastNetwork, data: WindowData, ends: Rows, card: Card, scale: npt.NDArray[np.float64]
 ) -> tuple[dict[str, float], Calibration]:
     """The series that make up most of a model's error over a sample of these windows, and its errors there."""
-    if len(ends) > _SCORED:  # at random: every k-th might be the same hour of each day
-        ends = np.sort(np.random.default_rng(0).choice(ends, _SCORED, replace=False))
-    columns, horizon, errors = card.target_columns, card.output.horizon, []
+    columns, horizon, errors, ends = card.target_columns, card.output.horizon, [], sample(ends)
     scores = Scores(ErrorScale(scale, scale), horizon)
     for part in chunks(ends):
         actual, observed = targets(data, part, horizon, columns)
         predicted = forecast(model, data, part)
         scores.add(data.series[part], predicted, actual, observed)
         errors.append(np.where(observed, actual - predicted, np.nan))
-    return scores.worst(data.names), Calibration.of(np.concatenate(errors), window_scales(data, ends, columns))
+    return scores.worst(data.names), Calibration.of(np.concatenate(errors), window_scales(data, ends, card))
 
 
 def _warm_start(members: list[EnsembleMember], card: Card, warm: Warm) -> None:

@@ -75,6 +75,56 @@ def test_cross_validation_forecasts_from_data_before_each_cutoff() -> None:
         assert again.filter(until)["Tidecast"].equals(made.filter(until)["Tidecast"])
 
 
+def test_levels_add_the_bounds_of_intervals() -> None:
+    model = forecaster().fit(frame(600, short=40))
+    bare, made = model.predict(), model.predict(level=[90, 80])
+    bounds = ["Tidecast-lo-90", "Tidecast-lo-80", "Tidecast-hi-80", "Tidecast-hi-90"]
+    assert made.columns == ["unique_id", "ds", "Tidecast", "source", *bounds]
+    assert made.select(bare.columns).equals(bare)
+    ordered = made.select("Tidecast-lo-90", "Tidecast-lo-80", "Tidecast", "Tidecast-hi-80", "Tidecast-hi-90").to_numpy()
+    assert (np.diff(ordered, axis=1) >= 0).all()
+    assert made.filter(source="naive")["Tidecast-hi-90"].is_finite().all(), "from naive errors on all series"
+    pandas = forecaster().fit(frame(600, short=40).to_pandas()).predict(level=[80])
+    assert pandas["Tidecast-hi-80"].tolist() == made["Tidecast-hi-80"].to_list()
+    assert "Tidecast-lo-97.5" in model.predict(frame(500), level=(97.5,)).columns
+
+
+def test_intervals_of_a_cross_validation_cover_what_they_say_and_know_nothing_later() -> None:
+    known, model = frame(900, short=100), Forecaster(horizon=6, seq_len=48, arch="linear")
+    made = model.cross_validation(known, n_windows=20, level=[80, 90])
+    for level, sigmas in ((80, 1.28), (90, 1.64)):
+        inside = made.select(pl.col("y").is_between(f"Tidecast-lo-{level}", f"Tidecast-hi-{level}")).to_series()
+        assert inside.mean() == pytest.approx(level / 100, abs=0.07)
+        width = made.filter(source="model").select(pl.col(f"Tidecast-hi-{level}") - pl.col(f"Tidecast-lo-{level}"))
+        assert width.to_series().mean() == pytest.approx(2 * 0.1 * sigmas, rel=0.25), "of noise of 0.1"
+    later = known.with_columns(pl.when(pl.col("ds") > made["cutoff"].min()).then(1e6).otherwise("y").alias("y"))
+    again = model.cross_validation(later, n_windows=20, level=[80, 90])
+    first = pl.col("cutoff") == made["cutoff"].min()
+    assert again.filter(first).drop("y").equals(made.filter(first).drop("y"))
+
+
+def test_no_bound_of_what_is_never_negative_lies_below_zero() -> None:
+    counts = frame(400).with_columns(pl.col("y").clip(0))
+    made = forecaster().fit(counts).predict(level=[95])
+    assert made["Tidecast-lo-95"].min() == 0
+
+
+def test_intervals_that_too_few_values_can_carry_are_missing_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    tiny = pl.DataFrame({"unique_id": "a", "ds": [START + timedelta(hours=hour) for hour in range(60)], "y": range(60)})
+    made = Forecaster(horizon=6, seq_len=24, arch="naive").fit(tiny).predict(level=[80, 99])
+    assert made["Tidecast-lo-80"].null_count() == 0
+    assert made["Tidecast-lo-99"].null_count() == 6
+    said = "6 forecasts of 1 series have no interval: too few actual values to calibrate on (4 for 80 % and 99 for 99 %"
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("level", [[0.9], [100], [0], [float("nan")], ["90"], "90"])
+def test_a_level_that_is_no_percentage_is_refused(level: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^level: .* is not a percentage from 1 to 99\.9, such as 90"):
+        forecaster().fit(frame(100)).predict(level=level)
+
+
 def test_several_features_and_targets() -> None:
     known = frame().rename({"y": "load"}).with_columns(heat=pl.col("load") * 10, rain=pl.col("load").abs())
     several: dict[str, Any] = {"features": ("rain", "load", "heat"), "targets": ("heat", "load"), "config": QUICK}
@@ -82,6 +132,14 @@ def test_several_features_and_targets() -> None:
     assert made.columns == ["unique_id", "ds", "Tidecast-heat", "Tidecast-load", "source"]
     naive = made.filter(pl.col("source") == "naive").select(pl.col("Tidecast-heat") - 10 * pl.col("Tidecast-load"))
     assert naive.to_series().abs().max() < 1e-4
+    several_bounds = Forecaster(horizon=6, seq_len=24, **several).fit(known).predict(level=[80])
+    assert several_bounds.columns[-4:] == [
+        f"Tidecast-{name}-{side}-80" for name in ("heat", "load") for side in ("lo", "hi")
+    ]
+    taken = Forecaster(horizon=6, seq_len=24, features=("a", "a-lo-80"), targets=("a", "a-lo-80"), config=QUICK)
+    renamed = known.rename({"load": "a", "heat": "a-lo-80"})
+    with pytest.raises(ConfigError, match="two columns would be called 'Tidecast-a-lo-80'"):
+        taken.fit(renamed).predict(level=[80])
     crossed = Forecaster(horizon=6, seq_len=24, **several).cross_validation(known)
     assert crossed.columns == [
         "unique_id",

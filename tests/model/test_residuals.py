@@ -103,11 +103,18 @@ def test_what_was_not_observed_is_no_error(observed: int) -> None:
 def test_scales_of_rows_are_those_of_their_unbroken_windows(make_data: Any) -> None:
     values = np.random.default_rng(0).normal(size=(80, 2))
     data = make_data(values[:50], values[50:], seq_len=24, breaks=[30])
-    scales = window_scales(data, np.array([29, 32, 45, 79]), [1])
+    only = msgspec.structs.replace(card(), output=OutputSpec(horizon=3, targets=("heat",)))
+    scales = window_scales(data, np.array([29, 32, 45, 79]), only)
     assert scales[0, 0] == window_scale(values[None, 6:30, 1])[0]
     assert np.isnan(scales[1, 0]), "three steps after a break"
     assert scales[2, 0] == window_scale(values[None, 30:46, 1])[0]
     assert scales[3, 0] == window_scale(values[None, 56:80, 1])[0]
+    fewer = window_scales(data, np.array([45, 79]), only, most=np.array([10, 24]))[:, 0]
+    assert fewer.tolist() == [window_scale(values[None, 36:46, 1])[0], scales[3, 0]]
+    values[70, 1] = 1e9
+    spiked = make_data(values, seq_len=24)
+    kept = msgspec.structs.replace(only, spans={"heat": 10.0})
+    assert window_scales(spiked, np.array([79]), kept)[0, 0] < 3, "a spike is no scale"
 
 
 def test_residuals_import_neither_torch_nor_polars() -> None:

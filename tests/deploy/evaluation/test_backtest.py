@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -133,3 +134,25 @@ def test_backtest_prints_a_table_and_writes_a_plot_and_all_errors(
     assert {"MSTL", "tidecast"} < set(found["statistical"])
     assert (tmp_path / found["plot"]).read_bytes().startswith(b"\x89PNG")
     assert "naive (day)" in done.stdout
+    best = f"naive ({found['better_naive']})"
+    assert set(found["intervals"]) == set(found["crps"]) == {"Tidecast", best}
+    ours, naive = found["intervals"]["Tidecast"]["90"], found["intervals"][best]["90"]
+    assert f"Tidecast, 90 %  {ours['coverage']:.1%}".split() == _row(done.stdout, "Tidecast, 90 %")[:4]
+    assert 0.8 < ours["coverage"] <= 1
+    assert ours["winkler"] >= ours["width"] > found["intervals"]["Tidecast"]["80"]["width"]
+    assert naive["width"] > 0
+    assert 0 < found["crps"]["Tidecast"] < found["mae"]
+    assert [len(steps) for steps in found["coverage_by_step"].values()] == [6, 6]
+    assert found["without_interval"] == 0
+
+
+def _row(table: str, name: str) -> list[str]:
+    return next(line for line in table.splitlines() if line.startswith(name)).split()
+
+
+def test_intervals_of_a_backtest_cover_what_they_say() -> None:
+    linear = replace(JOB, train=replace(QUICK, config=ForecastConfig(arch="linear")))
+    summary: dict[str, Any] = run_backtest(waves(1500), linear).intervals.summary()
+    for scores in summary["intervals"].values():
+        assert [scores[level]["coverage"] for level in ("80", "90")] == pytest.approx([0.8, 0.9], abs=0.04)
+    assert min(summary["crps"], key=summary["crps"].get) == "Tidecast"

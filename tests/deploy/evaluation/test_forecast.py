@@ -1,6 +1,7 @@
 """`tidecast forecast`: from a file to a forecast in one command."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import datetime
@@ -40,6 +41,31 @@ def test_forecast_writes_a_table_a_plot_and_an_output_file(tidecast: Tidecast, w
     assert (waves / found["plot"]).read_bytes().startswith(b"\x89PNG")
     assert "and 6 steps, 2 series more" in done.stdout
     assert "naive forecasts for 1 series shorter than 48 steps: s7" in done.stderr
+    bounds = ["Tidecast-lo-90", "Tidecast-lo-80", "Tidecast-hi-80", "Tidecast-hi-90"]
+    assert ahead.columns == ["unique_id", "ds", "Tidecast", "source", *bounds], "what is new comes last"
+    assert ahead.select(pl.col("Tidecast").is_between("Tidecast-lo-80", "Tidecast-hi-80").all()).item()
+    assert (found["levels"], found["without_interval"]) == ([80, 90], 0)
+
+
+def test_a_single_series_is_shown_with_the_intervals_asked_for(tidecast: Tidecast, waves: Path) -> None:
+    one = pl.read_csv(waves / "waves.csv").filter(series="s0")
+    one.write_csv(waves / "one.csv")
+    command = ("forecast", "--data", "one.csv", "--horizon", 6, "--arch", "linear", "--output", "ahead.csv", "--json")
+    done = tidecast(*command, "--level", "50,97.5")
+    assert done.returncode == 0, done.stderr
+    ahead = pl.read_csv(waves / "ahead.csv")
+    low, high = ahead.row(0, named=True)["Tidecast-lo-50"], ahead.row(0, named=True)["Tidecast-hi-50"]
+    heading, first = done.stdout.splitlines()[1:3]
+    assert heading.split("  ")[-1].strip() == "97.5 %"
+    shown = [float(part) for part in re.findall(r"(\S+) to (\S+)", first)[0]]
+    assert shown == pytest.approx([low, high], rel=1e-4)
+    bare = tidecast(*command, "--level", "none")
+    assert json.loads(bare.stdout.splitlines()[-1])["levels"] == []
+    assert pl.read_csv(waves / "ahead.csv").columns == ["unique_id", "ds", "Tidecast", "source"]
+    for level, says in (("0.9", "0.9 is not a percentage"), ("80 90", "'80 90' is neither percentages such as 80,90")):
+        refused = tidecast(*command, "--level", level)
+        assert refused.returncode == 78
+        assert f"level: {says}" in refused.stderr
 
 
 @pytest.mark.parametrize("horizon", [3, 24])
@@ -53,6 +79,10 @@ def test_a_lone_short_series_has_a_naive_forecast_labelled_so(tidecast: Tidecast
     ahead = pl.read_csv(tmp_path / "ahead.csv")
     assert ahead["source"].to_list() == ["naive"] * horizon
     assert ahead["Tidecast"].to_list()[:3] == [5, 7, 6], "those of a week before"
+    assert ahead["Tidecast-hi-80"].null_count() == max(0, horizon - 3), "four naive errors at steps 1 to 3, fewer later"
+    assert ahead["Tidecast-hi-90"].null_count() == horizon
+    assert f"{horizon} forecasts of 1 series have no interval: too few" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["without_interval"] == horizon
 
 
 def test_future_covariates_are_read_from_the_last_rows(tidecast: Tidecast, tmp_path: Path) -> None:

@@ -229,6 +229,6 @@ def test_every_network_s_card_has_the_quantiles_of_its_errors_in_validation(wave
     assert residuals is not None
     actual, _ = targets(wave_data, ends, 6, [0])
     errors = actual - forecast(fitted.model, wave_data, ends)
-    margins = residuals.margins(0.8, window_scales(wave_data, ends, [0])[:, 0])
+    margins = residuals.margins(0.8, window_scales(wave_data, ends, fitted.card)[:, 0])
     inside = (errors[..., 0] >= -margins[..., 0]) & (errors[..., 0] <= margins[..., 1])
     assert ((inside.mean(axis=0) >= 0.8) & (inside.mean(axis=0) < 0.8 + 4 / len(ends))).all(), "on the safe side"
