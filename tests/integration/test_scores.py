@@ -34,6 +34,7 @@ Evict = Callable[[str, str], None]
 
 MINUTE, START = 60_000, 1_700_000_040_000
 PARTITIONS, SERIES, STEPS = 4, 500, 205
+SEASON = 5
 EVERY = 10
 """Minutes of a bucket."""
 Row = tuple[int, int, float]
@@ -41,27 +42,27 @@ Row = tuple[int, int, float]
 
 
 def models(shared: Shared, horizon: int) -> list[Path]:
-    """Two versions of a model with other weights and another season."""
+    """Two versions of a model with other weights."""
     return [
         exported(
             shared,
             Card(
-                name=f"graded-{horizon}-{season}",
-                input=InputSpec(seq_len=12, freq="1m", season=season),
+                name="graded",
+                input=InputSpec(seq_len=12, freq="1m", season=SEASON),
                 output=OutputSpec(horizon=horizon),
                 arch="segment",
                 hyperparameters={"hidden": 4, "layers": 1, "segment": 4, "dropout": 0.0, "location": "last"},
                 trained_until=0,
             ),
-            season,
+            seed,
         )
-        for season in (5, 7)
+        for seed in (5, 7)
     ]
 
 
 def register(registry: Registry, model: Path, folder: Path) -> str:
     """A file as the next version of tiny."""
-    run = folder / f"run-{model.stem}"
+    run = folder / f"run-{model.parent.name}"
     run.mkdir()
     shutil.copy(model, run / MODEL_FILE)
     with registry.run("tiny") as training:
@@ -100,9 +101,11 @@ def send(producer: Producer, topic: str, events: list[Row]) -> None:
 class Life:
     """A service that is killed, swapped and restarted while events come."""
 
-    def __init__(self, log: EventLog, topic: str, start: Callable[[], subprocess.Popen[str]], group: str) -> None:
+    def __init__(
+        self, log: EventLog, producer: Producer, topic: str, group: str, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
         self.log, self.topic, self.group = log, topic, group
-        self._start = start
+        self._producer, self._start = producer, start
         self.service = start()
 
     def count(self, topic: str) -> int:
@@ -111,9 +114,10 @@ class Life:
         except UnknownTopic:
             return 0
 
-    def until_more(self, forecasts: int) -> None:
-        """Wait for so many more forecasts."""
+    def feed(self, events: list[Row], forecasts: int) -> None:
+        """Send events, and wait for so many forecasts of them."""
         enough = self.count(f"{self.topic}-forecasts") + forecasts
+        send(self._producer, self.topic, events)
         until(lambda: self.count(f"{self.topic}-forecasts") >= enough, self.service)
 
     def until_read(self) -> None:
@@ -186,25 +190,20 @@ def test_scores_equal_a_recompute_to_the_bit(
     parts = [events[number * len(events) // 6 : (number + 1) * len(events) // 6] for number in range(6)]
     with closing(connect(kafka_bootstrap)) as log, closing(log.producer()) as producer:
         log.create_topic(topic, PARTITIONS)
-        send(producer, topic, parts[0])
-        life = Life(log, topic, lambda: start_tidecast("serve", *options, *where), group)
-        life.until_more(4_000)
-        send(producer, topic, parts[1])
-        life.until_more(3_000)
+        life = Life(log, producer, topic, group, lambda: start_tidecast("serve", *options, *where))
+        life.feed(parts[0], 4_000)
+        life.feed(parts[1], 3_000)
         life.kill(lambda: evict(kafka_bootstrap, group))
         life.until_read()
         label = register(registry, files[1], tmp_path)
         assert tidecast("promote", label, "--tracking-uri", tracking_uri).returncode == 0
-        for number in range(0, len(parts[2]), 200):
-            send(producer, topic, parts[2][number : number + 200])
-        life.until_read()
-        send(producer, topic, parts[3])
-        life.until_more(5_000)
+        for number in range(0, len(parts[2]), 500):
+            life.feed(parts[2][number : number + 500], 100)
+        life.feed(parts[3], 5_000)
         life.kill(lambda: evict(kafka_bootstrap, group))
-        send(producer, topic, parts[4])
-        life.until_more(5_000)
+        life.feed(parts[4], 5_000)
         life.restart()
-        send(producer, topic, parts[5])
+        life.feed(parts[5], 5_000)
         life.until_read()
         summary = stop(life.service)
         assert not summary["dead_letters"] or summary["dead_letters"] < 100
