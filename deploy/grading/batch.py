@@ -14,12 +14,14 @@ from deploy.grading.records import Message, finding_message, scores_message, sil
 from deploy.grading.state import GradedPart, Grading, Issued
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
+from model.levels import Levels
 from model.online.bounds import bounds
 from model.online.findings import Finding
-from model.online.live import Observed, Tally
 from model.online.scores import Bucket
 from model.online.steps import between_steps
+from model.online.values import Observed, Tally
 from model.residuals import LEVELS, Residuals, window_scale
+from model.spikes import winsorised
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.windows.batch import Windows
 
@@ -136,7 +138,7 @@ class GradedBatch:
         """The margins (N,O,H,2) with which series begin: the model's errors in validation, by each window's scale."""
         live = self._live
         residuals = self._card.residuals or unknown_residuals(self._card, live.steps)
-        targets = part.x[places][:, :, self._card.target_columns]
+        targets = winsorised(part.x[places], Levels.of(self._card).spans)[:, :, self._card.target_columns]
         scale = np.stack([window_scale(targets[..., target]) for target in range(live.targets)], axis=1)
         scale[part.length[places] < SHORTEST] = np.nan
         margins = residuals.margins(live.coverage or 0.0, scale.reshape(-1))
