@@ -189,7 +189,8 @@ def first_margins(card: Card, live: Live, x: Reals, length: npt.NDArray[np.int64
     residuals = card.residuals or unknown_residuals(card, live.steps)
     targets = winsorised(x, Levels.of(card).spans)[:, :, card.target_columns]
     scale = np.stack([window_scale(targets[..., target]) for target in range(live.targets)], axis=1)
-    scale[length < SHORTEST] = np.nan
+    if card.residuals:
+        scale[length < SHORTEST] = np.nan
     margins = residuals.margins(live.coverage or 0.0, scale.reshape(-1))
     return margins.reshape(len(x), live.targets, len(live.steps), 2)
 
