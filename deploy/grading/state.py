@@ -113,10 +113,11 @@ class PartitionGrades:
 
     def restore(self, series: str, sections: Sections) -> Sections:
         """Set a series' state from its checkpoint; the other sections. What was kept by other settings begins anew."""
-        row = self._rows.get(series)
-        if row is None:
-            row = self._rows[series] = self._grading.live.store.allocate()
-        self._grading.restore(row, sections)
+        if not sections.keys().isdisjoint(SECTIONS):
+            row = self._rows.get(series)
+            if row is None:
+                row = self._rows[series] = self._grading.live.store.allocate()
+            self._grading.restore(row, sections)
         return {name: section for name, section in sections.items() if name not in SECTIONS}
 
     def expired(self, series: str, place: int, offset: int) -> None:

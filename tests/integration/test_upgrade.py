@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from grades import ungraded
 from waiting import stop, until
 
 from model.artifacts.registry import Registry
@@ -63,8 +64,6 @@ class Answer(msgspec.Struct, frozen=True):
         return found[1] if found and (self.x or self.tokens) and '"source":"naive"' not in self.value else ""
 
 
-SINCE = re.compile(r',"(coverage|anomaly)":.*}$')
-"""What forecasts have had since then, at their end."""
 ANSWERS = msgspec.json.Decoder(Answer).decode_lines(gzip.decompress((LEFT / "answers.jsonl.gz").read_bytes()))
 
 
@@ -101,7 +100,7 @@ def as_answer(record: Record, like: Answer) -> Answer:
         like,
         **{name: getattr(record, name) for name in ("topic", "partition", "offset", "timestamp")},
         key=None if record.key is None else record.key.decode("latin-1"),
-        value=SINCE.sub("}", (record.value or b"").decode("latin-1")),
+        value=ungraded(record.value or b"").decode("latin-1"),
         headers=headers,
     )
 
