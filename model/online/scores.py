@@ -94,8 +94,8 @@ class Scores:
 
     @property
     def fields(self) -> Fields:
-        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`, the
-        bucket's start, and in `total` the naive's absolute errors one step ahead, and how many.
+        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`,
+        the bucket's start, and in `total` the naive's absolute errors one step ahead, and how many.
         """
         scored, _ = self._shape
         return {
