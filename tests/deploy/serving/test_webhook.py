@@ -242,7 +242,7 @@ def test_a_service_posts_the_alerts_that_it_commits(
     monkeypatch.setattr(loop, "POLL_S", 0.0)
     taken, stream = server(), Stream(shared, tmp_path, guarantee)
     for count in (1, 2, 3, 4):
-        failpoint.arm(f"produced:{count}:fail")
+        failpoint.arm(f"flushed:{count}:fail")
         with suppress(RuntimeError):
             stream.serve(taken.url)
     failpoint.arm("")
