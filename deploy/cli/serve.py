@@ -72,9 +72,7 @@ class GradingOptions:
     ] = f"{SERVE_DEFAULTS['coverage']:g}"
     score_every: Annotated[
         str | None,
-        option(
-            "--score-every", "How much event time a record of OUTPUT-scores is about; an hour, or ten steps; or off."
-        ),
+        option("--score-every", "Event time that a record of OUTPUT-scores is about; an hour, or ten steps; or off."),
     ] = None
     alerts: Annotated[
         bool,

@@ -29,8 +29,9 @@ from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
 from deploy.serving.identity import Family
 from deploy.serving.output import Output, PartitionBatch, Written
-from deploy.serving.pace import Pace, micro_batches
-from deploy.serving.partitions import Partitions, partitions_in_words, push_records
+from deploy.serving.pace import Interval, Pace, micro_batches
+from deploy.serving.partition import push_records
+from deploy.serving.partitions import Partitions, partitions_in_words
 from deploy.serving.shadow import Shadow
 from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
@@ -51,20 +52,6 @@ POLL_S = 0.2
 REPORT_S = 10.0
 MAX_STALLED = 3
 """Lag checks in a row, REPORT_S apart, that find a partition stalled before the service ends."""
-
-
-class _Interval:
-    """Due once per so many seconds; first after the first interval."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._last = seconds, time.monotonic()
-
-    def due(self) -> bool:
-        """Whether it is due; a True starts the next interval."""
-        due = time.monotonic() - self._last >= self._seconds
-        if due:
-            self._last = time.monotonic()
-        return due
 
 
 class Service:
@@ -134,7 +121,7 @@ class Service:
 
     def _run(self, stop: threading.Event) -> None:
         rebalancing = True
-        checkpoint_interval, report_interval = _Interval(self._config.checkpoint_s), _Interval(REPORT_S)
+        checkpoint_interval, report_interval = Interval(self._config.checkpoint_s), Interval(REPORT_S)
         while not stop.is_set():
             poll = self._poll()
             rebalancing = poll.rebalancing

@@ -13,7 +13,7 @@ from deploy.grading.state import GradedPart, Grading
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.models.updates import Complaint
 from deploy.serving.forecast_batches import Faults
-from deploy.serving.partitions import DroppedRecords
+from deploy.serving.partition import DroppedRecords
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
 from deploy.serving.webhook import Webhook
@@ -90,6 +90,7 @@ class Output:
         is sent until all is predicted: the first record opens a transaction.
         """
         graded, faults = self._graded(batch), Faults()
+        pending: PendingBatch
         if graded:
             pending, of = graded.pending
         else:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
-from model.online.live import Tally
+from model.online.values import Tally
 from pipeline.windows.grid import Counts
 
 logger = logging.getLogger(__name__)

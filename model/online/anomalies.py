@@ -16,6 +16,7 @@ from model.online.findings import Finding
 from model.online.tracks import Ints, Tracks
 
 Floats = npt.NDArray[np.float64]
+Margins = npt.NDArray[np.float32] | Floats
 
 LARGEST = 1e30
 """Values are taken as at most so large here: whatever is computed of them is finite."""
@@ -64,7 +65,7 @@ class Anomalies:
         self._rates = rates
 
     def update(
-        self, tracks: Tracks, value: Floats, error: Floats, naive: Floats, margins: Floats, step: Ints, ts: Ints
+        self, tracks: Tracks, value: Floats, error: Floats, naive: Floats, margins: Margins, step: Ints, ts: Ints
     ) -> tuple[Floats, list[Finding]]:
         """The score (R,) of each track's next actual, and what was found, ended or begun.
 
@@ -106,7 +107,7 @@ class Anomalies:
         new *= rate
         np.add(means, new, out=means, where=there)
 
-    def _novelty(self, tracks: Tracks, error: Floats, naive: Floats, margins: Floats) -> Floats:
+    def _novelty(self, tracks: Tracks, error: Floats, naive: Floats, margins: Margins) -> Floats:
         """(R,S) distances relative to the lowest record of each, which then learns of them."""
         counts, means, records = tracks["anomaly_counts"], tracks["anomaly_means"], tracks["anomaly_records"]
         far = np.empty((len(means), Distance.ALL))

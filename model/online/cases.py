@@ -27,6 +27,8 @@ SETTLED = 32
 CALM = 8
 """Steps after something in which no case begins, and with a season, one of these more: then the naive forecast
 is of what was wrong."""
+MOST_MISSING = 2**29
+"""The longest gap that is remembered."""
 UNKNOWN = 1e30
 """The size of what was not seen."""
 RECOVERED = 1.3
@@ -80,7 +82,8 @@ class Track:
         """The end of a gap; its begin as well if nobody asked while it was silent."""
         longest, known = int(self.counts[Count.LONGEST_GAP]), self._has(State.GAP)
         most = most_missing(longest)
-        self.counts[Count.LONGEST_GAP] = max(longest, min(event.missing, most) if event.enough else event.missing)
+        learnt = min(event.missing, MOST_MISSING, most if event.enough else MOST_MISSING)
+        self.counts[Count.LONGEST_GAP] = max(longest, learnt)
         self._set(State.GAP, False)
         if known or (event.enough and event.missing > most):
             since, size = int(self.clocks[Clock.TS]), float(event.missing)

@@ -177,6 +177,18 @@ def test_a_gap_nobody_asked_about_is_seen_by_the_next_event() -> None:
     ]
 
 
+def test_any_number_of_missing_steps_is_counted() -> None:
+    anomalies = Anomalies(1)
+    tracks = TrackStore(anomalies.fields, 1).gather(np.zeros(1, np.int64))
+    step = 0
+    for far in [1, 2**40, *[1] * 200, 2**41, 1]:
+        step += far
+        at = np.array([step])
+        found = anomalies.update(tracks, at % 7.0, at % 5.0, at % 3.0, np.full((1, 2), np.nan), at, at)[1]
+        assert anomalies.silence(tracks, at + 1, at) == []
+        assert [finding.size for finding in found] == ([2.0**41 - 1] * 2 if far == 2**41 else [])
+
+
 def test_series_that_often_miss_steps_have_no_gaps() -> None:
     values = daily(2000)
     values[np.random.default_rng(4).random(2000) < 0.3] = np.nan
