@@ -37,6 +37,7 @@ from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import TopicWatch, create_topics
 from deploy.serving.watchdog import StallDetector, Watchdog
+from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from model.card import Card
 from pipeline import failpoint
@@ -64,10 +65,12 @@ class Service:
         config: ServeConfig,
         updater: ModelUpdater | None = None,
         shadow: Shadow | None = None,
+        webhook: Webhook | None = None,
     ) -> None:
         """Create missing topics, fence a predecessor of the same instance, then join the group.
 
-        `updater` provides new versions of the model; `shadow` predicts the same windows with another one.
+        `updater` provides new versions of the model; `shadow` predicts the same windows with another one;
+        `webhook` posts alerts.
         """
         self._updater, self._shadow = updater, shadow
         self._predictor, self._task, self._config = predictor, task, config
@@ -76,6 +79,7 @@ class Service:
         self._grading = Grading(predictor.card, config) if isinstance(predictor.card, Card) and config.grades else None
         if self._grading:
             self.stats.tally = self._grading.live.tally
+        self.stats.webhook = webhook.counts if webhook else None
         self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
@@ -93,7 +97,7 @@ class Service:
         self._partitions = Partitions(
             log, config, self._consumer, checkpoints, self._watchdog, self._topics, Family.of(predictor), self._grading
         )
-        self._output = Output(self._producer, config, shadow, self._grading)
+        self._output = Output(self._producer, config, shadow, self._grading, webhook)
         self._pace = Pace(config.max_records, log.batch_s)
 
     @property
@@ -235,6 +239,7 @@ class Service:
             else:
                 self._consumer.commit(offsets)
         failpoint.reached("committed")
+        self._output.committed()
         self._count_committed(done)
 
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:
