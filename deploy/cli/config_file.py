@@ -57,7 +57,7 @@ MEANINGS: dict[str, dict[str, Callable[[str], bool]]] = {
     "model": {"explain": lambda text: text.endswith(".onnx"), OTHERS: lambda _: True},
     "output": {
         "forecast": _is_table_file,
-        **dict.fromkeys(("serve", "check"), lambda text: not _is_table_file(text)),
+        **dict.fromkeys(("serve", "check", "retrain", "schedule"), lambda text: not _is_table_file(text)),
     },
 }
 """Names that mean different things to different commands: which shared values are meant for each."""

@@ -101,7 +101,7 @@ class Batch:
         return {name: self._tracks[name][:tracks] for name in names}
 
     def _follow(self) -> None:
-        """Round by round: the intervals and anomalies that the actual values lead to, and the margins of new forecasts."""
+        """Round by round: the intervals and anomalies that values lead to, and the margins of new forecasts."""
         live, size = self._live, self._forecast.size
         error, naive_error = self._value - self._past.forecast, self._value - self._past.naive
         names = [*(live.intervals.fields if live.intervals else ()), *(live.anomalies.fields if live.anomalies else ())]
@@ -181,8 +181,8 @@ class Batch:
         self._count(sums)
 
     def _turns(self, scores: Scores) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
-        """For each step (B,): its bucket's start, that of its series' step before, and whether steps are missing between
-        the two. A series' first step is in the bucket before too.
+        """For each step (B,): its bucket's start, that of its series' step before, and whether steps are missing
+        between the two. A series' first step is in the bucket before too.
         """
         starts, size = scores.start(self._ts), len(self._rounds.rows)
         sizes = [part.stop - part.start for part in self._rounds.parts]
