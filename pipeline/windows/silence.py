@@ -47,7 +47,10 @@ class Silences:
         return self._due[0][0] if self._due else -BEFORE_ALL
 
     def step(self, series: Watched, name: str, ts: int, stream_time: int, offset: int) -> None:
-        """Note a step of a series, whose own `ts` is still that of the step before."""
+        """Note a step of a series, whose own `ts` is still that of the step before.
+
+        Nothing is noted of a step after no longer a wait than usual, from the first LEARNED on.
+        """
         wait = stream_time - series.ts
         if series.steps < LEARNED:
             self._learn(series, name, wait, stream_time)

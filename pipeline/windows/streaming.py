@@ -27,7 +27,7 @@ from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.expiry import Expiries
 from pipeline.windows.grid import Counts, WindowConfig, interpolate
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
-from pipeline.windows.silence import Silences
+from pipeline.windows.silence import LEARNED, Silences
 from tidecast.errors import ConfigError
 
 SERIES_LIMIT = 100_000
@@ -140,7 +140,7 @@ class WindowStore:
                 series.run,
             )
         self._rows.write(series, values, True, ts)
-        if self._silences:
+        if self._silences and (self.stream_time - series.ts > series.longest or series.steps < LEARNED):
             self._silences.step(series, name, ts, self.stream_time, offset)
             self._next_due = min(self._next_due, self._silences.next_due)
         elapsed = ts - series.ts
