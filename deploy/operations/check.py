@@ -23,6 +23,7 @@ from deploy.operations.findings import (
     values,
     waiting,
 )
+from deploy.operations.memory import available_memory, memory, series_needs
 from deploy.operations.sample import read_sample
 from deploy.serving.identity import Family
 from deploy.serving.run import Connections
@@ -101,8 +102,10 @@ def _check_records(log: EventLog, config: ServeConfig, count: int, model: Checke
         yield from waiting(sample, windows, max(config.waiting_limit, config.series_limit))
         yield from spacing(sample, windows)
         yield from steps(sample)
-    if isinstance(card := model.predictor.card, Card):
+    if windows is not None and isinstance(card := model.predictor.card, Card):
         yield from values(sample, card)
+        needs = series_needs(model.task, card, windows, config, sample)
+        yield from memory(needs, sample, count, config, available_memory())
 
 
 def _check_home(model: str) -> Finding:

@@ -48,6 +48,11 @@ class StepBuffers:
         """Bytes of the arrays, which have room for up to twice the rows in use."""
         return self._values.nbytes + self._observed.nbytes + self._times.nbytes
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self._length * (9 * self._width + 8 * self._timed)
+
     def allocate(self) -> tuple[int, int]:
         """The first position of a free row, and one past its last."""
         if self._free:

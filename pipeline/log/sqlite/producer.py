@@ -109,7 +109,7 @@ class SqliteProducer:
                 newest = {key: row for row in stored if (key := row[3]) is not None}
                 stored = [row for row in stored if row[3] is None or newest[row[3]] is row]
                 connection.executemany(
-                    "DELETE FROM records WHERE partition_id = ? AND key = ? AND compacted = 1",
+                    "DELETE FROM records INDEXED BY newest WHERE partition_id = ? AND key = ? AND compacted = 1",
                     [(partition_id, key) for key in newest],
                 )
             connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", stored)

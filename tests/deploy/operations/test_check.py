@@ -100,6 +100,7 @@ def test_valid_configuration_has_only_ok_findings(check: Check, tidecast: Run) -
         "keys",
         "order",
         "freq",
+        "memory",
     }
     assert set(found) == items
     read = "series from `series`; time from `ts`, epoch milliseconds; value from `value`"
@@ -111,6 +112,14 @@ def test_valid_configuration_has_only_ok_findings(check: Check, tidecast: Run) -
     ended = tidecast("check", "--topic", check.topic, "--model", check.model, "--bootstrap", check.address)
     assert (ended.returncode, ended.stderr) == (0, "nothing wrong, no warnings\n")
     assert f"ok       topic        {check.topic} has 2 partitions" in ended.stdout.splitlines()
+
+
+def test_the_memory_of_the_series_is_said_and_too_many_are_warned_of(check: Check) -> None:
+    check.log.create_topic(check.topic, 2)
+    for number in range(3):
+        check.write(f"pump-{number}", range(30), partition=number % 2)
+    assert_finding(check()["memory"], "ok", "; the 3 that are seen up to ")
+    assert_finding(check("--series-limit", 10**9)["memory"], "warning", "; the 2,000,000,000 of --series-limit up to ")
 
 
 def test_empty_topic_is_ok(check: Check) -> None:

@@ -174,6 +174,20 @@ def test_a_compacted_topic_keeps_each_keys_newest(log: EventLog, fresh: Fresh) -
     assert newest == {b"0": None, b"1": b"4", b"2": b"5"}
 
 
+def test_many_large_values_of_a_compacted_topic_are_replaced_in_little_time(tmp_path: Path) -> None:
+    """Each is found by its key: among as many in a scan it takes minutes, and else a second."""
+    count, began = 10_000, time.monotonic()
+    with contextlib.closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
+        log.create_topic("state", 1, compacted=True)
+        with contextlib.closing(log.producer()) as producer:
+            for value in (bytes(3_000), bytes(4_000)):
+                for number in range(count):
+                    producer.send("state", 0, b"s:sensor-%06d" % number, value)
+                producer.flush()
+        assert {len(record.value or b"") for record in read(log, "state")} == {4_000}
+    assert time.monotonic() - began < PATIENCE_S / 6
+
+
 def test_the_config_of_a_topic(log: EventLog, topic: str, fresh: Fresh) -> None:
     state = fresh("state")
     log.create_topic(state, 1, compacted=True)
