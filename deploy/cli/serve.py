@@ -72,7 +72,9 @@ class GradingOptions:
     ] = f"{SERVE_DEFAULTS['coverage']:g}"
     score_every: Annotated[
         str | None,
-        option("--score-every", "How much event time a record of OUTPUT-scores is about; an hour, or ten steps; or off."),
+        option(
+            "--score-every", "How much event time a record of OUTPUT-scores is about; an hour, or ten steps; or off."
+        ),
     ] = None
     alerts: Annotated[
         bool,

@@ -14,8 +14,8 @@ from deploy.grading.records import Message, finding_message, scores_message, sil
 from deploy.grading.state import GradedPart, Grading, Issued
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
+from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
-from model.online.findings import Finding
 from model.online.live import Observed, Tally
 from model.online.scores import Bucket
 from model.online.steps import between_steps
