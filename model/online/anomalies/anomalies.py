@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.columns import FIELDS, Case, Distance, Mean, Number
-from model.online.anomalies.distances import LARGEST, Distances, Floats
+from model.online.anomalies.distances import LARGEST, Distances, Floats, Inputs
 from model.online.anomalies.faults import Faults
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.follow import Steps
@@ -24,13 +24,11 @@ from model.online.anomalies.places import Places
 from model.online.anomalies.runs import Runs
 from model.online.tracks import Ints, Tracks
 
-Margins = npt.NDArray[np.float32] | Floats
-
-MOST = np.float32(100)
+MOST = 100.0
 """The largest score."""
 FIRST = 50
 """Steps before the first score above 0."""
-BOUND = np.array([[1.02], [1.02], [1.25], [1.25], [1.25]], np.float32)
+BOUND = np.array([[1.02], [1.02], [1.25], [1.25], [1.25]])
 """How many times its lowest record a distance is at a score of 1; smallness has no score."""
 
 
@@ -63,7 +61,7 @@ class Anomalies:
         value: Floats,
         error: Floats,
         naive: Floats,
-        margins: Margins,
+        margins: npt.NDArray[np.float32],
         step: Ints,
         ts: Ints,
     ) -> tuple[Floats, list[Finding]]:
@@ -76,24 +74,20 @@ class Anomalies:
         places, numbers, case = Places(sizes), tracks["anomaly_numbers"], tracks["anomaly_case"]
         value = np.concatenate((case[:, Case.LAST], np.minimum(np.maximum(value, -LARGEST), LARGEST)))
         inside = np.where(error > 0, margins[:, 1], margins[:, 0])
-        distances = Distances(places, tracks, value, error, naive, inside, self._rates)
-        runs = Runs(places, numbers, value, ts)
-        steps = Steps(places, distances, runs, value, error, naive, step, ts)
-        found = self._faults.examine(steps, numbers, case)
+        inputs = Inputs(value, value[places.before], error, naive, inside, step, ts)
+        distances, runs = Distances(places, tracks, inputs, self._rates), Runs(places, numbers, inputs)
+        found = self._faults.examine(Steps(places, distances, runs, inputs), numbers, case)
         score = self._score(places, distances, numbers[:, Number.SAID])
-        last = places.last - places.tracks
-        numbers[:, : Number.NAIVES + 1] = distances.counts[:, last].T
-        numbers[:, Number.STEP] = step[last]
-        numbers[:, Number.RUN], numbers[:, Number.REPEATS] = runs.run[last], runs.repeats[last]
-        tracks["anomaly_means"][:] = distances.means[:, places.last].T
-        tracks["anomaly_records"][:] = distances.last_records()
-        case[:, Case.LAST] = value[places.last]
+        distances.store(tracks)
+        numbers[:, Number.STEP], numbers[:, Number.RUN] = step[places.last], runs.run[places.last]
+        numbers[:, Number.REPEATS] = runs.repeats[places.last]
+        case[:, Case.LAST] = value[places.last + places.tracks]
         return score, found
 
     def _score(self, places: Places, distances: Distances, said: Ints) -> Floats:
         """(N,) the largest novelty in bounds, held at 1 for a while after one that was above."""
         novelty = distances.novelty[: Distance.SMALL, places.steps]
-        score: Floats = np.minimum((novelty / BOUND).max(0), MOST).astype(np.float64)
+        score: Floats = np.maximum.reduce(novelty / BOUND)
         values = distances.counts[Number.VALUES]
         score[values <= FIRST] = 0
         for step in (score > 1).nonzero()[0].tolist():
@@ -101,5 +95,5 @@ class Anomalies:
             if said[track] > 0 and number <= said[track] + self._hold:
                 score[step] = 1.0
             else:
-                said[track] = number
+                said[track], score[step] = number, min(score[step], MOST)
         return score

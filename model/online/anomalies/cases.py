@@ -46,8 +46,10 @@ class Event(NamedTuple):
     novelty: list[float]
     step: int
     ts: int
-    resumed: bool
-    """Whether many steps are missing before it."""
+    missing: int
+    """Steps that are missing before it."""
+    enough: bool
+    """Whether there have been enough for findings."""
     jumped: bool
     stuck: bool
     drifts: bool
@@ -84,8 +86,7 @@ class Track:
     def examine(self, event: Event) -> Iterator[Finding]:
         """Findings of this step."""
         self.case[Case.LAST] = event.last
-        if event.resumed:
-            self._calm(event, self.season, UNKNOWN)
+        self._resume(event)
         yield from self._stuck(event)
         yield from self._drift(event)
         state, run = self.numbers[Number.STATE], self.numbers[Number.RUN]
@@ -97,6 +98,14 @@ class Track:
             yield from self._settle(event)
         elif event.jumped:
             self._open(event)
+
+    def _resume(self, event: Event) -> None:
+        """Learn how many steps are ever missing; after far more, nothing is as it was the day before."""
+        longest = self.numbers[Number.MISSING]
+        most = 2 * longest + 3
+        self.numbers[Number.MISSING] = max(longest, min(event.missing, most) if event.enough else event.missing)
+        if event.enough and event.missing > most:
+            self._calm(event, self.season, UNKNOWN)
 
     def _stuck(self, event: Event) -> Iterator[Finding]:
         since, longest = self.numbers[Number.RUN_TS], self.numbers[Number.LONGEST_RUN]

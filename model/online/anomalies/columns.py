@@ -7,8 +7,8 @@ class Number:
     """<i8: counts of steps, the state, steps and times in ms."""
 
     VALUES, ERRORS, NAIVES, SAID, STEP, RUN, REPEATS = range(7)
-    LONGEST_RUN, RUN_TS, WORSE, STATE, AGE, BACK, QUIET, SINCE, SINCE_TS, DRIFT_TS = range(7, 17)
-    ALL = 17
+    LONGEST_RUN, RUN_TS, WORSE, STATE, MISSING, AGE, BACK, QUIET, SINCE, SINCE_TS, DRIFT_TS = range(7, 18)
+    ALL = 18
 
 
 class Mean:

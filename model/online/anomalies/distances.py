@@ -3,7 +3,9 @@
 R tracks   N steps   P = R + N places (places.py)   M means   S distances, with three records each: the largest so far
 """
 
+from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,83 +32,102 @@ TINY = 1e4
 SIZES = slice(Mean.SMALL, Mean.ALL)
 CLIP = np.where(np.arange(Mean.ALL) < SIZES.start, 0.0, 8.0)
 """A size counts as at most so many times its mean."""
-OF = [0] * 4 + [2] + [0] * 3 + [2] + [1] * 2
+SETTLED = 3334
+"""From so many values on their means move at rates of their own."""
+OF = np.array([0] * 4 + [2] + [0] * 3 + [2] + [1] * 2)
 """Whether each mean is of values, of errors, or of naive errors."""
+
+
+class Inputs(NamedTuple):
+    """The steps of a batch."""
+
+    value: Floats
+    """(P,)."""
+    last: Floats
+    """(N,): the values before."""
+    error: Floats
+    """(N,), as the following ones: of the forecast, NaN where there is none."""
+    naive: Floats
+    """Of the seasonal naive forecast."""
+    inside: Floats32
+    """Sizes of errors that are none, NaN for 0."""
+    step: Ints
+    ts: Ints
 
 
 class Distances:
     """Of a batch's steps. A track's own depend on that track alone, to the bit."""
 
-    def __init__(
-        self, places: Places, tracks: Tracks, value: Floats, error: Floats, naive: Floats, inside: Floats, rates: Floats
-    ) -> None:
-        """value: (P,); error, naive: (N,), NaN where there is none; inside: (N,) sizes of errors that are none, NaN for
-        0; rates: (M,1).
-        """
-        self._places = places
-        self._inside = inside.astype(np.float32)
-        self._means = np.empty((places.steps.stop, Mean.ALL))
+    def __init__(self, places: Places, tracks: Tracks, inputs: Inputs, rates: Floats) -> None:
+        """rates: (M,1)."""
+        self._places, self._inside = places, inputs.inside
+        self._means, self._new, self._rates = (np.empty((places.steps.stop, Mean.ALL)) for _ in range(3))
         self._means[: places.tracks] = tracks["anomaly_means"]
         self.means = self._means.T
         """(M,P): after each step."""
-        self._errors, self.counts, self._rates = self._count(tracks["anomaly_numbers"], error, naive, rates)
-        """counts: (3,N): how many values, errors and naive errors its track has had at each step."""
-        self._new = self._inputs(value)
-        self._learn(places.pairs)
         self._far = np.empty((Distance.ALL, places.steps.stop), np.float32)
+        self.counts = self._enter(inputs, tracks["anomaly_numbers"], rates)
+        """(3,N): how many values, errors and naive errors its track has had at each step."""
+        self._learn(places.pairs)
         self._measure(places.steps)
         self.records = [tracks["anomaly_records"].transpose(1, 2, 0).copy()]
         """(3,S,R) before, then after each round (3,S,n), of its n tracks."""
         lowest = self._keep()
-        self.novelty = np.empty((Distance.ALL, places.steps.stop), np.float32)
+        self.novelty = np.empty((Distance.ALL, places.steps.stop))
         """(S,P): distances in multiples of the lowest record before."""
         self._compare(places.steps, lowest)
 
-    def _count(self, numbers: Ints, error: Floats, naive: Floats, rates: Floats) -> tuple[Floats, Ints, Floats]:
-        """The errors (2,N), 0 where there is none; counts; and the rate of each mean (P,M), 0 where there is nothing
-        new: at first each is the mean of all so far.
-        """
-        places, errors = self._places, np.stack((error, naive))
-        counts = numbers.T[: Number.NAIVES + 1].take(places.track, axis=1)
-        counts += places.round + 1
-        there = np.abs(errors) <= 4 * LARGEST
-        every = bool(there.all())
-        if not every:
-            errors[~there] = 0
-            counts[Number.ERRORS] = places.counted(there[0], numbers[:, Number.ERRORS])
-            counts[Number.NAIVES] = places.counted(there[1], numbers[:, Number.NAIVES])
-        all_rates = np.maximum(rates, (1 / np.maximum(counts, 1))[OF])
-        all_rates[Mean.MOVE, : places.tracks][numbers[:, Number.VALUES] == 0] = 0
-        if not every:
-            all_rates[[Mean.ERROR, Mean.USUAL]] *= there[0]
-            all_rates[[Mean.OFFSET, Mean.NAIVE]] *= there[1]
-        result = np.empty_like(self._means)
-        result[places.steps] = all_rates.T
-        return errors, counts, result
+    def _enter(self, inputs: Inputs, numbers: Ints, rates: Floats) -> Ints:
+        """Enter what the means are of, and their rates: 0 where there is nothing new. The counts."""
+        places, value = self._places, inputs.value[self._places.steps]
+        errors = np.empty((2, len(value)))
+        errors[0], errors[1] = inputs.error, inputs.naive
+        sizes = np.abs(errors)
+        there = None if sizes.max() <= 4 * LARGEST else sizes <= 4 * LARGEST
+        if there is not None:
+            errors[~there] = sizes[~there] = 0
+        new = self._new.T[:, places.steps]
+        new[: Mean.DAYS + 1] = value
+        new[Mean.OFFSET] = errors[1]
+        np.abs(value, out=new[Mean.SMALL])
+        new[Mean.SIZE] = new[Mean.SMALL]
+        np.abs(value - inputs.last, out=new[Mean.MOVE])
+        new[Mean.NAIVE] = sizes[1]
+        new[Mean.ERROR : Mean.USUAL + 1] = sizes[0]
+        self._far[Distance.ERROR : Distance.NAIVE + 1, places.steps] = sizes
+        return self._count(numbers, rates, there)
 
-    def _inputs(self, value: Floats) -> Floats:
-        """(P,M) what the means are of."""
-        steps, (error, naive) = self._places.steps, self._errors
-        new, result = np.empty((Mean.ALL, len(error))), np.empty_like(self._means)
-        new[: Mean.DAYS + 1] = new[Mean.SMALL] = new[Mean.SIZE] = value[steps]
-        new[Mean.MOVE] = value[steps] - value[self._places.before]
-        new[Mean.OFFSET] = new[Mean.NAIVE] = naive
-        new[Mean.ERROR] = new[Mean.USUAL] = error
-        np.abs(new[SIZES], out=new[SIZES])
-        result[steps] = new.T
-        return result
+    def _count(self, numbers: Ints, rates: Floats, there: npt.NDArray[np.bool_] | None) -> Ints:
+        """Count, and enter the rates. there: (2,N) whether there are errors, and naive ones; None: all."""
+        places, before = self._places, numbers.T[: Number.NAIVES + 1]
+        counts = before.take(places.track, axis=1)
+        counts += places.turn
+        if there is not None:
+            for number, each in zip((Number.ERRORS, Number.NAIVES), there, strict=True):
+                counts[number] = places.counted(each, before[number])
+        own = self._rates.T[:, places.steps]
+        if there is None and before.min() >= SETTLED:
+            own[:] = rates
+            return counts
+        np.maximum(
+            rates, (1 / np.maximum(counts, 1)).take(OF, axis=0), out=own
+        )  # at first each is the mean of all so far
+        own[Mean.MOVE, : places.tracks][before[Number.VALUES] == 0] = 0
+        if there is not None:
+            own[[Mean.ERROR, Mean.USUAL]] *= there[0]
+            own[[Mean.OFFSET, Mean.NAIVE]] *= there[1]
+        return counts
 
     def _learn(self, pairs: list[tuple[slice, slice]]) -> None:
         """Move the means after the places before, to those here; of sizes by no more than several times them."""
         means, new, rates = self._means, self._new, self._rates
         first, _ = pairs[0]
         unknown = not means[first, SIZES].all()  # one that is not 0 never gets to be
-        most = first.stop - first.start
-        clip, signed = np.tile(CLIP, (most, 1)), np.tile(np.where(CLIP == 0, 4 * LARGEST, 0.0), (most, 1))
+        clip, least = _limits(1 << (first.stop - first.start - 1).bit_length())
         for before, here in pairs:
             was, now, size = means[before], means[here], here.stop - here.start
             np.multiply(was, clip[:size], out=now)
-            now += signed[:size]
+            now += least[:size]
             if unknown:
                 now[now == 0] = 4 * LARGEST
             np.minimum(now, new[here], out=now)
@@ -115,15 +136,13 @@ class Distances:
             now += was
 
     def _measure(self, places: slice | Ints) -> None:
-        """How far the means and errors are from what was expected."""
-        means, far, errors = self.means, self._far, self._errors
-        far[: Distance.SHORT + 1, places] = means[: Mean.SHORT + 1, places] - means[Mean.LONG : Mean.DAYS + 1, places]
-        far[Distance.OFFSET, places] = means[Mean.OFFSET, places]
+        """How far the means are from what was expected."""
+        means, far = self.means, self._far
+        apart = means[: Mean.SHORT + 1, places] - means[Mean.LONG : Mean.DAYS + 1, places]
+        far[: Distance.SHORT + 1, places] = np.abs(apart)
+        far[Distance.OFFSET, places] = np.abs(means[Mean.OFFSET, places])
         smaller = means[Mean.SIZE, places] / (means[Mean.SMALL, places] + 1e-100)
         far[Distance.SMALL, places] = np.minimum(smaller, TINY)
-        if isinstance(places, slice):
-            far[Distance.ERROR : Distance.NAIVE + 1, places] = errors
-        far[:, places] = np.abs(far[:, places])
 
     def _keep(self) -> Floats32:
         """Round by round the records; (S,N) the lowest before each step."""
@@ -157,12 +176,23 @@ class Distances:
             self._learn(pairs)
             self._measure(np.array(places[1:]))
 
-    def last_records(self) -> Floats32:
-        """(R,3,S): after each track's last step."""
-        result = np.empty_like(self.records[0])
-        for records in self.records:
-            result[..., : records.shape[2]] = records
-        return result.transpose(2, 0, 1)
+    def store(self, tracks: Tracks) -> None:
+        """Store what is there after each track's last step."""
+        last = self._places.last
+        tracks["anomaly_numbers"][:, : Number.NAIVES + 1] = self.counts[:, last].T
+        tracks["anomaly_means"][:] = self._means[last + self._places.tracks]
+        result = tracks["anomaly_records"].transpose(1, 2, 0)
+        sizes = [records.shape[2] for records in self.records]
+        for records, size, following in zip(self.records, sizes, [*sizes[1:], 0], strict=True):
+            if following < size:
+                result[..., following:size] = records[..., following:]
+
+
+@cache
+def _limits(rows: int) -> tuple[Floats, Floats]:
+    """A new value is at most so many times its mean, plus so much; for some rows (n,M)."""
+    clip = np.tile(CLIP, (rows, 1))
+    return clip, np.where(clip == 0, 4 * LARGEST, 0.0)
 
 
 def _kept(was: Floats32, far: Floats32, *, unknown: bool) -> Floats32:

@@ -1,13 +1,13 @@
 """Tracks in which something may be, step by step."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.cases import SMALL, SUSTAINED, Event, Track
 from model.online.anomalies.columns import Distance, Mean, Number
-from model.online.anomalies.distances import Distances, Floats
+from model.online.anomalies.distances import Distances, Floats, Inputs
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.places import Places
 from model.online.anomalies.runs import Runs, is_stuck
@@ -31,22 +31,17 @@ class Steps(NamedTuple):
     places: Places
     distances: Distances
     runs: Runs
-    value: Floats
-    """(R+N,)."""
-    error: Floats
-    naive: Floats
-    step: Ints
-    ts: Ints
+    inputs: Inputs
 
 
 class Follower:
     """Follows tracks of a batch, each on its own."""
 
-    def __init__(self, steps: Steps, worse: Ints, closer: Bools, resumed: Bools, enough: int, long: int) -> None:
-        """worse: (N,) for how many steps errors have been; closer: (N,) what is to be looked at; resumed: (N,) whether
-        many steps are missing. enough, long: steps before a track's first finding, and of a drift.
+    def __init__(self, steps: Steps, worse: Ints, closer: Bools, missing: Ints, enough: int, long: int) -> None:
+        """worse: (N,) for how many steps errors have been; closer: (N,) what is to be looked at; missing: (N,) steps
+        before. enough, long: steps before a track's first finding, and of a drift.
         """
-        self._steps, self._worse, self._closer, self._resumed = steps, worse, closer, resumed
+        self._steps, self._worse, self._closer, self._missing = steps, worse, closer, missing
         self._enough, self._long = enough, long
 
     def follow(self, number: int, track: Track, first: int) -> list[Finding]:
@@ -57,8 +52,8 @@ class Follower:
         """
         steps, found = self._steps, list[Finding]()
         places, distances = steps.places, steps.distances
-        own = [number, *(start + number for start in places.starts[: int(places.lengths[number])])]
-        for at in range(int(places.round[first]) + 1, len(own)):
+        own = [number, *(start + number for start in places.starts[: int(places.turn[places.last[number]])])]
+        for at in range(int(places.turn[first]), len(own)):
             before, place = own[at - 1], own[at]
             step = place - places.tracks
             if track.is_own:
@@ -81,31 +76,32 @@ class Follower:
         runs, numbers = self._steps.runs, track.numbers
         if track.is_own:
             naive, error, usual = track.means[Mean.NAIVE :]
-            track.count(int(runs.run[step]), int(self._steps.ts[step]), worse=is_worse(error, usual, naive))
+            track.count(int(runs.run[step]), int(self._steps.inputs.ts[step]), worse=is_worse(error, usual, naive))
         else:
             numbers[Number.RUN], numbers[Number.LONGEST_RUN] = int(runs.run[step]), int(runs.longest[step])
             numbers[Number.RUN_TS], numbers[Number.WORSE] = int(runs.since(step, number)), int(self._worse[step])
 
     def _event(self, track: Track, before: int, step: int) -> Event:
         """What there is to be known of a track's step, the place of whose step before is given."""
-        steps, numbers = self._steps, track.numbers
+        steps, inputs, numbers = self._steps, self._steps.inputs, track.numbers
         first = steps.places.tracks
         values, repeats = int(steps.distances.counts[Number.VALUES, step]), int(steps.runs.repeats[step])
         enough = values > self._enough
         naive, error, usual = track.means[Mean.NAIVE :]
         novelty = steps.distances.novelty[:, first + step].tolist()
-        away = abs(float(steps.naive[step])) > AWAY * abs(float(steps.error[step]))
+        away = abs(float(inputs.naive[step])) > AWAY * abs(float(inputs.error[step]))
         jumped = (novelty[Distance.ERROR] > JUMP and away) or novelty[Distance.OFFSET] > SUSTAINED
         return Event(
             row=step,
-            value=float(steps.value[first + step]),
-            last=float(steps.value[before]),
-            error=float(steps.error[step]),
-            naive=float(steps.naive[step]),
+            value=float(inputs.value[first + step]),
+            last=float(inputs.value[before]),
+            error=float(inputs.error[step]),
+            naive=float(inputs.naive[step]),
             novelty=novelty,
-            step=int(steps.step[step]),
-            ts=int(steps.ts[step]),
-            resumed=bool(self._resumed[step]),
+            step=int(inputs.step[step]),
+            ts=int(inputs.ts[step]),
+            missing=int(self._missing[step]),
+            enough=enough,
             jumped=enough and (jumped or novelty[Distance.SMALL] > SMALL),
             stuck=enough and is_stuck(numbers[Number.RUN], numbers[Number.LONGEST_RUN], values, repeats),
             drifts=enough and numbers[Number.WORSE] >= self._long,
@@ -113,11 +109,11 @@ class Follower:
         )
 
 
-def is_worse(error: _Value, usual: _Value, naive: _Value) -> npt.NDArray[np.bool_]:
+def is_worse(error: _Value, usual: _Value, naive: _Value) -> Any:
     """Whether the forecast's errors are worse than usual and than the naive ones."""
     return (error > WORSE * usual) & (error > NAIVE_WORSE * naive)
 
 
-def is_recovered(error: _Value, usual: _Value, naive: _Value) -> npt.NDArray[np.bool_]:
+def is_recovered(error: _Value, usual: _Value, naive: _Value) -> Any:
     """Whether errors that were are so no longer."""
     return (error < RECOVERED * usual) | (error < naive)

@@ -1,11 +1,12 @@
 """Runs of one value."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.columns import Number
+from model.online.anomalies.distances import Inputs
 from model.online.anomalies.places import Places
 from model.online.tracks import Ints
 
@@ -16,19 +17,21 @@ TIMES = 3
 OTHERS = 100
 """Steps outside of a run from which it is known how often values repeat."""
 
+Bools = npt.NDArray[np.bool_]
 _Count = TypeVar("_Count", int, Ints)
 
 
 class Runs:
     """The runs of one value that the steps (N,) of a batch are in."""
 
-    def __init__(self, places: Places, numbers: Ints, value: npt.NDArray[np.float64], ts: Ints) -> None:
-        """numbers (R,Number) from before; value: (R+N,); ts: (N,)"""
-        self._places, self._ts, self._since = places, ts, numbers[:, Number.RUN_TS].copy()
-        run, longest, repeats = numbers[:, [Number.RUN, Number.LONGEST_RUN, Number.REPEATS]].T
-        same = value[places.steps] == value[places.before]
+    def __init__(self, places: Places, numbers: Ints, inputs: Inputs) -> None:
+        """numbers: (R,Number), from before."""
+        self._places, self._ts, self._since = places, inputs.ts, numbers[:, Number.RUN_TS].copy()
+        run, longest, repeats = (numbers[:, each] for each in (Number.RUN, Number.LONGEST_RUN, Number.REPEATS))
+        same = inputs.value[places.steps] == inputs.last
         same[: places.tracks] &= run > 0
-        if same.any():
+        self._any = bool(same.any())
+        if self._any:
             self.run = places.running(same, run - 1) + 1
             """How long it has been so far."""
             ended = np.where(same, 1, np.concatenate((run, self.run))[places.before])
@@ -43,20 +46,22 @@ class Runs:
 
     def since(self, step: Ints | int, track: Ints | int) -> Ints:
         """When the runs of some steps, of these tracks, began."""
+        if not self._any:
+            return self._ts[step]
         places = self._places
-        begin = places.round[step] - self.run[step] + 1
-        place = np.array(places.starts)[np.maximum(begin, 0)] - places.tracks + track
-        return np.where(begin < 0, self._since[track], self._ts[place])
+        begin = places.turn[step] - self.run[step]
+        first = np.array(places.starts)[np.maximum(begin, 0)] - places.tracks + track
+        return np.where(begin < 0, self._since[track], self._ts[first])
 
-    def stuck(self, values: Ints) -> npt.NDArray[np.bool_]:
+    def stuck(self, values: Ints) -> Bools | bool:
         """(N,) whether a value is stuck. values: how many the track has had."""
-        long: npt.NDArray[np.bool_] = (self.run >= STUCK_STEPS) & (self.run > TIMES * self.longest)
-        if long.any():
-            long &= is_stuck(self.run, self.longest, values, self.repeats)
-        return long
+        if not self._any:
+            return False
+        long: Bools = (self.run >= STUCK_STEPS) & (self.run > TIMES * self.longest)
+        return is_stuck(self.run, self.longest, values, self.repeats) if long.any() else False
 
 
-def is_stuck(run: _Count, longest: _Count, values: _Count, repeats: _Count) -> _Count:
+def is_stuck(run: _Count, longest: _Count, values: _Count, repeats: _Count) -> Any:
     """Whether a run of one value is longer by far than the track's others, and than chance would have it.
 
     With a share q of repeats outside the run, n steps are equal by chance with q**n <= exp(-2 n (1-q) / (1+q)).
