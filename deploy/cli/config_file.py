@@ -46,15 +46,18 @@ STARTS = get_args(Start)
 OTHERS = "*"
 """All commands that are not named."""
 MEANINGS: dict[str, dict[str, Callable[[str], bool]]] = {
-    "follow": {**dict.fromkeys(("serve", "check"), _is_duration), "tail": lambda text: text.lower() in FLAG_WORDS},
+    "follow": {
+        **dict.fromkeys(("serve", "check"), _is_duration),
+        **dict.fromkeys(("tail", "score"), lambda text: text.lower() in FLAG_WORDS),
+    },
     "from": {
         **dict.fromkeys(("serve", "check"), STARTS.__contains__),
-        "replay": lambda text: text not in STARTS,
+        **dict.fromkeys(("replay", "score"), lambda text: text not in STARTS),
     },
     "model": {"explain": lambda text: text.endswith(".onnx"), OTHERS: lambda _: True},
     "output": {
         "forecast": _is_table_file,
-        **dict.fromkeys(("serve", "check"), lambda text: not _is_table_file(text)),
+        **dict.fromkeys(("serve", "check", "retrain", "schedule"), lambda text: not _is_table_file(text)),
     },
 }
 """Names that mean different things to different commands: which shared values are meant for each."""

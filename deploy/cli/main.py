@@ -17,7 +17,7 @@ from deploy.cli.models import models, promote, retrain, rollback, schedule
 from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
 from deploy.cli.serve import check, serve
 from deploy.cli.signature import takes
-from deploy.cli.topics import dead_letters, explain, ingest, tail
+from deploy.cli.topics import dead_letters, explain, ingest, score, tail
 from deploy.cli.train import backtest, forecast, generate, replay, trace, train
 from deploy.logs import configure_logging, finish_logging, log_in_background
 from deploy.settings.locations import CONFIG_FILE, keep_private
@@ -83,7 +83,7 @@ def demo(
 
 COMMANDS: tuple[Callable[..., int | None], ...] = (
     *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, retrain, schedule),
-    *(models, promote, rollback, replay, explain, generate, trace, demo),
+    *(score, models, promote, rollback, replay, explain, generate, trace, demo),
 )
 """In the order of the help."""
 for _command in COMMANDS:

@@ -1,6 +1,7 @@
 """The commands of a model's life cycle: retrain, schedule, models, promote, rollback."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,8 +11,11 @@ from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOpt
 from deploy.cli.signature import takes
 from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
-from deploy.settings.values import parse_time_option
+from deploy.settings.values import parse_duration_option, parse_time_option
 from tidecast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deploy.lifecycle.drift import DriftCheck
 
 COMMON = (RegistryOptions, JsonOptions, ConfigOptions)
 
@@ -28,9 +32,28 @@ class RetrainOptions:
     ] = "fresh"
 
 
+class DriftOptions:
+    """A retraining only where the served forecasts have become worse."""
+
+    on_drift: Annotated[
+        bool,
+        option("--on-drift", "Only if a service's alerts say that forecasts drift, and on data from after the change."),
+    ] = False
+    output: Annotated[
+        str | None,
+        option("--output", "With --on-drift: the service's output, whose OUTPUT-alerts are read; TOPIC-forecasts."),
+    ] = None
+    drift_share: Annotated[
+        float, option("--drift-share", "With --on-drift: the least share of the series that drift.")
+    ] = 0.2
+    at_most_every: Annotated[
+        str, option("--at-most-every", "With --on-drift: how old the newest version is before another is trained.")
+    ] = "1d"
+
+
 RETRAINING = (
-    *(RetrainOptions, HistoryTopicOptions, HistoryFileOptions, ForecastNetworkOptions, NetworkOptions, ColumnOptions),
-    *(DeviceOptions, LogOptions, *COMMON),
+    *(RetrainOptions, DriftOptions, HistoryTopicOptions, HistoryFileOptions, ForecastNetworkOptions, NetworkOptions),
+    *(ColumnOptions, DeviceOptions, LogOptions, *COMMON),
 )
 
 
@@ -83,7 +106,25 @@ def _retrain(context: typer.Context, until: str | None) -> dict[str, object]:
     since = parse_time_option("since", context.params["since"])
     source = data_source(options, since, parse_time_option("until", until))
     job = RetrainJob(train=forecast_job(options), start=context.params["start"])
-    return run_retraining(job, source, options.tracking_uri)
+    return run_retraining(job, source, options.tracking_uri, _drift_check(context.params, options.topic))
+
+
+def _drift_check(options: Mapping[str, Any], topic: str | None) -> "DriftCheck | None":
+    """What --on-drift looks at; None without it. Raises ConfigError."""
+    from deploy.lifecycle.drift import DriftCheck
+
+    if not options["on_drift"]:
+        return None
+    output = options["output"] or (topic and f"{topic}-forecasts")
+    if not output:
+        raise ConfigError("output: --on-drift reads OUTPUT-alerts; give the output topic of the service")
+    every = parse_duration_option("at-most-every", options["at_most_every"])
+    return DriftCheck(
+        bootstrap=options["bootstrap"],
+        topic=f"{output}-alerts",
+        share=options["drift_share"],
+        at_most_every=every or 0,
+    )
 
 
 @takes(*COMMON)

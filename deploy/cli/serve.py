@@ -72,14 +72,16 @@ class GradingOptions:
     ] = f"{SERVE_DEFAULTS['coverage']:g}"
     score_every: Annotated[
         str | None,
-        option(
-            "--score-every", "How much event time a record of OUTPUT-scores is about; an hour, or ten steps; or off."
-        ),
+        option("--score-every", "Event time that a record of OUTPUT-scores is about; an hour, or ten steps; or off."),
     ] = None
     alerts: Annotated[
         bool,
         option("--alerts/--no-alerts", "Write findings to OUTPUT-alerts, and how values fitted into each forecast."),
     ] = SERVE_DEFAULTS["alerts"]
+    alert_webhook: Annotated[
+        str | None,
+        option("--alert-webhook", "Also POST each alert to this URL; one with a secret is best given as a variable."),
+    ] = None
 
 
 GROUPS = (ServiceOptions, LatenessOptions, DeliveryOptions, GradingOptions, *COMMON)
@@ -141,5 +143,5 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
         paths=decode_paths(options["bootstrap"]),
         **{name: options[name] for name in same},
     )
-    names = ("model", "shadow", "device", "bootstrap", "tracking_uri")
+    names = ("model", "shadow", "alert_webhook", "device", "bootstrap", "tracking_uri")
     return config, Connections(**{name: options[name] for name in names})

@@ -1,4 +1,4 @@
-"""The commands about a topic's records: ingest, tail, dead-letters, explain."""
+"""The commands about a topic's records: ingest, tail, dead-letters, score, explain."""
 
 import os
 from contextlib import closing
@@ -13,7 +13,7 @@ from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.files import decode_paths, open_log
-from deploy.settings.values import parse_duration_option, parse_feature_names
+from deploy.settings.values import ScoreView, parse_duration_option, parse_feature_names, parse_time_option
 from tidecast.errors import ConfigError
 
 
@@ -107,6 +107,49 @@ def dead_letters(
         finish(export_dead_letters(bootstrap, topic, export, reason), as_json)
     else:
         finish(print_dead_letters(bootstrap, topic, last, reason, as_json), as_json)
+
+
+class ScoreOptions:
+    """Which scores to show, and how."""
+
+    by: Annotated[ScoreView, option("--by", "A row for each series, model version, or step ahead.")] = "series"
+    since: Annotated[
+        str | None,
+        option("--from", "Buckets of scores from this time on, such as 2026-01-31T12:00, or as 7d, so long ago."),
+    ] = None
+    until: Annotated[str | None, option("--to", "Buckets of scores that begin before this time.")] = None
+    series: Annotated[list[str] | None, option("--series", "Only this series; may be given several times.")] = None
+    top: Annotated[int | None, option("--top", "How many series to show; 20, in JSON all, if left out.", min=1)] = None
+    follow: Annotated[
+        bool, option("--follow", "Keep the table up to date, until Ctrl-C; with --json a line each time.")
+    ] = False
+
+
+@takes(ScoreOptions, LogOptions, JsonOptions, ConfigOptions)
+def score(
+    context: typer.Context,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic of the forecasts.")],
+    since: str | None,
+    until: str | None,
+    series: list[str] | None,
+    follow: bool,
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Show how good a service's forecasts have been.
+
+    A service compares each forecast with what came, and writes the errors to TOPIC-scores, a record for each series and
+    bucket of event time. Shows the series that are worst against the seasonal naive first.
+    """
+    from deploy.operations.score import Selection, follow_scores, report_scores
+
+    selection = Selection(parse_time_option("from", since), parse_time_option("to", until), frozenset(series or ()))
+    view = {name: context.params[name] for name in ("by", "top")}
+    with closing(open_log(bootstrap)) as log:
+        if follow:
+            follow_scores(log, topic, selection, **view, as_json=as_json)
+        else:
+            finish(report_scores(log, topic, selection, **view, as_json=as_json), as_json)
 
 
 @takes(LatenessOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)

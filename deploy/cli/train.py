@@ -39,7 +39,7 @@ from deploy.cli.training_options import (
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING
-from deploy.settings.values import Device, model_name, parse_levels, parse_time_option
+from deploy.settings.values import Device, model_name, parse_levels, parse_share, parse_time_option
 from tidecast.text import escaped
 
 if TYPE_CHECKING:
@@ -170,6 +170,9 @@ def replay(
     ] = None,
     until: Annotated[str | None, option("--to", "The end of the origins, exclusive.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/replays if left out.")] = None,
+    coverage: Annotated[
+        str, option("--coverage", "Give intervals as serve would have given them, for this share such as 0.9; or off.")
+    ] = "off",
 ) -> None:
     """Compare any versions on a history, from the same origins.
 
@@ -185,6 +188,7 @@ def replay(
         since=parse_time_option("from", since),
         until=parse_time_option("to", until),
         device=device,
+        coverage=parse_share("coverage", coverage),
     )
     picture = Picture(plot, "replays")
     finish(report_replay(job, data_source(options), tracking_uri, picture), as_json)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 import polars as pl
@@ -30,10 +31,13 @@ from pipeline.datasets.history import read_topic
 from pipeline.datasets.measurements import read_file
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
+from pipeline.formats.scores import SeriesScores
 from pipeline.log import EventLog
 from tidecast.errors import ConfigError, UnknownTopic
 
 logger = logging.getLogger(__name__)
+
+Message = TypeVar("Message", Forecast, SeriesScores)
 
 NAME = "nyc-taxi"
 SERIES = "nyc_taxi"
@@ -46,23 +50,23 @@ FORECAST_TIMEOUT_S = 60.0
 """How long to wait for a missing forecast before it counts as lost."""
 
 
-class ForecastReader:
-    """Reads a forecast topic with one partition from its start."""
+class TopicReader(Generic[Message]):
+    """Reads a topic of messages with one partition from its start."""
 
-    def __init__(self, log: EventLog, topic: str) -> None:
+    def __init__(self, log: EventLog, topic: str, message: type[Message]) -> None:
         self._log, self.topic, self._position = log, topic, 0
-        self._decoder = msgspec.json.Decoder(Forecast)
+        self._decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(message)
 
-    def read_new(self) -> list[Forecast]:
-        """The forecasts since the last call; none before the topic exists."""
+    def read_new(self) -> list[Message]:
+        """The messages since the last call; none before the topic exists."""
         try:
             end = self._log.bounds(self.topic)[0].end
         except UnknownTopic:
             return []
         batches = self._log.read(self.topic, 0, self._position, end)
-        forecasts = [self._decoder.decode(record.value or b"") for records in batches for record in records]
+        messages = [self._decoder.decode(record.value or b"") for records in batches for record in records]
         self._position = end
-        return forecasts
+        return messages
 
 
 def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: float) -> None:
@@ -91,14 +95,15 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     model = train(history, job, registry, dataset).version
     predictor = load_model(model.label, tracking_uri)
     board = Scoreboard(taxi["value"].to_numpy(), taxi["ts"].to_numpy(), cut)
-    forecasts = ForecastReader(log, f"{topic}-forecasts")
+    forecasts = TopicReader(log, f"{topic}-forecasts", Forecast)
+    scores = TopicReader(log, f"{topic}-forecasts-scores", SeriesScores)
     options = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--model", model.label]
     options += ["--output", forecasts.topic, "--group", f"tidecast-{topic}", "--from", "earliest", "--device", "auto"]
     logger.info(f"3. serve {model.label}: it forecasts the history first, then each new event")
     with run_service(options, tracking_uri) as check_running:
         _wait_for_first_forecasts(forecasts, check_running)
         logger.info(f"4. replay the other {len(taxi) - cut:,} half hours, and score each forecast when its day is over")
-        first = _replay(log, topic, board, forecasts, check_running)
+        first = _replay(log, topic, board, forecasts, scores, check_running)
         print(json.dumps(_summary(board, predictor, forecasts.topic, first - began)), flush=True)  # noqa: T201
         with mlflow_page(registry, model, stay) as page:
             _print_next_steps(bootstrap, registry, topic, page)
@@ -111,7 +116,7 @@ def _taxi() -> pl.DataFrame:
         return read_file(str(path)).frame
 
 
-def _wait_for_first_forecasts(forecasts: ForecastReader, check: Callable[[], None]) -> None:
+def _wait_for_first_forecasts(forecasts: TopicReader[Forecast], check: Callable[[], None]) -> None:
     """Wait until the service has started to forecast the published history."""
     with console.status("starting the service and catching up with the history"):
         while not forecasts.read_new():
@@ -120,7 +125,12 @@ def _wait_for_first_forecasts(forecasts: ForecastReader, check: Callable[[], Non
 
 
 def _replay(
-    log: EventLog, topic: str, board: Scoreboard, forecasts: ForecastReader, check: Callable[[], None]
+    log: EventLog,
+    topic: str,
+    board: Scoreboard,
+    forecasts: TopicReader[Forecast],
+    scores: TopicReader[SeriesScores],
+    check: Callable[[], None],
 ) -> float:
     """Send the remaining events and collect their forecasts; when the first one arrived, in monotonic seconds."""
     producer, first, total = log.producer(), 0.0, len(board.forecasts)
@@ -136,10 +146,14 @@ def _replay(
             producer.flush()
             for forecast in forecasts.read_new():
                 board.add(forecast)
+            for bucket in scores.read_new():
+                board.add_scores(bucket)
             first = first or (time.monotonic() if board.received.any() else 0.0)
             refresh()
             time.sleep(max(0.0, tick_start + TICK_S - time.monotonic()))
     producer.close()
+    for bucket in scores.read_new():
+        board.add_scores(bucket)
     return first
 
 
@@ -164,6 +178,7 @@ def _summary(board: Scoreboard, predictor: Predictor, output: str, first_forecas
         "first_forecast_s": round(first_forecast_s, 2),
         "mse": round(model_mse, 4),
         "naive_mse": round(naive_mse, 4),
+        **{name: value if value is None else round(value, 4) for name, value in board.graded.items()},
         "model": predictor.label,
         "device": predictor.device,
         "output_topic": output,
@@ -177,6 +192,7 @@ def _print_next_steps(bootstrap: str, registry: Registry, topic: str, page: str)
     lines = (
         "",
         f"The forecasts:  {tidecast} tail {topic}-forecasts{log}",
+        f"Its alerts:     {tidecast} tail {topic}-forecasts-alerts{log}",
         f"Its training:   {page}",
         f"Your own data:  {tidecast} ingest FILE.csv --topic mine{log}",
         f"                {tidecast} train --topic mine --name my-model{models}",

@@ -1,5 +1,6 @@
 """The demo's score: the errors so far next to the seasonal naive forecast's, and a plot in the terminal."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +13,11 @@ from model.evaluation.baselines import seasonal_naive
 from model.evaluation.metrics import mse
 from model.seasons import seasonal_lags
 from pipeline.formats.forecasts import Forecast
+from pipeline.formats.scores import SeriesScores
 
 FREQ = "30m"
 HORIZON = 48
+SUMMED = ("count", "absolute_error", "naive_absolute_error", "intervals", "inside")
 SHOWN_STEPS = 192
 """Past steps in the plot: four days."""
 
@@ -31,6 +34,10 @@ class Scoreboard:
     times: npt.NDArray[np.int64]
     cut: int
     forecasts: npt.NDArray[np.float32] = field(init=False)
+    bounds: tuple[list[float], list[float]] | None = None
+    """Lower and upper of the newest forecast."""
+    sums: Counter[str] = field(default_factory=Counter)
+    """Sums of the service's own scores of the replayed part, by their names."""
     sent: int = 0
 
     def __post_init__(self) -> None:
@@ -41,6 +48,26 @@ class Scoreboard:
         row = int(np.searchsorted(self.times, forecast.ts)) - self.cut
         if row >= 0 and isinstance(forecast.forecast, list):
             self.forecasts[row] = forecast.forecast
+            if isinstance(forecast.lower, list) and isinstance(forecast.upper, list):
+                self.bounds = forecast.lower, forecast.upper
+
+    def add_scores(self, scores: SeriesScores) -> None:
+        """Add a bucket of the service's scores, if it is of replayed events."""
+        if scores.start >= self.times[self.cut]:
+            for part in scores.scores:
+                for name in SUMMED:
+                    self.sums[name] += sum(getattr(part, name))
+
+    @property
+    def graded(self) -> dict[str, float | None]:
+        """How many forecasts the service has graded, the share inside their intervals, and the skill: 1 - error / that
+        of the naive forecast.
+        """
+        sums = self.sums
+        coverage = sums["inside"] / sums["intervals"] if sums["intervals"] else None
+        naive = sums["naive_absolute_error"]
+        skill = 1 - sums["absolute_error"] / naive if naive else None
+        return {"graded": int(sums["count"]), "coverage": coverage, "skill": skill}
 
     @property
     def received(self) -> npt.NDArray[np.bool_]:
@@ -73,6 +100,10 @@ class Scoreboard:
                 ahead = np.arange(1, HORIZON + 1) + self.cut + origin + 1 - now
                 row = self.forecasts[origin].tolist()
                 plotext.plot(ahead.tolist(), row, label=label, marker="braille", color=color)
+        for row in self.bounds or ():
+            first_step = self.cut + newest + 2 - now
+            steps_ahead = list(range(first_step, first_step + HORIZON))
+            plotext.plot(steps_ahead, row, label="90 % interval", marker="braille", color="gray")
         plotext.xlim(-SHOWN_STEPS, HORIZON)
         plotext.ylim(0, 1.1 * float(self.values[: self.cut].max()))
         days = range(-SHOWN_STEPS, HORIZON + 1, HORIZON)
@@ -90,4 +121,11 @@ class Scoreboard:
             if error == error
             else "no forecast is a day old yet"
         )
-        return f"{self.sent:,} of {total:,} events sent, {int(self.received.sum()):,} forecasts received; {score}"
+        received = f"{self.sent:,} of {total:,} events sent, {int(self.received.sum()):,} forecasts received"
+        return f"{received}; {score}{self._graded_line()}"
+
+    def _graded_line(self) -> str:
+        graded = self.graded
+        if graded["coverage"] is None or graded["skill"] is None:
+            return ""
+        return f"; {graded['graded']:,} graded, {graded['coverage']:.0%} inside, skill {graded['skill']:.2f}"

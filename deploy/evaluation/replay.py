@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from rich.table import Table
 from deploy.console import print_table, progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
+from deploy.evaluation.replay_intervals import INTERVAL_SCORES, ReplayIntervals
 from deploy.models.loading import load_model
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.pictures import Picture
@@ -57,6 +59,8 @@ class ReplayJob:
     until: int | None = None
     """The end of the origins, epoch milliseconds, exclusive; None: all to the end."""
     device: Device = "auto"
+    coverage: float | None = None
+    """That of the intervals which a service would have given; None leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class ReplayResult:
     losses: list[Reals] = field(default_factory=list)
     """The mean squared error from each of them, in z-scores."""
     seconds: float = 0.0
+    intervals: dict[str, Any] = field(default_factory=dict)
+    """Coverage, mean width and Winkler score of the intervals, overall and by scored step."""
 
 
 class Replay:
@@ -90,7 +96,7 @@ class Replay:
 
     def __init__(self, history: History, predictors: Sequence[Predictor], job: ReplayJob) -> None:
         cards = [_card(each) for each in predictors]
-        self._predictors, self._names = predictors, job.models
+        self._predictors, self._names, self._coverage = predictors, job.models, job.coverage
         self._each = [windows(history, window_config(card.input)) for card in cards]
         self.data, self.card = self._each[0], cards[0]
         self.horizon, self.columns = self.card.output.horizon, self.card.target_columns
@@ -129,6 +135,7 @@ class Replay:
     def run(self, replay_model: ReplayModel, report: Callable[[int], None]) -> ReplayResult:
         """Forecast from all origins by one model, on all cores, and score it; `report` gets each part's size."""
         result, started = ReplayResult(Scores(self._error_scale, self.horizon)), time.monotonic()
+        tracker = ReplayIntervals(self.data, self.card, self._coverage) if self._coverage else None
         parts = np.split(self.ends, range(CHUNK, len(self.ends), CHUNK))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for part, forecasts in _prefetch(pool, replay_model.forecast, parts):
@@ -137,8 +144,11 @@ class Replay:
                 result.scores.add(series, forecasts, actual, observed)
                 result.losses.append(window_mse(forecasts, actual, observed, self._scale[series]))
                 result.ts.append(self.data.ts[part])
+                if tracker:
+                    tracker.add(part, forecasts)
                 report(len(part))
         result.seconds = time.monotonic() - started
+        result.intervals = tracker.scores() if tracker else {}
         return result
 
 
@@ -233,15 +243,16 @@ def _run_all(replay: Replay, job: ReplayJob) -> list[tuple[ReplayModel, ReplayRe
 def _summary(model: ReplayModel, result: ReplayResult, count: int) -> dict[str, object]:
     overall = result.scores.overall()
     facts = {"learned_until": model.trained_until, "windows_per_s": round(count / max(result.seconds, 1e-9), 1)}
-    return {**overall, "by_step": result.scores.by_step(), **facts}
+    return {**overall, "by_step": result.scores.by_step(), **result.intervals, **facts}
 
 
 def _print_table(summaries: dict[str, dict[str, object]], title: str) -> None:
     table = Table(title=title, title_justify="left", caption=METRICS_IN_WORDS, caption_justify="left")
-    for heading in ("model", *METRICS, "windows/s"):
+    measured = [*METRICS, *(name for name in INTERVAL_SCORES if all(name in facts for facts in summaries.values()))]
+    for heading in ("model", *measured, "windows/s"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "model" else "right")
     for name, facts in summaries.items():
-        table.add_row(name, *(f"{facts[metric]:.4g}" for metric in METRICS), f"{facts['windows_per_s']:,.0f}")
+        table.add_row(name, *(f"{facts[metric]:.4g}" for metric in measured), f"{facts['windows_per_s']:,.0f}")
     print_table(table)
 
 

@@ -14,12 +14,15 @@ from deploy.grading.records import Message, finding_message, scores_message, sil
 from deploy.grading.state import GradedPart, Grading, Issued
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
+from model.levels import Levels
 from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
-from model.online.live import Observed, Tally
+from model.online.live import Live
 from model.online.scores import Bucket
 from model.online.steps import between_steps
+from model.online.values import Observed, Tally
 from model.residuals import LEVELS, Residuals, window_scale
+from model.spikes import winsorised
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.windows.batch import Windows
 
@@ -115,7 +118,7 @@ class GradedBatch:
                 naive=self._naive(part),
                 by=by,
             ),
-            lambda places: self._first_margins(part, places),
+            lambda places: first_margins(self._card, live, part.x[places], part.length[places]),
         )
         for place, bucket in graded.buckets:
             self._add_scores(first + place, bucket)
@@ -131,16 +134,6 @@ class GradedBatch:
         ahead = np.array(self._live.steps)
         naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.season_lag)
         return np.asarray(naive.transpose(0, 2, 1), np.float64)
-
-    def _first_margins(self, part: Windows, places: npt.NDArray[np.int64]) -> Reals:
-        """The margins (N,O,H,2) with which series begin: the model's errors in validation, by each window's scale."""
-        live = self._live
-        residuals = self._card.residuals or unknown_residuals(self._card, live.steps)
-        targets = part.x[places][:, :, self._card.target_columns]
-        scale = np.stack([window_scale(targets[..., target]) for target in range(live.targets)], axis=1)
-        scale[part.length[places] < SHORTEST] = np.nan
-        margins = residuals.margins(live.coverage or 0.0, scale.reshape(-1))
-        return margins.reshape(len(places), live.targets, len(live.steps), 2)
 
     def _source(self, place: int) -> tuple[int, int]:
         """The part and the input offset of a window."""
@@ -186,6 +179,20 @@ def replay(grading: Grading, part: GradedPart, issued: Mapping[tuple[int, str, i
     graded.grade_issued(issued)
     graded.messages()
     grading.live.tally = tally
+
+
+def first_margins(card: Card, live: Live, x: Reals, length: npt.NDArray[np.int64]) -> Reals:
+    """The margins (N,O,H,2) with which series begin: the model's errors in validation, by the scale of each window.
+
+    `x` (N,S,F) are the windows of their first forecasts, `length` (N,) how many steps of each are the series' own.
+    """
+    residuals = card.residuals or unknown_residuals(card, live.steps)
+    targets = winsorised(x, Levels.of(card).spans)[:, :, card.target_columns]
+    scale = np.stack([window_scale(targets[..., target]) for target in range(live.targets)], axis=1)
+    if card.residuals:
+        scale[length < SHORTEST] = np.nan
+    margins = residuals.margins(live.coverage or 0.0, scale.reshape(-1))
+    return margins.reshape(len(x), live.targets, len(live.steps), 2)
 
 
 def unknown_residuals(card: Card, steps: tuple[int, ...]) -> Residuals:

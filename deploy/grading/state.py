@@ -28,6 +28,8 @@ PARKED = "parked-scores"
 FORECASTS, SCORES, INTERVALS, ANOMALIES = "forecasts", "scores", "intervals", "anomalies"
 SECTIONS = (FORECASTS, SCORES, INTERVALS, ANOMALIES, PARKED)
 """The sections of a series."""
+READABLE = {PARTITION: VERSION, **dict.fromkeys(SECTIONS, VERSION)}
+"""The latest versions of sections that can be read."""
 HOUR = 3_600_000
 BUCKET_STEPS = 10
 Reals = npt.NDArray[np.float64]
@@ -110,11 +112,12 @@ class PartitionGrades:
         return {} if row is None else self._grading.sections(row)
 
     def restore(self, series: str, sections: Sections) -> Sections:
-        """Set a series' state from its checkpoint; the other sections. What was kept under other settings begins anew."""
-        row = self._rows.get(series)
-        if row is None:
-            row = self._rows[series] = self._grading.live.store.allocate()
-        self._grading.restore(row, sections)
+        """Set a series' state from its checkpoint; the other sections. What was kept by other settings begins anew."""
+        if not sections.keys().isdisjoint(SECTIONS):
+            row = self._rows.get(series)
+            if row is None:
+                row = self._rows[series] = self._grading.live.store.allocate()
+            self._grading.restore(row, sections)
         return {name: section for name, section in sections.items() if name not in SECTIONS}
 
     def expired(self, series: str, place: int, offset: int) -> None:

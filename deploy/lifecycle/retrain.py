@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from deploy.data import DataSource
 from deploy.evaluation.comparison import Losses, comparison_losses
+from deploy.lifecycle.decisions import apply_decision, decision_tags, summary
+from deploy.lifecycle.drift import Drift, DriftCheck, missing_steps, trained_until
 from deploy.lifecycle.periods import Periods, divide, needed_steps, unseen_steps
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
@@ -44,7 +46,7 @@ from deploy.training.registration import (
     training_run,
 )
 from model.artifacts.export import CARD_FILE, WEIGHTS_FILE
-from model.artifacts.registry import CHALLENGER, JOB, PROMOTED, Registry
+from model.artifacts.registry import JOB, Registry
 from model.artifacts.versions import CHAMPION, Dataset, Version
 from model.card import Card, InputSpec, Setting, read_card
 from model.evaluation.promotion import PromotionDecision, decide
@@ -55,7 +57,8 @@ from model.windows import Rows
 from pipeline import failpoint
 from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
-from tidecast.errors import ConfigError, PromotionConflict, RetrainingBusy
+from tidecast.errors import ConfigError, RetrainingBusy, TooShort
+from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +94,10 @@ def retrain(history: History, job: RetrainJob, registry: Registry, dataset: Data
         return _retrain(history, job, registry, find_champion(registry, job.train.name), dataset)
 
 
-def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> dict[str, object]:
-    """`tidecast retrain`: on a topic's or a file's history.
+def run_retraining(
+    job: RetrainJob, source: DataSource, tracking_uri: str, check: DriftCheck | None = None
+) -> dict[str, object]:
+    """`tidecast retrain`: on a topic's or a file's history; with a check only if there is a drift, on what came after.
 
     The champion is resolved once, before anything is read: the history has the features of that version, and the
     challenger is compared with it, whatever is promoted meanwhile.
@@ -104,9 +109,38 @@ def run_retraining(job: RetrainJob, source: DataSource, tracking_uri: str) -> di
             inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
             source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)
             job = replace(job, train=replace(job.train, features=inputs.features))
+        if check is not None and champion is not None:
+            return _retrain_on_drift(check, job, source, registry, champion)
         history = source.history(job.train.freq)
         found = _retrain(history, job, registry, champion, source.dataset(history))
         return {**found, "notes": history.notes}
+
+
+def _retrain_on_drift(
+    check: DriftCheck, job: RetrainJob, source: DataSource, registry: Registry, champion: Version
+) -> dict[str, object]:
+    """Retrain on what came after a change, if there is one, it is not too soon, and there is enough of it."""
+    if not (alerted := check.alerted(champion)):
+        since = f"{format_time(trained_until(champion))} UTC"
+        return summary(champion, "no drift", f"nothing to do: {check.topic} has none since {since} that goes on", None)
+    if why := check.too_soon(registry, champion):
+        return summary(champion, "too soon", f"{len(alerted):,} series drift; {why}", None)
+    history = source.history(job.train.freq)
+    drift = Drift.of(alerted, history, champion)
+    facts: dict[str, object] = {"drift": drift.facts(), "notes": history.notes}
+    if drift.share < check.share:
+        why = f"nothing to do: {drift.in_words()}, fewer than {check.share:.3g} (--drift-share)"
+        return summary(champion, "no drift", why, None) | facts
+    logger.info(f"{drift.in_words()}: what came before is not learned from")
+    after = drift.after(history)
+    if missing := missing_steps(after, champion):
+        why = f"{drift.in_words()}; of what came after, {missing:,} steps are missing"
+        return summary(champion, "undecided", why, None) | {"missing": missing} | facts
+    try:
+        return _retrain(after, job, registry, champion, source.dataset(after)) | facts
+    except TooShort as error:
+        why = f"{drift.in_words()}; what came after is not enough: {error}"
+        return summary(champion, "undecided", why, None) | facts
 
 
 @contextmanager
@@ -131,7 +165,7 @@ def _retrain(
     fingerprint = _fingerprint(history, job)
     if registered := registry.version_of_job(job.train.name, fingerprint):
         logger.info(f"{registered.label} was trained on the same history already")
-        return _apply(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
+        return apply_decision(registry, registered, registered.tags["verdict"], registered.tags["why"], None)
     return _challenge(history, job, registry, champion, fingerprint, dataset)
 
 
@@ -140,8 +174,8 @@ def _train_first(history: History, job: RetrainJob, registry: Registry, dataset:
     logger.info(f"no model is called {job.train.name} yet, so this trains the first; there are: {others}")
     version = train_after(None, history, job.train, registry, dataset).version
     if CHAMPION in version.aliases:
-        return _summary(version, "first", "the first of its name", None)
-    return _summary(version, "overtaken", "another version is the champion", None)
+        return summary(version, "first", "the first of its name", None)
+    return summary(version, "overtaken", "another version is the champion", None)
 
 
 def _challenge(
@@ -168,7 +202,8 @@ def _challenge(
         candidate = forecast_candidate(comparison.fitted, data, history)
         candidate = _with_decision(candidate, comparison, tags, f"{plan.name} against {champion.label}", periods)
         version = register(candidate, registry, log, failpoint.reached).version
-    found = _apply(registry, version, comparison.decision.decision, comparison.decision.why, comparison.decision)
+    decision = comparison.decision
+    found = apply_decision(registry, version, decision.decision, decision.why, decision)
     return found | {"learned": {**periods.learned, "new_steps": periods.new}, "judged": periods.judged}
 
 
@@ -178,7 +213,7 @@ def _too_little(data: SlidingWindows, seen: int, horizon: int, champion: Version
         f"{unseen:,} steps are newer than the training data of {champion.label}, {needed - unseen:,} are missing: "
         f"{horizon:,} to learn from, and {needed - horizon:,} to judge on"
     )
-    return _summary(champion, "undecided", why, None) | {"missing": needed - unseen}
+    return summary(champion, "undecided", why, None) | {"missing": needed - unseen}
 
 
 def _compare(
@@ -226,41 +261,11 @@ def _with_decision(
     learned, judged = (json.dumps(each) for each in (periods.learned, periods.judged))
     return replace(
         candidate,
-        tags={**candidate.tags, **tags, "learned": learned, "judged": judged, **_decision_tags(decision)},
+        tags={**candidate.tags, **tags, "learned": learned, "judged": judged, **decision_tags(decision)},
         scores={**candidate.scores, **{f"comparison/{name}": each for name, each in numbers.items()}},
         worth=f"{candidate.worth}\n\n{title}: **{decision.decision}**. {decision.why}.",
         draw=draw,
     )
-
-
-def _decision_tags(decision: PromotionDecision) -> dict[str, str]:
-    numbers = {name: f"{value:.6g}" for name, value in asdict(decision).items() if isinstance(value, float)}
-    return {"verdict": decision.decision, "why": decision.why, **numbers}
-
-
-def _apply(
-    registry: Registry, version: Version, decision: str, why: str, details: PromotionDecision | None
-) -> dict[str, object]:
-    """Move the aliases that a decision moves; not twice, as somebody may have moved them back."""
-    if PROMOTED in version.tags:
-        return _summary(version, "promoted before", why, details)
-    registry.set_alias(version, CHALLENGER)
-    failpoint.reached("challenger")
-    if decision == "promote":
-        try:
-            registry.promote(version, instead_of=version.tags["against"].rpartition("/")[2])
-        except PromotionConflict as error:
-            decision, why = "overtaken", str(error)
-    return _summary(version, decision, why, details)
-
-
-def _summary(version: Version, decision: str, why: str, details: PromotionDecision | None) -> dict[str, object]:
-    """What came of a retraining, said and as data."""
-    outcome = {"promote": "is the champion now", "first": "is the champion", "undecided": "nothing decided"}
-    logger.info(f"{version.label}: {outcome.get(decision, 'is not promoted')}: {why}")
-    facts: dict[str, object] = {"model": version.label, "decision": decision, "why": why}
-    numbers = {} if details is None else asdict(details)
-    return facts | {name: value for name, value in numbers.items() if name not in facts}
 
 
 def _fingerprint(history: History, job: RetrainJob) -> str:

@@ -74,6 +74,7 @@ def _findings(log: EventLog, config: ServeConfig, connections: Connections) -> I
     yield from found
     if model is not None:
         config = config.with_outputs(model.task.output_kind, shadow=bool(connections.shadow))
+        connections.check_alerts(config)
     try:
         count = log.partitions(config.topic)
     except UnknownTopic as error:

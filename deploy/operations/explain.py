@@ -39,7 +39,7 @@ class RecomputedForecast:
     headers: dict[str, str]
     window: Windows
     value: bytes
-    """The message computed again."""
+    """The message computed again; its interval and anomaly, which depend on more than the window, are as written."""
 
     @property
     def same(self) -> bool:
@@ -81,7 +81,13 @@ def recompute_forecast(
     window = _rebuild_window(log, headers, forecast, store, decode)
     (batch,) = forecast_batches(window, predictor.predict(window), predictor.card, headers[VERSION])
     (value,) = encode_forecasts(batch)
-    return RecomputedForecast(record, forecast, headers, window, value)
+    return RecomputedForecast(record, forecast, headers, window, _with_history(value, forecast))
+
+
+def _with_history(value: bytes, forecast: Forecast) -> bytes:
+    """A message with what the service added to the forecast from all that the series had been before."""
+    known = {name: getattr(forecast, name) for name in ("coverage", "lower", "upper", "anomaly")}
+    return msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(value, type=Forecast), **known))
 
 
 def _read_record(log: EventLog, topic: str, partition: int, offset: int) -> Record:

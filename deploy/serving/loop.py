@@ -29,13 +29,15 @@ from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
 from deploy.serving.identity import Family
 from deploy.serving.output import Output, PartitionBatch, Written
-from deploy.serving.pace import Pace, micro_batches
-from deploy.serving.partitions import Partitions, partitions_in_words, push_records
+from deploy.serving.pace import Interval, Pace, micro_batches
+from deploy.serving.partition import push_records
+from deploy.serving.partitions import Partitions, partitions_in_words
 from deploy.serving.shadow import Shadow
 from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import TopicWatch, create_topics
 from deploy.serving.watchdog import StallDetector, Watchdog
+from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from model.card import Card
 from pipeline import failpoint
@@ -52,20 +54,6 @@ MAX_STALLED = 3
 """Lag checks in a row, REPORT_S apart, that find a partition stalled before the service ends."""
 
 
-class _Interval:
-    """Due once per so many seconds; first after the first interval."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._last = seconds, time.monotonic()
-
-    def due(self) -> bool:
-        """Whether it is due; a True starts the next interval."""
-        due = time.monotonic() - self._last >= self._seconds
-        if due:
-            self._last = time.monotonic()
-        return due
-
-
 class Service:
     """One consumer of a group, serving one model on one topic."""
 
@@ -77,10 +65,12 @@ class Service:
         config: ServeConfig,
         updater: ModelUpdater | None = None,
         shadow: Shadow | None = None,
+        webhook: Webhook | None = None,
     ) -> None:
         """Create missing topics, fence a predecessor of the same instance, then join the group.
 
-        `updater` provides new versions of the model; `shadow` predicts the same windows with another one.
+        `updater` provides new versions of the model; `shadow` predicts the same windows with another one;
+        `webhook` posts alerts.
         """
         self._updater, self._shadow = updater, shadow
         self._predictor, self._task, self._config = predictor, task, config
@@ -89,6 +79,7 @@ class Service:
         self._grading = Grading(predictor.card, config) if isinstance(predictor.card, Card) and config.grades else None
         if self._grading:
             self.stats.tally = self._grading.live.tally
+        self.stats.webhook = webhook.counts if webhook else None
         self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
@@ -106,7 +97,7 @@ class Service:
         self._partitions = Partitions(
             log, config, self._consumer, checkpoints, self._watchdog, self._topics, Family.of(predictor), self._grading
         )
-        self._output = Output(self._producer, config, shadow, self._grading)
+        self._output = Output(self._producer, config, shadow, self._grading, webhook)
         self._pace = Pace(config.max_records, log.batch_s)
 
     @property
@@ -130,7 +121,7 @@ class Service:
 
     def _run(self, stop: threading.Event) -> None:
         rebalancing = True
-        checkpoint_interval, report_interval = _Interval(self._config.checkpoint_s), _Interval(REPORT_S)
+        checkpoint_interval, report_interval = Interval(self._config.checkpoint_s), Interval(REPORT_S)
         while not stop.is_set():
             poll = self._poll()
             rebalancing = poll.rebalancing
@@ -248,6 +239,7 @@ class Service:
             else:
                 self._consumer.commit(offsets)
         failpoint.reached("committed")
+        self._output.committed()
         self._count_committed(done)
 
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:

@@ -13,9 +13,10 @@ from deploy.grading.state import GradedPart, Grading
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.models.updates import Complaint
 from deploy.serving.forecast_batches import Faults
-from deploy.serving.partitions import DroppedRecords
+from deploy.serving.partition import DroppedRecords
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
+from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
@@ -66,9 +67,15 @@ class Output:
     """Predicts micro-batches and produces the results: forecasts or labels, a shadow's, dead letters, late records."""
 
     def __init__(
-        self, producer: Producer, config: ServeConfig, shadow: Shadow | None = None, grading: Grading | None = None
+        self,
+        producer: Producer,
+        config: ServeConfig,
+        shadow: Shadow | None = None,
+        grading: Grading | None = None,
+        webhook: Webhook | None = None,
     ) -> None:
         self._producer, self._config, self._shadow, self._grading = producer, config, shadow, grading
+        self._webhook, self._alerts = webhook, list[bytes]()
         self._warned: set[str] = set()
         self.refused = Counter[str]()
         """Forecasts and labels that the log refused, so that dead letters stand for them: a counter by topic."""
@@ -83,6 +90,7 @@ class Output:
         is sent until all is predicted: the first record opens a transaction.
         """
         graded, faults = self._graded(batch), Faults()
+        pending: PendingBatch
         if graded:
             pending, of = graded.pending
         else:
@@ -118,6 +126,14 @@ class Output:
             if topic := topics[message.kind]:
                 headers = [origin, (OFFSETS, b"%d-%d" % (message.offset, message.offset))]
                 self._send(topic, part.partition, message.key, message.value, by_offset[message.offset], headers)
+                if message.kind == "alerts" and self._webhook:
+                    self._alerts.append(message.value)
+
+    def committed(self) -> None:
+        """All that was written is committed: what is for others than the log may go out."""
+        if self._webhook and self._alerts:
+            self._webhook.post(self._alerts)
+            self._alerts = []
 
     def _rows(self, batch: Sequence[PartitionBatch], pending: PendingBatch, of: Sequence[int]) -> list[OutputRow]:
         """What is known of each output record before its message."""

@@ -15,6 +15,20 @@ FEW = 256
 """Windows that do not take long, of a model of which nothing is known yet."""
 
 
+class Interval:
+    """Due once per so many seconds; first after the first interval."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is due; a True starts the next interval."""
+        due = time.monotonic() - self._last >= self._seconds
+        if due:
+            self._last = time.monotonic()
+        return due
+
+
 class Pace:
     """Learns from one batch how large the next one may be."""
 

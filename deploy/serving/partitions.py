@@ -1,31 +1,24 @@
 """The partitions assigned to a consumer: restored with their windows, checkpointed, and revoked."""
 
 import logging
-from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
-from deploy.grading.batch import replay
-from deploy.grading.issued import IssuedForecasts, read_issued
-from deploy.grading.state import Grading, PartitionGrades
+from deploy.grading.state import READABLE, Grading, PartitionGrades
 from deploy.serving.identity import SECTION, Family
-from deploy.serving.tasks import Task, Windower
+from deploy.serving.partition import Partition, Replay
+from deploy.serving.tasks import Task
 from deploy.serving.topics import TopicWatch
 from deploy.serving.watchdog import Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
-from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.decoding import decode_records
 from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record
 from pipeline.state import checkpoint, recovery
 from pipeline.state.checkpoint import Pass
-from pipeline.state.records import PartitionRecord, encode_metadata
+from pipeline.state.records import PartitionRecord
 from pipeline.state.recovery import Recovered, Topics
-from pipeline.windows.batch import Sections
-from pipeline.windows.grid import Counts
-from tidecast.errors import LogUnavailable, NotAuthorized
+from tidecast.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -33,42 +26,6 @@ RESTORED_RECORDS = 100_000
 """Most records of state that are read for the partitions restored between two polls, unless one of them has more."""
 PASS_SERIES = 20_000
 """Most changed series in one transaction of checkpoints, unless one partition has more."""
-
-
-@dataclass(slots=True)
-class DroppedRecords:
-    """Records that are in no window: `invalid` ones with the error, and `late` ones."""
-
-    invalid: list[tuple[Record, InvalidEvent]] = field(default_factory=list)
-    late: list[Record] = field(default_factory=list)
-
-    def add_failed(self, record: Record, error: str) -> None:
-        """Add, in its place, a record that completed a window for which inference failed; once, whatever it holds."""
-        if all(other is not record for other, _ in self.invalid):
-            failed = record, InvalidEvent("inference_failed", error)
-            insort(self.invalid, failed, key=lambda dropped: dropped[0].offset)
-
-
-@dataclass(slots=True)
-class Partition:
-    """An assigned input partition and its windows."""
-
-    windower: Windower
-    checkpoint: int | None
-    """R: the offset of its last checkpoint; None before a new group's first one."""
-    position: int
-    """X: the next offset to read."""
-    parts: dict[str, int] = field(default_factory=dict)
-    """The series whose states take several records, and how many."""
-    lost: bool = False
-    """Whether its checkpoint is no longer in the log."""
-    grades: PartitionGrades | None = None
-    """The grading of its series."""
-
-    def commit(self) -> Commit:
-        """X, with R in the metadata. There is always an R: the first checkpoint is written before the first record."""
-        assert self.checkpoint is not None
-        return Commit(self.position, encode_metadata(self.checkpoint))
 
 
 def partitions_in_words(numbers: Iterable[int]) -> str:
@@ -82,23 +39,6 @@ def partitions_in_words(numbers: Iterable[int]) -> str:
             runs.append([number])
     listed = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
     return f"partition{'s' * (len(ordered) != 1)} {listed}"
-
-
-def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
-    """Add the events of some records to the windows. One invalid or late event drops its record, once."""
-    dropped, push = DroppedRecords(), windower.push
-    for record, events, error in decode_records(records, task.decode):
-        late = False
-        for event in events:
-            try:
-                late |= not push(event, record.offset)
-            except InvalidEvent as invalid:
-                error = error or invalid.with_traceback(None)  # a cycle, as when decoding
-        if error is not None:
-            dropped.invalid.append((record, error))
-        elif late:
-            dropped.late.append(record)
-    return dropped
 
 
 class Partitions:
@@ -122,6 +62,7 @@ class Partitions:
         self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
         self._watchdog, self._topics = watchdog, topics
         self._family, self._alone, self._grading = family, False, grading
+        self._replay = Replay(log, config, watchdog, grading)
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
 
@@ -176,18 +117,21 @@ class Partitions:
         with self._watchdog.watch("committed offsets"):
             committed = self._consumer.committed(self._to_restore)
         topics = Topics.look_up(log, config.topic, config.state_topic)
-        grades: dict[int, PartitionGrades | None] = {
-            number: PartitionGrades(self._grading) if self._grading else None for number in self._next_few(topics)
-        }
-        windowers = {number: task.windower(each) for number, each in grades.items()}
-        found = recovery.recover(log, topics, windowers, committed, on_data_loss=config.on_data_loss)
+        restored = {number: self._empty(task) for number in self._next_few(topics)}
+        windowers = {number: each.windower for number, each in restored.items()}
+        readable = READABLE if self._grading else {}
+        found = recovery.recover(log, topics, windowers, committed, config.on_data_loss, readable)
         for windower in windowers.values():
             self._family.check(windower.sections, config.group)
         failpoint.reached("restored")
-        self._replay(task, topics, windowers, grades, found)
+        self._replay.run(task, topics, restored, found, self._topics.output_id)
         for number, recovered in found.items():
-            self._add(number, windowers[number], recovered, topics.bounds[number])
-            self._restored[number].grades = grades[number]
+            self._add(number, restored[number], recovered, topics.bounds[number])
+
+    def _empty(self, task: Task) -> Partition:
+        """A partition to be restored."""
+        grades = PartitionGrades(self._grading) if self._grading else None
+        return Partition(task.windower(grades), grades=grades)
 
     def _next_few(self, topics: Topics) -> list[int]:
         """The next partitions to restore."""
@@ -197,58 +141,16 @@ class Partitions:
             few.append(self._to_restore.popleft())
         return few
 
-    def _replay(
-        self,
-        task: Task,
-        topics: Topics,
-        windowers: Mapping[int, Windower],
-        grades: Mapping[int, PartitionGrades | None],
-        found: Mapping[int, Recovered],
-    ) -> None:
-        """Extend the windows by the input between their checkpoints and the commits, and grade what was forecast."""
-        ranges = {
-            number: Bounds(max(each.replay_from, topics.bounds[number].start), each.position)
-            for number, each in found.items()
-            if each.replay_from is not None and each.position is not None
-        }
-        issued = self._issued({number: windowers[number].sections for number in windowers}, ranges)
-        for records in self._log.read_partitions(self._config.topic, ranges):
-            number = records[0].partition
-            windower, graded = windowers[number], grades[number]
-            push_records(windower, task, records)
-            windows = windower.take()
-            if self._grading and graded:
-                _, part = graded.take(windows)
-                replay(self._grading, part, issued[number])
-        for windower in windowers.values():
-            windower.counts = Counts()
-        failpoint.reached("replayed")
-
-    def _issued(self, sections: Mapping[int, Sections], ranges: Mapping[int, Bounds]) -> dict[int, IssuedForecasts]:
-        """What was forecast of the input between partitions' checkpoints and commits, as the output topic has it."""
-        issued: dict[int, IssuedForecasts] = {number: {} for number in ranges}
-        if self._grading is None:
-            return issued
-        output_id = self._topics.output_id
-        starts = {number: self._grading.read_partition(each, output_id) for number, each in sections.items()}
-        if not any(start < end for start, end in ranges.values()):
-            return issued
-        try:
-            with self._watchdog.watch("forecasts since the checkpoints"):
-                return read_issued(self._log, self._config, starts, ranges, self._grading.live.steps)
-        except NotAuthorized as error:
-            logger.warning(f"{error}: forecasts made since the last checkpoint can't be scored")
-            return issued
-
-    def _add(self, number: int, windower: Windower, recovered: Recovered, bounds: Bounds) -> None:
+    def _add(self, number: int, partition: Partition, recovered: Recovered, bounds: Bounds) -> None:
         for note in recovered.notes:
             logger.warning(f"{self._config.topic}/{number}: {note}")
+        partition.checkpoint, partition.parts = recovered.replay_from, recovered.parts
         if recovered.position is None:
-            start = bounds.start if self._config.start == "earliest" else bounds.end
-            self._restored[number] = Partition(windower, None, start)
+            partition.position = bounds.start if self._config.start == "earliest" else bounds.end
         else:
-            self._restored[number] = Partition(windower, recovered.replay_from, recovered.position, recovered.parts)
+            partition.position = recovered.position
             self._consumer.seek(number, recovered.position)
+        self._restored[number] = partition
 
     def start_new(self) -> None:
         """Write the first checkpoint of partitions without one, and only then start reading them.

@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from deploy.logs import show_timestamps
 from deploy.models.admission import Admission
@@ -14,6 +14,7 @@ from deploy.serving.identity import fenced, instance_name
 from deploy.serving.loop import Service
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
+from deploy.serving.webhook import Webhook, parse_target
 from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig
 from deploy.settings.values import Device
@@ -36,6 +37,8 @@ class Connections:
     """NAME or NAME@ALIAS, which is followed; NAME/VERSION or a file.onnx, which is not."""
     shadow: str | None = None
     """A second model on the same windows, as NAME@ALIAS or NAME/VERSION."""
+    alert_webhook: str | None = field(default=None, repr=False)
+    """Where alerts are posted; it may have secrets in it."""
     device: Device = "auto"
     bootstrap: str
     tracking_uri: str
@@ -43,6 +46,13 @@ class Connections:
     def __post_init__(self) -> None:
         if self.shadow and self.shadow.endswith(".onnx"):
             raise ConfigError("shadow: give NAME@ALIAS or NAME/VERSION of the registry")
+        if self.alert_webhook:
+            parse_target(self.alert_webhook)
+
+    def check_alerts(self, config: ServeConfig) -> None:
+        """Raises ConfigError if alerts are to be posted and there are none."""
+        if self.alert_webhook and not config.alerts_topic:
+            raise ConfigError("alert-webhook: there are no alerts, with --no-alerts or of a model of texts")
 
 
 def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
@@ -73,6 +83,7 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     task = task_for(predictor, config)
     instance = config.instance or stack.enter_context(instance_name(config.group))
     config = replace(config, instance=instance).with_outputs(task.output_kind, shadow=bool(connections.shadow))
+    connections.check_alerts(config)
 
     def follow(reference: str, *, empty: bool = False, log_prefix: str = "") -> ModelUpdater:
         updater = ModelUpdater(reference, admission, predictor, config.follow_s, empty=empty, log_prefix=log_prefix)
@@ -84,7 +95,10 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     shadow = None
     if connections.shadow:
         shadow = Shadow(follow(connections.shadow, empty=True, log_prefix="shadow: "), config)
-    service = Service(log, predictor, task, config, model_updater, shadow)
+    webhook = None
+    if connections.alert_webhook:
+        webhook = stack.enter_context(closing(Webhook(connections.alert_webhook)))
+    service = Service(log, predictor, task, config, model_updater, shadow, webhook)
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
     return log, service

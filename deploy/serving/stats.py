@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
-from model.online.live import Tally
+from model.online.values import Tally
 from pipeline.windows.grid import Counts
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ class ServiceStats:
     """From the first record to the last commit."""
     tally: Tally = field(default_factory=Tally)
     """Forecasts scored."""
+    webhook: Mapping[str, int] | None = None
+    """What became of the alerts that were to be posted; None if none are."""
 
     def set_model(self, predictor: Predictor) -> None:
         """Note which model is serving now."""
@@ -158,6 +160,7 @@ class ServiceStats:
             "graded": self.tally.graded,
             "coverage": self.tally.coverage,
             "skill": self.tally.skill,
+            **({} if self.webhook is None else {"webhook": dict(self.webhook)}),
             "seconds": self.seconds,
             "latency_ms": {f"p{round(100 * q)}": self.latency_ms.quantile(q) for q in (0.5, 0.99)},
         }

@@ -43,7 +43,7 @@ def problems(
     if topic == config.state_topic:
         yield from _size(topic, found, MIN_STATE_BYTES, "a checkpoint's records have up to")
         return
-    if topic in (config.output, config.shadow_topic):
+    if topic in (config.output, config.shadow_topic, config.scores_topic, config.alerts_topic):
         yield from _size(topic, found, message_bytes, "a forecast has up to")
     else:
         least = MAX_LETTER_BYTES if source is None else min(MAX_LETTER_BYTES, source.max_message_bytes)
@@ -71,6 +71,8 @@ def _compaction(config: ServeConfig, topic: str, found: TopicConfig) -> Iterator
     elif found.compacted and topic == config.topic:
         text = f"{topic} is compacted: events vanish from it, so windows would have holes"
         yield Problem(text, f"{todo}, or copy its records to a topic with that policy")
+    elif found.compacted and topic in (config.scores_topic, config.alerts_topic):
+        yield Problem(f"{topic} is compacted: it keeps the last record of each series only", todo)
     elif found.compacted and topic not in (config.output, config.shadow_topic):
         yield Problem(f"{topic} is compacted: it loses dead letters, and rejects those without a key", todo)
 

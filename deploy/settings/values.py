@@ -12,6 +12,8 @@ from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
 Device = Literal["auto", "cpu", "cuda"]
+ScoreView = Literal["series", "model", "step"]
+"""What a table of scores has a row for."""
 OFF = "off"
 """The value of an option that switches something off."""
 FORECAST_FILES = (".csv", ".parquet", ".jsonl")

@@ -183,8 +183,8 @@ class Batch:
         self._count(sums)
 
     def _turns(self, scores: Scores) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
-        """For each step (B,): its bucket's start, that of its series' step before, and whether steps are missing between
-        the two. A series' first step is in the bucket before too.
+        """For each step (B,): its bucket's start, that of its series' step before, and whether steps are missing
+        between the two. A series' first step is in the bucket before too.
         """
         starts, size = scores.start(self._ts), len(self._rounds.rows)
         sizes = [part.stop - part.start for part in self._rounds.parts]

@@ -74,6 +74,6 @@ class Live:
                 coming = np.arange(last + 1, last + ahead + 1)
                 for target, each in enumerate(rows.tolist()):
                     tracks["unscored"][target, number] += self.memory.holds(self.store, each, number, coming).sum()
-            closed = self.scores.close(tracks, rows.tolist(), slice(0, self.targets))
+            closed = self.scores.close(tracks, rows, slice(0, self.targets))
         self.store.release(row)
         return closed

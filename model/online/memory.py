@@ -15,9 +15,9 @@ from model.online.tracks import Field, Fields, Ints, TrackStore
 
 Reals = npt.NDArray[np.float64]
 SLOT: Fields = {"keys": Field("<u4", (2,)), "forecasts": Field("<f8", (2,)), "issued": Field("<f4", (2,))}
-"""Fields of a slot. `keys`: the step that the forecast is for, modulo LARGEST, plus one, or 0 in an empty slot; and what
-identifies the model's version. `forecasts`: the model's and the seasonal naive's. `issued`: the interval's lower and
-upper margin, NaN without one."""
+"""Fields of a slot. `keys`: the step that the forecast is for, modulo LARGEST, plus one, or 0 in an empty slot; and
+what identifies the model's version. `forecasts`: the model's and the seasonal naive's. `issued`: the interval's lower
+and upper margin, NaN without one."""
 LARGEST = 2**32 - 1
 
 

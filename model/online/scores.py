@@ -6,13 +6,13 @@ the same to the bit however the steps were batched.
 R tracks   H scored steps   M sums
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from model.online.tracks import Field, Fields, Tracks
+from model.online.tracks import Field, Fields, Ints, Tracks
 
 Reals = npt.NDArray[np.float64]
 SUMS = (
@@ -94,8 +94,8 @@ class Scores:
 
     @property
     def fields(self) -> Fields:
-        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`, the
-        bucket's start, and in `total` the naive's absolute errors one step ahead, and how many.
+        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`,
+        the bucket's start, and in `total` the naive's absolute errors one step ahead, and how many.
         """
         scored, _ = self._shape
         return {
@@ -109,16 +109,16 @@ class Scores:
             "total": Field("<f8", (2,)),
         }
 
-    def start(self, ts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def start(self, ts: Ints) -> Ints:
         """The starts of the buckets that hold these times."""
         return ts // self._every * self._every
 
-    def add(self, tracks: Tracks, rows: Sequence[int], sums: Reals, by: npt.NDArray[np.uint32]) -> None:
+    def add(self, tracks: Tracks, rows: Ints, sums: Reals, by: npt.NDArray[np.uint32]) -> None:
         """Add each track's newest point (R,H,M) by these versions (R,H), where they are not all the newest."""
         current = tracks["sums_by"]
         other = (by != current) & (sums[..., COUNT] > 0)
         for track, number in zip(*(axis.tolist() for axis in np.nonzero(other)), strict=True):
-            parked = self.parked.setdefault(rows[track], {})
+            parked = self.parked.setdefault(int(rows[track]), {})
             if (before := int(current[track, number])) and tracks["sums"][track, number, COUNT]:
                 parked[number, before] = tracks["sums"][track, number].copy()
             after = int(by[track, number])
@@ -126,13 +126,13 @@ class Scores:
             current[track, number] = after
         tracks["sums"] += sums
 
-    def close(self, tracks: Tracks, rows: Sequence[int], series: slice) -> Bucket | None:
+    def close(self, tracks: Tracks, rows: Ints, series: slice) -> Bucket | None:
         """Close the open bucket of the series with these tracks; None if nothing was scored in it."""
         sums, by, unscored = tracks["sums"][series], tracks["sums_by"][series], tracks["unscored"][series]
         parts = [
             part
             for target, (of_target, versions) in enumerate(zip(sums, by, strict=True))
-            for part in self._parts(target, of_target, versions, self.parked.pop(rows[series.start + target], {}))
+            for part in self._parts(target, of_target, versions, self.parked.pop(int(rows[series.start + target]), {}))
         ]
         total = tracks["total"][series]
         for part in parts:

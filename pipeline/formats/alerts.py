@@ -28,3 +28,5 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 encode_alert = msgspec.json.Encoder().encode
 """A record's value, as JSON."""
+decode_alert = msgspec.json.Decoder(Alert).decode
+"""The reverse. Raises msgspec.DecodeError."""

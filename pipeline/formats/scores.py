@@ -54,3 +54,14 @@ class SeriesScores(msgspec.Struct, frozen=True, kw_only=True):
 
 encode_scores = msgspec.json.Encoder().encode
 """A record's value, as JSON."""
+_decode = msgspec.json.Decoder(SeriesScores).decode
+_SUMS = tuple(name for name in ModelScores.__struct_fields__ if name not in ("model", "target"))
+
+
+def decode_scores(value: bytes) -> SeriesScores:
+    """A record's value. Raises msgspec.DecodeError, for sums that are not of each step too."""
+    found = _decode(value)
+    sums = [*found.unscored.values(), *(getattr(each, name) for each in found.scores for name in _SUMS)]
+    if {len(each) for each in sums} - {len(found.steps)} or found.unscored.keys() != found.scale.keys():
+        raise msgspec.ValidationError("there is not a sum for each step and target")
+    return found

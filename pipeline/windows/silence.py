@@ -4,11 +4,11 @@ What is usual is learnt from a series' own steps: how far the partition's time h
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
 from typing import Protocol
 
-from pipeline.windows.batch import Section, Silence
+from pipeline.windows.batch import Section, Sections, Silence
 from pipeline.windows.reorder import BEFORE_ALL
 
 LEARNED = 20
@@ -17,6 +17,8 @@ FACTOR = 3
 """A series is silent after so many times its longest usual wait."""
 STATE = struct.Struct("<qqq")
 VERSION = 1
+SILENCE = "silence"
+"""The section of a series with what is usual for it."""
 
 
 class Watched(Protocol):
@@ -45,7 +47,10 @@ class Silences:
         return self._due[0][0] if self._due else -BEFORE_ALL
 
     def step(self, series: Watched, name: str, ts: int, stream_time: int, offset: int) -> None:
-        """Note a step of a series, whose own `ts` is still that of the step before."""
+        """Note a step of a series, whose own `ts` is still that of the step before.
+
+        Nothing is noted of a step after no longer a wait than usual, from the first LEARNED on.
+        """
         wait = stream_time - series.ts
         if series.steps < LEARNED:
             self._learn(series, name, wait, stream_time)
@@ -74,29 +79,32 @@ class Silences:
     def _schedule(self, series: Watched, name: str, last: int) -> None:
         heappush(self._due, (last + FACTOR * series.longest + 1, name))
 
-    def notice(self, series: Watched | None, name: str, due: int, stream_time: int, offset: int) -> bool:
-        """Whether a series that is due is silent; if not it is looked at again later. None: it is gone."""
-        if series is None or series.silent or series.steps < LEARNED:
-            return False
-        if series.ts + FACTOR * series.longest >= due:
-            self._schedule(series, name, series.ts)
-            return False
-        series.silent = True
-        self._report(Silence(name, series.ts, stream_time, series.longest, False, offset))
-        return True
+    def notice(self, series: Mapping[str, Watched], stream_time: int, offset: int) -> list[str]:
+        """Report the series that have fallen silent by now; their names."""
+        silent = []
+        while self._due and self._due[0][0] <= stream_time:
+            due, name = heappop(self._due)
+            each = series.get(name)
+            if each is None or each.silent or each.steps < LEARNED:
+                continue
+            if each.ts + FACTOR * each.longest >= due:  # it had steps since; in the order of their times
+                self._schedule(each, name, each.ts)
+                continue
+            each.silent = True
+            self._report(Silence(name, each.ts, stream_time, each.longest, False, offset))
+            silent.append(name)
+        return silent
 
-    def due(self, stream_time: int) -> tuple[int, str] | None:
-        """When the next series was to be looked at, and its name, if any is due."""
-        return heappop(self._due) if self._due and self._due[0][0] <= stream_time else None
-
-    def section(self, series: Watched) -> Section:
+    def section(self, series: Watched) -> Sections:
         """A series' state."""
-        return Section(VERSION, STATE.pack(series.steps, series.longest, series.silent))
+        return {SILENCE: Section(VERSION, STATE.pack(series.steps, series.longest, series.silent))}
 
-    def restore(self, series: Watched, name: str, section: Section | None) -> None:
-        """Set a series' state."""
+    def restore(self, series: Watched, name: str, sections: Sections) -> Sections:
+        """Set a series' state from its sections; the others."""
+        section = sections.get(SILENCE)
         if section is not None and section.version == VERSION:
             series.steps, series.longest, silent = STATE.unpack(section.data)
             series.silent = bool(silent)
         if series.steps == LEARNED and not series.silent:
             self._schedule(series, name, series.ts)
+        return {key: each for key, each in sections.items() if key != SILENCE}

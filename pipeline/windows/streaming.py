@@ -17,7 +17,6 @@ of the partition, decides when they are released, and when an idle series expire
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 
 import numpy as np
 
@@ -25,13 +24,12 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import UNKNOWN, Companion, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
+from pipeline.windows.expiry import Expiries
 from pipeline.windows.grid import Counts, WindowConfig, interpolate
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
-from pipeline.windows.silence import Silences
+from pipeline.windows.silence import LEARNED, Silences
 from tidecast.errors import ConfigError
 
-SILENCE = "silence"
-"""The section of a series with what is usual for it."""
 SERIES_LIMIT = 100_000
 """The default limit of series per partition."""
 
@@ -61,7 +59,8 @@ class WindowStore:
     running totals.
 
     A series takes (seq_len + SLACK) * F * 9 bytes of arrays, without a grid 8 more per step (`nbytes` is what is
-    reserved, for up to twice the series), and about 300 bytes of Python objects.
+    reserved, for up to twice the series), and about 400 bytes of Python objects. A `companion` has state of its own for
+    each series; with one, silent series are noticed too.
     """
 
     def __init__(
@@ -74,14 +73,13 @@ class WindowStore:
         waiting_limit: int = WAITING_LIMIT,
         companion: Companion | None = None,
     ) -> None:
-        """`companion` has state of its own for each series; with one, silent series are noticed too."""
         if idle is not None and idle <= config.max_delay:
             raise ConfigError(f"idle: {idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
         self.config = config
         self.counts = Counts()
         self.stream_time = BEFORE_ALL
         self.sections: Sections = {}
-        self._idle, self._limit = idle, limit
+        self._limit = limit
         self._grid = config.grid
         self._companion, self._silences = companion, Silences(companion.silent) if companion else None
         self._reorder = ReorderBuffer(config, max(limit, waiting_limit)) if config.reorders else None
@@ -90,7 +88,7 @@ class WindowStore:
         self._rows = StepBuffers(self._seq_len, self._width, timed=self._grid is None)
         self._series: dict[str, _Series] = {}
         self._sections: dict[str, Sections] = {}
-        self._expiries: list[tuple[int, str]] = []
+        self._expiries = Expiries(idle)
         self._next_due = -BEFORE_ALL
         self._changed: dict[str, None] = {}
         self._completed: list[tuple[int, int, int, int, int, int, str]] = []
@@ -142,7 +140,7 @@ class WindowStore:
                 series.run,
             )
         self._rows.write(series, values, True, ts)
-        if self._silences:
+        if self._silences and (self.stream_time - series.ts > series.longest or series.steps < LEARNED):
             self._silences.step(series, name, ts, self.stream_time, offset)
             self._next_due = min(self._next_due, self._silences.next_due)
         elapsed = ts - series.ts
@@ -193,36 +191,19 @@ class WindowStore:
             due = self._reorder.next_due
             self.counts.early += self._reorder.early
             self._reorder.early = 0
-        while self._expiries and self._expiries[0][0] <= self.stream_time:
-            self._expire_if_idle(*heappop(self._expiries), offset)
+        for name in self._expiries.expired(self._series, self.stream_time):
+            self._expire(name, offset)
         if self._silences:
-            while due_series := self._silences.due(self.stream_time):
-                due_at, name = due_series
-                if self._silences.notice(self._series.get(name), name, due_at, self.stream_time, offset):
-                    self._changed[name] = None
+            self._changed.update(dict.fromkeys(self._silences.notice(self._series, self.stream_time, offset)))
             due = min(due, self._silences.next_due)
-        self._next_due = min(due, self._expiries[0][0]) if self._expiries else due
+        self._next_due = min(due, self._expiries.next_due)
 
-    def _expire_if_idle(self, due: int, name: str, offset: int) -> None:
-        series = self._series.get(name)
-        if series is None or self._idle is None:
-            return
-        last_event_ts = max(series.ts, series.last_event_ts)
-        if last_event_ts + self._idle >= due:  # in the order of their times, whenever they were scheduled
-            self._schedule_expiry(name, last_event_ts)
-            return
-        self._rows.release(series)
+    def _expire(self, name: str, offset: int) -> None:
+        self._rows.release(self._series.pop(name))
         self._changed[name] = None
         self._sections.pop(name, None)
         if self._companion:
             self._companion.expired(name, len(self._completed), offset)
-        del self._series[name]
-
-    def _schedule_expiry(self, name: str, last_event_ts: int) -> None:
-        """Schedule when a series whose last event was at this time will have been idle for too long."""
-        if self._idle is not None:
-            heappush(self._expiries, (last_event_ts + self._idle + 1, name))
-            self._next_due = min(self._next_due, self._expiries[0][0])
 
     def take(self) -> Windows:
         """The windows completed since the last take, in order of completion."""
@@ -253,7 +234,7 @@ class WindowStore:
         values, observed, times = self._rows.copy(found)
         sections = {**self._sections.get(series, {})}
         if self._silences and self._companion:
-            sections |= {SILENCE: self._silences.section(found), **self._companion.sections(series)}
+            sections |= {**self._silences.section(found), **self._companion.sections(series)}
         return SeriesState(
             values=values,
             observed=observed,
@@ -275,8 +256,7 @@ class WindowStore:
         found.later_run = found.run - ago
         others = state.sections
         if self._silences and self._companion:
-            self._silences.restore(found, series, state.sections.get(SILENCE))
-            others = self._companion.restore(series, {key: others[key] for key in others if key != SILENCE})
+            others = self._companion.restore(series, self._silences.restore(found, series, others))
         self._sections.pop(series, None)
         if others:
             self._sections[series] = others
@@ -314,5 +294,6 @@ class WindowStore:
 
     def _add(self, name: str, ts: int) -> _Series:
         series = self._series[name] = _Series(*self._rows.allocate())
-        self._schedule_expiry(name, ts)
+        self._expiries.schedule(name, ts)
+        self._next_due = min(self._next_due, self._expiries.next_due)
         return series

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 from cluster import internal_partition
+from grades import ungraded
 
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
@@ -148,7 +149,7 @@ def compare(log: EventLog, expected: Expected, output: str, letters: str) -> Ver
             forecast = decode(record.value or b"")
             identity = partition, forecast.series, forecast.ts
             wanted = expected.forecasts.get(identity)
-            wrong += wanted is not None and wanted != (record.value, record.timestamp)
+            wrong += wanted is not None and wanted != (ungraded(record.value or b""), record.timestamp)
             if not forecasts[identity]:
                 out_of_order += forecast.ts <= newest.get(identity[:2], -1)
                 newest[partition, forecast.series] = forecast.ts

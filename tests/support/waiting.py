@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,3 +39,16 @@ def stop(service: "subprocess.Popen[str]") -> dict[str, Any]:
     assert code == 0, err
     summary: dict[str, Any] = json.loads(out.splitlines()[-1])
     return summary
+
+
+class Idle(threading.Event):
+    """Set when several polls in a row have returned no records."""
+
+    def __init__(self, progress: Callable[[], int]) -> None:
+        super().__init__()
+        self._progress, self._last, self._unchanged = progress, -1, 0
+
+    def is_set(self) -> bool:
+        self._unchanged = self._unchanged + 1 if self._progress() == self._last else 0
+        self._last = self._progress()
+        return self._unchanged > 2

@@ -58,7 +58,8 @@ class Faults:
     def _missing(self, steps: Steps, numbers: Ints) -> Ints:
         """(N,) how many steps are missing before a step."""
         before = np.concatenate((numbers[:, Number.STEP], steps.inputs.step))[steps.places.before]
-        return (steps.inputs.step - before - 1) * (steps.distances.counts[Number.VALUES] > 1)
+        missing: Ints = (steps.inputs.step - before - 1) * (steps.distances.counts[Number.VALUES] > 1)
+        return missing
 
     def _closer(self, steps: Steps, state: Ints, worse: Ints) -> Bools:
         """(N,) the steps to be looked at closely; of a track where something is going on the first."""

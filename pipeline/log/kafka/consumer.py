@@ -85,7 +85,7 @@ class KafkaGroupConsumer:
         return records
 
     def _unblock(self) -> None:
-        """Let the client go on with partitions that were paused: it doesn't while the last one's records are used up."""
+        """Let the client go on with partitions that were paused: it doesn't after it has used up another one's."""
         fetcher = self._consumer._fetcher
         if not fetcher._next_partition_records:
             fetcher._next_partition_records = None

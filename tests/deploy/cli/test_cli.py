@@ -39,6 +39,7 @@ COMMANDS = (
     "check",
     "retrain",
     "schedule",
+    "score",
     "models",
     "promote",
     "rollback",

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "forecast": ["--data", "x.csv"],
     "replay": ["--topic", "power"],
     "explain": ["power", "0", "0"],
+    "score": ["power-forecasts"],
     "schedule": ["--name", "m", "--topic", "power"],
 }
 SAID_OTHERWISE = {
@@ -32,6 +33,7 @@ SAID_OTHERWISE = {
     "model": "the same references, of which some commands take several or a file only",
     "plot": "each says where its own picture lies by default",
     "seed": "of training, and of sampling",
+    "to": "the end of origins, or of buckets of scores",
     "topic": "of events, or left out for a file",
 }
 """Options that are described in other words by some command, and mean the same."""
@@ -83,12 +85,12 @@ def test_no_variable_is_of_two_options() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
-        ("follow", "5s", {"serve": "5s", "tail": False}),
-        ("follow", "true", {"serve": "10s", "tail": True}),
+        ("follow", "5s", {"serve": "5s", "tail": False, "score": False}),
+        ("follow", "true", {"serve": "10s", "tail": True, "score": True}),
         ("output", "power-out", {"serve": "power-out", "check": "power-out", "forecast": None}),
         ("output", "ahead.csv", {"serve": None, "check": None, "forecast": Path("ahead.csv")}),
-        ("from", "latest", {"serve": "latest", "replay": None}),
-        ("from", "90d", {"serve": "earliest", "replay": "90d"}),
+        ("from", "latest", {"serve": "latest", "replay": None, "score": None}),
+        ("from", "90d", {"serve": "earliest", "replay": "90d", "score": "90d"}),
         ("model", "power@champion", {"serve": "m", "replay": ["power@champion"], "explain": None}),
         ("model", "power.onnx", {"replay": ["power.onnx"], "explain": "power.onnx"}),
     ],
@@ -96,7 +98,7 @@ def test_no_variable_is_of_two_options() -> None:
 def test_a_shared_setting_is_for_the_commands_that_mean_it(
     params: Params, monkeypatch: pytest.MonkeyPatch, source: str, name: str, value: str, meant: dict[str, Any]
 ) -> None:
-    field = {"from": {"serve": "start", "replay": "since"}}.get(name, {})
+    field = {"from": {"serve": "start", "replay": "since", "score": "since"}}.get(name, {})
     replayed = {} if name == "model" else {"TIDECAST_REPLAY_MODEL": "last-value"}
     for command, expected in meant.items():
         toml = f"{name} = '{value}'" if source == "file" else ""

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,19 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import polars as pl
 import pytest
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from models import weights_are_not_finite
-from sharing import Shared
+from tides import HOUR, JOB, SMALL, START, history, tide
 
-from deploy.lifecycle.retrain import RetrainJob, retrain
+from deploy.lifecycle.retrain import retrain
 from deploy.models.loading import load_onnx
 from deploy.training.forecasting import train
-from deploy.training.jobs import TrainJob
 from model.artifacts.registry import Registry
 from model.card import Card
 from model.evaluation.promotion import required_steps
@@ -34,40 +31,6 @@ from pipeline.datasets.history import History, from_frame
 from tidecast.errors import RetrainingBusy
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
-
-HOUR, START = 3_600_000, 1_704_067_200_000
-QUICK, SMALL = ForecastConfig(arch="linear"), ForecastConfig(arch="segment", hidden=16, epochs=12)
-JOB = RetrainJob(train=TrainJob(name="tides", horizon=6, seq_len=48, freq="1h", config=QUICK))
-
-
-def tide(hours: int, turn: int, seed: int = 0) -> npt.NDArray[np.float64]:
-    """A daily tide that from some hour on comes twice a day and higher."""
-    hour = np.arange(hours)
-    before, after = np.sin(hour * np.pi / 12), 2 * np.sin(hour * np.pi / 6)
-    return np.where(hour < turn, before, after) + np.random.default_rng(seed).normal(0, 0.5, hours) + 10
-
-
-def history(hours: int, turn: int = 10**9) -> History:
-    values = tide(hours, turn)
-    ts = START + HOUR * np.arange(hours)
-    return from_frame(pl.DataFrame({"series": ["harbour"] * hours, "ts": ts, "value": values}))
-
-
-@pytest.fixture
-def empty(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    monkeypatch.chdir(tmp_path)
-    return Registry(tracking_uri)
-
-
-@pytest.fixture
-def registry(shared: Shared, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A store with a champion that has learned from 800 hours, trained once a run."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(folder: Path) -> None:
-        train(history(800), JOB.train, Registry(f"sqlite:///{shutil.copy(empty_registry, folder)}"))
-
-    return Registry(f"sqlite:///{shutil.copy(shared.made('tides', make) / 'mlflow.db', tmp_path)}")
 
 
 def test_the_first_version_of_a_name_is_its_champion(empty: Registry, caplog: pytest.LogCaptureFixture) -> None:

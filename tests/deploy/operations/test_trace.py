@@ -73,7 +73,7 @@ def registered(tracking_uri: str, name: str) -> AnyCard:
 
 def untrained(card: AnyCard) -> AnyCard:
     """As it is read from a file."""
-    seen = {"ranges": {}, "trained_until": 0} if isinstance(card, Card) else {}
+    seen = {"ranges": {}, "trained_until": 0, "residuals": None} if isinstance(card, Card) else {}
     return read_card(msgspec.structs.replace(card, metrics={}, **seen).to_json())
 
 

@@ -2,8 +2,7 @@
 
 import itertools
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from random import Random
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from models import exported, fragile
 from properties import examples
 from sharing import Shared
+from waiting import Idle
 
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
@@ -35,19 +35,6 @@ LEVEL = 3_000_000_000
 names = itertools.count()
 Row = tuple[int, bytes, bytes | None]
 """A record's partition, key and value."""
-
-
-class Idle(threading.Event):
-    """Set when several polls in a row have returned no records."""
-
-    def __init__(self, progress: Callable[[], int]) -> None:
-        super().__init__()
-        self._progress, self._last, self._unchanged = progress, -1, 0
-
-    def is_set(self) -> bool:
-        self._unchanged = self._unchanged + 1 if self._progress() == self._last else 0
-        self._last = self._progress()
-        return self._unchanged > 2
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,21 @@ from collections import defaultdict
 from dataclasses import fields
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.online.bounds import bounds
-from model.online.live import Live, Observed
+from model.online.live import Live
 from model.online.scores import SUMS, Bucket
 from model.online.steps import between_steps, scored_steps
+from model.online.values import Observed
 
 EVERY = 10
-WIDE = 1e9
+Reals = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Key = tuple[int, ...]
 
 
 def a_stream(seed: int, series: int, steps: int, horizon: int, targets: int) -> Observed:
@@ -64,8 +68,9 @@ def graded(live: Live, batch: Observed, cuts: list[int]) -> tuple[list[bytes], l
     for start, stop in zip([0, *cuts], [*cuts, len(batch.row)], strict=True):
         piece = part(batch, start, stop)
 
-        def first(places: np.ndarray, piece: Observed = piece) -> np.ndarray:
-            return np.abs(piece.value[places])[..., None, None] * np.ones((scored, 2)) + 0.5
+        def first(places: Ints, piece: Observed = piece) -> Reals:
+            margins: Reals = np.abs(piece.value[places])[..., None, None] * np.ones((scored, 2)) + 0.5
+            return margins
 
         found = live.grade(piece, first)
         margins += [each.tobytes() for each in found.margins]
@@ -79,8 +84,17 @@ def described(bucket: Bucket) -> object:
     return bucket.start, bucket.until, parts, bucket.unscored, bucket.scale
 
 
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 30), st.sampled_from([1, 3, 9, 20]), st.integers(1, 2), st.data())
-def test_results_do_not_depend_on_the_batches(seed, series, steps, horizon, targets, data):
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 5),
+    st.integers(1, 30),
+    st.sampled_from([1, 3, 9, 20]),
+    st.integers(1, 2),
+    st.data(),
+)
+def test_results_do_not_depend_on_the_batches(
+    seed: int, series: int, steps: int, horizon: int, targets: int, data: st.DataObject
+) -> None:
     batch = a_stream(seed, series, steps, horizon, targets)
     count = len(batch.row)
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, count - 1)), max_size=count)))
@@ -88,7 +102,9 @@ def test_results_do_not_depend_on_the_batches(seed, series, steps, horizon, targ
     at_once, in_parts = a_live(horizon, targets, series), a_live(horizon, targets, series)
     whole, pieces = graded(at_once, batch, []), graded(in_parts, batch, cuts)
     assert sorted(whole[0]) == sorted(pieces[0])
-    assert [(place, described(each)) for place, each in whole[1]] == [(place, described(each)) for place, each in pieces[1]]
+    assert [(place, described(each)) for place, each in whole[1]] == [
+        (place, described(each)) for place, each in pieces[1]
+    ]
     for row in range(0, series * targets, targets):
         names = list(at_once.store.fields)
         assert at_once.store.to_bytes(row, names) == in_parts.store.to_bytes(row, names)
@@ -96,10 +112,11 @@ def test_results_do_not_depend_on_the_batches(seed, series, steps, horizon, targ
         assert (last and described(last)) == (other and described(other))
 
 
-def by_hand(batch: Observed, live: Live) -> tuple[dict, dict]:
+def by_hand(batch: Observed, live: Live) -> tuple[dict[Key, Reals], dict[Key, int]]:
     """Sums of count, squared and absolute error, the naive's too, one after another; and what was never observed."""
-    sums, unscored = defaultdict(lambda: np.zeros(5)), defaultdict(int)
-    made: dict[tuple, tuple] = {}
+    sums: dict[Key, Reals] = defaultdict(lambda: np.zeros(5))
+    unscored: dict[Key, int] = defaultdict(int)
+    made: dict[Key, tuple[float, float, int]] = {}
     newest: dict[int, int] = {}
     for place, (row, step) in enumerate(zip(batch.row.tolist(), batch.step.tolist(), strict=True)):
         bucket = int(batch.ts[place]) // EVERY * EVERY
@@ -115,7 +132,11 @@ def by_hand(batch: Observed, live: Live) -> tuple[dict, dict]:
                     sums[row, bucket, target, by, number] += (1, error * error, abs(error), other * other, abs(other))
                 forecast = batch.forecast[place, target, number]
                 if not np.isnan(forecast):
-                    made[row, target, number, step + ahead] = forecast, batch.naive[place, target, number], int(batch.by[place])
+                    made[row, target, number, step + ahead] = (
+                        forecast,
+                        batch.naive[place, target, number],
+                        int(batch.by[place]),
+                    )
         newest[row] = step
     for row, target, number, _ in made:
         last = max(int(ts) for each, ts in zip(batch.row, batch.ts, strict=True) if each == row)
@@ -124,7 +145,7 @@ def by_hand(batch: Observed, live: Live) -> tuple[dict, dict]:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 30), st.sampled_from([1, 5, 12]), st.integers(1, 2))
-def test_scores_are_those_counted_one_by_one(seed, series, steps, horizon, targets):
+def test_scores_are_those_counted_one_by_one(seed: int, series: int, steps: int, horizon: int, targets: int) -> None:
     batch = a_stream(seed, series, steps, horizon, targets)
     live = a_live(horizon, targets, series)
     _, closed = graded(live, batch, [len(batch.row) // 2] if len(batch.row) > 1 else [])
@@ -138,7 +159,9 @@ def test_scores_are_those_counted_one_by_one(seed, series, steps, horizon, targe
         for number in range(len(live.steps))
         if each.sums[number, 0]
     }
-    assert {key: values.tolist() for key, values in found.items()} == {key: values.tolist() for key, values in sums.items()}
+    assert {key: values.tolist() for key, values in found.items()} == {
+        key: values.tolist() for key, values in sums.items()
+    }
     missed = {
         (row, bucket.start, target, number): count
         for row, bucket in buckets
@@ -149,7 +172,7 @@ def test_scores_are_those_counted_one_by_one(seed, series, steps, horizon, targe
     assert missed == unscored
 
 
-def test_an_interval_is_graded_by_the_bounds_that_were_issued():
+def test_an_interval_is_graded_by_the_bounds_that_were_issued() -> None:
     live = a_live(1, 1, 1)
     rng = np.random.default_rng(0)
     inside = intervals = 0
@@ -173,8 +196,8 @@ def test_an_interval_is_graded_by_the_bounds_that_were_issued():
             by=np.ones(1, np.uint32),
         )
         result = live.grade(batch, lambda places: np.ones((len(places), 1, 1, 2)))
-        lower, upper = bounds(batch.forecast, result.margins[..., 0], result.margins[..., 1])
-        issued = float(lower[0, 0, 0]), float(upper[0, 0, 0])
+        low, high = bounds(batch.forecast, result.margins[..., 0], result.margins[..., 1])
+        issued = float(low[0, 0, 0]), float(high[0, 0, 0])
     last = live.finish(0)
     assert last
     sums = dict(zip(SUMS, last.parts[0].sums[0].tolist(), strict=True))
@@ -186,7 +209,7 @@ def test_an_interval_is_graded_by_the_bounds_that_were_issued():
 
 
 @given(st.floats(-1e30, 1e30), st.floats(0, 2**100, width=32), st.floats(0, 2**100, width=32))
-def test_bounds_are_rounded_outwards(forecast, lower, upper):
+def test_bounds_are_rounded_outwards(forecast: float, lower: float, upper: float) -> None:
     low, high = bounds(np.array([forecast]), np.array([lower], np.float32), np.array([upper], np.float32))
     slack = (abs(forecast) + lower + upper) * 1e-15
     assert low[0] <= forecast - lower + slack
@@ -194,12 +217,14 @@ def test_bounds_are_rounded_outwards(forecast, lower, upper):
     assert high[0] - low[0] <= (lower + upper) * 1.003 + 4 * slack + 2e-15
 
 
-def test_bounds_are_short_and_may_be_clipped():
-    low, high = bounds(np.array([1.23456789]), np.array([2.0], np.float32), np.array([1.0], np.float32), np.array([True]))
+def test_bounds_are_short_and_may_be_clipped() -> None:
+    low, high = bounds(
+        np.array([1.23456789]), np.array([2.0], np.float32), np.array([1.0], np.float32), np.array([True])
+    )
     assert (low[0], high[0]) == (0.0, 2.235)
 
 
-def test_interpolation_is_exact_at_the_scored_steps():
+def test_interpolation_is_exact_at_the_scored_steps() -> None:
     steps = scored_steps(24)
     scored = np.array([[1.1, 2.3, 0.7, 9.9, 3.3, 5.1]], np.float32)
     filled = between_steps(scored[..., None], steps, 24)[..., 0]
@@ -208,7 +233,7 @@ def test_interpolation_is_exact_at_the_scored_steps():
     assert filled[0, 2] == pytest.approx((2.3 + 0.7) / 2)
 
 
-def test_scored_steps_are_eight_at_most():
+def test_scored_steps_are_eight_at_most() -> None:
     assert scored_steps(8) == (1, 2, 3, 4, 5, 6, 7, 8)
     assert scored_steps(24) == (1, 2, 4, 8, 16, 24)
     assert scored_steps(336) == (1, 2, 4, 8, 16, 32, 64, 336)

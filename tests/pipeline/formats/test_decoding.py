@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from deploy.serving.partitions import push_records
+from deploy.serving.partition import push_records
 from deploy.serving.tasks import Task
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
@@ -46,7 +46,7 @@ def test_each_record_has_events_or_an_error_or_is_a_tombstone(tmp_path: Path) ->
 def test_all_events_of_a_record_are_pushed_and_one_invalid_event_makes_one_dead_letter(tmp_path: Path) -> None:
     store = WindowStore(WindowConfig(seq_len=2, freq="1h"))
     rest: dict[str, Any] = {"postprocess": None, "encode": None, "output_kind": "", "message_bytes": 0}
-    task = Task(decode=columns, windower=lambda: store, **rest)
+    task = Task(decode=columns, windower=lambda _: store, **rest)
     records = written(tmp_path, b"a 10 11 12", b"a 11", b"a 13 1 2 14", b"b 1")
     dropped = push_records(store, task, records)
     windows = store.take()

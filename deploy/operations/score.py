@@ -1,0 +1,296 @@
+"""`tidecast score`: how good a service's forecasts have been, by its live scores or recomputed from the topics."""
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from deploy.console import out, print_table, printable
+from deploy.grading.totals import Row, Totals
+from deploy.operations.tail import INTERVAL_S
+from deploy.settings.values import ScoreView
+from pipeline.formats.dead_letters import InvalidEvent, Reason
+from pipeline.formats.decoding import Refusals
+from pipeline.formats.scores import SeriesScores, decode_scores
+from pipeline.log import EventLog, Record
+from tidecast.errors import ConfigError, UnknownTopic
+from tidecast.times import format_time
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Rows of the table, unless it is said how many."""
+VIEWS: tuple[ScoreView, ...] = ("series", "model", "step")
+Identity = tuple[int, str, int, int]
+"""Of a record: partition, series, start, until."""
+
+
+class Selection(NamedTuple):
+    """Which scores are wanted. Times are epoch milliseconds."""
+
+    since: int | None = None
+    """Buckets that begin then or later."""
+    until: int | None = None
+    """Buckets that begin earlier."""
+    series: frozenset[str] = frozenset()
+    """Empty: all."""
+
+    def takes(self, record: SeriesScores) -> bool:
+        """Whether a record is among them."""
+        since, until = self.since, self.until
+        named = not self.series or record.series in self.series
+        return named and (since is None or record.start >= since) and (until is None or record.start < until)
+
+
+@dataclass(slots=True)
+class ScoreReader:
+    """The records of a topic of scores. Of two about the same series and bucket the last one counts."""
+
+    log: EventLog
+    topic: str
+    selection: Selection
+    records: dict[Identity, bytes] = field(default_factory=dict)
+    refused: Refusals = field(default_factory=Refusals)
+    positions: dict[int, int] = field(default_factory=dict)
+    total: int = 0
+    """Records so far, of other series and times too."""
+
+    totals: Totals = field(default_factory=Totals)
+    """Of all records, added up in their order."""
+
+    def read(self) -> bool:
+        """Read what is new; whether anything was."""
+        before, again = self.total, False
+        for partition, (start, end) in self.log.bounds(self.topic).items():
+            for records in self.log.read(self.topic, partition, max(start, self.positions.get(partition, start)), end):
+                for record in records:
+                    again |= self._add(record)
+            self.positions[partition] = end
+        if again:
+            self.totals = Totals()
+            for value in self.records.values():
+                self.totals.add(decode_scores(value))
+        return self.total > before
+
+    def _add(self, record: Record) -> bool:
+        """Add a record; whether it takes the place of another."""
+        self.total += 1
+        value = bytes(record.value or b"")
+        try:
+            scores = decode_scores(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            reason: Reason = "schema" if isinstance(error, msgspec.ValidationError) else "malformed_json"
+            self.refused.add(record, InvalidEvent(reason, str(error)))
+            return False
+        if not self.selection.takes(scores):
+            return False
+        identity = record.partition, scores.series, scores.start, scores.until
+        before = self.records.setdefault(identity, value)
+        self.records[identity] = value
+        if before is value:
+            self.totals.add(scores)
+        return before != value
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Scores as people and programs see them."""
+
+    topic: str
+    """Of the forecasts."""
+    totals: Totals
+    refused: Refusals
+    by: ScoreView
+    top: int | None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left out, and why."""
+        totals, notes = self.totals, []
+        if count := totals.without_scores:
+            notes.append(f"{count:,} series have no scored forecasts yet, and are left out")
+        if count := totals.without_scale:
+            notes.append(
+                f"{count:,} series have no scale (their naive is never wrong), and are left out of all but theirs"
+            )
+        if len(totals.coverage) > 1:
+            shares = ", ".join(f"{each:g}" for each in sorted(totals.coverage))
+            notes.append(f"the intervals are of several coverages, {shares}: --from leaves out earlier ones")
+        return notes + [f"left out: {line}" for line in self.refused.in_words()]
+
+    def as_data(self) -> dict[str, Any]:
+        """All of it, for programs; of the series the `top`, if that is given."""
+        views = {name: list(map(_as_data, self.totals.rows(name))) for name in VIEWS}
+        overall, shares = self.totals.overall(), sorted(self.totals.coverage)
+        return {
+            "topic": self.topic,
+            "coverage": shares[0] if len(shares) == 1 else None,
+            "all": overall and _as_data(overall),
+            "series": views["series"][: self.top],
+            "models": views["model"],
+            "steps": views["step"],
+            "left_out": {**self.refused, "series_without_scores": self.totals.without_scores},
+            "notes": self.notes,
+        }
+
+    def table(self) -> Table:
+        """A row for each series, version or step, and one for all."""
+        rows, top = self.totals.rows(self.by), self.top or SHOWN
+        shown = rows[:top] if self.by == "series" else rows
+        overall = self.totals.overall()
+        table = Table(title=self._title(len(shown), len(rows)), title_justify="left")
+        names = ["series", *(["target"] if len(self.totals.targets) > 1 else [])] if self.by == "series" else [self.by]
+        for name in names:
+            table.add_column(name, no_wrap=True)
+        for name in HEADINGS if self.by == "series" else [each for each in HEADINGS if each != "scaled"]:
+            table.add_column(name, justify="left" if name == "since" else "right", no_wrap=True)
+        for row in shown:
+            table.add_row(*(printable(str(getattr(row, name))) for name in names), *_cells(row, self.by))
+        if overall and self.by != "series":
+            table.add_row(*("all" for _ in names), *_cells(overall, self.by), style="bold")
+        return table
+
+    def _title(self, shown: int, rows: int) -> str:
+        if self.by != "series":
+            return f"{self.topic}: relative to each series' scale"
+        return f"{self.topic}: {f'{shown:,} of {rows:,}, ' if shown < rows else ''}worst against the naive first"
+
+    def summary(self) -> str:
+        """All of it as a line."""
+        if (overall := self.totals.overall()) is None:
+            return ""
+        series, shares = len(self.totals.seen) - self.totals.without_scores, sorted(self.totals.coverage)
+        inside = f", {overall.coverage:.1%} of values inside their intervals" if overall.coverage is not None else ""
+        asked = f" of {shares[0]:g}" if len(shares) == 1 else ""
+        graded = f"{overall.count:,} forecasts of {series:,} series graded since {format_time(overall.since)}"
+        return f"{graded}: skill {_number(overall.skill, '.3f')} against the naive{inside}{asked}"
+
+
+HEADINGS = ("graded", "MAE", "scaled", "naive", "skill", "inside", "width", "Winkler", "unscored", "since")
+
+
+def _cells(row: Row, by: ScoreView) -> list[str]:
+    errors = [row.mae, *([row.scaled_mae] if by == "series" else []), row.naive_mae]
+    return [
+        f"{row.count:,}",
+        *(_number(each) for each in errors),
+        _number(row.skill, ".3f"),
+        _number(row.coverage, ".1%"),
+        _number(row.width),
+        _number(row.winkler),
+        _number(row.unscored, ",d"),
+        format_time(row.since),
+    ]
+
+
+def _number(value: float | None, form: str = ".4g") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _as_data(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if value is not None or name in ALWAYS}
+
+
+ALWAYS = ("scaled_mae", "skill", "mse_skill", "coverage", "width", "winkler")
+"""Fields that are null where they are not known; others are left out."""
+
+
+def report_scores(
+    log: EventLog, topic: str, selection: Selection, by: ScoreView, top: int | None, *, as_json: bool
+) -> dict[str, object]:
+    """`tidecast score`: print the scores that a service has written, unless JSON is wanted; the same as data.
+
+    Raises ConfigError, UnknownTopic where there is no topic of them.
+    """
+    reader = ScoreReader(log, scores_topic(log, topic), selection)
+    reader.read()
+    report = Report(topic, reader.totals, reader.refused, by, top)
+    why = _why_none(reader, topic)
+    if not as_json:
+        print_report(report, why)
+    return report.as_data() | ({"why": why} if why else {})
+
+
+def print_report(report: Report, why: str) -> None:
+    """Print a table, or `why` there is none; and what is left out."""
+    if why:
+        out.print(why, soft_wrap=True)
+    else:
+        print_table(report.table())
+        out.print(report.summary(), soft_wrap=True)
+    for note in report.notes:
+        logger.info(note)
+
+
+def follow_scores(
+    log: EventLog, topic: str, selection: Selection, by: ScoreView, top: int | None, *, as_json: bool
+) -> None:
+    """`tidecast score --follow`: a table that is kept up to date, or a line of JSON for each update; until interrupted.
+
+    Raises ConfigError if there is no terminal for a table.
+    """
+    if not as_json and not out.is_terminal:
+        raise ConfigError("follow: there is no terminal to keep a table on; --json prints a line for each update")
+    reader = ScoreReader(log, scores_topic(log, topic), selection)
+    with suppress(KeyboardInterrupt), _display(as_json) as show:
+        for number in itertools.count():
+            if reader.read() or not number:
+                show(Report(topic, reader.totals, reader.refused, by, top), _why_none(reader, topic))
+            time.sleep(INTERVAL_S)
+
+
+@contextmanager
+def _display(as_json: bool) -> Iterator[Callable[[Report, str], None]]:
+    if as_json:
+        yield lambda report, why: typer.echo(json.dumps(report.as_data() | ({"why": why} if why else {})))
+        return
+    with Live(console=out, auto_refresh=False) as live:
+        yield lambda report, why: live.update(
+            Text(why) if why else Group(report.table(), Text("\n".join([report.summary(), *report.notes]))),
+            refresh=True,
+        )
+
+
+def scores_topic(log: EventLog, topic: str) -> str:
+    """The topic of the scores of these forecasts. Raises UnknownTopic, or ConfigError, saying which one is meant."""
+    scores = f"{topic}-scores"
+    known = log.identities([scores, topic, f"{topic}-forecasts-scores", topic.removesuffix("-scores")])
+    if scores in known:
+        return scores
+    if f"{topic}-forecasts-scores" in known:
+        raise ConfigError(f"{topic} is a topic of events: give that of the forecasts, {topic}-forecasts")
+    if topic in known and (forecasts := topic.removesuffix("-scores")) != topic and forecasts in known:
+        raise ConfigError(f"{topic} is the topic of the scores: give that of the forecasts, {forecasts}")
+    if topic in known:
+        raise ConfigError(
+            f"{topic} has no scores: there is no topic {scores}; a service writes it unless --score-every is off, and "
+            "--recompute needs none"
+        )
+    raise UnknownTopic(f"there is no topic {topic}")
+
+
+def _why_none(reader: ScoreReader, topic: str) -> str:
+    """Why there are no scores; empty if there are some."""
+    if reader.totals.parts:
+        return ""
+    if reader.total > len(reader.refused) and not reader.records:
+        return f"{reader.topic}: none of its {reader.total:,} records is of these series and times"
+    if reader.refused and not reader.records:
+        return f"{reader.topic}: none of its {reader.total:,} records can be read"
+    if not any(end > start for start, end in reader.log.bounds(topic).values()):
+        return f"{topic}: no forecasts yet, and so no scores"
+    return (
+        f"{reader.topic}: no scores yet; a series' first ones come with its first value after a whole bucket of event "
+        "time (serve --score-every: an hour, or ten steps) in which forecasts could be compared with values"
+    )

@@ -1,0 +1,185 @@
+"""`tidecast score`: the table of a service's live scores."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.formats.scores import ModelScores, SeriesScores, encode_scores
+from pipeline.log import EventLog
+from pipeline.log.connect import connect
+
+Tidecast = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+HOUR, START = 3_600_000, 1_700_002_800_000
+"""2023-11-14 23:00."""
+
+
+def bucket(
+    series: str, number: int, error: float, naive: float, model: str = "tides/1", count: int = 2
+) -> SeriesScores:
+    """A bucket of two steps, so many points each, whose errors are all the same."""
+    scores = ModelScores(
+        model=model,
+        target="value",
+        count=[count, count],
+        squared_error=[count * error**2] * 2,
+        absolute_error=[count * error] * 2,
+        naive_squared_error=[count * naive**2] * 2,
+        naive_absolute_error=[count * naive] * 2,
+        intervals=[count, count],
+        inside=[count, 0],
+        width=[count * 2 * error] * 2,
+        winkler=[count * 3 * error] * 2,
+    )
+    return SeriesScores(
+        series=series,
+        start=START + number * HOUR,
+        until=START + (number + 1) * HOUR - 60_000,
+        steps=[1, 2],
+        naive=1,
+        coverage=0.9,
+        scale={"value": naive},
+        unscored={"value": [0, 1]},
+        scores=[scores] if count else [],
+    )
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return f"sqlite:{tmp_path / 'log.db'}"
+
+
+@pytest.fixture
+def log(address: str) -> Iterator[EventLog]:
+    with closing(connect(address)) as log:
+        for topic in ("tides", "tides-forecasts", "tides-forecasts-scores"):
+            log.create_topic(topic, 2)
+        yield log
+
+
+def write(log: EventLog, *records: SeriesScores | bytes, topic: str = "tides-forecasts-scores") -> None:
+    with closing(log.producer()) as producer:
+        for record in records:
+            value = record if isinstance(record, bytes) else encode_scores(record)
+            partition = 0 if isinstance(record, bytes) else ord(record.series[0]) % 2
+            producer.send(topic, partition, None, value)
+        producer.flush()
+
+
+Score = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def score(tidecast: Tidecast, address: str, log: EventLog) -> Score:
+    def run(*options: object) -> dict[str, Any]:
+        ended = tidecast("score", "tides-forecasts", "--bootstrap", address, "--json", *options)
+        assert ended.returncode == 0, ended.stderr
+        found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        return found
+
+    return run
+
+
+def names(rows: Sequence[dict[str, Any]], field: str = "series") -> list[Any]:
+    return [row[field] for row in rows]
+
+
+def test_worst_against_the_naive_first_and_all_of_it_as_data(log: EventLog, score: Score) -> None:
+    write(log, bucket("good", 0, 1.0, 2.0), bucket("bad", 0, 30.0, 10.0), bucket("fair", 0, 1.0, 1.0))
+    write(log, bucket("good", 1, 3.0, 2.0, "tides/2"), bucket("none", 0, 0, 0, count=0))
+    found = score()
+    assert names(found["series"]) == ["bad", "fair", "good"], "of equal ones in the order of their names"
+    good = found["series"][2]
+    assert (good["count"], good["mae"], good["mse"], good["naive_mae"], good["unscored"]) == (8, 2.0, 5.0, 2.0, 2)
+    assert (good["skill"], good["mse_skill"], good["scaled_mae"]) == (0.0, -0.25, 1.0)
+    assert (good["coverage"], good["width"], good["winkler"]) == (0.5, 4.0, 6.0)
+    assert (good["since"], good["until"]) == (START, START + 2 * HOUR - 60_000)
+    assert {row["model"]: (row["count"], row["mae"]) for row in found["models"]} == {
+        "tides/1": (12, pytest.approx((0.5 + 3 + 1) / 3)),
+        "tides/2": (4, 1.5),
+    }
+    assert [(row["step"], row["count"], row["coverage"]) for row in found["steps"]] == [(1, 8, 1.0), (2, 8, 0.0)]
+    assert (found["all"]["count"], found["all"]["skill"], found["all"]["unscored"]) == (16, -0.5, 5)
+    assert found["left_out"] == {"series_without_scores": 1}
+
+
+def test_what_is_selected(log: EventLog, score: Score) -> None:
+    write(log, *(bucket(series, number, number + 1.0, 1.0) for number in range(4) for series in "ab"))
+    since, until = ("2023-11-15T00:00", "2023-11-15T02:00")
+    (row,) = score("--series", "b", "--from", since, "--to", until)["series"]
+    assert (row["series"], row["count"], row["mae"], row["since"]) == ("b", 8, 2.5, START + HOUR)
+    assert names(score("--top", 1)["series"]) == ["a"]
+    assert score("--series", "c")["why"] == "tides-forecasts-scores: none of its 8 records is of these series and times"
+
+
+def test_a_bucket_that_is_written_twice_counts_once_and_the_last_one(log: EventLog, score: Score) -> None:
+    write(log, bucket("a", 0, 1.0, 1.0), bucket("a", 1, 1.0, 1.0), bucket("a", 0, 1.0, 1.0), bucket("a", 1, 5.0, 1.0))
+    (row,) = score()["series"]
+    assert (row["count"], row["mae"]) == (8, 3.0)
+
+
+def test_what_can_not_be_read_is_counted_by_its_reason(log: EventLog, score: Score) -> None:
+    short = msgspec.structs.replace(bucket("a", 1, 1.0, 1.0), steps=[1])
+    write(log, bucket("a", 0, 1.0, 1.0), short, b"{", b'{"series":"a"}')
+    found = score()
+    assert (found["all"]["count"], found["left_out"]) == (
+        4,
+        {"malformed_json": 1, "schema": 2, "series_without_scores": 0},
+    )
+    assert found["notes"][0].startswith("left out: 2 schema, such as: ")
+
+
+@pytest.mark.parametrize(
+    ("topic", "code", "line"),
+    [
+        ("tides", 78, "tides is a topic of events: give that of the forecasts, tides-forecasts"),
+        ("tides-forecasts-scores", 78, "give that of the forecasts, tides-forecasts"),
+        ("waves", 78, "there is no topic waves"),
+        ("unscored", 78, "there is no topic unscored-scores; a service writes it unless --score-every is off"),
+        ("tides-forecasts", 0, "tides-forecasts: no forecasts yet, and so no scores"),
+    ],
+)
+def test_one_line_says_why_there_are_no_scores(
+    log: EventLog, tidecast: Tidecast, address: str, topic: str, code: int, line: str
+) -> None:
+    log.create_topic("unscored", 1)
+    ended = tidecast("score", topic, "--bootstrap", address)
+    assert (ended.returncode, (ended.stdout + ended.stderr).count("\n")) == (code, 1)
+    assert line in ended.stdout + ended.stderr
+
+
+def test_no_bucket_closed_yet(log: EventLog, score: Score) -> None:
+    write(log, b"{}", topic="tides-forecasts")
+    assert "no scores yet; a series' first ones come with its first value after a whole bucket" in score()["why"]
+
+
+def test_the_table_follows_what_is_written(
+    log: EventLog, address: str, start_tidecast: Start, tidecast: Tidecast
+) -> None:
+    write(log, bucket("a", 0, 1.0, 2.0))
+    following = start_tidecast("score", "tides-forecasts", "--bootstrap", address, "--follow", "--json")
+    assert following.stdout
+    assert json.loads(following.stdout.readline())["all"]["count"] == 4
+    write(log, bucket("a", 1, 3.0, 2.0))
+    assert json.loads(following.stdout.readline())["all"]["mae"] == 1.0
+    following.terminate()
+    refused = tidecast("score", "tides-forecasts", "--bootstrap", address, "--follow")
+    assert (refused.returncode, "there is no terminal" in refused.stderr) == (78, True)
+
+
+def test_the_table(log: EventLog, tidecast: Tidecast, address: str) -> None:
+    write(log, bucket("a", 0, 1.0, 2.0), bucket("b", 0, 4.0, 2.0))
+    lines = tidecast("score", "tides-forecasts", "--bootstrap", address, "--top", 1).stdout.splitlines()
+    assert lines[0] == "tides-forecasts: 1 of 2, worst against the naive first"
+    assert " ".join(lines[1].split()) == "series graded MAE scaled naive skill inside width Winkler unscored since"
+    assert lines[2].split() == ["b", "4", "4", "2", "2", "-1.000", "50.0%", "8", "12", "1", "2023-11-14", "23:00"]
+    assert lines[3] == (
+        "8 forecasts of 2 series graded since 2023-11-14 23:00: skill -0.250 against the naive, "
+        "50.0% of values inside their intervals of 0.9"
+    )
