@@ -133,6 +133,6 @@ def add_totals(
                 for version in np.flatnonzero(
                     sums[number * width : (number + 1) * width, place, :, COUNT].any(axis=1)
                 ).tolist():
-                    group = number * width + version
+                    row = number * width + version
                     key = Key(name, target, graded.models[version], steps)
-                    totals.add_sums(key, sums[group, place], int(first[group]), int(last[group]))
+                    totals.add_sums(key, sums[row, place], int(first[row]), int(last[row]))

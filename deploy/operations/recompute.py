@@ -85,9 +85,7 @@ def _graded(
     log: EventLog, source: Source, made: Mapping[WindowIdentity, Made], card_of: Callable[[str], Card], served: Served
 ) -> Regraded:
     targets = card_of(next(iter(made.values())).version).output.targets
-    rebuilt = rebuild(
-        log, source, made, card_of, lateness=served.lateness, idle=served.idle, paths=served.paths
-    )
+    rebuilt = rebuild(log, source, made, card_of, lateness=served.lateness, idle=served.idle, paths=served.paths)
     return Regraded(rebuilt, targets)
 
 

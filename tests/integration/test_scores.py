@@ -183,7 +183,18 @@ def test_scores_equal_a_recompute_to_the_bit(
 ) -> None:
     topic, group = fresh("graded"), fresh("group")
     where = ("--bootstrap", kafka_bootstrap, "--tracking-uri", tracking_uri)
-    options = ("--topic", topic, "--group", group, "--model", "tiny@champion", "--instance", "a", "--device", "cpu")
+    options: tuple[str, ...] = (
+        "--topic",
+        topic,
+        "--group",
+        group,
+        "--model",
+        "tiny@champion",
+        "--instance",
+        "a",
+        "--device",
+        "cpu",
+    )
     options += ("--score-every", f"{EVERY}m", "--follow", "100ms", "--guarantee", guarantee, "--json")
     files, events = models(shared, horizon), rows(SERIES, STEPS)
     register(registry := Registry(tracking_uri), files[0], tmp_path)

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "schedule": ["--name", "m", "--topic", "power"],
 }
 SAID_OTHERWISE = {
+    "coverage": "of the intervals in serving, and of the same over a past if asked for",
     "data": "one command needs it, and next-token reads a text",
     "features": "the same columns, of files, events and dead letters",
     "last": "how many of the newest to show",
