@@ -73,11 +73,11 @@ class Recomputed:
         np.maximum.at(life, self._at[assigned], graded.life[assigned])
         np.maximum.at(until, self._at[assigned], graded.ts[assigned])
         total: dict[tuple[int, str], Reals] = {}
-        last: dict[str, int] = {}
-        for number, record in sorted(enumerate(records), key=lambda each: (each[1].series, each[1].until)):
+        last: dict[int, int] = {}
+        for number, record in enumerate(records):
             unknown = record.start <= graded.unknown.get(record.series, -NEVER)
-            last[record.series] = record.until
             own = int(life[number])
+            last[own] = record.until
             found = self._found(number, record)
             scale = self._scale(total, own, record, found)
             if record.series in graded.unknown or (own >= 0 and self._loose[own] <= record.until):
@@ -92,11 +92,12 @@ class Recomputed:
                 comparison.add(_difference(record, found, self._unscored[number, self._of(record)].tolist(), scale))
         self._add_missing(comparison, last)
 
-    def _add_missing(self, comparison: Comparison, last: dict[str, int]) -> None:
+    def _add_missing(self, comparison: Comparison, last: dict[int, int]) -> None:
+        """Count series with graded values that are in no record; `last` is until when those of each life are."""
         graded, first = self._graded, {each.series: each.start for each in reversed(self._records)}
-        for name, ts in zip(graded.lives.series, self._loose.tolist(), strict=True):
+        for life, (name, ts) in enumerate(zip(graded.lives.series, self._loose.tolist(), strict=True)):
             from_ = max(first.get(name, NEVER), graded.unknown.get(name, -NEVER) + 1)
-            if from_ <= ts < last.get(name, -NEVER):
+            if from_ <= ts < last.get(life, -NEVER):
                 comparison.missing += 1
                 comparison.first = comparison.first or f"{name}, {format_time(ts)}: graded values are in no record"
 
@@ -127,19 +128,28 @@ class Recomputed:
 
 
 def _assigned(graded: Regraded, records: Sequence[SeriesScores]) -> Ints:
-    """The record (N,) that holds each observed step; -1 where there is none."""
-    by_series: dict[str, list[tuple[int, int]]] = {}
+    """The record (N,) that holds each observed step; -1 where there is none.
+
+    A record's last step has the time `until`. In a series' next life times may go back: records are in their order.
+    """
+    names, places = graded.lives.series, dict[tuple[str, int], list[int]]()
+    own: dict[int, list[int]] = {}
+    for row, (life, ts) in enumerate(zip(graded.life.tolist(), graded.ts.tolist(), strict=True)):
+        places.setdefault((names[life], ts), []).append(row)
+        own.setdefault(life, []).append(row)
+    found, newest = np.full(len(graded.ts), -1), dict[str, int]()
     for number, record in enumerate(records):
-        by_series.setdefault(record.series, []).append((record.until, number))
-    for each in by_series.values():
-        each.sort()
-    found, names = [], graded.lives.series
-    for life, ts in zip(graded.life.tolist(), graded.ts.tolist(), strict=True):
-        own = by_series.get(names[life], [])
-        place = bisect_left(own, (ts, -1))
-        number = own[place][1] if place < len(own) else -1
-        found.append(number if number >= 0 and records[number].start <= ts else -1)
-    return np.array(found, np.int64)
+        rows = places.get((record.series, record.until), [])
+        last = next((row for row in rows if row > newest.get(record.series, -1)), None)
+        if last is None:
+            continue
+        newest[record.series] = last
+        of_life = own[int(graded.life[last])]
+        for row in reversed(of_life[: bisect_left(of_life, last) + 1]):
+            if graded.ts[row] < record.start:
+                break
+            found[row] = number
+    return found
 
 
 def _place(record: SeriesScores) -> str:

@@ -133,6 +133,6 @@ def add_totals(
                 for version in np.flatnonzero(
                     sums[number * width : (number + 1) * width, place, :, COUNT].any(axis=1)
                 ).tolist():
-                    row = number * width + version
+                    place_of = number * width + version
                     key = Key(name, target, graded.models[version], steps)
-                    totals.add_sums(key, sums[row, place], int(first[row]), int(last[row]))
+                    totals.add_sums(key, sums[place_of, place], int(first[place_of]), int(last[place_of]))

@@ -1,7 +1,7 @@
 """`tidecast score --recompute`: all forecasts graded again from the topics, and compared with the live scores."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -36,39 +36,60 @@ class Served(NamedTuple):
     paths: Paths
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What recomputing came to."""
+
+    totals: Totals = field(default_factory=Totals)
+    refused: Refusals = field(default_factory=Refusals)
+    comparison: Comparison = field(default_factory=Comparison)
+    lost: int = 0
+    """Forecasts whose windows can't be rebuilt."""
+
+
+def recompute(
+    log: EventLog, topic: str, selection: Selection, card_of: Callable[[str], Card], served: Served
+) -> Outcome:
+    """Grade all forecasts of a topic, and compare with the live scores, if there are any.
+
+    It takes the memory of one partition's forecasts, as numbers, some eight times.
+    """
+    outcome, written, bounds = Outcome(), _written(log, topic), log.bounds(topic)
+    with progress("recompute", len(bounds), "partitions") as report:
+        for done, partition in enumerate(bounds, 1):
+            sources = read_forecasts(log, topic, partition, outcome.refused)
+            records = [scores for place, scores in written.items() if place[0] == partition]
+            for source, made in sources.items():
+                graded = _graded(log, source, made, card_of, served)
+                add_totals(graded, outcome.totals, selection.chosen, selection.since, selection.until)
+                outcome.lost += graded.lost
+                if len(sources) == 1:
+                    Recomputed(graded, records).compare(outcome.comparison, selection.takes)
+            if len(sources) != 1:  # they do not say which input they are of
+                outcome.comparison.unknown += sum(map(selection.takes, records))
+            report(done)
+    return outcome
+
+
 def report_recomputed(
     log: EventLog, topic: str, selection: Selection, by: ScoreView, top: int | None, served: Served, *, as_json: bool
 ) -> dict[str, Any]:
     """Print the scores of all steps of the horizon, unless JSON is wanted, and what of OUTPUT-scores differs.
 
-    It takes the memory of one partition's forecasts, as numbers, some eight times. Raises ConfigError if there are no
-    forecasts, or for their models.
+    Raises ConfigError if there are no forecasts, or for their models.
     """
-    totals, refused, comparison, lost = Totals(), Refusals(), Comparison(), 0
-    written, card_of = _written(log, topic), _cards(served)
-    bounds = log.bounds(topic)
-    with progress("recompute", len(bounds), "partitions") as report:
-        for done, partition in enumerate(bounds, 1):
-            sources = read_forecasts(log, topic, partition, refused)
-            records = [scores for place, scores in written.items() if place[0] == partition]
-            for source, made in sources.items():
-                graded = _graded(log, source, made, card_of, served)
-                add_totals(graded, totals, selection.chosen, selection.since, selection.until)
-                lost += graded.lost
-                if len(sources) == 1:
-                    Recomputed(graded, records).compare(comparison, selection.takes)
-            if len(sources) > 1:
-                comparison.unknown += sum(map(selection.takes, records))
-            report(done)
+    outcome = recompute(log, topic, selection, _cards(served), served)
+    totals, refused, comparison = outcome.totals, outcome.refused, outcome.comparison
     if not totals.seen:
-        raise ConfigError(f"{topic} has no forecasts of a service{f': {refused.in_words()[0]}' if refused else ''}")
-    outcome = Report(topic, totals, refused, by, top)
-    lines = _lines(topic, comparison, lost, compared=bool(written))
+        reason = f": {refused.in_words()[0]}" if refused else ""
+        raise ConfigError(f"{topic} has no forecasts of a service, or none of these series{reason}")
+    report = Report(topic, totals, refused, by, top)
     if not as_json:
-        print_report(outcome, "" if totals.parts else f"{topic}: no forecast's actual value is there yet")
-        for line in lines:
+        print_report(report, "" if totals.parts else f"{topic}: no forecast's actual value is there yet")
+        for line in _lines(topic, comparison, outcome.lost):
             out.print(line, soft_wrap=True)
-    return outcome.as_data() | {"recomputed": {**asdict(comparison), "forecasts_lost": lost, "same": comparison.same}}
+    compared = {**asdict(comparison), "forecasts_lost": outcome.lost, "same": comparison.same}
+    return report.as_data() | {"recomputed": compared}
 
 
 def _written(log: EventLog, topic: str) -> dict[Identity, SeriesScores]:
@@ -108,20 +129,16 @@ def _cards(served: Served) -> Callable[[str], Card]:
     return card_of
 
 
-def _lines(topic: str, comparison: Comparison, lost: int, *, compared: bool) -> list[str]:
+def _lines(topic: str, comparison: Comparison, lost: int) -> list[str]:
     """What the comparison came to."""
-    lines = [f"there is no topic {topic}-scores with records: nothing to compare with"]
-    if compared:
-        same = comparison.same
-        lines = [f"{topic}-scores: {comparison.equal:,} records equal to the bit, {comparison.differ:,} differ"]
-        lines += [] if same else [f"first difference: {comparison.first}"]
+    lines = [f"{topic}-scores: {comparison.equal:,} records equal to the bit, {comparison.differ:,} differ"]
+    if not comparison.same:
+        lines.append(f"first difference: {comparison.first}")
     if comparison.missing:
         lines.append(f"{comparison.missing:,} series have graded forecasts that are in no record")
     if comparison.unknown:
-        lines.append(f"{comparison.unknown:,} records not compared")
+        lines.append(f"{comparison.unknown:,} records not compared: of windows that can't be rebuilt")
     if lost:
-        lines.append(
-            f"{lost:,} forecasts left out, as their windows can't be rebuilt: their input is gone, or the service had "
-            "another --lateness or --idle"
-        )
+        why = "their input is gone, or the service had another --lateness or --idle"
+        lines.append(f"{lost:,} forecasts left out, as their windows can't be rebuilt: {why}")
     return lines

@@ -22,18 +22,21 @@ from deploy.operations.tail import INTERVAL_S
 from deploy.settings.values import ScoreView
 from pipeline.formats.dead_letters import InvalidEvent, Reason
 from pipeline.formats.decoding import Refusals
+from pipeline.formats.headers import OFFSETS
 from pipeline.formats.scores import SeriesScores, decode_scores
 from pipeline.log import EventLog, Record
 from tidecast.errors import ConfigError, UnknownTopic
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
-
 SHOWN = 20
 """Rows of the table, unless it is said how many."""
+NULLABLE = ("scaled_mae", "skill", "mse_skill", "coverage", "width", "winkler")
+"""Fields that are null where they are not known; others are left out."""
 VIEWS: tuple[ScoreView, ...] = ("series", "model", "step")
-Identity = tuple[int, str, int, int]
-"""Of a record: partition, series, start, until."""
+Identity = tuple[int, str, int, int, bytes]
+"""Of a record: partition, series, start, until, and the input's offset by which it was written: a series that expired
+and came back may have another record of the same times."""
 
 
 class Selection(NamedTuple):
@@ -102,7 +105,8 @@ class ScoreReader:
             return False
         if not self.selection.takes(scores):
             return False
-        identity = record.partition, scores.series, scores.start, scores.until
+        origin = dict(record.headers).get(OFFSETS, b"")
+        identity = record.partition, scores.series, scores.start, scores.until, origin
         before = self.records.setdefault(identity, value)
         self.records[identity] = value
         if before is value:
@@ -175,11 +179,12 @@ class Report:
 
     def summary(self) -> str:
         """All of it as a line."""
-        if (overall := self.totals.overall()) is None:
+        overall, shares = self.totals.overall(), self.totals.coverage
+        if overall is None:
             return ""
-        series, shares = len(self.totals.seen) - self.totals.without_scores, sorted(self.totals.coverage)
+        series = len(self.totals.seen) - self.totals.without_scores
         inside = f", {overall.coverage:.1%} of values inside their intervals" if overall.coverage is not None else ""
-        asked = f" of {shares[0]:g}" if len(shares) == 1 else ""
+        asked = f" of {min(shares):g}" if len(shares) == 1 else ""
         graded = f"{overall.count:,} forecasts of {series:,} series graded since {format_time(overall.since)}"
         return f"{graded}: skill {_number(overall.skill, '.3f')} against the naive{inside}{asked}"
 
@@ -206,11 +211,7 @@ def _number(value: float | None, form: str = ".4g") -> str:
 
 
 def _as_data(row: Row) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(row).items() if value is not None or name in ALWAYS}
-
-
-ALWAYS = ("scaled_mae", "skill", "mse_skill", "coverage", "width", "winkler")
-"""Fields that are null where they are not known; others are left out."""
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if value is not None or name in NULLABLE}
 
 
 def report_scores(
@@ -280,10 +281,10 @@ def scores_topic(log: EventLog, topic: str) -> str:
     if topic in known and (forecasts := topic.removesuffix("-scores")) != topic and forecasts in known:
         raise ConfigError(f"{topic} is the topic of the scores: give that of the forecasts, {forecasts}")
     if topic in known:
-        raise ConfigError(
-            f"{topic} has no scores: there is no topic {scores}; a service writes it unless --score-every is off, and "
-            "--recompute needs none"
+        none = (
+            f"there is no topic {scores}; a service writes it unless --score-every is off, and --recompute needs none"
         )
+        raise ConfigError(f"{topic} has no scores: {none}")
     raise UnknownTopic(f"there is no topic {topic}")
 
 
@@ -291,10 +292,9 @@ def _why_none(reader: ScoreReader, topic: str) -> str:
     """Why there are no scores; empty if there are some."""
     if reader.totals.parts:
         return ""
-    if reader.total > len(reader.refused) and not reader.records:
-        return f"{reader.topic}: none of its {reader.total:,} records is of these series and times"
-    if reader.refused and not reader.records:
-        return f"{reader.topic}: none of its {reader.total:,} records can be read"
+    if reader.total and not reader.records:
+        what = "can be read" if reader.refused.total() == reader.total else "is of these series and times"
+        return f"{reader.topic}: none of its {reader.total:,} records {what}"
     if not any(end > start for start, end in reader.log.bounds(topic).values()):
         return f"{topic}: no forecasts yet, and so no scores"
     return (

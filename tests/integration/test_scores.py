@@ -183,25 +183,14 @@ def test_scores_equal_a_recompute_to_the_bit(
 ) -> None:
     topic, group = fresh("graded"), fresh("group")
     where = ("--bootstrap", kafka_bootstrap, "--tracking-uri", tracking_uri)
-    options: tuple[str, ...] = (
-        "--topic",
-        topic,
-        "--group",
-        group,
-        "--model",
-        "tiny@champion",
-        "--instance",
-        "a",
-        "--device",
-        "cpu",
-    )
-    options += ("--score-every", f"{EVERY}m", "--follow", "100ms", "--guarantee", guarantee, "--json")
+    options = ("--topic", topic, "--group", group, "--model", "tiny@champion", "--instance", "a", "--device", "cpu")
+    more = ("--score-every", f"{EVERY}m", "--follow", "100ms", "--guarantee", guarantee, "--json")
     files, events = models(shared, horizon), rows(SERIES, STEPS)
     register(registry := Registry(tracking_uri), files[0], tmp_path)
     parts = [events[number * len(events) // 6 : (number + 1) * len(events) // 6] for number in range(6)]
     with closing(connect(kafka_bootstrap)) as log, closing(log.producer()) as producer:
         log.create_topic(topic, PARTITIONS)
-        life = Life(log, producer, topic, group, lambda: start_tidecast("serve", *options, *where))
+        life = Life(log, producer, topic, group, lambda: start_tidecast("serve", *options, *more, *where))
         life.feed(parts[0], 4_000)
         life.feed(parts[1], 3_000)
         life.kill(lambda: evict(kafka_bootstrap, group))
