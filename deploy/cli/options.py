@@ -119,6 +119,14 @@ class DeviceOptions:
     ] = "auto"
 
 
+class IdleOptions:
+    """When a silent series is forgotten."""
+
+    idle: Annotated[
+        str | None, option("--idle", "Drop series silent for this long in event time, such as 7d; never if left out.")
+    ] = None
+
+
 class ServiceOptions:
     """What a service reads and writes."""
 

@@ -10,6 +10,7 @@ from deploy.cli.data_options import LatenessOptions
 from deploy.cli.options import (
     ConfigOptions,
     DeviceOptions,
+    IdleOptions,
     JsonOptions,
     LogOptions,
     RegistryOptions,
@@ -40,9 +41,6 @@ class DeliveryOptions:
     guarantee: Annotated[
         Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
     ] = SERVE_DEFAULTS["guarantee"]
-    idle: Annotated[
-        str | None, option("--idle", "Drop series silent for this long in event time, such as 7d; never if left out.")
-    ] = None
     series_limit: Annotated[
         int,
         option("--series-limit", "The most series in a partition; events of further ones become dead letters.", min=1),
@@ -84,7 +82,7 @@ class GradingOptions:
     ] = None
 
 
-GROUPS = (ServiceOptions, LatenessOptions, DeliveryOptions, GradingOptions, *COMMON)
+GROUPS = (ServiceOptions, LatenessOptions, IdleOptions, DeliveryOptions, GradingOptions, *COMMON)
 
 
 @takes(*GROUPS)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.data_options import ColumnOptions, FeatureOptions, GridOptions, LatenessOptions
-from deploy.cli.options import ConfigOptions, JsonOptions, LogOptions, RegistryOptions, Topic, option
+from deploy.cli.options import ConfigOptions, IdleOptions, JsonOptions, LogOptions, RegistryOptions, Topic, option
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
@@ -109,6 +109,14 @@ def dead_letters(
         finish(print_dead_letters(bootstrap, topic, last, reason, as_json), as_json)
 
 
+class FileOptions:
+    """The model's file, where it has no other name."""
+
+    model: Annotated[
+        str | None, option("--model", "The model's file, if the forecast is not by a registered model.")
+    ] = None
+
+
 class ScoreOptions:
     """Which scores to show, and how."""
 
@@ -123,36 +131,58 @@ class ScoreOptions:
     follow: Annotated[
         bool, option("--follow", "Keep the table up to date, until Ctrl-C; with --json a line each time.")
     ] = False
+    recompute: Annotated[
+        bool,
+        option(
+            "--recompute", "Grade all steps of all forecasts again, from the topics, and compare: equal to the bit?"
+        ),
+    ] = False
 
 
-@takes(ScoreOptions, LogOptions, JsonOptions, ConfigOptions)
+@takes(
+    *(ScoreOptions, FileOptions, LatenessOptions, IdleOptions),
+    *(LogOptions, RegistryOptions, JsonOptions, ConfigOptions),
+)
 def score(
     context: typer.Context,
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic of the forecasts.")],
-    since: str | None,
-    until: str | None,
-    series: list[str] | None,
     follow: bool,
+    recompute: bool,
     bootstrap: str,
     as_json: bool,
-) -> None:
+) -> int:
     """Show how good a service's forecasts have been.
 
     A service compares each forecast with what came, and writes the errors to TOPIC-scores, a record for each series and
     bucket of event time. Shows the series that are worst against the seasonal naive first.
+
+    With --recompute all of it is computed again from the forecasts and the events that they were made from; --model,
+    --lateness and --idle are then as the service had them. Exits with 65 if the scores differ.
     """
+    from deploy.operations.recompute import Served, report_recomputed
     from deploy.operations.score import Selection, follow_scores, report_scores
 
-    selection = Selection(parse_time_option("from", since), parse_time_option("to", until), frozenset(series or ()))
-    view = {name: context.params[name] for name in ("by", "top")}
+    if follow and recompute:
+        raise ConfigError("give one of --follow and --recompute")
+    options = context.params
+    since, until = parse_time_option("from", options["since"]), parse_time_option("to", options["until"])
+    shown = Selection(since, until, frozenset(options["series"] or ())), options["by"], options["top"]
+    late, idle = (parse_duration_option(name, options[name]) for name in ("lateness", "idle"))
+    paths = decode_paths(bootstrap)
     with closing(open_log(bootstrap)) as log:
         if follow:
-            follow_scores(log, topic, selection, **view, as_json=as_json)
-        else:
-            finish(report_scores(log, topic, selection, **view, as_json=as_json), as_json)
+            follow_scores(log, topic, *shown, as_json=as_json)
+            return 0
+        if not recompute:
+            finish(report_scores(log, topic, *shown, as_json=as_json), as_json)
+            return 0
+        served = Served(options["model"], options["tracking_uri"], late, idle, paths)
+        found = report_recomputed(log, topic, *shown, served, as_json=as_json)
+    finish(found, as_json)
+    return 0 if found["recomputed"]["same"] else os.EX_DATAERR
 
 
-@takes(LatenessOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
+@takes(FileOptions, LatenessOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
 def explain(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic of the forecast.")],
     partition: Annotated[int, typer.Argument(metavar="PARTITION", help="Its partition.", min=0)],
@@ -161,9 +191,7 @@ def explain(
     bootstrap: str,
     tracking_uri: str,
     as_json: bool,
-    model: Annotated[
-        str | None, option("--model", "The model's file, if the forecast is not by a registered model.")
-    ] = None,
+    model: str | None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:
     """Reproduce a forecast, and show what it was computed from.

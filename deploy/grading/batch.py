@@ -15,8 +15,8 @@ from deploy.grading.state import GradedPart, Grading, Issued
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
 from model.levels import Levels
+from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
-from model.online.findings import Finding
 from model.online.live import Live
 from model.online.scores import Bucket
 from model.online.steps import between_steps

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from model.card import Card
-from model.online.findings import Finding, sentence
+from model.online.anomalies.findings import Finding, sentence
 from model.online.scores import SUMS, Bucket
 from pipeline.formats.alerts import Alert, encode_alert
 from pipeline.formats.scores import ModelScores, SeriesScores, encode_scores

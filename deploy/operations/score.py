@@ -46,11 +46,18 @@ class Selection(NamedTuple):
     series: frozenset[str] = frozenset()
     """Empty: all."""
 
+    def chosen(self, series: str) -> bool:
+        """Whether a series is among them."""
+        return not self.series or series in self.series
+
     def takes(self, record: SeriesScores) -> bool:
         """Whether a record is among them."""
         since, until = self.since, self.until
-        named = not self.series or record.series in self.series
-        return named and (since is None or record.start >= since) and (until is None or record.start < until)
+        return (
+            self.chosen(record.series)
+            and (since is None or record.start >= since)
+            and (until is None or record.start < until)
+        )
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from model.online.anomalies.anomalies import Anomalies
+from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
-from model.online.findings import Finding
 from model.online.intervals import Intervals
 from model.online.memory import Remembered
 from model.online.rounds import Rounds
@@ -78,8 +79,10 @@ class Batch:
     def graded(self) -> Graded:
         """Compute it, and store the new state."""
         live, size = self._live, self._forecast.size
-        if live.intervals or live.anomalies:
-            self._follow()
+        if live.intervals:
+            self._follow(live.intervals)
+        if live.anomalies:
+            self._look_at(live.anomalies)
         if live.scores:
             self._score(live.scores)
         margins = self._margins[size:].reshape(-1, self._scored, 2)
@@ -100,35 +103,34 @@ class Batch:
         """These fields of a round's tracks, which are the first ones."""
         return {name: self._tracks[name][:tracks] for name in names}
 
-    def _follow(self) -> None:
-        """Round by round: the intervals and anomalies that values lead to, and the margins of new forecasts."""
-        live, size = self._live, self._forecast.size
-        error, naive_error = self._value - self._past.forecast, self._value - self._past.naive
-        names = [*(live.intervals.fields if live.intervals else ()), *(live.anomalies.fields if live.anomalies else ())]
-        beginners = self._beginners() if live.intervals else {}
+    def _follow(self, intervals: Intervals) -> None:
+        """Round by round: the intervals that the actual values lead to, and the margins of new forecasts."""
+        size, error, beginners = self._forecast.size, self._value - self._past.forecast, self._beginners()
         for number, part in enumerate(self._rounds.parts):
             rows = slice(part.start * self._width, part.stop * self._width)
-            tracks, steps = self._views(names, rows.stop - rows.start), self._steps[rows]
-            issued = self._margins.take(self._issued_at[rows], axis=0)
-            if live.anomalies:
-                self._anomaly[rows], found = live.anomalies.update(
-                    tracks,
-                    self._value[rows, 0],
-                    error[rows, 0],
-                    naive_error[rows, 0],
-                    issued[:, 0].astype(np.float64),
-                    steps,
-                    self._across(self._ts[part]),
-                )
-                for each in found:
-                    step, target = divmod(each.row, self._width)
-                    self._findings.append((int(self._rounds.order[part.start + step]), target, each))
-            if live.intervals:
-                live.intervals.update(tracks, error[rows], issued, steps)
-                if number in beginners:
-                    self._begin(live.intervals, beginners[number], part.start)
-                start, stop = (size + at * self._scored for at in (rows.start, rows.stop))
-                self._margins[start:stop] = live.intervals.margins(tracks, steps).reshape(-1, 2)
+            tracks, steps = self._views(intervals.fields, rows.stop - rows.start), self._steps[rows]
+            intervals.update(tracks, error[rows], self._margins.take(self._issued_at[rows], axis=0), steps)
+            if number in beginners:
+                self._begin(intervals, beginners[number], part.start)
+            start, stop = (size + at * self._scored for at in (rows.start, rows.stop))
+            self._margins[start:stop] = intervals.margins(tracks, steps).reshape(-1, 2)
+
+    def _look_at(self, anomalies: Anomalies) -> None:
+        """How unusual the actual values are, and what is found of them."""
+        value, past, order = self._value[:, 0], self._past, self._rounds.order
+        self._anomaly, found = anomalies.update(
+            {name: self._tracks[name] for name in anomalies.fields},
+            [(part.stop - part.start) * self._width for part in self._rounds.parts],
+            value,
+            value - past.forecast[:, 0],
+            value - past.naive[:, 0],
+            self._margins.take(self._issued_at[:, 0], axis=0),
+            self._steps,
+            self._across(self._ts),
+        )
+        for each in found:
+            step, target = divmod(each.row, self._width)
+            self._findings.append((int(order[step]), target, each))
 
     def _beginners(self) -> dict[int, list[int]]:
         """The series that have their first forecast in each round, by their places among the batch's series."""

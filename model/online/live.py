@@ -8,7 +8,7 @@ B observed steps, in order of arrival   O targets   H scored steps   K horizon s
 
 import numpy as np
 
-from model.online.anomalies import Anomalies
+from model.online.anomalies.anomalies import Anomalies
 from model.online.batch import Batch
 from model.online.intervals import Intervals
 from model.online.memory import Memory

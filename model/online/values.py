@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from model.online.findings import Finding
+from model.online.anomalies.findings import Finding
 from model.online.scores import Bucket
 from model.online.tracks import Ints
 

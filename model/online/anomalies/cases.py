@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from math import isfinite
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
-from model.online.anomaly_state import Case, Clock, Count, Distance, Mean, State
-from model.online.findings import Finding, Kind
-from model.online.tracks import Ints, Tracks
-from model.online.units import Unit, unit_between
+import numpy as np
+import numpy.typing as npt
+
+from model.online.anomalies.columns import DISTURBED, Case, Distance, Mean, Number, State
+from model.online.anomalies.distances import LARGEST
+from model.online.anomalies.findings import Finding, Kind
+from model.online.anomalies.units import Unit, unit_between
 
 SUSTAINED, SMALL = 2.0, 3.0
 """Multiples of its records at which the mean of the naive error over a few steps, and the value's smallness, begin a
@@ -27,49 +30,67 @@ SETTLED = 32
 CALM = 8
 """Steps after something in which no case begins, and with a season, one of these more: then the naive forecast
 is of what was wrong."""
-MOST_MISSING = 2**29
-"""The longest gap that is remembered."""
 UNKNOWN = 1e30
 """The size of what was not seen."""
-RECOVERED = 1.3
-"""A drift is over at so many times the usual errors."""
-
-_Number = TypeVar("_Number", int, Ints)
 
 
 class Event(NamedTuple):
-    """One track's step; missing: steps before it; enough: whether there have been enough for findings."""
+    """One track's step, the `row`-th of its batch."""
 
+    row: int
     value: float
+    last: float
+    """The value before."""
     error: float
     naive: float
     novelty: list[float]
     step: int
     ts: int
     missing: int
+    """Steps that are missing before it."""
+    enough: bool
+    """Whether there have been enough for findings."""
     jumped: bool
     stuck: bool
-    worse: bool
-    enough: bool
+    drifts: bool
+    """Whether the forecast's errors have long been worse than usual and than the naive ones."""
+    recovered: bool
 
 
 class Track:
-    """The state of one track, changed in place."""
+    """The state of one track, by column, and its means and records (3,S) after a step: all changed in place."""
 
-    def __init__(self, tracks: Tracks, row: int, season: int) -> None:
-        self.row, self.season = row, season
-        self.counts, self.clocks = tracks["anomaly_counts"][row], tracks["anomaly_clocks"][row]
-        self.means, self.records = tracks["anomaly_means"][row], tracks["anomaly_records"][row]
-        self.case = tracks["anomaly_case"][row]
+    def __init__(self, numbers: list[int], case: list[float], season: int) -> None:
+        self.numbers, self.case, self.season = numbers, case, season
+        self.means: list[float] = []
+        self.records: npt.NDArray[np.float32]
+        self.is_own = self.is_disturbed
+        """Whether it has learnt anything else than all tracks together do."""
+        self._run_before = 0
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether nothing is to be learnt of the next step."""
+        return self.has(DISTURBED)
+
+    def count(self, run: int, ts: int, *, worse: bool) -> None:
+        """Count a step, the run-th in a row of its value. worse: whether errors are worse than usual."""
+        numbers = self.numbers
+        if run == 1:
+            if not self.has(State.STUCK):
+                numbers[Number.LONGEST_RUN] = max(numbers[Number.LONGEST_RUN], numbers[Number.RUN], 1)
+            self._run_before, numbers[Number.RUN_TS] = numbers[Number.RUN_TS], ts
+        numbers[Number.RUN] = run
+        numbers[Number.WORSE] = numbers[Number.WORSE] + 1 if worse and not self.is_disturbed else 0
 
     def examine(self, event: Event) -> Iterator[Finding]:
         """Findings of this step."""
-        yield from self._gap(event)
+        self.case[Case.LAST] = event.last
+        self._resume(event)
         yield from self._stuck(event)
         yield from self._drift(event)
-        state = int(self.counts[Count.STATE])
-        run = int(self.counts[Count.RUN])
-        if state & State.STUCK or (run > SPIKE_STEPS and run > self.counts[Count.LONGEST_RUN]):
+        state, run = self.numbers[Number.STATE], self.numbers[Number.RUN]
+        if state & State.STUCK or (run > SPIKE_STEPS and run > self.numbers[Number.LONGEST_RUN]):
             return  # it may be stuck: nothing else is judged
         if state & State.CASE:
             yield from self._follow(event)
@@ -78,45 +99,37 @@ class Track:
         elif event.jumped:
             self._open(event)
 
-    def _gap(self, event: Event) -> Iterator[Finding]:
-        """The end of a gap; its begin as well if nobody asked while it was silent."""
-        longest, known = int(self.counts[Count.LONGEST_GAP]), self._has(State.GAP)
-        most = most_missing(longest)
-        learnt = min(event.missing, MOST_MISSING, most if event.enough else MOST_MISSING)
-        self.counts[Count.LONGEST_GAP] = max(longest, learnt)
-        self._set(State.GAP, False)
-        if known or (event.enough and event.missing > most):
-            since, size = int(self.clocks[Clock.TS]), float(event.missing)
-            if not known:
-                yield self._finding(event, "gap", "begin", since, size, longest)
-            yield self._finding(event, "gap", "end", since, size, longest)
+    def _resume(self, event: Event) -> None:
+        """Learn how many steps are ever missing; after far more, nothing is as it was the day before."""
+        longest = self.numbers[Number.MISSING]
+        most = 2 * longest + 3
+        self.numbers[Number.MISSING] = max(longest, min(event.missing, most) if event.enough else event.missing)
+        if event.enough and event.missing > most:
             self._calm(event, self.season, UNKNOWN)
 
     def _stuck(self, event: Event) -> Iterator[Finding]:
-        since, longest = int(self.clocks[Clock.RUN_TS]), int(self.counts[Count.LONGEST_RUN])
-        if not self._has(State.STUCK):
+        since, longest = self.numbers[Number.RUN_TS], self.numbers[Number.LONGEST_RUN]
+        if not self.has(State.STUCK):
             if event.stuck:
                 self._set(State.STUCK, True)
                 self._set(State.CASE | State.SUSTAINED, False)
-                self.clocks[Clock.STUCK_TS] = since
                 yield self._finding(event, "stuck", "begin", since, event.value, longest)
-        elif self.counts[Count.RUN] == 1:
+        elif self.numbers[Number.RUN] == 1:
             self._set(State.STUCK, False)
-            self.counts[Count.LONGEST_RUN] = 2 * longest + SPIKE_STEPS
+            self.numbers[Number.LONGEST_RUN] = 2 * longest + SPIKE_STEPS
             self._calm(event, self.season, UNKNOWN)
-            stuck_since = int(self.clocks[Clock.STUCK_TS])
-            yield self._finding(event, "stuck", "end", stuck_since, float(self.case[Case.LAST]), longest)
+            yield self._finding(event, "stuck", "end", self._run_before, event.last, longest)
 
     def _drift(self, event: Event) -> Iterator[Finding]:
-        error, usual = float(self.means[Mean.ERROR]), float(self.means[Mean.USUAL])
-        if not self._has(State.DRIFT):
-            if event.worse:
+        error, usual = self.means[Mean.ERROR], self.means[Mean.USUAL]
+        if not self.has(State.DRIFT):
+            if event.drifts:
                 self._set(State.DRIFT, True)
-                self.clocks[Clock.DRIFT_TS] = event.ts
+                self.numbers[Number.DRIFT_TS] = event.ts
                 yield self._finding(event, "drift", "begin", event.ts, error, usual)
-        elif error < RECOVERED * usual or error < self.means[Mean.NAIVE]:
+        elif event.recovered:
             self._set(State.DRIFT, False)
-            yield self._finding(event, "drift", "end", int(self.clocks[Clock.DRIFT_TS]), error, usual)
+            yield self._finding(event, "drift", "end", self.numbers[Number.DRIFT_TS], error, usual)
 
     def _open(self, event: Event) -> None:
         """Begin a case, unless it may be the echo of the last one."""
@@ -124,21 +137,21 @@ class Track:
         jump = (novelty[Distance.ERROR] * novelty[Distance.NAIVE]) ** 0.5
         sustained = jump < max(novelty[Distance.OFFSET] / SUSTAINED, novelty[Distance.SMALL] / SMALL)
         anchored = not sustained and self.records[0, Distance.ERROR] < self.records[0, Distance.NAIVE] / 2
-        before = float(case[Case.SIZE])
+        before = case[Case.SIZE]
         case[Case.BASE] = self.means[Mean.DAYS] if sustained else event.value - event.error
         case[Case.ANCHOR] = event.naive - event.error if anchored else 0.0
         size = self._away(event)
         if sustained and self.season > 1 and novelty[Distance.OFFSET] > SUSTAINED:
-            size = float(self.means[Mean.OFFSET])
-        if event.step < self.clocks[Clock.QUIET] and abs(size) <= 2 * abs(before):
+            size = self.means[Mean.OFFSET]
+        if event.step < self.numbers[Number.QUIET] and abs(size) <= 2 * abs(before):
             return
         self._set(State.CASE, True)
         self._set(State.SUSTAINED, sustained)
-        self.clocks[Clock.SINCE], self.clocks[Clock.SINCE_TS] = event.step, event.ts
-        self.counts[Count.AGE] = self.counts[Count.BACK] = 0
+        self.numbers[Number.SINCE], self.numbers[Number.SINCE_TS] = event.step, event.ts
+        self.numbers[Number.AGE] = self.numbers[Number.BACK] = 0
         case[Case.SIZE], case[Case.JUMP] = size, jump
         case[Case.ERROR] = 1.2 if sustained else novelty[Distance.ERROR]
-        case[Case.NOW : Case.OFFSET + 1] = 0
+        case[Case.NOW : Case.OFFSET + 1] = [0.0] * (Case.OFFSET + 1 - Case.NOW)
         case[Case.USUAL_SIZE], case[Case.USUAL_MOVE] = self.means[Mean.SIZE], self.means[Mean.MOVE]
         self._add(event)
 
@@ -153,69 +166,69 @@ class Track:
     def _add(self, event: Event) -> None:
         """Count a step in, beside what it would have been before."""
         case, away = self.case, self._away(event)
-        old = event.value - away if self._seasonal(event) else float(case[Case.USUAL_SIZE])
+        old = event.value - away if self._seasonal(event) else case[Case.USUAL_SIZE]
         case[Case.NOW] += abs(event.value)
         case[Case.OLD] += abs(old)
         case[Case.OFFSET] += away
-        if self.counts[Count.AGE] > 0:
+        if self.numbers[Number.AGE] > 0:
             case[Case.MOVES] += abs(event.value - case[Case.LAST])
             case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if self._seasonal(event) else case[Case.USUAL_MOVE]
         case[Case.LAST_OLD] = old
-        self.counts[Count.AGE] += 1
+        self.numbers[Number.AGE] += 1
 
     def _follow(self, event: Event) -> Iterator[Finding]:
         """Another step of a case: is the value back, or away for good?"""
         self._add(event)
-        case, age = self.case, int(self.counts[Count.AGE])
-        size, since = float(case[Case.SIZE]), int(self.clocks[Clock.SINCE_TS])
+        case, age = self.case, self.numbers[Number.AGE]
+        size, since = case[Case.SIZE], self.numbers[Number.SINCE_TS]
         if self._is_back(event, size) and age < SHIFT_STEPS:
-            if self.counts[Count.BACK] >= SPIKE_STEPS:
+            if self.numbers[Number.BACK] >= SPIKE_STEPS:
                 self._set(State.CASE | State.SUSTAINED, False)
                 if case[Case.JUMP] > SPIKE:
                     self._calm(event, self.season)
-                    usual = float(case[Case.BASE])
+                    usual = case[Case.BASE]
                     yield self._finding(event, "spike", "begin", since, size, usual)
                     yield self._finding(event, "spike", "end", since, size, usual)
             return
         if age < UNIT_STEPS:
             return
-        now, old, moves, old_moves = case[Case.NOW : Case.OLD_MOVES + 1].tolist()
+        now, old, moves, old_moves = case[Case.NOW : Case.OLD_MOVES + 1]
         unit = unit_between(now / age, old / age, moves, old_moves)
-        offset = float(case[Case.OFFSET]) / age
+        offset = case[Case.OFFSET] / age
         if unit and (age >= SHIFT_STEPS or unit.is_large):
             yield self._change_unit(event, unit, offset, since)
         elif age >= SHIFT_STEPS:
             self._set(State.CASE | State.SUSTAINED, False)
-            if float(case[Case.ERROR]) * event.novelty[Distance.OFFSET] > SHIFT:
+            if case[Case.ERROR] * event.novelty[Distance.OFFSET] > SHIFT:
                 yield self._shift(event, offset, since)
 
     def _change_unit(self, event: Event, unit: Unit, offset: float, since: int) -> Finding:
         case = self.case
         self._set(State.CASE | State.SUSTAINED, False)
         self._set(State.UNIT, True)
-        case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
-        usual = float(case[Case.OLD]) / int(self.counts[Count.AGE])
+        case[Case.OFFSET], self.numbers[Number.BACK] = offset, 0
+        usual = case[Case.OLD] / self.numbers[Number.AGE]
         case[Case.NOW], case[Case.OLD] = unit
         self._convert(unit)
         return self._finding(event, "unit_change", "begin", since, unit.factor, usual)
 
     def _shift(self, event: Event, offset: float, since: int) -> Finding:
         self._set(State.SHIFT, True)
-        self.case[Case.OFFSET], self.counts[Count.BACK] = offset, 0
+        self.case[Case.OFFSET], self.numbers[Number.BACK] = offset, 0
         self.means[Mean.LONG] += offset
         self.means[Mean.DAYS] += offset
-        return self._finding(event, "level_shift", "begin", since, offset, float(self.means[Mean.SHORT]) - offset)
+        return self._finding(event, "level_shift", "begin", since, offset, self.means[Mean.SHORT] - offset)
 
     def _settle(self, event: Event) -> Iterator[Finding]:
         """A shift that was found: is it the new normal, or has the value gone back?"""
-        unit = self._has(State.UNIT)
-        offset = float(self.case[Case.OFFSET])
-        settled = event.step - self.clocks[Clock.SINCE] >= (self.season if self.season > 1 else SETTLED)
-        back = self._is_back(event, offset) and self.counts[Count.BACK] >= BACK_STEPS
+        unit = self.has(State.UNIT)
+        offset = self.case[Case.OFFSET]
+        settled = event.step - self.numbers[Number.SINCE] >= (self.season if self.season > 1 else SETTLED)
+        back = self._is_back(event, offset) and self.numbers[Number.BACK] >= BACK_STEPS
         if not (settled or back):
             return
         self._set(State.SHIFT | State.UNIT, False)
-        changed = Unit(*self.case[Case.NOW : Case.OLD + 1].tolist())
+        changed = Unit(*self.case[Case.NOW : Case.OLD + 1])
         if back and unit:
             self._convert(changed.inverse)
         elif back:
@@ -224,18 +237,18 @@ class Track:
         self._calm(event, self.season if back else 0)
         kind: Kind = "unit_change" if unit else "level_shift"
         size = changed.factor if unit else offset
-        yield self._finding(event, kind, "end", int(self.clocks[Clock.SINCE_TS]), size, float(self.means[Mean.SHORT]))
+        yield self._finding(event, kind, "end", self.numbers[Number.SINCE_TS], size, self.means[Mean.SHORT])
 
     def _is_back(self, event: Event, size: float) -> bool:
         """Whether the value is near where it was, and how often in a row."""
         away = self._away(event)
-        if self._has(State.SUSTAINED) and self.season > 1:
-            away = float(self.means[Mean.OFFSET])
+        if self.has(State.SUSTAINED) and self.season > 1:
+            away = self.means[Mean.OFFSET]
             back = abs(away) < abs(size) / 2
         else:
-            factor = float(self.case[Case.NOW]) if self._has(State.UNIT) else 1.0
+            factor = self.case[Case.NOW] if self.has(State.UNIT) else 1.0
             back = abs(away) < abs(size) / 2 and event.novelty[Distance.NAIVE] * factor < NEAR
-        self.counts[Count.BACK] = self.counts[Count.BACK] + 1 if back else 0
+        self.numbers[Number.BACK] = self.numbers[Number.BACK] + 1 if back else 0
         return back
 
     def _convert(self, unit: Unit) -> None:
@@ -248,28 +261,24 @@ class Track:
         case[Case.USUAL_SIZE] = unit.factor * case[Case.USUAL_SIZE] + abs(unit.zero)
         case[Case.USUAL_MOVE] *= unit.factor
         means[Mean.SIZE], means[Mean.MOVE] = case[Case.USUAL_SIZE], case[Case.USUAL_MOVE]
-        self.records *= unit.factor
+        np.minimum(self.records * np.float32(unit.factor), np.float32(4 * LARGEST), out=self.records)
 
     def _calm(self, event: Event, echo: int, size: float | None = None) -> None:
         """Let no case of up to twice this size begin for a while, nor the errors of meanwhile be a drift."""
         if size is not None:
             self.case[Case.SIZE] = size
-        self.clocks[Clock.QUIET] = event.step + CALM + (echo if echo > 1 else 0)
+        self.numbers[Number.QUIET] = event.step + CALM + (echo if echo > 1 else 0)
         self.means[Mean.ERROR] = min(self.means[Mean.ERROR], self.means[Mean.USUAL])
 
-    def _has(self, state: int) -> bool:
-        return bool(self.counts[Count.STATE] & state)
+    def has(self, state: int) -> bool:
+        """Whether any of these bits is set."""
+        return bool(self.numbers[Number.STATE] & state)
 
     def _set(self, state: int, on: bool) -> None:
-        now = int(self.counts[Count.STATE])
-        self.counts[Count.STATE] = now | state if on else now & ~state
+        now = self.numbers[Number.STATE]
+        self.numbers[Number.STATE] = now | state if on else now & ~state
 
     def _finding(
         self, event: Event, kind: Kind, phase: Literal["begin", "end"], since: int, size: float, usual: float
     ) -> Finding:
-        return Finding(self.row, kind, phase, event.ts, since, float(size), float(usual))
-
-
-def most_missing(longest: _Number) -> _Number:
-    """How many steps may be missing before it is a gap. longest: the most that ever were."""
-    return 2 * longest + 3
+        return Finding(event.row, kind, phase, event.ts, since, float(size), float(usual))

@@ -1,20 +1,14 @@
-"""The columns of a track's state that scores and findings share."""
+"""The columns of a track's state."""
 
 from model.online.tracks import Field, Fields
 
 
-class Count:
-    """<i4: numbers of steps, and the state."""
+class Number:
+    """<i8: counts of steps, the state, steps and times in ms."""
 
-    VALUES, ERRORS, NAIVES, SAID, RUN, LONGEST_RUN, REPEATS, LONGEST_GAP, STATE, AGE, BACK, WORSE = range(12)
-    ALL = 12
-
-
-class Clock:
-    """<i8: steps, and times in ms."""
-
-    STEP, TS, RUN_TS, QUIET, SINCE, SINCE_TS, STUCK_TS, DRIFT_TS = range(8)
-    ALL = 8
+    VALUES, ERRORS, NAIVES, SAID, STEP, RUN, REPEATS = range(7)
+    LONGEST_RUN, RUN_TS, WORSE, STATE, MISSING, AGE, BACK, QUIET, SINCE, SINCE_TS, DRIFT_TS = range(7, 18)
+    ALL = 18
 
 
 class Mean:
@@ -47,9 +41,9 @@ class Distance:
 
 
 class State:
-    """What is going on in a track: bits of Count.STATE."""
+    """What is going on in a track: bits of Number.STATE."""
 
-    CASE, SUSTAINED, SHIFT, UNIT, STUCK, DRIFT, GAP = (1 << bit for bit in range(7))
+    CASE, SUSTAINED, SHIFT, UNIT, STUCK, DRIFT = (1 << bit for bit in range(6))
     """CASE: something may have changed, its kind not yet known; SUSTAINED: in the mean of a few steps."""
 
 
@@ -57,8 +51,7 @@ DISTURBED = State.CASE | State.SHIFT | State.UNIT | State.STUCK
 """What is going on while nothing is learnt of distances and errors."""
 RECORDS = 3
 FIELDS: Fields = {
-    "anomaly_counts": Field("<i4", (Count.ALL,)),
-    "anomaly_clocks": Field("<i8", (Clock.ALL,)),
+    "anomaly_numbers": Field("<i8", (Number.ALL,)),
     "anomaly_means": Field("<f8", (Mean.ALL,)),
     "anomaly_records": Field("<f4", (RECORDS, Distance.ALL)),
     "anomaly_case": Field("<f8", (Case.ALL,)),

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-Kind = Literal["spike", "level_shift", "drift", "stuck", "gap", "unit_change"]
-DATA_FAULTS: frozenset[Kind] = frozenset({"stuck", "gap", "unit_change"})
+Kind = Literal["spike", "level_shift", "drift", "stuck", "unit_change"]
+DATA_FAULTS: frozenset[Kind] = frozenset({"stuck", "unit_change"})
 """The data went wrong; the others are changes of what is measured or, drift, of how well it is forecast."""
 
 
 class Finding(NamedTuple):
-    """Something that begins or ends. Times are event times in ms; `ts` is that of the step at which it was seen.
+    """Something that begins or ends, seen at the `row`-th step of a batch. Times are event times in ms; `ts` is that of
+    the step at which it was seen.
 
     size and usual, by kind:
     spike        how far from what was expected; what was expected
     level_shift  how far the level moved; the level before
     unit_change  the factor; the level before
     stuck        the value; the longest run of one value before, in steps
-    gap          missing steps; the most before
     drift        mean absolute error of the forecasts lately; the usual one
     """
 
@@ -46,8 +46,6 @@ def sentence(finding: Finding, series: str, time: Callable[[int], str]) -> str:
             )
         case "stuck":
             return f"{series}: stuck at {size:.6g} since {since}; at most {usual:.0f} steps in a row were equal before"
-        case "gap":
-            return f"{series}: no events since {since}, {size:.0f} steps; at most {usual:.0f} were missing before"
         case "drift":
             return (
                 f"{series}: forecasts are off by {size:.6g} on average since {since}, usually by {usual:.6g}, "
@@ -60,7 +58,6 @@ ENDED: dict[Kind, str] = {
     "level_shift": "the level is the new normal, or back",
     "unit_change": "the other unit is the new normal, or back",
     "stuck": "the value changes again",
-    "gap": "events again",
     "drift": "forecasts are as good as usual again",
 }
 

@@ -1,0 +1,242 @@
+"""What a service observed and forecast of a partition of its input, rebuilt from the topics.
+
+N observed steps   M forecasts   K horizon steps   O targets
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from deploy.settings.serve import window_config
+from model.card import Card
+from model.evaluation.baselines import seasonal_naive
+from pipeline.formats.dead_letters import InvalidEvent
+from pipeline.formats.decoding import Refusals, decode_records
+from pipeline.formats.events import Decoder
+from pipeline.formats.forecasts import Forecast, Rows
+from pipeline.formats.headers import INPUT, OFFSETS, VERSION
+from pipeline.formats.paths import Paths
+from pipeline.log import EventLog, Record
+from pipeline.windows.batch import Sections, Silence, Windows
+from pipeline.windows.streaming import WindowStore
+
+Reals = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Identity = tuple[int, str, int]
+"""Of a window: the offset of the record that completed it, its series, and its ts."""
+_decode = msgspec.json.Decoder(Forecast).decode
+
+
+class Source(NamedTuple):
+    """A partition of an input topic."""
+
+    topic: str
+    partition: int
+
+
+class Made(NamedTuple):
+    """A forecast as it was written."""
+
+    model: str
+    version: str
+    """Of the model that served."""
+    first: int
+    """The offset of its window's first record."""
+    until: int
+    """The end of its horizon, epoch milliseconds."""
+    coverage: float
+    """NaN without intervals."""
+    values: Reals
+    """(3,K,O): forecast, lower and upper."""
+
+
+def read_forecasts(log: EventLog, topic: str, partition: int, refused: Refusals) -> dict[Source, dict[Identity, Made]]:
+    """The forecasts on a partition by where their input is; of two for one window the last."""
+    found: dict[Source, dict[Identity, Made]] = {}
+    for records in log.read(topic, partition, *log.bounds(topic)[partition]):
+        for record in records:
+            try:
+                source, identity, made = _made(record)
+            except InvalidEvent as error:
+                refused.add(record, error)
+            else:
+                found.setdefault(source, {})[identity] = made
+    return found
+
+
+def _made(record: Record) -> tuple[Source, Identity, Made]:
+    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    origin = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{headers.get(INPUT)} {headers.get(OFFSETS)}")
+    if origin is None or VERSION not in headers:
+        raise InvalidEvent("schema", f"no headers {INPUT}, {OFFSETS} and {VERSION} of a service")
+    try:
+        forecast = _decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidEvent("schema", str(error)) from None
+    values = _rows(forecast.forecast)
+    none = np.full_like(values, np.nan)
+    bounds = [none if each is None else _rows(each) for each in (forecast.lower, forecast.upper)]
+    made = Made(
+        forecast.model,
+        headers[VERSION],
+        int(origin[3]),
+        forecast.start + len(values) * forecast.step,
+        np.nan if forecast.coverage is None else forecast.coverage,
+        np.stack([values, *bounds]),
+    )
+    return Source(origin[1], int(origin[2])), (int(origin[4]), forecast.series, forecast.ts), made
+
+
+def _rows(values: Rows) -> Reals:
+    rows = [values] if isinstance(values, list) else list(values.values())
+    return np.array(rows, np.float64).T
+
+
+@dataclass(slots=True)
+class Lives:
+    """The series of a store, a number for each life: a series that expires and comes back has another one."""
+
+    series: list[str] = field(default_factory=list)
+    ended: list[bool] = field(default_factory=list)
+    _current: dict[str, int] = field(default_factory=dict)
+    _expired: list[tuple[int, str]] = field(default_factory=list)
+
+    def sections(self, series: str) -> Sections:
+        """None: there is no checkpoint."""
+        return {}
+
+    def restore(self, series: str, sections: Sections) -> Sections:
+        """None are its own."""
+        return sections
+
+    def expired(self, series: str, place: int, offset: int) -> None:
+        """The life ends after `place` windows."""
+        self._expired.append((place, series))
+
+    def silent(self, silence: Silence) -> None:
+        """Of no meaning here."""
+
+    def of(self, windows: Windows) -> list[int]:
+        """The life of each window's series, (B,)."""
+        found, expired, self._expired = [], iter(self._expired), []
+        place, gone = next(expired, (-1, ""))
+        for row, name in enumerate((*windows.series, "")):
+            while row == place:
+                if (life := self._current.pop(gone, None)) is not None:
+                    self.ended[life] = True
+                place, gone = next(expired, (-1, ""))
+            if row == len(windows):
+                break
+            if (life := self._current.get(name)) is None:
+                life = self._current[name] = len(self.series)
+                self.series.append(name)
+                self.ended.append(False)
+            found.append(life)
+        return found
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What was observed of a partition, and forecast."""
+
+    lives: Lives = field(default_factory=Lives)
+    life: list[int] = field(default_factory=list)
+    """(N,)."""
+    step: list[int] = field(default_factory=list)
+    """(N,): by life ascending."""
+    ts: list[int] = field(default_factory=list)
+    """(N,)."""
+    value: list[Reals] = field(default_factory=list)
+    """(N,O)."""
+    made: list[Made] = field(default_factory=list)
+    """(M,)."""
+    at: list[int] = field(default_factory=list)
+    """(M,): the observed step that each was made from."""
+    naive: list[Reals] = field(default_factory=list)
+    """(M,K,O): the seasonal naive's."""
+    unknown: dict[str, int] = field(default_factory=dict)
+    """By series: the time until which some forecast's window can't be rebuilt, epoch milliseconds."""
+    lost: int = 0
+    """How many those are."""
+
+    def miss(self, series: str, made: Made) -> None:
+        """Note a forecast whose window is not the one that it was made from."""
+        self.unknown[series] = max(made.until, self.unknown.get(series, made.until))
+        self.lost += 1
+
+
+def rebuild(
+    log: EventLog,
+    source: Source,
+    made: Mapping[Identity, Made],
+    card_of: Callable[[str], Card],
+    *,
+    lateness: int | None = None,
+    idle: int | None = None,
+    paths: Paths | None = None,
+) -> Rebuilt:
+    """Read an input partition as a service does, and find each forecast's window.
+
+    `lateness`, `idle` and `paths` are the service's; all versions of the model take the same windows.
+    """
+    card, rebuilt, left = card_of(next(iter(made.values())).version), Rebuilt(), dict(made)
+    store = WindowStore(window_config(card.input, lateness), idle, short=True, companion=rebuilt.lives)
+    decode = Decoder(card.input.features, paths=paths or Paths()).decode
+    bounds = log.bounds(source.topic)[source.partition]
+    for records in log.read(source.topic, source.partition, *bounds):
+        for record, events, _ in decode_records(records, decode):
+            for event in events:
+                with suppress(InvalidEvent):  # as serving did
+                    store.push(event, record.offset)
+        _add(rebuilt, store.take(), left, card.target_columns, card_of)
+    for (_, series, _), each in left.items():
+        rebuilt.miss(series, each)
+    if bounds.start:  # a series' first values may be of a bucket that began with what is gone
+        firsts: dict[str, int] = {}
+        for life, ts in zip(rebuilt.life, rebuilt.ts, strict=True):
+            firsts.setdefault(rebuilt.lives.series[life], ts)
+        rebuilt.unknown |= {series: max(ts, rebuilt.unknown.get(series, ts)) for series, ts in firsts.items()}
+    return rebuilt
+
+
+def _add(
+    rebuilt: Rebuilt,
+    windows: Windows,
+    left: dict[Identity, Made],
+    columns: list[int],
+    card_of: Callable[[str], Card],
+) -> None:
+    """Add observed steps, and those of the forecasts that were made from them: they are no longer `left`."""
+    first, found = len(rebuilt.life), list[tuple[int, Made]]()
+    identities = zip(windows.offset.tolist(), windows.series, windows.ts.tolist(), strict=True)
+    starts = windows.first_offset.tolist()
+    for row, identity in enumerate(identities):
+        if (made := left.pop(identity, None)) is not None:
+            if made.first == max(starts[row], 0):
+                found.append((row, made))
+            else:
+                rebuilt.miss(identity[1], made)
+    rebuilt.life += rebuilt.lives.of(windows)
+    rebuilt.step += windows.step.tolist()
+    rebuilt.ts += windows.ts.tolist()
+    rebuilt.value += list(windows.x[:, -1, columns])
+    for version in {made.version for _, made in found}:
+        rows, of_version = zip(*(each for each in found if each[1].version == version), strict=True)
+        rebuilt.made += of_version
+        rebuilt.at += [first + row for row in rows]
+        rebuilt.naive += list(_naive(windows.chosen(np.array(rows, np.int64)), card_of(version)))
+
+
+def _naive(windows: Windows, card: Card) -> Reals:
+    """The seasonal naive's forecasts (B,K,O)."""
+    count, steps = windows.x.shape[:2]
+    ends = np.arange(1, count + 1) * steps - 1
+    values = windows.x[:, :, card.target_columns].reshape(count * steps, -1)
+    naive = seasonal_naive(values, ends, ends + 1 - windows.length, card.output.horizon, card.input.season_lag)
+    return np.asarray(naive, np.float64)

@@ -1,0 +1,1 @@
+"""How unusual actual values are, and what in the data went wrong."""

@@ -1,0 +1,85 @@
+"""Steps at which something may have gone wrong in the data, among those of many tracks."""
+
+import numpy as np
+import numpy.typing as npt
+
+from model.online.anomalies.cases import SMALL, SUSTAINED, Track
+from model.online.anomalies.columns import DISTURBED, Distance, Mean, Number, State
+from model.online.anomalies.distances import Floats
+from model.online.anomalies.findings import Finding
+from model.online.anomalies.follow import JUMP, WORSE, Follower, Steps, is_recovered, is_worse
+from model.online.tracks import Ints
+
+Bools = npt.NDArray[np.bool_]
+
+ENOUGH, DAYS = 100, 7
+"""Steps before a track's first finding; and days."""
+WHILE = 96
+"""Steps, or two days if they have more, after which worse errors are a drift."""
+SHORTEST = 12
+"""Steps of a day from which the value a day before tells whether a value is back."""
+
+
+class Faults:
+    """Looks at all steps at once, and closer at the few where something may be. season: steps of a day."""
+
+    def __init__(self, season: int) -> None:
+        self._season = season if season >= SHORTEST else 1
+        self._enough = max(ENOUGH, DAYS * self._season)
+        self._while = max(WHILE, 2 * season)
+
+    def examine(self, steps: Steps, numbers: Ints, case: Floats) -> list[Finding]:
+        """Findings, by step. numbers: (R,Number), case: (R,Case): changed to those after the steps."""
+        places, found = steps.places, list[Finding]()
+        worse, missing = self._worse(steps, numbers), self._missing(steps, numbers)
+        closer = self._closer(steps, numbers[:, Number.STATE], worse)
+        closer |= missing > numbers[:, Number.MISSING].take(places.track)
+        first: dict[int, int] = {}
+        for step in closer.nonzero()[0].tolist():
+            first.setdefault(int(places.track[step]), step)
+        tracks = {each: Track(numbers[each].tolist(), case[each].tolist(), self._season) for each in first}
+        last = places.last
+        numbers[:, Number.LONGEST_RUN], numbers[:, Number.WORSE] = steps.runs.longest[last], worse[last]
+        numbers[:, Number.RUN_TS] = steps.runs.since(last, np.arange(places.tracks))
+        follower = Follower(steps, worse, closer, missing, self._enough, self._while)
+        for number, track in tracks.items():
+            found += follower.follow(number, track, first[number])
+            begin = Number.LONGEST_RUN if track.is_own else Number.STATE
+            numbers[number, begin:], case[number] = track.numbers[begin:], track.case
+        return sorted(found, key=lambda each: each.row)
+
+    def _worse(self, steps: Steps, numbers: Ints) -> Ints:
+        """(N,) for how many steps in a row errors have been worse than usual and than the naive ones."""
+        error, usual, naive = _errors(steps)
+        if not (error > WORSE * usual).any():
+            return np.zeros(len(error), np.int64)
+        return steps.places.running(is_worse(error, usual, naive), numbers[:, Number.WORSE])
+
+    def _missing(self, steps: Steps, numbers: Ints) -> Ints:
+        """(N,) how many steps are missing before a step."""
+        before = np.concatenate((numbers[:, Number.STEP], steps.inputs.step))[steps.places.before]
+        missing: Ints = (steps.inputs.step - before - 1) * (steps.distances.counts[Number.VALUES] > 1)
+        return missing
+
+    def _closer(self, steps: Steps, state: Ints, worse: Ints) -> Bools:
+        """(N,) the steps to be looked at closely; of a track where something is going on the first."""
+        places, values = steps.places, steps.distances.counts[Number.VALUES]
+        novelty = steps.distances.novelty[:, places.steps]
+        closer: Bools = novelty[Distance.ERROR] > JUMP
+        closer |= novelty[Distance.OFFSET] > SUSTAINED
+        closer |= novelty[Distance.SMALL] > SMALL
+        closer |= steps.runs.stuck(values)
+        drifts = worse >= self._while
+        if state.any():
+            on = (state & State.DRIFT != 0)[places.track]
+            drifts = np.where(on, is_recovered(*_errors(steps)), drifts)
+        closer |= drifts
+        closer &= values > self._enough
+        closer[: places.tracks] |= state & DISTURBED != 0
+        return closer
+
+
+def _errors(steps: Steps) -> tuple[Floats, Floats, Floats]:
+    """Of each step (N,), the mean errors lately, usually, and of the naive forecast."""
+    means = steps.distances.means[:, steps.places.steps]
+    return means[Mean.ERROR], means[Mean.USUAL], means[Mean.NAIVE]

@@ -1,0 +1,119 @@
+"""Tracks in which something may be, step by step."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from model.online.anomalies.cases import SMALL, SUSTAINED, Event, Track
+from model.online.anomalies.columns import Distance, Mean, Number
+from model.online.anomalies.distances import Distances, Floats, Inputs
+from model.online.anomalies.findings import Finding
+from model.online.anomalies.places import Places
+from model.online.anomalies.runs import Runs, is_stuck
+from model.online.tracks import Ints
+
+JUMP, AWAY = 1.2, 0.5
+"""A case begins at so many times the records of the forecast's error, if the value is away from the one a season
+before, too, by so much of that error; or where cases.py has it."""
+WORSE, NAIVE_WORSE = 2.0, 1.2
+"""Drift: errors lately, as a multiple of the usual ones and of the naive ones."""
+RECOVERED = 1.3
+"""A drift is over at so many times the usual errors."""
+
+Bools = npt.NDArray[np.bool_]
+_Value = TypeVar("_Value", float, Floats)
+
+
+class Steps(NamedTuple):
+    """What is known of the N steps of a batch, in rounds."""
+
+    places: Places
+    distances: Distances
+    runs: Runs
+    inputs: Inputs
+
+
+class Follower:
+    """Follows tracks of a batch, each on its own."""
+
+    def __init__(self, steps: Steps, worse: Ints, closer: Bools, missing: Ints, enough: int, long: int) -> None:
+        """worse: (N,) for how many steps errors have been; closer: (N,) what is to be looked at; missing: (N,) steps
+        before. enough, long: steps before a track's first finding, and of a drift.
+        """
+        self._steps, self._worse, self._closer, self._missing = steps, worse, closer, missing
+        self._enough, self._long = enough, long
+
+    def follow(self, number: int, track: Track, first: int) -> list[Finding]:
+        """The findings of a track from its `first` step to be looked at on.
+
+        What is learnt by all tracks together is right for this one until something is going on; then it learns on its
+        own, to the end.
+        """
+        steps, found = self._steps, list[Finding]()
+        places, distances = steps.places, steps.distances
+        own = [number, *(start + number for start in places.starts[: int(places.turn[places.last[number]])])]
+        for at in range(int(places.turn[first]), len(own)):
+            before, place = own[at - 1], own[at]
+            step = place - places.tracks
+            if track.is_own:
+                distances.judge(at - 1, number, disturbed=track.is_disturbed)
+            elif not (self._closer[step] or track.numbers[Number.STATE]):
+                continue
+            means = distances.means[:, place].tolist()
+            track.means, track.records = [*means], distances.records[at][..., number]
+            self._count(track, number, step)
+            found += track.examine(self._event(track, before, step))
+            if track.means != means:
+                distances.means[:, place] = track.means
+                distances.relearn(own[at:])
+                track.is_own = True
+            track.is_own |= track.is_disturbed
+        return found
+
+    def _count(self, track: Track, number: int, step: int) -> None:
+        """Bring a track's counts up to a step."""
+        runs, numbers = self._steps.runs, track.numbers
+        if track.is_own:
+            naive, error, usual = track.means[Mean.NAIVE :]
+            track.count(int(runs.run[step]), int(self._steps.inputs.ts[step]), worse=is_worse(error, usual, naive))
+        else:
+            numbers[Number.RUN], numbers[Number.LONGEST_RUN] = int(runs.run[step]), int(runs.longest[step])
+            numbers[Number.RUN_TS], numbers[Number.WORSE] = int(runs.since(step, number)), int(self._worse[step])
+
+    def _event(self, track: Track, before: int, step: int) -> Event:
+        """What there is to be known of a track's step, the place of whose step before is given."""
+        steps, inputs, numbers = self._steps, self._steps.inputs, track.numbers
+        first = steps.places.tracks
+        values, repeats = int(steps.distances.counts[Number.VALUES, step]), int(steps.runs.repeats[step])
+        enough = values > self._enough
+        naive, error, usual = track.means[Mean.NAIVE :]
+        novelty = steps.distances.novelty[:, first + step].tolist()
+        away = abs(float(inputs.naive[step])) > AWAY * abs(float(inputs.error[step]))
+        jumped = (novelty[Distance.ERROR] > JUMP and away) or novelty[Distance.OFFSET] > SUSTAINED
+        return Event(
+            row=step,
+            value=float(inputs.value[first + step]),
+            last=float(inputs.value[before]),
+            error=float(inputs.error[step]),
+            naive=float(inputs.naive[step]),
+            novelty=novelty,
+            step=int(inputs.step[step]),
+            ts=int(inputs.ts[step]),
+            missing=int(self._missing[step]),
+            enough=enough,
+            jumped=enough and (jumped or novelty[Distance.SMALL] > SMALL),
+            stuck=enough and is_stuck(numbers[Number.RUN], numbers[Number.LONGEST_RUN], values, repeats),
+            drifts=enough and numbers[Number.WORSE] >= self._long,
+            recovered=is_recovered(error, usual, naive),
+        )
+
+
+def is_worse(error: _Value, usual: _Value, naive: _Value) -> Any:
+    """Whether the forecast's errors are worse than usual and than the naive ones."""
+    return (error > WORSE * usual) & (error > NAIVE_WORSE * naive)
+
+
+def is_recovered(error: _Value, usual: _Value, naive: _Value) -> Any:
+    """Whether errors that were are so no longer."""
+    return (error < RECOVERED * usual) | (error < naive)
