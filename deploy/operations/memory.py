@@ -78,7 +78,7 @@ def memory(needs: Needs, sample: Sample, partitions: int, config: ServeConfig, a
     seen, limit = sum(map(len, sample.partitions.values())), config.series_limit * partitions
     kept = f"windows {size(needs.windows)}, grading {size(needs.grading)}, Python {size(needs.objects)}"
     text = f"{kept} a series, and {size(needs.state)} in {config.state_topic}"
-    for count, what in ((seen, "that are seen"), (limit, "of --series-limit")):
+    for count, what in ((seen, "in the newest records"), (limit, "of --series-limit")):
         text += f"; the {count:,} {what} up to {size(needs.total(count, partitions))}"
         text += f" and {size(needs.state * count)}"
     text += f"; there are {size(available)}, and without any it takes {size(PROCESS_BYTES)}"

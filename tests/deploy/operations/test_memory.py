@@ -87,7 +87,8 @@ def test_a_warning_where_the_memory_is_less(series: int, limit: int, available: 
     assert found.verdict == verdict
     assert "windows 4 kB, grading 5 kB, Python 1 kB a series, and 6 kB in g-state" in found.found
     assert (
-        f"the {series:,} that are seen up to {size(needs.total(series, 2))} and {size(6_000 * series)}" in found.found
+        f"the {series:,} in the newest records up to {size(needs.total(series, 2))} and {size(6_000 * series)}"
+        in found.found
     )
     if verdict == "warning":
         room = int(found.todo.rpartition(" ")[2])
