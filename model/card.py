@@ -17,11 +17,9 @@ INPUTS = ("x", "observed", "step", "future")
 """All inputs that a windower supplies; a model lists those it takes."""
 
 Setting = bool | int | float | str
-"""A hyperparameter's value."""
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
 """How several events in one step are aggregated."""
 Task = Literal["forecast", "classify", "next_token"]
-"""The task of a model."""
 
 
 class Array(NamedTuple):
@@ -32,7 +30,6 @@ class Array(NamedTuple):
 
 
 Arrays = Mapping[str, Array]
-"""A model's inputs or outputs by name, in order."""
 
 
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +92,11 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     def season_lag(self) -> int:
         """The lag of its first season; 1 if there is none, so that the seasonal naive is the last value."""
         return next(iter(self.lags.values()), 1)
+
+    @property
+    def scoring_lag(self) -> int:
+        """The calendar's first season, which all versions of a model have; else that found in the data, or 1."""
+        return next(iter(seasonal_lags(self.freq).values()), self.season or 1)
 
     def arrays(self, horizon: int) -> Arrays:
         """The file's inputs for this horizon."""
@@ -173,8 +175,7 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     """The least range of a window that counts, by feature, raw units: what is far from zero beside it is moved before
     it is cast to float32 (model/levels.py). Features that are not listed, as in earlier cards, are cast as they are."""
     spans: dict[str, float] = {}
-    """The greatest range of one series in training, by feature, raw units. A few readings that lie further than that
-    from all others of their window are winsorised (model/spikes.py); none of a feature that is not listed."""
+    """The greatest range of one series in training, by feature, raw units: for winsorising (model/spikes.py)."""
     trained_until: int
     """The event time of the last target in training or validation; epoch milliseconds."""
     residuals: Residuals | None = None

@@ -30,7 +30,7 @@ class ReplayIntervals:
         targets, clipped = len(card.output.targets), card.output.clipped
         self._data, self._card = data, card
         self._live = Live(
-            card.output.horizon, targets, card.input.season_lag, coverage, WHOLE, anomalies=False, clipped=clipped
+            card.output.horizon, targets, card.input.scoring_lag, coverage, WHOLE, anomalies=False, clipped=clipped
         )
         self._rows = np.array([self._live.store.allocate() for _ in data.names])
 
@@ -39,7 +39,7 @@ class ReplayIntervals:
         data, live, columns = self._data, self._live, self._card.target_columns
         steps = np.array(live.steps)
         naive = seasonal_naive(
-            data.values[:, columns], ends, run_starts(data, ends), steps, self._card.input.season_lag
+            data.values[:, columns], ends, run_starts(data, ends), steps, self._card.input.scoring_lag
         )
         observed = Observed(
             row=self._rows[data.series[ends]],

@@ -132,7 +132,7 @@ class GradedBatch:
         ends = np.arange(1, count + 1) * steps - 1
         values = part.x[:, :, self._card.target_columns].reshape(count * steps, self._live.targets)
         ahead = np.array(self._live.steps)
-        naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.season_lag)
+        naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.scoring_lag)
         return np.asarray(naive.transpose(0, 2, 1), np.float64)
 
     def _source(self, place: int) -> tuple[int, int]:

@@ -238,5 +238,5 @@ def _naive(windows: Windows, card: Card) -> Reals:
     count, steps = windows.x.shape[:2]
     ends = np.arange(1, count + 1) * steps - 1
     values = windows.x[:, :, card.target_columns].reshape(count * steps, -1)
-    naive = seasonal_naive(values, ends, ends + 1 - windows.length, card.output.horizon, card.input.season_lag)
+    naive = seasonal_naive(values, ends, ends + 1 - windows.length, card.output.horizon, card.input.scoring_lag)
     return np.asarray(naive, np.float64)

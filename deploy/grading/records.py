@@ -43,7 +43,7 @@ def scores_message(
             start=bucket.start,
             until=bucket.until,
             steps=list(steps),
-            naive=card.input.season_lag,
+            naive=card.input.scoring_lag,
             coverage=coverage,
             scale=dict(zip(names, bucket.scale, strict=True)),
             unscored=dict(zip(names, bucket.unscored, strict=True)),

@@ -140,7 +140,7 @@ class Grading:
         self.live = Live(
             card.output.horizon,
             len(targets),
-            spec.season_lag,
+            spec.scoring_lag,
             config.coverage,
             (config.score_every or default_bucket(card)) if config.scores else None,
             anomalies=config.alerts,
@@ -152,7 +152,7 @@ class Grading:
     def _components(self) -> dict[str, tuple[list[str], bytes]]:
         """The fields of each component's section, and four bytes that differ between settings of different state."""
         live, card = self.live, self.card
-        of_all, season = (live.steps, card.output.targets), card.input.season_lag
+        of_all, season = (live.steps, card.output.targets), card.input.scoring_lag
         fields: dict[str, tuple[Iterable[str], object]] = {FORECASTS: (live.memory.fields, of_all)}
         if live.scores:
             fields[SCORES] = live.scores.fields, of_all
