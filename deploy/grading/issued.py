@@ -1,6 +1,6 @@
 """What was forecast of a part of the input, as the output topic has it."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import msgspec
 import numpy as np
@@ -23,11 +23,12 @@ def read_issued(
     starts: Mapping[int, int | None],
     ranges: Mapping[int, Bounds],
     steps: tuple[int, ...],
+    models: Container[str],
 ) -> dict[int, IssuedForecasts]:
     """The forecasts of these ranges of the input, by partition; of two for one window the later.
 
     `starts` are the offsets from which the output's partitions have them; None: it is not known, and there are none.
-    Raises NotAuthorized.
+    Those by other `models`, named without their versions, are another group's on the same topics. Raises NotAuthorized.
     """
     issued: dict[int, IssuedForecasts] = {number: {} for number in ranges}
     bounds, wanted = log.bounds(config.output), dict[int, Bounds]()
@@ -43,11 +44,18 @@ def read_issued(
             offset = _input_offset(record, origin)
             if offset is not None and ranges[number].start <= offset < ranges[number].end:
                 forecast = _decode(record.value or b"")
+                if forecast.source == "model" and model_name(forecast.model) not in models:
+                    continue
                 values = forecast.forecast
                 rows = [values] if isinstance(values, list) else list(values.values())
                 identity = (offset, forecast.series, forecast.ts)
                 issued[number][identity] = Issued(forecast.model, np.array(rows, np.float64)[:, at])
     return issued
+
+
+def model_name(label: str) -> str:
+    """A version's model: NAME of NAME/VERSION, or the file."""
+    return label.rpartition("/")[0] or label
 
 
 def _input_offset(record: Record, origin: bytes) -> int | None:

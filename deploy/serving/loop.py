@@ -78,6 +78,7 @@ class Service:
         self.stats.set_model(predictor)
         self._grading = Grading(predictor.card, config) if isinstance(predictor.card, Card) and config.grades else None
         if self._grading:
+            self._grading.identify(predictor.label)
             self.stats.tally = self._grading.live.tally
         self.stats.webhook = webhook.counts if webhook else None
         self._health = OutputHealth()
@@ -148,6 +149,7 @@ class Service:
             self._health = OutputHealth()
             if self._grading and isinstance(predictor.card, Card):
                 self._grading.card = predictor.card
+                self._grading.identify(predictor.label)
             self.stats.set_model(predictor)
             self.stats.model_swaps += 1
             logger.info(f"now serving {predictor.label} on {predictor.device}")

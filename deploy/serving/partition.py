@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from deploy.grading.batch import replay
-from deploy.grading.issued import IssuedForecasts, read_issued
+from deploy.grading.issued import IssuedForecasts, model_name, read_issued
 from deploy.grading.state import Grading, PartitionGrades
 from deploy.serving.tasks import Task, Windower
 from deploy.serving.watchdog import Watchdog
@@ -124,7 +124,8 @@ class Replay:
             return issued
         try:
             with self.watchdog.watch("forecasts since the checkpoints"):
-                return read_issued(self.log, self.config, starts, ranges, self.grading.live.steps)
+                models = {model_name(label) for label in self.grading.models.values()}
+                return read_issued(self.log, self.config, starts, ranges, self.grading.live.steps, models)
         except NotAuthorized as error:
             logger.warning(f"{error}: forecasts made since the last checkpoint can't be scored")
             return issued
