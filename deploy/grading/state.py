@@ -104,7 +104,7 @@ class PartitionGrades:
     def release(self) -> None:
         """Forget all series."""
         for row in self._rows.values():
-            self._grading.live.store.release(row)
+            self._grading.live.release(row)
 
     def sections(self, series: str) -> Sections:
         """A series' state, a section for each component."""

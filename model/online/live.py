@@ -75,5 +75,12 @@ class Live:
                 for target, each in enumerate(rows.tolist()):
                     tracks["unscored"][target, number] += self.memory.holds(self.store, each, number, coming).sum()
             closed = self.scores.close(tracks, rows, slice(0, self.targets))
-        self.store.release(row)
+        self.release(row)
         return closed
+
+    def release(self, row: int) -> None:
+        """Free the rows of a series for another one, which begins anew."""
+        if self.scores is not None:
+            for each in range(row, row + self.targets):
+                self.scores.parked.pop(each, None)
+        self.store.release(row)

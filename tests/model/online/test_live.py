@@ -172,6 +172,21 @@ def test_scores_are_those_counted_one_by_one(seed: int, series: int, steps: int,
     assert missed == unscored
 
 
+def test_rows_that_another_series_takes_over_begin_anew() -> None:
+    """A partition that goes to another member leaves open buckets behind, of several versions too."""
+    batch = a_stream(1, 1, 40, 1, 1)
+    row = int(batch.row[0])
+    live, fresh = a_live(1, 1, 1), a_live(1, 1, 1)
+    graded(live, part(batch, 0, 12), [])
+    assert live.scores
+    assert live.scores.parked
+    live.release(row)
+    assert live.store.allocate() == row
+    again, first = (graded(each, batch, []) for each in (live, fresh))
+    assert again[0] == first[0]
+    assert [described(bucket) for _, bucket in again[1]] == [described(bucket) for _, bucket in first[1]]
+
+
 def test_an_interval_is_graded_by_the_bounds_that_were_issued() -> None:
     live = a_live(1, 1, 1)
     rng = np.random.default_rng(0)
