@@ -13,7 +13,7 @@ import numpy.typing as npt
 from deploy.grading.records import Message, finding_message, scores_message, silence_message
 from deploy.grading.state import GradedPart, Grading, Issued
 from model.card import Card
-from model.evaluation.baselines import seasonal_naive
+from model.evaluation.baselines import naive_of_windows
 from model.levels import Levels
 from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
@@ -128,11 +128,8 @@ class GradedBatch:
 
     def _naive(self, part: Windows) -> Reals:
         """The seasonal naive's forecasts (B,O,H) for the scored steps."""
-        count, steps = part.x.shape[:2]
-        ends = np.arange(1, count + 1) * steps - 1
-        values = part.x[:, :, self._card.target_columns].reshape(count * steps, self._live.targets)
-        ahead = np.array(self._live.steps)
-        naive = seasonal_naive(values, ends, ends + 1 - part.length, ahead, self._card.input.scoring_lag)
+        ahead, lag = np.array(self._live.steps), self._card.input.scoring_lag
+        naive = naive_of_windows(part.x, part.length, self._card.target_columns, ahead, lag)
         return np.asarray(naive.transpose(0, 2, 1), np.float64)
 
     def _source(self, place: int) -> tuple[int, int]:

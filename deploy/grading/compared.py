@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.grading.rebuilt import Ints, Reals
-from deploy.grading.recompute import INTERVALS, NEVER, Regraded, added
-from model.online.scores import COUNT, NAIVE, SUMS
+from deploy.grading.recompute import NEVER, Regraded, added
+from model.online.scores import COUNT, INTERVALS, NAIVE, SUMS
 from pipeline.formats.scores import SeriesScores
 from tidecast.times import format_time
 

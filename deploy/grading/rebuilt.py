@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from deploy.settings.serve import window_config
 from model.card import Card
-from model.evaluation.baselines import seasonal_naive
+from model.evaluation.baselines import naive_of_windows
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Refusals, decode_records
 from pipeline.formats.events import Decoder
@@ -230,13 +230,6 @@ def _add(
         rows, of_version = zip(*(each for each in found if each[1].version == version), strict=True)
         rebuilt.made += of_version
         rebuilt.at += [first + row for row in rows]
-        rebuilt.naive += list(_naive(windows.chosen(np.array(rows, np.int64)), card_of(version)))
-
-
-def _naive(windows: Windows, card: Card) -> Reals:
-    """The seasonal naive's forecasts (B,K,O)."""
-    count, steps = windows.x.shape[:2]
-    ends = np.arange(1, count + 1) * steps - 1
-    values = windows.x[:, :, card.target_columns].reshape(count * steps, -1)
-    naive = seasonal_naive(values, ends, ends + 1 - windows.length, card.output.horizon, card.input.scoring_lag)
-    return np.asarray(naive, np.float64)
+        card, chosen = card_of(version), windows.chosen(np.array(rows, np.int64))
+        horizon, lag = card.output.horizon, card.input.scoring_lag
+        rebuilt.naive += list(naive_of_windows(chosen.x, chosen.length, card.target_columns, horizon, lag))

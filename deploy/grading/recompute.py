@@ -17,8 +17,6 @@ FAR = 1 << 40
 """More steps than any two of a series lie apart."""
 NEVER = 1 << 62
 """A time after all others."""
-INTERVALS = SUMS.index("intervals")
-"""From there on sums are of intervals."""
 
 
 class Points(NamedTuple):

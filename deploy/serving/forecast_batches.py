@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.card import Card
-from model.evaluation.baselines import seasonal_naive
+from model.evaluation.baselines import naive_of_windows
 from pipeline.formats.forecasts import ForecastBatch
 from pipeline.formats.labels import LabelBatch
 from pipeline.windows.batch import Windows
@@ -81,11 +81,8 @@ def _naive(windows: Windows, rows: npt.NDArray[np.int64], card: Card, lag: int) 
 
     They are float32 beside a model of an earlier version, whose forecasts are too.
     """
-    steps = windows.x.shape[1]
-    ends = np.arange(1, len(rows) + 1) * steps - 1
-    first = ends + 1 - windows.length[rows]
-    values = windows.x[rows][:, :, card.target_columns].reshape(-1, len(card.output.targets))
-    naive = seasonal_naive(values, ends, first, card.output.horizon, lag)
+    horizon, columns = card.output.horizon, card.target_columns
+    naive = naive_of_windows(windows.x[rows], windows.length[rows], columns, horizon, lag)
     return naive if card.floors else naive.astype(np.float32)
 
 

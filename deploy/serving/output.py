@@ -97,7 +97,7 @@ class Output:
             pending = batch[0].pending.concat([part.pending for part in batch])
             of = [number for number, part in enumerate(batch) for _ in range(len(part.pending))]
         rows = self._rows(batch, pending, of)
-        messages = task.predict(pending, predictor, faults, *([graded.complete] if graded else ()))
+        messages = task.predict(pending, predictor, faults, graded.complete if graded else None)
         shadow, of_shadow = self._shadow, list[bytes]()
         if slow:
             messages = iter(list(messages))

@@ -24,11 +24,6 @@ from pipeline.windows.streaming import WindowStore
 from pipeline.windows.tokens import TextWindower
 from tidecast.errors import ConfigError
 
-
-def _as_is(columns: Any, _: Mapping[int, str]) -> Any:
-    return columns
-
-
 Complete = Callable[[Any, Mapping[int, str]], Any]
 """Completes a chunk of columnar forecasts; takes the failed rows of the whole batch."""
 NUMBER_BYTES = 25
@@ -94,7 +89,7 @@ class Task:
         pending: PendingBatch,
         predictor: Predictor,
         faults: Faults,
-        complete: Complete = _as_is,
+        complete: Complete | None = None,
     ) -> Iterator[bytes]:
         """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
 
@@ -102,7 +97,9 @@ class Task:
         to the columns of a chunk what is known of them besides.
         """
         outputs = predictor.predict(pending, faults.failed)
-        chunks = self.postprocess(pending, outputs if complete is _as_is else _growing(outputs), faults)
+        if complete is None:
+            return chain.from_iterable(map(self.encode, self.postprocess(pending, outputs, faults)))
+        chunks = self.postprocess(pending, _growing(outputs), faults)
         return chain.from_iterable(self.encode(complete(columns, faults.failed)) for columns in chunks)
 
 

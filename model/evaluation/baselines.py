@@ -23,6 +23,16 @@ def seasonal_naive(values: Floats, ends: Rows, first: Rows, horizon: int | Rows,
     return np.asarray(values[np.where(rows < first[:, None], ends[:, None], rows)])
 
 
+def naive_of_windows(x: Floats, length: Rows, columns: Sequence[int], horizon: int | Rows, lag: int) -> Floats:
+    """The seasonal naive forecasts (B,K,O) of these columns of windows x (B,S,F), the last `length` (B,) of whose steps
+    are the series' own.
+    """
+    count, steps = x.shape[:2]
+    ends = np.arange(1, count + 1) * steps - 1
+    values = x[:, :, list(columns)].reshape(count * steps, len(columns))
+    return seasonal_naive(values, ends, ends + 1 - length, horizon, lag)
+
+
 def naive_lags(data: WindowData, ends: Rows, horizon: int, lags: Mapping[str, int]) -> dict[str, int]:
     """The lags of the naive forecasts from these windows' origins: `last`, and those of the seasons by name.
 

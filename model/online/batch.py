@@ -15,7 +15,7 @@ from model.online.bounds import bounds
 from model.online.intervals import Intervals
 from model.online.memory import Remembered
 from model.online.rounds import Rounds
-from model.online.scores import COUNT, NAIVE, SUMS, Bucket, Scores, point_sums
+from model.online.scores import COUNT, INTERVALS, NAIVE, SUMS, Bucket, Scores, point_sums
 from model.online.tracks import Ints, Tracks
 from model.online.values import FirstMargins, Graded, Observed
 
@@ -220,7 +220,7 @@ class Batch:
         tally, tracks = self._live.tally, self._tracks
         total = sums.sum(axis=(0, 1))
         tally.graded += int(total[COUNT])
-        tally.intervals += int(total[SUMS.index("intervals")])
+        tally.intervals += int(total[INTERVALS])
         tally.inside += int(total[SUMS.index("inside")])
         naive, points = (
             tracks["total"][:, each] + tracks["sums"][:, 0, column] for each, column in enumerate((NAIVE, COUNT))

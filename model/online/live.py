@@ -12,7 +12,7 @@ from model.online.anomalies.anomalies import Anomalies
 from model.online.batch import Batch
 from model.online.intervals import Intervals
 from model.online.memory import Memory
-from model.online.scores import SUMS, Bucket, Scores
+from model.online.scores import INTERVALS, Bucket, Scores
 from model.online.steps import scored_steps
 from model.online.tracks import Field, Fields, TrackStore
 from model.online.values import FirstMargins, Graded, Observed, Tally
@@ -61,7 +61,7 @@ class Live:
         rows = slice(row, row + self.targets)
         self.store.array("issued")[rows] = np.nan
         if self.scores is not None:
-            self.store.array("sums")[rows, :, SUMS.index("intervals") :] = 0.0
+            self.store.array("sums")[rows, :, INTERVALS:] = 0.0
 
     def finish(self, row: int) -> Bucket | None:
         """Forget a series: its open bucket, if anything was scored in it, with all that is still to come unscored."""

@@ -28,7 +28,8 @@ SUMS = (
 )
 """What is summed over the scored forecasts: how many, their errors and the seasonal naive's for the same steps; of
 those with an interval how many, how many actual values were inside, and the intervals' widths and Winkler scores."""
-COUNT, NAIVE = SUMS.index("count"), SUMS.index("naive_absolute_error")
+COUNT, NAIVE, INTERVALS = (SUMS.index(name) for name in ("count", "naive_absolute_error", "intervals"))
+"""From INTERVALS on sums are of intervals."""
 Parked = dict[tuple[int, int], Reals]
 """Sums (M,) by (scored step's number, version): of versions that are not the newest at a step."""
 
@@ -63,23 +64,24 @@ def point_sums(value: Reals, forecast: Reals, naive: Reals, lower: Reals, upper:
     """
     sums = np.empty((*forecast.shape, len(SUMS)))
     scored, bounded = ~np.isnan(forecast), ~np.isnan(lower)
-    sums[..., 0], sums[..., 5] = scored, bounded
+    sums[..., COUNT], sums[..., INTERVALS] = scored, bounded
     for first, error in ((1, value - forecast), (3, value - naive)):
         np.multiply(error, error, out=sums[..., first])
         np.abs(error, out=sums[..., first + 1])
     if not scored.all():
         sums[~scored] = 0.0
     if not bounded.any():
-        sums[..., 5:] = 0.0
+        sums[..., INTERVALS:] = 0.0
         return sums
     outside = np.maximum(value - upper, 0.0)
     outside += np.maximum(lower - value, 0.0)
-    sums[..., 6] = outside == 0
-    np.subtract(upper, lower, out=sums[..., 7])
+    inside, width, winkler = (sums[..., each] for each in range(INTERVALS + 1, len(SUMS)))
+    inside[:] = outside == 0
+    np.subtract(upper, lower, out=width)
     outside *= 2 / (1 - coverage)
-    np.add(sums[..., 7], outside, out=sums[..., 8])
+    np.add(width, outside, out=winkler)
     if not (bounded & scored).all():
-        sums[..., 5:][~(bounded & scored)] = 0.0
+        sums[..., INTERVALS:][~(bounded & scored)] = 0.0
     return sums
 
 
@@ -91,14 +93,7 @@ class Scores:
         self._shape = (scored, len(SUMS))
         self.parked: dict[int, Parked] = {}
         """By row of the store."""
-
-    @property
-    def fields(self) -> Fields:
-        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`,
-        the bucket's start, and in `total` the naive's absolute errors one step ahead, and how many.
-        """
-        scored, _ = self._shape
-        return {
+        self.fields: Fields = {
             "sums": Field("<f8", self._shape),
             "sums_by": Field("<u4", (scored,)),
             "unscored": Field("<u4", (scored,)),
@@ -108,6 +103,8 @@ class Scores:
             "until": Field("<i8"),
             "total": Field("<f8", (2,)),
         }
+        """Besides the open bucket's `sums`: whether any step was `seen`, the last `observed` one and its time `until`,
+        the bucket's start, and in `total` the naive's absolute errors one step ahead, and how many."""
 
     def start(self, ts: Ints) -> Ints:
         """The starts of the buckets that hold these times."""
