@@ -7,8 +7,8 @@ import numpy as np
 
 from deploy.grading.state import Issued
 from deploy.settings.serve import ServeConfig
-from pipeline.formats.forecasts import Forecast
-from pipeline.formats.headers import INPUT, OFFSETS
+from pipeline.formats.forecasts import Forecast, as_array
+from pipeline.formats.headers import INPUT, OFFSETS, parse_origin
 from pipeline.log import Bounds, EventLog, Record, Undecodable
 
 IssuedForecasts = dict[tuple[int, str, int], Issued]
@@ -39,17 +39,14 @@ def read_issued(
     at = np.array(steps) - 1
     for records in log.read_partitions(config.output, wanted):
         number = records[0].partition
-        origin = f"{config.topic}/{number}".encode()
         for record in records:
-            offset = _input_offset(record, origin)
+            offset = _input_offset(record, config.topic, number)
             if offset is not None and ranges[number].start <= offset < ranges[number].end:
                 forecast = _decode(record.value or b"")
                 if forecast.source == "model" and model_name(forecast.model) not in models:
                     continue
-                values = forecast.forecast
-                rows = [values] if isinstance(values, list) else list(values.values())
                 identity = (offset, forecast.series, forecast.ts)
-                issued[number][identity] = Issued(forecast.model, np.array(rows, np.float64)[:, at])
+                issued[number][identity] = Issued(forecast.model, as_array(forecast.forecast)[at].T)
     return issued
 
 
@@ -58,10 +55,10 @@ def model_name(label: str) -> str:
     return label.rpartition("/")[0] or label
 
 
-def _input_offset(record: Record, origin: bytes) -> int | None:
+def _input_offset(record: Record, topic: str, partition: int) -> int | None:
     """The offset of the input record that a forecast came of; None if it is no forecast of this partition's input."""
     if isinstance(record.headers, Undecodable):
         return None
-    headers = dict(record.headers)
-    offsets = headers.get(OFFSETS)
-    return int(offsets.rpartition(b"-")[2]) if offsets and headers.get(INPUT) == origin else None
+    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
+    return origin.last if origin and origin[:2] == (topic, partition) else None

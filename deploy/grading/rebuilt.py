@@ -3,7 +3,6 @@
 N observed steps   M forecasts   K horizon steps   O targets
 """
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from model.evaluation.baselines import naive_of_windows
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Refusals, decode_records
 from pipeline.formats.events import Decoder
-from pipeline.formats.forecasts import Forecast, Rows
-from pipeline.formats.headers import INPUT, OFFSETS, VERSION
+from pipeline.formats.forecasts import Forecast, as_array
+from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Sections, Silence, Windows
@@ -72,30 +71,25 @@ def read_forecasts(log: EventLog, topic: str, partition: int, refused: Refusals)
 
 def _made(record: Record) -> tuple[Source, Identity, Made]:
     headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
-    origin = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{headers.get(INPUT)} {headers.get(OFFSETS)}")
+    origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
     if origin is None or VERSION not in headers:
         raise InvalidEvent("schema", f"no headers {INPUT}, {OFFSETS} and {VERSION} of a service")
     try:
         forecast = _decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidEvent("schema", str(error)) from None
-    values = _rows(forecast.forecast)
+    values = as_array(forecast.forecast)
     none = np.full_like(values, np.nan)
-    bounds = [none if each is None else _rows(each) for each in (forecast.lower, forecast.upper)]
+    bounds = [none if each is None else as_array(each) for each in (forecast.lower, forecast.upper)]
     made = Made(
         forecast.model,
         headers[VERSION],
-        int(origin[3]),
+        origin.first,
         forecast.start + len(values) * forecast.step,
         np.nan if forecast.coverage is None else forecast.coverage,
         np.stack([values, *bounds]),
     )
-    return Source(origin[1], int(origin[2])), (int(origin[4]), forecast.series, forecast.ts), made
-
-
-def _rows(values: Rows) -> Reals:
-    rows = [values] if isinstance(values, list) else list(values.values())
-    return np.array(rows, np.float64).T
+    return Source(origin.topic, origin.partition), (origin.last, forecast.series, forecast.ts), made
 
 
 @dataclass(slots=True)

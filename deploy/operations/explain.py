@@ -1,6 +1,5 @@
 """`tidecast explain`: recompute a forecast from the log and the registry, and show the window that it was made from."""
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
-from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION
+from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, parse_origin
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Windows
@@ -101,7 +100,11 @@ def _rebuild_window(
     log: EventLog, headers: Mapping[str, str], forecast: Forecast, store: WindowStore, decode: Decode
 ) -> Windows:
     """The window of a forecast, from the input records between the two offsets in its headers."""
-    topic, partition, first, last = _parse_origin(headers[INPUT], headers[OFFSETS])
+    if (origin := parse_origin(headers[INPUT], headers[OFFSETS])) is None:
+        raise ConfigError(
+            f"its headers {INPUT} {headers[INPUT]!r} and {OFFSETS} {headers[OFFSETS]!r} are not a service's"
+        )
+    topic, partition, first, last = origin
     for records in log.read(topic, partition, first, last + 1):
         for record, events, _ in decode_records(records, decode):
             for event in events:
@@ -114,14 +117,6 @@ def _rebuild_window(
             return windows.part(row, row + 1)
     input_range = f"the records of {topic}/{partition} from {first} to {last}"
     raise ConfigError(f"{input_range} no longer contain the window of {forecast.series!r}")
-
-
-def _parse_origin(source: str, offsets: str) -> tuple[str, int, int, int]:
-    """Topic, partition, first and last offset of the input, from a forecast's headers. Raises ConfigError."""
-    match = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{source} {offsets}")
-    if match is None:
-        raise ConfigError(f"its headers {INPUT} {source!r} and {OFFSETS} {offsets!r} are not a service's")
-    return match[1], int(match[2]), int(match[3]), int(match[4])
 
 
 def explain(recomputed: RecomputedForecast, picture: Picture) -> dict[str, object]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,6 +82,11 @@ class Forecast(msgspec.Struct, gc=False, omit_defaults=True):
     lower: Rows | None = None
     upper: Rows | None = None
     anomaly: float | None = None
+
+
+def as_array(rows: Rows) -> Reals:
+    """The values (K,O) of a forecast, or of its bounds."""
+    return np.array([rows] if isinstance(rows, list) else list(rows.values()), np.float64).T
 
 
 def encode_forecasts(batch: ForecastBatch) -> Iterator[bytes]:

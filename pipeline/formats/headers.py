@@ -1,4 +1,7 @@
-"""Names of the provenance headers of the records that Tidecast produces."""
+"""The provenance headers of the records that Tidecast produces: their names, and what is read from them."""
+
+import re
+from typing import NamedTuple
 
 OURS = "tidecast."
 """The prefix of all our headers."""
@@ -9,3 +12,20 @@ INPUT, OFFSETS = "tidecast.input", "tidecast.offsets"
 """Of a forecast or label: TOPIC/PARTITION of its input, and FIRST-LAST, the offsets that its window spans."""
 REDRIVEN = "tidecast.redriven"
 """Of a redriven record: its dead letter, as TOPIC/PARTITION/OFFSET."""
+
+
+class Origin(NamedTuple):
+    """The input that an output record came of."""
+
+    topic: str
+    partition: int
+    first: int
+    """The offset of the oldest record in it."""
+    last: int
+    """That of the record which completed it."""
+
+
+def parse_origin(source: str, offsets: str) -> Origin | None:
+    """From the headers INPUT and OFFSETS; None if they are not a service's."""
+    match = re.fullmatch(r"(.+)/(\d+) (\d+)-(\d+)", f"{source} {offsets}")
+    return Origin(match[1], *map(int, match.groups()[1:])) if match else None
