@@ -119,12 +119,16 @@ class DeviceOptions:
     ] = "auto"
 
 
-class IdleOptions:
-    """When a silent series is forgotten."""
+class SeriesOptions:
+    """Which series a service keeps."""
 
     idle: Annotated[
         str | None, option("--idle", "Drop series silent for this long in event time, such as 7d; never if left out.")
     ] = None
+    series_limit: Annotated[
+        int,
+        option("--series-limit", "The most series in a partition; events of further ones become dead letters.", min=1),
+    ] = SERVE_DEFAULTS["series_limit"]
 
 
 class ServiceOptions:

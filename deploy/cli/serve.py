@@ -10,10 +10,10 @@ from deploy.cli.data_options import LatenessOptions
 from deploy.cli.options import (
     ConfigOptions,
     DeviceOptions,
-    IdleOptions,
     JsonOptions,
     LogOptions,
     RegistryOptions,
+    SeriesOptions,
     ServiceOptions,
     option,
 )
@@ -41,10 +41,6 @@ class DeliveryOptions:
     guarantee: Annotated[
         Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
     ] = SERVE_DEFAULTS["guarantee"]
-    series_limit: Annotated[
-        int,
-        option("--series-limit", "The most series in a partition; events of further ones become dead letters.", min=1),
-    ] = SERVE_DEFAULTS["series_limit"]
     short_series: Annotated[
         ShortSeries,
         option("--short-series", "Until a series fills a window: wait, or a naive forecast, marked so in its source."),
@@ -82,7 +78,7 @@ class GradingOptions:
     ] = None
 
 
-GROUPS = (ServiceOptions, LatenessOptions, IdleOptions, DeliveryOptions, GradingOptions, *COMMON)
+GROUPS = (ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, *COMMON)
 
 
 @takes(*GROUPS)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.data_options import ColumnOptions, FeatureOptions, GridOptions, LatenessOptions
-from deploy.cli.options import ConfigOptions, IdleOptions, JsonOptions, LogOptions, RegistryOptions, Topic, option
+from deploy.cli.options import ConfigOptions, JsonOptions, LogOptions, RegistryOptions, SeriesOptions, Topic, option
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
@@ -140,7 +140,7 @@ class ScoreOptions:
 
 
 @takes(
-    *(ScoreOptions, FileOptions, LatenessOptions, IdleOptions),
+    *(ScoreOptions, FileOptions, LatenessOptions, SeriesOptions),
     *(LogOptions, RegistryOptions, JsonOptions, ConfigOptions),
 )
 def score(
@@ -157,7 +157,7 @@ def score(
     bucket of event time. Shows the series that are worst against the seasonal naive first.
 
     With --recompute all of it is computed again from the forecasts and the events that they were made from; --model,
-    --lateness and --idle are then as the service had them. Exits with 65 if the scores differ.
+    --lateness, --idle and --series-limit are then as the service had them. Exits with 65 if the scores differ.
     """
     from deploy.operations.recompute import Served, report_recomputed
     from deploy.operations.score import Selection, follow_scores, report_scores
@@ -176,7 +176,7 @@ def score(
         if not recompute:
             finish(report_scores(log, topic, *shown, as_json=as_json), as_json)
             return 0
-        served = Served(options["model"], options["tracking_uri"], late, idle, paths)
+        served = Served(options["model"], options["tracking_uri"], late, idle, paths, options["series_limit"])
         found = report_recomputed(log, topic, *shown, served, as_json=as_json)
     finish(found, as_json)
     return 0 if found["recomputed"]["same"] else os.EX_DATAERR

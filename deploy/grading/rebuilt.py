@@ -23,7 +23,7 @@ from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Sections, Silence, Windows
-from pipeline.windows.streaming import WindowStore
+from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
 
 Reals = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -174,13 +174,14 @@ def rebuild(
     lateness: int | None = None,
     idle: int | None = None,
     paths: Paths | None = None,
+    limit: int = SERIES_LIMIT,
 ) -> Rebuilt:
     """Read an input partition as a service does, and find each forecast's window.
 
-    `lateness`, `idle` and `paths` are the service's; all versions of the model take the same windows.
+    `lateness`, `idle`, `paths` and the `limit` of series are the service's; all versions take the same windows.
     """
     card, rebuilt, left = card_of(next(iter(made.values())).version), Rebuilt(), dict(made)
-    store = WindowStore(window_config(card.input, lateness), idle, short=True, companion=rebuilt.lives)
+    store = WindowStore(window_config(card.input, lateness), idle, limit, short=True, companion=rebuilt.lives)
     decode = Decoder(card.input.features, paths=paths or Paths()).decode
     bounds = log.bounds(source.topic)[source.partition]
     for records in log.read(source.topic, source.partition, *bounds):

@@ -20,6 +20,7 @@ from pipeline.formats.decoding import Refusals
 from pipeline.formats.paths import Paths
 from pipeline.formats.scores import SeriesScores, decode_scores
 from pipeline.log import EventLog
+from pipeline.windows.streaming import SERIES_LIMIT
 from tidecast.errors import ConfigError
 
 
@@ -34,6 +35,7 @@ class Served(NamedTuple):
     idle: int | None
     """Milliseconds."""
     paths: Paths
+    series_limit: int = SERIES_LIMIT
 
 
 @dataclass(slots=True)
@@ -106,7 +108,16 @@ def _graded(
     log: EventLog, source: Source, made: Mapping[WindowIdentity, Made], card_of: Callable[[str], Card], served: Served
 ) -> Regraded:
     targets = card_of(next(iter(made.values())).version).output.targets
-    rebuilt = rebuild(log, source, made, card_of, lateness=served.lateness, idle=served.idle, paths=served.paths)
+    rebuilt = rebuild(
+        log,
+        source,
+        made,
+        card_of,
+        lateness=served.lateness,
+        idle=served.idle,
+        paths=served.paths,
+        limit=served.series_limit,
+    )
     return Regraded(rebuilt, targets)
 
 
@@ -139,6 +150,6 @@ def _lines(topic: str, comparison: Comparison, lost: int) -> list[str]:
     if comparison.unknown:
         lines.append(f"{comparison.unknown:,} records not compared: of windows that can't be rebuilt")
     if lost:
-        why = "their input is gone, or the service had another --lateness or --idle"
+        why = "their input is gone, or the service had another --lateness, --idle or --series-limit"
         lines.append(f"{lost:,} forecasts left out, as their windows can't be rebuilt: {why}")
     return lines
