@@ -23,6 +23,7 @@ from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Sections, Silence, Windows
+from pipeline.windows.expiry import Expired, numbered
 from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
 
 Reals = npt.NDArray[np.float64]
@@ -99,7 +100,7 @@ class Lives:
     series: list[str] = field(default_factory=list)
     ended: list[bool] = field(default_factory=list)
     _current: dict[str, int] = field(default_factory=dict)
-    _expired: list[tuple[int, str]] = field(default_factory=list)
+    _expired: Expired = field(default_factory=list)
 
     def sections(self, series: str) -> Sections:
         """None: there is no checkpoint."""
@@ -111,28 +112,23 @@ class Lives:
 
     def expired(self, series: str, place: int, offset: int) -> None:
         """The life ends after `place` windows."""
-        self._expired.append((place, series))
+        self._expired.append((place, series, offset))
 
     def silent(self, silence: Silence) -> None:
         """Of no meaning here."""
 
     def of(self, windows: Windows) -> list[int]:
         """The life of each window's series, (B,)."""
-        found, expired, self._expired = [], iter(self._expired), []
-        place, gone = next(expired, (-1, ""))
-        for row, name in enumerate((*windows.series, "")):
-            while row == place:
-                if (life := self._current.pop(gone, None)) is not None:
-                    self.ended[life] = True
-                place, gone = next(expired, (-1, ""))
-            if row == len(windows):
-                break
-            if (life := self._current.get(name)) is None:
-                life = self._current[name] = len(self.series)
-                self.series.append(name)
-                self.ended.append(False)
-            found.append(life)
+        expired, self._expired = self._expired, []
+        found, gone = numbered(windows.series, expired, self._current, self._begin)
+        for _, life, _ in gone:
+            self.ended[life] = True
         return found
+
+    def _begin(self, series: str) -> int:
+        self.series.append(series)
+        self.ended.append(False)
+        return len(self.series) - 1
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from model.card import Card
 from model.online.live import Live
 from model.online.scores import Parked
 from pipeline.windows.batch import Section, Sections, Silence, Windows
+from pipeline.windows.expiry import Expired, numbered
 from pipeline.windows.grid import Bools
 
 VERSION = 1
@@ -68,7 +69,7 @@ class PartitionGrades:
     def __init__(self, grading: "Grading") -> None:
         self._grading = grading
         self._rows: dict[str, int] = {}
-        self._expired: list[tuple[int, str, int]] = []
+        self._expired: Expired = []
         self._silences: list[Silence] = []
 
     def rows(self, windows: Windows) -> tuple[npt.NDArray[np.int64], list[tuple[str, int, int]]]:
@@ -77,20 +78,8 @@ class PartitionGrades:
         if not self._expired:
             rows = [known[name] if name in known else known.setdefault(name, allocate()) for name in windows.series]
             return np.array(rows, np.int64), []
-        rows = []
-        gone, expired, next_gone = [], self._expired, self._expired[0][0] if self._expired else -1
-        for place, name in enumerate((*windows.series, None)):
-            while place == next_gone:
-                _, other, offset = expired.pop(0)
-                if (row := known.pop(other, None)) is not None:
-                    gone.append((other, row, offset))
-                next_gone = expired[0][0] if expired else -1
-            if name is None:
-                break
-            row = known.get(name)
-            if row is None:
-                row = known[name] = allocate()
-            rows.append(row)
+        expired, self._expired = self._expired, []
+        rows, gone = numbered(windows.series, expired, known, lambda _: allocate())
         return np.array(rows, np.int64), gone
 
     def take(self, windows: Windows) -> tuple[Windows, GradedPart]:

@@ -1,10 +1,40 @@
-"""Which series have been idle for too long, by their partition's time, in the order in which they came to be."""
+"""When series are due to be looked at, by their partition's time, and which of them have been idle for too long."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
 from pipeline.windows.reorder import BEFORE_ALL
+
+
+class Deadlines:
+    """A time for each of a partition's series, which moves on while the series has events."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[int, str]] = []
+
+    @property
+    def next_due(self) -> int:
+        """The stream time at which the next series may be due."""
+        return self._due[0][0] if self._due else -BEFORE_ALL
+
+    def schedule(self, due: int, name: str) -> None:
+        """Look at a series then."""
+        heappush(self._due, (due, name))
+
+    def passed(self, stream_time: int, due_of: Callable[[str], int | None]) -> Iterator[str]:
+        """The series that are due, in the order of their times, whenever they were scheduled.
+
+        `due_of` is when a series is due by now; None: never. Each is to be dealt with before the next is taken.
+        """
+        while self._due and self._due[0][0] <= stream_time:
+            scheduled, name = heappop(self._due)
+            if (due := due_of(name)) is None:
+                continue
+            if due <= scheduled:
+                yield name
+            else:
+                self.schedule(due, name)
 
 
 class Dated(Protocol):
@@ -16,31 +46,50 @@ class Dated(Protocol):
     """The latest time of any event that is pending, epoch milliseconds."""
 
 
-class Expiries:
+class Expiries(Deadlines):
     """When a partition's series expire: `idle` milliseconds after their last event; None: never."""
 
     def __init__(self, idle: int | None) -> None:
+        super().__init__()
         self._idle = idle
-        self._due: list[tuple[int, str]] = []
 
-    @property
-    def next_due(self) -> int:
-        """The stream time at which the next series may expire."""
-        return self._due[0][0] if self._due else -BEFORE_ALL
-
-    def schedule(self, name: str, last_event_ts: int) -> None:
-        """Schedule a series whose last event was at this time."""
+    def add(self, name: str, last_event_ts: int) -> None:
+        """Add a series whose last event was at this time."""
         if self._idle is not None:
-            heappush(self._due, (last_event_ts + self._idle + 1, name))
+            self.schedule(last_event_ts + self._idle + 1, name)
 
     def expired(self, series: Mapping[str, Dated], stream_time: int) -> Iterator[str]:
         """The series that have expired by now. Each is to be removed before the next is taken."""
-        while self._idle is not None and self._due and self._due[0][0] <= stream_time:
-            due, name = heappop(self._due)
-            if (found := series.get(name)) is None:
-                continue
-            last_event_ts = max(found.ts, found.last_event_ts)
-            if last_event_ts + self._idle < due:
-                yield name
-            else:  # it had events since; in the order of their times, whenever they were scheduled
-                self.schedule(name, last_event_ts)
+
+        def due(name: str) -> int | None:
+            found = series.get(name)
+            if found is None or self._idle is None:
+                return None
+            return max(found.ts, found.last_event_ts) + self._idle + 1
+
+        return self.passed(stream_time, due)
+
+
+Expired = list[tuple[int, str, int]]
+"""Series that have expired: after how many windows of the next take, their names, and by which offset."""
+
+
+def numbered(
+    series: Sequence[str], expired: Expired, numbers: dict[str, int], new: Callable[[str], int]
+) -> tuple[list[int], list[tuple[str, int, int]]]:
+    """The number of each window's series, and the name, number and offset of those that have expired among them.
+
+    `numbers` are kept up to date: a series that expires and comes back gets a `new` one.
+    """
+    found, gone, left = list[int](), list[tuple[str, int, int]](), iter(expired)
+    place, name, offset = next(left, (-1, "", 0))
+    for row in range(len(series) + 1):
+        while row == place:
+            if (number := numbers.pop(name, None)) is not None:
+                gone.append((name, number, offset))
+            place, name, offset = next(left, (-1, "", 0))
+        if row < len(series):
+            if (number := numbers.get(series[row])) is None:
+                number = numbers[series[row]] = new(series[row])
+            found.append(number)
+    return found, gone

@@ -5,11 +5,10 @@ What is usual is learnt from a series' own steps: how far the partition's time h
 
 import struct
 from collections.abc import Callable, Mapping
-from heapq import heappop, heappush
 from typing import Protocol
 
 from pipeline.windows.batch import Section, Sections, Silence
-from pipeline.windows.reorder import BEFORE_ALL
+from pipeline.windows.expiry import Deadlines
 
 LEARNED = 20
 """Steps of a series from which it is learnt what is usual."""
@@ -33,18 +32,13 @@ class Watched(Protocol):
     silent: bool
 
 
-class Silences:
+class Silences(Deadlines):
     """The silences of one partition's series."""
 
     def __init__(self, report: Callable[[Silence], object]) -> None:
         """`report` gets each silence that is noticed, and its end."""
+        super().__init__()
         self._report = report
-        self._due: list[tuple[int, str]] = []
-
-    @property
-    def next_due(self) -> int:
-        """The stream time at which the next series may be silent."""
-        return self._due[0][0] if self._due else -BEFORE_ALL
 
     def step(self, series: Watched, name: str, ts: int, stream_time: int, offset: int) -> None:
         """Note a step of a series, whose own `ts` is still that of the step before.
@@ -62,7 +56,7 @@ class Silences:
             series.longest = max(series.longest, wait)
         series.steps += 1
         if series.steps == LEARNED:
-            self._schedule(series, name, stream_time)
+            self.schedule(_due(series, stream_time), name)
 
     def _wait(self, series: Watched, name: str, wait: int, ts: int, stream_time: int, offset: int) -> None:
         """Learn a longer wait; one that is far longer is a silence that has ended."""
@@ -74,22 +68,18 @@ class Silences:
             self._report(Silence(name, series.ts, stream_time, usual, False, offset))
         self._report(Silence(name, series.ts, ts, usual, True, offset))
         series.silent, series.longest = False, 2 * usual
-        self._schedule(series, name, stream_time)
-
-    def _schedule(self, series: Watched, name: str, last: int) -> None:
-        heappush(self._due, (last + FACTOR * series.longest + 1, name))
+        self.schedule(_due(series, stream_time), name)
 
     def notice(self, series: Mapping[str, Watched], stream_time: int, offset: int) -> list[str]:
         """Report the series that have fallen silent by now; their names."""
-        silent = []
-        while self._due and self._due[0][0] <= stream_time:
-            due, name = heappop(self._due)
+
+        def due(name: str) -> int | None:
             each = series.get(name)
-            if each is None or each.silent or each.steps < LEARNED:
-                continue
-            if each.ts + FACTOR * each.longest >= due:  # it had steps since; in the order of their times
-                self._schedule(each, name, each.ts)
-                continue
+            return None if each is None or each.silent or each.steps < LEARNED else _due(each, each.ts)
+
+        silent = []
+        for name in self.passed(stream_time, due):
+            each = series[name]
             each.silent = True
             self._report(Silence(name, each.ts, stream_time, each.longest, False, offset))
             silent.append(name)
@@ -106,5 +96,10 @@ class Silences:
             series.steps, series.longest, silent = STATE.unpack(section.data)
             series.silent = bool(silent)
         if series.steps == LEARNED and not series.silent:
-            self._schedule(series, name, series.ts)
+            self.schedule(_due(series, series.ts), name)
         return {key: each for key, each in sections.items() if key != SILENCE}
+
+
+def _due(series: Watched, last: int) -> int:
+    """When a series is silent whose last step was noted then."""
+    return last + FACTOR * series.longest + 1

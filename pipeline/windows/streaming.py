@@ -294,6 +294,6 @@ class WindowStore:
 
     def _add(self, name: str, ts: int) -> _Series:
         series = self._series[name] = _Series(*self._rows.allocate())
-        self._expiries.schedule(name, ts)
+        self._expiries.add(name, ts)
         self._next_due = min(self._next_due, self._expiries.next_due)
         return series
