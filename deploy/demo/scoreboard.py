@@ -1,6 +1,5 @@
 """The demo's score: the errors so far next to the seasonal naive forecast's, and a plot in the terminal."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +8,7 @@ import plotext
 from rich.console import Group
 from rich.text import Text
 
+from deploy.grading.totals import Totals
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.metrics import mse
 from model.seasons import seasonal_lags
@@ -17,7 +17,6 @@ from pipeline.formats.scores import SeriesScores
 
 FREQ = "30m"
 HORIZON = 48
-SUMMED = ("count", "absolute_error", "naive_absolute_error", "intervals", "inside")
 SHOWN_STEPS = 192
 """Past steps in the plot: four days."""
 
@@ -36,8 +35,8 @@ class Scoreboard:
     forecasts: npt.NDArray[np.float32] = field(init=False)
     bounds: tuple[list[float], list[float]] | None = None
     """Lower and upper of the newest forecast."""
-    sums: Counter[str] = field(default_factory=Counter)
-    """Sums of the service's own scores of the replayed part, by their names."""
+    totals: Totals = field(default_factory=Totals)
+    """The service's own scores of the replayed part."""
     sent: int = 0
 
     def __post_init__(self) -> None:
@@ -54,20 +53,17 @@ class Scoreboard:
     def add_scores(self, scores: SeriesScores) -> None:
         """Add a bucket of the service's scores, if it is of replayed events."""
         if scores.start >= self.times[self.cut]:
-            for part in scores.scores:
-                for name in SUMMED:
-                    self.sums[name] += sum(getattr(part, name))
+            self.totals.add(scores)
 
     @property
     def graded(self) -> dict[str, float | None]:
         """How many forecasts the service has graded, the share inside their intervals, and the skill: 1 - error / that
         of the naive forecast.
         """
-        sums = self.sums
-        coverage = sums["inside"] / sums["intervals"] if sums["intervals"] else None
-        naive = sums["naive_absolute_error"]
-        skill = 1 - sums["absolute_error"] / naive if naive else None
-        return {"graded": int(sums["count"]), "coverage": coverage, "skill": skill}
+        rows = self.totals.rows("series")
+        if not rows:
+            return {"graded": 0, "coverage": None, "skill": None}
+        return {"graded": rows[0].count, "coverage": rows[0].coverage, "skill": rows[0].skill}
 
     @property
     def received(self) -> npt.NDArray[np.bool_]:

@@ -195,7 +195,10 @@ class Partitions:
     def _write(self, partitions: Iterable[int]) -> None:
         """Write checkpoints, several in a transaction as long as they are small."""
         passes, series, numbers = dict[int, Pass](), 0, list(partitions)
-        ends = self._log.bounds(self._config.output) if numbers and self._grading else {}
+        ends: Mapping[int, Bounds] = {}
+        if numbers and self._grading:
+            with self._watchdog.watch("the end of the forecasts"):
+                ends = self._log.bounds(self._config.output)
         for number in numbers:
             each = self._pass(number, ends)
             changed = len(each.store.dirty())

@@ -1,7 +1,6 @@
 """What a service makes of actual values: scores, intervals, anomalies and alerts, as it writes them."""
 
 import itertools
-import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from models import exported
 from sharing import Shared
+from waiting import Idle
 
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
@@ -75,19 +75,6 @@ def with_input(predictor: Predictor, **changed: Any) -> Predictor:
     return replace(predictor, card=msgspec.structs.replace(predictor.card, input=spec))
 
 
-class Idle(threading.Event):
-    """Set when several polls in a row have returned no records."""
-
-    def __init__(self, service: Service) -> None:
-        super().__init__()
-        self._stats, self._last, self._unchanged = service.stats, -1, 0
-
-    def is_set(self) -> bool:
-        self._unchanged = self._unchanged + 1 if self._stats.records == self._last else 0
-        self._last = self._stats.records
-        return self._unchanged > 2
-
-
 class World:
     """One topic, and a group that serves a model on it."""
 
@@ -110,7 +97,7 @@ class World:
         config = replace(self.config, **changed)
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             service = Service(log, self.predictor, task_for(self.predictor, config), config)
-            return service.run(Idle(service))
+            return service.run(Idle(lambda: service.stats.records))
 
     def copy_output(self, model: str) -> None:
         """Write what was forecast once more, by another model, and otherwise."""
