@@ -159,8 +159,9 @@ def score(
     With --recompute all of it is computed again from the forecasts and the events that they were made from; --model,
     --lateness, --idle and --series-limit are then as the service had them. Exits with 65 if the scores differ.
     """
+    from deploy.grading.reader import Selection
     from deploy.operations.recompute import Served, report_recomputed
-    from deploy.operations.score import Selection, follow_scores, report_scores
+    from deploy.operations.score import follow_scores, report_scores
 
     if follow and recompute:
         raise ConfigError("give one of --follow and --recompute")

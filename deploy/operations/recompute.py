@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from deploy.console import out, progress
 from deploy.grading.compared import Comparison, Recomputed
+from deploy.grading.reader import Identity, ScoreReader, Selection
 from deploy.grading.rebuilt import Identity as WindowIdentity
 from deploy.grading.rebuilt import Made, Source, read_forecasts, rebuild
 from deploy.grading.recompute import Regraded, add_totals
 from deploy.grading.totals import Totals
 from deploy.models.loading import load_model
-from deploy.operations.score import Identity, Report, ScoreReader, Selection, print_report
+from deploy.operations.score import Report, print_report
 from deploy.settings.serve import window_config
 from deploy.settings.values import ScoreView
 from model.card import Card

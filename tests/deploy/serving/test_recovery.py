@@ -17,10 +17,10 @@ from properties import examples
 from sharing import Shared
 from waiting import Idle
 
+from deploy.grading.reader import Selection
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
 from deploy.operations.recompute import Served, recompute
-from deploy.operations.score import Selection
 from deploy.serving import loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
