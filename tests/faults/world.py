@@ -205,7 +205,7 @@ class World:
             service.terminate()
         for service in living:
             if code := service.wait_for_exit(30):
-                raise Unexpected(f"a service ended with {code} on SIGTERM")
+                raise Unexpected(f"a service ended with {code} on SIGTERM: {service.stderr[-2000:]}")
 
     def allowed_repeats(self) -> int:
         """How many outputs may be duplicates: none exactly once, a batch per crash at least once."""

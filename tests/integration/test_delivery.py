@@ -45,8 +45,8 @@ def test_kill_at_each_step(kafka_bootstrap: str, model_file: Path, tmp_path: Pat
 @pytest.mark.filterwarnings(  # kafka-python leaves a socket that could not connect to the collector
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_killed_partition_leader(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
-    """One of three brokers, which leads a third of the partitions, is killed: every partition continues."""
+def test_killed_broker(model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
+    """One of three, which leads a third of the partitions and coordinates a group, is killed: all continue."""
     if not (home := os.environ.get("KAFKA_HOME")):
         pytest.skip("KAFKA_HOME is not set: this needs Apache Kafka, its bin/kafka and a Java to run it")
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def test_killed_partition_leader(model_file: Path, tmp_path: Path, fresh: Callab
                 load.enter_context(world.sending(rate=300, at_least=RECORDS))
             for world in worlds:
                 world.until_commit()
-            cluster.kill(cluster.leader(worlds[0].topic, 0))
+            cluster.kill(cluster.group_coordinator(worlds[1].group))
             for world in worlds:
                 until_all_commit(world)
         for world in worlds:

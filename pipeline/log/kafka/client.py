@@ -11,6 +11,7 @@ import kafka.producer.kafka
 import kafka.record.memory_records
 from kafka import codec, errors
 from kafka.cluster import ClusterMetadata
+from kafka.net.compat import KafkaNetClient
 from kafka.producer.transaction_manager import TransactionManager, TransactionState
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
@@ -39,7 +40,25 @@ CONSUMER: dict[str, Any] = CLIENT | {
     "fetch_max_wait_ms": 100,  # a fetch under way delays a partition that was just sought by this long
 }
 READER: dict[str, Any] = CONSUMER | {"fetch_max_wait_ms": 20}
+
+
+class _ProducerClient(KafkaNetClient):  # type: ignore[misc]
+    """Says that a coordinator can't be reached, where the client raises: it drops the request then, and waits for it.
+
+    kafka-python 3.0.12, Sender._maybe_send_pending_request: only what had no node is queued again.
+    """
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        """Whether the node is connected, waiting for it up to `timeout_ms`."""
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except errors.KafkaConnectionError:
+            self.poll(timeout_ms=CLIENT["retry_backoff_ms"])  # the next attempt follows at once
+            return False
+
+
 PRODUCER: dict[str, Any] = CLIENT | {
+    "kafka_client": _ProducerClient,
     "metrics_enabled": False,
     "acks": "all",
     "enable_idempotence": True,
