@@ -76,7 +76,7 @@ class KafkaGroupConsumer:
             return records
         had: list[TopicPartition] = []
         new = list(records)
-        for _ in range(reading):  # one that was paused is looked at in the next round only
+        for _ in range(2 * reading):  # one call puts aside what was paused, the next looks at another one
             self._consumer.pause(*new)
             had += new
             new = self._add_fetched(records, min(turn, max_records - sum(map(len, records.values()))))
