@@ -79,9 +79,10 @@ def joined(frame: pl.DataFrame, freq: str, made: Sequence[Forecast]) -> Iterator
     """What each series' forecasts missed, and their margins (T,H,2) by the step that was forecast."""
     spacing, cut = made[0].step, middle(frame)
     for (name,), rows in frame.drop_nulls().group_by("series", maintain_order=True):
-        first, last = rows["ts"].min() // spacing, rows["ts"].max() // spacing
+        numbers = rows["ts"].to_numpy() // spacing
+        first, last = int(numbers.min()), int(numbers.max())
         actual = np.full(last - first + 1, np.nan)
-        actual[rows["ts"].to_numpy() // spacing - first] = rows["value"].to_numpy()
+        actual[numbers - first] = rows["value"].to_numpy()
         own = [each for each in made if each.series == name and each.ts // spacing <= last]
         at = np.array([each.ts // spacing - first for each in own])
         steps = np.array(scored_steps(len(own[0].forecast)))
