@@ -142,6 +142,10 @@ class Scores:
 
     def _parts(self, target: int, sums: Reals, by: npt.NDArray[np.uint32], parked: Parked) -> Iterator[Part]:
         """One target's sums, version by version."""
+        if not parked and (by == by[0]).all():
+            if sums[:, COUNT].any():
+                yield Part(target, int(by[0]), sums.copy())
+            return
         held = parked | {(number, version): sums[number].copy() for number, version in enumerate(by.tolist())}
         versions: dict[int, Reals] = {}
         for (number, version), points in held.items():
