@@ -147,9 +147,9 @@ def tracked(data: Errors, coverage: float) -> Floats:
     intervals.begin(tracks, quantiles(known, (1 - coverage) / 2)[None])
     issued = np.full((T + max(data.steps), 1, len(data.steps), 2), np.nan, np.float32)
     for t in range(data.start, T):
-        now = data.number[t : t + 1]
-        intervals.update(tracks, data.error[t : t + 1], issued[t], now)
-        margins = intervals.margins(tracks, now)
+        known = np.isfinite(issued[t]).all(axis=2)
+        steps = intervals.steps(data.error[t : t + 1], known, data.number[t : t + 1])
+        margins = intervals.margins(tracks, steps, intervals.update(tracks, steps, issued[t]))
         for place, h in enumerate(data.steps):
             issued[t + h, :, place] = margins[:, place]
     return issued[:T, 0].astype(np.float64)

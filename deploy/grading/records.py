@@ -34,7 +34,7 @@ def scores_message(
     """A closed bucket of a series; `models` are the versions' names by their numbers."""
     names, scores = card.output.targets, []
     for part in bucket.parts:
-        sums = {name: part.sums[:, number].tolist() for number, name in enumerate(SUMS)}
+        sums = dict(zip(SUMS, part.sums.T.tolist(), strict=True))
         counts = {name: [int(value) for value in sums[name]] for name in ("count", "intervals", "inside")}
         scores.append(ModelScores(model=models[part.by], target=names[part.target], **{**sums, **counts}))
     value = encode_scores(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from model.online.anomalies.anomalies import Anomalies
 from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
-from model.online.intervals import Intervals
+from model.online.intervals import Intervals, Singles
 from model.online.memory import Remembered
 from model.online.rounds import Rounds
 from model.online.scores import COUNT, INTERVALS, NAIVE, SUMS, Bucket, Scores, point_sums
@@ -72,6 +72,7 @@ class Batch:
         places = np.where(in_batch, size + origin * self._scored + number, np.arange(size).reshape(-1, self._scored))
         margins = np.full((2 * size, 2), np.nan, np.float32)
         margins[:size] = held.margins.reshape(-1, 2)
+        self._has_margins = in_batch | np.isfinite(held.margins[..., 0] + held.margins[..., 1])
         known = ~np.isnan(forecast)
         naive[~known] = np.nan  # what lies in a slot besides is of another step
         return Remembered(known, forecast, naive, held.margins, by), places, margins
@@ -105,15 +106,18 @@ class Batch:
 
     def _follow(self, intervals: Intervals) -> None:
         """Round by round: the intervals that the actual values lead to, and the margins of new forecasts."""
-        size, error, beginners = self._forecast.size, self._value - self._past.forecast, self._beginners()
+        size, beginners = self._forecast.size, self._beginners()
+        track = np.concatenate([np.arange((part.stop - part.start) * self._width) for part in self._rounds.parts])
+        steps = intervals.steps(self._value - self._past.forecast, self._has_margins, self._steps, track)
         for number, part in enumerate(self._rounds.parts):
             rows = slice(part.start * self._width, part.stop * self._width)
-            tracks, steps = self._views(intervals.fields, rows.stop - rows.start), self._steps[rows]
-            intervals.update(tracks, error[rows], self._margins.take(self._issued_at[rows], axis=0), steps)
+            tracks, here = self._views(intervals.fields, rows.stop - rows.start), steps.part(rows)
+            gain: Singles | None = intervals.update(tracks, here, self._margins.take(self._issued_at[rows], axis=0))
             if number in beginners:
                 self._begin(intervals, beginners[number], part.start)
+                gain = None
             start, stop = (size + at * self._scored for at in (rows.start, rows.stop))
-            self._margins[start:stop] = intervals.margins(tracks, steps).reshape(-1, 2)
+            self._margins[start:stop] = intervals.margins(tracks, here, gain).reshape(-1, 2)
 
     def _look_at(self, anomalies: Anomalies) -> None:
         """How unusual the actual values are, and what is found of them."""
@@ -218,7 +222,7 @@ class Batch:
     def _count(self, sums: Reals) -> None:
         """Add to the tally of all series."""
         tally, tracks = self._live.tally, self._tracks
-        total = sums.sum(axis=(0, 1))
+        total = np.ones(len(sums) * self._scored) @ sums.reshape(-1, len(SUMS))
         tally.graded += int(total[COUNT])
         tally.intervals += int(total[INTERVALS])
         tally.inside += int(total[SUMS.index("inside")])

@@ -1,11 +1,12 @@
 """Prediction intervals that keep their coverage while errors drift: an online conformal tracker per step and side.
 
-R tracks   H scored steps   B = 2H bounds: lower and upper of each step in turn   G gains   P steps up to LONGEST
+R tracks   N steps of them   H scored steps   B = 2H bounds: lower and upper of each step in turn   G gains
+P scored steps up to LONGEST
 """
 
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,39 @@ LEFT, RIGHT = np.array([0, 1, 0, 0, 1]), np.array([0, 1, 1, 2, 2])
 """Whose products the moments of the two earlier errors and the present one are."""
 
 
+class Steps(NamedTuple):
+    """N steps, and where in the state of their tracks to look: as much as is known before any of them is computed."""
+
+    error: Singles
+    """(N,H): actual - what had been forecast for it, 0 where nothing was."""
+    bounds: Singles
+    """(N,B): the same, as the bounds see it."""
+    seen: Singles
+    """(N,H): 1 where there is an error, else 0."""
+    moves: Singles
+    """(N,B): the same for the bounds."""
+    errors: Singles
+    """(N,1): how many errors there are, at least 1."""
+    any: Singles
+    """(N,1): 1 where there are errors, else 0."""
+    fit: Singles
+    """(N,1,P): the rate of the regression, 0 where there is no error."""
+    scales: Ints
+    """(N,2,1): the places of the step's scales in those of all tracks."""
+    scales_ahead: Ints
+    """(N,2,H): of the scales of the steps ahead."""
+    kept: Ints
+    """(N,): the place of the step's error among the `earlier` ones of all tracks."""
+    earlier: Ints
+    """(N,2,P): of the newest error when the step was forecast, and of the one whole seasons before it."""
+    earlier_ahead: Ints
+    """(N,2,P): of those that are the newest for the steps ahead."""
+
+    def part(self, rows: slice) -> "Steps":
+        """Some of the steps."""
+        return Steps._make(each[rows] for each in self)
+
+
 class Intervals:
     """Margins around forecasts. A bound moves out when an actual lay beyond it, and in when none did.
 
@@ -66,15 +100,17 @@ class Intervals:
         self._steps, self._season = np.array(steps), season if season <= LONGEST else 1
         self._seasons = SEASONS if self._season > 1 else 1
         self._scales = self._season + self._seasons
-        self._rates = np.array([[SEASONAL], [WEEKLY]], f4)
-        self._step_of = np.arange(2 * H) // 2
-        self._sides = np.tile(np.array([-1, 1], f4), H)
+        self._rates = np.array([SEASONAL, WEEKLY], f4)
         self._miss = f4((1 - coverage) / 2)
         self._width = NormalDist().inv_cdf((1 + coverage) / 2) / 0.8
-        self._gains = (np.array(GAINS)[:, None] * self._steps[self._step_of] ** -SLOWER).astype(f4)
+        self._gains = (np.array(GAINS)[:, None] * np.repeat(self._steps, 2) ** -SLOWER).astype(f4)
         near = self._steps[self._steps + self._season <= LONGEST + 1]
         lags = np.stack((near, -(-near // self._season) * self._season))
-        self._lags, self._near, self._turn = lags, len(near), int(lags.max(initial=1))
+        self._near, self._turn = len(near), int(lags.max(initial=1))
+        self._earlier = (np.arange(self._turn)[:, None, None] - lags) % self._turn
+        self._earlier_ahead = (np.arange(self._turn)[:, None, None] + near - lags) % self._turn
+        self._places = self._places_of(np.arange(self._season * self._seasons)[:, None])
+        self._places_ahead = self._places_of(np.arange(self._season * self._seasons)[:, None] + self._steps)
         self.fields: Fields = {
             "base": Field("<f4", (2 * H,)),
             "drive": Field("<f4", (2 * H,)),
@@ -85,6 +121,11 @@ class Intervals:
             "moments": Field("<f4", (5, self._near)),
             "slopes": Field("<f4", (2, self._near)),
         }
+
+    def _places_of(self, step: Ints) -> Ints:
+        """Where in a track's `scales` those of steps (T,n) are, (T,2,n)."""
+        seasons, place = np.divmod(step, self._season)
+        return np.stack((place, self._season + seasons % self._seasons), axis=1)
 
     def begin(self, tracks: Tracks, margins: npt.NDArray[np.float64]) -> None:
         """The state of new tracks from initial margins (R,H,2); where they have no width, the first error gives it."""
@@ -97,120 +138,146 @@ class Intervals:
         tracks["base"][:] = base.clip(-MOST, MOST).reshape(len(base), -1)
         tracks["weights"][:] = 1 / len(GAINS)
 
-    def update(self, tracks: Tracks, error: npt.NDArray[np.float64], issued: Margins, step: Ints) -> None:
-        """Learn from the errors (R,H) of what had been forecast for this step, actual - forecast, NaN for none.
+    def steps(self, error: npt.NDArray[np.float64], known: Bools, step: Ints, track: Ints | None = None) -> Steps:
+        """N steps from what their forecasts missed (N,H), actual - forecast, NaN for none.
 
-        `issued` (R,H,2) are the margins of those forecasts, `step` (R,) is the step's number.
+        known: (N,H) whether margins had been issued. step: (N,) numbers. track: (N,) which of the R tracks each is a
+        step of, 0 to N - 1 by default
         """
-        seen = np.isfinite(error + issued[..., 0] + issued[..., 1])
+        seen = np.isfinite(error) & known
         e = _within(np.where(seen, error, 0), LARGEST).astype(np.float32)
-        spread, places = tracks["spread"], self._places(step)
-        if (unknown := (spread < LEAST) & (e != 0)).any():
+        track = np.arange(len(step)) if track is None else track
+        scales, earlier = (track * self._scales)[:, None, None], (track * self._turn)[:, None, None]
+        place, kept = step % len(self._places), step % self._turn
+        there = seen.astype(np.float32)
+        count = there.sum(axis=1, keepdims=True)
+        return Steps(
+            e,
+            _both(e),
+            there,
+            there.repeat(2, axis=1),
+            np.maximum(count, 1),
+            np.minimum(count, 1),
+            (there[:, : self._near] * np.float32(FIT))[:, None],
+            self._places.take(place, axis=0) + scales,
+            self._places_ahead.take(place, axis=0) + scales,
+            kept + earlier[:, 0, 0],
+            self._earlier.take(kept, axis=0) + earlier,
+            self._earlier_ahead.take(kept, axis=0) + earlier,
+        )
+
+    def update(self, tracks: Tracks, steps: Steps, issued: Margins) -> Singles:
+        """Learn from a step of each track; `issued` (R,H,2) are the margins that it had. What margins() then takes."""
+        spread, e = tracks["spread"], steps.error
+        if spread.min() < LEAST and (unknown := (spread < LEAST) & (e != 0)).any():
             spread[unknown] = np.log(np.abs(e[unknown]))
-        x = _within(e / self._units(tracks, places[..., None]), MOST)
-        x = self._surprise(tracks, x, seen, step)
+        x = _within(e / self._units(tracks, steps.scales), MOST)
+        x = self._surprise(tracks, x, steps)
         more = np.minimum(np.abs(x), LARGE)
-        more -= seen
+        more -= steps.seen
         spread += SPREAD * more
         np.minimum(np.maximum(spread, -WIDEST, out=spread), WIDEST, out=spread)
-        self._rescale(tracks["scales"], places, np.minimum(more, FAR - 1), seen)
-        beyond = self._both(e) > issued.reshape(len(e), -1)
-        self._move(tracks, self._both(x), beyond, seen[:, self._step_of])
+        self._rescale(tracks["scales"], steps, np.minimum(more, FAR - 1))
+        beyond = steps.bounds > issued.reshape(len(e), -1)
+        return self._move(tracks, _both(x), beyond, steps.moves)
 
-    def margins(self, tracks: Tracks, step: Ints) -> Margins:
-        """The margins (R,H,2) of the forecasts made at this step (R,), for `steps` ahead. Finite, and not negative."""
-        ahead = step[:, None] + self._steps
-        bounds = self._gain(tracks)
-        bounds *= tracks["drive"]
+    def margins(self, tracks: Tracks, steps: Steps, gain: Singles | None = None) -> Margins:
+        """The margins (R,H,2) of the forecasts made at these steps. Finite, and not negative.
+
+        gain: what update() returned, if the tracks have been as it left them since
+        """
+        bounds = tracks["drive"] * (self._gain(tracks) if gain is None else gain)
         bounds += tracks["base"]
-        bounds += self._both(self._expected(tracks, self._earlier(tracks, ahead)))
-        bounds *= self._units(tracks, self._places(ahead))[:, self._step_of]
+        expected = np.zeros((len(bounds), len(self._steps)), np.float32)
+        self._expect(tracks, tracks["earlier"].take(steps.earlier_ahead), expected)
+        bounds += _both(expected)
+        unit = self._units(tracks, steps.scales_ahead)
+        bounds[:, ::2] *= unit
+        bounds[:, 1::2] *= unit
         return np.maximum(bounds, 0, out=bounds).reshape(len(bounds), -1, 2)
 
-    def _move(self, tracks: Tracks, x: Singles, beyond: Bools, seen: Bools) -> None:
-        """Weigh the gains by how their bounds would have fitted x, and move all bounds; (R,B) each."""
+    def _move(self, tracks: Tracks, x: Singles, beyond: Bools, moves: Singles) -> Singles:
+        """Weigh the gains by how their bounds would have fitted x, and move all bounds; (R,B) each. The new gain."""
         base, drive, weights = tracks["base"], tracks["drive"], tracks["weights"]
         over = (x - base)[:, None] - self._gains * drive[:, None]
-        fit = np.minimum(over * (-SHARPNESS * (1 - self._miss)), over * (SHARPNESS * self._miss))
-        np.exp(fit, out=fit)
+        fit = over * (SHARPNESS * self._miss)
+        over *= -SHARPNESS * (1 - self._miss)
+        np.exp(np.minimum(fit, over, out=fit), out=fit)
         fit *= weights
         fit *= ((1 - SHARE) / np.maximum(_total(fit), LITTLE))[:, None]
         fit += SHARE / len(GAINS)
-        np.copyto(weights, fit, where=seen[:, None])
+        np.copyto(weights, fit, where=True if moves.all() else (moves != 0)[:, None])
         outcome = beyond - self._miss
-        outcome *= seen
+        outcome *= moves
         drive += outcome
-        settled = drive * (seen * np.float32(SETTLE))
-        base += self._gain(tracks) * settled
+        settled = moves * np.float32(SETTLE)
+        settled *= drive
+        gain = self._gain(tracks)
+        base += gain * settled
         drive -= settled
+        return gain
 
     def _gain(self, tracks: Tracks) -> Singles:
         """The mean of the gains, (R,B)."""
         return _total(tracks["weights"] * self._gains)
 
-    def _both(self, values: Singles) -> Singles:
-        """Values of steps (R,H), as the bounds see them (R,B): what lies above the forecast is below the lower one."""
-        return values[:, self._step_of] * self._sides
-
-    def _places(self, step: Ints) -> Ints:
-        """Where in the `scales` of all R tracks the scales of steps (R,...) are, (2,R,...)."""
-        seasons, place = np.divmod(step, self._season)
-        seasons %= self._seasons
-        seasons += self._season
-        row = np.arange(0, len(step) * self._scales, self._scales)
-        return np.stack((place, seasons)) + row.reshape(-1, *(1,) * (step.ndim - 1))
-
     def _units(self, tracks: Tracks, places: Ints) -> Singles:
-        """The unit of bounds at these places (2,R,1) or (2,R,H): the mean absolute error there, (R,H)."""
+        """The unit of bounds at these places (R,2,1) or (R,2,H): the mean absolute error there, (R,H)."""
         scale = tracks["scales"].take(places)
-        unit: Singles = np.exp(tracks["spread"] + scale[0] + scale[1])
+        unit = tracks["spread"] + scale[:, 0]
+        unit += scale[:, 1]
+        np.exp(unit, out=unit)
         return unit
 
-    def _rescale(self, scales: Singles, places: Ints, more: Singles, seen: Bools) -> None:
-        """Learn the scales of a step's places (2,R) from its errors, (R,H) in mean absolute errors more than one."""
-        mean = np.add.accumulate(more, axis=1)[:, -1] / np.maximum(seen.sum(axis=1), 1).astype(np.float32)
+    def _rescale(self, scales: Singles, steps: Steps, more: Singles) -> None:
+        """Learn the scales of steps' places from their errors, (R,H) in mean absolute errors more than one."""
+        mean = np.add.accumulate(more, axis=1)[:, -1:] / steps.errors
+        places = steps.scales[..., 0]
         logs = scales.take(places)
-        logs += seen.any(axis=1) * (mean * self._rates - RETURN * logs)
+        logs += steps.any * (mean * self._rates - RETURN * logs)
         scales.put(places, _within(logs, BOUND))
 
-    def _earlier(self, tracks: Tracks, target: Ints) -> Singles:
-        """The newest error when a step (R,1) or (R,H) was forecast, and the one whole seasons before it: (R,2,P)."""
-        lagged = target[:, None, : self._near] - self._lags
-        row = np.arange(0, len(target) * self._turn, self._turn)
-        earlier: Singles = tracks["earlier"].take(lagged % self._turn + row[:, None, None])
-        return earlier
-
-    def _expected(self, tracks: Tracks, earlier: Singles) -> Singles:
-        """What earlier errors (R,2,P) let expect of steps, (R,H)."""
-        expected = np.zeros((len(earlier), len(self._steps)), np.float32)
+    def _expect(self, tracks: Tracks, earlier: Singles, expected: Singles) -> None:
+        """Put what earlier errors (R,2,P) let expect of steps into (R,H)."""
         parts = tracks["slopes"] * earlier
         np.add(parts[:, 0], parts[:, 1], out=expected[:, : self._near])
-        return expected
 
-    def _surprise(self, tracks: Tracks, x: Singles, seen: Bools, step: Ints) -> Singles:
+    def _surprise(self, tracks: Tracks, x: Singles, steps: Steps) -> Singles:
         """Errors x (R,H) less what was expected of them, 0 where none was seen; learns from them and keeps them."""
-        earlier = self._earlier(tracks, step[:, None])
-        surprise: Singles = (x - self._expected(tracks, earlier)) * seen
+        near = self._near
+        earlier = tracks["earlier"].take(steps.earlier)
+        expected = np.zeros_like(x)
+        self._expect(tracks, earlier, expected)
+        surprise = x - expected
+        surprise *= steps.seen
         x = _within(x, FAR)
-        values = np.concatenate((earlier, x[:, None, : self._near]), axis=1)
+        values = np.concatenate((earlier, x[:, None, :near]), axis=1)
         moments, slopes = tracks["moments"], tracks["slopes"]
         new = values.take(LEFT, axis=1)
         new *= values.take(RIGHT, axis=1)
         new -= moments
-        new *= (seen[:, : self._near] * np.float32(FIT))[:, None]
+        new *= steps.fit
         moments += new
         rest = moments[:, 3:] - moments[:, 2:3] * slopes[:, ::-1]  # one pass of Jacobi's method
         rest /= moments[:, :2] + RIDGE
         slopes[:] = _within(rest, 1)
-        first, last = seen[:, 0], seen[:, -1]
-        mean = (x[:, 0] * first + x[:, -1] * last) / np.maximum(first.astype(np.float32) + last, 1)
-        tracks["earlier"].put(step % self._turn + np.arange(0, len(x) * self._turn, self._turn), mean)
+        first, last = steps.seen[:, 0], steps.seen[:, -1]
+        mean = (x[:, 0] * first + x[:, -1] * last) / np.maximum(first + last, 1)
+        tracks["earlier"].put(steps.kept, mean)
         return surprise
 
 
 def _within(values: npt.NDArray[Any], most: float) -> npt.NDArray[Any]:
     """Values, at most so large."""
     return np.asarray(np.minimum(np.maximum(values, -most), most))
+
+
+def _both(values: Singles) -> Singles:
+    """Values of steps (R,H), as the bounds see them (R,B): what lies above the forecast is below the lower one."""
+    both = np.empty((len(values), 2 * values.shape[1]), np.float32)
+    np.negative(values, out=both[:, ::2])
+    both[:, 1::2] = values
+    return both
 
 
 def _total(values: Singles) -> Singles:

@@ -133,7 +133,7 @@ class Scores:
         ]
         total = tracks["total"][series]
         for part in parts:
-            total[part.target] += part.sums[0, [NAIVE, COUNT]]
+            total[part.target] += part.sums[0, NAIVE], part.sums[0, COUNT]
         start, until = int(tracks["bucket"][series.start]), int(tracks["until"][series.start])
         scale = [float(error / count) if count else None for error, count in total.tolist()]
         closed = Bucket(start, until, parts, unscored.tolist(), scale)
@@ -142,6 +142,10 @@ class Scores:
 
     def _parts(self, target: int, sums: Reals, by: npt.NDArray[np.uint32], parked: Parked) -> Iterator[Part]:
         """One target's sums, version by version."""
+        if not parked and len(newest := set(by.tolist())) == 1:
+            if any(sums[:, COUNT].tolist()):
+                yield Part(target, newest.pop(), sums.copy())
+            return
         held = parked | {(number, version): sums[number].copy() for number, version in enumerate(by.tolist())}
         versions: dict[int, Reals] = {}
         for (number, version), points in held.items():

@@ -21,14 +21,19 @@ def new(intervals: Intervals, margins: np.ndarray) -> Tracks:
     return tracks
 
 
+def followed(intervals: Intervals, tracks: Tracks, error: Errors, issued: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """The margins (R,H,2) that a step's errors (R,H) lead to."""
+    steps = intervals.steps(error, np.isfinite(issued).all(axis=2), now)
+    return intervals.margins(tracks, steps, intervals.update(tracks, steps, issued))
+
+
 def served(intervals: Intervals, tracks: Tracks, errors: Errors, steps: Sequence[int], first: int = 0) -> np.ndarray:
     """The margins (T,R,H,2) issued for each of T steps, NaN for none; errors (T,R,H) come in turn, as they do live."""
     T, R, H = errors.shape
     issued = np.full((T + max(steps), R, H, 2), np.nan, np.float32)
     for t, error in enumerate(errors):
         now = np.full(R, first + t)
-        intervals.update(tracks, error, issued[t], now)
-        margins = intervals.margins(tracks, now)
+        margins = followed(intervals, tracks, error, issued[t], now)
         for place, step in enumerate(steps):
             issued[t + step, :, place] = margins[:, place]
     return issued[:T]
@@ -99,8 +104,7 @@ def test_a_state_goes_on_from_its_bytes() -> None:
     tracks = new(intervals, np.ones((1, len(STEPS), 2)))
     for t, error in enumerate(errors):
         now, row = np.array([t]), store.allocate()
-        intervals.update(tracks, error, whole[t], now)
-        margins = intervals.margins(tracks, now)
+        margins = followed(intervals, tracks, error, whole[t], now)
         if t + 1 < len(errors):
             assert margins[0, 0].tobytes() == whole[t + 1, 0, 0].tobytes()
         store.scatter(np.array([row]), tracks)
@@ -114,7 +118,9 @@ def test_a_state_goes_on_from_its_bytes() -> None:
 def test_begins_with_the_margins_it_is_given() -> None:
     intervals = Intervals(STEPS, 0.9, SEASON)
     margins = np.random.default_rng(4).uniform(1, 5, (7, len(STEPS), 2))
-    assert intervals.margins(new(intervals, margins), np.zeros(7, np.int64)) == pytest.approx(margins, rel=1e-6)
+    unknown = np.full((7, len(STEPS)), np.nan)
+    steps = intervals.steps(unknown, np.isfinite(unknown), np.zeros(7, np.int64))
+    assert intervals.margins(new(intervals, margins), steps) == pytest.approx(margins, rel=1e-6)
 
 
 def test_a_series_takes_at_most_1200_bytes() -> None:
