@@ -149,7 +149,8 @@ def tracked(data: Errors, coverage: float) -> Floats:
     for t in range(data.start, T):
         known = np.isfinite(issued[t]).all(axis=2)
         steps = intervals.steps(data.error[t : t + 1], known, data.number[t : t + 1])
-        margins = intervals.margins(tracks, steps, intervals.update(tracks, steps, issued[t]))
+        intervals.update(tracks, steps, issued[t])
+        margins = intervals.margins(tracks, steps)
         for place, h in enumerate(data.steps):
             issued[t + h, :, place] = margins[:, place]
     return issued[:T, 0].astype(np.float64)

@@ -1,6 +1,6 @@
 """Intervals through the service: streams from a Kafka topic, `tidecast serve`, and what its messages say, scored.
 
-    python benchmarks/live_intervals.py nyc_taxi.csv taylor.csv pedestrian.csv     [--bootstrap HOST:PORT] [--keep FOLDER]
+    python benchmarks/live_intervals.py nyc_taxi.csv taylor.csv pedestrian.csv   [--bootstrap HOST:PORT] [--keep FOLDER]
 
 For each file a model learns from the first half, a day ahead, and the service forecasts the whole stream, once for each
 coverage, from a broker of its own ($KAFKA_HOME) or an existing one. Scores, and the other kinds of intervals, are those

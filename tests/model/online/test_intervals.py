@@ -24,7 +24,8 @@ def new(intervals: Intervals, margins: np.ndarray) -> Tracks:
 def followed(intervals: Intervals, tracks: Tracks, error: Errors, issued: np.ndarray, now: np.ndarray) -> np.ndarray:
     """The margins (R,H,2) that a step's errors (R,H) lead to."""
     steps = intervals.steps(error, np.isfinite(issued).all(axis=2), now)
-    return intervals.margins(tracks, steps, intervals.update(tracks, steps, issued))
+    intervals.update(tracks, steps, issued)
+    return intervals.margins(tracks, steps)
 
 
 def served(intervals: Intervals, tracks: Tracks, errors: Errors, steps: Sequence[int], first: int = 0) -> np.ndarray:
