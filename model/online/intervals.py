@@ -18,9 +18,9 @@ Margins = npt.NDArray[np.float32]
 Singles = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-GAIN, SLOWER = 0.2, 0.35
+GAIN, SLOWER = 0.2, 0.4
 """How far one actual beyond a bound moves it, in mean absolute errors: of step h, GAIN times h to minus SLOWER."""
-SPREAD = 0.003
+SPREAD = 0.002
 """The rate of the mean absolute error."""
 SEASONAL, WEEKLY, RECENT = (0.06, 0.002), (0.005, 0.002), (0.1, 0.2)
 """The rates of the scales of a place in the season, of a season in seven and of the last steps, and of their return to
@@ -28,7 +28,7 @@ no difference.
 """
 SEASONS = 7
 """The days of a week, where the season is a day."""
-FIT, RIDGE = 0.0015, 0.2
+FIT, RIDGE = 0.002, 0.1
 """The rate of the regression on earlier errors, and its pull to no slope."""
 MOST, LARGE, FAR = 30.0, 8.0, 3.0
 """Larger errors, in mean absolute errors, are taken as these: in all; in the mean and scales; in the regression."""
@@ -64,7 +64,7 @@ class Steps(NamedTuple):
     scales_ahead: Ints
     """(N,3,H): of the scales of the steps ahead."""
     kept: Ints
-    """(N,): the place of the step's error among the `earlier` ones of all tracks."""
+    """(N,2): the places of the step's errors among the `earlier` ones of all tracks."""
     earlier: Ints
     """(N,2,P): of the newest error when the step was forecast, and of the one whole seasons before it."""
     earlier_ahead: Ints
@@ -97,15 +97,16 @@ class Intervals:
         near = self._steps[self._steps + self._season <= LONGEST + 1]
         lags = np.stack((near, -(-near // self._season) * self._season))
         self._near, self._turn = len(near), int(lags.max(initial=1))
-        self._earlier = (np.arange(self._turn)[:, None, None] - lags) % self._turn
-        self._earlier_ahead = (np.arange(self._turn)[:, None, None] + near - lags) % self._turn
+        kept, ring = np.arange(self._turn)[:, None, None], np.array([[0], [self._turn]])
+        self._earlier = (kept - lags) % self._turn + ring
+        self._earlier_ahead = (kept + near - lags) % self._turn + ring
         self._places = self._places_of(np.arange(self._season * self._seasons)[:, None])
         self._places_ahead = self._places_of(np.arange(self._season * self._seasons)[:, None] + self._steps)
         self.fields: Fields = {
             "bounds": Field("<f4", (2 * H,)),
             "spread": Field("<f4", (H,)),
             "scales": Field("<f4", (self._scales,)),
-            "earlier": Field("<f4", (self._turn,)),
+            "earlier": Field("<f4", (2, self._turn)),
             "moments": Field("<f4", (5, self._near)),
             "slopes": Field("<f4", (2, self._near)),
         }
@@ -135,7 +136,7 @@ class Intervals:
         seen = np.isfinite(error) & known
         e = _within(np.where(seen, error, 0), LARGEST).astype(np.float32)
         track = np.arange(len(step)) if track is None else track
-        scales, earlier = (track * self._scales)[:, None, None], (track * self._turn)[:, None, None]
+        scales, earlier = (track * self._scales)[:, None, None], (track * 2 * self._turn)[:, None, None]
         place, kept = step % len(self._places), step % self._turn
         there = seen.astype(np.float32)
         count = there.sum(axis=1, keepdims=True)
@@ -149,7 +150,7 @@ class Intervals:
             (there[:, : self._near] * np.float32(FIT))[:, None],
             self._places.take(place, axis=0) + scales,
             self._places_ahead.take(place, axis=0) + scales,
-            kept + earlier[:, 0, 0],
+            kept[:, None] + earlier[:, 0] + [0, self._turn],
             self._earlier.take(kept, axis=0) + earlier,
             self._earlier_ahead.take(kept, axis=0) + earlier,
         )
@@ -226,7 +227,7 @@ class Intervals:
         slopes[:] = _within(rest, 1)
         first, last = steps.seen[:, 0], steps.seen[:, -1]
         mean = (x[:, 0] * first + x[:, -1] * last) / np.maximum(first + last, 1)
-        tracks["earlier"].put(steps.kept, mean)
+        tracks["earlier"].put(steps.kept, np.stack((mean, x[:, -1]), axis=1))
         return surprise
 
 
