@@ -18,7 +18,7 @@ Margins = npt.NDArray[np.float32]
 Singles = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-GAIN, SLOWER = 0.2, 0.4
+GAIN, SLOWER = 0.15, 0.3
 """How far one actual beyond a bound moves it, in mean absolute errors: of step h, GAIN times h to minus SLOWER."""
 SPREAD = 0.002
 """The rate of the mean absolute error."""
@@ -97,9 +97,9 @@ class Intervals:
         near = self._steps[self._steps + self._season <= LONGEST + 1]
         lags = np.stack((near, -(-near // self._season) * self._season))
         self._near, self._turn = len(near), int(lags.max(initial=1))
-        kept, ring = np.arange(self._turn)[:, None, None], np.array([[0], [self._turn]])
-        self._earlier = (kept - lags) % self._turn + ring
-        self._earlier_ahead = (kept + near - lags) % self._turn + ring
+        kept, self._rings = np.arange(self._turn)[:, None, None], np.array([0, self._turn])
+        self._earlier = (kept - lags) % self._turn + self._rings[:, None]
+        self._earlier_ahead = (kept + near - lags) % self._turn + self._rings[:, None]
         self._places = self._places_of(np.arange(self._season * self._seasons)[:, None])
         self._places_ahead = self._places_of(np.arange(self._season * self._seasons)[:, None] + self._steps)
         self.fields: Fields = {
@@ -150,7 +150,7 @@ class Intervals:
             (there[:, : self._near] * np.float32(FIT))[:, None],
             self._places.take(place, axis=0) + scales,
             self._places_ahead.take(place, axis=0) + scales,
-            kept[:, None] + earlier[:, 0] + [0, self._turn],
+            kept[:, None] + earlier[:, 0] + self._rings,
             self._earlier.take(kept, axis=0) + earlier,
             self._earlier_ahead.take(kept, axis=0) + earlier,
         )
