@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from model.online.anomalies.columns import FIELDS, Case, Distance, Mean, Number
 from model.online.anomalies.distances import LARGEST, Distances, Floats, Inputs
+from model.online.anomalies.drift import Worse
 from model.online.anomalies.faults import Faults
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.follow import Steps
@@ -76,7 +77,8 @@ class Anomalies:
         inside = np.where(error > 0, margins[:, 1], margins[:, 0])
         inputs = Inputs(value, value[places.before], error, naive, inside, step, ts)
         distances, runs = Distances(places, tracks, inputs, self._rates), Runs(places, numbers, inputs)
-        found = self._faults.examine(Steps(places, distances, runs, inputs), numbers, case)
+        worse = Worse(places, distances, inputs, numbers)
+        found = self._faults.examine(Steps(places, distances, runs, worse, inputs), numbers, case)
         score = self._score(places, distances, numbers[:, Number.SAID])
         distances.store(tracks)
         numbers[:, Number.STEP], numbers[:, Number.RUN] = step[places.last], runs.run[places.last]

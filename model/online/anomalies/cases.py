@@ -82,6 +82,8 @@ class Track:
             self._run_before, numbers[Number.RUN_TS] = numbers[Number.RUN_TS], ts
         numbers[Number.RUN] = run
         numbers[Number.WORSE] = numbers[Number.WORSE] + 1 if worse and not self.is_disturbed else 0
+        if numbers[Number.WORSE] == 1 and not self.has(State.DRIFT):
+            numbers[Number.WORSE_TS] = ts
 
     def examine(self, event: Event) -> Iterator[Finding]:
         """Findings of this step."""
@@ -121,15 +123,14 @@ class Track:
             yield self._finding(event, "stuck", "end", self._run_before, event.last, longest)
 
     def _drift(self, event: Event) -> Iterator[Finding]:
-        error, usual = self.means[Mean.ERROR], self.means[Mean.USUAL]
+        error, usual, since = self.means[Mean.ERROR], self.means[Mean.USUAL], self.numbers[Number.WORSE_TS]
         if not self.has(State.DRIFT):
             if event.drifts:
                 self._set(State.DRIFT, True)
-                self.numbers[Number.DRIFT_TS] = event.ts
-                yield self._finding(event, "drift", "begin", event.ts, error, usual)
+                yield self._finding(event, "drift", "begin", since, error, usual)
         elif event.recovered:
             self._set(State.DRIFT, False)
-            yield self._finding(event, "drift", "end", self.numbers[Number.DRIFT_TS], error, usual)
+            yield self._finding(event, "drift", "end", since, error, usual)
 
     def _open(self, event: Event) -> None:
         """Begin a case, unless it may be the echo of the last one."""

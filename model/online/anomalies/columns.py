@@ -7,7 +7,9 @@ class Number:
     """<i8: counts of steps, the state, steps and times in ms."""
 
     VALUES, ERRORS, NAIVES, SAID, STEP, RUN, REPEATS = range(7)
-    LONGEST_RUN, RUN_TS, WORSE, STATE, MISSING, AGE, BACK, QUIET, SINCE, SINCE_TS, DRIFT_TS = range(7, 18)
+    LONGEST_RUN, RUN_TS, WORSE, WORSE_TS, STATE, MISSING, AGE, BACK, QUIET, SINCE, SINCE_TS = range(7, 18)
+    """WORSE: on how many steps in a row errors have been worse than usual; WORSE_TS: when the first of these was, also
+    while a drift lasts."""
     ALL = 18
 
 

@@ -81,6 +81,15 @@ class Places:
         result: Ints = (number - since)[self._sorted]
         return result
 
+    def since(self, run: Ints, step: Ints | int, track: Ints | int, times: tuple[Ints, Ints]) -> Ints:
+        """The times of the first steps of some steps' runs, of these tracks. run: (N,) how long each is so far; times:
+        of the steps (N,), and (R,) of the first steps of runs from before.
+        """
+        ts, before = times
+        begin = self.turn[step] - run[step]
+        first = np.array(self.starts)[np.maximum(begin, 0)] - self.tracks + track
+        return np.where(begin < 0, before[track], ts[first])
+
     def largest(self, counts: Ints, start: Ints) -> Ints:
         """The largest of its track's counts up to each step (N,), and of `start` (R,)."""
         ranked = np.empty(len(counts), np.int64)

@@ -170,6 +170,8 @@ def test_errors_worse_than_their_past_and_than_naive_are_a_drift_until_they_reco
     begin, end = (finding for finding in streamed(values, error=error).found if finding.kind == "drift")
     assert (begin.phase, end.phase) == ("begin", "end")
     assert 1000 < begin.ts // HOUR < 1300
+    assert 1000 < begin.since // HOUR < 1040, "when errors became worse, not when that was sure"
+    assert end.since == begin.since
     assert 1500 < end.ts // HOUR < 1800
     assert begin.size > 2 * begin.usual
 
