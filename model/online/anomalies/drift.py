@@ -32,24 +32,36 @@ class Worse:
         """On how many in a row they have been."""
         if self._any:
             self.steps = places.running(is_worse(*self._errors), numbers[:, Number.WORSE])
+        self._by, self.another = self._versions(inputs.by, numbers[:, Number.BY])
+
+    def _versions(self, by: Ints, known: Ints) -> tuple[Ints, Bools]:
+        """(N,) the version that the newest error is of, and whether it is another one than before."""
+        if by[0] and (by == by[0]).all() and (known == by[0]).all():
+            return by, np.zeros(len(by), np.bool_)
+        latest = self._places.latest(by, known)
+        before = np.concatenate((known, latest))[self._places.before]
+        return latest, (latest != before) & (before != 0)
 
     def since(self, step: Ints | int, track: Ints | int) -> Ints:
-        """When the first of these was, for some steps at which errors are worse, of these tracks."""
-        return self._places.since(self.steps, step, track, self._times)
+        """When the first of these was, for some steps, of these tracks; 0 where errors aren't worse."""
+        steps = self.steps[step]
+        return np.where(steps > 0, self._places.since(np.maximum(steps, 1), step, track, self._times), 0)
 
     def closer(self, state: Ints, long: int) -> Bools:
-        """(N,) where a drift begins, after `long` such steps, or ends. state: (R,) of the tracks."""
+        """(N,) where a drift begins, after `long` such steps, or ends, or would have. state: (R,) of the tracks."""
         begins: Bools = self.steps >= long
-        drifting = state & State.DRIFT != 0
-        return np.where(drifting[self._places.track], is_recovered(*self._errors), begins) if drifting.any() else begins
+        begins |= self.another & (self.steps > 0)
+        if not (drifting := state & State.DRIFT != 0).any():
+            return begins
+        return np.where(drifting[self._places.track], is_recovered(*self._errors) | self.another, begins)
 
     def store(self, numbers: Ints) -> None:
         """Store what is there after each track's last step. numbers: (R,Number)."""
         last = self._places.last
-        numbers[:, Number.WORSE] = self.steps[last]
-        if self._any:
-            [track] = ((self.steps[last] > 0) & (numbers[:, Number.STATE] & State.DRIFT == 0)).nonzero()
-            numbers[track, Number.WORSE_TS] = self.since(last[track], track)
+        numbers[:, Number.WORSE], numbers[:, Number.BY] = self.steps[last], self._by[last]
+        since = self.since(last, np.arange(self._places.tracks)) if self._any else 0
+        drifting = numbers[:, Number.STATE] & State.DRIFT != 0
+        numbers[:, Number.WORSE_TS] = np.where(drifting, numbers[:, Number.WORSE_TS], since)
 
 
 def is_worse(error: _Value, usual: _Value, naive: _Value) -> Any:

@@ -59,11 +59,12 @@ class Follower:
                 continue
             means = distances.means[:, place].tolist()
             track.means, track.records = [*means], distances.records[at][..., number]
+            drifting = track.has(State.DRIFT)
             self._count(track, number, step)
             found += track.examine(self._event(track, before, step))
-            if track.means != means:
+            if track.means != means or track.has(State.DRIFT) != drifting:
                 distances.means[:, place] = track.means
-                distances.relearn(own[at:])
+                distances.relearn(own[at:], drifting=track.has(State.DRIFT))
                 track.is_own = True
             track.is_own |= track.is_disturbed
         return found
@@ -77,7 +78,7 @@ class Follower:
         else:
             numbers[Number.RUN], numbers[Number.LONGEST_RUN] = int(runs.run[step]), int(runs.longest[step])
             numbers[Number.RUN_TS], numbers[Number.WORSE] = int(runs.since(step, number)), int(worse.steps[step])
-            if numbers[Number.WORSE] and not track.has(State.DRIFT):
+            if not track.has(State.DRIFT):
                 numbers[Number.WORSE_TS] = int(worse.since(step, number))
 
     def _event(self, track: Track, before: int, step: int) -> Event:
@@ -105,4 +106,5 @@ class Follower:
             stuck=enough and is_stuck(numbers[Number.RUN], numbers[Number.LONGEST_RUN], values, repeats),
             drifts=enough and numbers[Number.WORSE] >= self._long,
             recovered=is_recovered(error, usual, naive),
+            another=enough and bool(steps.worse.another[step]),
         )

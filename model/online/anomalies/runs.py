@@ -46,7 +46,7 @@ class Runs:
 
     def since(self, step: Ints | int, track: Ints | int) -> Ints:
         """When the runs of some steps, of these tracks, began."""
-        return self._places.since(self.run, step, track, self._times) if self._any else self._times[0][step]
+        return self._places.since(self.run[step], step, track, self._times) if self._any else self._times[0][step]
 
     def stuck(self, values: Ints) -> Bools | bool:
         """(N,) whether a value is stuck. values: how many the track has had."""
