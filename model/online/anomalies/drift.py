@@ -50,7 +50,8 @@ class Worse:
     def closer(self, state: Ints, long: int) -> Bools:
         """(N,) where a drift begins, after `long` such steps, or ends, or would have. state: (R,) of the tracks."""
         begins: Bools = self.steps >= long
-        begins |= self.another & (self.steps > 0)
+        if self._any:
+            begins |= self.another & (self.steps > 0)
         if not (drifting := state & State.DRIFT != 0).any():
             return begins
         return np.where(drifting[self._places.track], is_recovered(*self._errors) | self.another, begins)
