@@ -64,7 +64,7 @@ def findings(streams: list[Stream]) -> list[list[Found]]:
         at = np.flatnonzero(~np.isnan(values[:, step]))
         tracks, steps, none = store.gather(rows[at]), np.full(len(at), step), np.full((len(at), 2), np.nan)
         now, errors_now, naive_now = (part[at, step] for part in (values, error, naive))
-        _, new = anomalies.update(tracks, [len(at)], now, errors_now, naive_now, none, steps, steps)
+        _, new = anomalies.update(tracks, [len(at)], now, errors_now, naive_now, none, steps, steps, steps * 0)
         store.scatter(rows[at], tracks)
         for finding in new:
             if finding.phase == "begin":

@@ -161,7 +161,7 @@ def stream(files: list[File]) -> None:
         error, naive = (np.array([both[at][part][step] for at in here]) for part in range(2))
         values = np.array([files[at].values[step] for at in here])
         none, steps = np.full((len(here), 2), np.nan), np.full(len(here), step)
-        scores, _ = anomalies.update(tracks, [len(here)], values, error, naive, none, steps, steps)
+        scores, _ = anomalies.update(tracks, [len(here)], values, error, naive, none, steps, steps, steps * 0)
         store.scatter(rows[here], tracks)
         for at, value in zip(here, scores.tolist(), strict=True):
             files[at].scores[step] = value

@@ -3,7 +3,7 @@
 B windows   O targets   K horizon steps   H scored steps
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,8 @@ MEAN_DEVIATION = 0.798
 """The mean absolute deviation of a normal distribution, in standard deviations."""
 
 Reals = npt.NDArray[np.float64]
+Places = slice | npt.NDArray[np.int64]
+"""Of some windows in a batch."""
 
 
 class GradedBatch:
@@ -53,6 +55,8 @@ class GradedBatch:
         self._at = self._done = 0
         self._written: list[tuple[int, Message]] = []
         self._card = grading.card
+        self._cards, self._version = [grading.card], np.zeros(0, np.int64)
+        """Of the versions that the windows were forecast by, and the number of each window's, if there are several."""
 
     @property
     def pending(self) -> tuple[Windows, list[int]]:
@@ -97,10 +101,14 @@ class GradedBatch:
         windows, live = self._windows, self._live
         values = np.full((len(windows), live.targets, len(live.steps)), np.nan)
         by = np.zeros(len(windows), np.uint32)
+        version, versions = np.zeros(len(windows), np.int64), dict[str, int]()
         identities = zip(windows.offset.tolist(), windows.series, windows.ts.tolist(), strict=True)
         for place, identity in enumerate(identities):
             if (written := issued.get(identity)) is not None:
                 values[place], by[place] = written.forecast, self._grading.identify(written.model)
+                version[place] = versions.setdefault(written.version, len(versions))
+        if versions:
+            self._cards, self._version = [self._grading.card_of(each) for each in versions], version
         self._grade(len(windows), values, by)
 
     def _grade(self, stop: int, values: Reals, by: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.float32], Reals]:
@@ -115,10 +123,10 @@ class GradedBatch:
                 ts=part.ts,
                 value=part.x[:, -1, columns],
                 forecast=values,
-                naive=self._naive(part),
+                naive=self._of_cards(slice(first, stop), self._naive),
                 by=by,
             ),
-            lambda places: first_margins(self._card, live, part.x[places], part.length[places]),
+            lambda places: self._of_cards(first + places, self._first_margins),
         )
         for place, bucket in graded.buckets:
             self._add_scores(first + place, bucket)
@@ -126,11 +134,27 @@ class GradedBatch:
             self._add_finding(first + place, target, finding)
         return graded.margins, graded.anomaly
 
-    def _naive(self, part: Windows) -> Reals:
-        """The seasonal naive's forecasts (B,O,H) for the scored steps."""
-        ahead, lag = np.array(self._live.steps), self._card.input.scoring_lag
-        naive = naive_of_windows(part.x, part.length, self._card.target_columns, ahead, lag)
+    def _of_cards(self, places: Places, compute: Callable[[Card, Places], Reals]) -> Reals:
+        """What is computed of windows and the card of the version that each was forecast by."""
+        if len(self._cards) == 1:
+            return compute(self._cards[0], places)
+        chosen = np.arange(len(self._windows))[places]
+        version = self._version[chosen]
+        numbers = np.unique(version).tolist()
+        parts = np.concatenate([compute(self._cards[each], chosen[version == each]) for each in numbers])
+        result = np.empty_like(parts)
+        result[np.argsort(version, kind="stable")] = parts
+        return result
+
+    def _naive(self, card: Card, places: Places) -> Reals:
+        """The seasonal naive's forecasts (N,O,H) for the scored steps."""
+        x, length = self._windows.x[places], self._windows.length[places]
+        ahead, lag = np.array(self._live.steps), card.input.scoring_lag
+        naive = naive_of_windows(x, length, card.target_columns, ahead, lag)
         return np.asarray(naive.transpose(0, 2, 1), np.float64)
+
+    def _first_margins(self, card: Card, places: Places) -> Reals:
+        return first_margins(card, self._live, self._windows.x[places], self._windows.length[places])
 
     def _source(self, place: int) -> tuple[int, int]:
         """The part and the input offset of a window."""

@@ -8,7 +8,7 @@ import numpy as np
 from deploy.grading.state import Issued
 from deploy.settings.serve import ServeConfig
 from pipeline.formats.forecasts import Forecast, as_array
-from pipeline.formats.headers import INPUT, OFFSETS, parse_origin
+from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
 from pipeline.log import Bounds, EventLog, Record, Undecodable
 
 IssuedForecasts = dict[tuple[int, str, int], Issued]
@@ -40,13 +40,13 @@ def read_issued(
     for records in log.read_partitions(config.output, wanted):
         number = records[0].partition
         for record in records:
-            offset = _input_offset(record, config.topic, number)
+            offset, version = _source(record, config.topic, number)
             if offset is not None and ranges[number].start <= offset < ranges[number].end:
                 forecast = _decode(record.value or b"")
                 if forecast.source == "model" and model_name(forecast.model) not in models:
                     continue
                 identity = (offset, forecast.series, forecast.ts)
-                issued[number][identity] = Issued(forecast.model, as_array(forecast.forecast)[at].T)
+                issued[number][identity] = Issued(forecast.model, version, as_array(forecast.forecast)[at].T)
     return issued
 
 
@@ -55,10 +55,12 @@ def model_name(label: str) -> str:
     return label.rpartition("/")[0] or label
 
 
-def _input_offset(record: Record, topic: str, partition: int) -> int | None:
-    """The offset of the input record that a forecast came of; None if it is no forecast of this partition's input."""
+def _source(record: Record, topic: str, partition: int) -> tuple[int | None, str]:
+    """The offset of the input record that a forecast came of, None if it is no forecast of this partition's input; and
+    the version that served.
+    """
     if isinstance(record.headers, Undecodable):
-        return None
+        return None, ""
     headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
     origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
-    return origin.last if origin and origin[:2] == (topic, partition) else None
+    return origin.last if origin and origin[:2] == (topic, partition) else None, headers.get(VERSION, "")

@@ -6,6 +6,7 @@ is brought up to date by the input and by the forecasts that were made of it, as
 B windows   O targets   K horizon steps   H scored steps
 """
 
+import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 from zlib import crc32
@@ -21,6 +22,8 @@ from model.online.scores import Parked
 from pipeline.windows.batch import Section, Sections, Silence, Windows
 from pipeline.windows.expiry import Expired, numbered
 from pipeline.windows.grid import Bools
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 PARTITION = "grading"
@@ -43,13 +46,22 @@ class _Partition(msgspec.Struct, frozen=True):
     output_id: str
     position: int
     """The end of the output's partition when the checkpoint was written."""
+    version: str = ""
+    """Which one served then; empty in earlier states."""
+    card: Card | None = None
+    """Its card: of what is forecast until the next checkpoint, another version may have to find where intervals
+    began."""
 
 
 class Issued(NamedTuple):
-    """A forecast as it was written: its version, and what it said for the scored steps (O,H)."""
+    """A forecast as it was written."""
 
     model: str
+    """Its version, or the naive forecast."""
+    version: str
+    """Of the model that served."""
     forecast: Reals
+    """(O,H): what it said for the scored steps."""
 
 
 class GradedPart(NamedTuple):
@@ -136,6 +148,7 @@ class Grading:
             clipped=card.output.clipped,
         )
         self.models: dict[int, str] = {}
+        self._version, self._cards = "", dict[str, Card]()
         self._kept = self._components()
 
     def _components(self) -> dict[str, tuple[list[str], bytes]]:
@@ -188,7 +201,8 @@ class Grading:
 
     def partition_section(self, output_id: str, position: int) -> Sections:
         """The section of a partition's record, with where its output ends."""
-        return {PARTITION: Section(VERSION, msgspec.json.encode(_Partition(self.models, output_id, position)))}
+        kept = _Partition(self.models, output_id, position, self._version, self.card)
+        return {PARTITION: Section(VERSION, msgspec.json.encode(kept))}
 
     def read_partition(self, sections: Sections, output_id: str) -> int | None:
         """Where the forecasts after a checkpoint begin in the output's partition; None if that is not known."""
@@ -197,7 +211,25 @@ class Grading:
             return None
         kept = msgspec.json.decode(section.data, type=_Partition)
         self.models.update(kept.models)
+        if kept.card:
+            self._cards.setdefault(kept.version, kept.card)
         return kept.position if kept.output_id == output_id else None
+
+    def serve(self, version: str, card: Card) -> None:
+        """What is forecast from now on is by this version."""
+        self._version, self.card = version, card
+        self._cards[version] = card
+        self.identify(version)
+
+    def card_of(self, version: str) -> Card:
+        """The card of a version that served before; that of the one that serves now where it isn't known."""
+        if version not in self._cards:
+            self._cards[version] = self.card
+            logger.warning(
+                f"{version} served after the last checkpoint, and its card is unknown: the intervals of series that "
+                f"began then begin as those of {self._version}"
+            )
+        return self._cards[version]
 
     def identify(self, model: str) -> int:
         """The number by which a version is known."""

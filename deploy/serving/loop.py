@@ -76,9 +76,10 @@ class Service:
         self._predictor, self._task, self._config = predictor, task, config
         self.stats = ServiceStats(task.output_kind)
         self.stats.set_model(predictor)
-        self._grading = Grading(predictor.card, config) if isinstance(predictor.card, Card) and config.grades else None
-        if self._grading:
-            self._grading.identify(predictor.label)
+        self._grading: Grading | None = None
+        if isinstance(predictor.card, Card) and config.grades:
+            self._grading = Grading(predictor.card, config)
+            self._grading.serve(predictor.label, predictor.card)
             self.stats.tally = self._grading.live.tally
         self.stats.webhook = webhook.counts if webhook else None
         self._health = OutputHealth()
@@ -148,8 +149,7 @@ class Service:
             self._predictor, self._task = predictor, task_for(predictor, self._config)
             self._health = OutputHealth()
             if self._grading and isinstance(predictor.card, Card):
-                self._grading.card = predictor.card
-                self._grading.identify(predictor.label)
+                self._grading.serve(predictor.label, predictor.card)
             self.stats.set_model(predictor)
             self.stats.model_swaps += 1
             logger.info(f"now serving {predictor.label} on {predictor.device}")

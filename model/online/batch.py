@@ -130,6 +130,7 @@ class Batch:
             self._margins.take(self._issued_at[:, 0], axis=0),
             self._steps,
             self._across(self._ts),
+            np.where(past.known[:, 0], past.by[:, 0], 0).astype(np.int64),
         )
         for each in found:
             step, target = divmod(each.row, self._width)

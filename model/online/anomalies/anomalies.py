@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from model.online.anomalies.columns import FIELDS, Case, Distance, Mean, Number
 from model.online.anomalies.distances import LARGEST, Distances, Floats, Inputs
+from model.online.anomalies.drift import Worse
 from model.online.anomalies.faults import Faults
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.follow import Steps
@@ -64,19 +65,22 @@ class Anomalies:
         margins: npt.NDArray[np.float32],
         step: Ints,
         ts: Ints,
+        by: Ints,
     ) -> tuple[Floats, list[Finding]]:
         """The score (N,) of each actual, and what was found, ended or begun, by step.
 
         The steps are in rounds, in each of which the first of the tracks have one: `sizes` of them, at first R.
         value: (N,) finite. error, naive: (N,) actual - the forecast, and the seasonal naive's, of one step, NaN where
-        there was none. margins: (N,2) below and above that forecast, NaN where there were none. step, ts (ms): (N,)
+        there was none. margins: (N,2) below and above that forecast, NaN where there were none. step, ts (ms): (N,).
+        by: (N,) the version that the forecast was of, 0 where there was none.
         """
         places, numbers, case = Places(sizes), tracks["anomaly_numbers"], tracks["anomaly_case"]
         value = np.concatenate((case[:, Case.LAST], np.minimum(np.maximum(value, -LARGEST), LARGEST)))
         inside = np.where(error > 0, margins[:, 1], margins[:, 0])
-        inputs = Inputs(value, value[places.before], error, naive, inside, step, ts)
+        inputs = Inputs(value, value[places.before], error, naive, inside, step, ts, by)
         distances, runs = Distances(places, tracks, inputs, self._rates), Runs(places, numbers, inputs)
-        found = self._faults.examine(Steps(places, distances, runs, inputs), numbers, case)
+        worse = Worse(places, distances, inputs, numbers)
+        found = self._faults.examine(Steps(places, distances, runs, worse, inputs), numbers, case)
         score = self._score(places, distances, numbers[:, Number.SAID])
         distances.store(tracks)
         numbers[:, Number.STEP], numbers[:, Number.RUN] = step[places.last], runs.run[places.last]

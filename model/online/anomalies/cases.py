@@ -55,6 +55,8 @@ class Event(NamedTuple):
     drifts: bool
     """Whether the forecast's errors have long been worse than usual and than the naive ones."""
     recovered: bool
+    another: bool
+    """Whether another version forecast it than the step before."""
 
 
 class Track:
@@ -82,6 +84,8 @@ class Track:
             self._run_before, numbers[Number.RUN_TS] = numbers[Number.RUN_TS], ts
         numbers[Number.RUN] = run
         numbers[Number.WORSE] = numbers[Number.WORSE] + 1 if worse and not self.is_disturbed else 0
+        if numbers[Number.WORSE] <= 1 and not self.has(State.DRIFT):
+            numbers[Number.WORSE_TS] = ts * numbers[Number.WORSE]
 
     def examine(self, event: Event) -> Iterator[Finding]:
         """Findings of this step."""
@@ -121,15 +125,16 @@ class Track:
             yield self._finding(event, "stuck", "end", self._run_before, event.last, longest)
 
     def _drift(self, event: Event) -> Iterator[Finding]:
-        error, usual = self.means[Mean.ERROR], self.means[Mean.USUAL]
+        error, usual, since = self.means[Mean.ERROR], self.means[Mean.USUAL], self.numbers[Number.WORSE_TS]
+        if event.another and (self.has(State.DRIFT) or self.numbers[Number.WORSE]):  # it is judged by its own errors
+            self.means[Mean.ERROR], self.numbers[Number.WORSE] = min(error, usual), 0
         if not self.has(State.DRIFT):
-            if event.drifts:
+            if event.drifts and not event.another:
                 self._set(State.DRIFT, True)
-                self.numbers[Number.DRIFT_TS] = event.ts
-                yield self._finding(event, "drift", "begin", event.ts, error, usual)
-        elif event.recovered:
+                yield self._finding(event, "drift", "begin", since, error, usual)
+        elif event.recovered or event.another:
             self._set(State.DRIFT, False)
-            yield self._finding(event, "drift", "end", self.numbers[Number.DRIFT_TS], error, usual)
+            yield self._finding(event, "drift", "end", since, error, usual)
 
     def _open(self, event: Event) -> None:
         """Begin a case, unless it may be the echo of the last one."""
@@ -268,7 +273,8 @@ class Track:
         if size is not None:
             self.case[Case.SIZE] = size
         self.numbers[Number.QUIET] = event.step + CALM + (echo if echo > 1 else 0)
-        self.means[Mean.ERROR] = min(self.means[Mean.ERROR], self.means[Mean.USUAL])
+        if not self.has(State.DRIFT):
+            self.means[Mean.ERROR] = min(self.means[Mean.ERROR], self.means[Mean.USUAL])
 
     def has(self, state: int) -> bool:
         """Whether any of these bits is set."""

@@ -6,9 +6,11 @@ from model.online.tracks import Field, Fields
 class Number:
     """<i8: counts of steps, the state, steps and times in ms."""
 
-    VALUES, ERRORS, NAIVES, SAID, STEP, RUN, REPEATS = range(7)
-    LONGEST_RUN, RUN_TS, WORSE, STATE, MISSING, AGE, BACK, QUIET, SINCE, SINCE_TS, DRIFT_TS = range(7, 18)
-    ALL = 18
+    VALUES, ERRORS, NAIVES, SAID, STEP, RUN, REPEATS, BY = range(8)
+    LONGEST_RUN, RUN_TS, WORSE, WORSE_TS, STATE, MISSING, AGE, BACK, QUIET, SINCE, SINCE_TS = range(8, 19)
+    """BY: the version of the newest forecast that there was an error of. WORSE: on how many steps in a row errors have
+    been worse than usual; WORSE_TS: when the first of these was, also while a drift lasts, else 0."""
+    ALL = 19
 
 
 class Mean:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.online.anomalies.columns import Distance, Mean, Number
+from model.online.anomalies.columns import Distance, Mean, Number, State
 from model.online.anomalies.places import Places
 from model.online.tracks import Ints, Tracks
 
@@ -53,6 +53,8 @@ class Inputs(NamedTuple):
     """Sizes of errors that are none, NaN for 0."""
     step: Ints
     ts: Ints
+    by: Ints
+    """The version that each error is of, 0 where there is none."""
 
 
 class Distances:
@@ -68,6 +70,11 @@ class Distances:
         self._far = np.empty((Distance.ALL, places.steps.stop), np.float32)
         self.counts = self._enter(inputs, tracks["anomaly_numbers"], rates)
         """(3,N): how many values, errors and naive errors its track has had at each step."""
+        self._usual = self._rates[places.steps, Mean.USUAL].copy()
+        """(N,): the rates at which usual errors are learnt, but while a track's forecasts drift."""
+        drifting = tracks["anomaly_numbers"][:, Number.STATE] & State.DRIFT != 0
+        if drifting.any():
+            self._rates[places.steps, Mean.USUAL] *= ~drifting[places.track]
         self._learn(places.pairs)
         self._measure(places.steps)
         self.records = [tracks["anomaly_records"].transpose(1, 2, 0).copy()]
@@ -170,11 +177,13 @@ class Distances:
         self.records[number + 1][..., one] = kept
         self._compare(here, was[0])
 
-    def relearn(self, places: list[int]) -> None:
-        """Learn again of a track's steps, behind the first of these places, whose means have changed."""
+    def relearn(self, places: list[int], *, drifting: bool) -> None:
+        """Learn again of a track's steps, behind the first of these places, after which it is another one."""
         if pairs := [(slice(before, before + 1), slice(here, here + 1)) for before, here in pairwise(places)]:
+            after = np.array(places[1:])
+            self._rates[after, Mean.USUAL] = 0 if drifting else self._usual[after - self._places.tracks]
             self._learn(pairs)
-            self._measure(np.array(places[1:]))
+            self._measure(after)
 
     def store(self, tracks: Tracks) -> None:
         """Store what is there after each track's last step."""

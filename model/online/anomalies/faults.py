@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.cases import SMALL, SUSTAINED, Track
-from model.online.anomalies.columns import DISTURBED, Distance, Mean, Number, State
+from model.online.anomalies.columns import DISTURBED, Distance, Number
 from model.online.anomalies.distances import Floats
 from model.online.anomalies.findings import Finding
-from model.online.anomalies.follow import JUMP, WORSE, Follower, Steps, is_recovered, is_worse
+from model.online.anomalies.follow import JUMP, Follower, Steps
 from model.online.tracks import Ints
 
 Bools = npt.NDArray[np.bool_]
@@ -31,29 +31,23 @@ class Faults:
     def examine(self, steps: Steps, numbers: Ints, case: Floats) -> list[Finding]:
         """Findings, by step. numbers: (R,Number), case: (R,Case): changed to those after the steps."""
         places, found = steps.places, list[Finding]()
-        worse, missing = self._worse(steps, numbers), self._missing(steps, numbers)
-        closer = self._closer(steps, numbers[:, Number.STATE], worse)
+        missing = self._missing(steps, numbers)
+        closer = self._closer(steps, numbers[:, Number.STATE])
         closer |= missing > numbers[:, Number.MISSING].take(places.track)
         first: dict[int, int] = {}
         for step in closer.nonzero()[0].tolist():
             first.setdefault(int(places.track[step]), step)
         tracks = {each: Track(numbers[each].tolist(), case[each].tolist(), self._season) for each in first}
         last = places.last
-        numbers[:, Number.LONGEST_RUN], numbers[:, Number.WORSE] = steps.runs.longest[last], worse[last]
+        numbers[:, Number.LONGEST_RUN] = steps.runs.longest[last]
         numbers[:, Number.RUN_TS] = steps.runs.since(last, np.arange(places.tracks))
-        follower = Follower(steps, worse, closer, missing, self._enough, self._while)
+        steps.worse.store(numbers)
+        follower = Follower(steps, closer, missing, self._enough, self._while)
         for number, track in tracks.items():
             found += follower.follow(number, track, first[number])
             begin = Number.LONGEST_RUN if track.is_own else Number.STATE
             numbers[number, begin:], case[number] = track.numbers[begin:], track.case
         return sorted(found, key=lambda each: each.row)
-
-    def _worse(self, steps: Steps, numbers: Ints) -> Ints:
-        """(N,) for how many steps in a row errors have been worse than usual and than the naive ones."""
-        error, usual, naive = _errors(steps)
-        if not (error > WORSE * usual).any():
-            return np.zeros(len(error), np.int64)
-        return steps.places.running(is_worse(error, usual, naive), numbers[:, Number.WORSE])
 
     def _missing(self, steps: Steps, numbers: Ints) -> Ints:
         """(N,) how many steps are missing before a step."""
@@ -61,7 +55,7 @@ class Faults:
         missing: Ints = (steps.inputs.step - before - 1) * (steps.distances.counts[Number.VALUES] > 1)
         return missing
 
-    def _closer(self, steps: Steps, state: Ints, worse: Ints) -> Bools:
+    def _closer(self, steps: Steps, state: Ints) -> Bools:
         """(N,) the steps to be looked at closely; of a track where something is going on the first."""
         places, values = steps.places, steps.distances.counts[Number.VALUES]
         novelty = steps.distances.novelty[:, places.steps]
@@ -69,17 +63,7 @@ class Faults:
         closer |= novelty[Distance.OFFSET] > SUSTAINED
         closer |= novelty[Distance.SMALL] > SMALL
         closer |= steps.runs.stuck(values)
-        drifts = worse >= self._while
-        if state.any():
-            on = (state & State.DRIFT != 0)[places.track]
-            drifts = np.where(on, is_recovered(*_errors(steps)), drifts)
-        closer |= drifts
+        closer |= steps.worse.closer(state, self._while)
         closer &= values > self._enough
         closer[: places.tracks] |= state & DISTURBED != 0
         return closer
-
-
-def _errors(steps: Steps) -> tuple[Floats, Floats, Floats]:
-    """Of each step (N,), the mean errors lately, usually, and of the naive forecast."""
-    means = steps.distances.means[:, steps.places.steps]
-    return means[Mean.ERROR], means[Mean.USUAL], means[Mean.NAIVE]

@@ -58,7 +58,7 @@ ENDED: dict[Kind, str] = {
     "level_shift": "the level is the new normal, or back",
     "unit_change": "the other unit is the new normal, or back",
     "stuck": "the value changes again",
-    "drift": "forecasts are as good as usual again",
+    "drift": "forecasts are as good as usual or as naive ones again, or of another model version",
 }
 
 

@@ -1,13 +1,14 @@
 """Tracks in which something may be, step by step."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.cases import SMALL, SUSTAINED, Event, Track
-from model.online.anomalies.columns import Distance, Mean, Number
-from model.online.anomalies.distances import Distances, Floats, Inputs
+from model.online.anomalies.columns import Distance, Mean, Number, State
+from model.online.anomalies.distances import Distances, Inputs
+from model.online.anomalies.drift import Worse, is_recovered, is_worse
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.places import Places
 from model.online.anomalies.runs import Runs, is_stuck
@@ -16,13 +17,8 @@ from model.online.tracks import Ints
 JUMP, AWAY = 1.2, 0.5
 """A case begins at so many times the records of the forecast's error, if the value is away from the one a season
 before, too, by so much of that error; or where cases.py has it."""
-WORSE, NAIVE_WORSE = 2.0, 1.2
-"""Drift: errors lately, as a multiple of the usual ones and of the naive ones."""
-RECOVERED = 1.3
-"""A drift is over at so many times the usual errors."""
 
 Bools = npt.NDArray[np.bool_]
-_Value = TypeVar("_Value", float, Floats)
 
 
 class Steps(NamedTuple):
@@ -31,17 +27,18 @@ class Steps(NamedTuple):
     places: Places
     distances: Distances
     runs: Runs
+    worse: Worse
     inputs: Inputs
 
 
 class Follower:
     """Follows tracks of a batch, each on its own."""
 
-    def __init__(self, steps: Steps, worse: Ints, closer: Bools, missing: Ints, enough: int, long: int) -> None:
-        """worse: (N,) for how many steps errors have been; closer: (N,) what is to be looked at; missing: (N,) steps
-        before. enough, long: steps before a track's first finding, and of a drift.
+    def __init__(self, steps: Steps, closer: Bools, missing: Ints, enough: int, long: int) -> None:
+        """closer: (N,) what is to be looked at; missing: (N,) steps before. enough, long: steps before a track's first
+        finding, and of a drift.
         """
-        self._steps, self._worse, self._closer, self._missing = steps, worse, closer, missing
+        self._steps, self._closer, self._missing = steps, closer, missing
         self._enough, self._long = enough, long
 
     def follow(self, number: int, track: Track, first: int) -> list[Finding]:
@@ -62,24 +59,27 @@ class Follower:
                 continue
             means = distances.means[:, place].tolist()
             track.means, track.records = [*means], distances.records[at][..., number]
+            drifting = track.has(State.DRIFT)
             self._count(track, number, step)
             found += track.examine(self._event(track, before, step))
-            if track.means != means:
+            if track.means != means or track.has(State.DRIFT) != drifting:
                 distances.means[:, place] = track.means
-                distances.relearn(own[at:])
+                distances.relearn(own[at:], drifting=track.has(State.DRIFT))
                 track.is_own = True
             track.is_own |= track.is_disturbed
         return found
 
     def _count(self, track: Track, number: int, step: int) -> None:
         """Bring a track's counts up to a step."""
-        runs, numbers = self._steps.runs, track.numbers
+        runs, worse, numbers = self._steps.runs, self._steps.worse, track.numbers
         if track.is_own:
             naive, error, usual = track.means[Mean.NAIVE :]
             track.count(int(runs.run[step]), int(self._steps.inputs.ts[step]), worse=is_worse(error, usual, naive))
         else:
             numbers[Number.RUN], numbers[Number.LONGEST_RUN] = int(runs.run[step]), int(runs.longest[step])
-            numbers[Number.RUN_TS], numbers[Number.WORSE] = int(runs.since(step, number)), int(self._worse[step])
+            numbers[Number.RUN_TS], numbers[Number.WORSE] = int(runs.since(step, number)), int(worse.steps[step])
+            if not track.has(State.DRIFT):
+                numbers[Number.WORSE_TS] = int(worse.since(step, number))
 
     def _event(self, track: Track, before: int, step: int) -> Event:
         """What there is to be known of a track's step, the place of whose step before is given."""
@@ -106,14 +106,5 @@ class Follower:
             stuck=enough and is_stuck(numbers[Number.RUN], numbers[Number.LONGEST_RUN], values, repeats),
             drifts=enough and numbers[Number.WORSE] >= self._long,
             recovered=is_recovered(error, usual, naive),
+            another=enough and bool(steps.worse.another[step]),
         )
-
-
-def is_worse(error: _Value, usual: _Value, naive: _Value) -> Any:
-    """Whether the forecast's errors are worse than usual and than the naive ones."""
-    return (error > WORSE * usual) & (error > NAIVE_WORSE * naive)
-
-
-def is_recovered(error: _Value, usual: _Value, naive: _Value) -> Any:
-    """Whether errors that were are so no longer."""
-    return (error < RECOVERED * usual) | (error < naive)

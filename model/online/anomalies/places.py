@@ -81,6 +81,23 @@ class Places:
         result: Ints = (number - since)[self._sorted]
         return result
 
+    def since(self, run: Ints | int, step: Ints | int, track: Ints | int, times: tuple[Ints, Ints]) -> Ints:
+        """The times of the first steps of some steps' runs, of these tracks. run: how long each is so far; times: of
+        the steps (N,), and (R,) of the first steps of runs from before.
+        """
+        ts, before = times
+        begin = self.turn[step] - run
+        first = np.array(self.starts)[np.maximum(begin, 0)] - self.tracks + track
+        return np.where(begin < 0, before[track], ts[first])
+
+    def latest(self, values: Ints, start: Ints) -> Ints:
+        """The last of its track's values that isn't 0, up to each step (N,), else that of `start` (R,)."""
+        there = np.empty(len(values), np.int64)
+        there[self._sorted] = values
+        at = np.maximum.accumulate(np.where(there != 0, np.arange(len(there)), -1))
+        result: Ints = np.where(at < self._repeat(self._first), self._repeat(start), there[at])[self._sorted]
+        return result
+
     def largest(self, counts: Ints, start: Ints) -> Ints:
         """The largest of its track's counts up to each step (N,), and of `start` (R,)."""
         ranked = np.empty(len(counts), np.int64)

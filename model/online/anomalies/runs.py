@@ -26,7 +26,7 @@ class Runs:
 
     def __init__(self, places: Places, numbers: Ints, inputs: Inputs) -> None:
         """numbers: (R,Number), from before."""
-        self._places, self._ts, self._since = places, inputs.ts, numbers[:, Number.RUN_TS].copy()
+        self._places, self._times = places, (inputs.ts, numbers[:, Number.RUN_TS].copy())
         run, longest, repeats = (numbers[:, each] for each in (Number.RUN, Number.LONGEST_RUN, Number.REPEATS))
         same = inputs.value[places.steps] == inputs.last
         same[: places.tracks] &= run > 0
@@ -46,12 +46,7 @@ class Runs:
 
     def since(self, step: Ints | int, track: Ints | int) -> Ints:
         """When the runs of some steps, of these tracks, began."""
-        if not self._any:
-            return self._ts[step]
-        places = self._places
-        begin = places.turn[step] - self.run[step]
-        first = np.array(places.starts)[np.maximum(begin, 0)] - places.tracks + track
-        return np.where(begin < 0, self._since[track], self._ts[first])
+        return self._places.since(self.run[step], step, track, self._times) if self._any else self._times[0][step]
 
     def stuck(self, values: Ints) -> Bools | bool:
         """(N,) whether a value is stuck. values: how many the track has had."""

@@ -26,6 +26,7 @@ from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
+from model.residuals import Residuals
 from pipeline import failpoint
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
@@ -106,7 +107,12 @@ class World:
     def __init__(self, log: EventLog, predictor: Predictor, config: ServeConfig, records: list[Row]) -> None:
         self.log, self.predictor, self.config = log, predictor, config
         log.create_topic(config.topic, PARTITIONS)
-        with closing(log.producer()) as producer:
+        self.send(records)
+
+    def send(self, records: list[Row]) -> None:
+        """Append to the topic."""
+        config = self.config
+        with closing(self.log.producer()) as producer:
             for offset, (partition, key, value) in enumerate(records):
                 producer.send(config.topic, partition, key, value, timestamp=START + offset + 10**9)
             producer.flush()
@@ -214,6 +220,56 @@ def scores_are_right(world: World) -> bool:
     found = recompute(world.log, config.output, Selection(), lambda _: card, served)
     assert found.comparison.same, found.comparison.first
     return not (found.lost or found.comparison.unknown)
+
+
+def of_version(predictor: Predictor, number: int) -> Predictor:
+    """A version of the model, the errors of which in validation were that many times larger."""
+    assert isinstance(predictor.card, Card)
+    card, steps = predictor.card, (1, 2)
+    quantiles = tuple((-2.0 * number * step, 0.0, 3.0 * number * step) for step in steps)
+    residuals = Residuals(levels=(0.05, 0.5, 0.95), steps=steps, quantiles={"value": quantiles}, typical={"value": 1.0})
+    card = msgspec.structs.replace(card, residuals=residuals, spans={"value": 10.0 / number})
+    return replace(predictor, card=card, label=f"tiny/{number}")
+
+
+def minutes(series: int, first: int, end: int) -> list[Row]:
+    """Some minutes of so many series."""
+    values = [(minute, 50 if minute == 3 else minute % 3) for minute in range(first, end)]
+    events = [b'{"ts":%d,"value":%d}' % (START + minute * MINUTE, value) for minute, value in values]
+    return [(number % PARTITIONS, b"s%d" % number, event) for event in events for number in range(series)]
+
+
+@pytest.mark.parametrize("short_series", ["wait", "naive"])
+def test_series_that_began_since_the_checkpoint_keep_the_errors_of_the_version_that_served_then(
+    log: EventLog, predictor: Predictor, short_series: ShortSeries, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"checkpoint_s": 1000.0, "short_series": short_series}
+    uninterrupted, interrupted = (world(log, predictor, minutes(3, 0, 9), **options) for _ in range(2))
+    for each, last in ((uninterrupted, ""), (interrupted, "pass-begun:2:fail")):
+        each.predictor = of_version(predictor, 1)
+        failpoint.arm(last)
+        with suppress(RuntimeError):
+            each.serve()
+        failpoint.arm("")
+        each.predictor = of_version(predictor, 3)
+        each.send(minutes(5, 9, 15))
+        each.serve()
+    assert interrupted.read(interrupted.config.output) == uninterrupted.read(uninterrupted.config.output)
+    assert interrupted.state() == uninterrupted.state()
+    assert "its card is unknown" not in caplog.text
+
+
+def test_a_version_that_no_checkpoint_knows_is_said(
+    log: EventLog, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = world(log, predictor, minutes(3, 0, 9), checkpoint_s=1000.0)
+    for number, last in ((1, ""), (2, "pass-begun:1:fail"), (3, "")):
+        served.predictor = of_version(predictor, number)
+        failpoint.arm(last)
+        with suppress(RuntimeError):
+            served.serve()
+        served.send(minutes(3, 9 + 2 * number, 11 + 2 * number))
+    assert caplog.text.count("tiny/2 served after the last checkpoint, and its card is unknown") == 1
 
 
 def _hashable(part: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
