@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import out, print_table, printable
+from deploy.console import out, print_table
 from deploy.grading.reader import ScoreReader, Selection
+from deploy.grading.table import number, score_table
 from deploy.grading.totals import Row, Totals
 from deploy.operations.tail import INTERVAL_S
 from deploy.settings.values import ScoreView
@@ -27,6 +28,8 @@ from tidecast.errors import ConfigError, UnknownTopic
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
+MOST_STEPS = 4
+"""Steps in a row that are listed one by one."""
 SHOWN = 20
 """Rows of the table, unless it is said how many."""
 NULLABLE = ("scaled_mae", "skill", "mse_skill", "coverage", "width", "winkler")
@@ -75,27 +78,28 @@ class Report:
             "notes": self.notes,
         }
 
-    def table(self) -> Table:
-        """A row for each series, version or step, and one for all."""
+    def table(self, width: int | None = None) -> tuple[Table, str]:
+        """A row for each series, version or step, of at most `width` characters if they suffice; and a legend."""
         rows, top = self.totals.rows(self.by), self.top or SHOWN
         shown = rows[:top] if self.by == "series" else rows
-        overall = self.totals.overall()
-        table = Table(title=self._title(len(shown), len(rows)), title_justify="left")
-        names = ["series", *(["target"] if len(self.totals.targets) > 1 else [])] if self.by == "series" else [self.by]
-        for name in names:
-            table.add_column(name, no_wrap=True)
-        for name in HEADINGS if self.by == "series" else [each for each in HEADINGS if each != "scaled"]:
-            table.add_column(name, justify="left" if name == "since" else "right", no_wrap=True)
-        for row in shown:
-            table.add_row(*(printable(str(getattr(row, name))) for name in names), *_cells(row, self.by))
-        if overall and self.by != "series":
-            table.add_row(*("all" for _ in names), *_cells(overall, self.by), style="bold")
-        return table
-
-    def _title(self, shown: int, rows: int) -> str:
+        title = f"{self.topic}, {self._steps()}"
         if self.by != "series":
-            return f"{self.topic}: relative to each series' scale"
-        return f"{self.topic}: {f'{shown:,} of {rows:,}, ' if shown < rows else ''}worst against the naive first"
+            return score_table(title, self.by, [self.by], shown, self.totals.overall(), width)
+        some = f"{len(shown):,} of {len(rows):,}, " if len(shown) < len(rows) else ""
+        names = ["series", "target"] if len(self.totals.targets) > 1 else ["series"]
+        return score_table(f"{title}: {some}worst against the naive first", self.by, names, shown, None, width)
+
+    def _steps(self) -> str:
+        """Which steps ahead are scored."""
+        steps = sorted({step for key in self.totals.parts for step in key.steps})
+        if len(steps) <= MOST_STEPS or len(steps) <= steps[-1] - steps[0]:
+            return f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))} ahead"
+        return f"steps {steps[0]} to {steps[-1]} ahead"
+
+    def on_terminal(self, width: int) -> Group:
+        """All of it, for a terminal of this width."""
+        table, legend = self.table(width)
+        return Group(table, Text("\n".join([legend, self.summary(), *self.notes])))
 
     def summary(self) -> str:
         """All of it as a line."""
@@ -105,29 +109,8 @@ class Report:
         series = len(self.totals.seen) - self.totals.without_scores
         inside = f", {overall.coverage:.1%} of values inside their intervals" if overall.coverage is not None else ""
         asked = f" of {min(shares):g}" if len(shares) == 1 else ""
-        graded = f"{overall.count:,} forecasts of {series:,} series graded since {format_time(overall.since)}"
-        return f"{graded}: skill {_number(overall.skill, '.3f')} against the naive{inside}{asked}"
-
-
-HEADINGS = ("graded", "MAE", "scaled", "naive", "skill", "inside", "width", "Winkler", "unscored", "since")
-
-
-def _cells(row: Row, by: ScoreView) -> list[str]:
-    errors = [row.mae, *([row.scaled_mae] if by == "series" else []), row.naive_mae]
-    return [
-        f"{row.count:,}",
-        *(_number(each) for each in errors),
-        _number(row.skill, ".3f"),
-        _number(row.coverage, ".1%"),
-        _number(row.width),
-        _number(row.winkler),
-        _number(row.unscored, ",d"),
-        format_time(row.since),
-    ]
-
-
-def _number(value: float | None, form: str = ".4g") -> str:
-    return "-" if value is None else f"{value:{form}}"
+        graded = f"{overall.count:,} forecast values of {series:,} series graded since {format_time(overall.since)}"
+        return f"{graded}: skill {number(overall.skill, '.3f')} against the naive{inside}{asked}"
 
 
 def _as_data(row: Row) -> dict[str, Any]:
@@ -155,7 +138,9 @@ def print_report(report: Report, why: str) -> None:
     if why:
         out.print(why, soft_wrap=True)
     else:
-        print_table(report.table())
+        table, legend = report.table(out.width if out.is_terminal else None)
+        print_table(table)
+        out.print(legend, soft_wrap=True)
         out.print(report.summary(), soft_wrap=True)
     for note in report.notes:
         logger.info(note)
@@ -185,7 +170,7 @@ def _display(as_json: bool) -> Iterator[Callable[[Report, str], None]]:
         return
     with Live(console=out, auto_refresh=False) as live:
         yield lambda report, why: live.update(
-            Text(why) if why else Group(report.table(), Text("\n".join([report.summary(), *report.notes]))),
+            Text(why) if why else report.on_terminal(out.width),
             refresh=True,
         )
 
