@@ -24,7 +24,7 @@ from deploy.operations.tail import INTERVAL_S
 from deploy.settings.values import ScoreView
 from pipeline.formats.decoding import Refusals
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError, UnknownTopic
+from tidecast.errors import ConfigError, DataError, UnknownTopic
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
@@ -47,11 +47,13 @@ class Report:
     refused: Refusals
     by: ScoreView
     top: int | None
+    unknown: str = ""
+    """Which of the wanted series are not there."""
 
     @property
     def notes(self) -> list[str]:
         """What is left out, and why."""
-        totals, notes = self.totals, []
+        totals, notes = self.totals, [self.unknown] if self.unknown and self.totals.parts else []
         if count := totals.without_scores:
             notes.append(f"{count:,} series have no scored forecasts yet, and are left out")
         if count := totals.without_scale:
@@ -122,11 +124,13 @@ def report_scores(
 ) -> dict[str, object]:
     """`tidecast score`: print the scores that a service has written, unless JSON is wanted; the same as data.
 
-    Raises ConfigError, UnknownTopic where there is no topic of them.
+    Raises ConfigError, UnknownTopic where there is no topic of them, DataError where these are none.
     """
     reader = ScoreReader(log, scores_topic(log, topic), selection)
     reader.read()
-    report = Report(topic, reader.totals, reader.refused, by, top)
+    if reader.total and reader.refused.total() == reader.total:
+        raise DataError(_why_none(reader, topic))
+    report = Report(topic, reader.totals, reader.refused, by, top, reader.extent.unknown)
     why = _why_none(reader, topic)
     if not as_json:
         print_report(report, why)
@@ -159,7 +163,8 @@ def follow_scores(
     with suppress(KeyboardInterrupt), _display(as_json) as show:
         for number in itertools.count():
             if reader.read() or not number:
-                show(Report(topic, reader.totals, reader.refused, by, top), _why_none(reader, topic))
+                report = Report(topic, reader.totals, reader.refused, by, top, reader.extent.unknown)
+                show(report, _why_none(reader, topic))
             time.sleep(INTERVAL_S)
 
 
@@ -177,20 +182,27 @@ def _display(as_json: bool) -> Iterator[Callable[[Report, str], None]]:
 
 def scores_topic(log: EventLog, topic: str) -> str:
     """The topic of the scores of these forecasts. Raises UnknownTopic, or ConfigError, saying which one is meant."""
-    scores = f"{topic}-scores"
-    known = log.identities([scores, topic, f"{topic}-forecasts-scores", topic.removesuffix("-scores")])
+    if scores := written_scores(log, topic):
+        return scores
+    none = f"there is no topic {topic}-scores; a service writes it unless --score-every is off"
+    raise ConfigError(f"{topic} has no scores: {none}, and --recompute needs none")
+
+
+def written_scores(log: EventLog, topic: str) -> str | None:
+    """The same, None where there are none. Raises UnknownTopic, or ConfigError if these are no forecasts."""
+    scores, of_events = f"{topic}-scores", f"{topic}-forecasts-scores"
+    parts = {kind: topic.removesuffix(f"-{kind}") for kind in ("scores", "alerts") if topic.endswith(f"-{kind}")}
+    known = log.identities([scores, topic, of_events, *parts.values()])
     if scores in known:
         return scores
-    if f"{topic}-forecasts-scores" in known:
+    if of_events in known:
         raise ConfigError(f"{topic} is a topic of events: give that of the forecasts, {topic}-forecasts")
-    if topic in known and (forecasts := topic.removesuffix("-scores")) != topic and forecasts in known:
-        raise ConfigError(f"{topic} is the topic of the scores: give that of the forecasts, {forecasts}")
-    if topic in known:
-        none = (
-            f"there is no topic {scores}; a service writes it unless --score-every is off, and --recompute needs none"
-        )
-        raise ConfigError(f"{topic} has no scores: {none}")
-    raise UnknownTopic(f"there is no topic {topic}")
+    if topic not in known:
+        raise UnknownTopic(f"there is no topic {topic}: `tidecast serve` writes it")
+    for kind, forecasts in parts.items():
+        if forecasts in known:
+            raise ConfigError(f"{topic} is the topic of the {kind}: give that of the forecasts, {forecasts}")
+    return None
 
 
 def _why_none(reader: ScoreReader, topic: str) -> str:
@@ -198,8 +210,9 @@ def _why_none(reader: ScoreReader, topic: str) -> str:
     if reader.totals.parts:
         return ""
     if reader.total and not reader.records:
-        what = "can be read" if reader.refused.total() == reader.total else "is of these series and times"
-        return f"{reader.topic}: none of its {reader.total:,} records {what}"
+        if reader.refused.total() == reader.total:
+            return f"{reader.topic}: these are no scores of Tidecast: {reader.refused.in_words()[0]}"
+        return f"{reader.topic}: {reader.extent.why_none}"
     if not any(end > start for start, end in reader.log.bounds(topic).values()):
         return f"{topic}: no forecasts yet, and so no scores"
     return (

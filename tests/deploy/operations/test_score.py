@@ -128,7 +128,24 @@ def test_what_is_selected(log: EventLog, score: Score) -> None:
     (row,) = score("--series", "b", "--from", since, "--to", until)["series"]
     assert (row["series"], row["count"], row["mae"], row["since"]) == ("b", 8, 2.5, START + HOUR)
     assert names(score("--top", 1)["series"]) == ["a"]
-    assert score("--series", "c")["why"] == "tides-forecasts-scores: none of its 8 records is of these series and times"
+    assert score("--series", "c")["why"] == "tides-forecasts-scores: no series c; there are: a, b"
+    assert score("--series", "c", "--series", "a")["notes"] == ["no series c; there are: a, b"]
+    there = "they are from 2023-11-14 23:00 to 2023-11-15 02:00"
+    assert score("--from", "2024-01-01")["why"].endswith(f"-scores: no scores from 2024-01-01 00:00 on: {there}")
+    assert score("--from", "2020-01-01", "--to", "2020-01-02")["why"].endswith(f" and before 2020-01-02 00:00: {there}")
+
+
+def test_a_period_that_ends_before_it_begins(log: EventLog, tidecast: Tidecast) -> None:
+    ended = tidecast("score", "tides-forecasts", "--from", "2016-11-01", "--to", "2016-10-01")
+    assert (ended.returncode, ended.stderr.count("\n")) == (78, 1)
+    assert "from is not before --to" in ended.stderr
+
+
+def test_a_topic_of_others_has_no_scores(log: EventLog, tidecast: Tidecast, address: str) -> None:
+    write(log, b'{"id":1}', b'{"id":2}')
+    ended = tidecast("score", "tides-forecasts", "--bootstrap", address)
+    assert (ended.returncode, ended.stdout) == (65, "")
+    assert "tides-forecasts-scores: these are no scores of Tidecast: 2 schema, such as: Object missing" in ended.stderr
 
 
 def test_a_bucket_that_is_written_twice_counts_once_and_the_last_one(log: EventLog, score: Score) -> None:
@@ -153,7 +170,8 @@ def test_what_can_not_be_read_is_counted_by_its_reason(log: EventLog, score: Sco
     [
         ("tides", 78, "tides is a topic of events: give that of the forecasts, tides-forecasts"),
         ("tides-forecasts-scores", 78, "give that of the forecasts, tides-forecasts"),
-        ("waves", 78, "there is no topic waves"),
+        ("tides-forecasts-alerts", 78, "is the topic of the alerts: give that of the forecasts, tides-forecasts"),
+        ("waves", 78, "there is no topic waves: `tidecast serve` writes it"),
         ("unscored", 78, "there is no topic unscored-scores; a service writes it unless --score-every is off"),
         ("tides-forecasts", 0, "tides-forecasts: no forecasts yet, and so no scores"),
     ],
@@ -162,6 +180,7 @@ def test_one_line_says_why_there_are_no_scores(
     log: EventLog, tidecast: Tidecast, address: str, topic: str, code: int, line: str
 ) -> None:
     log.create_topic("unscored", 1)
+    log.create_topic("tides-forecasts-alerts", 1)
     ended = tidecast("score", topic, "--bootstrap", address)
     assert (ended.returncode, (ended.stdout + ended.stderr).count("\n")) == (code, 1)
     assert line in ended.stdout + ended.stderr
