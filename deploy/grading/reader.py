@@ -81,7 +81,7 @@ class Extent:
         period += [f"before {format_time(until)}"] if until is not None else []
         if not period:
             return ""
-        there = f"they are from {format_time(self.first)} to {format_time(self.last)}"
+        there = f"the first are of {format_time(self.first)}, the last of {format_time(self.last)}"
         return f"no scores {' and '.join(period)}: {there}"
 
 

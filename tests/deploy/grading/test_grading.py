@@ -363,7 +363,7 @@ def test_a_recompute_with_another_lateness_says_that_no_window_can_be_rebuilt(re
 
 
 def test_a_recompute_of_what_is_not_there_says_what_is(recomputed: Recompute) -> None:
-    there = "they are from 2023-11-14 22:20 to 2023-11-14 23:19"
+    there = "the first are of 2023-11-14 22:20, the last of 2023-11-14 23:19"
     assert recomputed(Selection(since=START + 99 * HOUR))[0]["why"].endswith(f"2023-11-19 01:20 on: {there}")
     assert recomputed(Selection(series=frozenset("x")))[0]["why"].endswith(": no series x; there are: s")
 

@@ -130,7 +130,7 @@ def test_what_is_selected(log: EventLog, score: Score) -> None:
     assert names(score("--top", 1)["series"]) == ["a"]
     assert score("--series", "c")["why"] == "tides-forecasts-scores: no series c; there are: a, b"
     assert score("--series", "c", "--series", "a")["notes"] == ["no series c; there are: a, b"]
-    there = "they are from 2023-11-14 23:00 to 2023-11-15 02:00"
+    there = "the first are of 2023-11-14 23:00, the last of 2023-11-15 02:00"
     assert score("--from", "2024-01-01")["why"].endswith(f"-scores: no scores from 2024-01-01 00:00 on: {there}")
     assert score("--from", "2020-01-01", "--to", "2020-01-02")["why"].endswith(f" and before 2020-01-02 00:00: {there}")
 
