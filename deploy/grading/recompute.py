@@ -4,7 +4,7 @@ scores say otherwise.
 N observed steps   M forecasts   P graded points   K horizon steps   O targets   G groups   R records   S sums
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Regraded:
         order = np.argsort(np.array(rebuilt.at, np.int64), kind="stable")
         made = [rebuilt.made[each] for each in order.tolist()]
         self._at = np.array(rebuilt.at, np.int64)[order]
-        self.horizon = made[0].values.shape[1] if made else 0
+        self.horizon = rebuilt.horizon
         shape = self.horizon, len(targets)
         self._values = np.array([each.values for each in made]).reshape(len(made), 3, *shape)
         self._naive = np.array(rebuilt.naive).reshape(len(made), *shape)[order]
@@ -52,6 +52,13 @@ class Regraded:
         self.models = list(numbers)
         self._key = self.life * FAR + step
         self._by_key = np.argsort(self._key, kind="stable")
+
+    def extents(self) -> Iterable[tuple[str, int, int]]:
+        """Of each life the series, and the times of its first and its last step."""
+        first, last = (np.full(len(self.lives.series), each) for each in (NEVER, -NEVER))
+        np.minimum.at(first, self.life, self.ts)
+        np.maximum.at(last, self.life, self.ts)
+        return zip(self.lives.series, first.tolist(), last.tolist(), strict=True)
 
     def points(self, ahead: int) -> Points:
         """The points of the forecasts `ahead` steps ahead."""
