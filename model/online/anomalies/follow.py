@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.online.anomalies.cases import SMALL, SUSTAINED, Event, Track
+from model.online.anomalies.cases import SMALL, SUSTAINED, Track
 from model.online.anomalies.columns import Distance, Mean, Number, State
 from model.online.anomalies.distances import Distances, Inputs
 from model.online.anomalies.drift import Worse, is_recovered, is_worse
+from model.online.anomalies.event import Event
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.places import Places
 from model.online.anomalies.runs import Runs, is_stuck
@@ -95,6 +96,7 @@ class Follower:
             row=step,
             value=float(inputs.value[first + step]),
             last=float(inputs.value[before]),
+            level=float(steps.distances.means[Mean.LEVEL, before]),
             error=float(inputs.error[step]),
             naive=float(inputs.naive[step]),
             novelty=novelty,
