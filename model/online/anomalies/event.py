@@ -20,7 +20,7 @@ class Event(NamedTuple):
     missing: int
     """Steps that are missing before it."""
     enough: bool
-    """Whether there have been enough for findings."""
+    """Whether there have been enough for findings of values; the flags of errors say so themselves."""
     jumped: bool
     stuck: bool
     drifts: bool

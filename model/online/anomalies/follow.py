@@ -86,8 +86,8 @@ class Follower:
         """What there is to be known of a track's step, the place of whose step before is given."""
         steps, inputs, numbers = self._steps, self._steps.inputs, track.numbers
         first = steps.places.tracks
-        values, repeats = int(steps.distances.counts[Number.VALUES, step]), int(steps.runs.repeats[step])
-        enough = values > self._enough
+        (values, errors, _), repeats = steps.distances.counts[:, step].tolist(), int(steps.runs.repeats[step])
+        enough, graded = values > self._enough, errors > self._enough
         naive, error, usual = track.means[Mean.NAIVE :]
         novelty = steps.distances.novelty[:, first + step].tolist()
         away = abs(float(inputs.naive[step])) > AWAY * abs(float(inputs.error[step]))
@@ -104,9 +104,9 @@ class Follower:
             ts=int(inputs.ts[step]),
             missing=int(self._missing[step]),
             enough=enough,
-            jumped=enough and (jumped or novelty[Distance.SMALL] > SMALL),
+            jumped=graded and (jumped or novelty[Distance.SMALL] > SMALL),
             stuck=enough and is_stuck(numbers[Number.RUN], numbers[Number.LONGEST_RUN], values, repeats),
-            drifts=enough and numbers[Number.WORSE] >= self._long,
+            drifts=graded and numbers[Number.WORSE] >= self._long,
             recovered=is_recovered(error, usual, naive),
-            another=enough and bool(steps.worse.another[step]),
+            another=graded and bool(steps.worse.another[step]),
         )

@@ -34,15 +34,18 @@ class Streamed:
         return [(finding.kind, finding.ts // HOUR) for finding in self.found if finding.phase == "begin"]
 
 
-def streamed(values: Floats, day: int = DAY, error: Floats | None = None, swap: int = 10**9) -> Streamed:
+def streamed(
+    values: Floats, day: int = DAY, error: Floats | None = None, swap: int = 10**9, naive_from: int = 0
+) -> Streamed:
     """Stream a series, NaN where there is no event. Its forecast, unless errors are given, is the value of the step
-    before moved as a day before."""
+    before moved as a day before. naive_from: the first step with a naive forecast, if later than the second day's."""
     anomalies = Anomalies(day)
     store = TrackStore(anomalies.fields, 1)
     rows, result = np.array([store.allocate()]), Streamed()
     index = np.where(np.isnan(values), 0, np.arange(len(values)))
     filled = values[np.maximum.accumulate(index)]
     naive = np.concatenate([np.full(day, np.nan), filled[day:] - filled[:-day]])
+    naive[:naive_from] = np.nan
     if error is None:
         error = np.concatenate([[np.nan], np.diff(naive)])
     by = 1 + (np.arange(len(values)) >= swap)
@@ -259,6 +262,30 @@ def test_nothing_is_found_before_there_is_a_week() -> None:
     values[120:140] = values[119]
     values[150:] *= 60
     assert not streamed(values).found
+
+
+@pytest.mark.parametrize("day", [1, DAY])
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_found_in_a_clean_series_whose_first_forecast_comes_after_long_windows(day: int, seed: int) -> None:
+    """Two weeks fill a window, and first forecasts have no errors before them to be compared with."""
+    values, window, rng = daily(900, seed=seed), 14 * DAY, np.random.default_rng(seed)
+    error = 2 * rng.standard_t(3, size=900)
+    error[:window] = np.nan
+    result = streamed(values, day, error, naive_from=window)
+    assert not result.found
+    assert max(result.scores[:window]) < 3
+    assert max(result.scores[window : window + 50]) < 3
+    assert any(result.scores[window + 50 :])
+
+
+def test_faults_are_found_from_a_week_of_forecasts_on() -> None:
+    values, window, rng = daily(900), 14 * DAY, np.random.default_rng(1)
+    values[[480, 600]] += 200
+    values[400:430] = values[399]
+    error = rng.normal(size=900)
+    error[window:] += np.where(values > 200, 200, 0)[window:]
+    error[:window] = np.nan
+    assert streamed(values, DAY, error, naive_from=window).begun() == [("stuck", 407), ("spike", 602)]
 
 
 def test_an_error_within_the_margins_is_no_anomaly() -> None:
