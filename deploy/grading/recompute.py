@@ -5,6 +5,7 @@ N observed steps   M forecasts   P graded points   K horizon steps   O targets  
 """
 
 from collections.abc import Callable, Iterable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -127,17 +128,13 @@ def add_totals(
         if ahead == 1:
             scale = added(series[points.at], points.sums[:, :, [NAIVE, COUNT]], len(numbers))
     totals.coverage |= {share for share in np.unique(graded.coverage).tolist() if share == share}
-    for name, number in numbers.items():
-        if chosen(name):
-            totals.seen[name] = None
-            for place, target in enumerate(graded.targets):
-                error, count = scale[number, place].tolist()
-                totals.scale[name, target] = error / count if count else None
-                for ahead in steps:
-                    totals.add_unscored(name, target, ahead, int(missed[number, ahead - 1]))
-                for version in np.flatnonzero(
-                    sums[number * width : (number + 1) * width, place, :, COUNT].any(axis=1)
-                ).tolist():
-                    place_of = number * width + version
-                    key = Key(name, target, graded.models[version], steps)
-                    totals.add_sums(key, sums[place_of, place], int(first[place_of]), int(last[place_of]))
+    shown = {name: number for name, number in numbers.items() if chosen(name)}
+    totals.seen |= dict.fromkeys(shown)
+    for (name, number), (place, target) in product(shown.items(), enumerate(graded.targets)):
+        error, count = scale[number, place].tolist()
+        totals.scale[name, target] = error / count if count else None
+        for ahead in steps:
+            totals.add_unscored(name, target, ahead, int(missed[number, ahead - 1]))
+        for at, model in enumerate(graded.models, number * width):
+            if sums[at, place, :, COUNT].any():
+                totals.add_sums(Key(name, target, model, steps), sums[at, place], int(first[at]), int(last[at]))

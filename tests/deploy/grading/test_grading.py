@@ -34,6 +34,7 @@ from pipeline.formats.scores import SeriesScores
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from tidecast.errors import ConfigError
+from tidecast.times import format_time
 
 MINUTE, HOUR = 60_000, 3_600_000
 START, BEGIN = 1_700_000_400_000, 1_699_999_200_000
@@ -288,7 +289,13 @@ def test_alerts_tell_of_a_spike_and_of_silence(log: EventLog, predictor: Predict
     assert ("loud", "spike", "begin") in told
     gap = next(each for each in world.alerts if each.kind == "gap")
     assert gap.since == BEGIN + 599 * HOUR
-    assert gap.text == "no value for 4 h; usually there is one every 1 h at least"
+    assert gap.text == f"quiet: no value for 4 h (since {format_time(gap.since)}); up to 1 h is usual"
+    assert (gap.value, gap.usual, gap.size) == (None, HOUR, 4)
+    begin, end = (each for each in world.alerts if each.kind == "spike")
+    assert begin.value == events[2 * 800 - 100].values[0]
+    assert begin.usual is not None
+    assert begin.size == begin.value - begin.usual
+    assert (begin.outcome, end.outcome) == (None, "back")
     spike = next(each for each in world.forecasts if each.series == "loud" and each.ts == BEGIN + 800 * HOUR)
     assert spike.anomaly is not None
     assert spike.anomaly > 1
