@@ -11,7 +11,7 @@ from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOpt
 from deploy.cli.signature import takes
 from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
-from deploy.settings.values import parse_duration_option, parse_time_option
+from deploy.settings.values import parse_duration_option, parse_span
 from tidecast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def _retrain(context: typer.Context, until: str | None) -> dict[str, object]:
     from deploy.training.options import TrainOptions, data_source, forecast_job
 
     options = TrainOptions.of(context.params | closest(context, "topic", "data"))
-    since = parse_time_option("since", context.params["since"])
-    source = data_source(options, since, parse_time_option("until", until))
+    source = data_source(options, *parse_span("since", context.params["since"], "until", until))
     job = RetrainJob(train=forecast_job(options), start=context.params["start"])
     return run_retraining(job, source, options.tracking_uri, _drift_check(context.params, options.topic))
 

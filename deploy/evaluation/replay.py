@@ -26,7 +26,7 @@ from deploy.models.loading import load_model
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.pictures import Picture
 from deploy.settings.serve import window_config
-from deploy.settings.values import Device
+from deploy.settings.values import Device, checked_coverage
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.metrics import METRICS, METRICS_IN_WORDS, Scores, best, error_scale, series_scale, window_mse
@@ -50,7 +50,7 @@ Reals = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayJob:
-    """Which models to replay, and on which origins."""
+    """Which models to replay, and on which origins. Raises ConfigError."""
 
     models: tuple[str, ...]
     """NAME/VERSION, NAME@ALIAS or a file.onnx; also `seasonal-naive` (the first season) and `last-value`."""
@@ -61,6 +61,9 @@ class ReplayJob:
     device: Device = "auto"
     coverage: float | None = None
     """That of the intervals which a service would have given; None leaves them out."""
+
+    def __post_init__(self) -> None:
+        checked_coverage(self.coverage)
 
 
 @dataclass(frozen=True, slots=True)

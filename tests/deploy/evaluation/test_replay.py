@@ -97,11 +97,21 @@ def test_models_and_spans_that_cannot_be_replayed_are_rejected(
         (("--model", "seasonal-naive"), "model: give a registered version or a file"),
         (("--model", own_model, "--from", "2030-01-01"), "from: no window of 12 steps, with the 4 after it known"),
         (("--model", own_model, "--from", "soon"), "from: 'soon' is not a time"),
+        (("--model", own_model, "--from", "2023-12-01", "--to", "2023-11-01"), "from: --from 2023-12-01 is not before"),
         (("--model", own_model, "--model", written(shared, "far", 12, 5)), "can't be compared: 5 steps of"),
     ):
         ended = tidecast("replay", "--data", archive, *arguments)
         assert ended.returncode == 78
         assert why in ended.stderr
+
+
+@pytest.mark.parametrize("share", ["1.5", "90", "1", "-0.5", "0.2", "0.99999", "0", "nan", "90%"])
+def test_a_share_that_no_service_takes_is_refused_before_anything_is_read(tidecast: Tidecast, share: str) -> None:
+    for command in (("replay", "--data", "none.csv"), ("serve", "--topic", "none")):
+        ended = tidecast(*command, "--model", "none", "--coverage", share)
+        assert (ended.returncode, ended.stderr.count("\n")) == (78, 1), ended.stderr
+        assert "coverage: " in ended.stderr
+        assert ("did you mean 0.9?" in ended.stderr) == (share in ("90", "90%"))
 
 
 def test_models_with_different_windows_are_not_comparable(own_model: Path, foreign_model: Path) -> None:
