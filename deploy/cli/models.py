@@ -8,7 +8,7 @@ import typer
 from deploy.cli.config_file import closest
 from deploy.cli.data_options import ColumnOptions, HistoryFileOptions, HistoryTopicOptions
 from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOptions, Name, RegistryOptions, option
-from deploy.cli.signature import takes
+from deploy.cli.signature import option_names, takes
 from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
 from deploy.settings.values import parse_duration_option, parse_span
@@ -75,6 +75,7 @@ def retrain(
     nothing is trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent,
     also after it was killed at any point. Exits with 75 if another retraining of the name is running.
     """
+    _check_drift_options(context)
     finish(_retrain(context, until), as_json)
 
 
@@ -94,6 +95,7 @@ def schedule(
     from deploy.settings.locations import check_home
 
     check_home()
+    _check_drift_options(context)
     repeat(trigger(cron, every), lambda: finish(_retrain(context, None), as_json), name)
 
 
@@ -108,6 +110,15 @@ def _retrain(context: typer.Context, until: str | None) -> dict[str, object]:
     return run_retraining(job, source, options.tracking_uri, _drift_check(context.params, options.topic))
 
 
+def _check_drift_options(context: typer.Context) -> None:
+    """Raises ConfigError for an option on the command line that has no effect without --on-drift."""
+    for name in sorted(option_names(DriftOptions) - {"on_drift"}):
+        source = context.get_parameter_source(name)
+        if not context.params["on_drift"] and source is not None and source.name == "COMMANDLINE":
+            flag = name.replace("_", "-")
+            raise ConfigError(f"{flag}: --{flag} is for --on-drift only")
+
+
 def _drift_check(options: Mapping[str, Any], topic: str | None) -> "DriftCheck | None":
     """What --on-drift looks at; None without it. Raises ConfigError."""
     from deploy.lifecycle.drift import DriftCheck
@@ -120,7 +131,7 @@ def _drift_check(options: Mapping[str, Any], topic: str | None) -> "DriftCheck |
     every = parse_duration_option("at-most-every", options["at_most_every"])
     return DriftCheck(
         bootstrap=options["bootstrap"],
-        topic=f"{output}-alerts",
+        output=output,
         share=options["drift_share"],
         at_most_every=every or 0,
     )
