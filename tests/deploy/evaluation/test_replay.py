@@ -71,6 +71,18 @@ def test_all_models_forecast_from_the_same_origins(
     assert "tiny.onnx was trained" not in ended.stderr
 
 
+def test_intervals_are_shown_with_the_share_asked_for_and_what_their_columns_mean(
+    archive: Path, own_model: Path, tidecast: Tidecast
+) -> None:
+    ended = tidecast("replay", "--data", archive, "--model", own_model, "--coverage", "0.8", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found, table = msgspec.json.decode(ended.stdout.splitlines()[-1]), " ".join(ended.stdout.split())
+    assert found["coverage"] == 0.8
+    assert "4 steps ahead, intervals of 80 %" in table
+    assert "coverage: the share of values inside their intervals" in table
+    assert f"{found['models']['tiny.onnx']['coverage']:.1%}" in table
+
+
 def test_errors_are_over_the_origins_of_the_given_span(archive: Path, own_model: Path, tidecast: Tidecast) -> None:
     """Two days before the end the seasonal naive is right about all but the first change."""
     at = [f"{np.datetime64(START + hours * HOUR, 'ms')}" for hours in (STEPS - 48 - HORIZON, STEPS - 48)]
