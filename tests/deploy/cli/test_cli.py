@@ -304,7 +304,7 @@ def test_a_flag_overrides_a_variable_and_that_the_file(
 
 def test_a_variable_with_a_wrong_value_is_named(tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDECAST_BY", "mode")
-    failed(tidecast("score", "power"), 78, r"tidecast: TIDECAST_BY = 'mode': 'mode' is not one of 'series'")
+    failed(tidecast("score", "power"), 78, r"TIDECAST_BY = 'mode': 'mode' is not one of 'series'")
 
 
 def test_the_closest_of_topic_and_data_counts(tidecast: Tidecast, tmp_path: Path) -> None:
