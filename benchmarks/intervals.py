@@ -26,11 +26,14 @@ from model.online.steps import scored_steps
 from model.seasons import seasonal_lags
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import forecast
-from pipeline.datasets.history import before, from_frame, windows
+from pipeline.datasets.history import History, before, from_frame, windows
 from pipeline.datasets.measurements import read_file
 
 WINDOW = 336
 """Errors of a rolling window."""
+JUNE_2000 = 960_163_200_000
+"""When Taylor's series begins, a Monday."""
+HEAD = f"{'':34}covered    width  Winkler  worst week   window: covered, Winkler, worst week    naive: Winkler"
 Floats = npt.NDArray[np.float64]
 
 
@@ -66,7 +69,9 @@ def table_of(path: Path) -> tuple[pl.DataFrame, str]:
     """A file's series, and the spacing of its steps."""
     if path.stem == "taylor":  # half-hours without times
         values = pl.read_csv(path)["Y"].cast(pl.Float64)
-        return pl.DataFrame({"series": path.stem, "ts": 1_800_000 * np.arange(len(values)), "value": values}), "30m"
+        return pl.DataFrame(
+            {"series": path.stem, "ts": JUNE_2000 + 1_800_000 * np.arange(len(values)), "value": values}
+        ), "30m"
     if path.stem == "pedestrian":  # hours, with times of several kinds
         table = pl.read_csv(path, try_parse_dates=True)
         ts, value = table["Date_Time"].dt.epoch("ms"), table["Count"].cast(pl.Float64)
@@ -77,17 +82,15 @@ def table_of(path: Path) -> tuple[pl.DataFrame, str]:
 def a_day_ahead(path: Path, budget: float, keep: Path | None) -> Iterator[Errors]:
     """A model's forecasts of the second half."""
     frame, freq = table_of(path)
-    lags = seasonal_lags(freq)
-    steps, cut = scored_steps(lags["day"]), int(frame["ts"].quantile(0.5) or 0)
-    job = TrainJob(name=path.stem, horizon=lags["day"], freq=freq, config=ForecastConfig(seconds=budget))
-    history = from_frame(frame)
+    lags, cut, history = seasonal_lags(freq), middle(frame), from_frame(frame)
+    steps = scored_steps(lags["day"])
     kept = None if keep is None else keep / f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}.npz"
     if kept is not None and kept.exists():
         arrays = np.load(kept)
         values, step, series, observed, ahead = (arrays[f"arr_{place}"] for place in range(5))
         names, ts = tuple(arrays["names"]), arrays["ts"]
     else:
-        fitted = Forecaster.from_job(job).fit_history(before(history, cut)).fitted
+        fitted = fitted_before(history, cut, path.stem, freq, budget).fitted
         data = windows(history, window_config(fitted.card.input))
         values, step, series, observed = data.values[:, 0], data.step, data.series, data.observed[:, 0]
         names, ts = data.names, data.ts
@@ -102,14 +105,32 @@ def a_day_ahead(path: Path, budget: float, keep: Path | None) -> Iterator[Errors
         actual, made = np.full(at.max() + 1, np.nan), np.full((at.max() + 1, len(steps)), np.nan)
         actual[at] = np.where(observed[rows], values[rows], np.nan)
         made[at] = ahead[rows]
-        error, naive = np.full_like(made, np.nan), np.full_like(made, np.nan)
-        for place, h in enumerate(steps):
-            error[h:, place] = actual[h:] - made[:-h, place]
-            naive[lags["week"] :, place] = actual[lags["week"] :] - actual[: -lags["week"]]
         start = int(at[np.argmax(ts[rows] >= cut)])
-        numbers = step[rows].min() + np.arange(len(actual))
-        scored = WINDOW + lags["day"]
-        yield Errors(str(name), steps, lags["day"], lags["week"], error, naive, numbers, start, scored)
+        yield errors_of(str(name), freq, actual, made, start, step[rows].min())
+
+
+def middle(frame: pl.DataFrame) -> int:
+    """The time that parts a table into halves."""
+    return int(frame["ts"].quantile(0.5) or 0)
+
+
+def fitted_before(history: History, cut: int, name: str, freq: str, budget: float) -> Forecaster:
+    """A model a day ahead, of what lies before a time; `budget` in seconds."""
+    horizon, config = seasonal_lags(freq)["day"], ForecastConfig(seconds=budget)
+    job = TrainJob(name=name, horizon=horizon, freq=freq, config=config)
+    return Forecaster.from_job(job).fit_history(before(history, cut))
+
+
+def errors_of(name: str, freq: str, actual: Floats, made: Floats, start: int, first: int) -> Errors:
+    """What forecasts (T,H) made at each step missed of the actual values (T,); `first` is the first step's number."""
+    lags = seasonal_lags(freq)
+    steps = scored_steps(lags["day"])
+    error, naive = np.full_like(made, np.nan), np.full_like(made, np.nan)
+    for place, h in enumerate(steps):
+        error[h:, place] = actual[h:] - made[:-h, place]
+        naive[lags["week"] :, place] = actual[lags["week"] :] - actual[: -lags["week"]]
+    numbers, scored = first + np.arange(len(actual)), WINDOW + lags["day"]
+    return Errors(name, steps, lags["day"], lags["week"], error, naive, numbers, start, scored)
 
 
 def quantiles(error: Floats, miss: float) -> Floats:
@@ -128,7 +149,8 @@ def tracked(data: Errors, coverage: float) -> Floats:
     for t in range(data.start, T):
         known = np.isfinite(issued[t]).all(axis=2)
         steps = intervals.steps(data.error[t : t + 1], known, data.number[t : t + 1])
-        margins = intervals.margins(tracks, steps, intervals.update(tracks, steps, issued[t]))
+        intervals.update(tracks, steps, issued[t])
+        margins = intervals.margins(tracks, steps)
         for place, h in enumerate(data.steps):
             issued[t + h, :, place] = margins[:, place]
     return issued[:T, 0].astype(np.float64)
@@ -161,6 +183,21 @@ def scores(data: Errors, error: Floats, margins: Floats, place: int, coverage: f
     return float((beyond == 0)[there].mean()), float((upper - lower)[there].mean()), float(winkler[there].mean()), worst
 
 
+def lines(data: Errors, coverage: float, margins: Floats) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """For each step how these margins do beside the others: as a line, and coverage, Winkler over the window's and over
+    the naive's, worst week over the window's.
+    """
+    window, naive = (rolling(e, data.steps, coverage) for e in (data.error, data.naive))
+    for place, h in enumerate(data.steps):
+        ours = scores(data, data.error, margins, place, coverage)
+        theirs = scores(data, data.error, window, place, coverage)
+        seasonal = scores(data, data.naive, naive, place, coverage)
+        ratios = ours[0], ours[2] / theirs[2], ours[2] / seasonal[2], ours[3] / theirs[3]
+        row = "{:8.3f} {:10.4g} {:8.4g} {:10.4g}".format(*ours)
+        row += f"   {theirs[0]:8.3f} {theirs[2]:9.4g} ({ratios[1] - 1:+.0%}) {theirs[3]:9.4g} {seasonal[2]:12.4g}"
+        yield f"{data.name[:22]:22} {coverage:.0%} h={h:<3}{row}", ratios
+
+
 def main() -> None:
     """Print a line for each series, coverage and step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,21 +205,14 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=60, help="seconds to train each model")
     parser.add_argument("--keep", type=Path, help="a folder for forecasts")
     given = parser.parse_args()
-    print(f"{'':34}covered    width  Winkler  worst week   window: covered, Winkler, worst week    naive: Winkler")
+    print(HEAD)
     for path in given.data:
         columns = path.open().readline().strip().split(",")
         made = "y" in columns[1:-1]
         for data in one_step_ahead(path) if made else a_day_ahead(path, given.budget, given.keep):
             for coverage in (0.9, 0.8):
-                margins = tracked(data, coverage)
-                window, naive = (rolling(e, data.steps, coverage) for e in (data.error, data.naive))
-                for place, h in enumerate(data.steps):
-                    ours = scores(data, data.error, margins, place, coverage)
-                    theirs = scores(data, data.error, window, place, coverage)
-                    seasonal = scores(data, data.naive, naive, place, coverage)
-                    row = "{:8.3f} {:10.4g} {:8.4g} {:10.4g}".format(*ours)
-                    row += f"   {theirs[0]:8.3f} {theirs[2]:9.4g} ({ours[2] / theirs[2] - 1:+.0%}) {theirs[3]:9.4g}"
-                    print(f"{data.name[:22]:22} {coverage:.0%} h={h:<3}{row} {seasonal[2]:12.4g}", flush=True)
+                for line, _ in lines(data, coverage, tracked(data, coverage)):
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":

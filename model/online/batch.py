@@ -12,7 +12,7 @@ import numpy.typing as npt
 from model.online.anomalies.anomalies import Anomalies
 from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
-from model.online.intervals import Intervals, Singles
+from model.online.intervals import Intervals
 from model.online.memory import Remembered
 from model.online.rounds import Rounds
 from model.online.scores import COUNT, INTERVALS, SUMS, Bucket, Scores, point_sums
@@ -112,12 +112,11 @@ class Batch:
         for number, part in enumerate(self._rounds.parts):
             rows = slice(part.start * self._width, part.stop * self._width)
             tracks, here = self._views(intervals.fields, rows.stop - rows.start), steps.part(rows)
-            gain: Singles | None = intervals.update(tracks, here, self._margins.take(self._issued_at[rows], axis=0))
+            intervals.update(tracks, here, self._margins.take(self._issued_at[rows], axis=0))
             if number in beginners:
                 self._begin(intervals, beginners[number], part.start)
-                gain = None
             start, stop = (size + at * self._scored for at in (rows.start, rows.stop))
-            self._margins[start:stop] = intervals.margins(tracks, here, gain).reshape(-1, 2)
+            self._margins[start:stop] = intervals.margins(tracks, here).reshape(-1, 2)
 
     def _look_at(self, anomalies: Anomalies) -> None:
         """How unusual the actual values are, and what is found of them."""

@@ -1,6 +1,6 @@
 """Prediction intervals that keep their coverage while errors drift: an online conformal tracker per step and side.
 
-R tracks   N steps of them   H scored steps   B = 2H bounds: lower and upper of each step in turn   G gains
+R tracks   N steps of them   H scored steps   B = 2H bounds: lower and upper of each step in turn
 P scored steps up to LONGEST
 """
 
@@ -18,34 +18,25 @@ Margins = npt.NDArray[np.float32]
 Singles = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-GAINS = (0.03, 0.1, 0.3, 1.0)
-"""How far one actual beyond a bound moves it, in mean absolute errors, for the first step."""
-SLOWER = 0.1
-"""The gains of step h are these times h to the power of minus this."""
-SHARPNESS = 1.5
-"""How strongly the gains' weights follow their losses."""
-SHARE = 0.01
-"""The part of the weights that is shared out evenly, so that each gain can come back."""
-SETTLE = 0.0001
-"""The part of what moved a bound that becomes its base, at each actual."""
-SPREAD = 0.004
+GAIN, SLOWER = 0.15, 0.3
+"""How far one actual beyond a bound moves it, in mean absolute errors: of step h, GAIN times h to minus SLOWER."""
+SPREAD = 0.002
 """The rate of the mean absolute error."""
-SEASONAL, WEEKLY, RETURN = 0.06, 0.0025, 0.002
-"""The rates of the scales of a place in the season and of a season in seven, and of their return to no difference."""
+SEASONAL, WEEKLY, RECENT = (0.06, 0.002), (0.005, 0.002), (0.1, 0.2)
+"""The rates of the scales of a place in the season, of a season in seven and of the last steps, and of their return to
+no difference.
+"""
 SEASONS = 7
 """The days of a week, where the season is a day."""
-FIT, RIDGE = 0.0015, 0.2
+FIT, RIDGE = 0.002, 0.1
 """The rate of the regression on earlier errors, and its pull to no slope."""
 MOST, LARGE, FAR = 30.0, 8.0, 3.0
-"""Larger errors, in mean absolute errors, are taken as these: in losses; in the mean; in scales and the regression."""
+"""Larger errors, in mean absolute errors, are taken as these: in all; in the mean and scales; in the regression."""
 LONGEST = 288
 """The longest season that has scales, and the longest step whose bounds are shifted by earlier errors."""
 LARGEST, WIDEST, LEAST, BOUND = 1e30, 69.0, -46.0, 5.0
 """The largest error; of logarithms: the largest spread, the least that the next error does not replace, the most of a
 scale."""
-LITTLE = 1e-30
-"""A divisor's least value."""
-
 
 LEFT, RIGHT = np.array([0, 1, 0, 0, 1]), np.array([0, 1, 1, 2, 2])
 """Whose products the moments of the two earlier errors and the present one are."""
@@ -69,11 +60,11 @@ class Steps(NamedTuple):
     fit: Singles
     """(N,1,P): the rate of the regression, 0 where there is no error."""
     scales: Ints
-    """(N,2,1): the places of the step's scales in those of all tracks."""
+    """(N,3,1): the places of the step's scales in those of all tracks."""
     scales_ahead: Ints
-    """(N,2,H): of the scales of the steps ahead."""
+    """(N,3,H): of the scales of the steps ahead."""
     kept: Ints
-    """(N,): the place of the step's error among the `earlier` ones of all tracks."""
+    """(N,2): the places of the step's errors among the `earlier` ones of all tracks."""
     earlier: Ints
     """(N,2,P): of the newest error when the step was forecast, and of the one whole seasons before it."""
     earlier_ahead: Ints
@@ -87,10 +78,9 @@ class Steps(NamedTuple):
 class Intervals:
     """Margins around forecasts. A bound moves out when an actual lay beyond it, and in when none did.
 
-    A bound is base + gain x drive, times the mean absolute error and the scale of its place in the season. `drive` sums
-    whether actuals lay beyond the margins that were issued, as that becomes known h steps late: so the coverage is
-    right in the long run. The gain is a mean of G, weighed by the pinball losses that their bounds would have. The
-    scales, of a place in the season and of a season in seven, are common to all steps. What a step's error can be
+    It learns whether actuals lay beyond the margins that were issued, as that becomes known h steps late: so the
+    coverage is right in the long run. Bounds are in units of the mean absolute error and of scales that are common to
+    all steps: of the place in the season, of a season in seven, and of the last steps. What a step's error can be
     expected to be, by the newest error and the one a season before, shifts both bounds.
     """
 
@@ -99,33 +89,33 @@ class Intervals:
         H, f4 = len(steps), np.float32
         self._steps, self._season = np.array(steps), season if season <= LONGEST else 1
         self._seasons = SEASONS if self._season > 1 else 1
-        self._scales = self._season + self._seasons
-        self._rates = np.array([SEASONAL, WEEKLY], f4)
+        self._scales = self._season + self._seasons + 1
+        self._rates, self._returns = np.array([SEASONAL, WEEKLY, RECENT], f4).T
         self._miss = f4((1 - coverage) / 2)
         self._width = NormalDist().inv_cdf((1 + coverage) / 2) / 0.8
-        self._gains = (np.array(GAINS)[:, None] * np.repeat(self._steps, 2) ** -SLOWER).astype(f4)
+        self._gains = (GAIN * np.repeat(self._steps, 2) ** -SLOWER).astype(f4)
         near = self._steps[self._steps + self._season <= LONGEST + 1]
         lags = np.stack((near, -(-near // self._season) * self._season))
         self._near, self._turn = len(near), int(lags.max(initial=1))
-        self._earlier = (np.arange(self._turn)[:, None, None] - lags) % self._turn
-        self._earlier_ahead = (np.arange(self._turn)[:, None, None] + near - lags) % self._turn
+        kept, self._rings = np.arange(self._turn)[:, None, None], np.array([0, self._turn])
+        self._earlier = (kept - lags) % self._turn + self._rings[:, None]
+        self._earlier_ahead = (kept + near - lags) % self._turn + self._rings[:, None]
         self._places = self._places_of(np.arange(self._season * self._seasons)[:, None])
         self._places_ahead = self._places_of(np.arange(self._season * self._seasons)[:, None] + self._steps)
         self.fields: Fields = {
-            "base": Field("<f4", (2 * H,)),
-            "drive": Field("<f4", (2 * H,)),
-            "weights": Field("<f4", (len(GAINS), 2 * H)),
+            "bounds": Field("<f4", (2 * H,)),
             "spread": Field("<f4", (H,)),
             "scales": Field("<f4", (self._scales,)),
-            "earlier": Field("<f4", (self._turn,)),
+            "earlier": Field("<f4", (2, self._turn)),
             "moments": Field("<f4", (5, self._near)),
             "slopes": Field("<f4", (2, self._near)),
         }
 
     def _places_of(self, step: Ints) -> Ints:
-        """Where in a track's `scales` those of steps (T,n) are, (T,2,n)."""
+        """Where in a track's `scales` those of steps (T,n) are, (T,3,n)."""
         seasons, place = np.divmod(step, self._season)
-        return np.stack((place, self._season + seasons % self._seasons), axis=1)
+        recent = np.full_like(place, self._scales - 1)
+        return np.stack((place, self._season + seasons % self._seasons, recent), axis=1)
 
     def begin(self, tracks: Tracks, margins: npt.NDArray[np.float64]) -> None:
         """The state of new tracks from initial margins (R,H,2); where they have no width, the first error gives it."""
@@ -133,10 +123,9 @@ class Intervals:
         spread = margins.sum(axis=2) / (2 * self._width)
         wide = spread > np.exp(LEAST)
         tracks["spread"][:] = np.log(spread, out=np.full(spread.shape, -WIDEST), where=wide)
-        base = np.full(margins.shape, self._width)
-        np.divide(margins, spread[..., None], out=base, where=wide[..., None])
-        tracks["base"][:] = base.clip(-MOST, MOST).reshape(len(base), -1)
-        tracks["weights"][:] = 1 / len(GAINS)
+        bounds = np.full(margins.shape, self._width)
+        np.divide(margins, spread[..., None], out=bounds, where=wide[..., None])
+        tracks["bounds"][:] = bounds.clip(-MOST, MOST).reshape(len(bounds), -1)
 
     def steps(self, error: npt.NDArray[np.float64], known: Bools, step: Ints, track: Ints | None = None) -> Steps:
         """N steps from what their forecasts missed (N,H), actual - forecast, NaN for none.
@@ -147,7 +136,7 @@ class Intervals:
         seen = np.isfinite(error) & known
         e = _within(np.where(seen, error, 0), LARGEST).astype(np.float32)
         track = np.arange(len(step)) if track is None else track
-        scales, earlier = (track * self._scales)[:, None, None], (track * self._turn)[:, None, None]
+        scales, earlier = (track * self._scales)[:, None, None], (track * 2 * self._turn)[:, None, None]
         place, kept = step % len(self._places), step % self._turn
         there = seen.astype(np.float32)
         count = there.sum(axis=1, keepdims=True)
@@ -161,13 +150,13 @@ class Intervals:
             (there[:, : self._near] * np.float32(FIT))[:, None],
             self._places.take(place, axis=0) + scales,
             self._places_ahead.take(place, axis=0) + scales,
-            kept + earlier[:, 0, 0],
+            kept[:, None] + earlier[:, 0] + self._rings,
             self._earlier.take(kept, axis=0) + earlier,
             self._earlier_ahead.take(kept, axis=0) + earlier,
         )
 
-    def update(self, tracks: Tracks, steps: Steps, issued: Margins) -> Singles:
-        """Learn from a step of each track; `issued` (R,H,2) are the margins that it had. What margins() then takes."""
+    def update(self, tracks: Tracks, steps: Steps, issued: Margins) -> None:
+        """Learn from a step of each track; `issued` (R,H,2) are the margins that it had."""
         spread, e = tracks["spread"], steps.error
         if spread.min() < LEAST and (unknown := (spread < LEAST) & (e != 0)).any():
             spread[unknown] = np.log(np.abs(e[unknown]))
@@ -177,55 +166,30 @@ class Intervals:
         more -= steps.seen
         spread += SPREAD * more
         np.minimum(np.maximum(spread, -WIDEST, out=spread), WIDEST, out=spread)
-        self._rescale(tracks["scales"], steps, np.minimum(more, FAR - 1))
-        beyond = steps.bounds > issued.reshape(len(e), -1)
-        return self._move(tracks, _both(x), beyond, steps.moves)
+        self._rescale(tracks["scales"], steps, more)
+        outcome = (steps.bounds > issued.reshape(len(e), -1)) - self._miss
+        outcome *= steps.moves
+        outcome *= self._gains
+        outcome += tracks["bounds"]
+        tracks["bounds"][:] = _within(outcome, MOST)
 
-    def margins(self, tracks: Tracks, steps: Steps, gain: Singles | None = None) -> Margins:
-        """The margins (R,H,2) of the forecasts made at these steps. Finite, and not negative.
-
-        gain: what update() returned, if the tracks have been as it left them since
-        """
-        bounds = tracks["drive"] * (self._gain(tracks) if gain is None else gain)
-        bounds += tracks["base"]
-        expected = np.zeros((len(bounds), len(self._steps)), np.float32)
+    def margins(self, tracks: Tracks, steps: Steps) -> Margins:
+        """The margins (R,H,2) of the forecasts made at these steps. Finite, and not negative."""
+        expected = np.zeros((len(tracks["spread"]), len(self._steps)), np.float32)
         self._expect(tracks, tracks["earlier"].take(steps.earlier_ahead), expected)
-        bounds += _both(expected)
+        bounds = _both(expected)
+        bounds += tracks["bounds"]
         unit = self._units(tracks, steps.scales_ahead)
         bounds[:, ::2] *= unit
         bounds[:, 1::2] *= unit
         return np.maximum(bounds, 0, out=bounds).reshape(len(bounds), -1, 2)
 
-    def _move(self, tracks: Tracks, x: Singles, beyond: Bools, moves: Singles) -> Singles:
-        """Weigh the gains by how their bounds would have fitted x, and move all bounds; (R,B) each. The new gain."""
-        base, drive, weights = tracks["base"], tracks["drive"], tracks["weights"]
-        over = (x - base)[:, None] - self._gains * drive[:, None]
-        fit = over * (SHARPNESS * self._miss)
-        over *= -SHARPNESS * (1 - self._miss)
-        np.exp(np.minimum(fit, over, out=fit), out=fit)
-        fit *= weights
-        fit *= ((1 - SHARE) / np.maximum(_total(fit), LITTLE))[:, None]
-        fit += SHARE / len(GAINS)
-        np.copyto(weights, fit, where=True if moves.all() else (moves != 0)[:, None])
-        outcome = beyond - self._miss
-        outcome *= moves
-        drive += outcome
-        settled = moves * np.float32(SETTLE)
-        settled *= drive
-        gain = self._gain(tracks)
-        base += gain * settled
-        drive -= settled
-        return gain
-
-    def _gain(self, tracks: Tracks) -> Singles:
-        """The mean of the gains, (R,B)."""
-        return _total(tracks["weights"] * self._gains)
-
     def _units(self, tracks: Tracks, places: Ints) -> Singles:
-        """The unit of bounds at these places (R,2,1) or (R,2,H): the mean absolute error there, (R,H)."""
+        """The unit of bounds at these places (R,3,1) or (R,3,H): the mean absolute error there, (R,H)."""
         scale = tracks["scales"].take(places)
         unit = tracks["spread"] + scale[:, 0]
         unit += scale[:, 1]
+        unit += scale[:, 2]
         np.exp(unit, out=unit)
         return unit
 
@@ -234,7 +198,7 @@ class Intervals:
         mean = np.add.accumulate(more, axis=1)[:, -1:] / steps.errors
         places = steps.scales[..., 0]
         logs = scales.take(places)
-        logs += steps.any * (mean * self._rates - RETURN * logs)
+        logs += steps.any * (mean * self._rates - self._returns * logs)
         scales.put(places, _within(logs, BOUND))
 
     def _expect(self, tracks: Tracks, earlier: Singles, expected: Singles) -> None:
@@ -263,7 +227,7 @@ class Intervals:
         slopes[:] = _within(rest, 1)
         first, last = steps.seen[:, 0], steps.seen[:, -1]
         mean = (x[:, 0] * first + x[:, -1] * last) / np.maximum(first + last, 1)
-        tracks["earlier"].put(steps.kept, mean)
+        tracks["earlier"].put(steps.kept, np.stack((mean, x[:, -1]), axis=1))
         return surprise
 
 
@@ -278,11 +242,3 @@ def _both(values: Singles) -> Singles:
     np.negative(values, out=both[:, ::2])
     both[:, 1::2] = values
     return both
-
-
-def _total(values: Singles) -> Singles:
-    """The sum over gains of (R,G,B), in their order."""
-    total = values[:, 0] + values[:, 1]
-    for gain in range(2, len(GAINS)):
-        total += values[:, gain]
-    return total

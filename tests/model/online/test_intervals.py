@@ -24,7 +24,8 @@ def new(intervals: Intervals, margins: np.ndarray) -> Tracks:
 def followed(intervals: Intervals, tracks: Tracks, error: Errors, issued: np.ndarray, now: np.ndarray) -> np.ndarray:
     """The margins (R,H,2) that a step's errors (R,H) lead to."""
     steps = intervals.steps(error, np.isfinite(issued).all(axis=2), now)
-    return intervals.margins(tracks, steps, intervals.update(tracks, steps, issued))
+    intervals.update(tracks, steps, issued)
+    return intervals.margins(tracks, steps)
 
 
 def served(intervals: Intervals, tracks: Tracks, errors: Errors, steps: Sequence[int], first: int = 0) -> np.ndarray:
@@ -61,6 +62,17 @@ def test_covers_what_it_should_at_every_step_while_errors_change(coverage: float
     errors = drifting(np.random.default_rng(1), 3000, 6)
     issued = served(intervals, new(intervals, np.ones((6, len(STEPS), 2))), errors, STEPS)
     assert covered(errors[300:], issued[300:]) == pytest.approx(coverage, abs=0.02)
+
+
+def test_is_wider_soon_after_errors_grow_and_narrower_again_soon_after_they_shrink() -> None:
+    intervals = Intervals([1], 0.9, SEASON * 4)
+    rng, scale = np.random.default_rng(5), np.repeat([1, 4, 1], [1000, 20, 60])
+    issued = served(
+        intervals, new(intervals, np.full((20, 1, 2), 1.6)), rng.normal(size=(1080, 20, 1)) * scale[:, None, None], [1]
+    )
+    width = issued.sum(axis=3).mean(axis=(1, 2))
+    assert width[1015:1021].mean() > 2 * width[900:1000].mean()
+    assert width[1050:].mean() < 1.5 * width[900:1000].mean()
 
 
 special = st.sampled_from([0.0, -0.0, 1e30, -1e30, 1e300, -1e300, np.inf, -np.inf, np.nan, 1e-300, 5e-324])
