@@ -95,11 +95,21 @@ class DataSource:
         return self
 
     def history(self, freq: str | None = None) -> History:
-        """The measurements as a history, on a grid of `freq`. Raises DataError, LogError, ConfigError."""
+        """The measurements as a history, on a grid of `freq`.
+
+        Raises DataError, also if there are no events; LogError, ConfigError.
+        """
         if self.topic is not None:
-            return self._topic_history(self.topic)
-        source = self._measurements(freq)
-        return between(from_frame(source.frame, source.notes), self.since, self.until)
+            history, what, there = self._topic_history(self.topic), "events written", ""
+        else:
+            source = self._measurements(freq)
+            history = between(from_frame(source.frame, source.notes), self.since, self.until)
+            what, there = "events", _extent(source.frame)
+        if history.frame.is_empty():
+            ends = {"from": self.since, "before": self.until}
+            when = "".join(f" {word} {format_time(ts)}" for word, ts in ends.items() if ts is not None)
+            raise DataError(f"{self.name}: there are no {what if when else 'events'}{when}{there}")
+        return history
 
     def zone(self, freq: str | None = None) -> str | None:
         """The zone whose clock the file's times are in; None if it is not known, or for a topic."""
@@ -160,6 +170,14 @@ class DataSource:
             logger.info(f"{topic}: {note}")
         _check_left_out(topic, history, self.columns.max_skipped)
         return history
+
+
+def _extent(frame: pl.DataFrame) -> str:
+    """From when to when events are, as the end of a line; empty if there are none."""
+    if frame.is_empty():
+        return ""
+    first, last = frame.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
+    return f"; they are from {format_time(first)} to {format_time(last)}"
 
 
 def _check_left_out(topic: str, history: History, largest: float) -> None:

@@ -103,10 +103,14 @@ class SettingsCommand(TyperCommand):
             return super().parse_args(ctx, args)
         except TyperException as error:
             if variable := _variable_at_fault(ctx, self, error):
-                raise ConfigError(
-                    f"{variable} = {os.environ[variable]!r}: {getattr(error, 'message', error)}"
-                ) from None
+                message = plain(getattr(error, "message", str(error)))
+                raise ConfigError(f"{variable} = {os.environ[variable]!r}: {message}") from None
             raise
+
+
+def plain(message: str) -> str:
+    """A message about an option's value, without the name of Python's error that pydantic begins it with."""
+    return message.replace("Value error, ", "")
 
 
 def _variable_at_fault(ctx: Any, command: Any, error: TyperException) -> str:
@@ -175,7 +179,7 @@ def apply_settings_file(context: typer.Context, path: Path | None) -> Path | Non
         try:
             options[name].get_runtime_param().coerce(value, param=options[name], ctx=context)
         except TyperException as error:
-            raise ConfigError(f"{path}: {name} = {value!r}: {error}") from None
+            raise ConfigError(f"{path}: {name} = {value!r}: {plain(str(error))}") from None
     context.default_map = {options[name].name: value for name, value in settings.items()}
     return path
 

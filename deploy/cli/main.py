@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from deploy.cli.config_file import SettingsCommand
+from deploy.cli.config_file import SettingsCommand, plain
 from deploy.cli.models import models, promote, retrain, rollback, schedule
 from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
 from deploy.cli.serve import check, serve
@@ -178,7 +178,7 @@ def _exit_code(error: OSError) -> int:
 
 
 def _usage(error: TyperException) -> str:
-    message, context = error.format_message(), getattr(error, "ctx", None)
+    message, context = plain(error.format_message()), getattr(error, "ctx", None)
     takes_data = context is not None and any("--data" in each.opts for each in context.command.params)
     return f"{message}; a file is given with --data" if takes_data and "extra argument" in message else message
 

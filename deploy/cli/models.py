@@ -8,10 +8,10 @@ import typer
 from deploy.cli.config_file import closest
 from deploy.cli.data_options import ColumnOptions, HistoryFileOptions, HistoryTopicOptions
 from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOptions, Name, RegistryOptions, option
-from deploy.cli.signature import takes
+from deploy.cli.signature import option_names, takes
 from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
-from deploy.settings.values import parse_duration_option, parse_time_option
+from deploy.settings.values import parse_duration_option, parse_span
 from tidecast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def retrain(
     nothing is trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent,
     also after it was killed at any point. Exits with 75 if another retraining of the name is running.
     """
+    _check_drift_options(context)
     finish(_retrain(context, until), as_json)
 
 
@@ -94,6 +95,7 @@ def schedule(
     from deploy.settings.locations import check_home
 
     check_home()
+    _check_drift_options(context)
     repeat(trigger(cron, every), lambda: finish(_retrain(context, None), as_json), name)
 
 
@@ -103,10 +105,18 @@ def _retrain(context: typer.Context, until: str | None) -> dict[str, object]:
     from deploy.training.options import TrainOptions, data_source, forecast_job
 
     options = TrainOptions.of(context.params | closest(context, "topic", "data"))
-    since = parse_time_option("since", context.params["since"])
-    source = data_source(options, since, parse_time_option("until", until))
+    source = data_source(options, *parse_span("since", context.params["since"], "until", until))
     job = RetrainJob(train=forecast_job(options), start=context.params["start"])
     return run_retraining(job, source, options.tracking_uri, _drift_check(context.params, options.topic))
+
+
+def _check_drift_options(context: typer.Context) -> None:
+    """Raises ConfigError for an option on the command line that has no effect without --on-drift."""
+    for name in sorted(option_names(DriftOptions) - {"on_drift"}):
+        source = context.get_parameter_source(name)
+        if not context.params["on_drift"] and source is not None and source.name == "COMMANDLINE":
+            flag = name.replace("_", "-")
+            raise ConfigError(f"{flag}: --{flag} is for --on-drift only")
 
 
 def _drift_check(options: Mapping[str, Any], topic: str | None) -> "DriftCheck | None":
@@ -121,7 +131,7 @@ def _drift_check(options: Mapping[str, Any], topic: str | None) -> "DriftCheck |
     every = parse_duration_option("at-most-every", options["at_most_every"])
     return DriftCheck(
         bootstrap=options["bootstrap"],
-        topic=f"{output}-alerts",
+        output=output,
         share=options["drift_share"],
         at_most_every=every or 0,
     )

@@ -119,6 +119,8 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
     topic, model, instance = options["topic"], options["model"], options["instance"]
     if options["static"] and instance is None:
         raise ConfigError("instance: --static needs the name that this instance has after a restart too")
+    if options["alert_webhook"] and not options["alerts"]:
+        raise ConfigError("alert-webhook: with --no-alerts there are none to post")
     every = options["score_every"]
     same = ("alerts", "start", "guarantee", "series_limit", "waiting_limit", "short_series", "static")
     config = ServeConfig(

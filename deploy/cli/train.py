@@ -39,7 +39,7 @@ from deploy.cli.training_options import (
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.locations import DEFAULT_TRACKING
-from deploy.settings.values import Device, model_name, parse_levels, parse_share, parse_time_option
+from deploy.settings.values import Device, model_name, parse_levels, parse_share, parse_span
 from tidecast.text import escaped
 
 if TYPE_CHECKING:
@@ -183,10 +183,11 @@ def replay(
     from deploy.training.options import TrainOptions, data_source
 
     options = TrainOptions.of(context.params | closest(context, "topic", "data") | {"name": "replay"})
+    start, end = parse_span("from", since, "to", until)
     job = ReplayJob(
         models=tuple(dict.fromkeys(model)),
-        since=parse_time_option("from", since),
-        until=parse_time_option("to", until),
+        since=start,
+        until=end,
         device=device,
         coverage=parse_share("coverage", coverage),
     )

@@ -57,8 +57,8 @@ class Scoreboard:
 
     @property
     def graded(self) -> dict[str, float | None]:
-        """How many forecasts the service has graded, the share inside their intervals, and the skill: 1 - error / that
-        of the naive forecast.
+        """How many forecast values the service has graded, the share inside their intervals, and the skill, by its
+        scores: 1 - error / that of the naive forecast.
         """
         rows = self.totals.rows("series")
         if not rows:
@@ -124,4 +124,5 @@ class Scoreboard:
         graded = self.graded
         if graded["coverage"] is None or graded["skill"] is None:
             return ""
-        return f"; {graded['graded']:,} graded, {graded['coverage']:.0%} inside, skill {graded['skill']:.2f}"
+        inside, skill = f"{graded['coverage']:.0%} inside", f"skill {graded['skill']:.2f}"
+        return f"; {graded['graded']:,} forecast values graded, {inside}, {skill}"

@@ -21,12 +21,12 @@ from rich.table import Table
 from deploy.console import print_table, progress
 from deploy.data import DataSource
 from deploy.evaluation.comparison import WindowRows
-from deploy.evaluation.replay_intervals import INTERVAL_SCORES, ReplayIntervals
+from deploy.evaluation.replay_intervals import INTERVAL_SCORES, INTERVALS_IN_WORDS, ReplayIntervals
 from deploy.models.loading import load_model
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.pictures import Picture
 from deploy.settings.serve import window_config
-from deploy.settings.values import Device
+from deploy.settings.values import Device, checked_coverage
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.metrics import METRICS, METRICS_IN_WORDS, Scores, best, error_scale, series_scale, window_mse
@@ -50,7 +50,7 @@ Reals = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayJob:
-    """Which models to replay, and on which origins."""
+    """Which models to replay, and on which origins. Raises ConfigError."""
 
     models: tuple[str, ...]
     """NAME/VERSION, NAME@ALIAS or a file.onnx; also `seasonal-naive` (the first season) and `last-value`."""
@@ -61,6 +61,9 @@ class ReplayJob:
     device: Device = "auto"
     coverage: float | None = None
     """That of the intervals which a service would have given; None leaves them out."""
+
+    def __post_init__(self) -> None:
+        checked_coverage(self.coverage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +219,12 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture
         if model.trained_until is not None and model.trained_until > first:
             until = format_time(model.trained_until)
             logger.info(f"{model.name} was trained on data up to {until}: until then its errors are in-sample")
-    _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead")
+    asked = "" if job.coverage is None else f", intervals of {100 * job.coverage:g} %"
+    _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead{asked}")
     by_name = {model.name: result for model, result in results}
     plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), path))
     winner = best({name: result.scores.overall() for name, result in by_name.items()})
-    summary = {"from": first, "to": last, "windows": len(origins), "best": winner}
+    summary = {"from": first, "to": last, "windows": len(origins), "coverage": job.coverage, "best": winner}
     return summary | {"models": summaries, "notes": history.notes, "plot": plot}
 
 
@@ -247,12 +251,16 @@ def _summary(model: ReplayModel, result: ReplayResult, count: int) -> dict[str, 
 
 
 def _print_table(summaries: dict[str, dict[str, object]], title: str) -> None:
-    table = Table(title=title, title_justify="left", caption=METRICS_IN_WORDS, caption_justify="left")
-    measured = [*METRICS, *(name for name in INTERVAL_SCORES if all(name in facts for facts in summaries.values()))]
+    intervals = {name: how for name, how in INTERVAL_SCORES.items() if all(name in each for each in summaries.values())}
+    legend = f"{METRICS_IN_WORDS}; {INTERVALS_IN_WORDS}" if intervals else METRICS_IN_WORDS
+    table = Table(title=title, title_justify="left", caption=legend, caption_justify="left")
+    measured = dict.fromkeys(METRICS, ".4g") | intervals
     for heading in ("model", *measured, "windows/s"):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "model" else "right")
     for name, facts in summaries.items():
-        table.add_row(name, *(f"{facts[metric]:.4g}" for metric in measured), f"{facts['windows_per_s']:,.0f}")
+        table.add_row(
+            name, *(format(facts[metric], how) for metric, how in measured.items()), f"{facts['windows_per_s']:,.0f}"
+        )
     print_table(table)
 
 

@@ -18,7 +18,12 @@ from model.online.values import Observed
 from model.windows import Floats, Rows
 from pipeline.windows.sliding import SlidingWindows
 
-INTERVAL_SCORES = ("coverage", "width", "winkler")
+INTERVAL_SCORES = {"coverage": ".1%", "width": ".4g", "winkler": ".4g"}
+"""Columns of the table, and their formats."""
+INTERVALS_IN_WORDS = (
+    "coverage: the share of values inside their intervals, at scored steps; width, winkler: in the series' units, and "
+    "winkler, the width and a penalty for each value outside, is lower for a better interval"
+)
 WHOLE = 1 << 62
 """A bucket that holds all of time, in milliseconds."""
 

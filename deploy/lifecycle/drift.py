@@ -17,7 +17,7 @@ from model.evaluation.promotion import required_steps
 from pipeline.datasets.history import History
 from pipeline.formats.alerts import decode_alert
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, DataError, UnknownTopic
 from tidecast.freq import format_duration
 from tidecast.times import format_time
 
@@ -30,8 +30,8 @@ class DriftCheck:
 
     bootstrap: str
     """The address of the alerts' log."""
-    topic: str
-    """The topic of the alerts."""
+    output: str
+    """The output topic of the service that writes them."""
     share: float
     """The least share of series that drift before a model is trained again."""
     at_most_every: int
@@ -44,10 +44,10 @@ class DriftCheck:
     def alerted(self, champion: Version) -> dict[str, int]:
         """Since when each series drifts of which that was noticed after the champion's training data, and not its end.
 
-        Raises LogError.
+        Raises LogError, ConfigError, DataError.
         """
         with closing(open_log(self.bootstrap)) as log:
-            return open_drifts(log, self.topic, trained_until(champion))
+            return open_drifts(log, alerts_topic(log, self.output), trained_until(champion))
 
     def too_soon(self, registry: Registry, champion: Version) -> str:
         """Why it is too soon for another version; empty if it is not."""
@@ -104,13 +104,27 @@ def trained_until(champion: Version) -> int:
     return int(champion.tags.get("trained_until", 0))
 
 
+def alerts_topic(log: EventLog, output: str) -> str:
+    """The topic of the alerts beside an output. Raises UnknownTopic or ConfigError, saying what to give."""
+    topic, forecasts = f"{output}-alerts", output.removesuffix("-alerts")
+    known = log.identities([topic, output])
+    if topic not in known:
+        if forecasts != output and output in known:
+            raise ConfigError(f"output: {output} is the topic of the alerts: give that of the forecasts, {forecasts}")
+        raise UnknownTopic(
+            f"there is no topic {topic}: no service has written alerts; serve without --no-alerts does, or --output "
+            "names the output of the service that did"
+        )
+    return topic
+
+
 def open_drifts(log: EventLog, topic: str, after: int) -> dict[str, int]:
     """Since when each series drifts, of the drifts that were noticed after a time and whose end was not.
 
-    Raises LogError.
+    Raises LogError; DataError if the records are no alerts.
     """
     since: dict[tuple[str, str | None], int] = {}
-    others = 0
+    alerts = others = 0
     for records in log.read_partitions(topic, log.bounds(topic)):
         for record in records:
             try:
@@ -118,10 +132,13 @@ def open_drifts(log: EventLog, topic: str, after: int) -> dict[str, int]:
             except msgspec.DecodeError:
                 others += 1
                 continue
+            alerts += 1
             if alert.kind == "drift" and alert.phase == "end":
                 since.pop((alert.series, alert.target), None)
             elif alert.kind == "drift" and alert.ts > after:
                 since[alert.series, alert.target] = alert.since
+    if others and not alerts:
+        raise DataError(f"{topic}: none of its {others:,} records is an alert of Tidecast")
     if others:
         logger.warning(f"{topic}: {others:,} records are no alerts, and are left out")
     found: dict[str, int] = {}

@@ -100,11 +100,12 @@ def run_retraining(
     """`tidecast retrain`: on a topic's or a file's history; with a check only if there is a drift, on what came after.
 
     The champion is resolved once, before anything is read: the history has the features of that version, and the
-    challenger is compared with it, whatever is promoted meanwhile.
+    challenger is compared with it, whatever is promoted meanwhile. With a check there must be one: UnknownModel.
     """
     registry = Registry(tracking_uri)
     with _lock(job.train.name):
-        champion = find_champion(registry, job.train.name)
+        name = job.train.name
+        champion = find_champion(registry, name) if check is None else registry.resolve(name)
         if champion is not None and "input" in champion.tags:
             inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
             source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)
@@ -121,8 +122,8 @@ def _retrain_on_drift(
 ) -> dict[str, object]:
     """Retrain on what came after a change, if there is one, it is not too soon, and there is enough of it."""
     if not (alerted := check.alerted(champion)):
-        since = f"{format_time(trained_until(champion))} UTC"
-        return summary(champion, "no drift", f"nothing to do: {check.topic} has none since {since} that goes on", None)
+        why = f"none is open since the champion's last training data ({format_time(trained_until(champion))} UTC)"
+        return summary(champion, "no drift", f"{why}: nothing to do", None)
     if why := check.too_soon(registry, champion):
         return summary(champion, "too soon", f"{len(alerted):,} series drift; {why}", None)
     history = source.history(job.train.freq)

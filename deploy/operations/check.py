@@ -56,12 +56,16 @@ def check(config: ServeConfig, connections: Connections, *, as_json: bool = Fals
                 print_finding(finding)
     wrong, warnings = (sum(each.verdict == kind for each in findings) for kind in ("wrong", "warning"))
     logger.info(f"{wrong or 'nothing'} wrong, {warnings or 'no'} warning{'s' * (warnings != 1)}")
-    return {"wrong": wrong, "warnings": warnings, "findings": [finding._asdict() for finding in findings]}
+    return {"wrong": wrong, "warnings": warnings, "findings": [_as_data(each) for each in findings]}
+
+
+def _as_data(finding: Finding) -> dict[str, object]:
+    return {name: each for name, each in finding._asdict().items() if name != "numbers" or each}
 
 
 def print_finding(finding: Finding) -> None:
     """Print one finding, and below it what to do about it."""
-    about, verdict, text, todo = finding
+    about, verdict, text, todo, _ = finding
     said = Text.assemble((f"{verdict:<9}", STYLES[verdict]), (f"{about:<13}", "bold"), escaped(text))
     out.print(said, soft_wrap=True)
     if todo:

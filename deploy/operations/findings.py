@@ -1,8 +1,9 @@
 """The rules of `tidecast check` for topics and records: pure functions of what was read, each yielding findings."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import ceil
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,12 +31,13 @@ VERDICTS: dict[str, Verdict] = {"read": "ok", "alert": "warning", "question": "w
 
 
 class Finding(NamedTuple):
-    """One checked item: what it is about, the verdict, what was found, and what to do about it."""
+    """One checked item: what it is about, the verdict, what was found, what to do about it, and its numbers."""
 
     about: str
     verdict: Verdict
     found: str
     todo: str = ""
+    numbers: Mapping[str, int] = MappingProxyType({})
 
 
 def format_partitions(count: int) -> str:

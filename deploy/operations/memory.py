@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deploy.grading.state import Grading, PartitionGrades
-from deploy.operations.findings import Finding
+from deploy.operations.findings import Finding, format_partitions
 from deploy.operations.sample import Sample
 from deploy.serving.partitions import PASS_SERIES
 from deploy.serving.tasks import Task
@@ -76,21 +76,24 @@ def series_needs(task: Task, card: Card, windows: WindowConfig, config: ServeCon
 def memory(needs: Needs, sample: Sample, partitions: int, config: ServeConfig, available: int) -> Iterator[Finding]:
     """Whether the series fit into the memory of one process with all partitions."""
     seen, limit = sum(map(len, sample.partitions.values())), config.series_limit * partitions
-    kept = f"windows {size(needs.windows)}, grading {size(needs.grading)}, Python {size(needs.objects)}"
-    text = f"{kept} a series, and {size(needs.state)} in {config.state_topic}"
-    for count, what in ((seen, "in the newest records"), (limit, "of --series-limit")):
-        text += f"; the {count:,} {what} up to {size(needs.total(count, partitions))}"
-        text += f" and {size(needs.state * count)}"
-    text += f"; there are {size(available)}, and without any it takes {size(PROCESS_BYTES)}"
     chosen = config.series_limit != SERVE_DEFAULTS["series_limit"]
     free, most = available - PROCESS_BYTES, max(seen, limit if chosen else 0)
+    text = (
+        f"{seen:,} series: up to {size(needs.total(seen, partitions))} of memory, {size(needs.state * seen)} of "
+        f"{config.state_topic}; at --series-limit ({config.series_limit:,} x {format_partitions(partitions)}): "
+        f"{size(needs.total(limit, partitions))} of the {size(max(0, free))} that there are for series"
+    )
+    numbers = {f"series_{name}": each for name, each in needs._asdict().items()}
+    numbers |= {"seen": seen, "seen_total": needs.total(seen, partitions)}
+    numbers |= {"limit": limit, "limit_total": needs.total(limit, partitions)}
+    numbers |= {"available": available, "process": PROCESS_BYTES}
     if needs.total(most, partitions) <= free:
-        yield Finding("memory", "ok", text)
+        yield Finding("memory", "ok", text, numbers=numbers)
     else:
         each = 2 * (needs.windows + needs.grading) + needs.objects + needs.state
         room = max(1, free // each // partitions)
         todo = f"more processes share the partitions; one with all of them has room for --series-limit {room}"
-        yield Finding("memory", "warning", text, todo)
+        yield Finding("memory", "warning", text, todo, numbers)
 
 
 def available_memory(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:

@@ -52,7 +52,7 @@ class Connections:
     def check_alerts(self, config: ServeConfig) -> None:
         """Raises ConfigError if alerts are to be posted and there are none."""
         if self.alert_webhook and not config.alerts_topic:
-            raise ConfigError("alert-webhook: there are no alerts, with --no-alerts or of a model of texts")
+            raise ConfigError("alert-webhook: a model of texts has no alerts")
 
 
 def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
@@ -97,7 +97,7 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
         shadow = Shadow(follow(connections.shadow, empty=True, log_prefix="shadow: "), config)
     webhook = None
     if connections.alert_webhook:
-        webhook = stack.enter_context(closing(Webhook(connections.alert_webhook)))
+        webhook = stack.enter_context(closing(Webhook(connections.alert_webhook, config.alerts_topic)))
     service = Service(log, predictor, task, config, model_updater, shadow, webhook)
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")

@@ -106,7 +106,7 @@ class ServiceStats:
     seconds: float = 0.0
     """From the first record to the last commit."""
     tally: Tally = field(default_factory=Tally)
-    """Forecasts scored."""
+    """Forecast values that were graded."""
     webhook: Mapping[str, int] | None = None
     """What became of the alerts that were to be posted; None if none are."""
 
@@ -133,8 +133,7 @@ class ServiceStats:
         """What was scored, for the log."""
         tally = self.tally
         inside = "" if tally.coverage is None else f", {tally.coverage:.1%} inside"
-        skill = "" if tally.skill is None else f", skill {tally.skill:.2f}"
-        return f"; {tally.graded:,} graded{inside}{skill}" if tally.graded else ""
+        return f"; {tally.graded:,} forecast values graded{inside}" if tally.graded else ""
 
     def delay_line(self) -> str:
         """Lag and latency for the log."""
@@ -159,7 +158,6 @@ class ServiceStats:
             "swaps": self.model_swaps,
             "graded": self.tally.graded,
             "coverage": self.tally.coverage,
-            "skill": self.tally.skill,
             **({} if self.webhook is None else {"webhook": dict(self.webhook)}),
             "seconds": self.seconds,
             "latency_ms": {f"p{round(100 * q)}": self.latency_ms.quantile(q) for q in (0.5, 0.99)},

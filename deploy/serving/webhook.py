@@ -62,15 +62,16 @@ class _NoRedirects(HTTPRedirectHandler):
 class Webhook:
     """Posts alerts as they are on OUTPUT-alerts, in order, each in a request of its own."""
 
-    def __init__(self, url: str) -> None:
-        """Begin. Raises ConfigError."""
+    def __init__(self, url: str, topic: str) -> None:
+        """Begin; `topic` has all alerts. Raises ConfigError."""
+        self._topic = topic
         self._target, self._opener = parse_target(url), build_opener(_NoRedirects)
         self._waiting = deque[bytes]()
         self._changed = threading.Condition()
         self._closing = self._failing = False
-        self.counts = {"posted": 0, "refused": 0, "dropped": 0}
-        """Alerts that the server took; that it did not, however often it was tried; and that were not even sent, as too
-        many waited or the service stopped.
+        self.counts = {"posted": 0, "failed": 0, "not_sent": 0}
+        """Alerts that the server took; that it refused or did not answer, however often it was tried; and that were not
+        even sent, as too many waited or the service stopped.
         """
         self._thread = threading.Thread(target=self._run, name="alert-webhook", daemon=True)
         self._thread.start()
@@ -80,10 +81,10 @@ class Webhook:
         with self._changed:
             self._waiting.extend(alerts)
             if (more := len(self._waiting) - QUEUED) > 0:
-                if not self.counts["dropped"]:
+                if not self.counts["not_sent"]:
                     logger.warning(
                         f"{self._target.server}: more than {QUEUED:,} alerts wait to be posted: the oldest are left "
-                        "out, and counted; their topic has them"
+                        f"out, and counted; {self._topic} has them"
                     )
                 self._drop(more)
             self._changed.notify()
@@ -96,15 +97,18 @@ class Webhook:
         self._thread.join(CLOSED_WITHIN_S)
         with self._changed:
             self._drop(len(self._waiting))
-            self.counts["dropped"] += self._thread.is_alive()
-        counts = self.counts
-        left_out = counts["refused"] + counts["dropped"]
-        logger.info(f"{self._target.server}: {counts['posted']:,} alerts posted, {left_out or 'none'} not")
+            self.counts["failed"] += self._thread.is_alive()
+        posted, *others = self.counts.values()
+        if left := sum(others):
+            said = f"{left:,} {'alert was' if left == 1 else 'alerts were'} not posted ({posted:,} were)"
+            logger.warning(f"{self._target.server}: {said}: {self._topic} has them")
+        else:
+            logger.info(f"{self._target.server}: {posted:,} alert{'s' * (posted != 1)} posted")
 
     def _drop(self, count: int) -> None:
         for _ in range(count):
             self._waiting.popleft()
-        self.counts["dropped"] += count
+        self.counts["not_sent"] += count
 
     def _run(self) -> None:
         while True:
@@ -122,7 +126,7 @@ class Webhook:
                 self.counts["posted"] += 1
                 break
             if pause is None or not again or self._closes_within(pause):
-                self.counts["refused"] += 1
+                self.counts["failed"] += 1
                 break
         if reason and not self._failing:
             logger.warning(f"{self._target.server} did not take an alert: {reason}; others are counted, not logged")

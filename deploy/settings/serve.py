@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from deploy.settings.values import checked_coverage
 from model.card import InputSpec
 from pipeline.formats.paths import Paths
 from pipeline.state.recovery import OnDataLoss
@@ -89,8 +90,7 @@ class ServeConfig:
             raise ConfigError(f"follow: {self.follow_s} s is not a positive duration")
         if self.series_limit < 1:
             raise ConfigError(f"series-limit: {self.series_limit} is less than 1")
-        if self.coverage is not None and not 0.5 <= self.coverage <= 0.995:
-            raise ConfigError(f"coverage: {self.coverage:g} is not between 0.5 and 0.995, as 0.9 is; or off")
+        checked_coverage(self.coverage)
         if self.score_every is not None and self.score_every < 1:
             raise ConfigError(f"score-every: {self.score_every} ms is not a positive duration")
         if self.waiting_limit < 1:

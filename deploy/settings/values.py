@@ -40,7 +40,17 @@ def parse_share(name: str, text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 0.9; or {OFF}") from None
+        percent = text.strip().removesuffix("%")
+        meant = f"; did you mean {float(percent) / 100:g}?" if percent.isdecimal() else ""
+        raise ConfigError(f"{name}: {text!r} is not a share such as 0.9; or {OFF}{meant}") from None
+
+
+def checked_coverage(coverage: float | None) -> float | None:
+    """The share that online intervals are to contain; None is of none. Raises ConfigError for what is no such share."""
+    if coverage is not None and not 0.5 <= coverage <= 0.995:
+        meant = f"; did you mean {coverage / 100:g}?" if 50 <= coverage <= 99.5 else ""
+        raise ConfigError(f"coverage: {coverage:g} is not between 0.5 and 0.995, as 0.9 is; or {OFF}{meant}")
+    return coverage
 
 
 def parse_words(text: str) -> tuple[str, ...]:
@@ -50,17 +60,21 @@ def parse_words(text: str) -> tuple[str, ...]:
 
 def checked_levels(levels: Iterable[float] | None) -> tuple[float, ...]:
     """Levels of intervals in percent, ascending; None is of none. Raises ConfigError for what is no such level."""
-    found = [levels] if isinstance(levels, int | float) else list(levels or ())
+    found = [levels] if isinstance(levels, int | float | str) else list(levels or ())
     for level in found:
-        if not isinstance(level, int | float) or not 1 <= level < 100:
-            raise ConfigError(f"level: {level!r} is not a percentage from 1 to 99.9, such as 90")
+        number = isinstance(level, int | float) and not isinstance(level, bool)
+        if not number or not 1 <= level < 100:
+            meant = f"; did you mean {100 * level:g}?" if number and 0.01 <= level < 1 else ""
+            raise ConfigError(f"level: {level!r} is not a percentage from 1 to 99.9, such as 90{meant}")
     return tuple(int(level) if level == int(level) else level for level in sorted(set(found)))
 
 
 def parse_levels(text: str) -> tuple[float, ...]:
     """An option's comma-separated levels, or `none`. Raises ConfigError."""
     try:
-        return checked_levels([] if text == "none" else [float(word) for word in text.split(",")])
+        return checked_levels(
+            [] if text == "none" else [float(word.strip().removesuffix("%")) for word in text.split(",")]
+        )
     except ConfigError:
         raise
     except ValueError:
@@ -94,3 +108,11 @@ def parse_time_option(name: str, text: str | None) -> int | None:
             f"{name}: {text!r} is not a time such as 2026-01-31T12:00, or a duration such as 90d"
         ) from None
     return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def parse_span(first: str, since: str | None, last: str, until: str | None) -> tuple[int | None, int | None]:
+    """Two options' times, from the first up to before the last, in epoch milliseconds. Raises ConfigError."""
+    start, end = parse_time_option(first, since), parse_time_option(last, until)
+    if start is not None and end is not None and start >= end:
+        raise ConfigError(f"{first}: --{first} {since} is not before --{last} {until}")
+    return start, end

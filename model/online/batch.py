@@ -15,7 +15,7 @@ from model.online.bounds import bounds
 from model.online.intervals import Intervals
 from model.online.memory import Remembered
 from model.online.rounds import Rounds
-from model.online.scores import COUNT, INTERVALS, NAIVE, SUMS, Bucket, Scores, point_sums
+from model.online.scores import COUNT, INTERVALS, SUMS, Bucket, Scores, point_sums
 from model.online.tracks import Ints, Tracks
 from model.online.values import FirstMargins, Graded, Observed
 
@@ -221,22 +221,11 @@ class Batch:
 
     def _count(self, sums: Reals) -> None:
         """Add to the tally of all series."""
-        tally, tracks = self._live.tally, self._tracks
+        tally = self._live.tally
         total = np.ones(len(sums) * self._scored) @ sums.reshape(-1, len(SUMS))
         tally.graded += int(total[COUNT])
         tally.intervals += int(total[INTERVALS])
         tally.inside += int(total[SUMS.index("inside")])
-        naive, points = (
-            tracks["total"][:, each] + tracks["sums"][:, 0, column] for each, column in enumerate((NAIVE, COUNT))
-        )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = np.concatenate(
-                [(naive / points)[: part.stop * self._width - part.start * self._width] for part in self._rounds.parts]
-            )
-        usable = np.isfinite(scale) & (scale > 0)
-        for name, column in (("error", "absolute_error"), ("naive_error", "naive_absolute_error")):
-            errors = sums[..., SUMS.index(column)].sum(axis=1)
-            setattr(tally, name, getattr(tally, name) + float((errors[usable] / scale[usable]).sum()))
 
 
 def _place(found: tuple[Any, ...]) -> int:

@@ -40,23 +40,16 @@ class Observed:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over all series since the start, for people: what was scored, and errors relative to the naive's scale."""
+    """Counts over all series since the start, for people: forecast values that were graded."""
 
     graded: int = 0
     intervals: int = 0
     inside: int = 0
-    error: float = 0.0
-    naive_error: float = 0.0
 
     @property
     def coverage(self) -> float | None:
         """The share of actual values inside their intervals."""
         return self.inside / self.intervals if self.intervals else None
-
-    @property
-    def skill(self) -> float | None:
-        """1 - error / the naive's, each relative to its series' scale: above 0 is better than the naive."""
-        return 1 - self.error / self.naive_error if self.naive_error else None
 
 
 @dataclass(slots=True)

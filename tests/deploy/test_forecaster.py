@@ -1,5 +1,6 @@
 """Forecaster: fit, predict and cross_validation of polars and pandas frames."""
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,10 @@ def test_intervals_that_too_few_values_can_carry_are_missing_and_counted(caplog:
     assert said in caplog.text
 
 
-@pytest.mark.parametrize("level", [[0.9], [100], [0], [float("nan")], ["90"], "90"])
+@pytest.mark.parametrize("level", [[0.9], [100], [0], [float("nan")], [True], ["90"], "90"])
 def test_a_level_that_is_no_percentage_is_refused(level: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^level: .* is not a percentage from 1 to 99\.9, such as 90"):
+    said = re.escape(repr(level if isinstance(level, str) else level[0]))
+    with pytest.raises(ConfigError, match=rf"^level: {said} is not a percentage from 1 to 99\.9, such as 90"):
         forecaster().fit(frame(100)).predict(level=level)
 
 

@@ -122,12 +122,7 @@ class Registry:
     def names(self) -> list[str]:
         """The names of all registered models, sorted."""
         with self._store.mapped_errors():
-            found, token = [], None
-            while token != "":
-                page = self._store.client.search_registered_models(page_token=token)
-                found += [model.name for model in page]
-                token = page.token or ""
-        return sorted(found)
+            return self._store.names()
 
     def set_alias(self, version: Version, alias: str) -> None:
         """Set an alias to a version, taking it from any other."""

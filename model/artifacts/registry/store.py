@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,9 @@ _WRONG = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST")
 """MLflow's codes for what it would refuse again: a name or an alias that it does not take, for example."""
 _VARIABLE = re.compile(r"Failed to convert .* for MLFLOW_")
 """In MLflow's words for a variable of its own that has a wrong value."""
+_UNKNOWN = re.compile(r"(?:Registered Model with name=(.+)|Model Version \(name=(.+), version=(\d+)\)) not found")
+"""In MLflow's words for a model, or a version of one, that is not there."""
+_LISTED = 10
 _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _ANSWERS = {
     401: f"the server does not know the user: {_CREDENTIALS}",
@@ -128,6 +131,15 @@ class Store:
         user = re.match(r"(?:[^:/]+://)?(.*@)", self.tracking_uri)
         return text if user is None or self.tracking_uri.startswith(_SQLITE) else text.replace(user[1], "")
 
+    def names(self) -> list[str]:
+        """The names of all registered models, sorted. Raises MLflow's errors."""
+        found, token = list[str](), None
+        while token != "":
+            page = self.client.search_registered_models(page_token=token)
+            found += [model.name for model in page]
+            token = page.token or ""
+        return sorted(found)
+
     @contextmanager
     def mapped_errors(self) -> Iterator[None]:
         """Raise MLflow's errors as RegistryErrors."""
@@ -152,7 +164,17 @@ class Store:
             return _answer(int(status[1]))
         if "was not in a valid JSON format" in line:
             return "what answers there is no MLflow server: give the address of its API"
+        if unknown := _UNKNOWN.search(line):
+            with suppress(*_library_errors()):
+                return self._unknown(unknown[1] or unknown[2], unknown[3])
         return self._without_user(line).removeprefix(f"{getattr(error, 'error_code', '')}: ")
+
+    def _unknown(self, name: str, number: str | None) -> str:
+        names = self.names()
+        if number and name in names:
+            return f"{name} has no version {number}; tidecast models {name} shows those it has"
+        there = ", ".join(names[:_LISTED]) + f" and {len(names) - _LISTED:,} more" * (len(names) > _LISTED)
+        return f"no model is called {name}: tidecast train --name {name} trains one; there are: {there or 'none'}"
 
 
 def _kind(error: Exception) -> type[TidecastError]:

@@ -71,6 +71,7 @@ FILES: dict[str, str | bytes] = {
     "endless.toml": "features = " + 5000 * "[" + 5000 * "]",
     "wrong.toml": "topic = 'power'\nspeed = 'fast'",
     "half.toml": "epochs = 1.5",
+    "by.toml": "[score]\nby = 'mode'",
     "latin.toml": b"topic = '\xe9'",
 }
 
@@ -116,7 +117,12 @@ WRONG = [
     (78, ["serve", "--topic", "t", "--model", "m", "--lateness", "soon"], "lateness: 'soon' is no duration"),
     (78, ["serve", "--topic", "t", "--model", "m", "--idle", "1mo"], "idle: '1mo' is no duration"),
     (64, ["serve", "--topic", "t", "--model", "m", "--series-limit", "0"], "Invalid value"),
-    (64, ["serve", "--topic", "t", "--model", "m", "--guarantee", "at-most-once"], "Invalid value"),
+    (
+        64,
+        ["serve", "--topic", "t", "--model", "m", "--guarantee", "at-most-once"],
+        "Invalid value .*: 'at-most-once' is",
+    ),
+    (78, ["score", "power", "--config", "by.toml"], r"by\.toml: by = 'mode': 'mode' is not one of 'series'"),
     (78, ["train", "--name", "m", "--data", "hours.csv", "--aggregate", "mean"], "aggregate: needs --freq"),
     (78, ["serve", "--topic", "power", "--model", "none.onnx"], "none.onnx: there is no such file"),
     (75, ["tail", "power", "--bootstrap", NOWHERE], f"Kafka at {NOWHERE} does not answer .*Connection refused"),
@@ -294,6 +300,11 @@ def test_a_flag_overrides_a_variable_and_that_the_file(
     monkeypatch.setenv("TIDECAST_PARTITIONS", "4")
     assert partitions("variable") == 4
     assert partitions("flag", "--partitions", "5") == 5
+
+
+def test_a_variable_with_a_wrong_value_is_named(tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDECAST_BY", "mode")
+    failed(tidecast("score", "power"), 78, r"TIDECAST_BY = 'mode': 'mode' is not one of 'series'")
 
 
 def test_the_closest_of_topic_and_data_counts(tidecast: Tidecast, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_single_series_is_shown_with_the_intervals_asked_for(tidecast: Tidecas
     one = pl.read_csv(waves / "waves.csv").filter(series="s0")
     one.write_csv(waves / "one.csv")
     command = ("forecast", "--data", "one.csv", "--horizon", 6, "--arch", "linear", "--output", "ahead.csv", "--json")
-    done = tidecast(*command, "--level", "50,97.5")
+    done = tidecast(*command, "--level", "50%, 97.5%")
     assert done.returncode == 0, done.stderr
     ahead = pl.read_csv(waves / "ahead.csv")
     low, high = ahead.row(0, named=True)["Tidecast-lo-50"], ahead.row(0, named=True)["Tidecast-hi-50"]
@@ -62,7 +62,10 @@ def test_a_single_series_is_shown_with_the_intervals_asked_for(tidecast: Tidecas
     bare = tidecast(*command, "--level", "none")
     assert json.loads(bare.stdout.splitlines()[-1])["levels"] == []
     assert pl.read_csv(waves / "ahead.csv").columns == ["unique_id", "ds", "Tidecast", "source"]
-    for level, says in (("0.9", "0.9 is not a percentage"), ("80 90", "'80 90' is neither percentages such as 80,90")):
+    for level, says in (
+        ("0.9", "0.9 is not a percentage from 1 to 99.9, such as 90; did you mean 90?"),
+        ("80 90", "'80 90' is neither percentages such as 80,90"),
+    ):
         refused = tidecast(*command, "--level", level)
         assert refused.returncode == 78
         assert f"level: {says}" in refused.stderr

@@ -71,6 +71,18 @@ def test_all_models_forecast_from_the_same_origins(
     assert "tiny.onnx was trained" not in ended.stderr
 
 
+def test_intervals_are_shown_with_the_share_asked_for_and_what_their_columns_mean(
+    archive: Path, own_model: Path, tidecast: Tidecast
+) -> None:
+    ended = tidecast("replay", "--data", archive, "--model", own_model, "--coverage", "0.8", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found, table = msgspec.json.decode(ended.stdout.splitlines()[-1]), " ".join(ended.stdout.split())
+    assert found["coverage"] == 0.8
+    assert "4 steps ahead, intervals of 80 %" in table
+    assert "coverage: the share of values inside their intervals" in table
+    assert f"{found['models']['tiny.onnx']['coverage']:.1%}" in table
+
+
 def test_errors_are_over_the_origins_of_the_given_span(archive: Path, own_model: Path, tidecast: Tidecast) -> None:
     """Two days before the end the seasonal naive is right about all but the first change."""
     at = [f"{np.datetime64(START + hours * HOUR, 'ms')}" for hours in (STEPS - 48 - HORIZON, STEPS - 48)]
@@ -97,11 +109,21 @@ def test_models_and_spans_that_cannot_be_replayed_are_rejected(
         (("--model", "seasonal-naive"), "model: give a registered version or a file"),
         (("--model", own_model, "--from", "2030-01-01"), "from: no window of 12 steps, with the 4 after it known"),
         (("--model", own_model, "--from", "soon"), "from: 'soon' is not a time"),
+        (("--model", own_model, "--from", "2023-12-01", "--to", "2023-11-01"), "from: --from 2023-12-01 is not before"),
         (("--model", own_model, "--model", written(shared, "far", 12, 5)), "can't be compared: 5 steps of"),
     ):
         ended = tidecast("replay", "--data", archive, *arguments)
         assert ended.returncode == 78
         assert why in ended.stderr
+
+
+@pytest.mark.parametrize("share", ["1.5", "90", "1", "-0.5", "0.2", "0.99999", "0", "nan", "90%"])
+def test_a_share_that_no_service_takes_is_refused_before_anything_is_read(tidecast: Tidecast, share: str) -> None:
+    for command in (("replay", "--data", "none.csv"), ("serve", "--topic", "none")):
+        ended = tidecast(*command, "--model", "none", "--coverage", share)
+        assert (ended.returncode, ended.stderr.count("\n")) == (78, 1), ended.stderr
+        assert "coverage: " in ended.stderr
+        assert ("did you mean 0.9?" in ended.stderr) == (share in ("90", "90%"))
 
 
 def test_models_with_different_windows_are_not_comparable(own_model: Path, foreign_model: Path) -> None:

@@ -30,7 +30,7 @@ from pipeline.datasets.history import from_frame
 from pipeline.formats.alerts import Alert, AlertKind, Phase, encode_alert
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
-from tidecast.errors import ConfigError, UnknownTopic
+from tidecast.errors import ConfigError, DataError, UnknownTopic
 
 Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 Found = dict[str, Any]
@@ -64,9 +64,7 @@ class Harbour:
         tides = history(hours, turn=900).frame.select("series", "ts", "value")
         names = [f"pier-{number}" for number in range(others)]
         pl.concat([tides, *(tides.with_columns(series=pl.lit(name)) for name in names)]).write_csv(self._table)
-        check = DriftCheck(
-            **{"bootstrap": self.address, "topic": "out-alerts", "share": 0.2, "at_most_every": 0, **settings}
-        )
+        check = DriftCheck(**{"bootstrap": self.address, "output": "out", "share": 0.2, "at_most_every": 0, **settings})
         return run_retraining(JOB, DataSource(file=str(self._table)), self._registry.tracking_uri, check)
 
     @property
@@ -86,12 +84,11 @@ def test_without_a_drift_nothing_is_read_or_trained(harbour: Harbour, caplog: py
         *(alert(TRAINED, "told before"), alert(900, "over"), alert(990, "over", "end", since=START + 900 * HOUR)),
         *(b"{", b"[]"),
     )
-    check = DriftCheck(bootstrap=harbour.address, topic="out-alerts", share=0.2, at_most_every=0)
+    check = DriftCheck(bootstrap=harbour.address, output="out", share=0.2, at_most_every=0)
     found = run_retraining(JOB, DataSource(file="none.csv"), str(harbour._registry.tracking_uri), check)
     assert (found["model"], found["decision"]) == ("tides/1", "no drift")
-    assert (
-        "tides/1: no drift: nothing to do: out-alerts has none since 2024-02-03 07:00 UTC that goes on" in caplog.text
-    )
+    why = "none is open since the champion's last training data (2024-02-03 07:00 UTC): nothing to do"
+    assert f"tides/1: no drift: {why}" in caplog.text
     assert "out-alerts: 2 records are no alerts, and are left out" in caplog.text
     assert harbour.versions == 1
 
@@ -128,14 +125,40 @@ def test_it_waits_until_enough_has_come_after_the_change(harbour: Harbour) -> No
 
 
 def test_without_the_topic_of_alerts_it_is_an_error(harbour: Harbour) -> None:
-    with pytest.raises(UnknownTopic, match="nowhere-alerts"):
-        harbour.retrain(topic="nowhere-alerts")
+    with pytest.raises(UnknownTopic, match=r"no topic nowhere-alerts: no service has written alerts; serve without"):
+        harbour.retrain(output="nowhere")
+    with pytest.raises(ConfigError, match=r"out-alerts is the topic of the alerts: give that of the forecasts, out$"):
+        harbour.retrain(output="out-alerts")
+
+
+def test_records_that_are_all_no_alerts_are_an_error_and_not_no_drift(harbour: Harbour) -> None:
+    harbour.tell(b"{", b"[]")
+    with pytest.raises(DataError, match=r"^out-alerts: none of its 2 records is an alert of Tidecast$"):
+        harbour.retrain()
+
+
+def test_a_name_without_a_model_is_refused_as_nothing_can_have_drifted(
+    harbour: Harbour, registry: Registry, tidecast: Tidecast
+) -> None:
+    stored = ("--tracking-uri", registry.tracking_uri, "--bootstrap", harbour.address)
+    ended = tidecast("retrain", "--on-drift", "--name", "tydes", "--topic", "tides", *stored)
+    assert ended.returncode == 78
+    assert "no model is called tydes: tidecast train --name tydes trains one; there are: tides" in ended.stderr
+    assert registry.names() == ["tides"]
+
+
+@pytest.mark.parametrize("command", [("retrain",), ("schedule", "--every", "1h")])
+def test_options_of_a_drift_are_refused_without_it(tidecast: Tidecast, command: tuple[str, ...]) -> None:
+    for option, value in (("--drift-share", "0.5"), ("--at-most-every", "1d"), ("--output", "out")):
+        ended = tidecast(*command, "--name", "tides", "--topic", "tides", option, value)
+        assert ended.returncode == 78, ended.stderr
+        assert f"{option} is for --on-drift only" in ended.stderr
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
 def test_a_share_is_one(share: float) -> None:
     with pytest.raises(ConfigError, match="drift-share"):
-        DriftCheck(bootstrap="", topic="", share=share, at_most_every=0)
+        DriftCheck(bootstrap="", output="", share=share, at_most_every=0)
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 30), min_size=1))
@@ -180,7 +203,7 @@ def test_a_served_stream_that_changes_is_learned_from_after_its_change_and_a_sta
     assert first.returncode == 0, first.stderr
     if not changes:
         assert json.loads(first.stdout)["decision"] == "no drift"
-        assert "no drift: nothing to do" in first.stderr
+        assert "no drift: none is open since the champion" in first.stderr
         return
     assert json.loads(first.stdout)["decision"] == "too soon", "the champion was trained just now"
     ended = tidecast(*command, "--at-most-every", "1ms")
@@ -203,7 +226,7 @@ def test_a_schedule_looks_at_the_alerts_each_time(
     assert process.stderr is not None
     looked = 0
     for line in process.stderr:
-        looked += "no drift: nothing to do" in line
+        looked += "no drift: none is open" in line
         if looked == 2:
             break
     process.terminate()

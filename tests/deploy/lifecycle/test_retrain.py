@@ -106,6 +106,24 @@ def test_a_retraining_says_what_it_learned_from_and_what_it_kept_for_judging(
     assert json.loads(registry.resolve("tides/2").tags["judged"]) == judged
 
 
+@pytest.mark.parametrize("option", [("--since", "2030-01-01"), ("--until", "2016-01-01")])
+def test_a_period_without_events_is_an_error_for_a_new_and_for_a_known_name(
+    registry: Registry, tidecast: Tidecast, option: tuple[str, str]
+) -> None:
+    history(100).frame.select("series", "ts", "value").write_csv("past.csv")
+    for name in ("tides", "new"):
+        command = ("retrain", "--data", "past.csv", "--name", name, "--tracking-uri", registry.tracking_uri)
+        ended = tidecast(*command, *option)
+        assert ended.returncode == 65, ended.stderr
+        says = (
+            f"past: there are no events {'from' if 'since' in option[0] else 'before'} {option[1]} 00:00; they are from"
+        )
+        assert ended.stderr.splitlines()[-1] == f"tidecast: {says} 2024-01-01 00:00 to 2024-01-05 03:00"
+    crossed = tidecast(*command, "--since", "2024-01-03", "--until", "2024-01-02")
+    assert crossed.returncode == 78
+    assert "since: --since 2024-01-03 is not before --until 2024-01-02" in crossed.stderr
+
+
 @pytest.mark.parametrize("uneven", [False, True])
 def test_steps_of_series_with_jitter_are_counted_once(empty: Registry, *, uneven: bool) -> None:
     """Two series whose events have their own seconds, on a grid or of no spacing: as many steps as one has."""

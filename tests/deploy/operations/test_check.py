@@ -118,8 +118,10 @@ def test_the_memory_of_the_series_is_said_and_too_many_are_warned_of(check: Chec
     check.log.create_topic(check.topic, 2)
     for number in range(3):
         check.write(f"pump-{number}", range(30), partition=number % 2)
-    assert_finding(check()["memory"], "ok", "; the 3 in the newest records up to ")
-    assert_finding(check("--series-limit", 10**9)["memory"], "warning", "; the 2,000,000,000 of --series-limit up to ")
+    assert_finding(check()["memory"], "ok", "3 series: up to ")
+    assert_finding(
+        check("--series-limit", 10**9)["memory"], "warning", "; at --series-limit (1,000,000,000 x 2 partitions): "
+    )
 
 
 def test_empty_topic_is_ok(check: Check) -> None:

@@ -85,11 +85,19 @@ def test_a_warning_where_the_memory_is_less(series: int, limit: int, available: 
     config = ServeConfig(topic="t", group="g", instance="a", series_limit=limit)
     (found,) = memory(needs, seen(series), 2, config, available)
     assert found.verdict == verdict
-    assert "windows 4 kB, grading 5 kB, Python 1 kB a series, and 6 kB in g-state" in found.found
-    assert (
-        f"the {series:,} in the newest records up to {size(needs.total(series, 2))} and {size(6_000 * series)}"
-        in found.found
-    )
+    total, free = size(needs.total(series, 2)), size(max(0, available - 200_000_000))
+    assert found.found.startswith(f"{series:,} series: up to {total} of memory, {size(6_000 * series)} of g-state; ")
+    at_limit = f"at --series-limit ({limit:,} x 2 partitions): {size(needs.total(2 * limit, 2))} of the {free} that"
+    assert at_limit in found.found
+    parts = {"series_windows": 4_000, "series_grading": 5_000, "series_objects": 1_000, "series_state": 6_000}
+    assert found.numbers == parts | {
+        "seen": series,
+        "seen_total": needs.total(series, 2),
+        "limit": 2 * limit,
+        "limit_total": needs.total(2 * limit, 2),
+        "available": available,
+        "process": 200_000_000,
+    }
     if verdict == "warning":
         room = int(found.todo.rpartition(" ")[2])
         better = ServeConfig(topic="t", group="g", instance="a", series_limit=room)

@@ -1,6 +1,7 @@
 """A service's metrics and how they are reported."""
 
 from deploy.serving.stats import Histogram, ServiceStats
+from model.online.values import Tally
 
 
 def test_histogram_counts_values_by_bucket() -> None:
@@ -30,3 +31,11 @@ def test_lines_and_summary_report_the_same_numbers() -> None:
     assert (summary["model"], summary["records"], summary["dead_letters"]) == ("power/7", 1200, 4)
     assert summary["dead_letters_by_reason"] == {"schema": 3, "bad_time": 1}
     assert summary["latency_ms"] == {"p50": 5, "p99": 5}
+
+
+def test_what_was_graded_is_said_as_values_and_left_to_the_scores_to_rate() -> None:
+    """A skill that is added up as errors come would depend on the batches, and differ from that of `tidecast score`."""
+    stats = ServiceStats("forecasts", tally=Tally(graded=1_200, intervals=1_000, inside=897))
+    assert stats.counts_line().endswith("; 1,200 forecast values graded, 89.7% inside")
+    assert (stats.summary()["graded"], stats.summary()["coverage"]) == (1_200, 0.897)
+    assert "skill" not in stats.summary()

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
 from tidecast.errors import ConfigError
 
+Tidecast = Callable[..., "subprocess.CompletedProcess[str]"]
 START = 1_700_000_040_000
 
 
@@ -95,9 +97,12 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "RETRIED_AFTER_S", (0.01, 0.02, 0.03))
 
 
-def test_alerts_are_posted_in_order_with_the_user_s_name_and_the_path(server: Callable[..., Server]) -> None:
+def test_alerts_are_posted_in_order_with_the_user_s_name_and_the_path(
+    server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deploy")
     taken = server()
-    with closing(Webhook(f"http://ann%40sea:se%20cret@{taken.place}/a/b?token=t1#part")) as posted:
+    with closing(Webhook(f"http://ann%40sea:se%20cret@{taken.place}/a/b?token=t1#part", "out-alerts")) as posted:
         posted.post([b'{"n":1}', b'{"n":2}'])
         posted.post([b'{"n":3}'])
     assert taken.bodies == [b'{"n":1}', b'{"n":2}', b'{"n":3}']
@@ -105,12 +110,13 @@ def test_alerts_are_posted_in_order_with_the_user_s_name_and_the_path(server: Ca
     assert taken.headers[0]["Content-Type"] == "application/json"
     scheme, _, user = taken.headers[0]["Authorization"].partition(" ")
     assert (scheme, base64.b64decode(user)) == ("Basic", b"ann@sea:se cret")
-    assert posted.counts == {"posted": 3, "refused": 0, "dropped": 0}
+    assert posted.counts == {"posted": 3, "failed": 0, "not_sent": 0}
+    assert caplog.messages == [f"http://{taken.place}: 3 alerts posted"]
 
 
 def test_a_server_that_is_busy_is_tried_again(server: Callable[..., Server]) -> None:
     busy = server(503, 429, 200)
-    with closing(Webhook(busy.url)) as posted:
+    with closing(Webhook(busy.url, "out-alerts")) as posted:
         posted.post([b"1"])
         until(lambda: posted.counts["posted"] == 1)
     assert busy.bodies == [b"1"] * 3
@@ -122,17 +128,17 @@ def test_what_a_server_does_not_take_is_counted_and_said_once(
 ) -> None:
     caplog.set_level(logging.INFO, "deploy")
     refusing = server(*[code] * 2 * asked, 200)
-    with closing(Webhook(refusing.url)) as posted:
+    with closing(Webhook(refusing.url, "out-alerts")) as posted:
         posted.post([b"1", b"2", b"3"])
         until(lambda: posted.counts["posted"] == 1)
     assert refusing.bodies == [b"1"] * asked + [b"2"] * asked + [b"3"]
     assert set(refusing.paths) == {"/alerts"}
-    assert posted.counts == {"posted": 1, "refused": 2, "dropped": 0}
+    assert posted.counts == {"posted": 1, "failed": 2, "not_sent": 0}
     place = f"http://{refusing.place}"
     assert caplog.messages == [
         f"{place} did not take an alert: HTTP {code}; others are counted, not logged",
         f"{place} takes alerts again",
-        f"{place}: 1 alerts posted, 2 not",
+        f"{place}: 2 alerts were not posted (1 were): out-alerts has them",
     ]
 
 
@@ -145,9 +151,9 @@ def test_nothing_secret_of_a_url_is_logged(server: Callable[..., Server], caplog
         "http://no.such.invalid/hush2",
         f"http://{'x' * 64}/",
     ):
-        with closing(Webhook(url)) as posted:
+        with closing(Webhook(url, "out-alerts")) as posted:
             posted.post([b"1"])
-            until(lambda posted=posted: posted.counts["refused"] == 1)  # type: ignore[misc]
+            until(lambda posted=posted: posted.counts["failed"] == 1)  # type: ignore[misc]
     connections = Connections(
         model="m", bootstrap="sqlite:log.db", tracking_uri="sqlite:m.db", alert_webhook="http://ann:hush1@host/hush2"
     )
@@ -174,19 +180,26 @@ def test_of_too_many_alerts_the_oldest_are_left_out_and_counted_and_stopping_is_
 ) -> None:
     monkeypatch.setattr(webhook, "CLOSED_WITHIN_S", 0.2)
     hanging = server(0)
-    posted = Webhook(hanging.url)
+    posted = Webhook(hanging.url, "out-alerts")
     posted.post([b"first"])
     until(hanging.asked.is_set)
     posted.post([b"%d" % number for number in range(QUEUED)])
     posted.post([b"more"] * 5)
     posted.post([b"more"] * 2)
-    assert posted.counts == {"posted": 0, "refused": 0, "dropped": 7}
+    assert posted.counts == {"posted": 0, "failed": 0, "not_sent": 7}
     began = time.monotonic()
     posted.close()
     assert time.monotonic() - began < 5
-    assert posted.counts == {"posted": 0, "refused": 0, "dropped": 7 + QUEUED + 1}
+    assert posted.counts == {"posted": 0, "failed": 1, "not_sent": 7 + QUEUED}
     full = f"http://{hanging.place}: more than 1,000 alerts wait to be posted: the oldest are left out, and counted"
     assert sum(full in line for line in caplog.messages) == 1
+
+
+def test_alerts_to_post_of_which_there_are_none_are_refused_first(tidecast: Tidecast) -> None:
+    for command in ("check", "serve"):
+        ended = tidecast(command, "--topic", "t", "--model", "m", "--no-alerts", "--alert-webhook", "http://host/hush")
+        assert (ended.returncode, ended.stdout) == (78, "")
+        assert ended.stderr == "tidecast: alert-webhook: with --no-alerts there are none to post\n"
 
 
 class Stream:
@@ -225,7 +238,7 @@ class Stream:
 
     def serve(self, url: str) -> ServiceStats:
         """Serve all events."""
-        with closing(connect(self._address)) as log, closing(Webhook(url)) as posted:
+        with closing(connect(self._address)) as log, closing(Webhook(url, "out-alerts")) as posted:
             task = task_for(self._predictor, self._config)
             service = Service(log, self._predictor, task, self._config, webhook=posted)
             return service.run(Idle(lambda: service.stats.records))
@@ -273,4 +286,4 @@ def test_a_server_that_never_answers_holds_up_neither_serving_nor_its_end(
     stats = stream.serve(hanging.url)
     assert (stats.records, stats.predictions) == (480, 474)
     assert len(hanging.bodies) == 1
-    assert stats.summary()["webhook"] == {"posted": 0, "refused": 0, "dropped": 2}
+    assert stats.summary()["webhook"] == {"posted": 0, "failed": 1, "not_sent": 1}

@@ -139,6 +139,10 @@ def test_unknown_model_error_is_one_line(store: Store, tmp_path: Path, reference
     with pytest.raises(UnknownModel) as raised:
         Registry(store.uri).resolve(reference)
     assert "\n" not in str(raised.value)
+    if reference.startswith("nobody"):
+        assert "no model is called nobody: tidecast train --name nobody trains one; there are: " in str(raised.value)
+    if reference == "known/99":
+        assert "known has no version 99; tidecast models known shows those it has" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a@b", "a:b"])
