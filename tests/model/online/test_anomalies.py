@@ -335,6 +335,8 @@ def faulty(seed: int, steps: int) -> tuple[Floats, Floats, Floats]:
     error[:, steps - 220 :] *= rng.choice([1, 9], (8, 1))
     error[:, steps - rng.integers(1, 60) :] *= rng.choice([0.01, 1])
     error[rng.random((8, steps)) < rng.choice([0, 0.02])] = np.nan
+    error[:, : rng.choice([0, 50])] = np.nan
+    naive[np.isnan(error) & (rng.random((8, 1)) < 0.5)] = np.nan
     return values, error, naive
 
 
