@@ -68,7 +68,7 @@ def score_table(
     cells = {column: [column.cell(row) for row in shown] for column in (COLUMNS if by == "series" else RELATIVE)}
     labels = [[printable(str(getattr(row, name))) for name in names] for row in rows]
     labels += [["all" for _ in names]] * (len(shown) - len(rows))
-    wanted = [max(map(cell_len, [name, *of])) for name, of in zip(names, zip(*labels, strict=True), strict=True)]
+    wanted = [max(cell_len(text) for text in column) for column in zip(names, *labels, strict=True)]
     columns, left_out = _fitting(cells, wanted, width)
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     room = None if width is None else width + PADDING - sum(_width(column, cells) for column in columns)

@@ -221,6 +221,16 @@ def test_the_table(log: EventLog, tidecast: Tidecast, address: str) -> None:
     assert by_step[5].startswith("MASE: MAE / the naive's MAE one step ahead, as width and Winkler; naive MASE: ")
 
 
+@pytest.mark.parametrize("by", ["model", "step"])
+def test_series_that_their_naive_always_hits_have_no_scale(
+    log: EventLog, tidecast: Tidecast, address: str, by: ScoreView
+) -> None:
+    write(log, bucket("flat", 0, 0.0, 0.0))
+    ended = tidecast("score", "tides-forecasts", "--bootstrap", address, "--by", by)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 series have no scale (their naive is never wrong), and are left out of all but theirs" in ended.stderr
+
+
 @pytest.mark.parametrize("by", ["series", "model", "step"])
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
 def test_numbers_are_whole_however_narrow_the_terminal(width: int, by: ScoreView) -> None:
