@@ -167,6 +167,8 @@ def score(
         raise ConfigError("give one of --follow and --recompute")
     options = context.params
     since, until = parse_time_option("from", options["since"]), parse_time_option("to", options["until"])
+    if since is not None and until is not None and since >= until:
+        raise ConfigError("from is not before --to: no scores are of such a period")
     shown = Selection(since, until, frozenset(options["series"] or ())), options["by"], options["top"]
     late, idle = (parse_duration_option(name, options[name]) for name in ("lateness", "idle"))
     paths = decode_paths(bootstrap)

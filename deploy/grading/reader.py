@@ -1,20 +1,27 @@
 """The live scores on a topic, read in their order; of those written twice the last counts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
+from deploy.console import printable
 from deploy.grading.totals import Totals
 from pipeline.formats.dead_letters import InvalidEvent, Reason
 from pipeline.formats.decoding import Refusals
 from pipeline.formats.headers import OFFSETS
 from pipeline.formats.scores import SeriesScores, decode_scores
 from pipeline.log import EventLog, Record
+from tidecast.times import format_time
 
 Identity = tuple[int, str, int, int, bytes]
 """Of a record: partition, series, start, until, and the input's offset by which it was written: a series that expired
 and came back may have another record of the same times."""
+
+
+NAMED = 5
+"""Most series that a message names."""
 
 
 class Selection(NamedTuple):
@@ -42,6 +49,48 @@ class Selection(NamedTuple):
 
 
 @dataclass(slots=True)
+class Extent:
+    """Which series and times there are, whether wanted or not."""
+
+    selection: Selection
+    series: dict[str, None] = field(default_factory=dict)
+    first: int | None = None
+    """The earliest time of a chosen series, epoch milliseconds."""
+    last: int | None = None
+
+    def add(self, series: str, first: int, last: int) -> None:
+        """A series has something from `first` to `last`."""
+        self.series[series] = None
+        if self.selection.chosen(series):
+            self.first = first if self.first is None else min(self.first, first)
+            self.last = last if self.last is None else max(self.last, last)
+
+    @property
+    def unknown(self) -> str:
+        """Which of the wanted series are not there, and which are; empty if all are."""
+        missing = sorted(self.selection.series - self.series.keys())
+        return f"no series {_listed(missing)}; there are: {_listed(sorted(self.series))}" if missing else ""
+
+    @property
+    def why_none(self) -> str:
+        """Why none of it is wanted; empty if that is not because of the selection."""
+        if self.first is None or self.last is None:
+            return self.unknown
+        since, until = self.selection.since, self.selection.until
+        period = [f"from {format_time(since)} on"] if since is not None else []
+        period += [f"before {format_time(until)}"] if until is not None else []
+        if not period:
+            return ""
+        there = f"the first are of {format_time(self.first)}, the last of {format_time(self.last)}"
+        return f"no scores {' and '.join(period)}: {there}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"{len(names) - NAMED:,} more"] if len(names) > NAMED else []
+    return ", ".join([*map(printable, names[:NAMED]), *more])
+
+
+@dataclass(slots=True)
 class ScoreReader:
     """The records of a topic of scores. Of two about the same series and bucket the last one counts."""
 
@@ -56,6 +105,10 @@ class ScoreReader:
 
     totals: Totals = field(default_factory=Totals)
     """Of all records, added up in their order."""
+    extent: Extent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.extent = Extent(self.selection)
 
     def read(self) -> bool:
         """Read what is new; whether anything was."""
@@ -81,6 +134,7 @@ class ScoreReader:
             reason: Reason = "schema" if isinstance(error, msgspec.ValidationError) else "malformed_json"
             self.refused.add(record, InvalidEvent(reason, str(error)))
             return False
+        self.extent.add(scores.series, scores.start, scores.start)
         if not self.selection.takes(scores):
             return False
         origin = dict(record.headers).get(OFFSETS, b"")

@@ -135,6 +135,8 @@ class Lives:
 class Rebuilt:
     """What was observed of a partition, and forecast."""
 
+    horizon: int = 0
+    """K."""
     lives: Lives = field(default_factory=Lives)
     life: list[int] = field(default_factory=list)
     """(N,)."""
@@ -176,7 +178,8 @@ def rebuild(
 
     `lateness`, `idle`, `paths` and the `limit` of series are the service's; all versions take the same windows.
     """
-    card, rebuilt, left = card_of(next(iter(made.values())).version), Rebuilt(), dict(made)
+    some, left = next(iter(made.values())), dict(made)
+    card, rebuilt = card_of(some.version), Rebuilt(some.values.shape[1])
     store = WindowStore(window_config(card.input, lateness), idle, limit, short=True, companion=rebuilt.lives)
     decode = Decoder(card.input.features, paths=paths or Paths()).decode
     bounds = log.bounds(source.topic)[source.partition]

@@ -4,7 +4,8 @@ scores say otherwise.
 N observed steps   M forecasts   P graded points   K horizon steps   O targets   G groups   R records   S sums
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class Regraded:
         order = np.argsort(np.array(rebuilt.at, np.int64), kind="stable")
         made = [rebuilt.made[each] for each in order.tolist()]
         self._at = np.array(rebuilt.at, np.int64)[order]
-        self.horizon = made[0].values.shape[1] if made else 0
+        self.horizon = rebuilt.horizon
         shape = self.horizon, len(targets)
         self._values = np.array([each.values for each in made]).reshape(len(made), 3, *shape)
         self._naive = np.array(rebuilt.naive).reshape(len(made), *shape)[order]
@@ -52,6 +53,13 @@ class Regraded:
         self.models = list(numbers)
         self._key = self.life * FAR + step
         self._by_key = np.argsort(self._key, kind="stable")
+
+    def extents(self) -> Iterable[tuple[str, int, int]]:
+        """Of each life the series, and the times of its first and its last step."""
+        first, last = (np.full(len(self.lives.series), each) for each in (NEVER, -NEVER))
+        np.minimum.at(first, self.life, self.ts)
+        np.maximum.at(last, self.life, self.ts)
+        return zip(self.lives.series, first.tolist(), last.tolist(), strict=True)
 
     def points(self, ahead: int) -> Points:
         """The points of the forecasts `ahead` steps ahead."""
@@ -120,17 +128,13 @@ def add_totals(
         if ahead == 1:
             scale = added(series[points.at], points.sums[:, :, [NAIVE, COUNT]], len(numbers))
     totals.coverage |= {share for share in np.unique(graded.coverage).tolist() if share == share}
-    for name, number in numbers.items():
-        if chosen(name):
-            totals.seen[name] = None
-            for place, target in enumerate(graded.targets):
-                error, count = scale[number, place].tolist()
-                totals.scale[name, target] = error / count if count else None
-                for ahead in steps:
-                    totals.add_unscored(name, target, ahead, int(missed[number, ahead - 1]))
-                for version in np.flatnonzero(
-                    sums[number * width : (number + 1) * width, place, :, COUNT].any(axis=1)
-                ).tolist():
-                    place_of = number * width + version
-                    key = Key(name, target, graded.models[version], steps)
-                    totals.add_sums(key, sums[place_of, place], int(first[place_of]), int(last[place_of]))
+    shown = {name: number for name, number in numbers.items() if chosen(name)}
+    totals.seen |= dict.fromkeys(shown)
+    for (name, number), (place, target) in product(shown.items(), enumerate(graded.targets)):
+        error, count = scale[number, place].tolist()
+        totals.scale[name, target] = error / count if count else None
+        for ahead in steps:
+            totals.add_unscored(name, target, ahead, int(missed[number, ahead - 1]))
+        for at, model in enumerate(graded.models, number * width):
+            if sums[at, place, :, COUNT].any():
+                totals.add_sums(Key(name, target, model, steps), sums[at, place], int(first[at]), int(last[at]))

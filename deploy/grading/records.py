@@ -62,6 +62,9 @@ def finding_message(series: str, target: str | None, finding: Finding, offset: i
         ts=finding.ts,
         since=finding.since,
         size=finding.size,
+        value=finding.value,
+        usual=finding.usual,
+        outcome=finding.outcome,
         text=sentence(finding, series, format_time),
         target=target,
     )
@@ -72,6 +75,7 @@ def silence_message(silence: Silence) -> Message:
     """A silence, or its end, as an alert."""
     lasted, usual = (format_duration(each) for each in (silence.ts - silence.since, silence.usual))
     text = f"values again after {lasted} without any" if silence.ended else f"no value for {lasted}"
+    since = format_time(silence.since)
     alert = Alert(
         series=silence.series,
         kind="gap",
@@ -79,6 +83,8 @@ def silence_message(silence: Silence) -> Message:
         ts=silence.ts,
         since=silence.since,
         size=(silence.ts - silence.since) / max(1, silence.usual),
-        text=f"{text}; usually there is one every {usual} at least",
+        usual=silence.usual,
+        outcome="back" if silence.ended else None,
+        text=f"{silence.series}: {text} (since {since}); up to {usual} is usual",
     )
     return Message("alerts", silence.offset, silence.series.encode(), encode_alert(alert))

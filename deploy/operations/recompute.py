@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from deploy.console import out, progress
 from deploy.grading.compared import Comparison, Recomputed
-from deploy.grading.reader import Identity, ScoreReader, Selection
+from deploy.grading.reader import Extent, Identity, ScoreReader, Selection
 from deploy.grading.rebuilt import Identity as WindowIdentity
 from deploy.grading.rebuilt import Made, Source, read_forecasts, rebuild
 from deploy.grading.recompute import Regraded, add_totals
 from deploy.grading.totals import Totals
 from deploy.models.loading import load_model
-from deploy.operations.score import Report, print_report
+from deploy.operations.score import Report, print_report, written_scores
 from deploy.settings.serve import window_config
 from deploy.settings.values import ScoreView
 from model.card import Card
@@ -23,6 +23,8 @@ from pipeline.formats.scores import SeriesScores, decode_scores
 from pipeline.log import EventLog
 from pipeline.windows.streaming import SERIES_LIMIT
 from tidecast.errors import ConfigError
+
+NONE_GRADED = "nothing to grade: no forecast's actual value is there yet, or their windows can't be rebuilt"
 
 
 class Served(NamedTuple):
@@ -46,6 +48,9 @@ class Outcome:
     totals: Totals = field(default_factory=Totals)
     refused: Refusals = field(default_factory=Refusals)
     comparison: Comparison = field(default_factory=Comparison)
+    extent: Extent = field(default_factory=lambda: Extent(Selection()))
+    unread: Refusals = field(default_factory=Refusals)
+    """Records on the topic of live scores that are none."""
     lost: int = 0
     """Forecasts whose windows can't be rebuilt."""
 
@@ -57,7 +62,8 @@ def recompute(
 
     It takes the memory of one partition's forecasts, as numbers, some eight times.
     """
-    outcome, written, bounds = Outcome(), _written(log, topic), log.bounds(topic)
+    outcome, bounds = Outcome(extent=Extent(selection)), log.bounds(topic)
+    written = _written(log, topic, outcome.unread)
     with progress("recompute", len(bounds), "partitions") as report:
         for done, partition in enumerate(bounds, 1):
             sources = read_forecasts(log, topic, partition, outcome.refused)
@@ -65,6 +71,8 @@ def recompute(
             for source, made in sources.items():
                 graded = _graded(log, source, made, card_of, served)
                 add_totals(graded, outcome.totals, selection.chosen, selection.since, selection.until)
+                for name, first, last in graded.extents():
+                    outcome.extent.add(name, first, last)
                 outcome.lost += graded.lost
                 if len(sources) == 1:
                     Recomputed(graded, records).compare(outcome.comparison, selection.takes)
@@ -81,26 +89,29 @@ def report_recomputed(
 
     Raises ConfigError if there are no forecasts, or for their models.
     """
+    scores = written_scores(log, topic)
     outcome = recompute(log, topic, selection, _cards(served), served)
     totals, refused, comparison = outcome.totals, outcome.refused, outcome.comparison
-    if not totals.seen:
+    if not outcome.lost and not outcome.extent.series:
         reason = f": {refused.in_words()[0]}" if refused else ""
-        raise ConfigError(f"{topic} has no forecasts of a service, or none of these series{reason}")
-    report = Report(topic, totals, refused, by, top)
+        raise ConfigError(f"{topic} has no forecasts of a service{reason}")
+    report = Report(topic, totals, refused, by, top, outcome.extent.unknown)
+    why = "" if totals.parts else f"{topic}: {outcome.extent.why_none or NONE_GRADED}"
     if not as_json:
-        print_report(report, "" if totals.parts else f"{topic}: no forecast's actual value is there yet")
-        for line in _lines(topic, comparison, outcome.lost):
+        print_report(report, why)
+        for line in _lines(topic, scores, outcome):
             out.print(line, soft_wrap=True)
     compared = {**asdict(comparison), "forecasts_lost": outcome.lost, "same": comparison.same}
-    return report.as_data() | {"recomputed": compared}
+    compared |= {"scores": scores, "scores_left_out": dict(outcome.unread)}
+    return report.as_data() | {"recomputed": compared} | ({"why": why} if why else {})
 
 
-def _written(log: EventLog, topic: str) -> dict[Identity, SeriesScores]:
+def _written(log: EventLog, topic: str, unread: Refusals) -> dict[Identity, SeriesScores]:
     """The live scores; none where there is no topic of them."""
     name = f"{topic}-scores"
     if name not in log.identities([name]):
         return {}
-    reader = ScoreReader(log, name, Selection())
+    reader = ScoreReader(log, name, Selection(), refused=unread)
     reader.read()
     return {place: decode_scores(value) for place, value in reader.records.items()}
 
@@ -141,16 +152,21 @@ def _cards(served: Served) -> Callable[[str], Card]:
     return card_of
 
 
-def _lines(topic: str, comparison: Comparison, lost: int) -> list[str]:
+def _lines(topic: str, scores: str | None, outcome: Outcome) -> list[str]:
     """What the comparison came to."""
-    lines = [f"{topic}-scores: {comparison.equal:,} records equal to the bit, {comparison.differ:,} differ"]
+    comparison = outcome.comparison
+    if scores is None:
+        lines = [f"there is no {topic}-scores to compare with"]
+    else:
+        lines = [f"{scores}: {comparison.equal:,} records equal to the bit, {comparison.differ:,} differ"]
+        lines += [f"{scores}: left out: {line}" for line in outcome.unread.in_words()]
     if not comparison.same:
         lines.append(f"first difference: {comparison.first}")
     if comparison.missing:
         lines.append(f"{comparison.missing:,} series have graded forecasts that are in no record")
     if comparison.unknown:
         lines.append(f"{comparison.unknown:,} records not compared: of windows that can't be rebuilt")
-    if lost:
+    if outcome.lost:
         why = "their input is gone, or the service had another --lateness, --idle or --series-limit"
-        lines.append(f"{lost:,} forecasts left out, as their windows can't be rebuilt: {why}")
+        lines.append(f"{outcome.lost:,} forecasts left out, as their windows can't be rebuilt: {why}")
     return lines

@@ -16,17 +16,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.console import out, print_table, printable
+from deploy.console import out, print_table
 from deploy.grading.reader import ScoreReader, Selection
+from deploy.grading.table import number, score_table
 from deploy.grading.totals import Row, Totals
 from deploy.operations.tail import INTERVAL_S
 from deploy.settings.values import ScoreView
 from pipeline.formats.decoding import Refusals
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError, UnknownTopic
+from tidecast.errors import ConfigError, DataError, UnknownTopic
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
+MOST_STEPS = 4
+"""Steps in a row that are listed one by one."""
 SHOWN = 20
 """Rows of the table, unless it is said how many."""
 NULLABLE = ("scaled_mae", "skill", "mse_skill", "coverage", "width", "winkler")
@@ -44,11 +47,13 @@ class Report:
     refused: Refusals
     by: ScoreView
     top: int | None
+    unknown: str = ""
+    """Which of the wanted series are not there."""
 
     @property
     def notes(self) -> list[str]:
         """What is left out, and why."""
-        totals, notes = self.totals, []
+        totals, notes = self.totals, [self.unknown] if self.unknown and self.totals.parts else []
         if count := totals.without_scores:
             notes.append(f"{count:,} series have no scored forecasts yet, and are left out")
         if count := totals.without_scale:
@@ -75,27 +80,28 @@ class Report:
             "notes": self.notes,
         }
 
-    def table(self) -> Table:
-        """A row for each series, version or step, and one for all."""
+    def table(self, width: int | None = None) -> tuple[Table, str]:
+        """A row for each series, version or step, of at most `width` characters if they suffice; and a legend."""
         rows, top = self.totals.rows(self.by), self.top or SHOWN
         shown = rows[:top] if self.by == "series" else rows
-        overall = self.totals.overall()
-        table = Table(title=self._title(len(shown), len(rows)), title_justify="left")
-        names = ["series", *(["target"] if len(self.totals.targets) > 1 else [])] if self.by == "series" else [self.by]
-        for name in names:
-            table.add_column(name, no_wrap=True)
-        for name in HEADINGS if self.by == "series" else [each for each in HEADINGS if each != "scaled"]:
-            table.add_column(name, justify="left" if name == "since" else "right", no_wrap=True)
-        for row in shown:
-            table.add_row(*(printable(str(getattr(row, name))) for name in names), *_cells(row, self.by))
-        if overall and self.by != "series":
-            table.add_row(*("all" for _ in names), *_cells(overall, self.by), style="bold")
-        return table
-
-    def _title(self, shown: int, rows: int) -> str:
+        title = f"{self.topic}, {self._steps()}"
         if self.by != "series":
-            return f"{self.topic}: relative to each series' scale"
-        return f"{self.topic}: {f'{shown:,} of {rows:,}, ' if shown < rows else ''}worst against the naive first"
+            return score_table(title, self.by, [self.by], shown, self.totals.overall(), width)
+        some = f"{len(shown):,} of {len(rows):,}, " if len(shown) < len(rows) else ""
+        names = ["series", "target"] if len(self.totals.targets) > 1 else ["series"]
+        return score_table(f"{title}: {some}worst against the naive first", self.by, names, shown, None, width)
+
+    def _steps(self) -> str:
+        """Which steps ahead are scored."""
+        steps = sorted({step for key in self.totals.parts for step in key.steps})
+        if len(steps) <= MOST_STEPS or len(steps) <= steps[-1] - steps[0]:
+            return f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))} ahead"
+        return f"steps {steps[0]} to {steps[-1]} ahead"
+
+    def on_terminal(self, width: int) -> Group:
+        """All of it, for a terminal of this width."""
+        table, legend = self.table(width)
+        return Group(table, Text("\n".join([legend, self.summary(), *self.notes])))
 
     def summary(self) -> str:
         """All of it as a line."""
@@ -105,29 +111,8 @@ class Report:
         series = len(self.totals.seen) - self.totals.without_scores
         inside = f", {overall.coverage:.1%} of values inside their intervals" if overall.coverage is not None else ""
         asked = f" of {min(shares):g}" if len(shares) == 1 else ""
-        graded = f"{overall.count:,} forecasts of {series:,} series graded since {format_time(overall.since)}"
-        return f"{graded}: skill {_number(overall.skill, '.3f')} against the naive{inside}{asked}"
-
-
-HEADINGS = ("graded", "MAE", "scaled", "naive", "skill", "inside", "width", "Winkler", "unscored", "since")
-
-
-def _cells(row: Row, by: ScoreView) -> list[str]:
-    errors = [row.mae, *([row.scaled_mae] if by == "series" else []), row.naive_mae]
-    return [
-        f"{row.count:,}",
-        *(_number(each) for each in errors),
-        _number(row.skill, ".3f"),
-        _number(row.coverage, ".1%"),
-        _number(row.width),
-        _number(row.winkler),
-        _number(row.unscored, ",d"),
-        format_time(row.since),
-    ]
-
-
-def _number(value: float | None, form: str = ".4g") -> str:
-    return "-" if value is None else f"{value:{form}}"
+        graded = f"{overall.count:,} forecast values of {series:,} series graded since {format_time(overall.since)}"
+        return f"{graded}: skill {number(overall.skill, '.3f')} against the naive{inside}{asked}"
 
 
 def _as_data(row: Row) -> dict[str, Any]:
@@ -139,11 +124,13 @@ def report_scores(
 ) -> dict[str, object]:
     """`tidecast score`: print the scores that a service has written, unless JSON is wanted; the same as data.
 
-    Raises ConfigError, UnknownTopic where there is no topic of them.
+    Raises ConfigError, UnknownTopic where there is no topic of them, DataError where these are none.
     """
     reader = ScoreReader(log, scores_topic(log, topic), selection)
     reader.read()
-    report = Report(topic, reader.totals, reader.refused, by, top)
+    if reader.total and reader.refused.total() == reader.total:
+        raise DataError(_why_none(reader, topic))
+    report = Report(topic, reader.totals, reader.refused, by, top, reader.extent.unknown)
     why = _why_none(reader, topic)
     if not as_json:
         print_report(report, why)
@@ -155,7 +142,9 @@ def print_report(report: Report, why: str) -> None:
     if why:
         out.print(why, soft_wrap=True)
     else:
-        print_table(report.table())
+        table, legend = report.table(out.width if out.is_terminal else None)
+        print_table(table)
+        out.print(legend, soft_wrap=True)
         out.print(report.summary(), soft_wrap=True)
     for note in report.notes:
         logger.info(note)
@@ -174,7 +163,8 @@ def follow_scores(
     with suppress(KeyboardInterrupt), _display(as_json) as show:
         for number in itertools.count():
             if reader.read() or not number:
-                show(Report(topic, reader.totals, reader.refused, by, top), _why_none(reader, topic))
+                report = Report(topic, reader.totals, reader.refused, by, top, reader.extent.unknown)
+                show(report, _why_none(reader, topic))
             time.sleep(INTERVAL_S)
 
 
@@ -185,27 +175,34 @@ def _display(as_json: bool) -> Iterator[Callable[[Report, str], None]]:
         return
     with Live(console=out, auto_refresh=False) as live:
         yield lambda report, why: live.update(
-            Text(why) if why else Group(report.table(), Text("\n".join([report.summary(), *report.notes]))),
+            Text(why) if why else report.on_terminal(out.width),
             refresh=True,
         )
 
 
 def scores_topic(log: EventLog, topic: str) -> str:
     """The topic of the scores of these forecasts. Raises UnknownTopic, or ConfigError, saying which one is meant."""
-    scores = f"{topic}-scores"
-    known = log.identities([scores, topic, f"{topic}-forecasts-scores", topic.removesuffix("-scores")])
+    if scores := written_scores(log, topic):
+        return scores
+    none = f"there is no topic {topic}-scores; a service writes it unless --score-every is off"
+    raise ConfigError(f"{topic} has no scores: {none}, and --recompute needs none")
+
+
+def written_scores(log: EventLog, topic: str) -> str | None:
+    """The same, None where there are none. Raises UnknownTopic, or ConfigError if these are no forecasts."""
+    scores, of_events = f"{topic}-scores", f"{topic}-forecasts-scores"
+    parts = {kind: topic.removesuffix(f"-{kind}") for kind in ("scores", "alerts") if topic.endswith(f"-{kind}")}
+    known = log.identities([scores, topic, of_events, *parts.values()])
     if scores in known:
         return scores
-    if f"{topic}-forecasts-scores" in known:
+    if of_events in known:
         raise ConfigError(f"{topic} is a topic of events: give that of the forecasts, {topic}-forecasts")
-    if topic in known and (forecasts := topic.removesuffix("-scores")) != topic and forecasts in known:
-        raise ConfigError(f"{topic} is the topic of the scores: give that of the forecasts, {forecasts}")
-    if topic in known:
-        none = (
-            f"there is no topic {scores}; a service writes it unless --score-every is off, and --recompute needs none"
-        )
-        raise ConfigError(f"{topic} has no scores: {none}")
-    raise UnknownTopic(f"there is no topic {topic}")
+    if topic not in known:
+        raise UnknownTopic(f"there is no topic {topic}: `tidecast serve` writes it")
+    for kind, forecasts in parts.items():
+        if forecasts in known:
+            raise ConfigError(f"{topic} is the topic of the {kind}: give that of the forecasts, {forecasts}")
+    return None
 
 
 def _why_none(reader: ScoreReader, topic: str) -> str:
@@ -213,8 +210,9 @@ def _why_none(reader: ScoreReader, topic: str) -> str:
     if reader.totals.parts:
         return ""
     if reader.total and not reader.records:
-        what = "can be read" if reader.refused.total() == reader.total else "is of these series and times"
-        return f"{reader.topic}: none of its {reader.total:,} records {what}"
+        if reader.refused.total() == reader.total:
+            return f"{reader.topic}: these are no scores of Tidecast: {reader.refused.in_words()[0]}"
+        return f"{reader.topic}: {reader.extent.why_none}"
     if not any(end > start for start, end in reader.log.bounds(topic).values()):
         return f"{topic}: no forecasts yet, and so no scores"
     return (

@@ -9,13 +9,18 @@ import msgspec
 from rich.text import Text
 
 from deploy.console import digits, out, printable
+from deploy.grading.table import number
+from deploy.grading.totals import Row, Totals
 from deploy.settings.files import decode_paths, open_log
+from pipeline.formats.alerts import decode_alert
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Decoder, Event
 from pipeline.formats.json import parse_any
 from pipeline.formats.paths import Paths
+from pipeline.formats.scores import decode_scores
 from pipeline.formats.values import PLACES
-from pipeline.log import EventLog, Record
+from pipeline.log import Bounds, EventLog, Record
+from tidecast.text import escaped
 from tidecast.times import format_time
 
 INTERVAL_S = 0.2
@@ -61,22 +66,37 @@ class _Text(msgspec.Struct):
 
 
 def tail(log: EventLog, topic: str, *, last: int = 10, follow: bool = False) -> Iterator[Record]:
-    """Each partition's records at its last `last` offsets, by time; with `follow` also all new ones, endlessly.
+    """Each partition's `last` records, by time; with `follow` also all new ones, endlessly.
 
-    There may be fewer, as an offset may hold a transaction marker. Raises UnknownTopic, LogUnavailable.
+    Raises UnknownTopic, LogUnavailable.
     """
-    positions = {partition: max(start, end - last) for partition, (start, end) in log.bounds(topic).items()}
-    while True:
+    bounds = log.bounds(topic)
+    yield from _by_time([record for each in bounds for record in _newest(log, topic, each, bounds[each], last)])
+    positions = {partition: end for partition, (_, end) in bounds.items()}
+    while follow:
         new: list[Record] = []
         for partition, (start, end) in log.bounds(topic).items():
             begin = max(positions.get(partition, start), start)
             new += [record for records in log.read(topic, partition, begin, end) for record in records]
             positions[partition] = end
-        yield from sorted(new, key=lambda record: (record.timestamp, record.partition, record.offset))
-        if not follow:
-            return
+        yield from _by_time(new)
         if not new:
             time.sleep(INTERVAL_S)
+
+
+def _newest(log: EventLog, topic: str, partition: int, bounds: Bounds, last: int) -> list[Record]:
+    """A partition's `last` records: of further offsets where some hold a transaction's marker, or nothing any more."""
+    found: list[Record] = []
+    begin, offsets = bounds.end, last
+    while len(found) < last and begin > bounds.start:
+        begin, stop = max(bounds.start, begin - offsets), begin
+        found = [record for records in log.read(topic, partition, begin, stop) for record in records] + found
+        offsets *= 2
+    return found[max(0, len(found) - last) :]
+
+
+def _by_time(records: list[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: (record.timestamp, record.partition, record.offset))
 
 
 class EventReader:
@@ -135,14 +155,44 @@ def _text(record: Record, reader: EventReader) -> str:
         return "(tombstone)"
     if reason := headers.get("tidecast.reason"):
         return printable(b"invalid: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
-    shapes: tuple[type[_Forecast | _Label | _Text], ...] = (_Forecast, _Label, _Text)
-    for shape in shapes:
-        try:
-            found = msgspec.json.decode(record.value, type=shape)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            continue
-        return printable(record.value if isinstance(found, _Text) else found.text())
+    for text_of in (_forecast_text, _label_text, _alert_text, _scores_text, _text_text):
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return text_of(record.value)
     return reader.text(record)
+
+
+def _forecast_text(value: bytes) -> str:
+    return printable(msgspec.json.decode(value, type=_Forecast).text())
+
+
+def _label_text(value: bytes) -> str:
+    return printable(msgspec.json.decode(value, type=_Label).text())
+
+
+def _text_text(value: bytes) -> str:
+    msgspec.json.decode(value, type=_Text)
+    return printable(value)
+
+
+def _alert_text(value: bytes) -> str:
+    """All of it: what it says comes at its end."""
+    alert = decode_alert(value)
+    return f"{alert.kind} {alert.phase} at {format_time(alert.ts)}: {escaped(alert.text)}"
+
+
+def _scores_text(value: bytes) -> str:
+    scores, totals = decode_scores(value), Totals()
+    totals.add(scores)
+    texts = [_row_text(row, named=len(scores.scale) > 1) for row in totals.rows("series")]
+    when = f"{format_time(scores.start)} to {format_time(scores.until)}"
+    return f"scores of {when}: {'; '.join(texts) or 'nothing graded'}"
+
+
+def _row_text(row: Row, *, named: bool) -> str:
+    target = f"{printable(row.target or '')} " if named else ""
+    parts = [f"MAE {number(row.mae)}, naive MAE {number(row.naive_mae)}, skill {number(row.skill, '.3f')}"]
+    parts += [f"coverage {row.coverage:.1%}"] if row.coverage is not None else []
+    return target + ", ".join([*parts, f"n {row.count:,}, unscored {row.unscored or 0:,}"])
 
 
 def _shorten(values: Sequence[float]) -> str:

@@ -213,7 +213,8 @@ def test_scores_equal_a_recompute_to_the_bit(
         ended = tidecast("score", f"{topic}-forecasts", "--recompute", *where, "--json")
         found = json.loads(ended.stdout.splitlines()[-1])
         nothing = {"differ": 0, "unknown": 0, "missing": 0, "first": None, "forecasts_lost": 0}
-        assert found["recomputed"] == {"equal": len(distinct), **nothing, "same": True}
+        compared = {"scores": f"{topic}-forecasts-scores", "scores_left_out": {}}
+        assert found["recomputed"] == {"equal": len(distinct), **nothing, "same": True, **compared}
         assert ended.returncode == 0
         cards = {f"tiny/{number}": load_onnx(file, "", "cpu").card for number, file in enumerate(files, 1)}
         wanted = closed(log, topic, cards)

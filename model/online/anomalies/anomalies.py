@@ -28,7 +28,7 @@ from model.online.tracks import Ints, Tracks
 MOST = 100.0
 """The largest score."""
 FIRST = 50
-"""Steps before the first score above 0."""
+"""Steps before the first score above 0, and forecasts before the first of their errors."""
 BOUND = np.array([[1.02], [1.02], [1.25], [1.25], [1.25]])
 """How many times its lowest record a distance is at a score of 1; smallness has no score."""
 
@@ -91,9 +91,11 @@ class Anomalies:
     def _score(self, places: Places, distances: Distances, said: Ints) -> Floats:
         """(N,) the largest novelty in bounds, held at 1 for a while after one that was above."""
         novelty = distances.novelty[: Distance.SMALL, places.steps]
-        score: Floats = np.maximum.reduce(novelty / BOUND)
-        values = distances.counts[Number.VALUES]
-        score[values <= FIRST] = 0
+        values, errors, _ = distances.counts
+        bounded = novelty / BOUND
+        if errors.min() <= FIRST:  # there are never more than values
+            bounded[Distance.ERROR :, errors <= FIRST] = bounded[:, values <= FIRST] = 0
+        score: Floats = np.maximum.reduce(bounded)
         for step in (score > 1).nonzero()[0].tolist():
             track, number = places.track[step], values[step]
             if said[track] > 0 and number <= said[track] + self._hold:

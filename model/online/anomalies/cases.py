@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from math import isfinite
-from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.columns import DISTURBED, Case, Distance, Mean, Number, State
 from model.online.anomalies.distances import LARGEST
-from model.online.anomalies.findings import Finding, Kind
+from model.online.anomalies.event import Event
+from model.online.anomalies.findings import Finding, Kind, Outcome, Phase
 from model.online.anomalies.units import Unit, unit_between
 
 SUSTAINED, SMALL = 2.0, 3.0
@@ -32,31 +32,6 @@ CALM = 8
 is of what was wrong."""
 UNKNOWN = 1e30
 """The size of what was not seen."""
-
-
-class Event(NamedTuple):
-    """One track's step, the `row`-th of its batch."""
-
-    row: int
-    value: float
-    last: float
-    """The value before."""
-    error: float
-    naive: float
-    novelty: list[float]
-    step: int
-    ts: int
-    missing: int
-    """Steps that are missing before it."""
-    enough: bool
-    """Whether there have been enough for findings."""
-    jumped: bool
-    stuck: bool
-    drifts: bool
-    """Whether the forecast's errors have long been worse than usual and than the naive ones."""
-    recovered: bool
-    another: bool
-    """Whether another version forecast it than the step before."""
 
 
 class Track:
@@ -117,12 +92,12 @@ class Track:
             if event.stuck:
                 self._set(State.STUCK, True)
                 self._set(State.CASE | State.SUSTAINED, False)
-                yield self._finding(event, "stuck", "begin", since, event.value, longest)
+                yield _finding(event, "stuck", "begin", since, event.value, event.value, longest)
         elif self.numbers[Number.RUN] == 1:
             self._set(State.STUCK, False)
             self.numbers[Number.LONGEST_RUN] = 2 * longest + SPIKE_STEPS
             self._calm(event, self.season, UNKNOWN)
-            yield self._finding(event, "stuck", "end", self._run_before, event.last, longest)
+            yield _finding(event, "stuck", "end", self._run_before, event.last, event.last, longest, "back")
 
     def _drift(self, event: Event) -> Iterator[Finding]:
         error, usual, since = self.means[Mean.ERROR], self.means[Mean.USUAL], self.numbers[Number.WORSE_TS]
@@ -131,10 +106,11 @@ class Track:
         if not self.has(State.DRIFT):
             if event.drifts and not event.another:
                 self._set(State.DRIFT, True)
-                yield self._finding(event, "drift", "begin", since, error, usual)
+                yield _finding(event, "drift", "begin", since, error, error, usual)
         elif event.recovered or event.another:
             self._set(State.DRIFT, False)
-            yield self._finding(event, "drift", "end", since, error, usual)
+            outcome: Outcome = "replaced" if event.another else "back"
+            yield _finding(event, "drift", "end", since, error, error, usual, outcome)
 
     def _open(self, event: Event) -> None:
         """Begin a case, unless it may be the echo of the last one."""
@@ -157,6 +133,8 @@ class Track:
         case[Case.SIZE], case[Case.JUMP] = size, jump
         case[Case.ERROR] = 1.2 if sustained else novelty[Distance.ERROR]
         case[Case.NOW : Case.OFFSET + 1] = [0.0] * (Case.OFFSET + 1 - Case.NOW)
+        forecast = event.value - event.error if isfinite(event.error) else event.value
+        case[Case.LEVEL :] = [event.level, 0.0, 0.0, event.value, forecast]
         case[Case.USUAL_SIZE], case[Case.USUAL_MOVE] = self.means[Mean.SIZE], self.means[Mean.MOVE]
         self._add(event)
 
@@ -175,6 +153,8 @@ class Track:
         case[Case.NOW] += abs(event.value)
         case[Case.OLD] += abs(old)
         case[Case.OFFSET] += away
+        case[Case.TOTAL] += event.value
+        case[Case.BEFORE] += event.value - event.naive if self._seasonal(event) else case[Case.LEVEL]
         if self.numbers[Number.AGE] > 0:
             case[Case.MOVES] += abs(event.value - case[Case.LAST])
             case[Case.OLD_MOVES] += abs(old - case[Case.LAST_OLD]) if self._seasonal(event) else case[Case.USUAL_MOVE]
@@ -191,9 +171,9 @@ class Track:
                 self._set(State.CASE | State.SUSTAINED, False)
                 if case[Case.JUMP] > SPIKE:
                     self._calm(event, self.season)
-                    usual = case[Case.BASE]
-                    yield self._finding(event, "spike", "begin", since, size, usual)
-                    yield self._finding(event, "spike", "end", since, size, usual)
+                    value, usual = case[Case.VALUE :]
+                    yield _finding(event, "spike", "begin", since, value - usual, value, usual)
+                    yield _finding(event, "spike", "end", since, value - usual, value, usual, "back")
             return
         if age < UNIT_STEPS:
             return
@@ -211,18 +191,24 @@ class Track:
         case = self.case
         self._set(State.CASE | State.SUSTAINED, False)
         self._set(State.UNIT, True)
-        case[Case.OFFSET], self.numbers[Number.BACK] = offset, 0
-        usual = case[Case.OLD] / self.numbers[Number.AGE]
+        value, usual = self._change(offset)
         case[Case.NOW], case[Case.OLD] = unit
         self._convert(unit)
-        return self._finding(event, "unit_change", "begin", since, unit.factor, usual)
+        return _finding(event, "unit_change", "begin", since, unit.factor, value, usual)
 
     def _shift(self, event: Event, offset: float, since: int) -> Finding:
         self._set(State.SHIFT, True)
-        self.case[Case.OFFSET], self.numbers[Number.BACK] = offset, 0
+        value, usual = self._change(offset)
         self.means[Mean.LONG] += offset
         self.means[Mean.DAYS] += offset
-        return self._finding(event, "level_shift", "begin", since, offset, self.means[Mean.SHORT] - offset)
+        return _finding(event, "level_shift", "begin", since, value - usual, value, usual)
+
+    def _change(self, offset: float) -> list[float]:
+        """Note a change of the level by so much; the means of the values since it, and of those before."""
+        case, age = self.case, self.numbers[Number.AGE]
+        case[Case.OFFSET], self.numbers[Number.BACK] = offset, 0
+        case[Case.VALUE :] = case[Case.TOTAL] / age, case[Case.BEFORE] / age
+        return case[Case.VALUE :]
 
     def _settle(self, event: Event) -> Iterator[Finding]:
         """A shift that was found: is it the new normal, or has the value gone back?"""
@@ -241,8 +227,10 @@ class Track:
             self.means[Mean.DAYS] -= offset
         self._calm(event, self.season if back else 0)
         kind: Kind = "unit_change" if unit else "level_shift"
-        size = changed.factor if unit else offset
-        yield self._finding(event, kind, "end", self.numbers[Number.SINCE_TS], size, self.means[Mean.SHORT])
+        value, usual = self.case[Case.VALUE :]
+        size = changed.factor if unit else value - usual
+        outcome: Outcome = "back" if back else "settled"
+        yield _finding(event, kind, "end", self.numbers[Number.SINCE_TS], size, value, usual, outcome)
 
     def _is_back(self, event: Event, size: float) -> bool:
         """Whether the value is near where it was, and how often in a row."""
@@ -284,7 +272,15 @@ class Track:
         now = self.numbers[Number.STATE]
         self.numbers[Number.STATE] = now | state if on else now & ~state
 
-    def _finding(
-        self, event: Event, kind: Kind, phase: Literal["begin", "end"], since: int, size: float, usual: float
-    ) -> Finding:
-        return Finding(event.row, kind, phase, event.ts, since, float(size), float(usual))
+
+def _finding(
+    event: Event,
+    kind: Kind,
+    phase: Phase,
+    since: int,
+    size: float,
+    value: float,
+    usual: float,
+    outcome: Outcome | None = None,
+) -> Finding:
+    return Finding(event.row, kind, phase, event.ts, since, float(size), float(value), float(usual), outcome)

@@ -29,7 +29,10 @@ class Case:
     LAST, LAST_OLD, BASE, ANCHOR, SIZE, NOW, OLD, MOVES, OLD_MOVES, OFFSET, USUAL_SIZE, USUAL_MOVE, JUMP, ERROR = range(
         14
     )
-    ALL = 14
+    LEVEL, TOTAL, BEFORE, VALUE, USUAL = range(14, 19)
+    """What is said of it: the level before; sums of its values, and of those a season before, or of that level; its
+    first value and what was forecast for it, and once it is a shift or a unit, the means of these sums."""
+    ALL = 19
 
 
 class Distance:

@@ -13,7 +13,7 @@ from model.online.tracks import Ints
 Bools = npt.NDArray[np.bool_]
 
 ENOUGH, DAYS = 100, 7
-"""Steps before a track's first finding; and days."""
+"""Steps before a track's first finding, and days: steps with a forecast for what is found of errors."""
 WHILE = 96
 """Steps, or two days if they have more, after which worse errors are a drift."""
 SHORTEST = 12
@@ -57,13 +57,14 @@ class Faults:
 
     def _closer(self, steps: Steps, state: Ints) -> Bools:
         """(N,) the steps to be looked at closely; of a track where something is going on the first."""
-        places, values = steps.places, steps.distances.counts[Number.VALUES]
+        places, (values, errors, _) = steps.places, steps.distances.counts
         novelty = steps.distances.novelty[:, places.steps]
         closer: Bools = novelty[Distance.ERROR] > JUMP
         closer |= novelty[Distance.OFFSET] > SUSTAINED
         closer |= novelty[Distance.SMALL] > SMALL
-        closer |= steps.runs.stuck(values)
         closer |= steps.worse.closer(state, self._while)
-        closer &= values > self._enough
+        closer &= errors > self._enough
+        if (stuck := steps.runs.stuck(values)) is not False:
+            closer |= stuck & (values > self._enough)
         closer[: places.tracks] |= state & DISTURBED != 0
         return closer

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from model.online.anomalies.cases import SMALL, SUSTAINED, Event, Track
+from model.online.anomalies.cases import SMALL, SUSTAINED, Track
 from model.online.anomalies.columns import Distance, Mean, Number, State
 from model.online.anomalies.distances import Distances, Inputs
 from model.online.anomalies.drift import Worse, is_recovered, is_worse
+from model.online.anomalies.event import Event
 from model.online.anomalies.findings import Finding
 from model.online.anomalies.places import Places
 from model.online.anomalies.runs import Runs, is_stuck
@@ -85,8 +86,8 @@ class Follower:
         """What there is to be known of a track's step, the place of whose step before is given."""
         steps, inputs, numbers = self._steps, self._steps.inputs, track.numbers
         first = steps.places.tracks
-        values, repeats = int(steps.distances.counts[Number.VALUES, step]), int(steps.runs.repeats[step])
-        enough = values > self._enough
+        (values, errors, _), repeats = steps.distances.counts[:, step].tolist(), int(steps.runs.repeats[step])
+        enough, graded = values > self._enough, errors > self._enough
         naive, error, usual = track.means[Mean.NAIVE :]
         novelty = steps.distances.novelty[:, first + step].tolist()
         away = abs(float(inputs.naive[step])) > AWAY * abs(float(inputs.error[step]))
@@ -95,6 +96,7 @@ class Follower:
             row=step,
             value=float(inputs.value[first + step]),
             last=float(inputs.value[before]),
+            level=float(steps.distances.means[Mean.LEVEL, before]),
             error=float(inputs.error[step]),
             naive=float(inputs.naive[step]),
             novelty=novelty,
@@ -102,9 +104,9 @@ class Follower:
             ts=int(inputs.ts[step]),
             missing=int(self._missing[step]),
             enough=enough,
-            jumped=enough and (jumped or novelty[Distance.SMALL] > SMALL),
+            jumped=graded and (jumped or novelty[Distance.SMALL] > SMALL),
             stuck=enough and is_stuck(numbers[Number.RUN], numbers[Number.LONGEST_RUN], values, repeats),
-            drifts=enough and numbers[Number.WORSE] >= self._long,
+            drifts=graded and numbers[Number.WORSE] >= self._long,
             recovered=is_recovered(error, usual, naive),
-            another=enough and bool(steps.worse.another[step]),
+            another=graded and bool(steps.worse.another[step]),
         )

@@ -13,8 +13,11 @@ from models import exported
 from sharing import Shared
 from waiting import Idle
 
+from deploy.grading.reader import Selection
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
+from deploy.operations import recompute
+from deploy.operations.recompute import Served
 from deploy.serving import loop
 from deploy.serving.loop import Service
 from deploy.serving.stats import ServiceStats
@@ -26,10 +29,12 @@ from pipeline import failpoint
 from pipeline.formats.alerts import Alert
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
+from pipeline.formats.paths import Paths
 from pipeline.formats.scores import SeriesScores
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from tidecast.errors import ConfigError
+from tidecast.times import format_time
 
 MINUTE, HOUR = 60_000, 3_600_000
 START, BEGIN = 1_700_000_400_000, 1_699_999_200_000
@@ -284,7 +289,13 @@ def test_alerts_tell_of_a_spike_and_of_silence(log: EventLog, predictor: Predict
     assert ("loud", "spike", "begin") in told
     gap = next(each for each in world.alerts if each.kind == "gap")
     assert gap.since == BEGIN + 599 * HOUR
-    assert gap.text == "no value for 4 h; usually there is one every 1 h at least"
+    assert gap.text == f"quiet: no value for 4 h (since {format_time(gap.since)}); up to 1 h is usual"
+    assert (gap.value, gap.usual, gap.size) == (None, HOUR, 4)
+    begin, end = (each for each in world.alerts if each.kind == "spike")
+    assert begin.value == events[2 * 800 - 100].values[0]
+    assert begin.usual is not None
+    assert begin.size == begin.value - begin.usual
+    assert (begin.outcome, end.outcome) == (None, "back")
     spike = next(each for each in world.forecasts if each.series == "loud" and each.ts == BEGIN + 800 * HOUR)
     assert spike.anomaly is not None
     assert spike.anomaly > 1
@@ -323,3 +334,63 @@ def test_state_of_expired_series_is_written_out_and_forgotten(log: EventLog, pre
     last = [each for each in world.scores if each.series == "gone"][-1]
     assert last.until == START + 24 * MINUTE
     assert last.unscored["value"] == [1, 2]  # those for the steps that never came
+
+
+class Recompute:
+    """`score --recompute` of a world's forecasts."""
+
+    def __init__(self, world: World, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
+        self.world, self.predictor, self.capsys = world, predictor, capsys
+
+    def __call__(self, selection: Selection, **served: Any) -> tuple[dict[str, Any], str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recompute, "load_model", lambda *_: self.predictor)
+            settings = Served("tiny.onnx", "", None, None, Paths())._replace(**served)
+            output = self.world.config.output
+            found = recompute.report_recomputed(
+                self.world.log, output, selection, "series", None, settings, as_json=False
+            )
+        return found, self.capsys.readouterr().out
+
+
+@pytest.fixture
+def recomputed(log: EventLog, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> Recompute:
+    world = World(log, predictor)
+    world.publish(steady(60))
+    world.serve()
+    return Recompute(world, predictor, capsys)
+
+
+def test_a_recompute_with_another_lateness_says_that_no_window_can_be_rebuilt(recomputed: Recompute) -> None:
+    found, printed = recomputed(Selection(), lateness=5 * HOUR)
+    assert found["recomputed"]["forecasts_lost"] == 60 - SEQ_LEN + 1
+    assert "57 forecasts left out, as their windows can't be rebuilt" in printed
+    assert "nothing to grade" in found["why"]
+    assert recomputed(Selection())[0]["recomputed"]["forecasts_lost"] == 0
+
+
+def test_a_recompute_of_what_is_not_there_says_what_is(recomputed: Recompute) -> None:
+    there = "the first are of 2023-11-14 22:20, the last of 2023-11-14 23:19"
+    assert recomputed(Selection(since=START + 99 * HOUR))[0]["why"].endswith(f"2023-11-19 01:20 on: {there}")
+    assert recomputed(Selection(series=frozenset("x")))[0]["why"].endswith(": no series x; there are: s")
+
+
+def test_a_recompute_compares_with_what_scores_there_are(
+    log: EventLog, recomputed: Recompute, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = recomputed.world.config.scores_topic
+    found, printed = recomputed(Selection())
+    assert f"{scores}: {found['recomputed']['equal']:,} records equal to the bit, 0 differ" in printed
+    with closing(log.producer()) as producer:
+        producer.send(scores, 0, None, b'{"id":1}')
+        producer.flush()
+    found, printed = recomputed(Selection())
+    assert f"{scores}: left out: 1 schema, such as: Object missing" in printed
+    assert found["recomputed"]["scores_left_out"] == {"schema": 1}
+    world = World(log, predictor, scores=False)
+    world.publish(steady(30))
+    world.serve()
+    found, printed = Recompute(world, predictor, capsys)(Selection())
+    assert f"there is no {world.config.output}-scores to compare with" in printed
+    assert "equal to the bit" not in printed
+    assert found["recomputed"]["scores"] is None

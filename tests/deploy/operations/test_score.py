@@ -1,7 +1,14 @@
 """`tidecast score`: the table of a service's live scores."""
 
+import fcntl
+import io
 import json
+import os
+import pty
+import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +16,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.cells import cell_len
 
+from deploy.console import TextConsole
+from deploy.grading.totals import Totals
+from deploy.operations.score import Report
+from deploy.settings.values import ScoreView
+from pipeline.formats.decoding import Refusals
 from pipeline.formats.scores import ModelScores, SeriesScores, encode_scores
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
@@ -115,7 +128,24 @@ def test_what_is_selected(log: EventLog, score: Score) -> None:
     (row,) = score("--series", "b", "--from", since, "--to", until)["series"]
     assert (row["series"], row["count"], row["mae"], row["since"]) == ("b", 8, 2.5, START + HOUR)
     assert names(score("--top", 1)["series"]) == ["a"]
-    assert score("--series", "c")["why"] == "tides-forecasts-scores: none of its 8 records is of these series and times"
+    assert score("--series", "c")["why"] == "tides-forecasts-scores: no series c; there are: a, b"
+    assert score("--series", "c", "--series", "a")["notes"] == ["no series c; there are: a, b"]
+    there = "the first are of 2023-11-14 23:00, the last of 2023-11-15 02:00"
+    assert score("--from", "2024-01-01")["why"].endswith(f"-scores: no scores from 2024-01-01 00:00 on: {there}")
+    assert score("--from", "2020-01-01", "--to", "2020-01-02")["why"].endswith(f" and before 2020-01-02 00:00: {there}")
+
+
+def test_a_period_that_ends_before_it_begins(log: EventLog, tidecast: Tidecast) -> None:
+    ended = tidecast("score", "tides-forecasts", "--from", "2016-11-01", "--to", "2016-10-01")
+    assert (ended.returncode, ended.stderr.count("\n")) == (78, 1)
+    assert "from is not before --to" in ended.stderr
+
+
+def test_a_topic_of_others_has_no_scores(log: EventLog, tidecast: Tidecast, address: str) -> None:
+    write(log, b'{"id":1}', b'{"id":2}')
+    ended = tidecast("score", "tides-forecasts", "--bootstrap", address)
+    assert (ended.returncode, ended.stdout) == (65, "")
+    assert "tides-forecasts-scores: these are no scores of Tidecast: 2 schema, such as: Object missing" in ended.stderr
 
 
 def test_a_bucket_that_is_written_twice_counts_once_and_the_last_one(log: EventLog, score: Score) -> None:
@@ -140,7 +170,8 @@ def test_what_can_not_be_read_is_counted_by_its_reason(log: EventLog, score: Sco
     [
         ("tides", 78, "tides is a topic of events: give that of the forecasts, tides-forecasts"),
         ("tides-forecasts-scores", 78, "give that of the forecasts, tides-forecasts"),
-        ("waves", 78, "there is no topic waves"),
+        ("tides-forecasts-alerts", 78, "is the topic of the alerts: give that of the forecasts, tides-forecasts"),
+        ("waves", 78, "there is no topic waves: `tidecast serve` writes it"),
         ("unscored", 78, "there is no topic unscored-scores; a service writes it unless --score-every is off"),
         ("tides-forecasts", 0, "tides-forecasts: no forecasts yet, and so no scores"),
     ],
@@ -149,6 +180,7 @@ def test_one_line_says_why_there_are_no_scores(
     log: EventLog, tidecast: Tidecast, address: str, topic: str, code: int, line: str
 ) -> None:
     log.create_topic("unscored", 1)
+    log.create_topic("tides-forecasts-alerts", 1)
     ended = tidecast("score", topic, "--bootstrap", address)
     assert (ended.returncode, (ended.stdout + ended.stderr).count("\n")) == (code, 1)
     assert line in ended.stdout + ended.stderr
@@ -176,10 +208,63 @@ def test_the_table_follows_what_is_written(
 def test_the_table(log: EventLog, tidecast: Tidecast, address: str) -> None:
     write(log, bucket("a", 0, 1.0, 2.0), bucket("b", 0, 4.0, 2.0))
     lines = tidecast("score", "tides-forecasts", "--bootstrap", address, "--top", 1).stdout.splitlines()
-    assert lines[0] == "tides-forecasts: 1 of 2, worst against the naive first"
-    assert " ".join(lines[1].split()) == "series graded MAE scaled naive skill inside width Winkler unscored since"
-    assert lines[2].split() == ["b", "4", "4", "2", "2", "-1.000", "50.0%", "8", "12", "1", "2023-11-14", "23:00"]
-    assert lines[3] == (
-        "8 forecasts of 2 series graded since 2023-11-14 23:00: skill -0.250 against the naive, "
+    assert lines[0] == "tides-forecasts, steps 1, 2 ahead: 1 of 2, worst against the naive first"
+    assert " ".join(lines[1].split()) == "series MAE naive MAE MASE skill coverage width Winkler n unscored since"
+    assert lines[2].split() == ["b", "4", "2", "2", "-1.000", "50.0%", "8", "12", "4", "1", "2023-11-14", "23:00"]
+    assert lines[3].startswith("MAE: in the series' unit; naive MAE: the seasonal naive's; MASE: MAE")
+    assert lines[4] == (
+        "8 forecast values of 2 series graded since 2023-11-14 23:00: skill -0.250 against the naive, "
         "50.0% of values inside their intervals of 0.9"
     )
+    by_step = tidecast("score", "tides-forecasts", "--bootstrap", address, "--by", "step").stdout.splitlines()
+    assert " ".join(by_step[1].split()) == "step MASE naive MASE skill coverage width Winkler n unscored since"
+    assert by_step[5].startswith("MASE: MAE / the naive's MAE one step ahead, as width and Winkler; naive MASE: ")
+
+
+@pytest.mark.parametrize("by", ["model", "step"])
+def test_series_that_their_naive_always_hits_have_no_scale(
+    log: EventLog, tidecast: Tidecast, address: str, by: ScoreView
+) -> None:
+    write(log, bucket("flat", 0, 0.0, 0.0))
+    ended = tidecast("score", "tides-forecasts", "--bootstrap", address, "--by", by)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 series have no scale (their naive is never wrong), and are left out of all but theirs" in ended.stderr
+
+
+@pytest.mark.parametrize("by", ["series", "model", "step"])
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_numbers_are_whole_however_narrow_the_terminal(width: int, by: ScoreView) -> None:
+    totals = Totals()
+    for name in ("Birrarung Marr, the bridge at Batman Avenue", "b", "\u6f6e" * 30):
+        totals.add(bucket(name, 0, 11_083.4, 2_000.1, model="pedestrians-in-melbourne/12", count=1_234_567))
+    console = TextConsole(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(Report("walks-forecasts", totals, Refusals(), by, None).on_terminal(width))
+    text = captured.get()
+    lines = text.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    left_out = set(" ".join(text.split()).partition("too narrow for ")[2].partition(":")[0].split(", "))
+    numbers = {
+        "series": {"MAE": "11,083", "naive MAE": "2,000", "width": "22,167", "Winkler": "33,250", "n": "2,469,134"},
+        "model": {"naive MASE": " 1 ", "width": "11.08", "Winkler": "16.62", "n": "7,407,402"},
+        "step": {"naive MASE": " 1 ", "width": "11.08", "Winkler": "16.62", "n": "3,703,701"},
+    }[by] | {"MASE": "5.541", "skill": "-4.541", "coverage": "50.0%", "since": "2023-11-14 23:00"}
+    table = "\n".join(line for line in lines if line.startswith(("Birr", "pedes", "1 ", "all")))
+    for heading, shown in numbers.items():
+        assert (shown in table) != (heading in left_out), f"{heading} is whole, or said to be left out"
+    assert not left_out & {"MAE", "MASE", "skill", "coverage", "n"}
+    assert width < 120 or left_out == {""}
+
+
+def test_a_terminal_of_80_columns(log: EventLog, address: str) -> None:
+    write(log, bucket("Birrarung Marr, the bridge", 0, 11_083.4, 2_000.1))
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "tidecast", "score", "tides-forecasts", "--bootstrap", address]
+    with closing(os.fdopen(master, "rb", buffering=0)) as terminal:
+        subprocess.run(command, stdout=slave, check=True, timeout=60)
+        os.close(slave)
+        shown = terminal.read(65_536).decode()
+    assert "11,083" in shown
+    assert "2,000" in shown
+    assert "too narrow for Winkler" in " ".join(shown.split())

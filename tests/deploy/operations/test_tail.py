@@ -1,11 +1,14 @@
 """`tidecast tail`: records as readable lines."""
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from waiting import until
 
 from deploy.operations.tail import describe, tail
 from pipeline.log import EventLog
@@ -50,6 +53,67 @@ def test_last_records_of_each_partition_by_time_then_new_ones(log_address: str, 
         assert [record.value for record in itertools.islice(following, 3)] == [b"10", b"11", b"12"]
         with pytest.raises(UnknownTopic):
             next(tail(log, fresh("none")))
+
+
+def test_last_records_beyond_the_markers_of_transactions(log_address: str, fresh: Fresh) -> None:
+    topic = fresh("t")
+    with closing(connect(log_address)) as log:
+        log.create_topic(topic, 1)
+        with (
+            closing(log.consumer(fresh("group"), topic)) as consumer,
+            closing(log.producer(fresh("writer"))) as producer,
+        ):
+            until(lambda: consumer.poll(0.1, 1).assigned == (0,))
+            for value in range(5):
+                producer.begin()
+                producer.send(topic, 0, None, b"%d" % value, timestamp=START + value)
+                producer.commit({}, consumer)
+            for _ in range(3):
+                producer.begin()
+                producer.send(topic, 0, None, b"aborted", timestamp=START)
+                producer.flush()
+                producer.abort()
+        for last in (1, 3, 5, 100):
+            assert [record.value for record in tail(log, topic, last=last)] == [b"0", b"1", b"2", b"3", b"4"][-last:]
+
+
+ALERT = {
+    "series": "pump",
+    "kind": "level_shift",
+    "phase": "begin",
+    "ts": START,
+    "since": START - 3_600_000,
+    "size": 2.5,
+    "text": "it has been " + "much " * 40 + "higher since",
+}
+SUMS = ("squared_error", "absolute_error", "naive_squared_error", "naive_absolute_error", "width", "winkler")
+SCORES = {
+    "series": "pump",
+    "start": START,
+    "until": START + 3_540_000,
+    "steps": [1, 2],
+    "naive": 1,
+    "coverage": 0.9,
+    "scale": {"value": 1.0},
+    "unscored": {"value": [0, 1]},
+    "scores": [
+        {"model": "m/7", "target": "value", "count": [2, 2], "intervals": [2, 2], "inside": [2, 1]}
+        | {name: [4000.0, 6000.0] for name in SUMS}
+    ],
+}
+
+
+EXAMPLES: dict[str, dict[str, Any]] = {"alert": ALERT, "scores": SCORES, "nothing": SCORES | {"scores": []}}
+
+
+def test_alerts_and_scores_as_a_line() -> None:
+    said = {name: describe(FakeRecord(value=json.dumps(each).encode())).text for name, each in EXAMPLES.items()}
+    assert said == {
+        "alert": f"level_shift begin at 2020-09-13 12:26: {ALERT['text']}",
+        "scores": "scores of 2020-09-13 12:26 to 2020-09-13 13:25: "
+        "MAE 2,500, naive MAE 2,500, skill 0.000, coverage 75.0%, n 4, unscored 1",
+        "nothing": "scores of 2020-09-13 12:26 to 2020-09-13 13:25: nothing graded",
+    }
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,18 @@ class Streamed:
         return [(finding.kind, finding.ts // HOUR) for finding in self.found if finding.phase == "begin"]
 
 
-def streamed(values: Floats, day: int = DAY, error: Floats | None = None, swap: int = 10**9) -> Streamed:
+def streamed(
+    values: Floats, day: int = DAY, error: Floats | None = None, swap: int = 10**9, naive_from: int = 0
+) -> Streamed:
     """Stream a series, NaN where there is no event. Its forecast, unless errors are given, is the value of the step
-    before moved as a day before."""
+    before moved as a day before. naive_from: the first step with a naive forecast, if later than the second day's."""
     anomalies = Anomalies(day)
     store = TrackStore(anomalies.fields, 1)
     rows, result = np.array([store.allocate()]), Streamed()
     index = np.where(np.isnan(values), 0, np.arange(len(values)))
     filled = values[np.maximum.accumulate(index)]
     naive = np.concatenate([np.full(day, np.nan), filled[day:] - filled[:-day]])
+    naive[:naive_from] = np.nan
     if error is None:
         error = np.concatenate([[np.nan], np.diff(naive)])
     by = 1 + (np.arange(len(values)) >= swap)
@@ -84,12 +87,47 @@ def test_a_spike_scores_far_above_the_bound_at_once_and_is_one_finding() -> None
     assert begin.usual == pytest.approx(values[500] - 200, rel=0.1)
 
 
+@pytest.mark.parametrize("kind", ["spike", "level_shift", "unit_change"])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("day", [1, DAY])
+@pytest.mark.parametrize("quality", [1.0, 6.0])
+def test_a_finding_gives_what_was_measured_and_what_was_forecast_or_usual(
+    kind: str, seed: int, day: int, quality: float
+) -> None:
+    """Also where forecasts are far better, or worse, than the naive ones, from which they then differ most."""
+    rng = np.random.default_rng(seed)
+    base = daily(900, seed=seed) + 25 * rng.normal(size=38).repeat(DAY)[:900] / quality
+    if day == 1:
+        base = 100 + rng.normal(size=900)
+    error, values, at = 2 * rng.normal(size=900) * quality, base.copy(), 500 + 3 * seed
+    if kind == "spike":
+        values[at] += 300
+    else:
+        values[at:] = values[at:] + 150 if kind == "level_shift" else values[at:] * 1000
+    error[at] += values[at] - base[at]
+    begin, *ended = [each for each in streamed(values, day, error).found if each.kind == kind]
+    since, seen = begin.since // HOUR, begin.ts // HOUR
+    if kind == "spike":
+        assert since == at
+        assert begin.value == values[at]
+        assert begin.usual == pytest.approx(values[at] - error[at])
+    else:
+        assert begin.value == pytest.approx(values[since : seen + 1].mean())
+        if day > 1:
+            assert begin.usual == pytest.approx(values[since - day : seen + 1 - day].mean())
+        assert values[since - 30 : since].min() <= begin.usual <= values[since - 30 : since].max()
+    if kind != "unit_change":
+        assert begin.size == begin.value - begin.usual
+    assert [(each.size, each.value, each.usual) for each in ended[:1]] == [begin[5:8]]
+
+
 def test_a_level_shift_is_one_finding_and_then_the_new_normal() -> None:
     values = daily(900)
     values[500:] += 60
     result = streamed(values)
     begin, end = result.found
     assert (begin.kind, begin.since, begin.phase, end.phase) == ("level_shift", 500 * HOUR, "begin", "end")
+    assert (begin.outcome, end.outcome) == (None, "settled")
     assert begin.size == pytest.approx(60, rel=0.1)
     assert begin.ts - begin.since <= 12 * HOUR
     assert max(result.scores[500:510]) > 1
@@ -102,6 +140,7 @@ def test_a_level_that_goes_back_ends_its_shift() -> None:
     begin, end = streamed(values).found
     assert (begin.kind, begin.phase, end.phase) == ("level_shift", "begin", "end")
     assert 515 <= end.ts // HOUR <= 520
+    assert end.outcome == "back"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +211,7 @@ def test_errors_worse_than_their_past_and_than_naive_are_a_drift_until_they_reco
     values, error = daily(3000), rng.normal(size=3000)
     error[1000:1500] *= 8
     begin, end = (finding for finding in streamed(values, error=error).found if finding.kind == "drift")
-    assert (begin.phase, end.phase) == ("begin", "end")
+    assert (begin.phase, end.phase, end.outcome) == ("begin", "end", "back")
     assert 1000 < begin.ts // HOUR < 1300
     assert 1000 < begin.since // HOUR < 1040, "when errors became worse, not when that was sure"
     assert end.since == begin.since
@@ -208,6 +247,7 @@ def test_another_version_ends_a_drift_and_is_judged_by_its_own_errors() -> None:
     later[1040:] /= 8
     begin, end = drifts(good, swap=1500)
     assert (begin[0], end) == ("begin", ("end", 1500, begin[2]))
+    assert [each.outcome for each in streamed(daily(3000), error=good, swap=1500).found] == [None, "replaced"]
     first, end, again = drifts(error, swap=1500)
     assert (first, end, again[0]) == (begin, ("end", 1500, begin[2]), "begin")
     assert 1500 < again[2] < 1540
@@ -222,6 +262,30 @@ def test_nothing_is_found_before_there_is_a_week() -> None:
     values[120:140] = values[119]
     values[150:] *= 60
     assert not streamed(values).found
+
+
+@pytest.mark.parametrize("day", [1, DAY])
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_found_in_a_clean_series_whose_first_forecast_comes_after_long_windows(day: int, seed: int) -> None:
+    """Two weeks fill a window, and first forecasts have no errors before them to be compared with."""
+    values, window, rng = daily(900, seed=seed), 14 * DAY, np.random.default_rng(seed)
+    error = 2 * rng.standard_t(3, size=900)
+    error[:window] = np.nan
+    result = streamed(values, day, error, naive_from=window)
+    assert not result.found
+    assert max(result.scores[:window]) < 3
+    assert max(result.scores[window : window + 50]) < 3
+    assert any(result.scores[window + 50 :])
+
+
+def test_faults_are_found_from_a_week_of_forecasts_on() -> None:
+    values, window, rng = daily(900), 14 * DAY, np.random.default_rng(1)
+    values[[480, 600]] += 200
+    values[400:430] = values[399]
+    error = rng.normal(size=900)
+    error[window:] += np.where(values > 200, 200, 0)[window:]
+    error[:window] = np.nan
+    assert streamed(values, DAY, error, naive_from=window).begun() == [("stuck", 407), ("spike", 602)]
 
 
 def test_an_error_within_the_margins_is_no_anomaly() -> None:
@@ -271,6 +335,8 @@ def faulty(seed: int, steps: int) -> tuple[Floats, Floats, Floats]:
     error[:, steps - 220 :] *= rng.choice([1, 9], (8, 1))
     error[:, steps - rng.integers(1, 60) :] *= rng.choice([0.01, 1])
     error[rng.random((8, steps)) < rng.choice([0, 0.02])] = np.nan
+    error[:, : rng.choice([0, 50])] = np.nan
+    naive[np.isnan(error) & (rng.random((8, 1)) < 0.5)] = np.nan
     return values, error, naive
 
 
@@ -323,15 +389,33 @@ def test_results_are_a_track_s_own_to_the_bit_however_steps_are_put_together(see
 
 
 def test_a_track_s_state_is_small() -> None:
-    assert TrackStore(Anomalies().fields, 1).series_bytes <= 424
+    assert TrackStore(Anomalies().fields, 1).series_bytes <= 464
 
 
 @pytest.mark.parametrize(
     ("finding", "expected"),
     [
-        (Finding(0, "spike", "begin", 9, 8, 12.0, 30.0), "pump: 42 at 8 where about 30 was expected"),
-        (Finding(0, "level_shift", "begin", 9, 8, -5.0, 30.0), "pump: the level fell by 5, from about 30, 8"),
-        (Finding(0, "stuck", "end", 9, 8, 12.0, 3.0), "pump: the value changes again, 9; it began 8"),
+        (Finding(0, "spike", "begin", 9, 8, 12.0, 42.0, 30.0), "pump: 42 at 8, where 30 was forecast"),
+        (
+            Finding(0, "spike", "begin", 9, 8, 1e6, 1234567.8, 234567.8),
+            "pump: 1,234,568 at 8, where 234,568 was forecast",
+        ),
+        (
+            Finding(0, "level_shift", "begin", 9, 8, -5.0, 25.0, 30.0),
+            "pump: the level fell by 5 at 8, from about 30 to 25",
+        ),
+        (
+            Finding(0, "level_shift", "end", 9, 8, -5.0, 25.0, 30.0, "back"),
+            "pump: the level is back where it was, 9; it began 8",
+        ),
+        (
+            Finding(0, "level_shift", "end", 9, 8, -5.0, 25.0, 30.0, "settled"),
+            "pump: the new level, about 25, is taken as usual from now on, 9; it began 8",
+        ),
+        (
+            Finding(0, "stuck", "end", 9, 8, 12.0, 12.0, 3.0, "back"),
+            "pump: the value changes again after 12, 9; it began 8",
+        ),
     ],
 )
 def test_sentences(finding: Finding, expected: str) -> None:
@@ -339,7 +423,7 @@ def test_sentences(finding: Finding, expected: str) -> None:
 
 
 def test_a_unit_s_factor_is_written_as_people_write_it() -> None:
-    said = sentence(Finding(0, "unit_change", "begin", 9, 8, 1 / 60, 30.0), "pump", str)
-    assert "1/60 of what they were" in said
+    said = sentence(Finding(0, "unit_change", "begin", 9, 8, 1 / 60, 0.5, 30.0), "pump", str)
+    assert said == "pump: values are 1/60 of what they were, about 0.5 instead of 30, since 8: another unit?"
     assert "unit_change" in DATA_FAULTS
     assert "level_shift" not in DATA_FAULTS
