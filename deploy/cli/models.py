@@ -1,7 +1,6 @@
 """The commands of a model's life cycle: retrain, schedule, models, promote, rollback."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -75,8 +74,7 @@ def retrain(
     nothing is trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent,
     also after it was killed at any point. Exits with 75 if another retraining of the name is running.
     """
-    _check_drift_options(context)
-    finish(_retrain(context, until), as_json)
+    finish(_retrain(context, until, _drift_check(context)), as_json)
 
 
 @takes(*RETRAINING)
@@ -95,11 +93,11 @@ def schedule(
     from deploy.settings.locations import check_home
 
     check_home()
-    _check_drift_options(context)
-    repeat(trigger(cron, every), lambda: finish(_retrain(context, None), as_json), name)
+    drift = _drift_check(context)
+    repeat(trigger(cron, every), lambda: finish(_retrain(context, None, drift), as_json), name)
 
 
-def _retrain(context: typer.Context, until: str | None) -> dict[str, object]:
+def _retrain(context: typer.Context, until: str | None, drift: "DriftCheck | None") -> dict[str, object]:
     """One retraining, by the options of a command."""
     from deploy.lifecycle.retrain import RetrainJob, run_retraining
     from deploy.training.options import TrainOptions, data_source, forecast_job
@@ -107,25 +105,25 @@ def _retrain(context: typer.Context, until: str | None) -> dict[str, object]:
     options = TrainOptions.of(context.params | closest(context, "topic", "data"))
     source = data_source(options, *parse_span("since", context.params["since"], "until", until))
     job = RetrainJob(train=forecast_job(options), start=context.params["start"])
-    return run_retraining(job, source, options.tracking_uri, _drift_check(context.params, options.topic))
+    return run_retraining(job, source, options.tracking_uri, drift)
 
 
-def _check_drift_options(context: typer.Context) -> None:
-    """Raises ConfigError for an option on the command line that has no effect without --on-drift."""
-    for name in sorted(option_names(DriftOptions) - {"on_drift"}):
-        source = context.get_parameter_source(name)
-        if not context.params["on_drift"] and source is not None and source.name == "COMMANDLINE":
-            flag = name.replace("_", "-")
-            raise ConfigError(f"{flag}: --{flag} is for --on-drift only")
+def _drift_check(context: typer.Context) -> "DriftCheck | None":
+    """What --on-drift looks at; None without it.
 
-
-def _drift_check(options: Mapping[str, Any], topic: str | None) -> "DriftCheck | None":
-    """What --on-drift looks at; None without it. Raises ConfigError."""
+    Raises ConfigError, also for an option on the command line that has no effect without it.
+    """
     from deploy.lifecycle.drift import DriftCheck
 
+    options = context.params | closest(context, "topic", "data")
     if not options["on_drift"]:
+        for name in sorted(option_names(DriftOptions) - {"on_drift"}):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                flag = name.replace("_", "-")
+                raise ConfigError(f"{flag}: --{flag} is for --on-drift only")
         return None
-    output = options["output"] or (topic and f"{topic}-forecasts")
+    output = options["output"] or (options["topic"] and f"{options['topic']}-forecasts")
     if not output:
         raise ConfigError("output: --on-drift reads OUTPUT-alerts; give the output topic of the service")
     every = parse_duration_option("at-most-every", options["at_most_every"])

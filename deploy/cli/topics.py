@@ -13,7 +13,7 @@ from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.files import decode_paths, open_log
-from deploy.settings.values import ScoreView, parse_duration_option, parse_feature_names, parse_time_option
+from deploy.settings.values import ScoreView, parse_duration_option, parse_feature_names, parse_span
 from tidecast.errors import ConfigError
 
 
@@ -166,9 +166,7 @@ def score(
     if follow and recompute:
         raise ConfigError("give one of --follow and --recompute")
     options = context.params
-    since, until = parse_time_option("from", options["since"]), parse_time_option("to", options["until"])
-    if since is not None and until is not None and since >= until:
-        raise ConfigError("from is not before --to: no scores are of such a period")
+    since, until = parse_span("from", options["since"], "to", options["until"])
     shown = Selection(since, until, frozenset(options["series"] or ())), options["by"], options["top"]
     late, idle = (parse_duration_option(name, options[name]) for name in ("lateness", "idle"))
     paths = decode_paths(bootstrap)

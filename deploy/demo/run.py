@@ -192,6 +192,7 @@ def _print_next_steps(bootstrap: str, registry: Registry, topic: str, page: str)
     lines = (
         "",
         f"The forecasts:  {tidecast} tail {topic}-forecasts{log}",
+        f"Its scores:     {tidecast} score {topic}-forecasts{log}",
         f"Its alerts:     {tidecast} tail {topic}-forecasts-alerts{log}",
         f"Its training:   {page}",
         f"Your own data:  {tidecast} ingest FILE.csv --topic mine{log}",

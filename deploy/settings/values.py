@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -60,13 +61,13 @@ def parse_words(text: str) -> tuple[str, ...]:
 
 def checked_levels(levels: Iterable[float] | None) -> tuple[float, ...]:
     """Levels of intervals in percent, ascending; None is of none. Raises ConfigError for what is no such level."""
-    found = [levels] if isinstance(levels, int | float | str) else list(levels or ())
+    found = [levels] if isinstance(levels, Real | str) else [] if levels is None else list(levels)
     for level in found:
-        number = isinstance(level, int | float) and not isinstance(level, bool)
+        number = isinstance(level, Real) and not isinstance(level, bool)
         if not number or not 1 <= level < 100:
             meant = f"; did you mean {100 * level:g}?" if number and 0.01 <= level < 1 else ""
             raise ConfigError(f"level: {level!r} is not a percentage from 1 to 99.9, such as 90{meant}")
-    return tuple(int(level) if level == int(level) else level for level in sorted(set(found)))
+    return tuple(int(level) if level == int(level) else float(level) for level in sorted(set(found)))
 
 
 def parse_levels(text: str) -> tuple[float, ...]:

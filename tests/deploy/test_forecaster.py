@@ -87,6 +87,7 @@ def test_levels_add_the_bounds_of_intervals() -> None:
     assert made.filter(source="naive")["Tidecast-hi-90"].is_finite().all(), "from naive errors on all series"
     pandas = forecaster().fit(frame(600, short=40).to_pandas()).predict(level=[80])
     assert pandas["Tidecast-hi-80"].tolist() == made["Tidecast-hi-80"].to_list()
+    assert "Tidecast-lo-95" in model.predict(level=np.array([80, 95])).columns  # type: ignore[arg-type]
     assert "Tidecast-lo-97.5" in model.predict(frame(500), level=(97.5,)).columns
 
 

@@ -153,6 +153,10 @@ def test_options_of_a_drift_are_refused_without_it(tidecast: Tidecast, command: 
         ended = tidecast(*command, "--name", "tides", "--topic", "tides", option, value)
         assert ended.returncode == 78, ended.stderr
         assert f"{option} is for --on-drift only" in ended.stderr
+    for option, value in (("--drift-share", "5"), ("--at-most-every", "soon")):
+        ended = tidecast(*command, "--name", "tides", "--topic", "tides", "--on-drift", option, value)
+        assert ended.returncode == 78, "a schedule says it at its start"
+        assert f"{option[2:]}: " in ended.stderr
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])

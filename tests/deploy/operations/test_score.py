@@ -138,7 +138,7 @@ def test_what_is_selected(log: EventLog, score: Score) -> None:
 def test_a_period_that_ends_before_it_begins(log: EventLog, tidecast: Tidecast) -> None:
     ended = tidecast("score", "tides-forecasts", "--from", "2016-11-01", "--to", "2016-10-01")
     assert (ended.returncode, ended.stderr.count("\n")) == (78, 1)
-    assert "from is not before --to" in ended.stderr
+    assert "from: --from 2016-11-01 is not before --to 2016-10-01" in ended.stderr
 
 
 def test_a_topic_of_others_has_no_scores(log: EventLog, tidecast: Tidecast, address: str) -> None:

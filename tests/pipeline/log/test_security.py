@@ -351,8 +351,10 @@ def test_the_acls_that_serving_needs(broker: Broker, boss: EventLog, fresh: Fres
     state, output, instance = f"{group}-state", f"{topic}-forecasts", f"{group}-me"
     boss.create_topic(topic, 1)
     write(boss, topic)
-    of_topics = [(topic, "READ"), (state, "CREATE"), (state, "READ"), (state, "WRITE"), (output, "CREATE")]
-    rights = [(ResourceType.TOPIC, name, right) for name, right in (*of_topics, (output, "WRITE"))]
+    outputs = (output, f"{output}-scores", f"{output}-alerts")
+    of_topics = [(topic, "READ"), (output, "READ"), (state, "CREATE"), (state, "READ"), (state, "WRITE")]
+    of_topics += [(name, right) for name in outputs for right in ("CREATE", "WRITE")]
+    rights = [(ResourceType.TOPIC, name, right) for name, right in of_topics]
     grant(
         broker,
         "carol",
@@ -363,10 +365,13 @@ def test_the_acls_that_serving_needs(broker: Broker, boss: EventLog, fresh: Fres
     with contextlib.closing(connect(broker.at("SASL"), broker.user("PLAIN", "carol"))) as log:
         until_allowed(log, topic)
         log.create_topic(state, 1, compacted=True)
-        log.create_topic(output, 1)
+        for name in outputs:
+            log.create_topic(name, 1)
         consumer, passes = log.consumer(group, topic), log.producer(instance)
         assert values(polled(consumer, 1)) == [b"1"]
-        write(log, output)
+        for name in outputs:
+            write(log, name)
+        assert values(log.read(output, 0, 0, 1)) == [b"1"]
         consumer.commit({0: Commit(0)})
         passes.begin()
         passes.send(state, 0, b"k", b"2")
