@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from pipeline.log import Record
 
 GROWTH = 8
@@ -66,15 +68,16 @@ class Pace:
 def micro_batches(
     polled: Mapping[int, Sequence[Record]], max_records: int
 ) -> Iterator[list[tuple[int, Sequence[Record]]]]:
-    """A poll's records, in order, as (partition, records) pairs of up to `max_records` in all."""
-    batch: list[tuple[int, Sequence[Record]]] = []
-    free = max_records
-    for partition, rest in polled.items():
-        while rest:
-            batch.append((partition, rest[:free]))
-            rest, free = rest[free:], max(0, free - len(rest))
-            if not free:
-                yield batch
-                batch, free = [], max_records
-    if batch:
-        yield batch
+    """A poll's records, as (partition, records) pairs of up to `max_records` in all.
+
+    Each has its share of all partitions, in their order: the more series are computed together, the less each takes.
+    """
+    sizes = [len(records) for records in polled.values()]
+    shares = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
+    turns = np.repeat(np.arange(len(sizes)), sizes)[np.argsort(shares, kind="stable")]
+    done = np.zeros(len(sizes), np.int64)
+    for first in range(0, len(turns), max_records):
+        until = done + np.bincount(turns[first : first + max_records], minlength=len(sizes))
+        parts = zip(polled.items(), done.tolist(), until.tolist(), strict=True)
+        yield [(partition, records[start:stop]) for (partition, records), start, stop in parts if start < stop]
+        done = until

@@ -1,10 +1,15 @@
 """How much is taken on at once: by how long the last batch took."""
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deploy.serving.pace import Pace
+from deploy.serving.pace import Pace, micro_batches
+from pipeline.log import Record
 
 
 class Clock:
@@ -80,3 +85,33 @@ def test_windows_that_would_take_too_long_in_a_transaction(clock: Clock) -> None
     with pace.inference(0):
         clock.now += 1
     assert pace.is_slow(101)
+
+
+class Stored(NamedTuple):
+    """A record of the input."""
+
+    partition: int
+    offset: int
+    topic: str = "in"
+    timestamp: int = 0
+    key: bytes | None = b"a"
+    value: bytes | None = b"1"
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 50))
+def test_every_micro_batch_has_its_share_of_all_partitions(sizes: list[int], most: int) -> None:
+    polled: Mapping[int, Sequence[Record]]
+    polled = {number: [Stored(number, offset) for offset in range(size)] for number, size in enumerate(sizes)}
+    batches = list(micro_batches(polled, most))
+    counts = [sum(len(records) for _, records in batch) for batch in batches]
+    assert counts[:-1] == [most] * (len(counts) - 1)
+    assert 0 < counts[-1] <= most
+    done = dict.fromkeys(polled, 0)
+    for number, batch in enumerate(batches, 1):
+        for partition, records in batch:
+            assert list(records) == polled[partition][done[partition] : done[partition] + len(records)]
+            done[partition] += len(records)
+        share = sum(counts[:number]) / sum(sizes)
+        assert all(abs(done[partition] - share * size) <= 2 for partition, size in enumerate(sizes))
+    assert done == dict(enumerate(sizes))
