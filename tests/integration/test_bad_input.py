@@ -23,7 +23,7 @@ from pipeline.formats.events import MAX_AHEAD, Decoder, Event, encode
 from pipeline.formats.json import MAX_HEADERS
 from pipeline.log import MAX_VALUE_BYTES, EventLog, Record, Undecodable
 from pipeline.log.connect import connect
-from pipeline.log.kafka.client import MAX_UNPACKED
+from pipeline.log.kafka.batches import MAX_UNPACKED
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]

@@ -14,7 +14,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, e
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
-from pipeline.log.kafka.client import TruncatingDeserializer, admin, meaning, reader, translated
+from pipeline.log.kafka.batches import TruncatingDeserializer
+from pipeline.log.kafka.client import admin, meaning, reader, translated
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.kafka.producer import KafkaLogProducer
