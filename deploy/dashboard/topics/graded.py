@@ -3,75 +3,89 @@
 from collections import OrderedDict
 
 import numpy as np
-import numpy.typing as npt
 
-from deploy.dashboard.fleet import Fleet
-from deploy.dashboard.store import Store
+from deploy.dashboard.topics.fleet import COUNT, ERROR, INSIDE, INTERVALS, NAIVE, Fleet, Reals
+from deploy.dashboard.topics.store import Store
 from deploy.grading.totals import POWERS, Key, Totals
 from model.online.scores import SUMS
 from pipeline.formats.headers import OFFSETS
 from pipeline.formats.scores import SeriesScores, decode_scores
 from pipeline.log import Record
 
-Reals = npt.NDArray[np.float64]
-BUCKETS = 2000
-"""Most buckets of time whose scores by model are kept."""
+BUCKETS = 5000
+"""Most buckets of time, by model, whose scores are kept."""
+SHOWN_SUMS = [COUNT, ERROR, NAIVE, INTERVALS, INSIDE]
+"""Those that the fleet is sorted by."""
+KEPT = 20
+"""Periods whose scores by series are kept until there are new ones."""
 
 
 class Graded:
-    """Scores in sums."""
+    """Scores in sums. Of two records about the same bucket the newest counts."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.totals = Totals()
-        """Of all that was read, whether its records are still kept or not."""
+        """Of all that was read."""
         self.over_time: OrderedDict[tuple[int, str], Reals] = OrderedDict()
         """(M,), relative to the series' scales: by bucket's start and model."""
         self.version = 0
-        self.bucket: int | None = None
-        """The shortest time between two buckets of a series so far, milliseconds."""
-        self._sums: dict[int, tuple[int, dict[int, Reals]]] = {}
+        """Counts records."""
+        self._since: dict[int, tuple[int, dict[int, Reals]]] = {}
 
     def clear(self, fleet: Fleet) -> None:
         """Forget all sums."""
         self.totals = Totals()
         self.over_time.clear()
         for track in fleet.tracks.values():
-            track.sums = None
+            track.sums = track.scored_at = None
         self.version += 1
 
-    def add(self, record: Record, scores: SeriesScores, fleet: Fleet) -> None:
-        """Add a bucket; one that was written twice counts once, and the last counts."""
-        origin = dict(record.headers).get(OFFSETS, b"")
-        value = bytes(record.value or b"")
+    def add(self, record: Record, scores: SeriesScores, fleet: Fleet, *, newest: bool) -> None:
+        """Add a bucket: written after all others, or (not `newest`) before them."""
+        origin, value = dict(record.headers).get(OFFSETS, b""), bytes(record.value or b"")
         identity = scores.series, scores.start, scores.until, record.partition, origin
         held = self._store.scores.select(
             "value", "series = ? AND start = ? AND until = ? AND partition = ? AND origin = ?", identity
         )
-        if held and held[-1][0] == value:
+        if held and (held[-1][0] == value or not newest):
             return
         if held:
             self._add(decode_scores(held[-1][0]), fleet, -1)
         self._add(scores, fleet, 1)
         self._store.scores.add([(*identity, value)], len(value) + 100)
+        self._store.sums.add(rows := self._rows(scores, record, origin, fleet), 80 * len(rows))
         self.version += 1
 
+    def _rows(self, scores: SeriesScores, record: Record, origin: bytes, fleet: Fleet) -> list[tuple[object, ...]]:
+        """The sums of all versions and steps, by target."""
+        sums: dict[int, Reals] = {}
+        for each in scores.scores:
+            if (track := fleet.track(scores.series, "" if len(scores.scale) == 1 else each.target)) is not None:
+                whole = np.array([sum(getattr(each, SUMS[at])) for at in SHOWN_SUMS], np.float64)
+                sums[track.number] = sums.get(track.number, 0) + whole
+        return [
+            (number, scores.start, scores.until, record.partition, origin, *whole.tolist())
+            for number, whole in sums.items()
+        ]
+
     def _add(self, scores: SeriesScores, fleet: Fleet, sign: int) -> None:
-        single = len(scores.scale) == 1
-        totals = self.totals
+        """Add sums, or take them away again."""
+        single, totals = len(scores.scale) == 1, self.totals
         totals.seen[scores.series] = None
         if scores.coverage is not None:
             totals.coverage.add(scores.coverage)
         for target, scale in scores.scale.items():
-            totals.scale[scores.series, target] = scale
             for step, count in zip(scores.steps, scores.unscored[target], strict=True):
                 totals.add_unscored(scores.series, target, step, sign * count)
-            if (track := fleet.track(scores.series, "" if single else target)) is not None:
-                track.scale = scale
+            track = fleet.track(scores.series, "" if single else target)
+            if track is not None and (track.scored_at is None or scores.until >= track.scored_at):
+                track.scale, track.scored_at = scale, scores.until
+                totals.scale[scores.series, target] = scale
         for each in scores.scores:
             sums = sign * np.array([getattr(each, name) for name in SUMS], np.float64).T
-            key = Key(scores.series, each.target, each.model, tuple(scores.steps))
             whole = sums.sum(axis=0)
+            key = Key(scores.series, each.target, each.model, tuple(scores.steps))
             totals.add_sums(key, sums, scores.start, scores.until)
             if (track := fleet.track(scores.series, "" if single else each.target)) is not None:
                 track.sums = whole.copy() if track.sums is None else track.sums + whole
@@ -82,27 +96,24 @@ class Graded:
         place = start, model
         if place in self.over_time:
             self.over_time[place] += sums
-            return
-        self.over_time[place] = sums
-        if len(self.over_time) > BUCKETS:
-            del self.over_time[min(self.over_time)]
+        else:
+            self.over_time[place] = sums
+            if len(self.over_time) > BUCKETS:
+                del self.over_time[min(self.over_time)]
 
-    def since(self, since: int, fleet: Fleet) -> dict[int, Reals]:
-        """Sums (M,) by track, of the buckets that begin at `since` or later."""
-        if (kept := self._sums.get(since)) and kept[0] == self.version:
+    def since(self, since: int) -> dict[int, Reals]:
+        """Sums (M,) by track's number, of the buckets that begin at `since` or later."""
+        if (kept := self._since.get(since)) and kept[0] == self.version:
             return kept[1]
+        names = "count", "error", "naive", "intervals", "inside"
+        totals = ", ".join(f"sum({name})" for name in names)
         found: dict[int, Reals] = {}
-        for (value,) in self._store.scores.select("value", "start >= ?", (since,)):
-            scores = decode_scores(value)
-            for each in scores.scores:
-                target = "" if len(scores.scale) == 1 else each.target
-                if (track := fleet.tracks.get((scores.series, target))) is None:
-                    continue
-                sums = np.array([sum(getattr(each, name)) for name in SUMS], np.float64)
-                found[track.number] = found[track.number] + sums if track.number in found else sums
-        if len(self._sums) > 20:
-            self._sums.clear()
-        self._sums[since] = self.version, found
+        for number, *sums in self._store.sums.select(f"track, {totals}", "start >= ? GROUP BY track", (since,)):
+            whole = found.setdefault(number, np.zeros(len(SUMS)))
+            whole[SHOWN_SUMS] += sums
+        if len(self._since) >= KEPT:
+            self._since.clear()
+        self._since[since] = self.version, found
         return found
 
     def of_series(self, series: str, target: str | None) -> Totals:
