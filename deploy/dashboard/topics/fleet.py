@@ -122,6 +122,7 @@ class Fleet:
         self.alerts: dict[tuple[str, str], Alert] = {}
         """The newest of each series, and of each target where it is about one."""
         self._gaps: dict[str, Alert] = {}
+        self._by_name: list[Track] = []
         self._orders: dict[tuple[object, ...], tuple[float, list[Track]]] = {}
 
     def track(self, series: str, target: str) -> Track | None:
@@ -170,8 +171,9 @@ class Fleet:
         if (kept := self._orders.get(key)) and now - kept[0] < KEPT_S:
             return kept[1]
         wanted = q.casefold()
-        found = [track for track in self.tracks.values() if wanted in track.folded]
-        found.sort(key=lambda track: (track.folded, track.target))
+        if len(self._by_name) != len(self.tracks):
+            self._by_name = sorted(self.tracks.values(), key=lambda track: (track.folded, track.target))
+        found = [track for track in self._by_name if wanted in track.folded] if wanted else self._by_name[:]
         badness = {track.number: self._place(track, sort, sums) for track in found} if sort != "name" else {}
         if badness:
             missing = [track for track in found if badness[track.number] is None]

@@ -26,7 +26,7 @@ class Graded:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.totals = Totals()
-        """Of all that was read."""
+        """Of all that was read, over all steps: they are of the only step 0."""
         self.over_time: OrderedDict[tuple[int, str], Reals] = OrderedDict()
         """(M,), relative to the series' scales: by bucket's start and model."""
         self.version = 0
@@ -76,17 +76,16 @@ class Graded:
         if scores.coverage is not None:
             totals.coverage.add(scores.coverage)
         for target, scale in scores.scale.items():
-            for step, count in zip(scores.steps, scores.unscored[target], strict=True):
-                totals.add_unscored(scores.series, target, step, sign * count)
+            totals.add_unscored(scores.series, target, 0, sign * sum(scores.unscored[target]))
             track = fleet.track(scores.series, "" if single else target)
             if track is not None and (track.scored_at is None or scores.until >= track.scored_at):
                 track.scale, track.scored_at = scale, scores.until
                 totals.scale[scores.series, target] = scale
         for each in scores.scores:
-            sums = sign * np.array([getattr(each, name) for name in SUMS], np.float64).T
-            whole = sums.sum(axis=0)
-            key = Key(scores.series, each.target, each.model, tuple(scores.steps))
-            totals.add_sums(key, sums, scores.start, scores.until)
+            whole = sign * np.array([sum(getattr(each, name)) for name in SUMS], np.float64)
+            totals.add_sums(
+                Key(scores.series, each.target, each.model, (0,)), whole[None].copy(), scores.start, scores.until
+            )
             if (track := fleet.track(scores.series, "" if single else each.target)) is not None:
                 track.sums = whole.copy() if track.sums is None else track.sums + whole
             if scale := scores.scale.get(each.target):
