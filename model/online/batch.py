@@ -95,6 +95,7 @@ class Batch:
         arrived = np.empty_like(self._rounds.order)
         arrived[self._rounds.order] = np.arange(len(arrived))
         anomaly = np.fmax.reduce(self._anomaly.reshape(-1, self._width), axis=1)
+        live.tally.anomalies += int(np.count_nonzero(anomaly > 1))
         by_arrival = margins.reshape(-1, self._width, self._scored, 2)[arrived]
         return Graded(
             by_arrival, anomaly[arrived], sorted(self._buckets, key=_place), sorted(self._findings, key=_place)
