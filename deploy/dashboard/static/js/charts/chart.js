@@ -71,7 +71,7 @@ export class Chart {
         ms: 1,
         tzDate: zonedDate,
         legend: { show: false },
-        padding: [10, 22, 0, 0],
+        padding: [10, 34, 0, 0],
         cursor: { y: false, points: { size: 7, width: 2 }, drag: { x: false, y: false, setScale: false }, ...cursor },
       },
       this.data,
@@ -129,9 +129,13 @@ export class Legend {
   constructor(entries) {
     this.time = h("span", { class: "legend-time" });
     this.values = entries.map(() => h("span", { class: "legend-value" }));
-    this.items = entries.map(({ name, mark, title }, at) =>
-      h("li", { title }, h("i", { class: `mark ${mark}`, "aria-hidden": "true" }), h("span", {}, name), this.values[at]));
+    this.names = entries.map(({ name }) => h("span", {}, name));
+    this.items = entries.map(({ mark, title }, at) => h("li", { title }, h("i", { class: `mark ${mark}`, "aria-hidden": "true" }), this.names[at], this.values[at]));
     this.element = h("div", { class: "legend" }, h("ul", {}, this.items), this.time);
+  }
+
+  rename(at, name) {
+    setText(this.names[at], name);
   }
 
   /** `texts` by entry; null hides the entry. */

@@ -21,7 +21,7 @@ export class AlertList {
     if (key === this.shown) return;
     this.shown = key;
     if (!newest.length) return show(this.list, h("li", { class: "fine" }, "None: no spike, level shift, gap, stuck value, unit change or drift was seen in what is here."));
-    show(this.list, newest.map((alert) => this.#item(alert)));
+    show(this.list, newest.map((alert) => this.#item(alert)), times.zone() === "UTC" ? null : h("li", { class: "fine" }, "The times inside these sentences are UTC."));
   }
 
   #item(alert) {

@@ -12,7 +12,8 @@ const WINDOW = 75;
 const MOST_KEPT = 1500;
 /** Browsers draw no taller element than these rows. */
 const MOST_ROWS = 400_000;
-const SORTS = { skill: ["Worst skill", 0], width: ["Widest interval", 1], alert: ["Newest alert", 1], coverage: ["Lowest coverage", 0], newest: ["Newest value", 1], name: ["Name", 0] };
+/** What each order is called, and whether its first rows are the largest. */
+const SORTS = { skill: ["Worst skill", false], width: ["Widest interval", true], alert: ["Newest alert", true], coverage: ["Lowest coverage", false], newest: ["Newest value", true], name: ["Name", false] };
 const SINCE = [["1 h", 3_600_000], ["24 h", 86_400_000], ["7 d", 604_800_000]];
 
 export class FleetView {
@@ -51,9 +52,9 @@ export class FleetView {
   }
 
   #query() {
-    const { q, sort = "skill", desc, since } = this.#state, [, natural] = SORTS[sort] ?? SORTS.skill;
+    const { q, sort, desc, since } = this.#state;
     const span = SINCE.find(([name]) => name === since)?.[1];
-    return { q, sort, desc: desc ?? natural, since: span && this.#newest ? this.#newest - span : null };
+    return { q, sort, desc, since: span && this.#newest ? this.#newest - span : null };
   }
 
   stream() {
@@ -119,7 +120,7 @@ export class FleetView {
   }
 
   #controls() {
-    const { sort = "skill", desc, since } = this.#state, [, natural] = SORTS[sort] ?? SORTS.skill, down = Number(desc ?? natural);
+    const { sort = "skill", desc, since } = this.#state, down = Boolean(desc) !== (SORTS[sort] ?? SORTS.skill)[1];
     const choice = (text, value) => h("button", { type: "button", class: "choice", "aria-pressed": String((since ?? null) === value), on: { click: () => change({ since: value }) } }, text);
     show(this.since, SINCE.map(([text]) => choice(text, text)), choice("all", null));
     show(this.head, HEADINGS.map(({ name, sort: by, num, term }) => {
@@ -130,8 +131,8 @@ export class FleetView {
   }
 
   #sortBy(by) {
-    const { sort = "skill", desc } = read(), natural = SORTS[by][1];
-    change(by === sort ? { desc: Number(desc ?? natural) ? 0 : 1, row: null } : { sort: by, desc: null, row: null });
+    const { sort = "skill", desc } = read();
+    change(by === sort ? { desc: desc ? null : 1, row: null } : { sort: by, desc: null, row: null });
   }
 
   #offset() {

@@ -109,7 +109,7 @@ export class ModelsView {
       h("span", { class: "badges" }, version.aliases.map((alias) => badge(alias, alias === "champion" ? "champion" : alias === "challenger" ? "shadow" : ""))),
       version.created ? `${times.time(version.created)} (${format.duration(version.age_s === null ? null : version.age_s * 1000)} old)` : format.NONE,
       verdict(version.verdict),
-      Object.entries(version.scores ?? {}).filter(([, value]) => typeof value === "number").slice(0, 3).map(([name, value]) => `${name} ${format.number(value)}`).join(", ") || format.NONE,
+      validation(version.scores),
     ]);
     show(this.versions,
       rows.length ? dataTable("Versions", [{ name: "version" }, { name: "aliases" }, { name: "trained" }, { name: "verdict", free: true }, { name: "in validation" }], rows) : null,
@@ -132,6 +132,12 @@ export class ModelsView {
     this.#requests.cancel();
     for (const chart of this.#charts) chart.destroy();
   }
+}
+
+/** The first of a version's scores; times are none. */
+function validation(scores) {
+  const found = Object.entries(scores ?? {}).filter(([name, value]) => typeof value === "number" && !name.endsWith("_until"));
+  return found.slice(0, 3).map(([name, value]) => `${name.replaceAll("_", " ")} ${format.number(value)}`).join(", ") || format.NONE;
 }
 
 function verdict(given) {

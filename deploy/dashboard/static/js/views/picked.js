@@ -73,7 +73,7 @@ const COLUMNS = (step, at) => [
 
 function row(k, ts, origin, at, actual) {
   const forecast = origin.forecast[at], lower = origin.lower?.[at] ?? null, upper = origin.upper?.[at] ?? null;
-  const error = typeof actual === "number" ? actual - forecast : null;
+  const error = typeof actual === "number" ? forecast - actual : null;
   return { k, ts, forecast, lower, upper, actual: actual ?? null, error, inside: error === null || lower === null ? null : actual >= lower && actual <= upper };
 }
 

@@ -82,6 +82,7 @@ export class SeriesChart {
   draw(data, range) {
     this.data = data;
     this.range = range;
+    this.legend.rename(1, `forecast ${format.counted(data.ahead.k ?? 1, "step")} ahead`);
     this.columns = data.aligned();
     this.chart.setData(this.columns, range);
     this.#read();

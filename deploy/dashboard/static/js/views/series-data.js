@@ -8,8 +8,13 @@ export const AT = Object.fromEntries(COLUMNS.map((name, place) => [name, place +
 
 const NOTHING = () => ({ ts: [], made: [], forecast: [], lower: [], upper: [], model: [] });
 
+/** `asked` is what the server was asked for: {from, to, limit}. */
 export class SeriesData {
-  constructor(answer) {
+  constructor(answer, { from, to, limit }) {
+    const { ts } = answer.values;
+    this.from = from ? Number(from) : ts.length < limit ? -Infinity : ts[0];
+    this.to = to ? Number(to) : Infinity;
+    this.thinned = Boolean(from) && ts.length > 0.9 * limit;
     this.values = answer.values;
     this.anomalies = new Map(answer.anomalies.ts.map((ts, at) => [ts, answer.anomalies.score[at]]));
     this.forecast = answer.forecast;
@@ -33,6 +38,12 @@ export class SeriesData {
   /** The end of what may be looked at: of the newest forecast, or of the values. */
   get end() {
     return Math.max(this.last ?? -Infinity, this.forecast?.times.at(-1) ?? -Infinity);
+  }
+
+  /** Whether a time is here, as finely as it can be looked at. */
+  holds({ min, max }) {
+    const begun = min >= this.from - this.step || this.from === -Infinity;
+    return begun && max <= this.to + this.step && !(this.thinned && max - min < 0.45 * (this.last - this.first));
   }
 
   /** Points that came in since: the oldest beyond the most that are kept go. */
@@ -61,6 +72,7 @@ export class SeriesData {
     const gone = this.ahead.ts.findIndex((ts) => ts >= this.first);
     if (gone > 0) for (const column of Object.values(this.ahead)) column?.splice?.(0, gone);
     this.alerts = this.alerts.slice(-MOST / 10);
+    this.from = this.first;
   }
 
   /** Forecasts of k steps ahead: all of them, or those since `from`, which take the place of what was there. */
@@ -80,7 +92,7 @@ export class SeriesData {
 
   /** The columns of the chart over the union of all times. A hole in the values is null, an alignment undefined. */
   aligned() {
-    const { ahead, forecast, pick } = this;
+    const { forecast, pick } = this, ahead = this.#aheadOfValues();
     const parts = [
       [this.values.ts, [[AT.actual, this.values.value]]],
       [ahead.ts, [[AT.aheadLower, ahead.lower], [AT.aheadUpper, ahead.upper], [AT.ahead, ahead.forecast]]],
@@ -101,6 +113,12 @@ export class SeriesData {
     return table;
   }
 
+  /** What was forecast k steps ahead for times that have come: those to come are the newest forecast's. */
+  #aheadOfValues() {
+    const { ahead, last = Infinity } = this, end = ahead.ts.findLastIndex((ts) => ts <= last) + 1;
+    return { ts: ahead.ts.slice(0, end), lower: ahead.lower, upper: ahead.upper, forecast: ahead.forecast };
+  }
+
   /** A fan begins at the value that it knew last: no gap between history and forecast. */
   #connect(table, place) {
     for (const [made, columns] of [[this.forecast?.ts, [AT.lower, AT.upper, AT.forecast]], [this.pick?.ts, [AT.pickLower, AT.pickUpper, AT.pick]]]) {
@@ -111,7 +129,8 @@ export class SeriesData {
 
   /** The values before and after each hole. */
   #holes() {
-    const { ts } = this.values, found = [], usual = 1.5 * Math.max(this.step, median(ts));
+    const { ts } = this.values, found = [], mean = ts.length > 1 ? (this.last - this.first) / (ts.length - 1) : 0;
+    const usual = this.thinned ? 8 * mean : 1.5 * Math.max(this.step, median(ts));
     for (let at = 1; at < ts.length; at++) {
       if (ts[at] - ts[at - 1] > usual) found.push([ts[at - 1], ts[at]]);
     }

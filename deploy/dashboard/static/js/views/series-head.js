@@ -28,13 +28,17 @@ export class SeriesHead {
     setText(this.name, state.series ?? "Series");
     this.name.title = state.series ?? "";
     document.title = `${state.series ?? "Series"} · Tidecast`;
-    if (!state.series) show(this.facts);
+    const place = JSON.stringify([state.series, state.target]);
+    if (place !== this.place) {
+      Object.assign(this, { place, answer: null, last: null, forecast: null });
+      if (!state.series) show(this.facts);
+    }
     this.search.close();
   }
 
-  show(answer, data) {
+  /** Scores, targets and the rest of a series' answer. */
+  show(answer) {
     this.answer = answer;
-    this.data = data;
     const several = answer.targets?.length > 1;
     this.target.hidden = !several;
     if (several) {
@@ -44,20 +48,25 @@ export class SeriesHead {
     this.#facts();
   }
 
-  newest() {
-    if (this.data) this.#facts();
+  /** The newest value and forecast, of an answer or an event. */
+  newest({ values, forecast }) {
+    const ts = values?.ts.at(-1);
+    if (ts !== undefined && ts >= (this.last?.ts ?? -Infinity)) this.last = { ts, value: values.value.at(-1) };
+    if (forecast) this.forecast = forecast;
+    this.#facts();
   }
 
   #facts() {
-    const { values, forecast, coverage, last } = this.data, overall = this.answer.scores?.overall;
-    const next = forecast?.forecast?.[0];
+    const { answer, last, forecast } = this;
+    if (!answer) return;
+    const overall = answer.scores?.overall, asked = answer.coverage;
     const bounds = forecast?.lower ? `${format.number(forecast.lower[0])} to ${format.number(forecast.upper[0])}` : "";
     show(this.facts,
-      fact("Newest value", format.number(values.value.at(-1)), last === undefined ? "" : times.time(last)),
-      fact("Next step", format.number(next), bounds),
+      fact("Newest value", format.number(last?.value), last ? times.time(last.ts) : ""),
+      fact("Next step", format.number(forecast?.forecast[0]), bounds),
       fact(term("skill"), h("span", { class: overall?.skill < 0 ? "bad-text" : null }, format.skill(overall?.skill)), overall ? `${format.count(overall.count)} values graded` : "nothing graded yet"),
       fact(term("mae"), format.number(overall?.mae), overall ? `naive ${format.number(overall.naive_mae)}` : ""),
-      fact(term("coverage"), format.percent(overall?.coverage), coverage ? `asked ${format.percent(coverage, 0)}` : "no intervals"),
+      fact(term("coverage"), format.percent(overall?.coverage), asked ? `asked ${format.percent(asked, 0)}` : "no intervals"),
       fact("Model", forecast?.model ?? format.NONE, forecast?.source === "naive" ? "naive until the window is full" : ""));
   }
 

@@ -15,6 +15,9 @@ import { SeriesHead } from "./series-head.js";
 import { empty, failure, panel } from "./parts.js";
 
 const LIMIT = 2000;
+/** Milliseconds from which on a span means all there is. */
+const MOST_SPAN = 1e14;
+const MOST_EARLY = 20;
 const AHEAD_EVERY_MS = 2000;
 const SCORES_EVERY_MS = 15_000;
 const PRESETS = [["1 h", 3_600_000], ["6 h", 21_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000]];
@@ -27,6 +30,8 @@ export class SeriesView {
   #data = null;
   #state = {};
   #range = null;
+  /** Events that came before the series' answer. */
+  #early = [];
 
   constructor() {
     this.head = new SeriesHead();
@@ -37,8 +42,8 @@ export class SeriesView {
     this.alerts = new AlertList((ts) => this.#centre(ts));
     this.ranges = h("div", { class: "group", role: "group", "aria-label": "Time in sight" });
     this.note = h("p", { class: "fine" });
-    this.stage = panel("Values and forecasts",
-      h("div", { class: "toolbar" }, this.ranges, this.#buttons()), this.chart.legend.element, this.chart.chart.element, this.slider.element, this.note);
+    this.stage = panel("Values and forecasts", h("div", { class: "toolbar" }, this.ranges, this.#buttons()),
+      this.chart.legend.element, this.chart.chart.element, this.slider.element, this.note);
     this.body = h("div", {}, this.stage, this.picked.element, this.quality.element, this.alerts.element);
     this.message = h("div", {});
     this.element = h("div", { class: "view" }, this.head.element, this.message, this.body);
@@ -55,7 +60,7 @@ export class SeriesView {
   /** What the stream is asked for. */
   stream() {
     const { series, target } = this.#state;
-    return series ? { view: "series", series, target } : null;
+    return series ? { view: "series", series, target } : { view: "overview" };
   }
 
   update(state) {
@@ -64,6 +69,7 @@ export class SeriesView {
     this.head.update(state);
     const other = before.series !== state.series || before.target !== state.target;
     if (!state.series) return this.#none();
+    if (other) this.#forget();
     if (other || !this.#data) return this.load();
     if (before.k !== state.k) this.#loadAhead();
     if (before.origin !== state.origin) this.#showPicked();
@@ -72,38 +78,49 @@ export class SeriesView {
 
   /** Ask for everything of the series. */
   async load() {
-    const { series, target, from, to } = this.#state, k = this.#k();
-    const place = { series, target };
-    const [answer, ahead] = await Promise.all([
-      this.#answers.get("series", { ...place, from, to, limit: LIMIT }).catch((error) => ({ error })),
-      this.#ahead.get("ahead", { ...place, k, from, to }).catch(() => null),
-    ]);
+    const { series, from, to, span } = this.#state;
+    const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { from: span > MOST_SPAN ? 1 : null });
     if (answer === undefined || this.#state.series !== series) return;
     if (answer.error) return this.#failed(answer.error);
     this.body.hidden = false;
     show(this.message, answer.values.ts.length ? null : empty("No values in this part of the series.", from ? "Choose another time, or all of it." : "They come as soon as events of it arrive."));
-    this.#data = new SeriesData(answer);
-    if (ahead) this.#data.setAhead(ahead);
-    this.#range = null;
-    this.#showAnswer(answer);
+    this.horizon = answer.horizon || 1;
+    this.head.show(answer);
+    this.head.newest({ values: this.#data.to === Infinity ? answer.values : null, forecast: answer.forecast });
+    this.slider.show(this.#k(), this.horizon, answer.step);
+    this.quality.show(answer);
+    this.alerts.show(this.#data.alerts);
+    setText(this.note, answer.history?.left_out ?? "");
+    for (const event of this.#early.splice(0)) this.#add(event);
     this.#applyRange();
     this.#showPicked();
   }
 
-  #showAnswer(answer) {
-    this.horizon = answer.horizon || 1;
-    this.history = answer.history;
-    this.chart.earliest = answer.history?.from;
-    this.head.show(answer, this.#data);
-    this.slider.show(this.#k(), this.horizon, answer.step);
-    this.quality.show(answer);
-    this.alerts.show(this.#data.alerts, answer.step);
-    setText(this.note, answer.history?.left_out ?? "");
-    this.#showRanges();
+  /** The series' answer for a time, with the forecasts of k steps ahead; undefined if another request came after it. */
+  async #ask({ from = null, to = null }) {
+    const { series, target } = this.#state, place = { series, target, from, to, limit: LIMIT };
+    const [answer, ahead] = await Promise.all([
+      this.#answers.get("series", place).catch((error) => ({ error })),
+      this.#ahead.get("ahead", { ...place, k: this.#k() }).catch(() => null),
+    ]);
+    if (!answer || answer.error || series !== this.#state.series) return answer;
+    const pick = this.#data?.pick ?? null;
+    this.#data = Object.assign(new SeriesData(answer, place), { pick });
+    if (ahead) this.#data.setAhead(ahead);
+    this.chart.earliest = this.#data.from === -Infinity ? null : answer.history?.from;
+    return answer;
   }
 
   #k() {
     return Math.max(1, Math.min(this.horizon ?? Infinity, Number(this.#state.k) || 1));
+  }
+
+  #forget() {
+    this.horizon = undefined;
+    this.#data = null;
+    this.#range = null;
+    this.#early = [];
+    for (const later of [this.#write, this.#extend, this.#regrade]) later.cancel();
   }
 
   #none() {
@@ -141,20 +158,25 @@ export class SeriesView {
     const answer = await this.#scores.get("series", { series, target, limit: 2 }).catch(() => undefined);
     if (!answer || !this.#data || series !== this.#state.series) return;
     Object.assign(this.#data, { swaps: answer.swaps });
-    this.head.show(answer, this.#data);
+    this.head.show(answer);
     this.quality.show(answer);
-    this.alerts.show(this.#data.alerts, answer.step);
   }
 
   onEvent(name, event) {
-    if (name !== "points" || !this.#data) return;
-    if (this.#state.to) return this.head.newest(event);
-    const were = this.#data.alerts.length;
-    this.#data.add(event);
-    show(this.message);
+    if (name !== "points") return;
+    if (this.#data) this.#add(event);
+    else if (this.#early.push(event) > MOST_EARLY) this.#early.shift();
+  }
+
+  #add(event) {
     this.head.newest(event);
-    if (event.alerts?.length) this.alerts.show(this.#data.alerts, this.#data.step);
-    if (this.#data.alerts.length > were) announce(event.alerts.at(-1).text);
+    if (this.#data.to !== Infinity) return;
+    const were = this.#data.alerts.length, { last } = this.#data;
+    this.#data.add(event);
+    if (event.alerts?.length) this.alerts.show(this.#data.alerts);
+    if (this.#data.alerts.length > were) announce(event.alerts[0].text);
+    if (this.#data.last === last && this.#range) return;
+    show(this.message);
     if (!this.#state.from) this.#range = this.#following();
     this.#draw();
     this.#extend();
@@ -169,30 +191,14 @@ export class SeriesView {
     return { min: Math.max(last - span, first - step), max };
   }
 
-  #applyRange() {
-    const { from, to } = this.#state;
-    const wanted = from && to ? { min: Number(from), max: Number(to) } : this.#following();
-    const held = this.#data.first <= wanted.min || this.history?.from >= this.#data.first;
-    if (!held && from) return this.#fetchRange(wanted);
-    this.#range = wanted;
-    this.#showRanges();
-    this.#draw();
-  }
-
-  /** What is looked at lies before what is here. */
-  async #fetchRange(wanted) {
-    const { series, target } = this.#state, margin = (wanted.max - wanted.min) / 2;
-    const place = { series, target, from: Math.floor(wanted.min - margin), to: Math.ceil(wanted.max + margin) };
-    const [answer, ahead] = await Promise.all([
-      this.#answers.get("series", { ...place, limit: LIMIT }).catch(() => undefined),
-      this.#ahead.get("ahead", { ...place, k: this.#k() }).catch(() => undefined),
-    ]);
-    if (!answer || series !== this.#state.series) return;
-    const { pick } = this.#data;
-    this.#data = Object.assign(new SeriesData(answer), { pick });
-    if (ahead) this.#data.setAhead(ahead);
-    this.#range = wanted;
-    this.chart.earliest = answer.history?.from;
+  async #applyRange() {
+    const { series, from, to } = this.#state, wanted = from && to ? { min: Number(from), max: Number(to) } : null;
+    if (!wanted && this.#data.to !== Infinity) return this.load();
+    if (wanted && !this.#data.holds(wanted)) {
+      const answer = await this.#ask(around(wanted));
+      if (!answer || answer.error || series !== this.#state.series) return;
+    }
+    this.#range = wanted ?? this.#following();
     this.#showRanges();
     this.#draw();
   }
@@ -206,6 +212,7 @@ export class SeriesView {
   #centre(ts) {
     const half = (this.#range.max - this.#range.min) / 2;
     change({ from: Math.round(ts - half), to: Math.round(ts + half) });
+    this.stage.scrollIntoView({ block: "nearest" });
   }
 
   #draw() {
@@ -243,9 +250,9 @@ export class SeriesView {
       h("button", { type: "button", class: "choice", "aria-pressed": String(pressed), title, on: { click: choose(parts) } }, text);
     const fitting = PRESETS.filter(([, ms]) => ms >= 8 * step && ms < LIMIT * step);
     show(this.ranges,
-      button("Live", !from && !span, {}, `Follow the stream: ${format.counted(Math.max(5 * horizon, 100), "step")} and the forecast`),
+      button("Live", !from && !span, {}, `Follow the stream: ${format.counted(Math.max(5 * (horizon || 1), 100), "step")} and the forecast`),
       fitting.map(([text, ms]) => button(text, !from && Number(span) === ms, { span: ms }, `Follow the stream: the newest ${text}`)),
-      button("All", !from && Number(span) > LIMIT * step, { span: 1e15 }, "All that is here"));
+      button("All", !from && span > MOST_SPAN, { span: 2 * MOST_SPAN }, "All that is kept here"));
   }
 
   #keys = (event) => {
@@ -264,3 +271,8 @@ export class SeriesView {
   }
 }
 
+/** What is asked for to look at a range: half as much again on either side. */
+function around({ min, max }) {
+  const margin = (max - min) / 2;
+  return { from: Math.max(1, Math.floor(min - margin)), to: Math.ceil(max + margin) };
+}

@@ -68,7 +68,7 @@ export class ServiceView {
     this.#showHealth(answer);
     const { throughput, lag, latency, history, dead_letters: letters } = answer;
     show(this.facts,
-      fact(term("lag"), format.counted(lag.total, "record"), waiting(lag.total, throughput)),
+      fact(term("lag"), lag.total === null ? format.NONE : format.counted(lag.total, "record"), waiting(lag.total, throughput)),
       fact("Records", format.rate(throughput.records_s), throughput.over_s ? `over ${format.duration(throughput.over_s * 1000)}` : ""),
       fact("Forecasts", format.rate(throughput.forecasts_s)),
       fact("Latency, half within", format.duration(latency.p50_ms), latency.p99_ms === null ? "" : `99 % within ${format.duration(latency.p99_ms)}`),
@@ -84,12 +84,12 @@ export class ServiceView {
   }
 
   #showHealth({ stuck, lag, throughput, members, dead_letters: letters }) {
-    const idle = !throughput.records_s && !lag.total;
+    const idle = !throughput.records_s && lag.total === 0;
     setText(this.sentence, stuck ?? (idle ? "Nothing is stuck: all records are forecast, and none come in." : "Nothing is stuck."));
     this.sentence.classList.toggle("bad-text", Boolean(stuck));
     const parts = [
-      lag.total ? `${format.counted(lag.total, "record")} ${lag.total === 1 ? "waits" : "wait"}` : "no record waits",
-      members.length ? `${format.counted(members.length, "member")} in the group` : "no member of the group is known",
+      lag.total === null ? "the group's lag is not known" : lag.total ? `${format.counted(lag.total, "record")} ${lag.total === 1 ? "waits" : "wait"}` : "no record waits",
+      members === null ? "the group's members are not known" : members.length ? `${format.counted(members.length, "member")} in the group` : "the group has no member: the service is not running",
       letters.total ? `${format.counted(letters.total, "dead letter")} kept` : "no dead letters",
     ];
     setText(this.more, `${parts.join(", ")}.`);
@@ -99,15 +99,15 @@ export class ServiceView {
     const byPartition = new Map(checkpoints.map((each) => [String(each.partition), each]));
     const numbers = [...new Set([...Object.keys(lag.by_partition), ...byPartition.keys()])].sort((a, b) => a - b);
     show(this.checkpoints,
-      numbers.length ? dataTable("Partitions", [{ name: "partition" }, { name: term("lag", "lag"), num: true }, { name: "checkpoint", num: true }, { name: "at offset", num: true }, { name: "series", num: true }],
+      numbers.length ? dataTable("Partitions", [{ name: "partition" }, { name: term("lag", "lag"), num: true }, { name: "checkpoint", num: true }, { name: "at offset", num: true }],
         numbers.map((number) => {
-          const { age_s: age = null, offset = null, series = null } = byPartition.get(number) ?? {};
-          return [number, format.count(lag.by_partition[number]), age === null ? format.NONE : `${format.duration(age * 1000)} ago`, format.count(offset), format.count(series)];
+          const { age_s: age = null, offset = null } = byPartition.get(number) ?? {};
+          return [number, format.count(lag.by_partition[number]), age === null ? format.NONE : `${format.duration(age * 1000)} ago`, format.count(offset)];
         })) : h("p", { class: "fine" }, `No checkpoint yet of ${format.counted(partitions ?? 0, "partition")}: one is written every 30 s while events come in.`));
-    show(this.members, members.length ? dataTable("Members", [{ name: "instance" }, { name: "host" }], members.map(({ name, host }) => [name, host ?? format.NONE]))
-      : h("p", { class: "fine" }, "None is known: the service is not running, or its log does not tell."));
+    show(this.members, members?.length ? dataTable("Members", [{ name: "instance" }, { name: "host" }], members.map(({ name, host }) => [name, host ?? format.NONE]))
+      : h("p", { class: "fine" }, members === null ? "Not known: this log does not tell, or no group is shown (--group NAME)." : "None: the service is not running."));
     show(this.topics, dataTable("Topics", [{ name: "topic" }, { name: "holds" }, { name: "records", num: true }],
-      topics.map(({ name, kind, records, exists }) => [name, kind.replaceAll("_", " "), exists ? format.count(records) : "not there yet"])));
+      topics.map(({ name, kind, records, exists, refused }) => [name, kind.replaceAll("_", " "), refused ?? (exists ? format.count(records) : "not there yet")])));
   }
 
   destroy() {
