@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tidecast.errors import AddressInUse, ConfigError, NotPermitted, unusable
@@ -118,6 +119,23 @@ class Access:
             parts = urlsplit(origin)
             return parts.scheme in ("http", "https") and parts.netloc.lower() == (host_header or "?").lower()
         return False
+
+
+class Listener(NamedTuple):
+    """Where a server listens, and who may ask it."""
+
+    host: str
+    port: int
+    access: Access
+
+    @classmethod
+    def parse(cls, option: str, text: str, token_file: Path | None) -> "Listener":
+        """From an option's HOST:PORT, and a token from a file or the variable. Raises ConfigError."""
+        host, port = parse_address(option, text)
+        try:
+            return cls(host, port, Access.of(host, read_token(token_file)))
+        except ConfigError as error:
+            raise ConfigError(f"{option}: {error}") from None
 
 
 def listen(option: str, host: str, port: int) -> socket.socket:

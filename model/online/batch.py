@@ -97,6 +97,7 @@ class Batch:
         arrived = np.empty_like(self._rounds.order)
         arrived[self._rounds.order] = np.arange(len(arrived))
         anomaly = np.fmax.reduce(self._anomaly.reshape(-1, self._width), axis=1)
+        live.tally.anomalies += int(np.count_nonzero(anomaly > 1))
         every = self._every.reshape(len(arrived), self._width, 2, self._every.shape[2])
         return Graded(
             every[arrived], anomaly[arrived], sorted(self._buckets, key=_place), sorted(self._findings, key=_place)
