@@ -19,6 +19,7 @@ from deploy.dashboard.views.whole import Views
 from deploy.settings.files import Address, decode_paths, log_address, open_log
 from deploy.settings.serve import group_name
 from deploy.web import Access, listen, read_token
+from model.artifacts.versions import parse_reference
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from tidecast.errors import ConfigError
@@ -66,7 +67,7 @@ def dashboard(options: Options) -> None:
         state = State(topics)
         members = not address.startswith("sqlite:")
         reader = Reader(lambda: connect(address, address.kafka), log, state, options.since, members=members)
-        name = options.model and options.model.partition("@")[0].partition("/")[0]
+        name = None if not options.model or options.model.endswith(".onnx") else parse_reference(options.model)[0]
         views = Views(state, reader, RegistryView(options.tracking_uri, name), log.label, options.bootstrap)
         reader.start()
         try:
