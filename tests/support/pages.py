@@ -94,7 +94,11 @@ def value(number: int, step: int) -> float:
 def forecast(number: int, step: int, model: str, **more: Any) -> bytes:
     """A forecast that is 1 off at all steps; its interval holds what comes."""
     values = [value(number, step + k) + 1 for k in range(1, HORIZON + 1)]
-    bounds = {"lower": [each - 3 for each in values], "upper": [each + 3 for each in values], "coverage": 0.9}
+    bounds: dict[str, Any] = {
+        "lower": [each - 3 for each in values],
+        "upper": [each + 3 for each in values],
+        "coverage": 0.9,
+    }
     ts = START + step * MINUTE
     return msgspec.json.encode(
         Forecast(SERIES[number], ts, ts + MINUTE, MINUTE, values, "model", model, **(bounds | more))
