@@ -67,6 +67,7 @@ def test_all_of_it_is_exposed_as_it_is() -> None:
     assert found["tidecast_lag_records", "1"] == 0
     assert found["tidecast_dead_letters_total", "schema"] == 2
     assert found["tidecast_alerts_total", "drift", "begin"] == 1
+    assert found["tidecast_dead_letters_total", "bad_time"] == found["tidecast_alerts_total", "spike", "end"] == 0
     assert found["tidecast_model_info", "cpu", "power", "", "7"] == 1
     assert found["tidecast_model_up_to_date",] == 0
     assert found["tidecast_webhook_alerts_total", "failed"] == 2
