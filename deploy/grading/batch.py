@@ -19,7 +19,6 @@ from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
 from model.online.live import Live
 from model.online.scores import Bucket
-from model.online.steps import between_steps
 from model.online.values import Observed, Tally
 from model.residuals import LEVELS, Residuals, window_scale
 from model.spikes import winsorised
@@ -89,8 +88,8 @@ class GradedBatch:
         """A batch of forecasts with their intervals and anomalies."""
         live, rest = self._live, dict[str, Any]()
         if live.intervals:
-            every = between_steps(np.moveaxis(margins, 1, 2), live.steps, forecast.forecast.shape[1])
-            lower, upper = bounds(forecast.forecast, every[..., 0], every[..., 1], live.clipped)
+            below, above = margins.transpose(2, 0, 3, 1)
+            lower, upper = bounds(forecast.forecast, below, above, live.clipped)
             rest |= {"coverage": live.coverage, "lower": lower, "upper": upper}
         if live.anomalies:
             rest |= {"anomaly": [None if score != score else score for score in np.round(anomaly, 3).tolist()]}

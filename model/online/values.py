@@ -1,6 +1,6 @@
 """What a batch of observed steps is graded by, and what comes of it.
 
-B observed steps, in order of arrival   O targets   H scored steps
+B observed steps, in order of arrival   O targets   H scored steps   K horizon steps
 """
 
 from collections import Counter
@@ -73,7 +73,7 @@ class Graded:
     """What came of a batch."""
 
     margins: npt.NDArray[np.float32]
-    """(B,O,H,2): of the new forecasts, NaN without intervals."""
+    """(B,O,2,K): lower and upper of the new forecasts; (B,O,2,0) without intervals."""
     anomaly: Reals
     """(B,): the largest over the targets, NaN where it is not known."""
     buckets: list[tuple[int, Bucket]] = field(default_factory=list)

@@ -210,6 +210,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def topics(self) -> list[str]:
+        """The names of all topics that may be seen, sorted; none of the log's own."""
+        ...
+
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         ...
