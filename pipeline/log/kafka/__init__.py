@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.batches import TruncatingDeserializer
-from pipeline.log.kafka.client import admin, meaning, reader, translated, unblock
+from pipeline.log.kafka.client import admin, meaning, reader, translated
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.kafka.producer import KafkaLogProducer
@@ -227,7 +227,6 @@ class KafkaLog:
                 reader.seek(where, ranges[where.partition].start)
             deadline, before = time.monotonic() + self._kafka.stall_s, 0
             while left:
-                unblock(reader)
                 for where, records in reader.poll(timeout_ms=500, max_records=5000).items():
                     if wanted := [record for record in records if record.offset < left[where]]:
                         yield wanted

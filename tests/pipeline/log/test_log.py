@@ -223,21 +223,6 @@ def test_the_config_of_a_topic_has_its_retention(kafka_bootstrap: str, fresh: Fr
         assert log.topic_config(unlimited)[:3] == (False, None, None)
 
 
-def test_partitions_are_read_on_and_on(log: EventLog, fresh: Fresh) -> None:
-    """Each reading ends before what the client has fetched already, in all partitions."""
-    topic, other, values = fresh("many"), fresh("many"), range(60)
-    for each in (topic, other):
-        log.create_topic(each, 4)
-        for partition in range(4):
-            write(log, each, partition, values)
-    found: dict[tuple[str, int], list[int]] = {}
-    for start in range(0, len(values), 10):
-        for each in (topic, other):
-            for records in log.read_partitions(each, dict.fromkeys(range(4), Bounds(start, start + 10))):
-                found.setdefault((each, records[0].partition), []).extend(numbers(records))
-    assert found == {(each, partition): list(values) for each in (topic, other) for partition in range(4)}
-
-
 def test_committed_offsets_are_read_without_joining_the_group(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     assert log.committed(group, topic) == {}
