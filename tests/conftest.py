@@ -27,7 +27,7 @@ from tidecast.__main__ import main
 from tidecast.errors import UnknownTopic
 
 settings.register_profile("default", deadline=None)  # a busy machine is no failure
-settings.register_profile("quick", deadline=None, max_examples=20)
+settings.register_profile("quick", deadline=None, max_examples=12)
 settings.load_profile("default")
 names = itertools.count()
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tidecast.errors import (
+    AddressInUse,
     ConfigError,
     ConsumerFenced,
     CorruptModel,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 __all__ = [
+    "AddressInUse",
     "ConfigError",
     "ConsumerFenced",
     "CorruptModel",

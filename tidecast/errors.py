@@ -25,7 +25,8 @@
       ModelRejected          65  a model that must not serve
       ModelUnavailable       75  a model can't be read, tried or used now: try again
       RetrainingBusy         75  another retraining of the same model is at work
-      NotPermitted           77  a file or folder that may not be read or written
+      NotPermitted           77  a file or folder that may not be read or written, a port that may not be used
+      AddressInUse           71  another process listens there
 
 ConfigError, DataError and ShapeError are ValueErrors too. Any other error that leaves a command is a bug.
 """
@@ -184,9 +185,15 @@ class RetrainingBusy(TidecastError):
 
 
 class NotPermitted(TidecastError):
-    """A file or folder that this user may not read or write; the message names it."""
+    """A file, folder or port that this user may not use; the message names it."""
 
     exit_code = os.EX_NOPERM
+
+
+class AddressInUse(TidecastError):
+    """A host and port that another process listens at; the message names them."""
+
+    exit_code = os.EX_OSERR
 
 
 def unusable(path: object, error: OSError, otherwise: type[TidecastError]) -> TidecastError:

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deploy.cli.config_file import SettingsCommand, plain
+from deploy.cli.dashboard import dashboard
 from deploy.cli.models import models, promote, retrain, rollback, schedule
 from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
 from deploy.cli.serve import check, serve
@@ -30,6 +31,8 @@ SERVICES = ("serve", "schedule")
 """Commands that run until they are stopped, and never wait for stderr."""
 TRAINING_ONLY = ("apscheduler", "matplotlib", "onnxscript", "plotext", "polars", "safetensors", "torch")
 """Modules that the extra [train] installs."""
+PAGE_ONLY = ("starlette", "uvicorn")
+"""Modules that the extra [dashboard] installs."""
 
 app = typer.Typer(
     name="tidecast",
@@ -83,7 +86,7 @@ def demo(
 
 COMMANDS: tuple[Callable[..., int | None], ...] = (
     *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, retrain, schedule),
-    *(score, models, promote, rollback, replay, explain, generate, trace, demo),
+    *(score, dashboard, models, promote, rollback, replay, explain, generate, trace, demo),
 )
 """In the order of the help."""
 for _command in COMMANDS:
@@ -162,7 +165,8 @@ def _failed(error: Exception) -> int:
         case TidecastError():
             return _fail(str(error), error.exit_code)
         case ModuleNotFoundError():
-            extra = ": install tidecast with its extra [train]" if error.name in TRAINING_ONLY else ""
+            extras = dict.fromkeys(TRAINING_ONLY, "train") | dict.fromkeys(PAGE_ONLY, "dashboard")
+            extra = f": install tidecast[{extras[error.name]}]" if error.name in extras else ""
             return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
         case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
             return _fail(f"{error.object!r} is not UTF-8 text", os.EX_CONFIG)  # an argument, or a variable

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from deploy.console import finish
 from deploy.settings.files import decode_paths
 from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
 from deploy.settings.values import OFF, parse_duration_option, parse_seconds_option, parse_share
+from deploy.web import Listener
 from tidecast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +80,22 @@ class GradingOptions:
     ] = None
 
 
-GROUPS = (ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, *COMMON)
+class HttpOptions:
+    """Whether and where a service can be asked how it is."""
+
+    http: Annotated[
+        str | None,
+        option(
+            "--http",
+            "HOST:PORT, or :PORT for this machine only, with /health, /ready, /metrics; other hosts need a token.",
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None, option("--token-file", "The token that /metrics wants; a variable for it: TIDECAST_TOKEN.")
+    ] = None
+
+
+GROUPS = (ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, HttpOptions, *COMMON)
 
 
 @takes(*GROUPS)
@@ -140,4 +157,5 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
         **{name: options[name] for name in same},
     )
     names = ("model", "shadow", "alert_webhook", "device", "bootstrap", "tracking_uri")
-    return config, Connections(**{name: options[name] for name in names})
+    http = options["http"] and Listener.parse("http", options["http"], options["token_file"])
+    return config, Connections(http=http or None, **{name: options[name] for name in names})

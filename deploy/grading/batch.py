@@ -19,7 +19,6 @@ from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
 from model.online.live import Live
 from model.online.scores import Bucket
-from model.online.steps import between_steps
 from model.online.values import Observed, Tally
 from model.residuals import LEVELS, Residuals, window_scale
 from model.spikes import winsorised
@@ -89,8 +88,8 @@ class GradedBatch:
         """A batch of forecasts with their intervals and anomalies."""
         live, rest = self._live, dict[str, Any]()
         if live.intervals:
-            every = between_steps(np.moveaxis(margins, 1, 2), live.steps, forecast.forecast.shape[1])
-            lower, upper = bounds(forecast.forecast, every[..., 0], every[..., 1], live.clipped)
+            below, above = margins.transpose(2, 0, 3, 1)
+            lower, upper = bounds(forecast.forecast, below, above, live.clipped)
             rest |= {"coverage": live.coverage, "lower": lower, "upper": upper}
         if live.anomalies:
             rest |= {"anomaly": [None if score != score else score for score in np.round(anomaly, 3).tolist()]}
@@ -166,11 +165,13 @@ class GradedBatch:
 
     def _scores(self, series: str, bucket: Bucket, offset: int) -> Message:
         live = self._live
+        live.tally.add_bucket(bucket)
         return scores_message(series, bucket, self._card, live.steps, live.coverage, self._grading.models, offset)
 
     def _add_finding(self, place: int, target: int, finding: Finding) -> None:
         (part, offset), names = self._source(place), self._card.output.targets
         name = names[target] if len(names) > 1 else None
+        self._live.tally.findings[finding.kind, finding.phase] += 1
         self._written.append((part, finding_message(self._windows.series[place], name, finding, offset)))
 
     def messages(self) -> list[list[Message]]:
@@ -184,6 +185,7 @@ class GradedBatch:
                 if bucket := self._live.finish(row):
                     self._written.append((part, self._scores(series, bucket, offset)))
             self._written += [(part, silence_message(each)) for each in given.silences]
+            self._live.tally.findings.update(("gap", "end" if each.ended else "begin") for each in given.silences)
         parts: list[list[Message]] = [[] for _ in self._parts]
         for part, message in sorted(self._written, key=lambda each: (each[0], each[1].offset)):
             parts[part].append(message)

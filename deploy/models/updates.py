@@ -8,6 +8,7 @@ rejected version is left alone; trouble with the registry, the disk or the machi
 import logging
 import random
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +46,20 @@ class Complaint:
         return {name: array[start:stop] for name, array in self.inputs.items()}
 
 
+@dataclass(slots=True)
+class Following:
+    """How it stands with an alias that is followed."""
+
+    checked: float = 0.0
+    """When the registry last said what it resolves to, in epoch seconds; 0 if it has not yet."""
+    reachable: bool = True
+    """Whether the registry answered the last time that it was asked."""
+    up_to_date: bool = True
+    """Whether what it resolved to then is taken."""
+    refused: int = 0
+    """Counter: versions that were refused, at once or for what they did."""
+
+
 class ModelUpdater:
     """Provides each new version that an alias resolves to, checked and ready to serve."""
 
@@ -65,6 +80,7 @@ class ModelUpdater:
         """
         self._reference, self._admission, self._usual_wait_s = reference, admission, max_delay_s / 2
         self._log_prefix = log_prefix
+        self.following = Following()
         self._label, self._sha256 = ("", "") if empty else (serving.label, serving.sha256)
         self._current, self._serving = Current(serving.card, serving.data), serving.version
         self._said, self._trouble = "", ""
@@ -117,6 +133,7 @@ class ModelUpdater:
             else:
                 self._check_alias()
         except RegistryUnavailable as error:
+            self.following.reachable = False
             self._have_trouble(REGISTRY, f"the registry is unavailable: {error}")
         except Exception as error:  # no failure of a model, a disk or a store may stop the service
             if self._complaint:
@@ -128,13 +145,19 @@ class ModelUpdater:
     def _check_alias(self) -> None:
         version = self._admission.registry.resolve(self._reference)
         self._over(REGISTRY, version)
-        if (version.label, version.sha256) == (self._label, self._sha256):
+        following = self.following
+        following.reachable, following.checked = True, time.time()
+        following.up_to_date = (version.label, version.sha256) == (self._label, self._sha256)
+        if following.up_to_date:
             self._said = ""
         else:
             try:
                 self._offer(self._admission.admit(version, self._current), version)
+                following.up_to_date = True
             except ModelRejected as error:
-                self._warn_once(f"{version.label} {version.sha256}", str(error))
+                problem = f"{version.label} {version.sha256}"
+                following.refused += self._said != problem
+                self._warn_once(problem, str(error))
             except Exception as error:
                 verdict = "is rejected" if isinstance(error, CorruptModel) else "can't be taken now"
                 self._have_trouble(version.label, f"{version.label} {verdict}: {first_line(error)}")
@@ -154,6 +177,7 @@ class ModelUpdater:
                 predictor = self._admission.admit(earlier, self._current)
                 if does_better(predictor, complaint):
                     self._admission.refuse(bad, complaint.reason)
+                    self.following.refused += 1
                     self._warn(f"{bad.label} is rejected: {complaint.reason}; going back to {earlier.label}")
                     self._offer(predictor, earlier)
                     return

@@ -28,15 +28,15 @@ from deploy.grading.state import Grading
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
 from deploy.serving.identity import Family
+from deploy.serving.monitoring.stats import NOT_JOINED, OutputHealth, ServiceStats
+from deploy.serving.monitoring.watchdog import StallDetector, Watchdog
 from deploy.serving.output import Output, PartitionBatch, Written
 from deploy.serving.pace import Interval, Pace, micro_batches
 from deploy.serving.partition import push_records
-from deploy.serving.partitions import Partitions, partitions_in_words
+from deploy.serving.partitions import Partitions
 from deploy.serving.shadow import Shadow
-from deploy.serving.stats import OutputHealth, ServiceStats
 from deploy.serving.tasks import Task, task_for
 from deploy.serving.topics import TopicWatch, create_topics
-from deploy.serving.watchdog import StallDetector, Watchdog
 from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from model.card import Card
@@ -74,30 +74,30 @@ class Service:
         """
         self._updater, self._shadow = updater, shadow
         self._predictor, self._task, self._config = predictor, task, config
-        self.stats = ServiceStats(task.output_kind)
+        about = {name: getattr(config, name) for name in ("topic", "output", "group", "instance")}
+        self.stats = ServiceStats(task.output_kind, about, following=updater.following if updater else None)
         self.stats.set_model(predictor)
         self._grading: Grading | None = None
         if isinstance(predictor.card, Card) and config.grades:
             self._grading = Grading(predictor.card, config)
             self._grading.serve(predictor.label, predictor.card)
-            self.stats.tally = self._grading.live.tally
+            self.stats.tally, self.stats.coverage = self._grading.live.tally, config.coverage
         self.stats.webhook = webhook.counts if webhook else None
+        self.stats.shadow = shadow.counts if shadow else None
         self._health = OutputHealth()
         self._started_at = 0.0
         self._reported = 0
-        self._has_joined = False
-        self._since_checkpoint = 0
         self._described: set[int] = set()
         self._said: set[str] = set()
-        self._watchdog, self._stall_detector = Watchdog(log.timeout_s), StallDetector(MAX_STALLED)
+        self.watchdog, self._stall_detector = Watchdog(log.timeout_s), StallDetector(MAX_STALLED)
         state = create_topics(log, config, task.message_bytes)
-        with self._watchdog.watch("fencing a predecessor"):
+        with self.watchdog.watch("fencing a predecessor"):
             checkpoints = log.producer(f"{config.group}-{config.instance}")
         self._producer = checkpoints if config.guarantee == "exactly-once" else log.producer()
         self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
         self._topics = TopicWatch(log, config, task.message_bytes, state)
         self._partitions = Partitions(
-            log, config, self._consumer, checkpoints, self._watchdog, self._topics, Family.of(predictor), self._grading
+            log, config, self._consumer, checkpoints, self.watchdog, self._topics, Family.of(predictor), self._grading
         )
         self._output = Output(self._producer, config, shadow, self._grading, webhook)
         self._pace = Pace(config.max_records, log.batch_s)
@@ -118,7 +118,7 @@ class Service:
             with suppress(LogUnavailable, NotAuthorized):
                 self._topics.check()  # where a topic is gone, that says more
             raise
-        self._watchdog.close()
+        self.watchdog.close()
         return self.stats
 
     def _run(self, stop: threading.Event) -> None:
@@ -134,12 +134,15 @@ class Service:
             if not rebalancing and (
                 self._partitions.checkpoint_lost
                 or checkpoint_interval.due()
-                or self._since_checkpoint >= self._config.checkpoint_records
+                or self.stats.since_checkpoint >= self._config.checkpoint_records
             ):
-                self._partitions.checkpoint()
-                self._since_checkpoint = 0
+                self._checkpoint()
             self._report(caught_up=not poll.records, due=report_interval.due())
         if not rebalancing:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        with self.stats.checkpoint():
             self._partitions.checkpoint()
 
     def _update_models(self) -> None:
@@ -157,7 +160,7 @@ class Service:
             self._shadow.update()
 
     def _poll(self) -> Poll:
-        with self._watchdog.watch("poll"):
+        with self.watchdog.watch("poll"), self.stats.stage("poll"):
             poll = self._consumer.poll(0 if self._partitions.restoring else POLL_S, self._pace.records)
         if poll.records:
             failpoint.reached("polled")
@@ -165,24 +168,20 @@ class Service:
 
     def _rebalance(self, poll: Poll) -> None:
         """Drop revoked partitions and restore assigned ones, a few between two polls."""
-        self._say_rebalance(poll)
+        partitions, stats = self._partitions, self.stats
+        moved = bool(poll.assigned or poll.revoked)
+        stats.rebalances += moved
+        partitions.say_moves(poll)
         for partition in poll.revoked:
-            self._partitions.revoke(partition)
-        self._partitions.assign(poll.assigned)
-        self._partitions.restore_next(self._task)
+            partitions.revoke(partition)
+        partitions.assign(poll.assigned)
+        stats.missing = partitions.missing if poll.joined else NOT_JOINED
+        if moved or partitions.restoring:
+            partitions.restore_next(self._task)
+            stats.partitions, stats.series = partitions.sizes
         if not poll.rebalancing:
-            self._partitions.start_new()
-
-    def _say_rebalance(self, poll: Poll) -> None:
-        """Say which partitions went to others or came to this instance, and why."""
-        instance, group = self._config.instance, self._config.group
-        if poll.revoked:
-            reason = "to share them with others of the group, or as they took this one for gone"
-            logger.info(f"{instance} gives up {partitions_in_words(poll.revoked)}, {reason}")
-        if poll.assigned:
-            why = "another member left, or partitions are shared anew" if self._has_joined else f"it joined {group}"
-            logger.info(f"{instance} takes over {partitions_in_words(poll.assigned)}: {why}")
-            self._has_joined = True
+            partitions.start_new()
+        stats.missing = partitions.missing if poll.joined else NOT_JOINED
 
     def _report(self, caught_up: bool, due: bool) -> None:
         """Log progress: when the service first catches up, and every REPORT_S in which records came."""
@@ -190,6 +189,7 @@ class Service:
             self._check_health()
         stats = self.stats
         if stats.records > self._reported and (due or (caught_up and not self._reported)):
+            stats.partitions, stats.series = self._partitions.sizes
             prefix, delay = "caught up: " if caught_up else "", f"; {stats.delay_line()}" if due else ""
             logger.info(f"{prefix}{stats.counts_line()}{delay}")
             self._reported = stats.records
@@ -198,7 +198,7 @@ class Service:
         """Detect what raises no error by itself: a stalled partition, a topic that was deleted or made anew."""
         self._partitions.check_topics()
         self._partitions.check_models()
-        with self._watchdog.watch("end offsets"):
+        with self.watchdog.watch("end offsets"):
             self.stats.lag = self._consumer.lag()
         self._stall_detector.update(self._partitions.positions, self.stats.lag)
 
@@ -209,14 +209,15 @@ class Service:
         with self._pace.batch(sum(map(len, polled.values()))):
             self._begin()
             for slices in micro_batches(polled, self._config.max_batch):
-                batch = [self._push(partition, records) for partition, records in slices]
+                with self.stats.stage("decode"):
+                    batch = [self._push(partition, records) for partition, records in slices]
                 failpoint.reached("extended")
                 windows = sum(len(part.pending) for part in batch)
                 if (slow := self._pace.is_slow(windows)) and done:
                     self._commit(done)
                     done = {}
                     self._begin()
-                with self._pace.inference(windows):
+                with self._pace.inference(windows), self.stats.stage("predict"):
                     written = self._output.write(batch, self._predictor, self._task, slow=slow)
                 self._count_batch(batch, written.predictions)
                 self._check_outputs(written)
@@ -230,19 +231,27 @@ class Service:
 
     def _commit(self, done: Mapping[int, Sequence[Record]]) -> None:
         """Steps 6 and 7 for records whose results have been produced."""
+        with self.stats.stage("commit"):
+            self._flush_and_commit(done)
+        self._output.committed()
+        if refused := self._output.refused:
+            self.stats.count_refused(refused, self._config.output)
+            refused.clear()
+        self.stats.count_committed(done.values())
+        self.stats.seconds = time.monotonic() - self._started_at
+
+    def _flush_and_commit(self, done: Mapping[int, Sequence[Record]]) -> None:
         failpoint.reached("produced")
-        with self._watchdog.watch("flush"):
+        with self.watchdog.watch("flush"):
             self._producer.flush()
         failpoint.reached("flushed")
         offsets = self._partitions.advance(done)
-        with self._watchdog.watch("commit"):
+        with self.watchdog.watch("commit"):
             if self._config.guarantee == "exactly-once":
                 self._producer.commit(offsets, self._consumer)
             else:
                 self._consumer.commit(offsets)
         failpoint.reached("committed")
-        self._output.committed()
-        self._count_committed(done)
 
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:
         assigned = self._partitions[partition]
@@ -270,7 +279,7 @@ class Service:
             windower.counts = Counts()
             self.stats.dead_letters.update(error.reason for _, error in part.dropped.invalid)
         self.stats.predictions += predictions
-        self.stats.batch_sizes.observe([predictions])
+        self.stats.batch_sizes.observe_one(predictions)
 
     def _check_outputs(self, written: Written) -> None:
         """Count outputs that the model owes, and have it replaced if they are many."""
@@ -282,16 +291,3 @@ class Service:
             logger.warning(f"{self._predictor.label}: {problem}")
             if self._updater:
                 self._updater.complain(written.complaint(self._predictor, problem))
-
-    def _count_committed(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        stats, now = self.stats, time.time() * 1000
-        if refused := self._output.refused:
-            stats.dead_letters["refused"] += refused.total()
-            stats.predictions -= refused[self._config.output]
-            refused.clear()
-        for records in polled.values():
-            stats.records += len(records)
-            stats.tombstones += sum(record.value is None for record in records)
-            stats.latency_ms.observe([now - record.timestamp for record in records if record.timestamp >= 0])
-        self._since_checkpoint += sum(map(len, polled.values()))
-        stats.seconds = time.monotonic() - self._started_at

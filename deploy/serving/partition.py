@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from deploy.grading.batch import replay
 from deploy.grading.issued import IssuedForecasts, model_name, read_issued
 from deploy.grading.state import Grading, PartitionGrades
+from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.serving.tasks import Task, Windower
-from deploy.serving.watchdog import Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import InvalidEvent
@@ -101,6 +101,7 @@ class Replay:
         }
         issued = self._issued(partitions, ranges, output_id)
         for records in self.log.read_partitions(self.config.topic, ranges):
+            self.watchdog.progress()
             partition = partitions[records[0].partition]
             push_records(partition.windower, task, records)
             windows = partition.windower.take()

@@ -7,13 +7,13 @@ from contextlib import suppress
 
 from deploy.grading.state import READABLE, Grading, PartitionGrades
 from deploy.serving.identity import SECTION, Family
+from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.serving.partition import Partition, Replay
 from deploy.serving.tasks import Task
 from deploy.serving.topics import TopicWatch
-from deploy.serving.watchdog import Watchdog
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
-from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record
+from pipeline.log import Bounds, Commit, Consumer, EventLog, Poll, Producer, Record
 from pipeline.state import checkpoint, recovery
 from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord
@@ -65,6 +65,7 @@ class Partitions:
         self._replay = Replay(log, config, watchdog, grading)
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
+        self._has_joined = False
 
     def __getitem__(self, partition: int) -> Partition:
         return self._restored[partition]
@@ -73,6 +74,18 @@ class Partitions:
     def restoring(self) -> bool:
         """Whether some assigned partitions have not been restored yet."""
         return bool(self._to_restore)
+
+    @property
+    def missing(self) -> str:
+        """What is not restored yet; empty if all is."""
+        left = len(self._to_restore)
+        return f"{left:,} of {left + len(self._restored):,} partitions are not restored yet" if left else ""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The partitions that are restored, and the series whose windows they hold."""
+        windowers = [each.windower for each in self._restored.values()]
+        return len(windowers), sum(map(len, windowers))
 
     @property
     def positions(self) -> dict[int, int]:
@@ -103,6 +116,17 @@ class Partitions:
             with suppress(LogUnavailable), self._watchdog.watch("others' checkpoints"):
                 self._family.check_others(self._log, self._config, self._restored)
                 self._alone = True
+
+    def say_moves(self, poll: Poll) -> None:
+        """Say which partitions went to others or came to this instance, and why."""
+        instance, group = self._config.instance, self._config.group
+        if poll.revoked:
+            reason = "to share them with others of the group, or as they took this one for gone"
+            logger.info(f"{instance} gives up {partitions_in_words(poll.revoked)}, {reason}")
+        if poll.assigned:
+            why = "another member left, or partitions are shared anew" if self._has_joined else f"it joined {group}"
+            logger.info(f"{instance} takes over {partitions_in_words(poll.assigned)}: {why}")
+            self._has_joined = True
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Add newly assigned partitions, to be restored."""

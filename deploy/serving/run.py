@@ -6,20 +6,26 @@ import signal
 import threading
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from deploy.logs import show_timestamps
 from deploy.models.admission import Admission
 from deploy.models.updates import ModelUpdater
 from deploy.serving.identity import fenced, instance_name
 from deploy.serving.loop import Service
+from deploy.serving.monitoring.group_offsets import OffsetWatch
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
 from deploy.serving.webhook import Webhook, parse_target
-from deploy.settings.files import open_log
+from deploy.settings.files import another_connection, open_log
 from deploy.settings.serve import ServeConfig
 from deploy.settings.values import Device
+from deploy.web import Listener
 from pipeline.log import EventLog
 from tidecast.errors import ConfigError, ConsumerFenced
+
+if TYPE_CHECKING:
+    from deploy.serving.monitoring.http import HttpServer
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +33,8 @@ COLLECT_EVERY = 20_000
 """Objects between two of Python's collections, which look at those of a whole batch, nearly all in use: a record makes
 about twenty, and hardly one is part of a cycle.
 """
+ASKED_WITHIN_S = 5.0
+"""How long the broker may take to say where the group stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +47,8 @@ class Connections:
     """A second model on the same windows, as NAME@ALIAS or NAME/VERSION."""
     alert_webhook: str | None = field(default=None, repr=False)
     """Where alerts are posted; it may have secrets in it."""
+    http: Listener | None = None
+    """Where health and metrics can be asked for."""
     device: Device = "auto"
     bootstrap: str
     tracking_uri: str
@@ -59,7 +69,11 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; a summary."""
     stop = _stop_on_signals()
     with ExitStack() as stack:
+        http = _http(connections.http, stack)
         log, service = _connect(config, connections, stack)
+        if http:
+            http.attach(service.stats, lambda: service.watchdog.alive)
+            stack.enter_context(closing(_offset_watch(connections.bootstrap, service)))
         show_timestamps()
         gc.set_threshold(COLLECT_EVERY)
         gc.freeze()  # otherwise a full collection, of all imported modules too, delays forecasts by a tenth of a second
@@ -102,6 +116,21 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
     return log, service
+
+
+def _http(listener: Listener | None, stack: ExitStack) -> "HttpServer | None":
+    if listener is None:
+        return None
+    from deploy.serving.monitoring.http import HttpServer
+
+    return stack.enter_context(closing(HttpServer(listener)))
+
+
+def _offset_watch(bootstrap: str, service: Service) -> OffsetWatch:
+    config = service.config
+    return OffsetWatch(
+        lambda: another_connection(bootstrap, ASKED_WITHIN_S), config.group, config.topic, service.stats.offsets
+    )
 
 
 def _stop_on_signals() -> threading.Event:

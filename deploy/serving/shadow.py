@@ -21,6 +21,8 @@ class Shadow:
     def __init__(self, updater: ModelUpdater, config: ServeConfig) -> None:
         """There is no model until the updater provides one."""
         self._updater, self._config = updater, config
+        self.counts = {"failed": 0}
+        """Models that failed and were dropped."""
         self.predictor: Predictor | None = None
 
     def update(self) -> None:
@@ -42,4 +44,5 @@ class Shadow:
         except Exception as error:  # whatever it is, a shadow must not stop the service
             logger.warning(f"shadow: {self.predictor.label} failed and is dropped: {error}")
             self.predictor = None
+            self.counts["failed"] += 1
             return []

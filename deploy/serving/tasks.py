@@ -55,6 +55,9 @@ class Windower(WindowState, Protocol):
 
     counts: Counts
 
+    def __len__(self) -> int:
+        """The series that are held."""
+
     def push(self, event: Any, offset: int = 0) -> bool:
         """Add an event from the record at `offset`; False if it was late or a duplicate.
 

@@ -12,7 +12,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Container, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -187,10 +187,18 @@ def open_log(address: str) -> EventLog:
     """Connect to a log, and say so if its address is the default."""
     if address == default_log():
         check_home()
-    try:
-        log = connect(address, address.kafka if isinstance(address, Address) else KafkaSettings())
-    except ConfigError as error:
-        raise ConfigError(f"bootstrap: {error}") from None
+    log = another_connection(address)
     if address == default_log():
         logger.info(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")
     return log
+
+
+def another_connection(address: str, most_s: float | None = None) -> EventLog:
+    """A connection to a log; with `most_s` a request, and all attempts of it together, may take so many seconds."""
+    kafka = address.kafka if isinstance(address, Address) else KafkaSettings()
+    if most_s is not None:
+        kafka = replace(kafka, request_s=min(kafka.request_s, most_s), delivery_s=min(kafka.delivery_s, most_s))
+    try:
+        return connect(address, kafka)
+    except ConfigError as error:
+        raise ConfigError(f"bootstrap: {error}") from None

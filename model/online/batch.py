@@ -44,6 +44,8 @@ class Batch:
             each[order].reshape(-1, self._scored) for each in (observed.forecast, observed.naive)
         )
         self._past, self._issued_at, self._margins = self._recall()
+        every = live.horizon if live.intervals else 0
+        self._every = np.empty((len(self._row), 2, every), np.float32)
         self._anomaly = np.full(len(self._row), np.nan)
         self._buckets: list[tuple[int, Bucket]] = []
         self._findings: list[tuple[int, int, Finding]] = []
@@ -95,9 +97,10 @@ class Batch:
         arrived = np.empty_like(self._rounds.order)
         arrived[self._rounds.order] = np.arange(len(arrived))
         anomaly = np.fmax.reduce(self._anomaly.reshape(-1, self._width), axis=1)
-        by_arrival = margins.reshape(-1, self._width, self._scored, 2)[arrived]
+        live.tally.anomalies += int(np.count_nonzero(anomaly > 1))
+        every = self._every.reshape(len(arrived), self._width, 2, self._every.shape[2])
         return Graded(
-            by_arrival, anomaly[arrived], sorted(self._buckets, key=_place), sorted(self._findings, key=_place)
+            every[arrived], anomaly[arrived], sorted(self._buckets, key=_place), sorted(self._findings, key=_place)
         )
 
     def _views(self, names: Iterable[str], tracks: int) -> Tracks:
@@ -116,7 +119,9 @@ class Batch:
             if number in beginners:
                 self._begin(intervals, beginners[number], part.start)
             start, stop = (size + at * self._scored for at in (rows.start, rows.stop))
-            self._margins[start:stop] = intervals.margins(tracks, here).reshape(-1, 2)
+            margins = intervals.margins(tracks, here)
+            self._margins[start:stop] = margins.reshape(-1, 2)
+            self._every[rows] = intervals.between(tracks, here, margins)
 
     def _look_at(self, anomalies: Anomalies) -> None:
         """How unusual the actual values are, and what is found of them."""

@@ -1,7 +1,7 @@
 """Prediction intervals that keep their coverage while errors drift: an online conformal tracker per step and side.
 
-R tracks   N steps of them   H scored steps   B = 2H bounds: lower and upper of each step in turn
-P scored steps up to LONGEST
+R tracks   N steps of them   H scored steps   K horizon steps, the last scored one of them
+B = 2H bounds: lower and upper of each scored step in turn   P scored steps up to LONGEST
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from model.online.steps import Between
 from model.online.tracks import Field, Fields, Ints, Tracks
 
 Margins = npt.NDArray[np.float32]
@@ -69,6 +70,8 @@ class Steps(NamedTuple):
     """(N,2,P): of the newest error when the step was forecast, and of the one whole seasons before it."""
     earlier_ahead: Ints
     """(N,2,P): of those that are the newest for the steps ahead."""
+    season_ahead: Ints
+    """(N,2,K): of the scales of the season at all steps ahead; (N,2,0) where all are scored."""
 
     def part(self, rows: slice) -> "Steps":
         """Some of the steps."""
@@ -102,6 +105,10 @@ class Intervals:
         self._earlier_ahead = (kept + near - lags) % self._turn + self._rings[:, None]
         self._places = self._places_of(np.arange(self._season * self._seasons)[:, None])
         self._places_ahead = self._places_of(np.arange(self._season * self._seasons)[:, None] + self._steps)
+        self._between, horizon = Between(self._steps), int(self._steps[-1])
+        every = horizon if horizon > H else 0
+        coming = self._places_of(np.arange(1, self._season * self._seasons + every)[None])[0, :2]
+        self._season_ahead = np.lib.stride_tricks.sliding_window_view(coming, every, axis=1).swapaxes(0, 1)
         self.fields: Fields = {
             "bounds": Field("<f4", (2 * H,)),
             "spread": Field("<f4", (H,)),
@@ -153,6 +160,7 @@ class Intervals:
             kept[:, None] + earlier[:, 0] + self._rings,
             self._earlier.take(kept, axis=0) + earlier,
             self._earlier_ahead.take(kept, axis=0) + earlier,
+            self._season_ahead[place] + scales,
         )
 
     def update(self, tracks: Tracks, steps: Steps, issued: Margins) -> None:
@@ -183,6 +191,20 @@ class Intervals:
         bounds[:, ::2] *= unit
         bounds[:, 1::2] *= unit
         return np.maximum(bounds, 0, out=bounds).reshape(len(bounds), -1, 2)
+
+    def between(self, tracks: Tracks, steps: Steps, margins: Margins) -> Singles:
+        """The margins at all steps ahead, lower and upper (R,2,K): those of the scored ones as they are, and between
+        them interpolated in units of each step's place in the season.
+        """
+        scored = margins.swapaxes(1, 2)
+        if not steps.season_ahead.shape[2]:
+            return scored
+        scale, at = tracks["scales"].take(steps.season_ahead), self._steps - 1
+        unit = np.exp(scale[:, 0] + scale[:, 1])[:, None]
+        every = self._between(np.minimum(scored, LARGEST / 10) / unit[..., at])
+        every *= unit
+        every[..., at] = scored
+        return every
 
     def _units(self, tracks: Tracks, places: Ints) -> Singles:
         """The unit of bounds at these places (R,3,1) or (R,3,H): the mean absolute error there, (R,H)."""

@@ -36,7 +36,8 @@ class Live:
         clipped: tuple[bool, ...] = (),
     ) -> None:
         """`coverage` is that of the intervals, `every` a bucket's length in milliseconds; None leaves them out."""
-        self.steps, self.targets, self.coverage = scored_steps(horizon), targets, coverage
+        self.horizon, self.steps = horizon, scored_steps(horizon)
+        self.targets, self.coverage = targets, coverage
         self.clipped = np.array(clipped or [False] * targets)
         self.memory = Memory(self.steps)
         self.intervals = None if coverage is None else Intervals(self.steps, coverage, season)
@@ -53,7 +54,7 @@ class Live:
     def grade(self, batch: Observed, first_margins: FirstMargins) -> Graded:
         """Score what was forecast for the steps of a batch, and remember what is forecast from them."""
         if not len(batch.row):
-            return Graded(np.empty((0, self.targets, len(self.steps), 2), np.float32), np.empty(0))
+            return Graded(np.empty((0, self.targets, 2, self.horizon), np.float32), np.empty(0))
         return Batch(self, batch, first_margins).graded()
 
     def forget_intervals(self, row: int) -> None:

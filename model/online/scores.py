@@ -28,7 +28,7 @@ SUMS = (
 )
 """What is summed over the scored forecasts: how many, their errors and the seasonal naive's for the same steps; of
 those with an interval how many, how many actual values were inside, and the intervals' widths and Winkler scores."""
-COUNT, NAIVE, INTERVALS = (SUMS.index(name) for name in ("count", "naive_absolute_error", "intervals"))
+COUNT, ERROR, NAIVE, INTERVALS = map(SUMS.index, ("count", "absolute_error", "naive_absolute_error", "intervals"))
 """From INTERVALS on sums are of intervals."""
 Parked = dict[tuple[int, int], Reals]
 """Sums (M,) by (scored step's number, version): of versions that are not the newest at a step."""

@@ -1,6 +1,6 @@
 """Which steps of a horizon are scored, and what lies between them.
 
-R tracks   K horizon steps   H scored steps
+K horizon steps   H scored steps
 """
 
 import numpy as np
@@ -18,14 +18,21 @@ def scored_steps(horizon: int) -> tuple[int, ...]:
     return (*(step for step in powers if step < horizon), horizon)
 
 
-def between_steps(scored: npt.NDArray[np.float32], steps: tuple[int, ...], horizon: int) -> npt.NDArray[np.float32]:
-    """Values at the scored steps (R,H,...), interpolated to all steps (R,K,...); at the former they are the same."""
-    if len(steps) == horizon:
-        return scored
-    ahead, at = np.arange(1, horizon + 1), np.array(steps)
-    left = np.searchsorted(at, ahead, side="right") - 1
-    right = np.minimum(left + 1, len(at) - 1)
-    share = ((ahead - at[left]) / np.maximum(at[right] - at[left], 1)).astype(np.float32)
-    low = scored[:, left]
-    result: npt.NDArray[np.float32] = low + (scored[:, right] - low) * share.reshape(-1, *(1,) * (scored.ndim - 2))
-    return result
+class Between:
+    """Interpolates values at the scored steps to all steps of a horizon; at the former they are the same."""
+
+    def __init__(self, steps: npt.NDArray[np.int64]) -> None:
+        """`steps` (H,) ascending, the last one the horizon."""
+        ahead = np.arange(1, steps[-1] + 1)
+        self._left = np.searchsorted(steps, ahead, side="right") - 1
+        self._right = np.minimum(self._left + 1, len(steps) - 1)
+        length = np.maximum(steps[self._right] - steps[self._left], 1)
+        self._share = ((ahead - steps[self._left]) / length).astype(np.float32)
+
+    def __call__(self, scored: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """From (...,H) to (...,K)."""
+        low, values = scored.take(self._left, axis=-1), scored.take(self._right, axis=-1)
+        values -= low
+        values *= self._share
+        values += low
+        return values

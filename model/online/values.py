@@ -1,8 +1,9 @@
 """What a batch of observed steps is graded by, and what comes of it.
 
-B observed steps, in order of arrival   O targets   H scored steps
+B observed steps, in order of arrival   O targets   H scored steps   K horizon steps
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.online.anomalies.findings import Finding
-from model.online.scores import Bucket
+from model.online.scores import ERROR, NAIVE, Bucket
 from model.online.tracks import Ints
 
 Reals = npt.NDArray[np.float64]
@@ -45,6 +46,21 @@ class Tally:
     graded: int = 0
     intervals: int = 0
     inside: int = 0
+    scaled_error: float = 0.0
+    """The absolute errors in closed buckets, each relative to its series' scale then; what has none is left out."""
+    naive_scaled_error: float = 0.0
+    """The seasonal naive's for the same steps."""
+    anomalies: int = 0
+    """Values outside of what had been forecast for them."""
+    findings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Alerts by kind and phase."""
+
+    def add_bucket(self, bucket: Bucket) -> None:
+        """Add a closed bucket of scores."""
+        for part in bucket.parts:
+            if scale := bucket.scale[part.target]:
+                self.scaled_error += float(part.sums[:, ERROR].sum()) / scale
+                self.naive_scaled_error += float(part.sums[:, NAIVE].sum()) / scale
 
     @property
     def coverage(self) -> float | None:
@@ -57,7 +73,7 @@ class Graded:
     """What came of a batch."""
 
     margins: npt.NDArray[np.float32]
-    """(B,O,H,2): of the new forecasts, NaN without intervals."""
+    """(B,O,2,K): lower and upper of the new forecasts; (B,O,2,0) without intervals."""
     anomaly: Reals
     """(B,): the largest over the targets, NaN where it is not known."""
     buckets: list[tuple[int, Bucket]] = field(default_factory=list)

@@ -107,13 +107,15 @@ class Poll(NamedTuple):
 
     `assigned` are new partitions, whose records arrive only after a `seek`; `revoked` ones belong to another consumer
     now; one in both was lost and assigned again. Within a partition records are in offset order. While the group is
-    `rebalancing` no records arrive, and nothing can be committed.
+    `rebalancing` no records arrive, and nothing can be committed. A member that has not `joined` may have partitions
+    yet, one that has may be left with none.
     """
 
     assigned: tuple[int, ...]
     revoked: tuple[int, ...]
     records: Mapping[int, Sequence[Record]]
     rebalancing: bool = False
+    joined: bool = True
 
 
 class Consumer(Protocol):
@@ -206,6 +208,10 @@ class EventLog(Protocol):
 
         With `any_time` it takes records of any time, whatever the log's default limits are.
         """
+        ...
+
+    def topics(self) -> list[str]:
+        """The names of all topics that may be seen, sorted; none of the log's own."""
         ...
 
     def partitions(self, topic: str) -> int:

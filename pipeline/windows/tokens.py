@@ -152,6 +152,10 @@ class TextWindower:
         self._encoder = encoder
         self._pending: list[tuple[TextEvent, list[int], int]] = []
 
+    def __len__(self) -> int:
+        """0: no series are kept."""
+        return 0
+
     def push(self, event: TextEvent, offset: int = 0) -> bool:
         """Keep a text for `take`, with its record's `offset`. No text is late, so every one is used."""
         self._pending.append((event, self._encoder.cut(event.text), offset))

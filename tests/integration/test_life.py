@@ -117,7 +117,7 @@ def until_all(log: Log, output: str, wanted: Forecasts, service: subprocess.Pope
     until(lambda: given(log, output).keys() >= wanted.keys(), service)
 
 
-@pytest.mark.parametrize("log_address", [pytest.param("sqlite", marks=pytest.mark.slow), "kafka"], indirect=True)
+@pytest.mark.slow
 def test_from_a_file_to_forecasts(
     log: Log, fresh: Fresh, tidecast: Tidecast, start_tidecast: Start, tmp_path: Path, tracking_uri: str
 ) -> None:
@@ -184,8 +184,9 @@ def forget(log: Log, topic: str, keep: int) -> None:
 
 @pytest.mark.parametrize(
     ("guarantee", "kills"),
-    [("exactly-once", 1), ("at-least-once", 1), pytest.param("at-least-once", 10, marks=pytest.mark.slow)],
+    [("exactly-once", 1), ("at-least-once", 1), ("at-least-once", 10)],
 )
+@pytest.mark.slow
 def test_killed_service_misses_no_forecast(
     log: Log, fresh: Fresh, start_tidecast: Start, model_file: Path, evict: Evict, guarantee: str, kills: int
 ) -> None:
@@ -216,6 +217,7 @@ def test_killed_service_misses_no_forecast(
     assert guarantee == "at-least-once" or len(log.forecasts(output)) == len(everything)
 
 
+@pytest.mark.slow
 def test_two_members_share_partitions_and_hand_them_over(
     kafka_bootstrap: str, fresh: Fresh, start_tidecast: Start, model_file: Path
 ) -> None:

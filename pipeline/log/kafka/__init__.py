@@ -81,6 +81,12 @@ class KafkaLog:
         with contextlib.suppress(errors.TopicAlreadyExistsError):  # another process may have created it since
             self._admin.create_topics({topic: {"num_partitions": partitions, "configs": settings}})
 
+    def topics(self) -> list[str]:
+        """The names of all topics that may be seen, sorted, but Kafka's own."""
+        with translated(f"{self.label}, listing topics"):
+            found = self._retried(lambda: self._admin.list_topics())
+        return sorted(name for name in found if not name.startswith("__"))
+
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self._describe(topic)["partitions"])

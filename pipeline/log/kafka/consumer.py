@@ -59,7 +59,9 @@ class KafkaGroupConsumer:
                 break
         assigned, revoked = self._rebalanced()
         by_partition = {where.partition: batch for where, batch in records.items()}
-        return Poll(assigned, revoked, by_partition, self._generation.state == MemberState.REBALANCING)
+        generation = self._generation
+        rebalancing, joined = generation.state == MemberState.REBALANCING, generation.generation_id >= 0
+        return Poll(assigned, revoked, by_partition, rebalancing, joined)
 
     def _poll_once(self, timeout: float, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]:
         """Records of several partitions, if there are any: the client itself would empty one after the other."""

@@ -64,6 +64,10 @@ class SqliteLog:
                 connection.executemany("INSERT INTO partitions (topic, number, end_offset) VALUES (?, ?, 0)", rows)
         return self.partitions(topic)
 
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        return [name for (name,) in self._store.query("SELECT name FROM topics ORDER BY name")]
+
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self.bounds(topic))

@@ -20,7 +20,7 @@ from deploy.operations import recompute
 from deploy.operations.recompute import Served
 from deploy.serving import loop
 from deploy.serving.loop import Service
-from deploy.serving.stats import ServiceStats
+from deploy.serving.monitoring.stats import ServiceStats
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import ServeConfig
 from model.card import Card, InputSpec, OutputSpec

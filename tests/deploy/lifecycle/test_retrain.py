@@ -67,6 +67,7 @@ def test_a_worse_challenger_is_registered_and_not_promoted(registry: Registry) -
     assert registry.resolve("tides@challenger").label == "tides/2"
 
 
+@pytest.mark.slow
 def test_a_champion_without_finite_forecasts_has_the_error_of_the_naive_ones_that_serve_in_their_place(
     registry: Registry, tmp_path: Path
 ) -> None:
@@ -124,7 +125,7 @@ def test_a_period_without_events_is_an_error_for_a_new_and_for_a_known_name(
     assert "since: --since 2024-01-03 is not before --until 2024-01-02" in crossed.stderr
 
 
-@pytest.mark.parametrize("uneven", [False, True])
+@pytest.mark.parametrize("uneven", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_steps_of_series_with_jitter_are_counted_once(empty: Registry, *, uneven: bool) -> None:
     """Two series whose events have their own seconds, on a grid or of no spacing: as many steps as one has."""
     train_job = replace(JOB.train, freq=None if uneven else "1h")
@@ -179,6 +180,7 @@ def test_a_warm_start_begins_with_the_champion_s_weights(empty: Registry) -> Non
     assert float(str(warm["challenger"])) < 0.8 * float(str(fresh["challenger"]))
 
 
+@pytest.mark.slow
 def test_a_champion_far_worse_than_the_naive_forecast_does_not_stay_because_the_challenger_is_too(
     registry: Registry,
 ) -> None:

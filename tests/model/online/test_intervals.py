@@ -137,3 +137,33 @@ def test_begins_with_the_margins_it_is_given() -> None:
 
 def test_a_series_takes_at_most_1200_bytes() -> None:
     assert TrackStore(Intervals(scored_steps(24), 0.9, 24).fields, 1).series_bytes <= 1200
+
+
+def test_between_scored_steps_margins_follow_the_season() -> None:
+    """Errors of one place in the season are ten times as large: margins for it are, at steps that aren't scored too."""
+    rng, T, intervals = np.random.default_rng(0), 3000, Intervals(STEPS, 0.9, SEASON)
+    scale = np.where(np.arange(T + HORIZON) % SEASON == 3, 10, 1)
+    errors = rng.normal(size=(T, 1, len(STEPS))) * scale[:T, None, None]
+    tracks = new(intervals, np.ones((1, len(STEPS), 2)))
+    issued = np.full((T + HORIZON, 1, len(STEPS), 2), np.nan, np.float32)
+    inside: dict[int, list[bool]] = {step: [] for step in range(1, HORIZON + 1)}
+    for t, error in enumerate(errors):
+        steps = intervals.steps(error, np.isfinite(issued[t]).all(axis=2), np.array([t]))
+        intervals.update(tracks, steps, issued[t])
+        margins = intervals.margins(tracks, steps)
+        for place, step in enumerate(STEPS):
+            issued[t + step, :, place] = margins[:, place]
+        every = intervals.between(tracks, steps, margins)
+        assert (every[..., np.array(STEPS) - 1] == margins.swapaxes(1, 2)).all()
+        for step, kept in inside.items() if t > T // 2 else ():
+            error = rng.normal() * scale[t + step]
+            kept.append(bool(-every[0, 0, step - 1] <= error <= every[0, 1, step - 1]))
+    assert [np.mean(kept) for kept in inside.values()] == pytest.approx([0.9] * HORIZON, abs=0.04)
+
+
+def test_between_steps_margins_stay_finite() -> None:
+    intervals = Intervals(STEPS, 0.9, SEASON)
+    tracks = new(intervals, np.full((1, len(STEPS), 2), 1e30))
+    tracks["scales"][:] = np.where(np.arange(tracks["scales"].shape[1]) % 2, 5, -5)
+    steps = intervals.steps(np.full((1, len(STEPS)), np.nan), np.ones((1, len(STEPS)), bool), np.array([0]))
+    assert np.isfinite(intervals.between(tracks, steps, intervals.margins(tracks, steps))).all()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.online.bounds import bounds
 from model.online.live import Live
 from model.online.scores import SUMS, Bucket
-from model.online.steps import between_steps, scored_steps
+from model.online.steps import Between, scored_steps
 from model.online.values import Observed
 
 EVERY = 10
@@ -211,7 +211,7 @@ def test_an_interval_is_graded_by_the_bounds_that_were_issued() -> None:
             by=np.ones(1, np.uint32),
         )
         result = live.grade(batch, lambda places: np.ones((len(places), 1, 1, 2)))
-        low, high = bounds(batch.forecast, result.margins[..., 0], result.margins[..., 1])
+        low, high = bounds(batch.forecast, result.margins[:, :, 0], result.margins[:, :, 1])
         issued = float(low[0, 0, 0]), float(high[0, 0, 0])
     last = live.finish(0)
     assert last
@@ -242,7 +242,7 @@ def test_bounds_are_short_and_may_be_clipped() -> None:
 def test_interpolation_is_exact_at_the_scored_steps() -> None:
     steps = scored_steps(24)
     scored = np.array([[1.1, 2.3, 0.7, 9.9, 3.3, 5.1]], np.float32)
-    filled = between_steps(scored[..., None], steps, 24)[..., 0]
+    filled = Between(np.array(steps))(scored)
     assert filled.shape == (1, 24)
     assert (filled[0, np.array(steps) - 1] == scored[0]).all()
     assert filled[0, 2] == pytest.approx((2.3 + 0.7) / 2)

@@ -1,6 +1,6 @@
 """A service's metrics and how they are reported."""
 
-from deploy.serving.stats import Histogram, ServiceStats
+from deploy.serving.monitoring.stats import Histogram, ServiceStats
 from model.online.values import Tally
 
 

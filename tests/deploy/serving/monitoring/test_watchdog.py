@@ -6,13 +6,13 @@ import sys
 import pytest
 from waiting import PATIENCE_S
 
-from deploy.serving.watchdog import StallDetector
+from deploy.serving.monitoring.watchdog import StallDetector
 from tidecast.errors import LogUnavailable
 
 WATCHED = """
 import time
 from deploy.logs import configure_logging
-from deploy.serving.watchdog import Watchdog
+from deploy.serving.monitoring.watchdog import Watchdog
 configure_logging()
 watchdog = Watchdog({timeout_s})
 for call in ("a quick call", "another one"):

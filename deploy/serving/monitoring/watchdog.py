@@ -17,6 +17,8 @@ TICK_S = 1.0
 class Watchdog:
     """Ends the process with exit code 75 if a watched call takes longer than `timeout_s`.
 
+    Between two such calls it does not: what the service computes may take long. But then it is not alive.
+
     It counts its own ticks rather than wall-clock time, so time during which the whole process was suspended does not
     count.
     """
@@ -35,7 +37,16 @@ class Watchdog:
         try:
             yield
         finally:
-            self._call = ""
+            self._ticks, self._call = 0, ""
+
+    def progress(self) -> None:
+        """A sign of life, in work that takes long between two watched calls."""
+        self._ticks = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the service has called something, or made progress, within `timeout_s`."""
+        return self._ticks * TICK_S <= self._timeout_s
 
     def _run(self) -> None:
         while not self._closed.wait(TICK_S):

@@ -2,16 +2,21 @@
 
 import logging
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from deploy.models.predictor import Predictor
+from deploy.models.updates import Following
+from deploy.serving.monitoring.group_offsets import GroupOffsets
 from model.online.values import Tally
+from pipeline.log import Record
 from pipeline.windows.grid import Counts
 
 logger = logging.getLogger(__name__)
@@ -20,6 +25,13 @@ LATENCY_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 3
 """Upper bounds of the latency histogram's buckets, in milliseconds."""
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048)
 """Upper bounds of the batch-size histogram's buckets, in windows or texts."""
+STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the buckets of the stages' histograms, in seconds."""
+Stage = Literal["poll", "decode", "predict", "commit", "checkpoint"]
+"""Of the loop: waiting for records; decoding them into windows; predicting and producing, both of a micro-batch;
+flushing and committing, of a poll's records; and writing a checkpoint."""
+STAGES: tuple[Stage, ...] = get_args(Stage)
+NOT_JOINED = "it has not joined its group yet"
 
 MAX_BAD, MIN_BAD = 0.01, 10
 """The share of a model's outputs that may be unusable, and how many may be in any case."""
@@ -42,6 +54,11 @@ class Histogram:
         observed = np.asarray(values, np.float64)
         self.counts += np.bincount(np.searchsorted(self.bounds, observed), minlength=len(self.counts))
         self.sum += float(observed.sum())
+
+    def observe_one(self, value: float) -> None:
+        """Count one value; a tenth of the time that `observe` takes."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
     def quantile(self, q: float) -> float | None:
         """The upper bound of the bucket that holds the q-quantile; None if that is above all bounds."""
@@ -75,10 +92,18 @@ class ServiceStats:
 
     output_kind: str
     """What the service writes: forecasts or labels."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """The names by which the service is known: its topics, its group, its instance."""
+    missing: str = NOT_JOINED
+    """What the service still lacks before it serves; empty once it does."""
     model: str = ""
     """NAME/VERSION, or the file name, of the serving model."""
     model_sha256: str = ""
     device: str = ""
+    model_since: float = 0.0
+    """When it began to serve, in epoch seconds."""
+    trained_until: int = 0
+    """The time of the last value that it was trained on, epoch milliseconds; 0 if it is not known."""
     records: int = 0
     """Counter: committed input records, tombstones and invalid ones included."""
     predictions: int = 0
@@ -97,22 +122,76 @@ class ServiceStats:
     """Counter: forecasts of the model that were not finite, so that naive ones were produced instead."""
     model_swaps: int = 0
     """Counter."""
+    rebalances: int = 0
+    """Counter: times that partitions came to this instance or left it."""
+    partitions: int = 0
+    """Gauge: partitions that are assigned to it and restored."""
+    series: int = 0
+    """Gauge: series whose windows are held."""
+    checkpoint_at: float = field(default_factory=time.time)
+    """When all that had changed was last written, in epoch seconds; at first when the service began."""
+    checkpoint_s: float = 0.0
+    """How long that took."""
+    since_checkpoint: int = 0
+    """Gauge: committed records since then, which a restart would read again."""
     lag: dict[int, int] = field(default_factory=dict)
     """Gauge, by partition: committed records that have not been read."""
     latency_ms: Histogram = field(default_factory=lambda: Histogram(LATENCY_MS))
     """From a record's timestamp to the commit of its batch."""
     batch_sizes: Histogram = field(default_factory=lambda: Histogram(BATCH_SIZES))
     """Windows or texts per micro-batch."""
+    stages: dict[Stage, Histogram] = field(default_factory=lambda: {name: Histogram(STAGE_S) for name in STAGES})
+    """Seconds of each stage of the loop, each time that it is passed."""
     seconds: float = 0.0
     """From the first record to the last commit."""
     tally: Tally = field(default_factory=Tally)
     """Forecast values that were graded."""
     webhook: Mapping[str, int] | None = None
     """What became of the alerts that were to be posted; None if none are."""
+    shadow: Mapping[str, int] | None = None
+    """How often a shadow model failed; None without one."""
+    following: Following | None = None
+    """How it stands with the model's alias; None if the model is pinned."""
+    offsets: GroupOffsets = field(default_factory=GroupOffsets)
+    """Where the group stands, as the broker has it."""
+    coverage: float | None = None
+    """What `tally.coverage` is to be; None without intervals."""
 
     def set_model(self, predictor: Predictor) -> None:
         """Note which model is serving now."""
         self.model, self.model_sha256, self.device = predictor.label, predictor.sha256, predictor.device
+        self.model_since, self.trained_until = time.time(), getattr(predictor.card, "trained_until", 0)
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Measures a stage of the loop."""
+        began = time.perf_counter()
+        yield
+        self.stages[name].observe_one(time.perf_counter() - began)
+
+    def count_committed(self, polled: Iterable[Sequence[Record]]) -> None:
+        """Count the records of a commit, of all partitions."""
+        now, count = time.time() * 1000, 0
+        for records in polled:
+            count += len(records)
+            self.tombstones += sum(record.value is None for record in records)
+            self.latency_ms.observe([now - record.timestamp for record in records if record.timestamp >= 0])
+        self.records += count
+        self.since_checkpoint += count
+
+    def count_refused(self, refused: Counter[str], output: str) -> None:
+        """Count what the log refused, by topic; dead letters stand for it."""
+        self.dead_letters["refused"] += refused.total()
+        self.predictions -= refused[output]
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[None]:
+        """Measures the writing of all that has changed."""
+        began = time.perf_counter()
+        with self.stage("checkpoint"):
+            yield
+        self.checkpoint_at, self.checkpoint_s = time.time(), time.perf_counter() - began
+        self.since_checkpoint = 0
 
     def add_counts(self, counts: Counts) -> None:
         """Add a windower's counts of unused events."""

@@ -1,0 +1,155 @@
+// The page: which view is open, what every view shares, and the keys.
+
+import { get } from "./api.js";
+import { announce, h, isTyping, setText, show } from "./dom.js";
+import { go, onChange, read } from "./state.js";
+import { Live } from "./live.js";
+import { isDark, onTheme, toggleTheme } from "./theme.js";
+import { onZone, toggleZone, zone, zoneLabel } from "./times.js";
+import { startTips } from "./tips.js";
+import { showHelp } from "./help.js";
+import * as format from "./format.js";
+import { failure } from "./views/parts.js";
+
+const VIEWS = {
+  fleet: ["Fleet", () => import("./views/fleet.js").then((module) => module.FleetView)],
+  series: ["Series", () => import("./views/series.js").then((module) => module.SeriesView)],
+  texts: ["Texts", () => import("./views/texts.js").then((module) => module.TextsView)],
+  models: ["Models", () => import("./views/models.js").then((module) => module.ModelsView)],
+  service: ["Service", () => import("./views/service.js").then((module) => module.ServiceView)],
+};
+const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting" };
+const at = (id) => document.getElementById(id);
+
+let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null;
+
+const live = new Live(
+  (state) => { connection = state; sayConnection(); },
+  (name, event) => {
+    if (name === "overview") return showOverview(event);
+    if (name === "status") { logError = event.log_error; return sayConnection(); }
+    return open?.onEvent?.(name, event);
+  },
+  () => { open?.load(); refreshOverview(); },
+);
+
+/** The views of this log's task, in their order. */
+function names() {
+  return overview?.task === "labels" ? ["texts", "models", "service"] : ["fleet", "series", "models", "service"];
+}
+
+async function route(state) {
+  const name = names().includes(state.view) ? state.view : names()[0];
+  opening = name;
+  if (name !== openName) {
+    const View = await VIEWS[name][1]();
+    if (opening !== name) return;
+    open?.destroy?.();
+    open = new View({ follow, overview: () => overview });
+    openName = name;
+    show(at("main"), open.element);
+    at("main").setAttribute("aria-label", VIEWS[name][0]);
+    scrollTo(0, 0);
+    if (document.activeElement === document.body) at("main").focus({ preventScroll: true });
+  }
+  showTabs();
+  if (name !== "series") document.title = `${VIEWS[name][0]} · Tidecast`;
+  open.update(read());
+  follow();
+}
+
+/** Ask the stream for what the open view now shows. */
+function follow() {
+  live.follow(open?.stream?.() ?? { view: openName });
+}
+
+function showTabs() {
+  const { series, target, q, sort, desc, since, row } = read();
+  const own = { fleet: { q, sort, desc, since }, series: { series, target, q, sort, desc, row } };
+  show(at("tabs"), names().map((name, place) => {
+    const query = new URLSearchParams(Object.entries({ view: name, ...own[name] }).filter(([, value]) => value));
+    return h("a", { href: `?${query}`, "aria-current": name === openName ? "page" : null, title: `${VIEWS[name][0]} (${place + 1})` }, VIEWS[name][0]);
+  }));
+}
+
+function showOverview(answer) {
+  overview = answer;
+  logError = answer.log_error;
+  sayConnection();
+  const { reading, topic, output, log, series, version } = answer;
+  const share = reading?.total ? reading.done / reading.total : 1;
+  show(at("foot"),
+    h("span", {}, `${topic} → ${output}`), h("span", {}, log),
+    answer.task === "labels" ? null : h("span", {}, format.counted(series, "series", "series")),
+    h("span", {}, reading?.caught_up ? "history read" : `reading the history: ${format.percent(Math.min(share, 1), 0)}`),
+    h("span", {}, `Tidecast ${version}`));
+  open?.onOverview?.(answer);
+}
+
+async function refreshOverview() {
+  try {
+    showOverview(await get("overview"));
+  } catch (error) {
+    if (!overview) show(at("main"), failure(error));
+    return false;
+  }
+  return true;
+}
+
+function sayConnection() {
+  const shown = connection === "live" && logError ? "broken" : connection;
+  at("connection").className = `link-state ${shown}`;
+  setText(at("connection"), shown === "broken" ? "Broker not reachable" : STATES[connection]);
+  at("connection").title = shown === "broken" ? logError : "";
+  at("notice").hidden = !logError;
+  setText(at("notice"), logError ? `The log is not reachable (${logError}). What is here is what was last read; it goes on by itself.` : "");
+}
+
+function sayTheme() {
+  setText(at("theme"), isDark() ? "☀" : "☾");
+  at("theme").setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
+  at("theme").title = `${isDark() ? "Light" : "Dark"} colours (t)`;
+}
+
+function sayZone() {
+  setText(at("zone"), zone() === "UTC" ? "UTC" : zone().split("/").at(-1).replaceAll("_", " "));
+  at("zone").setAttribute("aria-label", `Times are ${zoneLabel()}: change`);
+  at("zone").title = `Times are ${zoneLabel()}: switch between this computer's zone and UTC (z)`;
+}
+
+const KEYS = {
+  "?": () => showHelp(),
+  t: toggleTheme,
+  z: toggleZone,
+  "/": () => {
+    const field = document.querySelector("main [data-search]");
+    if (field) field.focus();
+    else go({ view: "fleet" });
+  },
+};
+
+addEventListener("keydown", (event) => {
+  if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const view = names()[Number(event.key) - 1];
+  const action = KEYS[event.key] ?? (view ? () => at("tabs").children[Number(event.key) - 1].click() : null);
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+
+async function start() {
+  at("theme").addEventListener("click", toggleTheme);
+  at("zone").addEventListener("click", toggleZone);
+  at("help").addEventListener("click", showHelp);
+  onTheme(sayTheme);
+  onZone(() => { sayZone(); open?.onZone?.(); announce(`Times are ${zoneLabel()}`); });
+  sayTheme();
+  sayZone();
+  sayConnection();
+  startTips();
+  onChange(route);
+  while (!(await refreshOverview())) await new Promise((resolve) => setTimeout(resolve, 2000));
+  await route(read());
+}
+
+start();

@@ -1,0 +1,24 @@
+// What the words mean, once: as titles where they stand, and as a list in the help.
+
+export const TERMS = {
+  skill: ["Skill", "1 − the forecasts' mean absolute error / that of the seasonal naive forecast, which repeats the last season. Above 0 the model is better than repeating, 0.30 means 30 % less error, below 0 it is worse."],
+  mae: ["MAE", "Mean absolute error: how far forecasts were off on average, in the unit of the values."],
+  naive: ["Naive forecast", "Repeats what was one season (a day, a week) before: what any model has to beat."],
+  coverage: ["Coverage", "The share of actual values that lay inside their interval. At intervals of 90 % it should be near 90 %: far below they are too narrow, far above too wide."],
+  width: ["Width", "How wide the intervals are on average. In the fleet relative to the series' scale (its naive forecast's error one step ahead), so that series compare."],
+  winkler: ["Winkler score", "The interval's width, plus a penalty where the value lay outside that grows with the distance. Lower is better: narrow and right."],
+  interval: ["Interval", "Bounds that are to contain the actual value with the probability that is asked for, 90 % for example. They follow the errors of late."],
+  anomaly: ["Anomaly", "A value outside what was forecast for it: a score of 1 lies on the bound of the interval, above 1 outside."],
+  alert: ["Alert", "Something that began or ended: a spike, a level shift, stuck values, another unit, a gap, or forecasts that have become worse than the naive one (drift)."],
+  lag: ["Lag", "Records of the input topic that have not been forecast yet."],
+  ahead: ["k steps ahead", "The forecast for a time that was made k steps before it."],
+  origin: ["Origin", "The last step that a forecast knew when it was made."],
+  swap: ["Swap", "The moment when another model version began to forecast."],
+  champion: ["Champion", "The version that serves. A challenger becomes champion only if its error is significantly lower."],
+  shadow: ["Shadow", "A version that forecasts the same windows beside the champion, into a topic of its own, to be compared."],
+};
+
+/** The explanation of a term, as a title. */
+export function meaning(term) {
+  return `${TERMS[term][0]}: ${TERMS[term][1]}`;
+}

@@ -1,0 +1,40 @@
+// How many steps ahead the past's forecasts are that lie over the chart, and how they fared.
+
+import { h, setText } from "../dom.js";
+import { meaning } from "../terms.js";
+import * as format from "../format.js";
+
+export class AheadSlider {
+  constructor(onChange) {
+    this.input = h("input", { type: "range", min: 1, max: 1, step: 1, value: 1, id: "k-slider", on: { input: () => this.#changed(onChange) } });
+    this.text = h("output", { for: "k-slider" });
+    this.result = h("span", { class: "ahead-result" });
+    this.element = h("div", { class: "ahead" },
+      h("label", { for: "k-slider", title: meaning("ahead") }, "Past forecasts, made"), this.input, this.text, this.result);
+    this.step = 1;
+  }
+
+  #changed(onChange) {
+    this.#say();
+    onChange(this.input.value === "1" ? null : this.input.value);
+  }
+
+  show(k, horizon, step) {
+    this.step = step;
+    Object.assign(this.input, { max: horizon, disabled: horizon <= 1 });
+    this.input.value = k;
+    this.#say();
+  }
+
+  #say() {
+    const k = Number(this.input.value), lead = this.step > 1 ? ` (${format.duration(k * this.step)})` : "";
+    const text = `${format.counted(k, "step")}${lead} ahead`;
+    setText(this.text, text);
+    this.input.setAttribute("aria-valuetext", text);
+  }
+
+  fared({ count, mae, coverage }, asked) {
+    const bounds = coverage === null ? "" : `, ${format.percent(coverage)} inside the interval${asked ? ` of ${format.percent(asked, 0)}` : ""}`;
+    setText(this.result, count ? `In sight: off by ${format.number(mae)} on average${bounds}, ${format.counted(count, "value")}` : "None in sight");
+  }
+}

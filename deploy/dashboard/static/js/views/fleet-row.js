@@ -1,0 +1,89 @@
+// One line of the fleet; it is filled again and again as the table scrolls.
+
+import { h, setText } from "../dom.js";
+import { drawSpark } from "../charts/spark.js";
+import { go, hrefOf } from "../state.js";
+import * as format from "../format.js";
+import * as times from "../times.js";
+import { KINDS } from "./alert-list.js";
+
+export const HEADINGS = [
+  { name: "Series", sort: "name" },
+  { name: "Lately" },
+  { name: "Newest", sort: "newest", num: true },
+  { name: "Skill", sort: "skill", num: true, term: "skill" },
+  { name: "Coverage", sort: "coverage", num: true, term: "coverage" },
+  { name: "Width", sort: "width", num: true, term: "width" },
+  { name: "Newest alert", sort: "alert", term: "alert" },
+  { name: "Model" },
+];
+const SPARK = { width: 132, height: 28 };
+const narrow = matchMedia("(max-width: 700px)");
+
+/** The height of a row in pixels, as the style sheet has it. */
+export function ROW_HEIGHT() {
+  return narrow.matches ? 60 : 40;
+}
+
+export class FleetRow {
+  constructor() {
+    this.link = h("a", { href: "?", class: "fleet-name" });
+    this.silent = h("span", { class: "badge", hidden: true }, "silent");
+    this.canvas = h("canvas", { "aria-hidden": "true", class: "spark" });
+    this.value = h("span", {});
+    this.when = h("span", { class: "fine when" });
+    this.skill = h("span", { class: "skill-text" });
+    this.bar = h("i", {});
+    this.coverage = h("td", { class: "num wide" });
+    this.width = h("td", { class: "num wide" });
+    this.kind = h("span", { class: "badge", hidden: true });
+    this.alertTime = h("span", { class: "fine" });
+    this.alert = h("td", { class: "fleet-alert" }, this.kind, this.alertTime);
+    this.model = h("td", { class: "fine wide model" });
+    this.element = h("tr", { on: { click: (event) => this.#open(event) } },
+      h("th", { scope: "row" }, this.link, this.silent), h("td", { class: "fleet-spark" }, this.canvas),
+      h("td", { class: "num fleet-value" }, this.value, this.when),
+      h("td", { class: "num fleet-skill" }, this.skill, h("span", { class: "skill-bar", "aria-hidden": "true" }, this.bar)),
+      this.coverage, this.width, this.alert, this.model);
+  }
+
+  #open(event) {
+    if (event.target.closest("a") || event.button || getSelection().toString()) return;
+    go(Object.fromEntries(new URLSearchParams(this.link.getAttribute("href"))));
+  }
+
+  /** Show a row of the fleet's answer; undefined is one that has not come yet. */
+  show(row, at, place) {
+    this.element.setAttribute("aria-rowindex", String(at + 2));
+    this.element.classList.toggle("waiting", !row);
+    this.link.setAttribute("href", row ? hrefOf({ view: "series", series: row.series, target: row.target, ...place, row: at }) : "?");
+    setText(this.link, row ? (row.several ? `${row.series} · ${row.target}` : row.series) : "…");
+    this.link.title = row?.series ?? "";
+    this.silent.hidden = !row?.silent;
+    if (this.spark !== row?.spark) drawSpark(this.canvas, row?.spark ?? [], SPARK.width, SPARK.height);
+    setText(this.value, format.number(row?.value));
+    setText(this.when, row?.ts ? (Date.now() - row.ts < 86_400_000 ? format.ago(row.ts) : times.time(row.ts)) : "");
+    this.#showSkill(row?.skill);
+    setText(this.coverage, format.percent(row?.coverage));
+    setText(this.width, format.number(row?.width));
+    setText(this.model, row?.source === "naive" ? "naive" : (row?.model ?? ""));
+    this.model.title = row?.model ?? "";
+    this.#showAlert(row?.alert);
+  }
+
+  #showSkill(skill) {
+    setText(this.skill, format.skill(skill));
+    this.skill.classList.toggle("bad-text", skill < 0);
+    const size = Math.min(1, Math.abs(skill ?? 0)) * 50;
+    Object.assign(this.bar.style, { width: `${size}%`, left: `${skill < 0 ? 50 - size : 50}%` });
+    this.bar.className = skill < 0 ? "worse" : "";
+  }
+
+  #showAlert(alert) {
+    this.kind.hidden = !alert;
+    setText(this.kind, alert ? (KINDS[alert.kind] ?? alert.kind) : "");
+    this.kind.classList.toggle("bad", Boolean(alert?.open));
+    setText(this.alertTime, alert ? (alert.open ? `since ${times.time(alert.ts)}` : `over, ${times.time(alert.ts)}`) : "");
+    this.alert.title = alert?.text ?? "";
+  }
+}

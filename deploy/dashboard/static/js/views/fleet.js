@@ -1,0 +1,211 @@
+// All series: searched, sorted, one line each. Only the lines in sight are elements.
+
+import { Latest, get } from "../api.js";
+import { h, setText, show, throttled } from "../dom.js";
+import { change, read } from "../state.js";
+import { onTheme } from "../theme.js";
+import * as format from "../format.js";
+import { command, empty, failure } from "./parts.js";
+import { FleetRow, HEADINGS, ROW_HEIGHT } from "./fleet-row.js";
+
+const WINDOW = 75;
+const MOST_KEPT = 1500;
+/** Browsers draw no taller element than these rows. */
+const MOST_ROWS = 400_000;
+/** What each order is called, and whether its first rows are the largest. */
+const SORTS = { skill: ["Worst skill", false], width: ["Widest interval", true], alert: ["Newest alert", true], coverage: ["Lowest coverage", false], newest: ["Newest value", true], name: ["Name", false] };
+const SINCE = [["1 h", 3_600_000], ["24 h", 86_400_000], ["7 d", 604_800_000]];
+
+export class FleetView {
+  #requests = new Latest();
+  #rows = new Map();
+  #pool = [];
+  #state = {};
+  #first = 0;
+  #matching = 0;
+  #active = 0;
+  #newest = null;
+  #stopTheme;
+
+  constructor({ follow, overview }) {
+    this.follow = throttled(follow, 400);
+    this.overview = overview;
+    this.search = h("input", { type: "search", class: "search", placeholder: "Search the series", "aria-label": "Search the series", "data-search": true, spellcheck: "false", autocomplete: "off",
+      on: { input: throttled(() => change({ q: this.search.value || null }, { replace: true }), 150), keydown: (event) => this.#searchKey(event) } });
+    this.sort = h("select", { id: "sort", on: { change: () => change({ sort: this.sort.value, desc: null }) } }, Object.entries(SORTS).map(([value, [text]]) => h("option", { value }, text)));
+    this.since = h("div", { class: "group", role: "group", "aria-label": "Skill of the last" });
+    this.count = h("p", { class: "count", role: "status" });
+    this.head = h("tr", {});
+    this.before = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", { colspan: HEADINGS.length }));
+    this.after = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", { colspan: HEADINGS.length }));
+    this.body = h("tbody", {}, this.before, this.after);
+    this.scroller = h("div", { class: "fleet-scroll", tabindex: -1, on: { scroll: () => this.#scrolled(), keydown: (event) => this.#key(event) } },
+      h("table", { class: "fleet", "aria-label": "Series" }, h("thead", {}, this.head), this.body));
+    this.message = h("div", {});
+    this.element = h("div", { class: "view fleet-view" },
+      h("div", { class: "fleet-bar" }, h("h1", { class: "unseen" }, "Fleet"), this.search,
+        h("label", { for: "sort", class: "fine" }, "sort by"), this.sort, h("span", { class: "fine" }, "skill of"), this.since, this.count),
+      this.message, this.scroller);
+    this.#stopTheme = onTheme(() => this.#render());
+    this.resize = new ResizeObserver(() => this.#render());
+    this.resize.observe(this.scroller);
+  }
+
+  #query() {
+    const { q, sort, desc, since } = this.#state;
+    const span = SINCE.find(([name]) => name === since)?.[1];
+    return { q, sort, desc, since: span && this.#newest ? this.#newest - span : null };
+  }
+
+  stream() {
+    return { view: "fleet", ...this.#query(), offset: this.#offset(), limit: WINDOW };
+  }
+
+  async update(state) {
+    this.#state = state;
+    if (this.search.value !== (state.q ?? "") && document.activeElement !== this.search) this.search.value = state.q ?? "";
+    this.sort.value = SORTS[state.sort] ? state.sort : "skill";
+    this.#controls();
+    if (state.since && this.#newest === null) await this.#findNewest();
+    this.#rows.clear();
+    this.#active = Math.max(0, Number(state.row) || 0);
+    this.scroller.scrollTop = this.#active > 5 ? (this.#active - 3) * ROW_HEIGHT() : 0;
+    await this.load();
+    if (state.since) this.follow();
+  }
+
+  /** Times since when are counted from the newest value that there is, which on a replay is not today. */
+  async #findNewest() {
+    const answer = await get("fleet", { sort: "newest", desc: 1, limit: 1 }).catch(() => null);
+    this.#newest = answer?.rows[0]?.ts ?? Date.now();
+  }
+
+  async load() {
+    const offset = this.#offset();
+    const answer = await this.#requests.get("fleet", { ...this.#query(), offset, limit: WINDOW }).catch((error) => ({ error }));
+    if (answer === undefined) return;
+    if (answer.error) return this.#rows.size || show(this.message, failure(answer.error));
+    this.#take(answer, offset);
+    if (!this.#holds()) this.load();
+  }
+
+  onEvent(name, event) {
+    if (name === "fleet") this.#take(event, this.live ?? this.#offset());
+  }
+
+  onOverview() {
+    if (!this.#matching) this.load();
+  }
+
+  onZone() {
+    this.#render();
+  }
+
+  #take({ total, matching, rows }, offset) {
+    rows.forEach((row, at) => this.#rows.set(offset + at, row));
+    if (rows[0]?.ts && (this.#state.sort === "newest" || this.#newest === null)) this.#newest = Math.max(this.#newest ?? 0, ...rows.map((row) => row.ts ?? 0));
+    if (this.#rows.size > MOST_KEPT) for (const at of this.#rows.keys()) if (Math.abs(at - this.#first) > WINDOW) this.#rows.delete(at);
+    this.#matching = Math.min(matching, MOST_ROWS);
+    const text = matching === total ? format.counted(total, "series", "series") : `${format.count(matching)} of ${format.counted(total, "series", "series")}`;
+    setText(this.count, matching > MOST_ROWS ? `${text}: search to see those after ${format.count(MOST_ROWS)}` : text);
+    this.scroller.hidden = !matching;
+    show(this.message, matching ? null : this.#empty(total));
+    this.#render();
+  }
+
+  #empty(total) {
+    if (total) return empty(`No series has “${this.#state.q ?? ""}” in its name.`, h("button", { type: "button", class: "choice", on: { click: () => { this.search.value = ""; change({ q: null }); } } }, "Show all series"));
+    const topic = this.overview()?.topic ?? "TOPIC";
+    return empty("No forecasts yet.", "Start a service on the topic: ", command(`tidecast serve --topic ${topic} --model NAME@champion`));
+  }
+
+  #controls() {
+    const { sort = "skill", desc, since } = this.#state, down = Boolean(desc) !== (SORTS[sort] ?? SORTS.skill)[1];
+    const choice = (text, value) => h("button", { type: "button", class: "choice", "aria-pressed": String((since ?? null) === value), on: { click: () => change({ since: value }) } }, text);
+    show(this.since, SINCE.map(([text]) => choice(text, text)), choice("all", null));
+    show(this.head, HEADINGS.map(({ name, sort: by, num, term }) => {
+      const chosen = by && by === sort;
+      return h("th", { scope: "col", class: num ? "num" : null, "aria-sort": chosen ? (down ? "descending" : "ascending") : null },
+        by ? h("button", { type: "button", class: `sort${chosen ? " chosen" : ""}`, "data-term": term, on: { click: () => this.#sortBy(by) } }, name, h("span", { "aria-hidden": "true" }, chosen ? (down ? " ↓" : " ↑") : "")) : name);
+    }));
+  }
+
+  #sortBy(by) {
+    const { sort = "skill", desc } = read();
+    change(by === sort ? { desc: desc ? null : 1, row: null } : { sort: by, desc: null, row: null });
+  }
+
+  #offset() {
+    return Math.max(0, Math.floor((this.#first - 15) / 25) * 25);
+  }
+
+  #inSight() {
+    const first = Math.floor(this.scroller.scrollTop / ROW_HEIGHT());
+    return [first, Math.min(this.#matching, first + Math.ceil(this.scroller.clientHeight / ROW_HEIGHT()) + 2)];
+  }
+
+  #holds() {
+    const [first, last] = this.#inSight();
+    for (let at = first; at < last; at++) if (!this.#rows.has(at)) return false;
+    return true;
+  }
+
+  #scrolled() {
+    this.#render();
+    if (!this.#holds()) this.load();
+    if (this.live !== this.#offset()) {
+      this.live = this.#offset();
+      this.follow();
+    }
+  }
+
+  #render() {
+    const [first, last] = this.#inSight(), height = ROW_HEIGHT();
+    this.#first = first;
+    while (this.#pool.length < last - first) this.#pool.push(new FleetRow());
+    const { q, sort, desc, since } = this.#state, place = { q, sort, desc, since };
+    const shown = this.#pool.slice(0, Math.max(0, last - first));
+    shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place));
+    const wanted = shown.map((row) => row.element);
+    if (wanted.length !== this.body.children.length - 2) this.body.replaceChildren(this.before, ...wanted, this.after);
+    this.before.firstChild.style.height = `${first * height}px`;
+    this.after.firstChild.style.height = `${Math.max(0, this.#matching - last) * height}px`;
+    this.body.parentElement.setAttribute("aria-rowcount", String(this.#matching + 1));
+  }
+
+  #searchKey(event) {
+    if (event.key === "ArrowDown" || event.key === "Enter") {
+      event.preventDefault();
+      if (event.key === "Enter" && this.#rows.has(0)) this.#pool[0]?.link.click();
+      else this.#focus(0);
+    } else if (event.key === "Escape") {
+      this.search.value = "";
+      change({ q: null }, { replace: true });
+    }
+  }
+
+  #key(event) {
+    const move = { ArrowDown: 1, ArrowUp: -1, PageDown: 15, PageUp: -15, Home: -Infinity, End: Infinity }[event.key];
+    if (!move || event.target.closest("thead")) return;
+    event.preventDefault();
+    const current = event.target.closest("tr")?.ariaRowIndex;
+    this.#focus((current ? Number(current) - 2 : this.#first - 1) + move);
+  }
+
+  #focus(wanted) {
+    const at = Math.max(0, Math.min(this.#matching - 1, wanted)), height = ROW_HEIGHT(), { scroller } = this;
+    const head = this.head.offsetHeight, room = scroller.clientHeight - head;
+    if (at * height < scroller.scrollTop) scroller.scrollTop = at * height;
+    if ((at + 1) * height > scroller.scrollTop + room) scroller.scrollTop = (at + 1) * height - room;
+    this.#render();
+    this.#pool[at - this.#first]?.link.focus({ preventScroll: true });
+  }
+
+  destroy() {
+    this.#requests.cancel();
+    this.follow.cancel();
+    this.resize.disconnect();
+    this.#stopTheme();
+  }
+}
+

@@ -1,0 +1,86 @@
+// A picked point: the forecast made there against what came, and all forecasts that were made for it.
+
+import { Latest } from "../api.js";
+import { h, show } from "../dom.js";
+import { term } from "../tips.js";
+import * as format from "../format.js";
+import * as times from "../times.js";
+import { command, dataTable, fact, failure, panel } from "./parts.js";
+
+export class Picked {
+  #origin = new Latest();
+  #target = new Latest();
+
+  constructor(onClose) {
+    this.onClose = onClose;
+    this.element = h("div", { class: "columns", hidden: true });
+  }
+
+  /** Load what belongs to a point; the forecast made there, null where none is kept or nothing is picked. */
+  async load(place, data) {
+    if (!place.ts || !data) {
+      this.element.hidden = true;
+      this.#origin.cancel();
+      this.#target.cancel();
+      return null;
+    }
+    const [origin, target] = await Promise.all([
+      this.#origin.get("origin", place).catch((error) => ({ error })),
+      this.#target.get("target", place).catch((error) => ({ error })),
+    ]);
+    if (origin === undefined || target === undefined) return undefined;
+    this.element.hidden = false;
+    show(this.element, this.#made(origin, data), this.#madeFor(target, data));
+    return origin.error ? null : origin;
+  }
+
+  #made(origin, data) {
+    const close = h("button", { type: "button", class: "quiet close", "aria-label": "Unpick the point", title: "Unpick the point (Esc)", on: { click: this.onClose } }, "×");
+    if (origin.error) return panel("Forecast from here", close, failure(origin.error));
+    const actual = new Map(data.values.ts.map((ts, at) => [ts, data.values.value[at]]));
+    const rows = origin.times.map((ts, at) => row(at + 1, ts, origin, at, actual.get(ts)));
+    const known = rows.filter(({ error }) => error !== null), bounded = known.filter(({ inside }) => inside !== null);
+    const mae = known.length ? known.reduce((sum, { error }) => sum + Math.abs(error), 0) / known.length : null;
+    return panel(`Forecast from ${times.time(origin.ts)}`, close,
+      h("dl", { class: "facts small" },
+        fact("Off by, on average", format.number(mae), known.length ? `over ${known.length} of ${rows.length} steps` : "nothing came yet"),
+        fact("Inside", bounded.length ? `${bounded.filter(({ inside }) => inside).length} of ${bounded.length}` : format.NONE, origin.coverage ? `asked ${format.percent(origin.coverage, 0)}` : ""),
+        fact("Model", origin.model, `sha256 ${format.digest(origin.sha256)}`)),
+      dataTable("The forecast made here, against what came", COLUMNS("step", "for"), rows.map((each) => cells(each.k, each.ts, each))),
+      origin.explain ? h("p", { class: "fine" }, "Compute it again, to the bit: ", command(origin.explain)) : null);
+  }
+
+  #madeFor(target) {
+    if (target.error) return panel("Forecasts for this time", failure(target.error));
+    const known = target.rows.filter(({ error }) => error !== null);
+    const said = target.actual === null ? "it has not come yet" : `it was ${format.number(target.actual)}`;
+    const closest = known.length ? known.reduce((a, b) => (Math.abs(b.error) < Math.abs(a.error) ? b : a)) : null;
+    const inside = known.filter(({ inside: each }) => each !== null);
+    return panel(`What was forecast for ${times.time(target.ts)}`,
+      h("dl", { class: "facts small" },
+        fact("Actual", format.number(target.actual), target.actual === null ? said : ""),
+        fact("Forecasts kept", format.count(target.rows.length), closest ? `the closest ${format.counted(closest.k, "step")} ahead` : ""),
+        fact(term("coverage", "Inside"), inside.length ? `${inside.filter(({ inside: each }) => each).length} of ${inside.length}` : format.NONE)),
+      target.rows.length
+        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), target.rows.map((each) => cells(each.k, each.made, { ...each, actual: target.actual })))
+        : h("p", { class: "fine" }, "No forecast for this time is kept."));
+  }
+}
+
+const COLUMNS = (step, at) => [
+  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: "error", num: true }, { name: "inside" },
+];
+
+function row(k, ts, origin, at, actual) {
+  const forecast = origin.forecast[at], lower = origin.lower?.[at] ?? null, upper = origin.upper?.[at] ?? null;
+  const error = typeof actual === "number" ? forecast - actual : null;
+  return { k, ts, forecast, lower, upper, actual: actual ?? null, error, inside: error === null || lower === null ? null : actual >= lower && actual <= upper };
+}
+
+function cells(k, ts, { forecast, lower, upper, actual, error, inside }) {
+  return [
+    String(k), times.time(ts), format.number(forecast), lower === null ? format.NONE : `${format.number(lower)} to ${format.number(upper)}`,
+    format.number(actual), error === null ? format.NONE : `${error > 0 ? "+" : ""}${format.number(error)}`,
+    inside === null ? format.NONE : h("span", { class: inside ? null : "bad-text" }, inside ? "yes" : "no"),
+  ];
+}

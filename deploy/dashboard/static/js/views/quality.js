@@ -1,0 +1,84 @@
+// How good a series' forecasts are: by step ahead beside the naive forecast, and by model version.
+
+import { h, show } from "../dom.js";
+import { term } from "../tips.js";
+import { Chart } from "../charts/chart.js";
+import { level, line } from "../charts/lines.js";
+import { stepAxis, valueAxis } from "../charts/axes.js";
+import * as format from "../format.js";
+import * as times from "../times.js";
+import { dataTable, panel } from "./parts.js";
+
+const HEIGHT = 170;
+const POINTS = { dots: 5 };
+
+export class Quality {
+  constructor() {
+    this.rows = [];
+    this.asked = null;
+    const chart = (label, series, axis, options) => new Chart({
+      label, height: HEIGHT, series: [{}, ...series], axes: [stepAxis("steps ahead"), axis],
+      scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) }, ...options?.scales }, plugins: options?.plugins,
+      describe: (index) => this.#words(index),
+    });
+    this.charts = [
+      chart("Mean absolute error by steps ahead", [line("forecast", POINTS), line("naive", { ...POINTS, dash: [6, 4] })], valueAxis(), { scales: { y: { range: (_, __, high) => [0, (high || 1) * 1.1] } } }),
+      chart("Skill by steps ahead", [line("forecast", POINTS)], valueAxis(), { plugins: [level(() => 0)], scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0) - 0.02, Math.max(0.1, high ?? 0) * 1.1] } } }),
+      chart("Coverage by steps ahead", [line("forecast", POINTS)], valueAxis({ share: true }), { plugins: [level(() => this.asked)], scales: { y: { range: (_, low) => [Math.max(0, Math.min(low ?? 0.7, this.asked ?? 1) - 0.1), 1] } } }),
+    ];
+    const figure = (title, legend, at) => h("figure", {}, h("figcaption", {}, title, legend), this.charts[at].element);
+    const mark = (kind, text) => [h("i", { class: `mark ${kind}`, "aria-hidden": "true" }), h("span", { class: "fine" }, text)];
+    this.coverageNote = h("span", { class: "fine" });
+    this.byStep = h("div", {});
+    this.byModel = h("div", {});
+    this.none = h("div", {});
+    this.figures = h("div", { class: "figures" },
+      figure(term("mae", "Mean absolute error"), [mark("line-forecast", "model"), mark("line-naive", "naive")], 0),
+      figure(term("skill"), [h("span", { class: "fine" }, "above 0 is better than naive")], 1),
+      figure(term("coverage"), [this.coverageNote], 2));
+    this.element = h("div", {},
+      panel("How far off, by steps ahead", this.none, this.figures, h("details", { class: "as-table" }, h("summary", {}, "As a table"), this.byStep)),
+      panel("By model version", this.byModel));
+  }
+
+  show(answer) {
+    const { by_step: rows = [], by_model: models = [], overall } = answer.scores ?? {};
+    const key = JSON.stringify([answer.scores, times.zone()]);
+    if (key === this.shown) return;
+    this.shown = key;
+    this.rows = rows;
+    this.asked = answer.coverage;
+    this.coverageNote.textContent = answer.coverage ? `asked ${format.percent(answer.coverage, 0)}` : "no intervals are asked for";
+    show(this.none, rows.length ? null : h("p", { class: "fine" }, "Nothing graded yet: a forecast is graded when what it was for has come."));
+    this.figures.hidden = !rows.length;
+    const x = rows.map(({ step }) => step), column = (name) => rows.map((each) => each[name] ?? null);
+    this.charts[0].setData([x, column("mae"), column("naive_mae")]);
+    this.charts[1].setData([x, column("skill")]);
+    this.charts[2].setData([x, column("coverage")]);
+    show(this.byStep, scoreTable("Scores by steps ahead", "steps ahead", rows.map((each) => [String(each.step), each]), overall));
+    show(this.byModel, models.length ? scoreTable("Scores by model version", "version", models.map((each) => [each.model, each]), null) : h("p", { class: "fine" }, "Nothing graded yet."));
+  }
+
+  #words(index) {
+    const each = this.rows[index];
+    return each ? `${each.step} steps ahead: error ${format.number(each.mae)}, naive ${format.number(each.naive_mae)}, skill ${format.skill(each.skill)}, coverage ${format.percent(each.coverage)}` : "";
+  }
+
+  destroy() {
+    for (const chart of this.charts) chart.destroy();
+  }
+}
+
+/** Scores as a table; `rows` are [name, Row]. */
+export function scoreTable(label, first, rows, overall) {
+  const columns = [
+    { name: first }, { name: term("skill"), num: true }, { name: term("mae"), num: true }, { name: term("naive", "naive MAE"), num: true },
+    { name: term("coverage"), num: true }, { name: term("width"), num: true }, { name: term("winkler", "Winkler"), num: true },
+    { name: "values graded", num: true }, { name: "graded from" }, { name: "until" },
+  ];
+  const cells = (name, row) => [
+    name, h("span", { class: row.skill < 0 ? "bad-text" : null }, format.skill(row.skill)), format.number(row.mae), format.number(row.naive_mae),
+    format.percent(row.coverage), format.number(row.width), format.number(row.winkler), format.count(row.count), times.time(row.since), times.time(row.until),
+  ];
+  return dataTable(label, columns, rows.map(([name, row]) => cells(name, row)), overall ? cells("all", overall) : null);
+}

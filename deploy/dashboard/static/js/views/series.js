@@ -1,0 +1,278 @@
+// One series: its stream, its forecasts and what became of them.
+
+import { Latest } from "../api.js";
+import { announce, h, isTyping, setText, show, throttled } from "../dom.js";
+import { change, read } from "../state.js";
+import { shifted, zoomed } from "../charts/pan-zoom.js";
+import * as format from "../format.js";
+import { SeriesChart } from "./series-chart.js";
+import { SeriesData } from "./series-data.js";
+import { AheadSlider } from "./ahead-slider.js";
+import { AlertList } from "./alert-list.js";
+import { Picked } from "./picked.js";
+import { Quality } from "./quality.js";
+import { SeriesHead } from "./series-head.js";
+import { empty, failure, panel } from "./parts.js";
+
+const LIMIT = 2000;
+/** Milliseconds from which on a span means all there is. */
+const MOST_SPAN = 1e14;
+const MOST_EARLY = 20;
+const AHEAD_EVERY_MS = 2000;
+const SCORES_EVERY_MS = 15_000;
+const PRESETS = [["1 h", 3_600_000], ["6 h", 21_600_000], ["1 d", 86_400_000], ["7 d", 604_800_000], ["30 d", 2_592_000_000]];
+
+export class SeriesView {
+  title = "Series";
+  #answers = new Latest();
+  #ahead = new Latest();
+  #scores = new Latest();
+  #data = null;
+  #state = {};
+  #range = null;
+  /** Events that came before the series' answer. */
+  #early = [];
+
+  constructor() {
+    this.head = new SeriesHead();
+    this.chart = new SeriesChart({ onRange: (range) => this.#look(range), onPick: (ts) => this.#pick(ts), onSeen: () => this.#seen() });
+    this.slider = new AheadSlider((k) => change({ k }, { replace: true }));
+    this.picked = new Picked(() => this.#pick(null));
+    this.quality = new Quality();
+    this.alerts = new AlertList((ts) => this.#centre(ts));
+    this.ranges = h("div", { class: "group", role: "group", "aria-label": "Time in sight" });
+    this.note = h("p", { class: "fine" });
+    this.stage = panel("Values and forecasts", h("div", { class: "toolbar" }, this.ranges, this.#buttons()),
+      this.chart.legend.element, this.chart.chart.element, this.slider.element, this.note);
+    this.body = h("div", {}, this.stage, this.picked.element, this.quality.element, this.alerts.element);
+    this.message = h("div", {});
+    this.element = h("div", { class: "view" }, this.head.element, this.message, this.body);
+    this.#write = throttled((range) => change({ from: Math.round(range.min), to: Math.round(range.max) }, { replace: true }), 300);
+    this.#extend = throttled(() => this.#moreAhead(), AHEAD_EVERY_MS);
+    this.#regrade = throttled(() => this.#newScores(), SCORES_EVERY_MS);
+    addEventListener("keydown", this.#keys);
+  }
+
+  #write;
+  #extend;
+  #regrade;
+
+  /** What the stream is asked for. */
+  stream() {
+    const { series, target } = this.#state;
+    return series ? { view: "series", series, target } : { view: "overview" };
+  }
+
+  update(state) {
+    const before = this.#state;
+    this.#state = state;
+    this.head.update(state);
+    const other = before.series !== state.series || before.target !== state.target;
+    if (!state.series) return this.#none();
+    if (other) this.#forget();
+    if (other || !this.#data) return this.load();
+    if (before.k !== state.k) this.#loadAhead();
+    if (before.origin !== state.origin) this.#showPicked();
+    if (before.from !== state.from || before.to !== state.to) this.#applyRange();
+  }
+
+  /** Ask for everything of the series. */
+  async load() {
+    const { series, from, to, span } = this.#state;
+    const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { from: span > MOST_SPAN ? 1 : null });
+    if (answer === undefined || this.#state.series !== series) return;
+    if (answer.error) return this.#failed(answer.error);
+    this.body.hidden = false;
+    show(this.message, answer.values.ts.length ? null : empty("No values in this part of the series.", from ? "Choose another time, or all of it." : "They come as soon as events of it arrive."));
+    this.horizon = answer.horizon || 1;
+    this.head.show(answer);
+    this.head.newest({ values: this.#data.to === Infinity ? answer.values : null, forecast: answer.forecast });
+    this.slider.show(this.#k(), this.horizon, answer.step);
+    this.quality.show(answer);
+    this.alerts.show(this.#data.alerts);
+    setText(this.note, answer.history?.left_out ?? "");
+    for (const event of this.#early.splice(0)) this.#add(event);
+    this.#applyRange();
+    this.#showPicked();
+  }
+
+  /** The series' answer for a time, with the forecasts of k steps ahead; undefined if another request came after it. */
+  async #ask({ from = null, to = null }) {
+    const { series, target } = this.#state, place = { series, target, from, to, limit: LIMIT };
+    const [answer, ahead] = await Promise.all([
+      this.#answers.get("series", place).catch((error) => ({ error })),
+      this.#ahead.get("ahead", { ...place, k: this.#k() }).catch(() => null),
+    ]);
+    if (!answer || answer.error || series !== this.#state.series) return answer;
+    const pick = this.#data?.pick ?? null;
+    this.#data = Object.assign(new SeriesData(answer, place), { pick });
+    if (ahead) this.#data.setAhead(ahead);
+    this.chart.earliest = this.#data.from === -Infinity ? null : answer.history?.from;
+    return answer;
+  }
+
+  #k() {
+    return Math.max(1, Math.min(this.horizon ?? Infinity, Number(this.#state.k) || 1));
+  }
+
+  #forget() {
+    this.horizon = undefined;
+    this.#data = null;
+    this.#range = null;
+    this.#early = [];
+    for (const later of [this.#write, this.#extend, this.#regrade]) later.cancel();
+  }
+
+  #none() {
+    this.body.hidden = true;
+    show(this.message, empty("No series chosen.", "Find one with the search above, or in the fleet."));
+  }
+
+  #failed(error) {
+    this.#data = null;
+    this.body.hidden = true;
+    show(this.message, failure(error));
+  }
+
+  async #loadAhead() {
+    const k = this.#k(), { series, target, from, to } = this.#state;
+    const answer = await this.#ahead.get("ahead", { series, target, k, from, to }).catch(() => undefined);
+    if (!answer || !this.#data || series !== this.#state.series) return;
+    this.#data.setAhead(answer);
+    this.slider.show(k, this.horizon, this.#data.step);
+    this.#draw();
+  }
+
+  async #moreAhead() {
+    const since = this.#data?.ahead.ts.at(-1);
+    if (since === undefined) return this.#data && this.#loadAhead();
+    const from = since - this.#k() * this.#data.step, { series, target } = this.#state;
+    const answer = await this.#ahead.get("ahead", { series, target, k: this.#k(), from }).catch(() => undefined);
+    if (!answer || !this.#data || series !== this.#state.series) return;
+    this.#data.setAhead(answer, from);
+    this.#draw();
+  }
+
+  async #newScores() {
+    const { series, target } = this.#state;
+    const answer = await this.#scores.get("series", { series, target, limit: 2 }).catch(() => undefined);
+    if (!answer || !this.#data || series !== this.#state.series) return;
+    Object.assign(this.#data, { swaps: answer.swaps });
+    this.head.show(answer);
+    this.quality.show(answer);
+  }
+
+  onEvent(name, event) {
+    if (name !== "points") return;
+    if (this.#data) this.#add(event);
+    else if (this.#early.push(event) > MOST_EARLY) this.#early.shift();
+  }
+
+  #add(event) {
+    this.head.newest(event);
+    if (this.#data.to !== Infinity) return;
+    const were = this.#data.alerts.length, { last } = this.#data;
+    this.#data.add(event);
+    if (event.alerts?.length) this.alerts.show(this.#data.alerts);
+    if (this.#data.alerts.length > were) announce(event.alerts[0].text);
+    if (this.#data.last === last && this.#range) return;
+    show(this.message);
+    if (!this.#state.from) this.#range = this.#following();
+    this.#draw();
+    this.#extend();
+    this.#regrade();
+  }
+
+  /** The times in sight while the stream is followed: so much past, and the whole forecast. */
+  #following() {
+    const { last = 0, end, first = 0, step, horizon } = this.#data;
+    const span = Number(this.#state.span) || Math.max(5 * horizon, 100) * step;
+    const max = Math.max(end, last + step);
+    return { min: Math.max(last - span, first - step), max };
+  }
+
+  async #applyRange() {
+    const { series, from, to } = this.#state, wanted = from && to ? { min: Number(from), max: Number(to) } : null;
+    if (!wanted && this.#data.to !== Infinity) return this.load();
+    if (wanted && !this.#data.holds(wanted)) {
+      const answer = await this.#ask(around(wanted));
+      if (!answer || answer.error || series !== this.#state.series) return;
+    }
+    this.#range = wanted ?? this.#following();
+    this.#showRanges();
+    this.#draw();
+  }
+
+  #look(range) {
+    this.#range = range;
+    this.chart.setRange(range);
+    this.#write(range);
+  }
+
+  #centre(ts) {
+    const half = (this.#range.max - this.#range.min) / 2;
+    change({ from: Math.round(ts - half), to: Math.round(ts + half) });
+    this.stage.scrollIntoView({ block: "nearest" });
+  }
+
+  #draw() {
+    if (this.#range) this.chart.draw(this.#data, this.#range);
+  }
+
+  #seen() {
+    if (this.#data && this.#range) this.slider.fared(this.#data.fared(this.#range.min, this.#range.max), this.#data.coverage);
+  }
+
+  #pick(ts) {
+    change({ origin: ts });
+  }
+
+  async #showPicked() {
+    const { series, target, origin } = this.#state;
+    const pick = await this.picked.load({ series, target, ts: origin }, this.#data);
+    if (pick === undefined || !this.#data || origin !== this.#state.origin) return;
+    this.#data.pick = pick;
+    this.#draw();
+  }
+
+  #buttons() {
+    const button = (text, label, action) => h("button", { type: "button", class: "quiet", "aria-label": label, title: label, on: { click: action } }, text);
+    const by = (share) => () => this.#look(shifted(this.#range, share * (this.#range.max - this.#range.min), this.chart.limits));
+    const times = (factor) => () => this.#look(zoomed(this.#range, factor, this.chart.limits));
+    return h("div", { class: "group", role: "group", "aria-label": "Move in time" },
+      button("←", "Earlier", by(-0.5)), button("→", "Later", by(0.5)), button("+", "Zoom in", times(0.5)), button("−", "Zoom out", times(2)));
+  }
+
+  #showRanges() {
+    const { from, span } = this.#state, { step, horizon } = this.#data;
+    const choose = (parts) => () => change({ from: null, to: null, span: null, ...parts });
+    const button = (text, pressed, parts, title) =>
+      h("button", { type: "button", class: "choice", "aria-pressed": String(pressed), title, on: { click: choose(parts) } }, text);
+    const fitting = PRESETS.filter(([, ms]) => ms >= 8 * step && ms < LIMIT * step);
+    show(this.ranges,
+      button("Live", !from && !span, {}, `Follow the stream: ${format.counted(Math.max(5 * (horizon || 1), 100), "step")} and the forecast`),
+      fitting.map(([text, ms]) => button(text, !from && Number(span) === ms, { span: ms }, `Follow the stream: the newest ${text}`)),
+      button("All", !from && span > MOST_SPAN, { span: 2 * MOST_SPAN }, "All that is kept here"));
+  }
+
+  #keys = (event) => {
+    if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey || !this.element.isConnected) return;
+    if (event.key === "[" || event.key === "]") this.head.neighbour(event.key === "[" ? -1 : 1);
+    else if (event.key === "Escape" && read().origin) this.#pick(null);
+  };
+
+  destroy() {
+    removeEventListener("keydown", this.#keys);
+    for (const requests of [this.#answers, this.#ahead, this.#scores]) requests.cancel();
+    for (const later of [this.#write, this.#extend, this.#regrade]) later.cancel();
+    this.chart.destroy();
+    this.quality.destroy();
+    this.head.destroy();
+  }
+}
+
+/** What is asked for to look at a range: half as much again on either side. */
+function around({ min, max }) {
+  const margin = (max - min) / 2;
+  return { from: Math.max(1, Math.floor(min - margin)), to: Math.ceil(max + margin) };
+}

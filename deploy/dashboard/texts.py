@@ -1,0 +1,90 @@
+"""A classifier's newest answers, its labels over time, and how sure it is."""
+
+from collections import Counter, OrderedDict, deque
+from typing import Any
+
+from pipeline.formats.headers import INPUT, OFFSETS, parse_origin
+from pipeline.log import Record
+
+NEWEST = 500
+TEXTS = 5_000
+"""Texts that wait for their labels, and the other way round."""
+MOST_LABELS = 500
+BUCKETS = 240
+BINS = 20
+MINUTE = 60_000
+
+
+class Texts:
+    """Labels so far."""
+
+    def __init__(self) -> None:
+        self.newest: deque[dict[str, Any]] = deque(maxlen=NEWEST)
+        self.by_label: dict[str, deque[dict[str, Any]]] = {}
+        self.counts = Counter[str]()
+        self.sums = Counter[str]()
+        """Of probabilities."""
+        self.over_time: dict[int, Counter[str]] = {}
+        self.bucket = MINUTE
+        self.confidence = [0] * BINS
+        self._texts: OrderedDict[tuple[int, int], str] = OrderedDict()
+        self._waiting: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
+
+    def add_text(self, record: Record, text: str) -> None:
+        """A text of the input."""
+        place = record.partition, record.offset
+        if answer := self._waiting.pop(place, None):
+            answer["text"] = text[:1000]
+            return
+        self._texts[place] = text[:1000]
+        if len(self._texts) > TEXTS:
+            self._texts.popitem(last=False)
+
+    def add_label(self, record: Record, name: str | int | None, label: str, probability: float, model: str) -> None:
+        """An answer."""
+        label = label if label in self.counts or len(self.counts) < MOST_LABELS else "(others)"
+        answer: dict[str, Any] = {"id": name, "ts": record.timestamp, "label": label}
+        answer |= {"probability": probability, "model": model, "text": None}
+        headers = {key: (value or b"").decode(errors="replace") for key, value in record.headers}
+        if origin := parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, "")):
+            place = origin.partition, origin.last
+            if (text := self._texts.pop(place, None)) is not None:
+                answer["text"] = text
+            else:
+                self._waiting[place] = answer
+                if len(self._waiting) > TEXTS:
+                    self._waiting.popitem(last=False)
+        self.newest.append(answer)
+        self.by_label.setdefault(label, deque(maxlen=100)).append(answer)
+        self.counts[label] += 1
+        self.sums[label] += probability  # type: ignore[assignment]
+        self.confidence[max(0, min(BINS - 1, int(probability * BINS)))] += 1
+        self._count_time(record.timestamp, label)
+
+    def _count_time(self, ts: int, label: str) -> None:
+        self.over_time.setdefault(ts - ts % self.bucket, Counter())[label] += 1
+        while len(self.over_time) > BUCKETS and self.bucket < 2**50:
+            self.bucket *= 2
+            wider: dict[int, Counter[str]] = {}
+            for start, counts in self.over_time.items():
+                wider.setdefault(start - start % self.bucket, Counter()).update(counts)
+            self.over_time = wider
+
+    def view(self, label: str | None, limit: int) -> dict[str, Any]:
+        """As the page shows it."""
+        newest = list(self.newest if label is None else self.by_label.get(label, ()))[-limit:][::-1]
+        total, times = max(1, self.counts.total()), sorted(self.over_time)
+        labels = [
+            {"label": name, "count": count, "share": count / total, "mean_probability": self.sums[name] / count}
+            for name, count in self.counts.most_common()
+        ]
+        shown = [name for name, _ in self.counts.most_common(20)]
+        return {
+            "newest": [dict(each) for each in newest],
+            "labels": labels,
+            "over_time": {
+                "ts": times,
+                "counts": {name: [self.over_time[at][name] for at in times] for name in shown},
+            },
+            "confidence": {"bounds": [number / BINS for number in range(BINS + 1)], "counts": list(self.confidence)},
+        }
