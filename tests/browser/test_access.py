@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from pages import Watched, Written
 from playwright.sync_api import Browser, Page, expect
 
+from pipeline.formats.headers import INPUT, OFFSETS
 from pipeline.formats.labels import Label
 from pipeline.log.connect import connect
 
@@ -65,10 +66,12 @@ def test_texts(page: Page, tmp_path: Path, dashboard: Callable[..., str]) -> Non
             key = f"m{next(number)}"
             text = {"id": key, "text": f"<b>{key}</b> of {label}"}
             producer.send("messages", 0, key.encode(), encode(text))
-            producer.send("messages-labels", 0, key.encode(), encode(Label(key, label, probability, "spam/2")))
+            origin = [(INPUT, b"messages/0"), (OFFSETS, f"{key[1:]}-{key[1:]}".encode())]
+            value = encode(Label(key, label, probability, "spam/2"))
+            producer.send("messages-labels", 0, key.encode(), value, headers=origin)
         producer.flush()
         page.goto(dashboard(address))
-        answers = page.get_by_role("region", name="Newest answers").locator("tbody tr")
+        answers = page.get_by_role("region", name="Newest answers, table").locator("tbody tr")
         expect(answers).to_have_count(3)
         expect(answers.first).to_contain_text("<b>m2</b> of ham")
         page.get_by_role("button", name="spam").click()
