@@ -1,194 +1,136 @@
-"""A log as services leave it, and the page over it as a process."""
+"""Topics as a service leaves them: what a page has to show, without the service; and a page that is watched."""
 
-import http.client
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from waiting import until
+from playwright.sync_api import Page
 
 from pipeline.formats.alerts import Alert, encode_alert
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
+from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.scores import ModelScores, SeriesScores, encode_scores
-from pipeline.log import Commit, EventLog, Record
-from pipeline.state.records import PARTITION_KEY, PartitionRecord, encode_partition
+from pipeline.log.connect import connect
 
-START, MINUTE = 1_764_000_000_000, 60_000
-HORIZON, STEPS = 4, 30
-HOSTILE = "<img src=x onerror=alert(1)>"
-SERIES = ("good", "bad", HOSTILE)
-HEADERS = [("tidecast.model", b"ab" * 32)]
+STEP, START = 1_800_000, 1_795_000_000_000 // 1_800_000 * 1_800_000
+HORIZON = 4
+STEPS = [1, 2, 4]
+MODELS = ("pumps/1", "pumps/2")
 
 
-class Answer(NamedTuple):
-    """What a server answered."""
+class Written:
+    """The topics of a service of some series, all of whose values, forecasts and scores are known."""
 
-    status: int
-    headers: dict[str, str]
-    raw: bytes
-
-    @property
-    def body(self) -> Any:
-        return json.loads(self.raw)
-
-
-class Page:
-    """A page's server."""
-
-    def __init__(self, address: str, process: "subprocess.Popen[str]") -> None:
-        self.address, self.process = address, process
-
-    def ask(self, path: str, *, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
-        host, _, port = self.address.removeprefix("http://").partition("/")[0].rpartition(":")
-        with closing(http.client.HTTPConnection(host, int(port), timeout=30)) as connection:
-            connection.request(method, path, headers=headers or {})
-            response = connection.getresponse()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
-
-    def get(self, view: str, **parameters: object) -> Any:
-        query = urlencode({name.rstrip("_"): value for name, value in parameters.items()})
-        answer = self.ask(f"/api/{view}?{query}")
-        assert answer.status == 200, answer.raw
-        return answer.body
-
-    def until(self, condition: Callable[["Page"], bool]) -> None:
-        until(lambda: condition(self), self.process)
-
-    def until_read(self) -> None:
-        self.until(lambda page: bool(page.get("overview")["reading"]["caught_up"]))
-
-
-StartPage = Callable[..., Page]
-
-
-def pages(folder: Path) -> Iterator[StartPage]:
-    with ExitStack() as stack:
-
-        def start(*options: object, env: dict[str, str] | None = None) -> Page:
-            command = [sys.executable, "-m", "tidecast", "dashboard", "--port", "0", *map(str, options)]
-            with (folder / "err.log").open("w") as err:
-                process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=err, env=env)
-            stack.callback(process.communicate)
-            stack.callback(process.kill)
-            assert process.stdout
-            line = process.stdout.readline()
-            assert line.startswith("http://"), (folder / "err.log").read_text()
-            return Page(line.split()[0], process)
-
-        yield start
-
-
-def value(number: int, step: int) -> float:
-    """The value of a series at a step."""
-    return float(10 * number + step % 6)
-
-
-def forecast(number: int, step: int, model: str, **more: Any) -> bytes:
-    """A forecast that is 1 off at all steps; its interval holds what comes."""
-    values = [value(number, step + k) + 1 for k in range(1, HORIZON + 1)]
-    bounds: dict[str, Any] = {
-        "lower": [each - 3 for each in values],
-        "upper": [each + 3 for each in values],
-        "coverage": 0.9,
-    }
-    ts = START + step * MINUTE
-    return msgspec.json.encode(
-        Forecast(SERIES[number], ts, ts + MINUTE, MINUTE, values, "model", model, **(bounds | more))
-    )
-
-
-def scores(number: int, start: int, model: str, error: float, naive: float = 2.0, count: int = 10) -> bytes:
-    """A bucket of scores with two scored steps."""
-
-    def twice(each: Any) -> list[Any]:
-        return [each, each]
-
-    sums = {"squared_error": count * error**2, "absolute_error": count * error}
-    sums |= {"naive_squared_error": count * naive**2, "naive_absolute_error": count * naive}
-    sums |= {"width": count * 6.0, "winkler": count * 6.0}
-    counts = {"count": count, "intervals": count, "inside": count - 1}
-    row = ModelScores(model=model, target="level", **{name: twice(each) for name, each in {**sums, **counts}.items()})
-    return encode_scores(
-        SeriesScores(
-            series=SERIES[number],
-            start=start,
-            until=start + 9 * MINUTE,
-            steps=[1, 4],
-            naive=6,
-            coverage=0.9,
-            scale={"level": 2.0},
-            unscored={"level": [0, 1]},
-            scores=[row],
-        )
-    )
-
-
-class Writer:
-    """Writes what producers and a service write to one partition."""
-
-    def __init__(self, log: EventLog, topic: str = "tides", group: str = "tidecast-tides-m") -> None:
-        self.log, self.topic, self.group = log, topic, group
-        self.output = f"{topic}-forecasts"
-        for name in (topic, self.output, f"{self.output}-scores", f"{self.output}-alerts", f"{group}-dead-letters"):
+    def __init__(self, address: str, series: Sequence[str], topic: str = "pumps") -> None:
+        self.address, self.topic, self.series = address, topic, series
+        log = self.log = connect(address)
+        self.output, self.group = f"{topic}-forecasts", f"tidecast-{topic}"
+        self.steps = 0
+        for name in (topic, self.output, f"{self.output}-scores", f"{self.output}-alerts"):
             log.create_topic(name, 1)
-        log.create_topic(f"{group}-state", 1, compacted=True)
+        log.create_topic(f"{self.group}-dead-letters", 1)
+        log.create_topic(f"{self.group}-state", 1, compacted=True)
+        self._producer = log.producer()
+        self._encode = msgspec.json.Encoder().encode
 
-    def send(
-        self, topic: str, rows: Sequence[tuple[bytes | None, bytes, list[tuple[str, bytes]]]], ts: int = START
-    ) -> None:
-        with closing(self.log.producer()) as producer:
-            for key, content, headers in rows:
-                producer.send(topic, 0, key, content, timestamp=ts, headers=headers)
-            producer.flush()
+    def value(self, number: int, step: int) -> float:
+        """Of a series at a step."""
+        return round(100 + 10 * number % 97 + 40 * math.sin(step / 7.6 + number), 3)
 
-    def steps(self, steps: Sequence[int], swap_at: int = 20) -> None:
-        """Values and forecasts of all series; the model is another from `swap_at` on."""
-        for step in steps:
-            ts, model = START + step * MINUTE, "tides/1" if step < swap_at else "tides/2"
-            events = [
-                msgspec.json.encode({"series": name, "ts": ts, "value": value(number, step)})
-                for number, name in enumerate(SERIES)
-            ]
-            self.send(self.topic, [(None, each, []) for each in events], ts)
-            found = [forecast(number, step, model, anomaly=2.5 if step == 12 else 0.1) for number in range(len(SERIES))]
-            self.send(self.output, [(b"k", each, HEADERS) for each in found], ts)
+    def forecast(self, number: int, step: int) -> Forecast:
+        """Made at a step; each is too high by its steps ahead, and its interval is 3 wide on either side."""
+        values = [self.value(number, step + k) + k for k in range(1, HORIZON + 1)]
+        lower, upper = [value - 3 for value in values], [value + 3 for value in values]
+        ts, name = START + step * STEP, self.series[number]
+        return Forecast(
+            name, ts, ts + STEP, STEP, values, "model", MODELS[step > 40], 0.9, lower, upper, 1.5 if step == 30 else 0.2
+        )
 
-    def all(self) -> None:
-        """All that a service writes."""
-        self.steps(range(STEPS))
-        errors = (0.5, 3.0, 1.0)
-        buckets = [
-            scores(number, START + part * 10 * MINUTE, f"tides/{1 + part // 2}", error)
-            for part in range(3)
-            for number, error in enumerate(errors)
-        ]
-        self.send(f"{self.output}-scores", [(b"k", each, [("tidecast.offsets", b"1-1")]) for each in buckets])
-        alert = Alert(series="bad", kind="spike", phase="begin", ts=START + 12 * MINUTE, since=START + 12 * MINUTE,
-                      size=9.0, value=30.0, usual=11.0, text=f"bad: 30 at noon {HOSTILE}")  # fmt: skip
-        ended = msgspec.structs.replace(alert, phase="end", ts=START + 14 * MINUTE, outcome="back", text="bad: over")
-        gap = msgspec.structs.replace(alert, series="good", kind="gap", ts=START + 29 * MINUTE, text="good: no value")
-        self.send(f"{self.output}-alerts", [(b"k", encode_alert(each), []) for each in (alert, ended, gap)])
-        self.dead_letter(b'\x1b[31m{"value": <script>')
-        self.dead_letter(b"\xff\xfe", "bad_encoding")
-        state = encode_partition(PartitionRecord(position=60, partitions=1, topic_id="x"))
-        self.send(f"{self.group}-state", [(PARTITION_KEY, state, [])])
-        consumer = self.log.consumer(self.group, self.topic)
-        until(lambda: bool(consumer.poll(0.2, 1).assigned))
-        consumer.commit({0: Commit(60)})
-        consumer.close()
+    def write(self, steps: int) -> None:
+        """Further steps of all series, and their forecasts."""
+        for step in range(self.steps, self.steps + steps):
+            for number, name in enumerate(self.series):
+                event = Event(name, START + step * STEP, (self.value(number, step),))
+                self._send(self.topic, name, encode(event))
+                self._send(self.output, name, self._encode(self.forecast(number, step)))
+        self._producer.flush()
+        self.steps += steps
 
-    def dead_letter(self, content: bytes, reason: Any = "malformed_json") -> None:
-        class Invalid:
-            topic, partition, offset, timestamp, key, value, headers = self.topic, 0, 7, START, b"k", content, ()
+    def score(self) -> None:
+        """A closed bucket of scores of each series and version: the first series is the worst."""
+        for number, name in enumerate(self.series):
+            for model, start in zip(MODELS, (0, 40), strict=True):
+                error = 120 - 100 * number / len(self.series)
+                sums = ModelScores(
+                    model=model,
+                    target="value",
+                    count=[40, 40, 40],
+                    absolute_error=[error] * 3,
+                    squared_error=[error**2] * 3,
+                    naive_absolute_error=[80.0 + 40 * (start > 0)] * 3,
+                    naive_squared_error=[6400.0] * 3,
+                    intervals=[40, 40, 40],
+                    inside=[36, 36, 35],
+                    width=[240.0] * 3,
+                    winkler=[300.0] * 3,
+                )
+                bucket = SeriesScores(
+                    series=name,
+                    start=START + start * STEP,
+                    until=START + (start + 39) * STEP,
+                    steps=STEPS,
+                    naive=48,
+                    coverage=0.9,
+                    scale={"value": 2.0},
+                    unscored={"value": [0, 0, 0]},
+                    scores=[sums],
+                )
+                self._send(f"{self.output}-scores", name, encode_scores(bucket))
+        self._producer.flush()
 
-        record: Record = Invalid()
-        letter = encode_dead_letter(record, InvalidEvent(reason, f"{HOSTILE} is no JSON"))
-        self.send(f"{self.group}-dead-letters", [(letter.key, letter.value, letter.headers)])
+    def alert(self, number: int, text: str) -> None:
+        """A level shift that goes on."""
+        ts, name = START + (self.steps - 5) * STEP, self.series[number]
+        about: dict[str, Any] = {"size": 9.0, "value": 109.0, "usual": 100.0, "text": text}
+        alert = Alert(series=name, kind="level_shift", phase="begin", ts=ts, since=ts - 2 * STEP, **about)
+        self._send(f"{self.output}-alerts", name, encode_alert(alert))
+        self._producer.flush()
+
+    def dead_letter(self, value: bytes) -> None:
+        """A record that is not JSON, and its dead letter."""
+        self._send(self.topic, "broken", value)
+        self._producer.flush()
+        end = self.log.bounds(self.topic)[0].end
+        (record,) = (record for records in self.log.read(self.topic, 0, end - 1, end) for record in records)
+        letter = encode_dead_letter(record, InvalidEvent("malformed_json", "not JSON, at byte 3"))
+        self._producer.send(f"{self.group}-dead-letters", 0, letter.key, letter.value, headers=letter.headers)
+        self._producer.flush()
+
+    def close(self) -> None:
+        self._producer.close()
+        self.log.close()
+
+    def _send(self, topic: str, key: str, value: bytes) -> None:
+        self._producer.send(topic, 0, key.encode(), value)
+
+
+class Watched:
+    """What pages did that they must not: a word on the console, a failure, a dialog, a request to another host."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.asked: set[str] = set()
+
+    def over(self, page: Page) -> Page:
+        """Watch a page."""
+        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.said.append(f"error: {error.stack}"))
+        page.on("dialog", self._dismiss)
+        page.on("request", lambda request: self.asked.add(request.url.split("/")[2]))
+        return page
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.said.append(f"dialog: {dialog.message}")
+        dialog.dismiss()

@@ -183,13 +183,6 @@ def translated(doing: str) -> Iterator[None]:
         raise meaning(error, doing) from error
 
 
-def unblock(consumer: Any) -> None:
-    """Let a client go on with partitions that were paused: it doesn't after it has used up another one's records."""
-    fetcher = consumer._fetcher
-    if not fetcher._next_partition_records:
-        fetcher._next_partition_records = None
-
-
 # Refreshing metadata would bring a deleted topic back, empty. The clients have such an option, which has no effect.
 ClusterMetadata.DEFAULT_CONFIG["allow_auto_create_topics"] = False
 

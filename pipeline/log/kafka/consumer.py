@@ -10,7 +10,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState
 
 from pipeline.log import Commit, Poll, Record
-from pipeline.log.kafka.client import consumer, translated, unblock
+from pipeline.log.kafka.client import consumer, translated
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConsumerFenced, LogUnavailable
 
@@ -72,7 +72,7 @@ class KafkaGroupConsumer:
         if reading < 2 or max_records <= TURN:
             return self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)  # type: ignore[no-any-return]
         turn = max(TURN, max_records // reading)
-        unblock(self._consumer)
+        self._unblock()
         records: dict[TopicPartition, list[Record]] = self._consumer.poll(timeout_ms=timeout * 1000, max_records=turn)
         if not records or self._events:
             return records
@@ -86,11 +86,17 @@ class KafkaGroupConsumer:
         self._add_fetched(records, max_records - sum(map(len, records.values())))
         return records
 
+    def _unblock(self) -> None:
+        """Let the client go on with partitions that were paused: it doesn't after it has used up another one's."""
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
+
     def _add_fetched(self, records: dict[TopicPartition, list[Record]], most: int) -> list[TopicPartition]:
         """Add records that the client has fetched already, of partitions that are not paused; which ones."""
         if most <= 0 or self._failed is not None:
             return []
-        unblock(self._consumer)
+        self._unblock()
         try:
             fetched, _ = self._consumer._fetcher.fetched_records(most)
         except Exception as error:  # the records so far count as read: they come first

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pages import Page, StartPage, Writer, pages
+from dashboards import Page, StartPage, Writer, pages
 
 from pipeline.log.connect import connect
 

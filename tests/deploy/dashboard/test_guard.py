@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import Page, StartPage, Writer
+from dashboards import Page, StartPage, Writer
 
 PATHS = ("/", "/api/overview", "/api/none", "/none.js", "/api/stream?view=none")
 

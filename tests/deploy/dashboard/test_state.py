@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, StartPage, Writer
 from hypothesis import given
 from hypothesis import strategies as st
-from pages import HOSTILE, MINUTE, SERIES, START, STEPS, StartPage, Writer
 
 from deploy.dashboard.topics.service import Service
 from deploy.dashboard.topics.state import State, Topics

@@ -1,36 +1,14 @@
 """Which topics are shown, and what becomes of the page as they come, go and change."""
 
-import json
 import os
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-from pages import MINUTE, START, STEPS, Page, StartPage, Writer, value
+from dashboards import MINUTE, START, STEPS, Page, StartPage, Writer, streamed, value
 
 from pipeline.log.connect import connect
-
-
-@contextmanager
-def streamed(page: Page, **parameters: object) -> Iterator[Iterator[tuple[str, Any]]]:
-    """The events of a stream."""
-    host, port = page.address.removeprefix("http://").rstrip("/").split(":")
-
-    def events(lines: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
-        name = ""
-        for line in lines:
-            field, _, text = line.decode().strip().partition(": ")
-            name = text if field == "event" else name
-            if field == "data":
-                yield name, json.loads(text)
-
-    with socket.create_connection((host, int(port)), timeout=60) as connection, connection.makefile("rb") as file:
-        query = urlencode(parameters)
-        connection.sendall(f"GET /api/stream?{query} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-        yield events(iter(file))
 
 
 def test_new_values_and_forecasts_arrive_by_themselves(start_page: StartPage, writer: Writer, address: str) -> None:

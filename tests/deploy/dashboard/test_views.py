@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pages import HORIZON, HOSTILE, MINUTE, START, STEPS, Page, scores, value
+from dashboards import HORIZON, HOSTILE, MINUTE, START, STEPS, Page, scores, value
 
 from deploy.grading.totals import Totals
 from pipeline.formats.scores import decode_scores
