@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pages import Watched
+from pages import Watched, Written
 from playwright.sync_api import Browser, Page, expect
 
 from pipeline.formats.headers import INPUT, OFFSETS
