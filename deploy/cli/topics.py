@@ -195,10 +195,11 @@ def explain(
     model: str | None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:
-    """Reproduce a forecast, and show what it was computed from.
+    """Reproduce a forecast, and show what it was computed from and what really came.
 
     Each forecast carries, as headers, the digest and version of its model and the records it is from. Shows them,
-    whether the forecast is reproduced to the bit, and a plot of window and forecast. Exits with 65 if it is not.
+    whether the forecast is reproduced to the bit, how far it was off, and a plot of what was known, what was forecast
+    and what came, where the topic has it. Exits with 65 if it is not reproduced.
     """
     from deploy.operations.explain import explain as run
     from deploy.operations.explain import recompute_forecast
@@ -206,8 +207,7 @@ def explain(
     late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
     paths = decode_paths(bootstrap)
     with closing(open_log(bootstrap)) as log:
-        recomputed = recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths)
-    found = run(recomputed, picture)
+        found = run(log, recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths), picture)
     finish(found, as_json)
     picture.confirm()
     return 0 if found["same"] else os.EX_DATAERR

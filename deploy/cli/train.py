@@ -142,8 +142,9 @@ def forecast(
 ) -> None:
     """Forecast what comes after a file's last measurements.
 
-    Trains a model on the file, forecasts every series, and shows a table and a plot with intervals; no broker, no
-    server. Features that are --known ahead have their values in the file's last rows, where the targets are empty.
+    Trains a model on the file, forecasts every series, and shows a table (of one series with its intervals, else
+    --output has them) and a plot with intervals; no broker, no server. Features that are --known ahead have their
+    values in the file's last rows, where the targets are empty.
     """
     levels, source = parse_levels(level), _opened(context.params)
     from deploy.evaluation.forecast import forecast_file

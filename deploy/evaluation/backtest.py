@@ -34,7 +34,7 @@ from model.evaluation.metrics import (
 )
 from model.evaluation.splits import FAR, Cuts, chunks, held_out, split, targets
 from model.evaluation.statistical import ORIGINS, name_of, statistical_scores
-from model.plots import plot_backtest
+from model.plots.forecasts import plot_backtest
 from model.seasons import seasonal_lags
 from model.training.forecasting import FittedForecaster, fit, forecast
 from model.windows import Rows, WindowData

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
+from math import nan
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +23,9 @@ from deploy.training.jobs import TrainJob
 from deploy.training.look_back import all_notes
 from deploy.training.registration import training_progress
 from model.card import Card
-from model.plots import plot_ahead
+from model.plots.forecasts import PANELS, Outlook, history_steps, plot_outlooks, steps_ahead
+from model.plots.style import moments
+from model.windows import Floats
 from pipeline.datasets.clocks import in_zone, on_clock
 from pipeline.datasets.history import History
 from pipeline.datasets.spacing import infer_freq
@@ -79,11 +82,10 @@ def forecast_file(
     _say_errors(forecaster, forecasts)
     if output is not None:
         _write(shown, output)
-    target = card.output.targets[0]
     past = history.frame if zone is None or clock else on_clock(history.frame, zone)
-    ahead = shown.with_columns(pl.col("ds").dt.replace_time_zone(None))
-    widest_first = {f"{level:g} %": pair for level, pair in reversed(bands.items())}
-    plot = picture.save(job.name, lambda path: plot_ahead(past, ahead, target, widest_first, path), output)
+    looks = _outlooks(past, shown.with_columns(pl.col("ds").dt.replace_time_zone(None)), card.output.targets[0], bands)
+    title = _title(card, forecasts["unique_id"].n_unique())
+    plot = picture.save(job.name, lambda path: plot_outlooks(looks, title, path, zone or "UTC"), output)
     return {
         "series": forecasts["unique_id"].n_unique(),
         "horizon": card.output.horizon,
@@ -135,6 +137,39 @@ def _say_errors(forecaster: Forecaster, forecasts: pl.DataFrame) -> None:
     if naive := forecasts.filter(pl.col("source") == "naive")["unique_id"].unique().sort().to_list():
         steps, shown = fitted.card.input.seq_len, ", ".join(naive[:5])
         logger.info(f"naive forecasts for {len(naive):,} series shorter than {steps} steps: {shown}")
+
+
+def _title(card: Card, series: int) -> str:
+    """What a picture shows."""
+    some = f", {PANELS} of {series:,} series" if series > PANELS else ""
+    return f"{card.name}: {card.output.targets[0]}, {steps_ahead(card)}{some}"
+
+
+def _outlooks(
+    past: pl.DataFrame, ahead: pl.DataFrame, target: str, bands: Mapping[float, tuple[str, str]]
+) -> list[Outlook]:
+    """The first series' forecasts, each after the end of its history, with its intervals."""
+    looks, widest_first = [], {f"{level:g} %": bands[level] for level in sorted(bands, reverse=True)}
+    for name in ahead["unique_id"].unique(maintain_order=True).to_list()[:PANELS]:
+        rows = ahead.filter(pl.col("unique_id") == name).sort("ds")
+        before = past.filter(pl.col("series") == name).sort("ts").tail(history_steps(len(rows)))
+        look = Outlook(
+            title=name,
+            unit=target,
+            times=moments(before["ts"]),
+            values=_reals(before[target]),
+            ahead=rows["ds"].cast(pl.Datetime("ms")).to_numpy(),
+            forecast=_reals(rows[rows.columns[2]]),
+            bands={label: (_reals(rows[low]), _reals(rows[up])) for label, (low, up) in widest_first.items()},
+            is_naive=rows["source"][0] == "naive",
+        )
+        looks.append(look)
+    return looks
+
+
+def _reals(column: pl.Series) -> Floats:
+    """A column's numbers, nan where there is none."""
+    return column.cast(pl.Float64).fill_null(nan).to_numpy()
 
 
 def _table(forecasts: pl.DataFrame, card: Card, bands: Mapping[float, tuple[str, str]]) -> Table:

@@ -31,7 +31,7 @@ from model.card import Card
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.metrics import METRICS, METRICS_IN_WORDS, Scores, best, error_scale, series_scale, window_mse
 from model.evaluation.splits import FAR, complete_ends, run_starts, targets
-from model.plots import plot_replay
+from model.plots.comparisons import plot_replay
 from model.windows import Floats, Rows
 from pipeline.datasets.history import History, windows
 from pipeline.windows.sliding import SlidingWindows
@@ -222,7 +222,8 @@ def report_replay(job: ReplayJob, source: DataSource, tracking_uri: str, picture
     asked = "" if job.coverage is None else f", intervals of {100 * job.coverage:g} %"
     _print_table(summaries, f"{len(origins):,} windows, {replay.horizon} steps ahead{asked}")
     by_name = {model.name: result for model, result in results}
-    plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), path))
+    title = f"{source.name}: {len(origins):,} forecasts of {replay.horizon} steps, by each model"
+    plot = picture.save(source.name, lambda path: _draw(by_name, (first, last), inputs.freq, title, path))
     winner = best({name: result.scores.overall() for name, result in by_name.items()})
     summary = {"from": first, "to": last, "windows": len(origins), "coverage": job.coverage, "best": winner}
     return summary | {"models": summaries, "notes": history.notes, "plot": plot}
@@ -264,7 +265,7 @@ def _print_table(summaries: dict[str, dict[str, object]], title: str) -> None:
     print_table(table)
 
 
-def _draw(results: dict[str, ReplayResult], span: tuple[int, int], path: Path) -> None:
+def _draw(results: dict[str, ReplayResult], span: tuple[int, int], freq: str | None, title: str, path: Path) -> None:
     """Errors over time, each the mean over a part of the origins."""
     edges = np.linspace(span[0], span[1] + 1, POINTS + 1)
     over_time = {}
@@ -276,4 +277,5 @@ def _draw(results: dict[str, ReplayResult], span: tuple[int, int], path: Path) -
         total = np.bincount(place, losses[scored], POINTS)
         over_time[name] = np.divide(total, count, out=np.full(POINTS, np.nan), where=count > 0)
     by_step = {name: result.scores.by_step()["mse"] for name, result in results.items()}
-    plot_replay(edges[:-1].astype(np.int64), over_time, by_step, "replay", path)
+    naive = [name for name in results if name in (SEASONAL, LAST)]
+    plot_replay(edges[:-1].astype(np.int64), over_time, by_step, naive, freq, title, path)

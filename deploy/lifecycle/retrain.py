@@ -51,7 +51,7 @@ from model.artifacts.versions import CHAMPION, Dataset, Version
 from model.card import Card, InputSpec, Setting, read_card
 from model.evaluation.promotion import PromotionDecision, decide
 from model.networks.forecast import build_network
-from model.plots import plot_promotion
+from model.plots.comparisons import plot_promotion
 from model.training.forecasting import FittedForecaster, PreparedWindows, Warm, fit_forecaster, prepare
 from model.windows import Rows
 from pipeline import failpoint

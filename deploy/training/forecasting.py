@@ -25,7 +25,7 @@ from model.artifacts.registry import Registry
 from model.artifacts.versions import Dataset, Version
 from model.card import Card, InputSpec, OutputSpec
 from model.evaluation.metrics import MAX_WORST
-from model.plots import plot_forecasts
+from model.plots.forecasts import plot_forecasts
 from model.training import distributed
 from model.training.forecasting import (
     FittedForecaster,

@@ -22,7 +22,7 @@ from model.artifacts.registry import Registry
 from model.artifacts.versions import Dataset, check_name
 from model.card import ClassifierCard, NextTokenCard
 from model.networks.text import Classifier, NextToken
-from model.plots import plot_confusion, plot_history
+from model.plots.training import plot_confusion, plot_history
 from model.training.classification import (
     ClassificationReport,
     ClassifyConfig,

@@ -16,7 +16,7 @@ from rich.table import Table
 from deploy.console import TextConsole
 from model.artifacts.registry import Registry
 from model.artifacts.versions import sha256
-from model.plots import _save
+from model.plots.style import save
 from pipeline.formats.headers import INPUT, MODEL, OFFSETS, VERSION
 from pipeline.log.connect import connect
 from tidecast.text import escaped
@@ -54,7 +54,7 @@ def test_a_picture_shows_text_as_it_is(name: str) -> None:
     figure, written = Figure(figsize=(1, 1)), io.BytesIO()
     panel = figure.subplots()
     panel.set_title(name)
-    _save(figure, written)  # type: ignore[arg-type]
+    save(figure, written)  # type: ignore[arg-type]
     assert panel.get_title() == escaped(name)
     assert written.getvalue().startswith(b"\x89PNG")
 

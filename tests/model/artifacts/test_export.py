@@ -12,7 +12,6 @@ from deploy.models.loading import load_onnx
 from model.artifacts.export import export, parity, save
 from model.card import Card, InputSpec, OutputSpec, read_card
 from model.networks.forecast import build_network
-from model.plots import plot_forecasts
 from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import FittedForecaster, fit, forecast, window_inputs
 from tidecast.errors import ConfigError, ParityError
@@ -114,8 +113,3 @@ def test_export_prints_nothing(exported: Exported, tmp_path: Path, capfd: pytest
     export(exported[0].model, exported[0].card, tmp_path / "again.onnx")
     assert capfd.readouterr() == ("", "")
     assert (tmp_path / "again.onnx").read_bytes() == exported[1].read_bytes()
-
-
-def test_plot_is_a_png(exported: Exported, wave_data: Any, tmp_path: Path) -> None:
-    plot_forecasts(exported[0], wave_data, tmp_path / "forecasts.png")
-    assert (tmp_path / "forecasts.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,1 @@
+"""Pictures in one hand: style.py has what all of them share."""
