@@ -37,7 +37,7 @@ check: $(VENV)/.installed
 
 test-serving: $(VENV)/.installed
 	@rm -rf $(VENV)-serving && $(PYTHON) -m venv $(VENV)-serving
-	@$(VENV)-serving/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock .
+	@$(VENV)-serving/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock '.[dashboard]'
 	! $(VENV)-serving/bin/python -c "import torch"
 	! $(VENV)-serving/bin/python -c "import polars"
 	TIDECAST_SERVING_PYTHON=$(CURDIR)/$(VENV)-serving/bin/python \
@@ -61,7 +61,7 @@ audit:
 # torch is pinned by hand: other versions pull in gigabytes of CUDA on Linux.
 lock:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,compare,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,dashboard,compare,dev]'
 	@(echo "# What the environment of development and CI holds: made by 'make lock', used as constraints."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//; s/ @ .*//') > requirements.lock
 	@touch $(VENV)/.installed
@@ -72,5 +72,5 @@ clean:
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,compare,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dashboard,compare,dev]'
 	@touch $@

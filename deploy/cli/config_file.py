@@ -52,13 +52,15 @@ MEANINGS: dict[str, dict[str, Callable[[str], bool]]] = {
     },
     "from": {
         **dict.fromkeys(("serve", "check"), STARTS.__contains__),
-        **dict.fromkeys(("replay", "score"), lambda text: text not in STARTS),
+        **dict.fromkeys(("replay", "score", "dashboard"), lambda text: text not in STARTS),
     },
     "model": {"explain": lambda text: text.endswith(".onnx"), OTHERS: lambda _: True},
     "output": {
         "forecast": _is_table_file,
-        **dict.fromkeys(("serve", "check", "retrain", "schedule"), lambda text: not _is_table_file(text)),
+        **dict.fromkeys(("serve", "check", "retrain", "schedule", "dashboard"), lambda text: not _is_table_file(text)),
     },
+    # Kubernetes sets TIDECAST_PORT=tcp://... in all pods beside a Service called tidecast.
+    "port": {"dashboard": str.isdecimal, OTHERS: lambda text: text.startswith("tcp://")},
 }
 """Names that mean different things to different commands: which shared values are meant for each."""
 

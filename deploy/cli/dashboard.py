@@ -23,9 +23,9 @@ class ShownOptions:
     group: Annotated[
         str | None, option("--group", "The service's consumer group; if left out, the only one of the topic.")
     ] = None
-    model: Annotated[str | None, option("--model", "NAME in the registry; as the forecasts carry it, if left out.")] = (
-        None
-    )
+    model: Annotated[
+        str | None, option("--model", "NAME of the model in the registry; as the forecasts carry it, if left out.")
+    ] = None
     features: Annotated[
         str | None, option("--features", "The values of an event; as the scores name them, if left out.")
     ] = None

@@ -73,15 +73,20 @@ def demo(
     """See the whole life cycle of a forecast in about a minute.
 
     Publish, train, register, serve, score, on seven months of New York taxi rides, included in the package: the first
-    70 % are published and trained on, the rest is replayed into the running service.
+    70 % are published and trained on, the rest is replayed into the running service. Shown in the terminal, and on the
+    page of tidecast dashboard.
     """
-    from deploy.demo import INTRODUCTION
+    from deploy.demo import INTRODUCTION, group_of, new_topic
+    from deploy.demo.processes import run_dashboard
 
-    for line in INTRODUCTION:
-        logger.info(line)
-    from deploy.demo.run import demo as run
+    topic, config = new_topic(), context.params["settings"] or CONFIG_FILE
+    shown = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--group", group_of(topic)]
+    with run_dashboard(shown, tracking_uri) as where:
+        for line in (where, *INTRODUCTION):
+            logger.info(line)
+        from deploy.demo.run import demo as run
 
-    run(bootstrap, tracking_uri, context.params["settings"] or CONFIG_FILE, stay=not once, began=STARTED)
+        run(bootstrap, tracking_uri, config, topic, stay=not once, began=STARTED)
 
 
 COMMANDS: tuple[Callable[..., int | None], ...] = (

@@ -1,24 +1,25 @@
 """`tidecast dashboard`: which topics are shown, the reader of them, and the server of the page."""
 
 import logging
-import signal
+import socket
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
 
 from deploy.console import printable
 from deploy.dashboard.app import make_app
-from deploy.dashboard.reader import Reader
-from deploy.dashboard.registry import RegistryView
-from deploy.dashboard.state import State, Topics
 from deploy.dashboard.stream import Streams
-from deploy.dashboard.views import Views
-from deploy.settings.files import decode_paths, open_log
+from deploy.dashboard.topics.reader import Reader
+from deploy.dashboard.topics.state import State, Topics
+from deploy.dashboard.views.registry import RegistryView
+from deploy.dashboard.views.whole import Views
+from deploy.settings.files import Address, decode_paths, log_address, open_log
 from deploy.settings.serve import group_name
 from deploy.web import Access, listen, read_token
+from model.artifacts.versions import parse_reference
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 from tidecast.errors import ConfigError
@@ -26,6 +27,9 @@ from tidecast.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 KINDS = ("forecasts", "labels")
+"""What an output topic is called after its input."""
+SHOWN = 20
+"""Most topics and groups that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,46 +50,59 @@ class Options:
     allowed_hosts: Sequence[str] = field(default=())
 
 
+QUICK = {"request_s": 5.0, "delivery_s": 5.0, "transaction_s": 5.0}
+"""Seconds, at most, after which Kafka counts as out of reach: the page says so, and tries again."""
+
+
 def dashboard(options: Options) -> None:
     """Serve the page until it is interrupted."""
     access = Access.of(options.host, read_token(options.token_file), options.allowed_hosts)
     with closing(listen("port", options.host, options.port)) as server:
-        port = server.getsockname()[1]
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        hint = " (with ?token=... once)" if access.token else ""
-        print(f"http://{host}:{port}/{hint}", flush=True)  # noqa: T201
-        log = open_log(options.bootstrap)
+        print(_address(server, options.host, with_token=bool(access.token)), flush=True)  # noqa: T201
+        address = _quick(options.bootstrap)
+        log = open_log(address)
         topics = find_topics(log, options)
-        logger.info(
-            f"{log.label}: {topics.input}, {topics.output}, "
-            + (f"group {topics.group}" if topics.group else "no group: --group shows its lag")
-        )
+        group = f"group {topics.group}" if topics.group else "no group: --group NAME shows its lag"
+        logger.info(f"showing {topics.input} and {topics.output}, {group}")
         state = State(topics)
-        kafka = getattr(options.bootstrap, "kafka", None)
-        reader = Reader(lambda: connect(options.bootstrap, kafka), log, state, options.since)
-        name = options.model and options.model.partition("@")[0].partition("/")[0]
-        views = Views(state, reader, RegistryView(options.tracking_uri, name), log.label)
-        streams = Streams(views, reader)
-        config = uvicorn.Config(
-            make_app(views, streams, access),
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=1,
-            ws="none",
-            proxy_headers=False,
-            h11_max_incomplete_event_size=16_384,
-        )
+        members = not address.startswith("sqlite:")
+        reader = Reader(lambda: connect(address, address.kafka), log, state, options.since, members=members)
+        name = None if not options.model or options.model.endswith(".onnx") else parse_reference(options.model)[0]
+        views = Views(state, reader, RegistryView(options.tracking_uri, name), log.label, options.bootstrap)
         reader.start()
         try:
             with suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[server])
+                _serve(views, reader, access, server)
         finally:
             reader.stop()
-            log.close()
             state.store.close()
+
+
+def _address(server: socket.socket, host: str, *, with_token: bool) -> str:
+    name, port = f"[{host}]" if ":" in host else host, server.getsockname()[1]
+    return f"http://{name}:{port}/" + ("?token=... (the first time)" if with_token else "")
+
+
+def _quick(bootstrap: str) -> Address:
+    address = bootstrap if isinstance(bootstrap, Address) else log_address(bootstrap)
+    shorter = {name: min(seconds, getattr(address.kafka, name)) for name, seconds in QUICK.items()}
+    return Address(address, replace(address.kafka, **shorter), address.decode)
+
+
+def _serve(views: Views, reader: Reader, access: Access, server: socket.socket) -> None:
+    streams = Streams(views, reader)
+    config = uvicorn.Config(
+        make_app(views, streams, access),
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        h11_max_incomplete_event_size=16_384,
+        timeout_graceful_shutdown=1,
+    )
+    uvicorn.Server(config).run(sockets=[server])
 
 
 def find_topics(log: EventLog, options: Options) -> Topics:
@@ -93,27 +110,26 @@ def find_topics(log: EventLog, options: Options) -> Topics:
     names = log.topics()
     topic, output = options.topic, options.output
     if topic is None:
-        found = [(name, f"{name}-{kind}") for name in names for kind in KINDS if f"{name}-{kind}" in names]
-        if len(found) != 1:
-            there = ", ".join(printable(name) for name, _ in found[:20])
-            raise ConfigError(
-                f"topic: which one? --topic NAME; these have forecasts or labels: {there}"
-                if found
-                else "topic: --topic NAME says which one; none of the log's has a topic -forecasts or -labels beside it"
-            )
-        ((topic, beside),) = found
+        topic, beside = _only_topic(names)
         output = output or beside
-        logger.info(f"{topic}, the only topic with forecasts or labels; --topic takes another")
+        logger.info(f"{topic} is the only topic with forecasts or labels beside it; --topic NAME takes another")
     if output is None:
-        output = (
-            f"{topic}-labels"
-            if f"{topic}-labels" in names and f"{topic}-forecasts" not in names
-            else f"{topic}-forecasts"
-        )
+        forecasts, labels = (f"{topic}-{kind}" for kind in KINDS)
+        output = labels if labels in names and forecasts not in names else forecasts
     group = options.group or find_group(names, topic, options.model)
-    return Topics(
-        input=topic, output=output, group=group, features=options.features, paths=decode_paths(options.bootstrap)
+    paths = decode_paths(options.bootstrap)
+    return Topics(input=topic, output=output, group=group, features=options.features, paths=paths)
+
+
+def _only_topic(names: Sequence[str]) -> tuple[str, str]:
+    """The topic with forecasts or labels beside it, and those. Raises ConfigError if there is not one."""
+    found = [(name, f"{name}-{kind}") for name in names for kind in KINDS if f"{name}-{kind}" in names]
+    if len(found) == 1:
+        return found[0]
+    there = (
+        f"of {', '.join(name for name, _ in found[:SHOWN])}" if found else "none has -forecasts or -labels beside it"
     )
+    raise ConfigError(f"topic: --topic NAME says which one is shown: {there}")
 
 
 def find_group(names: Sequence[str], topic: str, model: str | None) -> str | None:
@@ -131,9 +147,6 @@ def find_group(names: Sequence[str], topic: str, model: str | None) -> str | Non
     if len(chosen) == 1:
         return chosen[0]
     if len(chosen) > 1:
-        there = ", ".join(map(printable, chosen[:20]))
+        there = ", ".join(map(printable, chosen[:SHOWN]))
         logger.info(f"of several groups none is shown: --group NAME takes one of {there}")
     return None
-
-
-__all__ = ["Options", "dashboard", "signal"]

@@ -16,6 +16,7 @@ from rich.live import Live
 
 from deploy.console import console, progress
 from deploy.data import DataSource
+from deploy.demo import NAME, group_of
 from deploy.demo.processes import mlflow_page, program, run_service
 from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
 from deploy.models.loading import load_model
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 Message = TypeVar("Message", Forecast, SeriesScores)
 
-NAME = "nyc-taxi"
 SERIES = "nyc_taxi"
 """The series' name: that of the file."""
 SEQ_LEN = 336
@@ -69,8 +69,9 @@ class TopicReader(Generic[Message]):
         return messages
 
 
-def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: float) -> None:
-    """Run the demo and print the JSON object it ends with. `began` is the command's start, monotonic seconds.
+def demo(bootstrap: str, tracking_uri: str, config: Path, topic: str, *, stay: bool, began: float) -> None:
+    """Run the demo on a new topic and print the JSON object it ends with. `began` is the command's start, monotonic
+    seconds.
 
     `config` is the settings file; the service reads its Kafka connection settings from it too.
     With `stay` the service and MLflow's page keep running until interrupted.
@@ -83,7 +84,6 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     logger.info(f"on {log.label}")
     taxi = _taxi()
     cut = round(TRAINING_SHARE * len(taxi))
-    topic = f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
     logger.info(f"1. publish the first {cut:,} half hours to the topic {topic}")
     with progress("publish", cut) as report:
         publish_frame(taxi[:cut], log, topic, partitions=1, on_progress=lambda done, _: report(done))
@@ -98,7 +98,7 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, *, stay: bool, began: 
     forecasts = TopicReader(log, f"{topic}-forecasts", Forecast)
     scores = TopicReader(log, f"{topic}-forecasts-scores", SeriesScores)
     options = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--model", model.label]
-    options += ["--output", forecasts.topic, "--group", f"tidecast-{topic}", "--from", "earliest", "--device", "auto"]
+    options += ["--output", forecasts.topic, "--group", group_of(topic), "--from", "earliest", "--device", "auto"]
     logger.info(f"3. serve {model.label}: it forecasts the history first, then each new event")
     with run_service(options, tracking_uri) as check_running:
         _wait_for_first_forecasts(forecasts, check_running)

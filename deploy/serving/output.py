@@ -20,7 +20,7 @@ from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
-from pipeline.formats.headers import INPUT, OFFSETS, OURS
+from pipeline.formats.headers import INPUT, OFFSETS, OURS, trace_context
 from pipeline.log import Producer, Record, Refusal, Sent
 from tidecast.errors import LogError
 
@@ -154,7 +154,8 @@ class Output:
             if number in faults.failed:
                 part.dropped.add_failed(record, faults.failed[number])
             else:
-                self._send(topic, part.partition, key, message, record, [*common, *origin])
+                traced = trace_context(record.headers) if record.headers else ()
+                self._send(topic, part.partition, key, message, record, [*common, *origin, *traced])
         failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:

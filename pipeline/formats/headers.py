@@ -1,6 +1,7 @@
-"""The provenance headers of the records that Tidecast produces: their names, and what is read from them."""
+"""The headers of the records that Tidecast produces: of their provenance, and of the trace that they are part of."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 OURS = "tidecast."
@@ -12,6 +13,16 @@ INPUT, OFFSETS = "tidecast.input", "tidecast.offsets"
 """Of a forecast or label: TOPIC/PARTITION of its input, and FIRST-LAST, the offsets that its window spans."""
 REDRIVEN = "tidecast.redriven"
 """Of a redriven record: its dead letter, as TOPIC/PARTITION/OFFSET."""
+TRACE_CONTEXT = {"traceparent": 128, "tracestate": 512}
+"""The headers of W3C's trace context, which go on from a record to its forecast, and how many bytes each may have."""
+
+
+def trace_context(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
+    """A record's trace context, of several the last; what is longer than it may be, or has no parent, is left out."""
+    found = {
+        name: value for name, value in headers if name in TRACE_CONTEXT and value and len(value) <= TRACE_CONTEXT[name]
+    }
+    return list(found.items()) if "traceparent" in found else []
 
 
 class Origin(NamedTuple):

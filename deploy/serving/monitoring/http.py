@@ -64,11 +64,8 @@ class HttpServer:
             return _line(HTTPStatus.FORBIDDEN, "this server has another name: see Host")
         match path.partition("?")[0]:
             case "/health":
-                if self._is_alive():
-                    return _line(HTTPStatus.OK, "alive")
-                return _line(
-                    HTTPStatus.SERVICE_UNAVAILABLE, "its loop has not turned for longer than any call may take"
-                )
+                hangs = "" if self._is_alive() else "its loop stands still, for longer than any call may take"
+                return _line(HTTPStatus.SERVICE_UNAVAILABLE if hangs else HTTPStatus.OK, hangs or "alive")
             case "/ready":
                 missing = self._stats.missing
                 return _line(HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK, missing or "ready")

@@ -1,6 +1,7 @@
 """A service's metrics in Prometheus's text format: the one list of them. ServiceStats has the values.
 
-Names have base units, and no label has the name of a series: there may be hundreds of thousands.
+Names have base units, and no label has the name of a series: there may be hundreds of thousands. What a counter's label
+may be is there from the start, as 0: of one that appears as 1, Prometheus would see no increase.
 """
 
 import re
@@ -8,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
-from typing import Any, Literal, NamedTuple
+from itertools import product
+from typing import Any, Literal, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,6 +18,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.registry import Collector
 
 from deploy.serving.monitoring.stats import ServiceStats
+from pipeline.formats.alerts import AlertKind, Phase
+from pipeline.formats.dead_letters import REASONS
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Exposition"]
 
@@ -111,7 +115,7 @@ METRICS: tuple[Definition, ...] = (
     _counter(
         "tidecast_dead_letters_total",
         "Invalid records, by reason.",
-        lambda s: _by_word(s.dead_letters),
+        lambda s: _by_word(dict.fromkeys(sorted(REASONS - {"late"}), 0) | s.dead_letters),
         "reason",
     ),
     _counter("tidecast_tombstones_total", "Input records without a value.", lambda s: s.tombstones),
@@ -212,7 +216,7 @@ METRICS: tuple[Definition, ...] = (
     _counter(
         "tidecast_alerts_total",
         "Records on OUTPUT-alerts, by kind and phase.",
-        lambda s: dict(s.tally.findings),
+        lambda s: dict.fromkeys(product(get_args(AlertKind), get_args(Phase)), 0) | s.tally.findings,
         *("kind", "phase"),
     ),
     _counter(

@@ -225,7 +225,6 @@ class KafkaLog:
             reader.assign(list(left))
             for where in left:
                 reader.seek(where, ranges[where.partition].start)
-                reader.resume(where)  # an earlier reading has paused it
             deadline, before = time.monotonic() + self._kafka.stall_s, 0
             while left:
                 for where, records in reader.poll(timeout_ms=500, max_records=5000).items():
@@ -239,10 +238,11 @@ class KafkaLog:
                     stuck = f"{topic}/{where.partition} can't be read past {positions[where]}, up to {left[where]}"
                     raise LogUnavailable(stuck)
                 done = [where for where in left if positions[where] >= left[where]]
-                reader.pause(*done)
                 for where in done:
                     before -= positions[where]
                     del left[where]
+                if done and left:
+                    reader.assign(list(left))  # of a partition that is paused the client may keep records for ever
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[KafkaConsumer]:

@@ -130,6 +130,18 @@ def test_records_come_back_as_sent(log: EventLog, topic: str) -> None:
     assert before <= third.timestamp <= time.time() * 1000
 
 
+def test_partitions_are_read_part_by_part(log: EventLog, fresh: Fresh) -> None:
+    """Of several partitions at once, each time a part that ends before they do."""
+    log.create_topic(topic := fresh("parts"), 3)
+    for partition in range(3):
+        write(log, topic, partition, range(3000))
+    found: list[list[int]] = [[], [], []]
+    for start in range(0, 3000, 250):
+        for records in log.read_partitions(topic, dict.fromkeys(range(3), Bounds(start, start + 250))):
+            found[records[0].partition] += numbers(records)
+    assert found == [list(range(3000))] * 3
+
+
 def test_read_returns_the_records_of_an_offset_range(log: EventLog, topic: str) -> None:
     write(log, topic, 0, range(10))
     assert log.bounds(topic) == {0: Bounds(0, 10), 1: Bounds(0, 0)}

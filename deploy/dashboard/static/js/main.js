@@ -21,7 +21,7 @@ const VIEWS = {
 const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting" };
 const at = (id) => document.getElementById(id);
 
-let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null;
+let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null, caughtUp = false;
 
 const live = new Live(
   (state) => { connection = state; sayConnection(); },
@@ -84,6 +84,8 @@ function showOverview(answer) {
     h("span", {}, reading?.caught_up ? "history read" : `reading the history: ${format.percent(Math.min(share, 1), 0)}`),
     h("span", {}, `Tidecast ${version}`));
   open?.onOverview?.(answer);
+  if (!caughtUp && reading?.caught_up && open) open.onCaughtUp?.();
+  caughtUp = Boolean(reading?.caught_up);
 }
 
 async function refreshOverview() {

@@ -7,6 +7,7 @@ export const TERMS = {
   coverage: ["Coverage", "The share of actual values that lay inside their interval. At intervals of 90 % it should be near 90 %: far below they are too narrow, far above too wide."],
   width: ["Width", "How wide the intervals are on average. In the fleet relative to the series' scale (its naive forecast's error one step ahead), so that series compare."],
   winkler: ["Winkler score", "The interval's width, plus a penalty where the value lay outside that grows with the distance. Lower is better: narrow and right."],
+  error: ["Error", "Forecast − actual: above 0 the forecast was too high, below 0 too low."],
   interval: ["Interval", "Bounds that are to contain the actual value with the probability that is asked for, 90 % for example. They follow the errors of late."],
   anomaly: ["Anomaly", "A value outside what was forecast for it: a score of 1 lies on the bound of the interval, above 1 outside."],
   alert: ["Alert", "Something that began or ended: a spike, a level shift, stuck values, another unit, a gap, or forecasts that have become worse than the naive one (drift)."],

@@ -19,8 +19,9 @@ export function lastSwap({ swaps, skill_over_time: versions, live }) {
     };
   }
   const of = (model) => versions.find((version) => version.model === model);
-  const after = averaged(of(swap.to), swap.ts, Infinity), span = after ? after.until - swap.ts : 0;
-  const before = averaged(of(swap.from), swap.ts - Math.max(span, 1), swap.ts) ?? averaged(of(swap.from), -Infinity, swap.ts);
+  const width = bucketWidth(versions); // a bucket may begin before the swap and hold what came after it
+  const after = averaged(of(swap.to), swap.ts - width, Infinity), span = after ? Math.max(after.until + width - swap.ts, width) : 0;
+  const before = averaged(of(swap.from), swap.ts - span - width, swap.ts) ?? averaged(of(swap.from), -Infinity, swap.ts);
   const what = `${swap.to} took over from ${swap.from} on ${times.time(swap.ts)}.`;
   if (!after || !before || after.count < FEWEST || before.count < FEWEST) {
     return { headline: "Too early to say.", more: `${what} ${format.counted(after?.count ?? 0, "value")} after it and ${format.count(before?.count ?? 0)} before it are graded so far.` };
@@ -47,4 +48,9 @@ function averaged(version, from, until) {
     coverage += weight * version.coverage[at];
   });
   return count ? { count, skill: skill / count, coverage: covered ? coverage / covered : null, until: last } : null;
+}
+
+function bucketWidth(versions) {
+  const starts = [...new Set(versions.flatMap(({ ts }) => ts))].sort((a, b) => a - b);
+  return starts.length > 1 ? Math.min(...starts.slice(1).map((ts, at) => ts - starts[at])) : 0;
 }

@@ -55,6 +55,10 @@ export class ModelsView {
     if (name === "models") this.#show(event);
   }
 
+  onCaughtUp() {
+    this.load();
+  }
+
   onZone() {
     this.#shown = "";
     this.load();

@@ -18,7 +18,7 @@ export function empty(what, ...how) {
 /** A command, to be copied. */
 export function command(text) {
   const button = h("button", { type: "button", class: "quiet", on: { click: () => copy(text, button) } }, "Copy");
-  return h("span", { class: "command" }, h("code", {}, text), button);
+  return h("span", { class: "command" }, h("code", { tabindex: 0 }, text), button);
 }
 
 async function copy(text, button) {
@@ -51,7 +51,7 @@ export function badge(text, kind = "") {
 
 /** A table of cells (texts or elements); columns {name, num (a number), free (a text that may break)}. */
 export function dataTable(label, columns, rows, foot) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${label}, table` },
     h("table", { class: "data" },
       h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: kind(column) }, column.name)))),
       h("tbody", {}, rows.map((cells) => row(columns, cells))),

@@ -68,7 +68,7 @@ export class Picked {
 }
 
 const COLUMNS = (step, at) => [
-  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: "error", num: true }, { name: "inside" },
+  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: term("error", "error"), num: true }, { name: "inside" },
 ];
 
 function row(k, ts, origin, at, actual) {

@@ -33,7 +33,8 @@ export class SeriesView {
   /** Events that came before the series' answer. */
   #early = [];
 
-  constructor() {
+  constructor({ overview }) {
+    this.overview = overview;
     this.head = new SeriesHead();
     this.chart = new SeriesChart({ onRange: (range) => this.#look(range), onPick: (ts) => this.#pick(ts), onSeen: () => this.#seen() });
     this.slider = new AheadSlider((k) => change({ k }, { replace: true }));
@@ -82,7 +83,7 @@ export class SeriesView {
     const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { from: span > MOST_SPAN ? 1 : null });
     if (answer === undefined || this.#state.series !== series) return;
     if (answer.error) return this.#failed(answer.error);
-    this.body.hidden = false;
+    this.body.hidden = this.missing = false;
     show(this.message, answer.values.ts.length ? null : empty("No values in this part of the series.", from ? "Choose another time, or all of it." : "They come as soon as events of it arrive."));
     this.horizon = answer.horizon || 1;
     this.head.show(answer);
@@ -118,6 +119,7 @@ export class SeriesView {
   #forget() {
     this.horizon = undefined;
     this.#data = null;
+    this.missing = false;
     this.#range = null;
     this.#early = [];
     for (const later of [this.#write, this.#extend, this.#regrade]) later.cancel();
@@ -131,7 +133,14 @@ export class SeriesView {
   #failed(error) {
     this.#data = null;
     this.body.hidden = true;
-    show(this.message, failure(error));
+    this.missing = error.status === 404;
+    const reading = this.overview()?.reading;
+    show(this.message, this.missing && reading && !reading.caught_up ? empty("This series has not been found yet.", "The topics' history is still being read; it is shown as soon as it is there.") : failure(error));
+  }
+
+  /** History that has been read by now, as a series that was not known yet. */
+  onCaughtUp() {
+    if (this.#state.series) this.load();
   }
 
   async #loadAhead() {
@@ -165,6 +174,7 @@ export class SeriesView {
   onEvent(name, event) {
     if (name !== "points") return;
     if (this.#data) this.#add(event);
+    else if (this.missing) this.load();
     else if (this.#early.push(event) > MOST_EARLY) this.#early.shift();
   }
 

@@ -7,8 +7,8 @@ import numpy as np
 from pipeline.windows.steps import Grid
 
 if TYPE_CHECKING:
-    from deploy.dashboard.fleet import Track
-    from deploy.dashboard.state import State
+    from deploy.dashboard.topics.fleet import Track
+    from deploy.dashboard.topics.state import State
 
 DAY = 86_400_000
 MONTHS = {
@@ -44,7 +44,7 @@ def step_times(state: "State", track: "Track", ts: int, start: int | None, step:
         grid = Grid.parse(f"{months}mo")
         first = np.array([grid.index(start)])
         return [int(each) for each in grid.time(first + np.arange(count))]
-    if step in (DAY, 3 * DAY) and track.workdays > 10:
+    if step in (DAY, 3 * DAY) and track.on_business_days:
         return _workdays(start, count)
     return list(range(start, start + step * count, step)) if step else [start] * count
 

@@ -42,10 +42,9 @@ class Service:
         self._moved: dict[int, tuple[int, float, float]] = {}
         """By partition: its committed offset, and since when (monotonic, epoch s) it is that."""
 
-    def count(self, what: str, records: Sequence[Record], live: bool) -> None:
-        """Count records that were written while we read."""
-        if live:
-            self._counts[what] += len(records)
+    def count(self, kind: str, records: int) -> None:
+        """Count a topic's records that were written while we read."""
+        self._counts[kind] += records
 
     def note_latency(self, records: Sequence[Record]) -> None:
         """Forecasts have the times of their input's records."""
@@ -77,7 +76,7 @@ class Service:
     def tick(self) -> None:
         """Once a second: the throughput, and each EVERY_S a point of history."""
         now = time.monotonic()
-        records, forecasts = self._counts["records"], self._counts["forecasts"]
+        records, forecasts = self._counts["input"], self._counts["output"]
         self._seconds.append((now, records, forecasts))
         then, records_then, forecasts_then = self._mark
         if now - then < EVERY_S:

@@ -5,7 +5,7 @@ SQLite makes the file itself, without a name, so that nobody else can open it an
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +67,8 @@ class Ring:
 
     def select(self, what: str, where: str, values: Sequence[object], tail: str = "") -> list[tuple[Any, ...]]:
         """Rows of all tables, older tables first unless `tail` orders them."""
-        parts = " UNION ALL ".join(f"SELECT {what} FROM {table} WHERE {where}" for table in self._tables)
+        # All of it is ours; what others chose is among the values.
+        parts = " UNION ALL ".join(f"SELECT {what} FROM {table} WHERE {where}" for table in self._tables)  # noqa: S608
         with self.lock:
             return self.connection.execute(f"{parts} {tail}", [*values] * len(self._tables)).fetchall()
 
@@ -86,7 +87,7 @@ class Store:
             return Ring(connection, self.lock, name, columns, int(share * limit), index, verb)
 
         self.values = ring(
-            "value", "(track, ts, value REAL, PRIMARY KEY (track, ts)) WITHOUT ROWID", 0.15, verb="INSERT OR IGNORE"
+            "value", "(track, ts, value REAL, PRIMARY KEY (track, ts)) WITHOUT ROWID", 0.1, verb="INSERT OR IGNORE"
         )
         self.forecasts = ring(
             "forecast",
@@ -101,6 +102,12 @@ class Store:
             "origin)) WITHOUT ROWID",
             0.2,
         )
+        self.sums = ring(
+            "sums",
+            "(track, start, until, partition, origin, count REAL, error REAL, naive REAL, intervals REAL, inside REAL, "
+            "PRIMARY KEY (start, track, until, partition, origin)) WITHOUT ROWID",
+            0.05,
+        )
         self.alerts = ring(
             "alert",
             "(series, since, kind, phase, target, ts, value BLOB, PRIMARY KEY (series, since, kind, phase, "
@@ -112,8 +119,3 @@ class Store:
         """Close the file, which then is gone."""
         with self.lock:
             self._connection.close()
-
-
-def newest_first(rows: Iterable[tuple[Any, ...]]) -> dict[Any, tuple[Any, ...]]:
-    """Rows by their first column, of equal ones the last."""
-    return {row[0]: row for row in rows}

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from deploy.dashboard import series_views
-from deploy.dashboard.fleet import row
-from deploy.dashboard.parameters import Query
-from deploy.dashboard.reader import Reader
-from deploy.dashboard.registry import RegistryView
-from deploy.dashboard.series_views import as_dict, find_track, target_name
-from deploy.dashboard.state import State
+from deploy.dashboard.topics.fleet import row
+from deploy.dashboard.topics.reader import Reader
+from deploy.dashboard.topics.state import State
+from deploy.dashboard.views import past
+from deploy.dashboard.views.parameters import Query
+from deploy.dashboard.views.registry import RegistryView
+from deploy.dashboard.views.scores import as_dict
+from deploy.dashboard.views.series import points, series_view, target_name
 from model.online.scores import SUMS
 from pipeline.formats.dead_letters import Content
 
@@ -26,16 +27,17 @@ LABELS = 50
 class Views:
     """What the page is shown, by name."""
 
-    def __init__(self, state: State, reader: Reader, registry: RegistryView, label: str) -> None:
+    def __init__(self, state: State, reader: Reader, registry: RegistryView, label: str, bootstrap: str) -> None:
+        """`label` is what the log is called, `bootstrap` its address as commands take it."""
         self._state, self._reader, self._registry, self._label = state, reader, registry, label
         self._scored: tuple[int, float, list[dict[str, Any]]] | None = None
         self.all: dict[str, Callable[[Query], dict[str, Any]]] = {
             "overview": self.overview,
             "fleet": self.fleet,
-            "series": lambda query: series_views.series_view(state, query),
-            "ahead": lambda query: series_views.ahead(state, query),
-            "origin": lambda query: series_views.origin(state, query),
-            "target": lambda query: series_views.target_view(state, query),
+            "series": lambda query: series_view(state, query),
+            "ahead": lambda query: past.ahead(state, query),
+            "origin": lambda query: past.origin(state, query, bootstrap),
+            "target": lambda query: past.target(state, query),
             "models": self.models,
             "service": self.service,
             "dead-letters": self.dead_letters,
@@ -53,7 +55,6 @@ class Views:
         there = {each.kind: each.name for each in self._reader.topics if each.id}
         kinds = ("input", "output", "scores", "alerts", "dead_letters", "state", "shadow")
         with state.lock:
-            newest = sorted(state.models.newest, key=lambda label: state.models.newest[label])
             return {
                 "version": version("tidecast"),
                 "log": self._label,
@@ -64,8 +65,8 @@ class Views:
                 "topics": {kind: there.get(kind) for kind in kinds},
                 "reading": self._reader.progress,
                 "series": len(state.fleet.targets),
-                "models": newest[-LABELS:],
-                "registry": self._registry.facts is not None,
+                "models": state.models.labels[-LABELS:],
+                "registry": self._registry.present,
                 "log_error": self._reader.error,
                 "series_left_out": state.fleet.left_out,
             }
@@ -82,37 +83,29 @@ class Views:
         offset, limit = query.number("offset", 0, 0, 10**7), query.number("limit", 50, 1, 500)
         since = query.time("since")
         with state.lock:
-            sums = None if since is None else state.graded.since(since, state.fleet)
+            sums = None if since is None else state.graded.since(since)
             found = state.fleet.ordered(q, sort, desc, since, sums)
             rows = [
-                row(track, target_name(state, track), track.sums if sums is None else sums.get(track.number))
+                row(
+                    state.fleet,
+                    track,
+                    target_name(state, track),
+                    track.sums if sums is None else sums.get(track.number),
+                )
                 for track in found[offset : offset + limit]
             ]
             return {"total": len(state.fleet.tracks), "matching": len(found), "rows": rows}
 
     def points(self, query: Query, cursor: int | None) -> tuple[dict[str, Any], int | None]:
-        """What is new of a series since `cursor`, the newest time that was sent; and the new one."""
-        state = self._state
-        with state.lock:
-            track = find_track(state, query)
-            since = None if cursor is None else cursor + 1
-            values = series_views.values_between(state, track, since, None, 2000 if cursor is not None else 200)
-            first = values["ts"][0] if values["ts"] else cursor
-            newest = {
-                "values": values,
-                "anomalies": series_views.anomalies(state, track, first, None),
-                "forecast": series_views.newest_forecast(state, track),
-                "alerts": series_views.alerts(state, track, None)[:20],
-            }
-            return newest, values["ts"][-1] if values["ts"] else cursor
+        """What is new of a series, and up to which time."""
+        return points(self._state, query, cursor)
 
     def models(self, _: Query | None = None) -> dict[str, Any]:
         """/api/models."""
         state = self._state
         with state.lock:
-            newest = max(state.models.newest, key=lambda label: state.models.newest[label], default="")
-            name = newest.rpartition("/")[0] or None
-            live, swaps = self._live(), list(state.models.swaps)
+            name = next((label.rpartition("/")[0] for label in reversed(state.models.labels)), None)
+            live, swaps = self._live(), state.models.swaps
             over_time = self._over_time()
         self._registry.refresh(name)
         return {
@@ -207,21 +200,12 @@ class Views:
         """/api/dead-letters."""
         reason, limit = query.text("reason"), query.number("limit", 20, 1, 200)
         with self._state.lock:
-            found = [each for kept in self._state.letters.values() for each in kept]
-        chosen = sorted((each for each in found if reason in (None, each[1].reason)), key=lambda each: each[0])
+            found = [each for kept in self._state.letters.values() for each in kept if reason in (None, each.reason)]
+        names = ("reason", "detail", "topic", "partition", "offset", "letter")
         rows = [
-            {
-                "ts": letter.timestamp,
-                "reason": letter.reason,
-                "detail": letter.detail,
-                "topic": letter.topic,
-                "partition": letter.partition,
-                "offset": letter.offset,
-                "key": _text(letter.key),
-                "value": _text(letter.value),
-                "letter": where,
-            }
-            for _, letter, where in chosen[-limit:][::-1]
+            {"ts": letter.timestamp, "key": _text(letter.key), "value": _text(letter.value)}
+            | {name: getattr(letter, name) for name in names}
+            for letter in sorted(found, key=lambda letter: letter.timestamp)[-limit:][::-1]
         ]
         return {"rows": rows}
 

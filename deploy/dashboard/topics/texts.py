@@ -3,10 +3,11 @@
 from collections import Counter, OrderedDict, deque
 from typing import Any
 
+from deploy.dashboard.topics.messages import Output
 from pipeline.formats.headers import INPUT, OFFSETS, parse_origin
 from pipeline.log import Record
 
-NEWEST = 500
+NEWEST, BY_LABEL = 500, 100
 TEXTS = 5_000
 """Texts that wait for their labels, and the other way round."""
 MOST_LABELS = 500
@@ -22,7 +23,7 @@ class Texts:
         self.newest: deque[dict[str, Any]] = deque(maxlen=NEWEST)
         self.by_label: dict[str, deque[dict[str, Any]]] = {}
         self.counts = Counter[str]()
-        self.sums = Counter[str]()
+        self.sums: dict[str, float] = {}
         """Of probabilities."""
         self.over_time: dict[int, Counter[str]] = {}
         self.bucket = MINUTE
@@ -40,11 +41,12 @@ class Texts:
         if len(self._texts) > TEXTS:
             self._texts.popitem(last=False)
 
-    def add_label(self, record: Record, name: str | int | None, label: str, probability: float, model: str) -> None:
-        """An answer."""
+    def add_label(self, record: Record, out: Output, *, newest: bool) -> None:
+        """An answer: after all others, or (not `newest`) before them."""
+        label, probability = out.label or "", out.probability or 0.0
         label = label if label in self.counts or len(self.counts) < MOST_LABELS else "(others)"
-        answer: dict[str, Any] = {"id": name, "ts": record.timestamp, "label": label}
-        answer |= {"probability": probability, "model": model, "text": None}
+        answer: dict[str, Any] = {"id": out.id, "ts": record.timestamp, "label": label}
+        answer |= {"probability": probability, "model": out.model, "text": None}
         headers = {key: (value or b"").decode(errors="replace") for key, value in record.headers}
         if origin := parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, "")):
             place = origin.partition, origin.last
@@ -54,10 +56,13 @@ class Texts:
                 self._waiting[place] = answer
                 if len(self._waiting) > TEXTS:
                     self._waiting.popitem(last=False)
-        self.newest.append(answer)
-        self.by_label.setdefault(label, deque(maxlen=100)).append(answer)
+        for kept in (self.newest, self.by_label.setdefault(label, deque(maxlen=BY_LABEL))):
+            if newest:
+                kept.append(answer)
+            elif len(kept) < (kept.maxlen or 0):
+                kept.appendleft(answer)
         self.counts[label] += 1
-        self.sums[label] += probability  # type: ignore[assignment]
+        self.sums[label] = self.sums.get(label, 0.0) + probability
         self.confidence[max(0, min(BINS - 1, int(probability * BINS)))] += 1
         self._count_time(record.timestamp, label)
 

@@ -1,0 +1,1 @@
+"""What is read from the topics, and what is kept of it."""

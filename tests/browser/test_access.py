@@ -1,0 +1,80 @@
+"""The page by a screen reader, in both themes, and on a phone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from pages import Watched, Written
+from playwright.sync_api import Browser, Page, expect
+
+from pipeline.formats.headers import INPUT, OFFSETS
+from pipeline.formats.labels import Label
+from pipeline.log.connect import connect
+
+pytestmark = pytest.mark.slow
+VIEWS = ("view=fleet", "view=series&series=worst+pump&origin=1795050000000", "view=models", "view=service")
+WIDTHS = {"desk": 1280, "phone": 380}
+
+
+@pytest.fixture(params=[(theme, width) for theme in ("light", "dark") for width in WIDTHS])
+def any_page(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[Page]:
+    """A page of either theme and width."""
+    theme, width = request.param
+    size = {"width": WIDTHS[width], "height": 800}
+    with chromium.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce", bypass_csp=True) as context:
+        yield Watched().over(context.new_page())
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds, one line each."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
+
+
+def settled(page: Page) -> None:
+    """Wait until a view is filled."""
+    expect(page.locator("#connection")).to_have_text("Live")
+    expect(page.locator("main h1")).to_have_count(1)
+    page.wait_for_load_state("load")
+
+
+def test_no_violations(any_page: Page, address: str) -> None:
+    """Axe-core finds nothing in any view, with everything unfolded; nothing is wider than the window."""
+    for view in VIEWS:
+        any_page.goto(f"{address}?{view}")
+        settled(any_page)
+        for summary in any_page.locator("main summary").all():
+            summary.click()
+        assert violations(any_page) == [], view
+        assert any_page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+    any_page.keyboard.press("?")
+    assert violations(any_page) == [], "help"
+
+
+def test_texts(page: Page, tmp_path: Path, dashboard: Callable[..., str]) -> None:
+    """A classifier's topic has a view of its own: newest answers, labels over time, confidence."""
+    address = f"sqlite:{tmp_path / 'texts.db'}"
+    with closing(connect(address)) as log, closing(log.producer()) as producer:
+        for name in ("messages", "messages-labels"):
+            log.create_topic(name, 1)
+        encode, number = msgspec.json.Encoder().encode, count()
+        for label, probability in (("ham", 0.9), ("spam", 0.7), ("ham", 0.6)):
+            key = f"m{next(number)}"
+            text = {"id": key, "text": f"<b>{key}</b> of {label}"}
+            producer.send("messages", 0, key.encode(), encode(text))
+            origin = [(INPUT, b"messages/0"), (OFFSETS, f"{key[1:]}-{key[1:]}".encode())]
+            value = encode(Label(key, label, probability, "spam/2"))
+            producer.send("messages-labels", 0, key.encode(), value, headers=origin)
+        producer.flush()
+        page.goto(dashboard(address))
+        answers = page.get_by_role("region", name="Newest answers, table").locator("tbody tr")
+        expect(answers).to_have_count(3)
+        expect(answers.first).to_contain_text("<b>m2</b> of ham")
+        page.get_by_role("button", name="spam").click()
+        expect(answers).to_have_count(1)
+        settled(page)
+    assert violations(page) == []
