@@ -100,4 +100,4 @@ def test_without_the_extra_the_way_out_is_said(start_tidecast: Callable[..., Any
     process = start_tidecast("dashboard", "--bootstrap", address, without=("uvicorn",))
     _, err = process.communicate()
     assert process.returncode == os.EX_UNAVAILABLE
-    assert "tidecast[dashboard]" in err
+    assert "its extra [dashboard]" in err
