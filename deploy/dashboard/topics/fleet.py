@@ -61,6 +61,8 @@ class Track:
     scale: float | None = None
     scored_at: int | None = None
     """When the newest bucket of scores ends."""
+    naive_lag: int = 1
+    """That of the seasonal naive, in steps."""
     sums: Reals | None = None
     """(M,): scores, over all steps and models."""
 
