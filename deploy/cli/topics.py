@@ -204,7 +204,7 @@ def explain(
     model: str | None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:
-    """Reproduce a forecast, and show what it was computed from and what really came.
+    """Reproduce a forecast, and show its input and what came.
 
     Each forecast carries, as headers, the digest and version of its model and the records it is from. Shows them,
     whether the forecast is reproduced to the bit, how far it was off, and a plot of what was known, what was forecast

@@ -178,7 +178,9 @@ def test_theme_and_zone(page: Page, address: str) -> None:
 
 def test_ten_thousand(page: Page, tmp_path: Path, dashboard: Callable[..., str]) -> None:
     """Of 10,000 series only those in sight are elements; the last one is a key away."""
-    with closing(Written(f"sqlite:{tmp_path / 'log.db'}", [f"pump-{number:05d}" for number in range(10_000)])) as written:
+    with closing(
+        Written(f"sqlite:{tmp_path / 'log.db'}", [f"pump-{number:05d}" for number in range(10_000)])
+    ) as written:
         written.write(2)
         page.goto(f"{dashboard(written.address)}?sort=name")
         expect(page.locator(".count")).to_have_text("10,000 series")
