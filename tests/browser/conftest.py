@@ -29,7 +29,12 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def written(tmp_path: Path) -> Iterator[Written]:
     """Some series with forecasts of two versions, scores, an alert and a dead letter, in a SQLite log."""
-    names = ["worst pump", "<img src=x onerror=alert(1)>", *(f"site-{n // 10}/pump-{n % 10}" for n in range(38)), "best"]
+    names = [
+        "worst pump",
+        "<img src=x onerror=alert(1)>",
+        *(f"site-{n // 10}/pump-{n % 10}" for n in range(38)),
+        "best",
+    ]
     with closing(Written(f"sqlite:{tmp_path / 'log.db'}", names)) as written:
         written.write(80)
         written.score()

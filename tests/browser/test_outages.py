@@ -13,7 +13,9 @@ from playwright.sync_api import BrowserContext, expect
 pytestmark = pytest.mark.slow
 
 
-def test_server_restarts(context: BrowserContext, written: Written, start_tidecast: Callable[..., "subprocess.Popen[str]"], unused_port: int) -> None:
+def test_server_restarts(
+    context: BrowserContext, written: Written, start_tidecast: Callable[..., "subprocess.Popen[str]"], unused_port: int
+) -> None:
     """The page says that it reconnects, and goes on when its server is back."""
     page, command = context.new_page(), ("dashboard", "--bootstrap", written.address, "--port", unused_port)
     server = start_tidecast(*command)
@@ -35,7 +37,9 @@ def test_server_restarts(context: BrowserContext, written: Written, start_tideca
 @pytest.mark.filterwarnings(  # kafka-python leaves a socket that could not connect to the collector
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_broker_restarts(context: BrowserContext, tmp_path: Path, dashboard: Callable[..., str], unused_port: int) -> None:
+def test_broker_restarts(
+    context: BrowserContext, tmp_path: Path, dashboard: Callable[..., str], unused_port: int
+) -> None:
     """The page says that the broker is not reachable, keeps what it has, and goes on when the broker is back."""
     if not (home := os.environ.get("KAFKA_HOME")):
         pytest.skip("KAFKA_HOME is not set: this needs Apache Kafka, its bin/kafka and a Java to run it")
@@ -50,7 +54,10 @@ def test_broker_restarts(context: BrowserContext, tmp_path: Path, dashboard: Cal
             written.write(50)
             page = context.new_page()
             page.goto(f"{dashboard(written.address, '--from', '3650d')}?view=series&series=two")
-            state, newest = page.locator("#connection"), page.locator(".series-head .fact").filter(has_text="Newest value")
+            state, newest = (
+                page.locator("#connection"),
+                page.locator(".series-head .fact").filter(has_text="Newest value"),
+            )
             expect(newest).to_contain_text(f"{written.value(1, 49):.4g}")
             broker("kill", folder, 0)
             expect(state).to_have_text("Broker not reachable", timeout=120_000)

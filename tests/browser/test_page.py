@@ -99,9 +99,9 @@ def test_steps_ahead(page: Page, address: str) -> None:
     page.goto(f"{address}?view=series&series=best")
     result = page.locator(".ahead-result")
     for k in (1, 2, 3):
-        expect(result).to_contain_text(f"off by {k} on average, 100.0 % inside")
+        expect(result).to_contain_text(f"In sight: MAE {k}, 100.0 % of ")
         page.get_by_label("Past forecasts, made").press("ArrowRight")
-    expect(result).to_contain_text("off by 4 on average, 0.0 % inside")
+    expect(result).to_contain_text("In sight: MAE 4, 0.0 % of ")
     expect(page).to_have_url(re.compile("k=4"))
     expect(page.locator(".legend")).to_contain_text(["forecast 4 steps ahead"])
 
@@ -178,7 +178,9 @@ def test_theme_and_zone(page: Page, address: str) -> None:
 
 def test_ten_thousand(page: Page, tmp_path: Path, dashboard: Callable[..., str]) -> None:
     """Of 10,000 series only those in sight are elements; the last one is a key away."""
-    with closing(Written(f"sqlite:{tmp_path / 'log.db'}", [f"pump-{number:05d}" for number in range(10_000)])) as written:
+    with closing(
+        Written(f"sqlite:{tmp_path / 'log.db'}", [f"pump-{number:05d}" for number in range(10_000)])
+    ) as written:
         written.write(2)
         page.goto(f"{dashboard(written.address)}?sort=name")
         expect(page.locator(".count")).to_have_text("10,000 series")

@@ -34,7 +34,7 @@ export class AheadSlider {
   }
 
   fared({ count, mae, coverage }, asked) {
-    const bounds = coverage === null ? "" : `, ${format.percent(coverage)} inside the interval${asked ? ` of ${format.percent(asked, 0)}` : ""}`;
-    setText(this.result, count ? `In sight: off by ${format.number(mae)} on average${bounds}, ${format.counted(count, "value")}` : "None in sight");
+    const inside = coverage === null ? `, ${format.counted(count, "value")}` : `, ${format.percent(coverage)} of ${format.counted(count, "value")} inside${asked ? ` (asked ${format.percent(asked, 0)})` : ""}`;
+    setText(this.result, count ? `In sight: MAE ${format.number(mae)}${inside}` : "None in sight");
   }
 }
