@@ -55,7 +55,7 @@ def test_skill_since(page: Page, address: str) -> None:
     """The skill of the last hours is that of the buckets in them, counted from the newest value."""
     page.goto(address)
     skill = page.locator("table.fleet tbody tr:not(.spacer)").first.locator(".skill-text")
-    expect(skill).to_have_text("−0.20")
+    expect(skill).to_have_text("\N{MINUS SIGN}0.20")
     page.get_by_role("group", name="Skill of the last").get_by_role("button", name="24 h").click()
     expect(skill).to_have_text("0.00")
 

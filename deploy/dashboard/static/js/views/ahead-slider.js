@@ -8,9 +8,9 @@ export class AheadSlider {
   constructor(onChange) {
     this.input = h("input", { type: "range", min: 1, max: 1, step: 1, value: 1, id: "k-slider", on: { input: () => this.#changed(onChange) } });
     this.text = h("output", { for: "k-slider" });
-    this.result = h("span", { class: "ahead-result" });
+    this.result = h("p", { class: "ahead-result" });
     this.element = h("div", { class: "ahead" },
-      h("label", { for: "k-slider", title: meaning("ahead") }, "Past forecasts, made"), this.input, this.text, this.result);
+      h("label", { for: "k-slider", title: meaning("ahead") }, "Past forecasts, made"), this.input, this.text);
     this.step = 1;
   }
 

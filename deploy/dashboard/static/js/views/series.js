@@ -48,7 +48,7 @@ export class SeriesView {
     this.ranges = h("div", { class: "group", role: "group", "aria-label": "Time in sight" });
     this.note = h("p", { class: "fine" });
     this.stage = panel("Values and forecasts", h("div", { class: "toolbar" }, this.ranges, this.#buttons()),
-      this.chart.legend.element, this.chart.chart.element, h("div", { class: "below-chart" }, this.slider.element, this.time.element), this.note);
+      this.chart.legend.element, this.chart.chart.element, h("div", { class: "below-chart" }, this.slider.element, this.time.element, this.slider.result), this.note);
     this.body = h("div", { class: "stack" }, this.stage, this.picked.element, this.quality.element, this.alerts.element);
     this.message = h("div", {});
     this.element = h("div", { class: "view" }, this.head.element, this.message, this.body);
