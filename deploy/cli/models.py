@@ -63,6 +63,9 @@ def retrain(
     until: Annotated[
         str | None, option("--until", "Only what was written before then, such as 2026-01-31T12:00; now if left out.")
     ] = None,
+    first_only: Annotated[
+        bool, option("--first-only", "Train the name's first version, its champion; with a champion do nothing.")
+    ] = False,
 ) -> None:
     """Train a challenger, and promote it if it is surely better.
 
@@ -74,7 +77,10 @@ def retrain(
     nothing is trained, and it says how many steps are missing. For cron, a Kubernetes CronJob or Airflow: idempotent,
     also after it was killed at any point. Exits with 75 if another retraining of the name is running.
     """
-    finish(_retrain(context, until, _drift_check(context)), as_json)
+    drift = _drift_check(context)
+    if first_only and drift is not None:
+        raise ConfigError("first-only: --on-drift needs a champion; give one of the two")
+    finish(_retrain(context, until, drift, first_only=first_only), as_json)
 
 
 @takes(*RETRAINING)
@@ -97,7 +103,9 @@ def schedule(
     repeat(trigger(cron, every), lambda: finish(_retrain(context, None, drift), as_json), name)
 
 
-def _retrain(context: typer.Context, until: str | None, drift: "DriftCheck | None") -> dict[str, object]:
+def _retrain(
+    context: typer.Context, until: str | None, drift: "DriftCheck | None", *, first_only: bool = False
+) -> dict[str, object]:
     """One retraining, by the options of a command."""
     from deploy.lifecycle.retrain import RetrainJob, run_retraining
     from deploy.training.options import TrainOptions, data_source, forecast_job
@@ -105,7 +113,7 @@ def _retrain(context: typer.Context, until: str | None, drift: "DriftCheck | Non
     options = TrainOptions.of(context.params | closest(context, "topic", "data"))
     source = data_source(options, *parse_span("since", context.params["since"], "until", until))
     job = RetrainJob(train=forecast_job(options), start=context.params["start"])
-    return run_retraining(job, source, options.tracking_uri, drift)
+    return run_retraining(job, source, options.tracking_uri, drift, first_only=first_only)
 
 
 def _drift_check(context: typer.Context) -> "DriftCheck | None":

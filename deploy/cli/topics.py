@@ -29,6 +29,12 @@ def ingest(
     speed: Annotated[
         float | None, option("--speed", "A multiple of real time; as fast as possible if left out.")
     ] = None,
+    only_newer: Annotated[
+        bool,
+        option(
+            "--only-newer", "Only what is later than the newest event of its series on the topic: again adds nothing."
+        ),
+    ] = False,
 ) -> None:
     """Publish a file's measurements to a topic.
 
@@ -38,7 +44,10 @@ def ingest(
     from deploy.data import columns_of
     from deploy.operations.ingest import ingest as run
 
-    finish(run(bootstrap, source, topic, columns_of(context.params), freq, partitions, speed), as_json)
+    finish(
+        run(bootstrap, source, topic, columns_of(context.params), freq, partitions, speed, only_newer=only_newer),
+        as_json,
+    )
 
 
 @takes(LogOptions, ConfigOptions)

@@ -17,6 +17,7 @@ OUTCOMES = {
     "undecided": "nothing decided",
     "no drift": "no drift",
     "too soon": "too soon",
+    "not the first": "is the champion already",
 }
 """Decisions in words; of others the version is not promoted."""
 

@@ -95,17 +95,20 @@ def retrain(history: History, job: RetrainJob, registry: Registry, dataset: Data
 
 
 def run_retraining(
-    job: RetrainJob, source: DataSource, tracking_uri: str, check: DriftCheck | None = None
+    job: RetrainJob, source: DataSource, tracking_uri: str, check: DriftCheck | None = None, *, first_only: bool = False
 ) -> dict[str, object]:
     """`tidecast retrain`: on a topic's or a file's history; with a check only if there is a drift, on what came after.
 
     The champion is resolved once, before anything is read: the history has the features of that version, and the
-    challenger is compared with it, whatever is promoted meanwhile. With a check there must be one: UnknownModel.
+    challenger is compared with it, whatever is promoted meanwhile. With a check there must be one: UnknownModel. With
+    `first_only` there is nothing to do if there is one.
     """
     registry = Registry(tracking_uri)
     with _lock(job.train.name):
         name = job.train.name
         champion = find_champion(registry, name) if check is None else registry.resolve(name)
+        if champion is not None and first_only:
+            return summary(champion, "not the first", "nothing to do", None)
         if champion is not None and "input" in champion.tags:
             inputs = msgspec.json.decode(champion.tags["input"], type=InputSpec)
             source = source.with_features(inputs.features, aggregated=inputs.aggregate is not None)

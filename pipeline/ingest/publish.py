@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Event, encode
 from pipeline.log import EventLog
 from pipeline.progress import Progress, silent
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, UnknownTopic
 
 PROGRESS_EVERY = 8_192
 """Events between two progress reports."""
@@ -57,6 +58,23 @@ def publish(
         producer.close()
     on_progress(done, total)
     return Published(done, count)
+
+
+def newest_times(log: EventLog, topic: str, decode: Decode) -> dict[str, int]:
+    """The time of each series' newest event on a topic, epoch milliseconds; none if there is no such topic.
+
+    Records that are no events have no series, and are passed over. Raises LogUnavailable.
+    """
+    newest: dict[str, int] = {}
+    try:
+        bounds = log.bounds(topic)
+    except UnknownTopic:
+        return newest
+    for records in log.read_partitions(topic, bounds):
+        for _, events, _ in decode_records(records, decode):
+            for event in events:
+                newest[event.series] = max(event.ts, newest.get(event.series, event.ts))
+    return newest
 
 
 class _Pace:

@@ -40,6 +40,17 @@ def test_the_first_version_of_a_name_is_its_champion(empty: Registry, caplog: py
     assert "no model is called tides yet, so this trains the first; there are: none" in caplog.text
 
 
+def test_a_first_version_only_is_trained_once(empty: Registry, tidecast: Tidecast, tmp_path: Path) -> None:
+    history(400).frame.select("series", "ts", "value").write_csv(tmp_path / "tides.csv")
+    command = ("retrain", "--name", "tides", "--data", "tides.csv", "--arch", "naive", "--first-only", "--json")
+    said = [tidecast(*command, "--tracking-uri", empty.tracking_uri) for _ in range(2)]
+    assert [json.loads(each.stdout.splitlines()[-1])["decision"] for each in said] == ["first", "not the first"]
+    assert "tides/1: is the champion already: nothing to do" in said[1].stderr
+    assert [each.label for each in empty.versions("tides")] == ["tides/1"]
+    refused = tidecast(*command, "--on-drift", "--topic", "tides", "--tracking-uri", empty.tracking_uri)
+    assert refused.returncode == 78
+
+
 def test_after_drift_the_challenger_is_promoted_once_however_often_the_job_runs(registry: Registry) -> None:
     drifted = history(1600, turn=820)
     found = retrain(drifted, JOB, registry)

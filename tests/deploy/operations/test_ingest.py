@@ -7,8 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deploy.operations.ingest import publish_frame
+from deploy.operations.ingest import ingest, publish_frame
+from pipeline.datasets.columns import Columns
 from pipeline.datasets.history import from_frame, read_topic
+from pipeline.formats.events import Decoder
+from pipeline.ingest.publish import newest_times
 from pipeline.log.connect import connect
 from tidecast.errors import DataError
 
@@ -38,3 +41,34 @@ def test_times_that_readers_refuse_are_refused_before_anything_is_sent(tmp_path:
             publish_frame(frame, log, "in", partitions=1)
         log.create_topic("in", 1)
         assert log.bounds("in")[0] == (0, 0)
+
+
+def test_only_what_is_newer_is_published_however_often_and_in_however_many_parts(tmp_path: Path) -> None:
+    address, topic = f"sqlite:{tmp_path / 'log.db'}", "in"
+    rows = [(name, ms(2020, 1, day), float(day)) for day in range(1, 9) for name in ("a", "b")]
+    whole = pl.DataFrame(rows, ("series", "ts", "value"), orient="row")
+
+    def run(frame: pl.DataFrame) -> tuple[object, object]:
+        frame.write_csv(file := tmp_path / "rows.csv")
+        found = ingest(address, str(file), topic, Columns(), None, 2, None, only_newer=True)
+        return found["events"], found["left_out"]
+
+    assert run(whole[:5]) == (5, 0), "an ingest that was interrupted"
+    assert run(whole) == (11, 5)
+    assert run(whole) == (0, 16), "the same file again"
+    grown = pl.concat([whole, whole.tail(2).with_columns(pl.col("ts") + 86_400_000)])
+    assert run(grown) == (2, 16), "a file that has grown"
+    with closing(connect(address)) as log:
+        columns = ("series", "ts", "value")
+        read = read_topic(log, topic).frame.select(columns)
+    assert read.equals(from_frame(grown).frame.select(columns))
+
+
+def test_a_series_that_is_new_to_the_topic_is_published_whole(tmp_path: Path) -> None:
+    with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
+        assert newest_times(log, "in", Decoder().decode) == {}
+        publish_frame(pl.DataFrame({"series": ["a"], "ts": [ms(2020, 1, 9)], "value": [1.0]}), log, "in", partitions=1)
+        with closing(log.producer()) as producer:
+            producer.send("in", 0, b"a", b"no event")
+            producer.flush()
+        assert newest_times(log, "in", Decoder().decode) == {"a": ms(2020, 1, 9)}
