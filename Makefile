@@ -7,6 +7,7 @@
 #                      with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
 # make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
 #                      (benchmarks/ has more: training.py, life.py, replay.py, swaps.py, recovery.py)
+# make screenshots     the README's pictures of the page, from a demo of its own; needs Debian's chromium
 # make gpu             parity, model swaps, memory, speed and training on an NVIDIA GPU, into docs/gpu.md, in 8 minutes;
 #                      skipped without a GPU   (PYTHON=... one that has torch; WHEELS=DIR installs from a folder)
 # make audit           known vulnerabilities of the pinned dependencies (asks PyPI), and an SBOM in sbom.json
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 WHEELS ?=
 
-.PHONY: demo test test-all check test-serving faults bench gpu audit lock clean
+.PHONY: demo test test-all check test-serving faults bench screenshots gpu audit lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/tidecast demo $(ARGS)
@@ -48,6 +49,9 @@ faults: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/serving.py $(ARGS)
+
+screenshots: $(VENV)/.installed
+	PYTHONPATH=tests/support $(BIN)/python benchmarks/screenshots.py
 
 gpu:
 	@$(PYTHON) benchmarks/gpu_environment.py $(VENV)-gpu --wheels "$(WHEELS)"

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pages import Watched, Written
-from playwright.sync_api import Browser, Page, expect
+from pages import Watched
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from pipeline.formats.headers import INPUT, OFFSETS
 from pipeline.formats.labels import Label
@@ -17,15 +17,16 @@ from pipeline.log.connect import connect
 
 pytestmark = pytest.mark.slow
 VIEWS = ("view=fleet", "view=series&series=worst+pump&origin=1795050000000", "view=models", "view=service")
-WIDTHS = {"desk": 1280, "phone": 380}
+WIDTHS: dict[str, ViewportSize] = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 380, "height": 800}}
 
 
 @pytest.fixture(params=[(theme, width) for theme in ("light", "dark") for width in WIDTHS])
 def any_page(request: pytest.FixtureRequest, chromium: Browser) -> Iterator[Page]:
     """A page of either theme and width."""
     theme, width = request.param
-    size = {"width": WIDTHS[width], "height": 800}
-    with chromium.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce", bypass_csp=True) as context:
+    with chromium.new_context(
+        viewport=WIDTHS[width], color_scheme=theme, reduced_motion="reduce", bypass_csp=True
+    ) as context:
         yield Watched().over(context.new_page())
 
 

@@ -55,7 +55,7 @@ def test_skill_since(page: Page, address: str) -> None:
     """The skill of the last hours is that of the buckets in them, counted from the newest value."""
     page.goto(address)
     skill = page.locator("table.fleet tbody tr:not(.spacer)").first.locator(".skill-text")
-    expect(skill).to_have_text("−0.20")
+    expect(skill).to_have_text("\N{MINUS SIGN}0.20")
     page.get_by_role("group", name="Skill of the last").get_by_role("button", name="24 h").click()
     expect(skill).to_have_text("0.00")
 
@@ -99,9 +99,9 @@ def test_steps_ahead(page: Page, address: str) -> None:
     page.goto(f"{address}?view=series&series=best")
     result = page.locator(".ahead-result")
     for k in (1, 2, 3):
-        expect(result).to_contain_text(f"off by {k} on average, 100.0 % inside")
+        expect(result).to_contain_text(f"In sight: MAE {k}, 100.0 % of ")
         page.get_by_label("Past forecasts, made").press("ArrowRight")
-    expect(result).to_contain_text("off by 4 on average, 0.0 % inside")
+    expect(result).to_contain_text("In sight: MAE 4, 0.0 % of ")
     expect(page).to_have_url(re.compile("k=4"))
     expect(page.locator(".legend")).to_contain_text(["forecast 4 steps ahead"])
 

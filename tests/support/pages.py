@@ -12,7 +12,6 @@ from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.scores import ModelScores, SeriesScores, encode_scores
-from pipeline.log import EventLog
 from pipeline.log.connect import connect
 
 STEP, START = 1_800_000, 1_795_000_000_000 // 1_800_000 * 1_800_000

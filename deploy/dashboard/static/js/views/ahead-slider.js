@@ -8,9 +8,9 @@ export class AheadSlider {
   constructor(onChange) {
     this.input = h("input", { type: "range", min: 1, max: 1, step: 1, value: 1, id: "k-slider", on: { input: () => this.#changed(onChange) } });
     this.text = h("output", { for: "k-slider" });
-    this.result = h("span", { class: "ahead-result" });
+    this.result = h("p", { class: "ahead-result" });
     this.element = h("div", { class: "ahead" },
-      h("label", { for: "k-slider", title: meaning("ahead") }, "Past forecasts, made"), this.input, this.text, this.result);
+      h("label", { for: "k-slider", title: meaning("ahead") }, "Past forecasts, made"), this.input, this.text);
     this.step = 1;
   }
 
@@ -34,7 +34,7 @@ export class AheadSlider {
   }
 
   fared({ count, mae, coverage }, asked) {
-    const bounds = coverage === null ? "" : `, ${format.percent(coverage)} inside the interval${asked ? ` of ${format.percent(asked, 0)}` : ""}`;
-    setText(this.result, count ? `In sight: off by ${format.number(mae)} on average${bounds}, ${format.counted(count, "value")}` : "None in sight");
+    const inside = coverage === null ? `, ${format.counted(count, "value")}` : `, ${format.percent(coverage)} of ${format.counted(count, "value")} inside${asked ? ` (asked ${format.percent(asked, 0)})` : ""}`;
+    setText(this.result, count ? `In sight: MAE ${format.number(mae)}${inside}` : "None in sight");
   }
 }

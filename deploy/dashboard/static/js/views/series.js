@@ -10,11 +10,14 @@ import { SeriesData } from "./series-data.js";
 import { AheadSlider } from "./ahead-slider.js";
 import { AlertList } from "./alert-list.js";
 import { Picked } from "./picked.js";
+import { PickTime } from "./pick-time.js";
 import { Quality } from "./quality.js";
 import { SeriesHead } from "./series-head.js";
 import { empty, failure, panel } from "./parts.js";
 
 const LIMIT = 2000;
+/** Values that are asked for first: what is in sight, and some to move in. */
+const FIRST = 600;
 /** Milliseconds from which on a span means all there is. */
 const MOST_SPAN = 1e14;
 const MOST_EARLY = 20;
@@ -38,13 +41,14 @@ export class SeriesView {
     this.head = new SeriesHead();
     this.chart = new SeriesChart({ onRange: (range) => this.#look(range), onPick: (ts) => this.#pick(ts), onSeen: () => this.#seen() });
     this.slider = new AheadSlider((k) => change({ k }, { replace: true }));
+    this.time = new PickTime((ts) => this.#pickTime(ts));
     this.picked = new Picked(() => this.#pick(null));
     this.quality = new Quality();
     this.alerts = new AlertList((ts) => this.#centre(ts));
     this.ranges = h("div", { class: "group", role: "group", "aria-label": "Time in sight" });
     this.note = h("p", { class: "fine" });
     this.stage = panel("Values and forecasts", h("div", { class: "toolbar" }, this.ranges, this.#buttons()),
-      this.chart.legend.element, this.chart.chart.element, this.slider.element, this.note);
+      this.chart.legend.element, this.chart.chart.element, h("div", { class: "below-chart" }, this.slider.element, this.time.element, this.slider.result), this.note);
     this.body = h("div", { class: "stack" }, this.stage, this.picked.element, this.quality.element, this.alerts.element);
     this.message = h("div", {});
     this.element = h("div", { class: "view" }, this.head.element, this.message, this.body);
@@ -80,7 +84,7 @@ export class SeriesView {
   /** Ask for everything of the series. */
   async load() {
     const { series, from, to, span } = this.#state;
-    const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { from: span > MOST_SPAN ? 1 : null });
+    const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { from: span > MOST_SPAN ? 1 : null, limit: span ? LIMIT : FIRST });
     if (answer === undefined || this.#state.series !== series) return;
     if (answer.error) return this.#failed(answer.error);
     this.body.hidden = this.missing = false;
@@ -98,8 +102,8 @@ export class SeriesView {
   }
 
   /** The series' answer for a time, with the forecasts of k steps ahead; undefined if another request came after it. */
-  async #ask({ from = null, to = null }) {
-    const { series, target } = this.#state, place = { series, target, from, to, limit: LIMIT };
+  async #ask({ from = null, to = null, limit = LIMIT }) {
+    const { series, target } = this.#state, place = { series, target, from, to, limit };
     const [answer, ahead] = await Promise.all([
       this.#answers.get("series", place).catch((error) => ({ error })),
       this.#ahead.get("ahead", { ...place, k: this.#k() }).catch(() => null),
@@ -237,7 +241,15 @@ export class SeriesView {
     change({ origin: ts });
   }
 
+  /** A time that was typed: it is brought in sight too. */
+  #pickTime(ts) {
+    const { min, max } = this.#range, half = (max - min) / 2;
+    const inSight = ts >= min && ts <= max;
+    change({ origin: ts, ...(inSight ? {} : { from: Math.round(ts - half), to: Math.round(ts + half) }) });
+  }
+
   async #showPicked() {
+    this.time.show(this.#state.origin ? Number(this.#state.origin) : this.#data?.last);
     const { series, target, origin } = this.#state;
     const pick = await this.picked.load({ series, target, ts: origin }, this.#data);
     if (pick === undefined || !this.#data || origin !== this.#state.origin) return;
