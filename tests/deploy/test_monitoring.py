@@ -109,7 +109,7 @@ def test_the_dashboard_s_panels_are_whole() -> None:
     assert len({panel["id"] for panel in every}) == len(every)
     rows = [panel["title"] for panel in every if panel["type"] == "row"]
     assert rows[:4] == ["Health", "Throughput and lag", "Latency by stage", "Model"]
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in every:
         x, y, width, height = (panel["gridPos"][name] for name in "xywh")
         cells = {(column, line) for column in range(x, x + width) for line in range(y, y + height)}

@@ -19,6 +19,7 @@ from pipeline.log.kafka.client import admin, meaning, reader, translated
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.kafka.producer import KafkaLogProducer
+from pipeline.log.kafka.topic_settings import ANY_TIME, SETTINGS, TIMES, topic_config
 from pipeline.log.settings import KafkaSettings
 from pipeline.log.topics import TopicConfig, TopicIdentity
 from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownTopic
@@ -31,11 +32,6 @@ COMPACTED = {
     # A state has no event time, and the broker would refuse records of a machine whose clock is ahead.
     "message.timestamp.type": "LogAppendTime",
 }
-
-ANY_TIME = dict.fromkeys(("message.timestamp.before.max.ms", "message.timestamp.after.max.ms"), str(2**63 - 1))
-SETTINGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.bytes", "retention.ms")
-TIMES = ("message.timestamp.type", *ANY_TIME)
-"""The topic settings that a TopicConfig is made from; brokers before 3.6 do not have all TIMES."""
 
 
 class KafkaLog:
@@ -113,18 +109,8 @@ class KafkaLog:
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
         with translated(f"{self.label}, looking up its brokers"):
             brokers = len(self._retried(lambda: self._admin.describe_cluster())["brokers"])
-        return TopicConfig(
-            compacted="compact" in settings["cleanup.policy"],
-            retention_ms=_limit(settings, "retention.ms"),
-            retention_bytes=_limit(settings, "retention.bytes"),
-            replication=min(len(each["replica_nodes"]) for each in partitions),
-            min_insync=int(settings["min.insync.replicas"]),
-            max_message_bytes=int(settings["max.message.bytes"]),
-            brokers=brokers,
-            append_time=settings.get("message.timestamp.type") == "LogAppendTime",
-            oldest_ms=_time_limit(settings, "before"),
-            ahead_ms=_time_limit(settings, "after"),
-        )
+        replication = min(len(each["replica_nodes"]) for each in partitions)
+        return topic_config(settings, replication, brokers)
 
     def _settings(self, topic: str) -> dict[str, str]:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, (*SETTINGS, *TIMES))
@@ -237,12 +223,7 @@ class KafkaLog:
                     where = min(left)
                     stuck = f"{topic}/{where.partition} can't be read past {positions[where]}, up to {left[where]}"
                     raise LogUnavailable(stuck)
-                done = [where for where in left if positions[where] >= left[where]]
-                for where in done:
-                    before -= positions[where]
-                    del left[where]
-                if done and left:
-                    reader.assign(list(left))  # of a partition that is paused the client may keep records for ever
+                before -= _finish(reader, left, positions)
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[KafkaConsumer]:
@@ -276,16 +257,17 @@ class KafkaLog:
                 closing.callback(each.close)
 
 
-def _limit(settings: Mapping[str, str], name: str) -> int | None:
-    """A topic's limit; None if it is unlimited, or if the cleanup policy deletes nothing."""
-    value = int(settings[name])
-    return value if value >= 0 and "delete" in settings["cleanup.policy"] else None
+def _finish(reader: KafkaConsumer, left: dict[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> int:
+    """Leave out the partitions that are read up to their ends; the sum of their positions.
 
-
-def _time_limit(settings: Mapping[str, str], side: str) -> int | None:
-    value = int(settings.get(f"message.timestamp.{side}.max.ms", -1))
-    unlimited = settings.get("message.timestamp.type") == "LogAppendTime" or value == 2**63 - 1
-    return None if unlimited or value < 0 else value
+    They are not paused: the client might keep what it has fetched of them for ever, and fetch nothing more.
+    """
+    done = [where for where in left if positions[where] >= left[where]]
+    for where in done:
+        del left[where]
+    if done and left:
+        reader.assign(list(left))
+    return sum(positions[where] for where in done)
 
 
 def _servers(address: str) -> list[tuple[str, int]]:

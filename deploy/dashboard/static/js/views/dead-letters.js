@@ -15,7 +15,7 @@ export class DeadLetters {
     this.onReason = onReason;
     this.reasons = h("div", { class: "reasons" });
     this.list = h("ol", { class: "letters" });
-    this.element = panel("Dead letters", this.reasons, this.list);
+    this.element = panel("Dead letters", h("div", { class: "letter-columns" }, this.reasons, this.list));
   }
 
   show({ total, by_reason: reasons }, chosen) {

@@ -37,11 +37,12 @@ export class FleetRow {
     this.coverage = h("td", { class: "num wide" });
     this.width = h("td", { class: "num wide" });
     this.kind = h("span", { class: "badge", hidden: true });
+    this.mark = h("span", { class: "badge bad narrow-only", hidden: true });
     this.alertTime = h("span", { class: "fine" });
     this.alert = h("td", { class: "fleet-alert" }, this.kind, this.alertTime);
     this.model = h("td", { class: "fine wide model" });
     this.element = h("tr", { on: { click: (event) => this.#open(event) } },
-      h("th", { scope: "row" }, this.link, this.silent), h("td", { class: "fleet-spark" }, this.canvas),
+      h("th", { scope: "row" }, this.link, this.silent, this.mark), h("td", { class: "fleet-spark" }, this.canvas),
       h("td", { class: "num fleet-value" }, this.value, this.when),
       h("td", { class: "num fleet-skill" }, this.skill, h("span", { class: "skill-bar", "aria-hidden": "true" }, this.bar)),
       this.coverage, this.width, this.alert, this.model);
@@ -82,6 +83,8 @@ export class FleetRow {
   #showAlert(alert) {
     this.kind.hidden = !alert;
     setText(this.kind, alert ? (KINDS[alert.kind] ?? alert.kind) : "");
+    this.mark.hidden = !alert?.open;
+    setText(this.mark, this.kind.textContent);
     this.kind.classList.toggle("bad", Boolean(alert?.open));
     setText(this.alertTime, alert ? (alert.open ? `since ${times.time(alert.ts)}` : `over, ${times.time(alert.ts)}`) : "");
     this.alert.title = alert?.text ?? "";

@@ -36,8 +36,8 @@ export class FleetView {
     this.since = h("div", { class: "group", role: "group", "aria-label": "Skill of the last" });
     this.count = h("p", { class: "count", role: "status" });
     this.head = h("tr", {});
-    this.before = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", { colspan: HEADINGS.length }));
-    this.after = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", { colspan: HEADINGS.length }));
+    this.before = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
+    this.after = h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", {}));
     this.body = h("tbody", {}, this.before, this.after);
     this.scroller = h("div", { class: "fleet-scroll", tabindex: -1, on: { scroll: () => this.#scrolled(), keydown: (event) => this.#key(event) } },
       h("table", { class: "fleet", "aria-label": "Series" }, h("thead", {}, this.head), this.body));

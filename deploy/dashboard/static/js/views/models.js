@@ -33,7 +33,7 @@ export class ModelsView {
     this.shadow = h("div", {});
     this.refused = h("div", {});
     this.message = h("div", {});
-    this.parts = h("div", {}, this.top, this.chartPanel, panel("Versions", this.versions), panel("Live scores by version", this.live), this.shadow, this.refused);
+    this.parts = h("div", { class: "stack" }, this.top, this.chartPanel, panel("Versions", this.versions), panel("Live scores by version", this.live), this.shadow, this.refused);
     this.element = h("div", { class: "view" }, this.message, this.parts);
   }
 

@@ -36,7 +36,7 @@ export class Quality {
       figure(term("mae", "Mean absolute error"), [mark("line-forecast", "model"), mark("line-naive", "naive")], 0),
       figure(term("skill"), [h("span", { class: "fine" }, "above 0 is better than naive")], 1),
       figure(term("coverage"), [this.coverageNote], 2));
-    this.element = h("div", {},
+    this.element = h("div", { class: "stack" },
       panel("How far off, by steps ahead", this.none, this.figures, h("details", { class: "as-table" }, h("summary", {}, "As a table"), this.byStep)),
       panel("By model version", this.byModel));
   }

@@ -45,7 +45,7 @@ export class SeriesView {
     this.note = h("p", { class: "fine" });
     this.stage = panel("Values and forecasts", h("div", { class: "toolbar" }, this.ranges, this.#buttons()),
       this.chart.legend.element, this.chart.chart.element, this.slider.element, this.note);
-    this.body = h("div", {}, this.stage, this.picked.element, this.quality.element, this.alerts.element);
+    this.body = h("div", { class: "stack" }, this.stage, this.picked.element, this.quality.element, this.alerts.element);
     this.message = h("div", {});
     this.element = h("div", { class: "view" }, this.head.element, this.message, this.body);
     this.#write = throttled((range) => change({ from: Math.round(range.min), to: Math.round(range.max) }, { replace: true }), 300);

@@ -17,22 +17,22 @@ export class ServiceView {
   #charts;
 
   constructor() {
+    this.facts = h("dl", { class: "facts" });
+    this.latency = h("p", { class: "fine table-note" });
     this.sentence = h("p", { class: "headline", role: "status" });
     this.more = h("p", { class: "headline-more" });
-    this.top = h("section", { class: "panel headline-panel", "aria-label": "Is anything stuck?" }, h("h1", { class: "question" }, "Is anything stuck?"), this.sentence, this.more);
-    this.facts = h("dl", { class: "facts" });
+    this.top = h("section", { class: "panel headline-panel", "aria-label": "Is anything stuck?" }, h("h1", { class: "question" }, "Is anything stuck?"), this.sentence, this.more, this.facts, this.latency);
     this.#charts = [
       new Lines({ label: "Throughput, a second", title: "Throughput", lines: RATE_LINES, write: format.rate }),
       new Lines({ label: "Lag, in records", title: term("lag"), lines: [{ name: "records not forecast yet", colour: "actual", mark: "line-actual" }], write: format.count }),
       new Lines({ label: "Latency", title: "Latency", lines: LATENCY_LINES, write: format.duration, axis: { unit: " ms" } }),
     ];
-    this.latency = h("p", { class: "fine" });
     this.letters = new DeadLetters((reason) => change({ reason }));
     this.checkpoints = h("div", {});
     this.members = h("div", {});
     this.topics = h("div", {});
     this.message = h("div", {});
-    this.parts = h("div", {}, this.top, panel("Now", this.facts, this.latency), panel("The last hour", h("div", { class: "figures" }, this.#charts.map(({ element }) => element))),
+    this.parts = h("div", { class: "stack" }, this.top, panel("The last hour", h("div", { class: "figures" }, this.#charts.map(({ element }) => element))),
       this.letters.element, h("div", { class: "columns" }, panel("Partitions and checkpoints", this.checkpoints), h("div", {}, panel("Members", this.members), panel("Topics", this.topics))));
     this.element = h("div", { class: "view" }, this.message, this.parts);
   }

@@ -22,7 +22,7 @@ export class TextsView {
     this.confidence = h("div", {});
     this.newest = h("div", {});
     this.message = h("div", {});
-    this.parts = h("div", {}, h("h1", { class: "unseen" }, "Texts"),
+    this.parts = h("div", { class: "stack" }, h("h1", { class: "unseen" }, "Texts"),
       h("div", { class: "columns first" }, panel("Labels", this.labels, h("p", { class: "fine" }, "Choose one to see only its texts.")), panel("Confidence", this.confidence)),
       panel("Labels over time", this.over), panel("Newest answers", this.newest));
     this.element = h("div", { class: "view" }, this.message, this.parts);

@@ -1,0 +1,78 @@
+"""Which topics are shown, and what becomes of the page as they come, go and change."""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dashboards import MINUTE, START, STEPS, Page, StartPage, Writer, streamed, value
+
+from pipeline.log.connect import connect
+
+
+def test_new_values_and_forecasts_arrive_by_themselves(start_page: StartPage, writer: Writer, address: str) -> None:
+    writer.steps(range(3))
+    page = start_page("--bootstrap", address)
+    page.until_read()
+    with streamed(page, view="series", series="good") as events:
+        first = next(body for name, body in events if name == "points")
+        assert first["values"]["ts"] == [START + step * MINUTE for step in range(3)]
+        writer.steps([3])
+        new = [*first["values"]["ts"]]
+        for name, body in events:
+            new += body["values"]["ts"] if name == "points" else []
+            if name == "points" and body["forecast"]["ts"] == START + 3 * MINUTE and len(new) > 3:
+                break
+        assert new == [START + step * MINUTE for step in range(4)]
+    with streamed(page, view="fleet", sort="name") as events:
+        assert next(body for name, body in events if name == "fleet")["total"] == 3
+    page.until(lambda page: page.get("service")["throughput"]["over_s"] > 0)
+
+
+def test_a_stream_goes_on_from_a_time(shown: Page) -> None:
+    with streamed(shown, view="series", series="good", since=START + 25 * MINUTE) as events:
+        points = next(body for name, body in events if name == "points")
+    assert points["values"]["ts"] == [START + step * MINUTE for step in range(26, STEPS)]
+
+
+def test_a_slow_page_holds_up_no_other(shown: Page) -> None:
+    with streamed(shown, view="fleet"), streamed(shown, view="fleet") as events:  # the first is never read
+        assert next(body for name, body in events if name == "fleet")["total"] == 3
+
+
+def test_topics_may_come_later_go_and_come_again(start_page: StartPage, tmp_path: Path) -> None:
+    address = f"sqlite:{tmp_path / 'log.db'}"
+    page = start_page("--bootstrap", address, "--topic", "tides")
+    assert page.get("overview")["series"] == 0
+    assert page.get("overview")["topics"]["input"] is None
+    with closing(connect(address)) as log:
+        Writer(log).steps(range(3))
+    page.until(lambda page: page.get("overview")["series"] == 3)
+    for file in tmp_path.glob("log.db*"):
+        if file.is_file():
+            file.unlink()
+    page.until(lambda page: page.get("overview")["topics"]["input"] is None)
+    assert page.get("series", series="good")["values"]["value"] == [value(0, step) for step in range(3)]
+
+
+def test_the_only_topic_with_forecasts_is_taken(start_page: StartPage, writer: Writer, address: str) -> None:
+    overview = start_page("--bootstrap", address).get("overview")
+    assert (overview["topic"], overview["group"]) == ("tides", "tidecast-tides-m")
+
+
+def test_of_several_topics_one_is_asked_for(tidecast: Callable[..., Any], writer: Writer, address: str) -> None:
+    Writer(writer.log, "waves", "tidecast-waves-m")
+    ended = tidecast("dashboard", "--bootstrap", address, "--port", 0)
+    assert ended.returncode == os.EX_CONFIG
+    assert "--topic NAME" in ended.stderr
+    assert "tides" in ended.stderr
+    assert "waves" in ended.stderr
+
+
+def test_the_page_ends_at_a_signal(start_page: StartPage, writer: Writer, address: str) -> None:
+    page = start_page("--bootstrap", address)
+    with streamed(page, view="fleet") as events:
+        next(events)
+        page.process.terminate()
+        assert page.process.wait(20) in (0, 143)
