@@ -168,6 +168,7 @@ class State:
             lower, upper = of_target(out.lower, target), of_target(out.upper, target)
             if (track := self.fleet.track(series, target)) is None:
                 continue
+            track.partition = record.partition
             if not shadow and (track.made is None or ts >= track.made):
                 track.set_forecast(out, ts, values, lower, upper)
             if swaps:

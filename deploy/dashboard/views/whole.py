@@ -1,6 +1,7 @@
 """The payloads of the page's API but those of one series."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -197,13 +198,15 @@ class Views:
 
     def _checkpoints(self) -> list[dict[str, Any]]:
         now = time.time()
+        partitions = {track.series: track.partition for track in self._state.fleet.tracks.values()}
+        series = Counter(partitions.values())
         return [
             {
                 "partition": number,
                 "ts": ts if ts >= 0 else None,
                 "offset": position,
                 "age_s": round(now - ts / 1000) if ts >= 0 else None,
-                "series": None,
+                "series": series[number],
             }
             for number, (ts, position) in sorted(self._state.checkpoints.items())
         ]
