@@ -171,7 +171,7 @@ def _failed(error: Exception) -> int:
             return _fail(str(error), error.exit_code)
         case ModuleNotFoundError():
             extras = dict.fromkeys(TRAINING_ONLY, "train") | dict.fromkeys(PAGE_ONLY, "dashboard")
-            extra = f": install tidecast[{extras[error.name]}]" if error.name in extras else ""
+            extra = f": install tidecast with its extra [{extras[error.name]}]" if error.name in extras else ""
             return _fail(f"this needs {error.name}, which is not installed{extra}", os.EX_UNAVAILABLE)
         case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
             return _fail(f"{error.object!r} is not UTF-8 text", os.EX_CONFIG)  # an argument, or a variable

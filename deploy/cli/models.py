@@ -7,7 +7,7 @@ import typer
 from deploy.cli.config_file import closest
 from deploy.cli.data_options import ColumnOptions, HistoryFileOptions, HistoryTopicOptions
 from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOptions, Name, RegistryOptions, option
-from deploy.cli.signature import option_names, takes
+from deploy.cli.signature import refuse_without, takes
 from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
 from deploy.settings.values import parse_duration_option, parse_span
@@ -125,11 +125,7 @@ def _drift_check(context: typer.Context) -> "DriftCheck | None":
 
     options = context.params | closest(context, "topic", "data")
     if not options["on_drift"]:
-        for name in sorted(option_names(DriftOptions) - {"on_drift"}):
-            source = context.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":
-                flag = name.replace("_", "-")
-                raise ConfigError(f"{flag}: --{flag} is for --on-drift only")
+        refuse_without("on-drift", context, DriftOptions)
         return None
     output = options["output"] or (options["topic"] and f"{options['topic']}-forecasts")
     if not output:

@@ -5,12 +5,24 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, TypeVar, get_type_hints
 
+import typer
+
+from tidecast.errors import ConfigError
+
 Result = TypeVar("Result")
 
 
 def option_names(*groups: type) -> set[str]:
     """The names of the groups' options, as parameters are named."""
     return {name for group in groups for name in get_type_hints(group)}
+
+
+def refuse_without(flag: str, context: typer.Context, *groups: type) -> None:
+    """Raises ConfigError for an option of these groups on the command line: it has no effect without a flag."""
+    for name in sorted(option_names(*groups)):
+        source = context.get_parameter_source(name)
+        if (option := name.replace("_", "-")) != flag and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"{option}: --{option} is for --{flag} only")
 
 
 def takes(*groups: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:

@@ -9,7 +9,7 @@ import typer
 
 from deploy.cli.data_options import ColumnOptions, FeatureOptions, GridOptions, LatenessOptions
 from deploy.cli.options import ConfigOptions, JsonOptions, LogOptions, RegistryOptions, SeriesOptions, Topic, option
-from deploy.cli.signature import takes
+from deploy.cli.signature import refuse_without, takes
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.files import decode_paths, open_log
@@ -174,6 +174,8 @@ def score(
 
     if follow and recompute:
         raise ConfigError("give one of --follow and --recompute")
+    if not recompute:
+        refuse_without("recompute", context, FileOptions, LatenessOptions, SeriesOptions)
     options = context.params
     since, until = parse_span("from", options["since"], "to", options["until"])
     shown = Selection(since, until, frozenset(options["series"] or ())), options["by"], options["top"]
@@ -204,7 +206,7 @@ def explain(
     model: str | None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:
-    """Reproduce a forecast, and show what it was computed from and what really came.
+    """Reproduce a forecast, and show its input and what came.
 
     Each forecast carries, as headers, the digest and version of its model and the records it is from. Shows them,
     whether the forecast is reproduced to the bit, how far it was off, and a plot of what was known, what was forecast

@@ -8,7 +8,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -20,10 +19,11 @@ from deploy.dashboard.views.parameters import BadRequest, NotFound, Query
 from deploy.dashboard.views.whole import Views
 from deploy.web import Access
 
+STREAM = "text/event-stream"
 STATIC = Path(__file__).parent / "static"
 
 
-def make_app(views: Views, streams: Streams, access: Access) -> Starlette:
+def make_app(views: Views, streams: Streams, access: Access) -> Guard:
     """The application; it starts and ends the streams."""
 
     @asynccontextmanager
@@ -33,12 +33,12 @@ def make_app(views: Views, streams: Streams, access: Access) -> Starlette:
         await streams.stop()
 
     api = [Route(f"{API}{name}", _answering(view)) for name, view in views.all.items()]
-    return Starlette(
+    app = Starlette(
         routes=[*api, Route(f"{API}stream", _streaming(streams)), Mount("/", StaticFiles(directory=STATIC, html=True))],
-        middleware=[Middleware(Guard, access=access)],
         exception_handlers={HTTPException: _refused, Exception: _failed},
         lifespan=lifespan,
     )
+    return Guard(app, access)
 
 
 def _answering(view: Callable[[Query], dict[str, Any]]) -> Callable[[Request], Any]:
@@ -63,9 +63,11 @@ def _streaming(streams: Streams) -> Callable[[Request], Any]:
             events = streams.events(view, Query(given))
         except BadRequest as error:
             return failure(400, str(error))
+        if request.method == "HEAD":
+            return Response(media_type=STREAM)
         if streams.full:
             return failure(503, "too many pages are open")
-        return StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+        return StreamingResponse(events, media_type=STREAM, headers={"x-accel-buffering": "no"})
 
     return stream
 

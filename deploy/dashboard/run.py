@@ -95,7 +95,7 @@ def _serve(views: Views, reader: Reader, access: Access, server: socket.socket) 
         make_app(views, streams, access),
         access_log=False,
         log_config=None,
-        log_level="warning",
+        log_level="error",
         server_header=False,
         proxy_headers=False,
         ws="none",

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
 import polars as pl
 
+from deploy.grading.topics import topic_beside
 from deploy.settings.files import open_log
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
@@ -106,16 +107,13 @@ def trained_until(champion: Version) -> int:
 
 def alerts_topic(log: EventLog, output: str) -> str:
     """The topic of the alerts beside an output. Raises UnknownTopic or ConfigError, saying what to give."""
-    topic, forecasts = f"{output}-alerts", output.removesuffix("-alerts")
-    known = log.identities([topic, output])
-    if topic not in known:
-        if forecasts != output and output in known:
-            raise ConfigError(f"output: {output} is the topic of the alerts: give that of the forecasts, {forecasts}")
-        raise UnknownTopic(
-            f"there is no topic {topic}: no service has written alerts; serve without --no-alerts does, or --output "
-            "names the output of the service that did"
-        )
-    return topic
+    with suppress(UnknownTopic):
+        if topic := topic_beside(log, output, "alerts"):
+            return topic
+    raise UnknownTopic(
+        f"there is no topic {output}-alerts: no service has written alerts; serve without --no-alerts does, or "
+        "--output names the output of the service that did"
+    )
 
 
 def open_drifts(log: EventLog, topic: str, after: int) -> dict[str, int]:

@@ -80,7 +80,7 @@ class ModelUpdater:
         """
         self._reference, self._admission, self._usual_wait_s = reference, admission, max_delay_s / 2
         self._log_prefix = log_prefix
-        self.following = Following()
+        self.following, self._refused = Following(), set[str]()
         self._label, self._sha256 = ("", "") if empty else (serving.label, serving.sha256)
         self._current, self._serving = Current(serving.card, serving.data), serving.version
         self._said, self._trouble = "", ""
@@ -156,7 +156,7 @@ class ModelUpdater:
                 following.up_to_date = True
             except ModelRejected as error:
                 problem = f"{version.label} {version.sha256}"
-                following.refused += self._said != problem
+                self._count_refusal(version.sha256)
                 self._warn_once(problem, str(error))
             except Exception as error:
                 verdict = "is rejected" if isinstance(error, CorruptModel) else "can't be taken now"
@@ -177,11 +177,15 @@ class ModelUpdater:
                 predictor = self._admission.admit(earlier, self._current)
                 if does_better(predictor, complaint):
                     self._admission.refuse(bad, complaint.reason)
-                    self.following.refused += 1
+                    self._count_refusal(bad.sha256)
                     self._warn(f"{bad.label} is rejected: {complaint.reason}; going back to {earlier.label}")
                     self._offer(predictor, earlier)
                     return
         self._warn_once(complaint.reason, f"{complaint.reason}; no earlier version does better, so it stays")
+
+    def _count_refusal(self, sha256: str) -> None:
+        self._refused.add(sha256)
+        self.following.refused = len(self._refused)
 
     def _offer(self, predictor: Predictor, version: Version) -> None:
         self._label, self._sha256, self._serving = version.label, version.sha256, version

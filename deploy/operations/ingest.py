@@ -48,7 +48,8 @@ def ingest(
     series, name = len(names), f", {names[0]}," if len(names) == 1 else ""
     logger.info(f"{published.events:,} events of {series:,} series{name} on {topic}")
     found = {"topic": topic, "partitions": published.partitions, "events": published.events, "series": series}
-    return found | {"left_out": len(measurements.frame) - len(frame), "notes": measurements.notes}
+    left_out = {"left_out": len(measurements.frame) - len(frame)} if only_newer else {}
+    return found | left_out | {"notes": measurements.notes}
 
 
 def _later(frame: pl.DataFrame, newest: Mapping[str, int]) -> pl.DataFrame:

@@ -11,9 +11,10 @@ from deploy.grading.reader import Extent, Identity, ScoreReader, Selection
 from deploy.grading.rebuilt import Identity as WindowIdentity
 from deploy.grading.rebuilt import Made, Source, read_forecasts, rebuild
 from deploy.grading.recompute import Regraded, add_totals
+from deploy.grading.topics import topic_beside
 from deploy.grading.totals import Totals
 from deploy.models.loading import load_model
-from deploy.operations.score import Report, print_report, written_scores
+from deploy.operations.score import Report, print_report
 from deploy.settings.serve import window_config
 from deploy.settings.values import ScoreView
 from model.card import Card
@@ -89,7 +90,7 @@ def report_recomputed(
 
     Raises ConfigError if there are no forecasts, or for their models.
     """
-    scores = written_scores(log, topic)
+    scores = topic_beside(log, topic, "scores")
     outcome = recompute(log, topic, selection, _cards(served), served)
     totals, refused, comparison = outcome.totals, outcome.refused, outcome.comparison
     if not outcome.lost and not outcome.extent.series:

@@ -19,12 +19,13 @@ from rich.text import Text
 from deploy.console import out, print_table
 from deploy.grading.reader import ScoreReader, Selection
 from deploy.grading.table import number, score_table
+from deploy.grading.topics import topic_beside
 from deploy.grading.totals import Row, Totals
 from deploy.operations.tail import INTERVAL_S
 from deploy.settings.values import ScoreView
 from pipeline.formats.decoding import Refusals
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError, DataError, UnknownTopic
+from tidecast.errors import ConfigError, DataError
 from tidecast.times import format_time
 
 logger = logging.getLogger(__name__)
@@ -182,27 +183,10 @@ def _display(as_json: bool) -> Iterator[Callable[[Report, str], None]]:
 
 def scores_topic(log: EventLog, topic: str) -> str:
     """The topic of the scores of these forecasts. Raises UnknownTopic, or ConfigError, saying which one is meant."""
-    if scores := written_scores(log, topic):
+    if scores := topic_beside(log, topic, "scores"):
         return scores
     none = f"there is no topic {topic}-scores; a service writes it unless --score-every is off"
     raise ConfigError(f"{topic} has no scores: {none}, and --recompute needs none")
-
-
-def written_scores(log: EventLog, topic: str) -> str | None:
-    """The same, None where there are none. Raises UnknownTopic, or ConfigError if these are no forecasts."""
-    scores, of_events = f"{topic}-scores", f"{topic}-forecasts-scores"
-    parts = {kind: topic.removesuffix(f"-{kind}") for kind in ("scores", "alerts") if topic.endswith(f"-{kind}")}
-    known = log.identities([scores, topic, of_events, *parts.values()])
-    if scores in known:
-        return scores
-    if of_events in known:
-        raise ConfigError(f"{topic} is a topic of events: give that of the forecasts, {topic}-forecasts")
-    if topic not in known:
-        raise UnknownTopic(f"there is no topic {topic}: `tidecast serve` writes it")
-    for kind, forecasts in parts.items():
-        if forecasts in known:
-            raise ConfigError(f"{topic} is the topic of the {kind}: give that of the forecasts, {forecasts}")
-    return None
 
 
 def _why_none(reader: ScoreReader, topic: str) -> str:

@@ -234,10 +234,11 @@ class Service:
         with self.stats.stage("commit"):
             self._flush_and_commit(done)
         self._output.committed()
-        if refused := self._output.refused:
-            self.stats.count_refused(refused, self._config.output)
+        refused = self._output.refused
+        self.stats.count_committed(done.values(), refused[self._config.output])
+        if refused:
+            self.stats.dead_letters["refused"] += refused.total()
             refused.clear()
-        self.stats.count_committed(done.values())
         self.stats.seconds = time.monotonic() - self._started_at
 
     def _flush_and_commit(self, done: Mapping[int, Sequence[Record]]) -> None:
@@ -278,7 +279,7 @@ class Service:
             self.stats.add_counts(windower.counts)
             windower.counts = Counts()
             self.stats.dead_letters.update(error.reason for _, error in part.dropped.invalid)
-        self.stats.predictions += predictions
+        self.stats.produced += predictions
         self.stats.batch_sizes.observe_one(predictions)
 
     def _check_outputs(self, written: Written) -> None:

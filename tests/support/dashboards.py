@@ -120,9 +120,8 @@ def forecast(number: int, step: int, model: str, **more: Any) -> bytes:
         "coverage": 0.9,
     }
     ts = START + step * MINUTE
-    return msgspec.json.encode(
-        Forecast(SERIES[number], ts, ts + MINUTE, MINUTE, values, "model", model, **(bounds | more))
-    )
+    made = Forecast(SERIES[number], ts, ts + MINUTE, MINUTE, values, "model", model, **bounds)
+    return msgspec.json.encode(msgspec.structs.replace(made, **more))
 
 
 def scores(number: int, start: int, model: str, error: float, naive: float = 2.0, count: int = 10) -> bytes:

@@ -18,8 +18,8 @@ SPARK = 40
 """Values of a spark line."""
 MOST = 200_000
 """Most tracks; those of further series are counted only."""
-KEPT_S = 1.0
-"""How long an order of all series holds."""
+KEPT_S, MOST_ORDERS = 1.0, 16
+"""How long an order of all series holds, and how many are kept."""
 DAY, FIRST_OF_WEEKEND = 86_400_000, 5
 SURE = 15
 """Values that tell whether weekends are skipped."""
@@ -61,6 +61,8 @@ class Track:
     scale: float | None = None
     scored_at: int | None = None
     """When the newest bucket of scores ends."""
+    naive_lag: int = 1
+    """That of the seasonal naive, in steps."""
     sums: Reals | None = None
     """(M,): scores, over all steps and models."""
 
@@ -182,7 +184,7 @@ class Fleet:
             found += missing
         elif desc:
             found.reverse()
-        if len(self._orders) > 50:
+        if len(self._orders) >= MOST_ORDERS:
             self._orders.clear()
         self._orders[key] = now, found
         return found

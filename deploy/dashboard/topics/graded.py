@@ -79,7 +79,7 @@ class Graded:
             totals.add_unscored(scores.series, target, 0, sign * sum(scores.unscored[target]))
             track = fleet.track(scores.series, "" if single else target)
             if track is not None and (track.scored_at is None or scores.until >= track.scored_at):
-                track.scale, track.scored_at = scale, scores.until
+                track.scale, track.scored_at, track.naive_lag = scale, scores.until, scores.naive
                 totals.scale[scores.series, target] = scale
         for each in scores.scores:
             whole = sign * np.array([sum(getattr(each, name)) for name in SUMS], np.float64)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from deploy.dashboard.topics.state import State
 from pipeline.log import Bounds, Commit, EventLog, Member, Record
+from pipeline.log.topics import TopicIdentity
 from tidecast.errors import LogUnavailable, NotAuthorized, TidecastError, UnknownTopic
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Reader:
 
     def _identify(self) -> None:
         """Which topics there are, and whether they are those of before."""
-        found = self._log.identities([each.name for each in self.topics])
+        found = self._identities([each for each in self.topics if not each.refused])
         for topic in self.topics:
             identity = found[topic.name].id if topic.name in found else ""
             if identity != topic.id:
@@ -178,6 +179,20 @@ class Reader:
                     logger.info(f"topic {topic.name} was {'made anew' if identity else 'deleted'}")
                     self._state.forget(topic.kind)
                 topic.reset(identity)
+
+    def _identities(self, topics: Sequence[Followed]) -> Mapping[str, TopicIdentity]:
+        """Those of these topics that exist; ones that may not even be looked up are refused."""
+        try:
+            return self._log.identities([each.name for each in topics])
+        except NotAuthorized as error:
+            if len(topics) == 1:
+                self._refuse(topics[0], error)
+                return {}
+        return {name: one for topic in topics for name, one in self._identities([topic]).items()}
+
+    def _refuse(self, topic: Followed, error: NotAuthorized) -> None:
+        topic.refused = str(error)
+        logger.warning(f"{error}; the page does without {topic.name}")
 
     def _guarded(self, topic: Followed, read: Callable[[Followed], bool]) -> bool:
         """Read a topic that may be deleted meanwhile, not be ours to read, or be held up by an open transaction.
@@ -189,8 +204,7 @@ class Reader:
         except UnknownTopic:
             self._identified = float("-inf")
         except NotAuthorized as error:
-            topic.refused = str(error)
-            logger.warning(f"{error}; the page does without {topic.name}")
+            self._refuse(topic, error)
         except LogUnavailable as error:
             self._unread, topic.due = error, time.monotonic() + LONGEST_RETRY_S
         return False

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -124,34 +124,41 @@ class State:
     def _take_output(self, records: Sequence[Record], live: bool) -> None:
         if live:
             self.service.note_latency(records)
-        rows, size = list[StoredRow](), 0
-        for record in records:
-            try:
-                out = decode_output(record.value or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                self.unreadable["output"] += 1
-                continue
+        rows = list[StoredRow]()
+        for record, out in self._outputs(records, "output"):
             if out.label is not None:
                 self.is_text = True
                 self.texts.add_label(record, out, newest=live)
                 self.models.note(record.partition, record.offset, record.timestamp, self._model(record, out))
-            elif out.series is not None and out.ts is not None and out.forecast is not None:
-                found = self._forecast_rows(record, out, out.series, out.ts)
-                rows += found
-                size += len(found) * (3 * ROW_BYTES + len(record.value or b"") // 2)
             else:
-                self.unreadable["output"] += 1
-        self.store.forecasts.add(rows, size)
+                rows += self._forecast_rows(record, out)
+        self.store.forecasts.add(rows, _size(rows))
+
+    def _outputs(self, records: Sequence[Record], kind: str) -> Iterator[tuple[Record, Output]]:
+        """Those that are forecasts or labels."""
+        for record in records:
+            try:
+                out = decode_output(record.value or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                out = Output()
+            if out.label is None and None in (out.series, out.ts, out.forecast):
+                self.unreadable[kind] += 1
+            else:
+                yield record, out
 
     def _model(self, record: Record, out: Output) -> int:
         return self.models.number(
             out.model, next((value for name, value in record.headers if name == MODEL), b"") or b""
         )
 
-    def _forecast_rows(self, record: Record, out: Output, series: str, ts: int) -> list[StoredRow]:
-        model, rows, forecast = self._model(record, out), list[StoredRow](), out.forecast
-        by_network = out.source != "naive"
-        if by_network:
+    def _forecast_rows(self, record: Record, out: Output, *, shadow: bool = False) -> list[StoredRow]:
+        """A forecast by target; only of those that are no `shadow`'s the fleet is told."""
+        series, ts, forecast = out.series, out.ts, out.forecast
+        assert series is not None
+        assert ts is not None
+        model, rows = self._model(record, out), list[StoredRow]()
+        swaps = not shadow and out.source != "naive"
+        if swaps:
             self.models.note(record.partition, record.offset, ts, model)
         named = forecast if isinstance(forecast, dict) else {"": forecast or []}
         if len(named) > 1 and not self.values.targets:
@@ -161,9 +168,9 @@ class State:
             lower, upper = of_target(out.lower, target), of_target(out.upper, target)
             if (track := self.fleet.track(series, target)) is None:
                 continue
-            if track.made is None or ts >= track.made:
+            if not shadow and (track.made is None or ts >= track.made):
                 track.set_forecast(out, ts, values, lower, upper)
-            if by_network:
+            if swaps:
                 track.swaps.note(record.offset, ts, model)
             rows.append((track.number, *about, blob(values), blob(lower), blob(upper)))
         return rows
@@ -213,5 +220,13 @@ class State:
                     found = record.timestamp, decode_partition(bytes(record.value)).position
                     self.checkpoints[record.partition] = max(found, self.checkpoints.get(record.partition, found))
 
-    def _take_shadow(self, records: Sequence[Record], live: bool) -> None:
-        """Counted only."""
+    def _take_shadow(self, records: Sequence[Record], _: bool) -> None:
+        rows = list[StoredRow]()
+        for record, out in self._outputs(records, "shadow"):
+            rows += self._forecast_rows(record, out, shadow=True) if out.label is None else []
+        self.store.shadow.add(rows, _size(rows))
+
+
+def _size(rows: Sequence[StoredRow]) -> int:
+    """About how many bytes forecasts take in the store."""
+    return sum(3 * ROW_BYTES + sum(len(each) for each in row[-3:] if isinstance(each, bytes)) for row in rows)

@@ -12,6 +12,9 @@ from typing import Any
 MB = 1 << 20
 PARTS = 4
 """Tables of one kind of rows: the oldest is dropped as a whole, which is cheap, when all are full."""
+FORECAST = """(track, ts, start, step, model, anomaly, coverage, source, partition, number, forecast BLOB, lower BLOB,
+upper BLOB, PRIMARY KEY (track, ts))"""
+"""The columns of forecasts; `number` is the record's offset."""
 
 
 @dataclass(slots=True)
@@ -89,13 +92,9 @@ class Store:
         self.values = ring(
             "value", "(track, ts, value REAL, PRIMARY KEY (track, ts)) WITHOUT ROWID", 0.1, verb="INSERT OR IGNORE"
         )
-        self.forecasts = ring(
-            "forecast",
-            "(track, ts, start, step, model, anomaly, coverage, source, partition, number, forecast BLOB, lower BLOB, "
-            "upper BLOB, PRIMARY KEY (track, ts))",
-            0.6,
-            "CREATE INDEX {table}_anomaly ON {table} (track, ts) WHERE anomaly > 1",
-        )
+        anomalies = "CREATE INDEX {table}_anomaly ON {table} (track, ts) WHERE anomaly > 1"
+        self.forecasts = ring("forecast", FORECAST, 0.55, anomalies)
+        self.shadow = ring("shadow", FORECAST, 0.05)
         self.scores = ring(
             "score",
             "(series, start, until, partition, origin, value BLOB, PRIMARY KEY (series, start, until, partition, "

@@ -15,6 +15,7 @@ from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.registry import RegistryView
 from deploy.dashboard.views.scores import as_dict
 from deploy.dashboard.views.series import points, series_view, target_name
+from deploy.dashboard.views.shadow import shadow_rows
 from model.online.scores import SUMS
 from pipeline.formats.dead_letters import Content
 
@@ -22,6 +23,8 @@ SORTS = ("skill", "width", "alert", "name", "newest", "coverage")
 POINTS = 300
 """Most points of a line over time."""
 LABELS = 50
+SCORED_S = 10.0
+"""Between two computations of scores that take long."""
 
 
 class Views:
@@ -30,6 +33,7 @@ class Views:
     def __init__(self, state: State, reader: Reader, registry: RegistryView, label: str, bootstrap: str) -> None:
         """`label` is what the log is called, `bootstrap` its address as commands take it."""
         self._state, self._reader, self._registry, self._label = state, reader, registry, label
+        self._shadowed: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
         self._scored: tuple[int, float, list[dict[str, Any]]] | None = None
         self.all: dict[str, Callable[[Query], dict[str, Any]]] = {
             "overview": self.overview,
@@ -105,14 +109,14 @@ class Views:
         state = self._state
         with state.lock:
             name = next((label.rpartition("/")[0] for label in reversed(state.models.labels)), None)
-            live, swaps = self._live(), state.models.swaps
+            live, swaps, shadow = self._live(), state.models.swaps, self._shadow()
             over_time = self._over_time()
         self._registry.refresh(name)
         return {
             "registry": self._registry.facts,
             "versions": [dict(each) for each in self._registry.versions],
             "live": live,
-            "shadow": [],
+            "shadow": shadow,
             "swaps": swaps,
             "skill_over_time": over_time,
             "refused": list(self._registry.refused),
@@ -122,9 +126,17 @@ class Views:
         """Scores by model, computed again once they have changed, at most every ten seconds."""
         graded, now = self._state.graded, time.monotonic()
         kept = self._scored
-        if kept is None or (kept[0] != graded.version and now - kept[1] > min(10.0, 0.001 * len(graded.totals.parts))):
+        if kept is None or (
+            kept[0] != graded.version and now - kept[1] > min(SCORED_S, 0.001 * len(graded.totals.parts))
+        ):
             self._scored = kept = graded.version, now, list(map(as_dict, graded.totals.rows("model")))
         return kept[2]
+
+    def _shadow(self) -> list[dict[str, Any]]:
+        """The shadow's scores, computed again at most every ten seconds."""
+        if time.monotonic() - self._shadowed[0] > SCORED_S:
+            self._shadowed = time.monotonic(), shadow_rows(self._state)
+        return self._shadowed[1]
 
     def _over_time(self) -> list[dict[str, Any]]:
         graded = self._state.graded

@@ -106,7 +106,7 @@ METRICS: tuple[Definition, ...] = (
     _counter(
         "tidecast_records_total", "Committed input records, tombstones and invalid ones included.", lambda s: s.records
     ),
-    _counter("tidecast_forecasts_total", "Forecasts produced; labels, of texts.", lambda s: s.predictions),
+    _counter("tidecast_forecasts_total", "Forecasts committed; labels, of texts.", lambda s: s.predictions),
     _counter(
         "tidecast_naive_forecasts_total",
         "Of these the naive ones, in place of a model's that were not finite.",
@@ -129,7 +129,7 @@ METRICS: tuple[Definition, ...] = (
     Definition(
         "tidecast_latency_seconds",
         "histogram",
-        "From a record's time until its forecast is committed.",
+        "From a record's time until it and its forecast are committed.",
         lambda s: {(): s.latency_ms},
         unit=MS,
     ),

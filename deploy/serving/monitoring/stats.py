@@ -107,7 +107,9 @@ class ServiceStats:
     records: int = 0
     """Counter: committed input records, tombstones and invalid ones included."""
     predictions: int = 0
-    """Counter: forecasts or labels produced."""
+    """Counter: forecasts or labels committed."""
+    produced: int = 0
+    """Gauge: those that are not committed yet."""
     tombstones: int = 0
     """Counter: input records without a value."""
     late_events: int = 0
@@ -169,8 +171,12 @@ class ServiceStats:
         yield
         self.stages[name].observe_one(time.perf_counter() - began)
 
-    def count_committed(self, polled: Iterable[Sequence[Record]]) -> None:
-        """Count the records of a commit, of all partitions."""
+    def count_committed(self, polled: Iterable[Sequence[Record]], refused: int) -> None:
+        """Count what a commit is of: the records of all partitions, and what was made of them but for what the log
+        refused, for which dead letters stand.
+        """
+        self.predictions += self.produced - refused
+        self.produced = 0
         now, count = time.time() * 1000, 0
         for records in polled:
             count += len(records)
@@ -178,11 +184,6 @@ class ServiceStats:
             self.latency_ms.observe([now - record.timestamp for record in records if record.timestamp >= 0])
         self.records += count
         self.since_checkpoint += count
-
-    def count_refused(self, refused: Counter[str], output: str) -> None:
-        """Count what the log refused, by topic; dead letters stand for it."""
-        self.dead_letters["refused"] += refused.total()
-        self.predictions -= refused[output]
 
     @contextmanager
     def checkpoint(self) -> Iterator[None]:

@@ -40,6 +40,7 @@ COMMANDS = (
     "retrain",
     "schedule",
     "score",
+    "dashboard",
     "models",
     "promote",
     "rollback",

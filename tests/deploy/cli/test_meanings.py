@@ -24,16 +24,19 @@ ARGUMENTS = {
     "replay": ["--topic", "power"],
     "explain": ["power", "0", "0"],
     "score": ["power-forecasts"],
+    "dashboard": [],
     "schedule": ["--name", "m", "--topic", "power"],
 }
 SAID_OTHERWISE = {
     "coverage": "of the intervals in serving, and of the same over a past if asked for",
     "data": "one command needs it, and next-token reads a text",
     "features": "the same columns, of files, events and dead letters",
+    "group": "the service's own, or of one that is looked at",
     "last": "how many of the newest to show",
     "model": "the same references, of which some commands take several or a file only",
     "plot": "each says where its own picture lies by default",
     "seed": "of training, and of sampling",
+    "token-file": "what a request needs: of serve for /metrics alone",
     "to": "the end of origins, or of buckets of scores",
     "topic": "of events, or left out for a file",
 }
@@ -88,18 +91,24 @@ def test_no_variable_is_of_two_options() -> None:
     [
         ("follow", "5s", {"serve": "5s", "tail": False, "score": False}),
         ("follow", "true", {"serve": "10s", "tail": True, "score": True}),
-        ("output", "power-out", {"serve": "power-out", "check": "power-out", "forecast": None}),
+        (
+            "output",
+            "power-out",
+            {"serve": "power-out", "check": "power-out", "dashboard": "power-out", "forecast": None},
+        ),
         ("output", "ahead.csv", {"serve": None, "check": None, "forecast": Path("ahead.csv")}),
-        ("from", "latest", {"serve": "latest", "replay": None, "score": None}),
-        ("from", "90d", {"serve": "earliest", "replay": "90d", "score": "90d"}),
+        ("from", "latest", {"serve": "latest", "replay": None, "score": None, "dashboard": "7d"}),
+        ("from", "90d", {"serve": "earliest", "replay": "90d", "score": "90d", "dashboard": "90d"}),
         ("model", "power@champion", {"serve": "m", "replay": ["power@champion"], "explain": None}),
+        ("port", "8080", {"dashboard": 8080}),
+        ("port", "tcp://10.0.0.1:80", {"dashboard": 8765}),  # as Kubernetes sets it beside a Service called tidecast
         ("model", "power.onnx", {"replay": ["power.onnx"], "explain": "power.onnx"}),
     ],
 )
 def test_a_shared_setting_is_for_the_commands_that_mean_it(
     params: Params, monkeypatch: pytest.MonkeyPatch, source: str, name: str, value: str, meant: dict[str, Any]
 ) -> None:
-    field = {"from": {"serve": "start", "replay": "since", "score": "since"}}.get(name, {})
+    field = {"from": {"serve": "start", "replay": "since", "score": "since", "dashboard": "since"}}.get(name, {})
     replayed = {} if name == "model" else {"TIDECAST_REPLAY_MODEL": "last-value"}
     for command, expected in meant.items():
         toml = f"{name} = '{value}'" if source == "file" else ""

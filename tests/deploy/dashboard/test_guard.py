@@ -100,4 +100,11 @@ def test_without_the_extra_the_way_out_is_said(start_tidecast: Callable[..., Any
     process = start_tidecast("dashboard", "--bootstrap", address, without=("uvicorn",))
     _, err = process.communicate()
     assert process.returncode == os.EX_UNAVAILABLE
-    assert "tidecast[dashboard]" in err
+    assert "its extra [dashboard]" in err
+
+
+def test_it_runs_where_only_serving_does(start_tidecast: Callable[..., Any], writer: Writer, address: str) -> None:
+    absent = ("torch", "polars", "matplotlib", "scipy", "sklearn")
+    process = start_tidecast("dashboard", "--bootstrap", address, "--port", 0, without=absent)
+    page = Page(process.stdout.readline().strip(), process)
+    assert page.get("overview")["topic"] == "tides"

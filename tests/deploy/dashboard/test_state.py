@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, StartPage, Writer
+from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, StartPage, Writer, forecast, value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +20,7 @@ from deploy.dashboard.topics.store import PARTS, Store
 from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.past import ahead
 from deploy.dashboard.views.series import series_view
+from deploy.dashboard.views.shadow import shadow_rows
 from deploy.dashboard.views.times import step_times
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.labels import Label
@@ -203,6 +204,25 @@ def test_a_swap_and_the_way_back_are_both_told() -> None:
     assert state.models.swaps == told
     assert series_view(state, Query({"series": "s"}))["swaps"] == told
     assert ahead(state, Query({"series": "s"}))["model"] == models
+
+
+def test_a_shadow_is_graded_beside_what_served_at_the_same_origins(records: dict[str, list[Record]]) -> None:
+    state = new_state()
+    for kind in ("scores", "output", "input"):
+        state.take(kind, records[kind], live=True)
+    assert shadow_rows(state) == []
+    ones = [number for number in range(3 * STEPS) if number % 3 == 0]
+    exact = [
+        Kept(forecast(0, number // 3, "tides/9", forecast=[value(0, number // 3 + k) for k in range(1, 5)]), number)
+        for number in ones
+    ]
+    state.take("shadow", exact, live=True)
+    shadow, *served = shadow_rows(state)
+    assert (shadow["model"], shadow["mae"], shadow["skill"]) == ("tides/9", 0.0, None)  # the naive is exact as well
+    assert {row["model"] for row in served} == {"tides/1", "tides/2"}
+    assert {row["mae"] for row in served} == {0.5}, "1 off, where the scale is 2"
+    assert sum(row["count"] for row in served) == shadow["count"] > 0
+    assert state.models.swaps == [{"ts": START + 20 * MINUTE, "from": "tides/1", "to": "tides/2"}]
 
 
 def test_what_is_no_message_is_counted_and_nothing_breaks() -> None:

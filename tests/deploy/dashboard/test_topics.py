@@ -1,14 +1,21 @@
 """Which topics are shown, and what becomes of the page as they come, go and change."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from dashboards import MINUTE, START, STEPS, Page, StartPage, Writer, streamed, value
+from waiting import until
 
+from deploy.dashboard.topics.reader import Reader
+from deploy.dashboard.topics.state import State, Topics
+from pipeline.log import Bounds
 from pipeline.log.connect import connect
+from pipeline.log.sqlite import SqliteLog
+from pipeline.log.topics import TopicIdentity
+from tidecast.errors import NotAuthorized
 
 
 def test_new_values_and_forecasts_arrive_by_themselves(start_page: StartPage, writer: Writer, address: str) -> None:
@@ -76,3 +83,29 @@ def test_the_page_ends_at_a_signal(start_page: StartPage, writer: Writer, addres
         next(events)
         page.process.terminate()
         assert page.process.wait(20) in (0, 143)
+
+
+def test_a_topic_that_may_not_be_read_is_left_out(writer: Writer, address: str) -> None:
+    class Guarded(SqliteLog):
+        def identities(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
+            names = list(topics)
+            if "tidecast-tides-m-state" in names:
+                raise NotAuthorized("no Describe")
+            return super().identities(names)
+
+        def bounds(self, topic: str) -> dict[int, Bounds]:
+            if topic == "tides-forecasts-alerts":
+                raise NotAuthorized("no Read")
+            return super().bounds(topic)
+
+    writer.all()
+    state = State(Topics(input="tides", output="tides-forecasts", group="tidecast-tides-m"))
+    reader = Reader(lambda: Guarded(address[7:]), Guarded(address[7:]), state, None, members=False)
+    reader.start()
+    until(lambda: bool(reader.progress["caught_up"]))
+    reader.stop()
+    assert len(state.fleet.tracks) == 3
+    assert {each.kind: each.refused for each in reader.topics if each.refused} == {
+        "state": "no Describe", "alerts": "no Read",
+    }  # fmt: skip
+    assert reader.error is None

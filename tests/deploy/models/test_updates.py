@@ -154,8 +154,12 @@ def test_bad_version_is_rejected_once_and_the_next_good_one_is_used(world: World
     assert warning.startswith("WARNING still serving tiny/1: tiny/2 is rejected: ")
     assert reason in warning
     assert world.updater.take() is None
+    following = world.updater.following
+    assert (following.refused, following.up_to_date, following.reachable) == (1, False, True)
     world.promote(world.file(seed=2))
     assert world.update().label == "tiny/3"
+    until(lambda: following.up_to_date)
+    assert following.refused == 1
     with pytest.raises(Empty):
         world.messages.get_nowait()
 
@@ -202,6 +206,7 @@ def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "resolve", unavailable)
         assert world.message() == "WARNING still serving tiny/1: the registry is unavailable: nobody answers"
+        assert not world.updater.following.reachable
         assert load_model("tiny", world.uri).label == "tiny/1"
         assert "using tiny/1, which last served as tiny" in caplog.text
         with pytest.raises(RegistryUnavailable):
@@ -209,6 +214,7 @@ def test_unavailable_registry_is_logged_once_and_a_cold_start_uses_the_cache(
         with pytest.raises(RegistryUnavailable):
             load_model("tiny@challenger", world.uri)
     assert world.message() == "INFO the registry is available again; tiny resolves to tiny/1"
+    until(lambda: world.updater.following.reachable)
     assert (models() / f"{world.registry.resolve('tiny/1').sha256}.onnx").is_file()
 
 
@@ -258,6 +264,7 @@ def test_model_that_does_worse_than_the_one_before_is_refused_in_service(world: 
     assert world.message() == f"WARNING still serving tiny/2: {line}; going back to tiny/1"
     assert world.message() == f"WARNING still serving tiny/1: {line}"
     assert world.registry.resolve("tiny/2").refusals == {"": "too many of its outputs are not finite"}
+    assert (world.updater.following.refused, world.updater.following.up_to_date) == (1, False)
     assert Admission(world.uri, "cpu", "group").start("tiny").label == "tiny/1"
 
 

@@ -166,6 +166,15 @@ def test_what_can_not_be_read_is_counted_by_its_reason(log: EventLog, score: Sco
 
 
 @pytest.mark.parametrize(
+    "option", [("--lateness", "5m"), ("--idle", "7d"), ("--series-limit", 9), ("--model", "tides.onnx")]
+)
+def test_what_only_a_recomputation_takes_is_refused_without_it(tidecast: Tidecast, option: tuple[object, ...]) -> None:
+    ended = tidecast("score", "tides-forecasts", *option)
+    name = str(option[0])[2:]
+    assert (ended.returncode, ended.stderr) == (78, f"tidecast: {name}: --{name} is for --recompute only\n")
+
+
+@pytest.mark.parametrize(
     ("topic", "code", "line"),
     [
         ("tides", 78, "tides is a topic of events: give that of the forecasts, tides-forecasts"),

@@ -1,5 +1,7 @@
 """A service's metrics and how they are reported."""
 
+import pytest
+
 from deploy.serving.monitoring.stats import Histogram, ServiceStats
 from model.online.values import Tally
 
@@ -39,3 +41,32 @@ def test_what_was_graded_is_said_as_values_and_left_to_the_scores_to_rate() -> N
     assert stats.counts_line().endswith("; 1,200 forecast values graded, 89.7% inside")
     assert (stats.summary()["graded"], stats.summary()["coverage"]) == (1_200, 0.897)
     assert "skill" not in stats.summary()
+
+
+def test_forecasts_count_once_they_are_committed_and_never_fall() -> None:
+    """A counter that falls is a restart to Prometheus, which adds all of it again."""
+    stats = ServiceStats("forecasts", predictions=10, produced=5)
+    assert stats.predictions == 10
+    stats.count_committed([], refused=2)
+    assert (stats.predictions, stats.produced) == (13, 0)
+    stats.count_committed([], refused=0)
+    assert stats.predictions == 13
+
+
+def test_a_value_counts_as_one_of_many() -> None:
+    one, many = Histogram((1, 10)), Histogram((1, 10))
+    for value in (0.5, 1, 1.5, 10, 99):
+        one.observe_one(value)
+        many.observe([value])
+    assert (one.counts.tolist(), one.sum) == (many.counts.tolist(), many.sum)
+
+
+def test_what_is_changed_is_written_and_counted_anew() -> None:
+    stats = ServiceStats("forecasts", since_checkpoint=7, checkpoint_at=1.0)
+    with stats.checkpoint():
+        assert stats.since_checkpoint == 7
+    assert (stats.since_checkpoint, stats.checkpoint_at > 1.0) == (0, True)
+    assert (stats.stages["checkpoint"].counts.sum(), stats.stages["poll"].counts.sum()) == (1, 0)
+    with pytest.raises(RuntimeError), stats.checkpoint():
+        raise RuntimeError
+    assert stats.stages["checkpoint"].counts.sum() == 1, "what failed is no checkpoint"
