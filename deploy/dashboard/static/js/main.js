@@ -1,8 +1,8 @@
 // The page: which view is open, what every view shares, and the keys.
 
 import { get } from "./api.js";
-import { announce, h, isTyping, setText, show } from "./dom.js";
-import { go, onChange, read } from "./state.js";
+import { announce, h, isTyping, refill, setText, show } from "./dom.js";
+import { go, hrefOf, onChange, read } from "./state.js";
 import { Live } from "./live.js";
 import { isDark, onTheme, toggleTheme } from "./theme.js";
 import { onZone, toggleZone, zone, zoneLabel } from "./times.js";
@@ -66,10 +66,8 @@ function follow() {
 function showTabs() {
   const { series, target, q, sort, desc, since, row } = read();
   const own = { fleet: { q, sort, desc, since }, series: { series, target, q, sort, desc, row } };
-  show(at("tabs"), names().map((name, place) => {
-    const query = new URLSearchParams(Object.entries({ view: name, ...own[name] }).filter(([, value]) => value));
-    return h("a", { href: `?${query}`, "aria-current": name === openName ? "page" : null, title: `${VIEWS[name][0]} (${place + 1})` }, VIEWS[name][0]);
-  }));
+  refill(at("tabs"), names().map((name, place) =>
+    h("a", { href: hrefOf({ view: name, ...own[name] }), "aria-current": name === openName ? "page" : null, title: `${VIEWS[name][0]} (${place + 1})` }, VIEWS[name][0])));
 }
 
 function showOverview(answer) {

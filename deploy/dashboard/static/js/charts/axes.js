@@ -21,7 +21,7 @@ function dress(axis) {
 
 /** Times: the clock, with the day where it changes. */
 export function timeAxis() {
-  return dress({ size: 40, space: 72, values: (_, splits, __, ___, step) => timeLabels(splits, step) });
+  return dress({ size: 38, space: 72, label: times.zoneLabel, labelSize: 16, labelGap: 0, values: (_, splits, __, ___, step) => timeLabels(splits, step) });
 }
 
 function timeLabels(splits, step) {

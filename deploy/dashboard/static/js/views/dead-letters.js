@@ -1,7 +1,7 @@
 // Records that could not be used: by reason, and the newest of them.
 
 import { Latest } from "../api.js";
-import { h, show } from "../dom.js";
+import { h, refill, show } from "../dom.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
 import { failure, panel } from "./parts.js";
@@ -23,9 +23,7 @@ export class DeadLetters {
     const sorted = Object.entries(reasons).sort((a, b) => b[1] - a[1]);
     const button = (text, count, value) => h("button", { type: "button", class: "reason", "aria-pressed": String((chosen ?? null) === value), on: { click: () => this.onReason(value) } },
       h("span", {}, text), h("span", { class: "reason-bar", "aria-hidden": "true" }, h("i", { style: { width: `${(100 * count) / Math.max(largest, value === null ? total : largest)}%` } })), h("span", { class: "num" }, format.count(count)));
-    const focused = this.reasons.contains(document.activeElement) ? [...this.reasons.children].indexOf(document.activeElement) : -1;
-    show(this.reasons, total ? [sorted.length > 1 ? button("all", total, null) : null, sorted.map(([reason, count]) => button(reason.replaceAll("_", " "), count, reason))] : h("p", { class: "fine" }, "None: every record could be used."));
-    if (focused >= 0) this.reasons.children[focused]?.focus();
+    refill(this.reasons, total ? [sorted.length > 1 ? button("all", total, null) : null, sorted.map(([reason, count]) => button(reason.replaceAll("_", " "), count, reason))] : h("p", { class: "fine" }, "None: every record could be used."));
     this.list.hidden = !total;
   }
 

@@ -54,14 +54,14 @@ export class FleetRow {
   }
 
   /** Show a row of the fleet's answer; undefined is one that has not come yet. */
-  show(row, at, place) {
+  show(row, at, place, several) {
     this.element.setAttribute("aria-rowindex", String(at + 2));
     this.element.classList.toggle("waiting", !row);
     this.link.setAttribute("href", row ? hrefOf({ view: "series", series: row.series, target: row.target, ...place, row: at }) : "?");
-    setText(this.link, row ? (row.several ? `${row.series} · ${row.target}` : row.series) : "…");
+    setText(this.link, row ? (several ? `${row.series} · ${row.target}` : row.series) : "…");
     this.link.title = row?.series ?? "";
     this.silent.hidden = !row?.silent;
-    if (this.spark !== row?.spark) drawSpark(this.canvas, row?.spark ?? [], SPARK.width, SPARK.height);
+    drawSpark(this.canvas, row?.spark ?? [], SPARK.width, SPARK.height);
     setText(this.value, format.number(row?.value));
     setText(this.when, row?.ts ? (Date.now() - row.ts < 86_400_000 ? format.ago(row.ts) : times.time(row.ts)) : "");
     this.#showSkill(row?.skill);

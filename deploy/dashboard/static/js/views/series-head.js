@@ -1,7 +1,7 @@
 // The head of a series: its name, the way to others, and its newest numbers.
 
 import { Latest } from "../api.js";
-import { announce, h, setText, show } from "../dom.js";
+import { announce, h, refill, setText, show } from "../dom.js";
 import { change, read } from "../state.js";
 import { term } from "../tips.js";
 import * as format from "../format.js";
@@ -61,7 +61,7 @@ export class SeriesHead {
     if (!answer) return;
     const overall = answer.scores?.overall, asked = answer.coverage;
     const bounds = forecast?.lower ? `${format.number(forecast.lower[0])} to ${format.number(forecast.upper[0])}` : "";
-    show(this.facts,
+    refill(this.facts,
       fact("Newest value", format.number(last?.value), last ? times.time(last.ts) : ""),
       fact("Next step", format.number(forecast?.forecast[0]), bounds),
       fact(term("skill"), h("span", { class: overall?.skill < 0 ? "bad-text" : null }, format.skill(overall?.skill)), overall ? `${format.count(overall.count)} values graded` : "nothing graded yet"),

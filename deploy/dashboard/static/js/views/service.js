@@ -1,7 +1,7 @@
 // The service: whether anything is stuck, how fast it is, and what it could not use.
 
 import { Latest } from "../api.js";
-import { h, setText, show } from "../dom.js";
+import { h, refill, setText, show } from "../dom.js";
 import { change } from "../state.js";
 import { term } from "../tips.js";
 import { Lines } from "../charts/lines.js";
@@ -67,7 +67,7 @@ export class ServiceView {
     this.answer = answer;
     this.#showHealth(answer);
     const { throughput, lag, latency, history, dead_letters: letters } = answer;
-    show(this.facts,
+    refill(this.facts,
       fact(term("lag"), lag.total === null ? format.NONE : format.counted(lag.total, "record"), waiting(lag.total, throughput)),
       fact("Records", format.rate(throughput.records_s), throughput.over_s ? `over ${format.duration(throughput.over_s * 1000)}` : ""),
       fact("Forecasts", format.rate(throughput.forecasts_s)),
