@@ -60,7 +60,7 @@ def test_the_package_exports_the_tree_and_the_forecaster() -> None:
 def test_an_error_of_ours_is_one_line_and_its_code(
     tidecast: Tidecast, monkeypatch: pytest.MonkeyPatch, kind: type[TidecastError]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise kind("it went wrong")
 
     monkeypatch.setattr("deploy.operations.ingest.ingest", fail)
