@@ -16,7 +16,16 @@ export const TERMS = {
   ahead: ["k steps ahead", "The forecast for a time that was made k steps before it."],
   origin: ["Origin", "The last step that a forecast knew when it was made."],
   swap: ["Swap", "The moment when another model version began to forecast."],
+  letter: ["Dead letter", "A record that could not be used. It is kept in a topic of its own with the reason, can be repaired, and sent again."],
+  checkpoint: ["Checkpoint", "What a partition's series looked like at an offset, kept in the state topic: after a restart the service goes on from there."],
+  member: ["Member", "A running instance of the service. The partitions are shared among a group's members."],
+  verdict: ["Verdict", "Whether a newly trained version was promoted, and why: it is compared with the champion on the same values."],
+  latency: ["Latency", "From a record's own time until its forecast could be read here."],
+  rebuilt: ["To the bit", "The forecast is computed again from the values and the model that it names, and compared with what was sent: every bit must be the same."],
+  lastMse: ["Last value", "The mean squared error of a forecast that repeats the last value."],
+  dayMse: ["Same time a day before", "The mean squared error of a forecast that repeats what was a day before."],
   champion: ["Champion", "The version that serves. A challenger becomes champion only if its error is significantly lower."],
+  challenger: ["Challenger", "A newer version that is to be compared with the champion, for example as its shadow."],
   shadow: ["Shadow", "A version that forecasts the same windows beside the champion, into a topic of its own, to be compared."],
 };
 
