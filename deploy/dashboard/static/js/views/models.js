@@ -132,7 +132,7 @@ export class ModelsView {
     const rows = [...versions].reverse().map((version) => [
       version.label,
       h("span", { class: "badges" }, version.aliases.map((alias) => badge(alias in TERMS ? term(alias, alias) : alias, alias === "champion" ? "champion" : alias === "challenger" ? "shadow" : ""))),
-      version.created ? [`${times.time(version.created)}, `, age(version.created, { class: "fine" })] : format.NONE,
+      version.created ? [`${times.time(version.created - (version.created % 60_000))}, `, age(version.created, { class: "fine" })] : format.NONE,
       verdict(version.verdict),
       validation(version.scores),
     ]);
