@@ -40,7 +40,8 @@ export class ModelsView {
     this.refused = h("div", {});
     this.message = h("div", {});
     this.parts = h("div", { class: "stack" }, this.top, this.chartPanel, panel("Versions", this.versions), this.livePanel, this.shadow, this.refused);
-    this.element = h("div", { class: "view" }, this.message, this.parts);
+    this.parts.hidden = true;
+    this.element = h("div", { class: "view long" }, this.message, this.parts);
   }
 
   update() {

@@ -47,7 +47,7 @@ export class Picked {
         fact("Inside", bounded.length ? `${bounded.filter(({ inside }) => inside).length} of ${bounded.length}` : format.NONE, origin.coverage ? `asked ${format.percent(origin.coverage, 0)}` : ""),
         fact("Model", origin.model, `sha256 ${format.digest(origin.sha256)}`)),
       dataTable("The forecast made here, against what came", COLUMNS("step", "for"), rows.map((each) => cells(each.k, each.ts, each))),
-      origin.explain ? h("p", { class: "fine" }, "Compute it again, to the bit: ", command(origin.explain)) : null);
+      origin.explain ? h("p", { class: "fine" }, "Compute it again, ", term("rebuilt", "to the bit"), ": ", command(origin.explain)) : null);
   }
 
   #madeFor(target) {

@@ -156,6 +156,16 @@ export class SeriesChart {
     return words.filter(Boolean);
   }
 
+  /** What is in sight, as the columns and rows of a CSV file. */
+  csv() {
+    const { columns: all, range } = this, names = ["actual", "ahead", "aheadLower", "aheadUpper", "forecast", "lower", "upper"], rows = [];
+    all[0].forEach((ts, at) => {
+      if (ts >= range.min && ts <= range.max) rows.push([new Date(ts).toISOString(), ...names.map((name) => all[AT[name]][at])]);
+    });
+    const k = this.data.ahead.k ?? 1;
+    return [["time", "actual", `forecast_${k}_ahead`, `lower_${k}_ahead`, `upper_${k}_ahead`, "newest_forecast", "newest_lower", "newest_upper"], rows];
+  }
+
   #table() {
     const { columns: all, range } = this, rows = [];
     const text = (column, at) => (all[column][at] == null ? "" : format.number(all[column][at]));

@@ -29,7 +29,8 @@ export class TextsView {
         panel("Labels", this.labels, h("p", { class: "fine table-note" }, "Choose one: its share, its texts, and how sure the answers were."), this.confidence.element),
         panel("Share of the texts, over time", this.over)),
       panel(this.newestTitle, this.newest));
-    this.element = h("div", { class: "view" }, this.message, this.parts);
+    this.parts.hidden = true;
+    this.element = h("div", { class: "view long" }, this.message, this.parts);
   }
 
   stream() {
@@ -89,7 +90,7 @@ export class TextsView {
       const looks = names.map((name) => ({ name, colour: `label-${1 + (all.indexOf(name) % COLOURS)}`, mark: `line-label-${1 + (all.indexOf(name) % COLOURS)}` }));
       this.#chart = new Lines({
         label: "Share of each label over time", title: h("span", { class: "fine" }, "dashed: a span of time that is not over"), height: 260,
-        lines: [...looks, ...looks.map((look) => ({ ...look, name: `${look.name}, so far`, dash: [4, 4], quiet: true }))],
+        lines: [...looks, ...looks.map((look) => ({ ...look, name: `${look.name}, so far`, mark: `${look.mark} dashed`, dash: [4, 4], quiet: true }))],
         write: format.percent, axis: { share: true }, range: (_, __, high) => [0, Math.min(1, Math.max(0.05, (high ?? 0) * 1.15))],
       });
       show(this.over, this.#chart.element);
