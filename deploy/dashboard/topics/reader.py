@@ -60,7 +60,7 @@ class Followed:
     @property
     def left(self) -> int:
         """Records of the past that are still to be read."""
-        return sum(max(0, at - self.floor[number]) for number, at in self.behind.items())
+        return sum(max(0, at - self.floor[number]) for number, at in tuple(self.behind.items()))
 
     def reset(self, identity: str) -> None:
         """It is another topic now, or none."""
@@ -266,8 +266,8 @@ class Reader:
             least = most = TAIL[topic.kind]
         since = {} if self._since is None else self._log.offsets_at(topic.name, self._since)
         for number, (start, end) in new.items():
-            topic.positions[number] = topic.behind[number] = end
             topic.floor[number] = max(start, end - most, min(end - least, since.get(number, end)))
+            topic.positions[number] = topic.behind[number] = end
             topic.past += end - topic.floor[number]
 
     def _look_at_group(self) -> None:
