@@ -135,8 +135,13 @@ def test_zoom(page: Page, address: str) -> None:
     before = page.url
     page.get_by_role("button", name="Later").click()
     expect(page).not_to_have_url(before)
-    page.get_by_role("button", name="Live", exact=True).click()
+    live, everything = (page.get_by_role("button", name=name, exact=True) for name in ("Live", "All"))
+    live.click()
     expect(page).not_to_have_url(re.compile("from="))
+    expect(live).to_have_attribute("aria-pressed", "true")
+    everything.click()
+    expect(everything).to_have_attribute("aria-pressed", "true")
+    expect(live).to_have_attribute("aria-pressed", "false")
 
 
 def test_all_by_keys(page: Page, address: str) -> None:

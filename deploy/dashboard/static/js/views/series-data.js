@@ -14,6 +14,8 @@ export class SeriesData {
     const { ts } = answer.values;
     this.from = from ? Number(from) : ts.length < limit ? -Infinity : ts[0];
     this.to = to ? Number(to) : Infinity;
+    this.whole = this.from === -Infinity || this.from === 1;
+    this.most = limit;
     this.thinned = Boolean(from) && ts.length > 0.9 * limit;
     this.values = answer.values;
     this.anomalies = new Map(answer.anomalies.ts.map((ts, at) => [ts, answer.anomalies.score[at]]));
@@ -137,8 +139,9 @@ export class SeriesData {
     return found;
   }
 
-  /** How the forecasts of k steps ahead fared between two times. */
+  /** How the forecasts of k steps ahead fared between two times; null where only peaks and troughs are here. */
   fared(from, to) {
+    if (this.thinned) return null;
     const actual = new Map(this.values.ts.map((ts, at) => [ts, this.values.value[at]]));
     let count = 0, error = 0, bounded = 0, inside = 0;
     this.ahead.ts.forEach((ts, at) => {

@@ -78,7 +78,7 @@ export class SeriesView {
     if (other || !this.#data) return this.load();
     if (before.k !== state.k) this.#loadAhead();
     if (before.origin !== state.origin) this.#showPicked();
-    if (before.from !== state.from || before.to !== state.to) this.#applyRange();
+    if (["from", "to", "span"].some((name) => before[name] !== state[name])) this.#applyRange();
   }
 
   /** Ask for everything of the series. */
@@ -208,7 +208,7 @@ export class SeriesView {
 
   async #applyRange() {
     const { series, from, to } = this.#state, wanted = from && to ? { min: Number(from), max: Number(to) } : null;
-    if (!wanted && this.#data.to !== Infinity) return this.load();
+    if (!wanted && !this.#reaches(Number(this.#state.span) || 0)) return this.load();
     if (wanted && !this.#data.holds(wanted)) {
       const answer = await this.#ask(around(wanted));
       if (!answer || answer.error || series !== this.#state.series) return;
@@ -216,6 +216,12 @@ export class SeriesView {
     this.#range = wanted ?? this.#following();
     this.ranges.show(this.#state, this.#data, LIMIT);
     this.#draw();
+  }
+
+  /** Whether so much of the newest past is here, or as much as can be. */
+  #reaches(span) {
+    const { to, from, last, whole, most } = this.#data;
+    return to === Infinity && (whole || (span < MOST_SPAN && (most >= LIMIT || from <= last - span)));
   }
 
   #look(range) {
