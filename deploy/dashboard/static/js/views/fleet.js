@@ -80,7 +80,7 @@ export class FleetView {
   }
 
   async load() {
-    this.alerts.load();
+    this.alerts.load(this.overview()?.open_alerts);
     const offset = this.#offset();
     const answer = await this.#requests.get("fleet", { ...this.#query(), offset, limit: WINDOW }).catch((error) => ({ error }));
     if (answer === undefined) return;
@@ -93,8 +93,8 @@ export class FleetView {
     if (name === "fleet") this.#take(event, this.live ?? this.#offset());
   }
 
-  onOverview() {
-    this.alerts.load();
+  onOverview({ open_alerts: open }) {
+    this.alerts.load(open);
     if (!this.#matching) this.load();
   }
 

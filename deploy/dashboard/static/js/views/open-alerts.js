@@ -19,8 +19,9 @@ export class OpenAlerts {
     this.element = h("details", { class: "panel open-alerts", hidden: true }, this.title, this.list);
   }
 
-  async load() {
-    const answer = await this.#requests.get("alerts", { open: 1 }).catch(() => null);
+  /** `number` of them are open, as the overview says. */
+  async load(number = 0) {
+    const answer = number ? await this.#requests.get("alerts", { open: 1 }).catch(() => null) : null;
     if (answer === undefined) return;
     const rows = answer?.rows ?? answer?.alerts ?? [], key = JSON.stringify([rows, times.zone()]);
     if (key === this.shown) return;

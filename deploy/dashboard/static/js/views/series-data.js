@@ -150,8 +150,9 @@ export class SeriesData {
     return found;
   }
 
-  /** How the forecasts of k steps ahead fared between two times. */
+  /** How the forecasts of k steps ahead fared between two times; null where only peaks and troughs are here. */
   fared(from, to) {
+    if (this.thinned) return null;
     const actual = new Map(this.values.ts.map((ts, at) => [ts, this.values.value[at]]));
     let count = 0, error = 0, bounded = 0, inside = 0;
     this.ahead.ts.forEach((ts, at) => {
