@@ -23,12 +23,12 @@ export class OpenAlerts {
   async load(number = 0) {
     const answer = number ? await this.#requests.get("alerts", { open: 1 }).catch(() => null) : null;
     if (answer === undefined) return;
-    const rows = answer?.rows ?? answer?.alerts ?? [], key = JSON.stringify([rows, times.zone()]);
+    const rows = answer?.rows ?? [], total = answer?.total ?? rows.length, key = JSON.stringify([rows, times.zone()]);
     if (key === this.shown) return;
     this.shown = key;
     this.element.hidden = !rows.length;
-    setText(this.title, `${format.counted(rows.length, "alert")} ${rows.length === 1 ? "is" : "are"} open`);
-    refill(this.list, rows.slice(0, MOST).map((row) => this.#item(row)), rows.length > MOST ? h("li", { class: "fine" }, `The newest ${MOST}; sort the fleet by its newest alert to see all.`) : null);
+    setText(this.title, `${format.counted(total, "alert")} ${total === 1 ? "is" : "are"} open`);
+    refill(this.list, rows.slice(0, MOST).map((row) => this.#item(row)), total > MOST ? h("li", { class: "fine" }, `The newest ${MOST}; sort the fleet by its newest alert to see all.`) : null);
   }
 
   #item({ series, target, kind, since, ts, text }) {

@@ -68,7 +68,7 @@ export class Picked {
 }
 
 const COLUMNS = (step, at) => [
-  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" },
+  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" }, { name: "interval", num: true },
 ];
 
 function row(k, ts, origin, at, actual) {
@@ -84,8 +84,8 @@ function cells(rows) {
   return rows.map(({ k, ts, lower, error, inside }, at) => {
     const [forecast, low, high, actual] = values.slice(4 * at, 4 * at + 4);
     return [
-      String(k), times.time(ts), forecast, lower === null ? format.NONE : `${low} to ${high}`, actual, `${error > 0 ? "+" : ""}${errors[at]}`,
-      inside === null ? format.NONE : h("span", { class: inside ? null : "bad-text" }, inside ? "yes" : "no"),
+      String(k), times.time(ts), forecast, actual, `${error > 0 ? "+" : ""}${errors[at]}`,
+      inside === null ? format.NONE : h("span", { class: inside ? null : "bad-text" }, inside ? "yes" : "no"), lower === null ? format.NONE : `${low} to ${high}`,
     ];
   });
 }

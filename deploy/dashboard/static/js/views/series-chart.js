@@ -52,7 +52,7 @@ export class SeriesChart {
       { name: "newest forecast", mark: "line-forecast" },
       { name: "forecast from the picked point", mark: "line-pick", title: meaning("origin") },
       { name: "interval", mark: "wash-interval", title: meaning("interval") },
-      { name: "anomaly, by the series' own past", mark: "diamond", title: meaning("anomaly") },
+      { name: "anomaly (by its own past)", mark: "diamond", title: meaning("anomaly") },
       { name: "alert", mark: "triangle", title: meaning("alert") },
       { name: "model swap", mark: "line-swap", title: meaning("swap") },
     ]);
