@@ -115,10 +115,15 @@ class Graded:
         self._since[since] = self.version, found
         return found
 
-    def of_series(self, series: str, target: str | None) -> Totals:
-        """The scores of one series, of its buckets that are kept; `target` None is of all targets."""
+    def of_series(self, series: str, target: str | None, since: int | None) -> Totals:
+        """The scores of one series, of its buckets that are kept and begin at `since` or later; `target` None is of
+        all targets.
+        """
         totals = Totals()
-        rows = self._store.scores.select("start, until, value", "series = ?", (series,), "ORDER BY start, until")
+        span = series, -(2**62) if since is None else since
+        rows = self._store.scores.select(
+            "start, until, value", "series = ? AND start >= ?", span, "ORDER BY start, until"
+        )
         for _, _, value in rows:
             totals.add(decode_scores(value))
         if target is not None:

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
+from deploy.dashboard.topics.followed import Followed
 from deploy.dashboard.topics.state import State
 from pipeline.log import Bounds, Commit, EventLog, Member, Record
 from pipeline.log.topics import TopicIdentity
@@ -35,39 +35,6 @@ TAIL = {"state": 200}
 RETRY_S, LONGEST_RETRY_S = 0.5, 5.0
 
 
-@dataclass(slots=True)
-class Followed:
-    """A topic that is followed. Offsets are by partition."""
-
-    kind: str
-    name: str
-    id: str = ""
-    """Empty while it does not exist."""
-    bounds: dict[int, Bounds] = field(default_factory=dict)
-    """As last seen."""
-    positions: dict[int, int] = field(default_factory=dict)
-    """The next to be read of what comes."""
-    behind: dict[int, int] = field(default_factory=dict)
-    """The oldest that was read of the past."""
-    floor: dict[int, int] = field(default_factory=dict)
-    """The oldest that is to be read."""
-    past: int = 0
-    """Records of the past that are to be read, in all."""
-    due: float = 0.0
-    refused: str = ""
-    """Why it may not be read."""
-
-    @property
-    def left(self) -> int:
-        """Records of the past that are still to be read."""
-        return sum(max(0, at - self.floor[number]) for number, at in tuple(self.behind.items()))
-
-    def reset(self, identity: str) -> None:
-        """It is another topic now, or none."""
-        self.id, self.bounds, self.positions, self.behind, self.floor = identity, {}, {}, {}, {}
-        self.past, self.due, self.refused = 0, 0.0, ""
-
-
 class Reader:
     """Reads all topics into the state."""
 
@@ -83,6 +50,8 @@ class Reader:
         self.topics = [Followed(kind, name) for kind, name in state.topics.named.items()]
         self.error: str | None = None
         """Why the log can't be read now."""
+        self.failing_since: float | None = None
+        """Since when, epoch seconds."""
         self.watched = False
         """Whether somebody has the page open."""
         self._stop = threading.Event()
@@ -120,7 +89,7 @@ class Reader:
                 more = self._look()
                 if self.error:
                     logger.info(f"{self._log.label}: reading again")
-                self.error, failures = None, 0
+                self.error, self.failing_since, failures = None, None, 0
             except Exception as error:
                 self._failed(error)
                 failures, more = failures + 1, False
@@ -140,7 +109,7 @@ class Reader:
             logger.warning(f"{text}; trying again")
         elif text != self.error:  # a bug, here or in a library: the page goes on
             logger.exception("reading the topics failed; trying again")
-        self.error = text
+        self.error, self.failing_since = text, self.failing_since or time.time()
 
     def _reconnect(self) -> None:
         with suppress(Exception):  # of the old one: it has failed
@@ -253,6 +222,8 @@ class Reader:
         for first in firsts if live else reversed(firsts):
             part = records[first : first + TAKEN]
             self._state.take(topic.kind, part, live=live)
+            number, last = part[-1].partition, part[-1].offset
+            topic.newest[number] = max(last, topic.newest.get(number, last))
             if live:
                 topic.positions[part[-1].partition] = part[-1].offset + 1
             else:
@@ -279,4 +250,4 @@ class Reader:
                 committed = self._log.committed(topics.group, topics.input)
                 members = self._log.members(topics.group) if self._knows_members else None
         with self._state.lock:
-            self._state.service.look(source.bounds, committed, members)
+            self._state.service.look(source.ends, committed, members)

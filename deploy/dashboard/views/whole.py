@@ -1,7 +1,6 @@
 """The payloads of the page's API but those of one series."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -12,21 +11,24 @@ from deploy.dashboard.topics.fleet import row
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.state import State
 from deploy.dashboard.views import past
+from deploy.dashboard.views.alerts import alerts_view
 from deploy.dashboard.views.parameters import Query
+from deploy.dashboard.views.problems import problems
 from deploy.dashboard.views.registry import RegistryView
 from deploy.dashboard.views.scores import as_dict
 from deploy.dashboard.views.series import points, series_view, target_name
+from deploy.dashboard.views.service import KINDS, service_view
 from deploy.dashboard.views.shadow import shadow_rows
 from model.online.scores import SUMS
 from pipeline.formats.dead_letters import Content
 
 VERSION = version("tidecast")
 SORTS = ("skill", "width", "alert", "name", "newest", "coverage")
-KINDS = ("input", "output", "scores", "alerts", "shadow", "dead_letters", "state")
-"""Of topics, as they are listed."""
 POINTS = 300
 """Most points of a line over time."""
 LABELS = 50
+OFFSET_S = 600.0
+"""How far event times may be off the clock without a word."""
 SCORED_S = 10.0
 """Between two computations of scores that take long."""
 
@@ -47,7 +49,8 @@ class Views:
             "origin": lambda query: past.origin(state, query, bootstrap),
             "target": lambda query: past.target(state, query),
             "models": self.models,
-            "service": self.service,
+            "service": lambda _: service_view(state, reader),
+            "alerts": lambda query: alerts_view(state, query),
             "dead-letters": self.dead_letters,
             "texts": self.texts,
         }
@@ -70,8 +73,16 @@ class Views:
                 "models": state.models.labels[-LABELS:],
                 "registry": self._registry.present,
                 "log_error": self._reader.error,
+                "problem": self._problem(),
+                "open_alerts": len(state.open_alerts),
+                "event_time_offset_s": _offset(state.newest_event),
                 "series_left_out": state.fleet.left_out,
             }
+
+    def _problem(self) -> dict[str, Any] | None:
+        """The worst problem, and the view that shows more."""
+        worst = next(iter(problems(self._state, self._reader)), None)
+        return None if worst is None else {"sentence": worst.sentence, "view": "service"}
 
     def status(self) -> dict[str, Any]:
         """Whether the log can be read."""
@@ -165,49 +176,6 @@ class Views:
             )
         return sorted(lines, key=lambda line: line["ts"][:1])
 
-    def service(self, _: Query | None = None) -> dict[str, Any]:
-        """/api/service."""
-        state, service = self._state, self._state.service
-        with state.lock:
-            lag = service.lag
-            members = service.members
-            return {
-                "lag": {"total": None if lag is None else sum(lag.values()), "by_partition": lag or {}},
-                "throughput": service.throughput,
-                "history": {name: list(values) for name, values in service.history.items()},
-                "latency": service.latency,
-                "members": None if members is None else [{"name": each.name, "host": each.host} for each in members],
-                "checkpoints": self._checkpoints(),
-                "dead_letters": {"total": state.reasons.total(), "by_reason": dict(state.reasons.most_common())},
-                "stuck": service.stuck,
-                "partitions": len(next((each.bounds for each in self._reader.topics if each.kind == "input"), {})),
-                "topics": [
-                    {
-                        "name": each.name,
-                        "kind": each.kind,
-                        "records": sum(end - start for start, end in each.bounds.values()) if each.id else None,
-                        "exists": bool(each.id),
-                        "refused": each.refused or None,
-                    }
-                    for each in sorted(self._reader.topics, key=lambda each: KINDS.index(each.kind))
-                ],
-            }
-
-    def _checkpoints(self) -> list[dict[str, Any]]:
-        now = time.time()
-        partitions = {track.series: track.partition for track in self._state.fleet.tracks.values()}
-        series = Counter(partitions.values())
-        return [
-            {
-                "partition": number,
-                "ts": ts if ts >= 0 else None,
-                "offset": position,
-                "age_s": round(now - ts / 1000) if ts >= 0 else None,
-                "series": series[number],
-            }
-            for number, (ts, position) in sorted(self._state.checkpoints.items())
-        ]
-
     def dead_letters(self, query: Query) -> dict[str, Any]:
         """/api/dead-letters."""
         reason, limit = query.text("reason"), query.number("limit", 20, 1, 200)
@@ -226,6 +194,15 @@ class Views:
         limit = query.number("limit", 50, 1, 500)
         with self._state.lock:
             return self._state.texts.view(query.text("label"), limit)
+
+
+def _offset(newest: int | None) -> int | None:
+    """How far the newest event is ahead of the clock (behind it: below 0), in s; None if that is not known, or little.
+
+    In whole minutes, so that the page does not change with every record.
+    """
+    offset = 0.0 if newest is None else newest / 1000 - time.time()
+    return None if abs(offset) < OFFSET_S else 60 * round(offset / 60)
 
 
 def _text(content: Content | None) -> str | None:

@@ -1,7 +1,6 @@
 """What is kept of topics, in whichever direction they are read, and of which versions."""
 
 import gzip
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, StartPage, Writer, forecast, value
+from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, Kept, StartPage, Writer, forecast, new_state, value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.dashboard.topics.service import Service
-from deploy.dashboard.topics.state import State, Topics
+from deploy.dashboard.topics.state import State
 from deploy.dashboard.topics.store import PARTS, Store
 from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.past import ahead
@@ -24,27 +22,11 @@ from deploy.dashboard.views.shadow import shadow_rows
 from deploy.dashboard.views.times import step_times
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.labels import Label
-from pipeline.log import Bounds, Commit, Record
+from pipeline.log import Record
 from pipeline.log.connect import connect
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e"
 KINDS = {"input": "", "output": "-forecasts", "scores": "-forecasts-scores", "alerts": "-forecasts-alerts"}
-
-
-class Kept(msgspec.Struct):
-    """A record."""
-
-    value: bytes | None
-    offset: int = 0
-    partition: int = 0
-    timestamp: int = START
-    key: bytes | None = None
-    topic: str = "tides"
-    headers: list[tuple[str, bytes]] = []
-
-
-def new_state(output: str = "tides-forecasts") -> State:
-    return State(Topics(input="tides", output=output, group=None))
 
 
 @pytest.fixture(scope="module")
@@ -232,28 +214,6 @@ def test_what_is_no_message_is_counted_and_nothing_breaks() -> None:
         state.take(kind, [Kept(each) for each in wrong], live=True)
     assert state.unreadable["output"] == len(wrong)
     assert not state.fleet.tracks
-
-
-def test_a_partition_that_does_not_move_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    service, now = Service(), time.monotonic()
-    bounds = {0: Bounds(0, 100), 1: Bounds(0, 50)}
-    service.look(bounds, {0: Commit(40), 1: Commit(50)}, [])
-    assert service.stuck is None
-    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    service.look(bounds, {0: Commit(40), 1: Commit(50)}, [])
-    assert service.stuck is not None
-    assert "Partition 0 has not moved since" in service.stuck
-    assert "60 records" in service.stuck
-    assert "no member" in service.stuck
-    service.look(bounds, {0: Commit(41), 1: Commit(50)}, [])
-    assert service.stuck is None
-
-
-def test_only_records_of_now_have_a_latency() -> None:
-    service = Service()
-    service.note_latency([Kept(b"", timestamp=START), Kept(b"", timestamp=round(time.time() * 1000) - 250)])
-    assert service.latency["count"] == 1
-    assert 249 <= service.latency["p50_ms"] < 60_000
 
 
 def test_a_long_time_is_thinned_to_its_extremes() -> None:

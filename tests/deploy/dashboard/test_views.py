@@ -1,5 +1,7 @@
 """What the page's API answers, over a log with all that a service writes."""
 
+import time
+
 import numpy as np
 import pytest
 from dashboards import HORIZON, HOSTILE, MINUTE, START, STEPS, Page, scores, value
@@ -37,7 +39,8 @@ def test_the_fleet_has_the_worst_skill_first(shown: Page) -> None:
     assert row["width"] == pytest.approx(6 / 2)
     assert row["model"] == "tides/2"
     assert row["alert"] == {
-        "ts": START + 14 * MINUTE, "kind": "spike", "phase": "end", "text": "bad: over", "open": False,
+        "ts": START + 14 * MINUTE, "since": START + 12 * MINUTE, "until": START + 14 * MINUTE, "kind": "spike",
+        "phase": "end", "text": "bad: over", "open": False,
     }  # fmt: skip
     assert row["spark"] == [value(1, step) for step in range(STEPS)]
     assert [row["silent"] for row in fleet["rows"]] == [False, False, True]
@@ -94,6 +97,34 @@ def test_scores_are_those_that_tidecast_score_shows(shown: Page) -> None:
         assert shown_scores["overall"][name] == pytest.approx(getattr(overall, name)), name
     assert [(row["step"], row["count"]) for row in shown_scores["by_step"]] == [(1, 30), (4, 30)]
     assert [(row["model"], row["count"]) for row in shown_scores["by_model"]] == [("tides/1", 40), ("tides/2", 20)]
+
+
+def test_a_series_scores_since_a_time_are_those_of_the_fleet(shown: Page) -> None:
+    since = START + 20 * MINUTE
+    (row,) = shown.get("fleet", q="bad", since=since)["rows"]
+    found = shown.get("series", series="bad", since=since)
+    assert found["values"]["ts"][0] == START
+    assert found["scores"]["overall"]["count"] == 20
+    assert {name: found["scores"]["overall"][name] for name in ("skill", "mae")} == {
+        name: row[name] for name in ("skill", "mae")
+    }
+    assert [(each["model"], each["count"]) for each in found["scores"]["by_model"]] == [("tides/2", 20)]
+    assert shown.get("series", series="bad", since=START + 60 * MINUTE)["scores"]["overall"] is None
+
+
+def test_findings_that_are_open_are_listed(shown: Page) -> None:
+    found = shown.get("alerts", open=1)
+    assert found["total"] == 1
+    (row,) = found["rows"]
+    assert (row["series"], row["kind"], row["since"], row["text"]) == (
+        *("good", "gap", START + 12 * MINUTE, "good: no value"),
+    )
+    assert shown.get("service")["open_alerts"] == 1
+
+
+def test_times_far_off_the_clock_are_said(shown: Page) -> None:
+    offset = shown.get("overview")["event_time_offset_s"]
+    assert offset == pytest.approx(LAST / 1000 - time.time(), abs=120)
 
 
 def test_forecasts_of_k_steps_ahead_lie_at_the_times_that_they_were_for(shown: Page) -> None:
