@@ -24,9 +24,3 @@ def test_a_local_one_that_does_not_exist_is_none(tmp_path: Path) -> None:
     view = RegistryView(f"sqlite:///{tmp_path}/mlflow.db", "tides")
     assert view.facts["state"] == "none"
     assert view.facts["uri"] is None
-
-
-def test_one_that_can_t_be_is_an_error() -> None:
-    view = RegistryView("tides", "tides")
-    assert view.facts["state"] == "error"
-    assert "tracking-uri" in view.facts["error"]
