@@ -22,7 +22,7 @@ from deploy.web import Access, listen, read_token
 from model.artifacts.versions import parse_reference
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, LogUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def dashboard(options: Options) -> None:
         logger.info(f"showing {topics.input} and {topics.output}, {group}")
         state = State(topics)
         members = not address.startswith("sqlite:")
-        reader = Reader(lambda: connect(address, address.kafka), log, state, options.since, members=members)
+        reader = Reader(lambda: _again(address), log, state, options.since, members=members)
         name = None if not options.model or options.model.endswith(".onnx") else parse_reference(options.model)[0]
         views = Views(state, reader, RegistryView(options.tracking_uri, name), log.label, options.bootstrap)
         reader.start()
@@ -87,6 +87,13 @@ def _quick(bootstrap: str) -> Address:
     address = bootstrap if isinstance(bootstrap, Address) else log_address(bootstrap)
     shorter = {name: min(seconds, getattr(address.kafka, name)) for name, seconds in QUICK.items()}
     return Address(address, replace(address.kafka, **shorter), address.decode)
+
+
+def _again(address: Address) -> EventLog:
+    """Another connection to the log; none to an embedded one that is gone, as that would make it anew."""
+    if address.startswith("sqlite:") and not Path(address.removeprefix("sqlite:")).exists():
+        raise LogUnavailable(f"{address}: the file is gone")
+    return connect(address, address.kafka)
 
 
 def _serve(views: Views, reader: Reader, access: Access, server: socket.socket) -> None:

@@ -61,6 +61,10 @@ def test_topics_may_come_later_go_and_come_again(start_page: StartPage, tmp_path
             file.unlink()
     page.until(lambda page: page.get("overview")["topics"]["input"] is None)
     assert page.get("series", series="good")["values"]["value"] == [value(0, step) for step in range(3)]
+    assert not (tmp_path / "log.db").exists(), "it is not for the page to make it"
+    with closing(connect(address)) as log:
+        Writer(log).steps([3])
+    page.until(lambda page: len(page.get("series", series="good")["values"]["value"]) == 4)
 
 
 def test_the_only_topic_with_forecasts_is_taken(start_page: StartPage, writer: Writer, address: str) -> None:
