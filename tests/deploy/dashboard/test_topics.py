@@ -72,6 +72,16 @@ def test_the_only_topic_with_forecasts_is_taken(start_page: StartPage, writer: W
     assert (overview["topic"], overview["group"]) == ("tides", "tidecast-tides-m")
 
 
+def test_the_group_is_the_one_that_has_read_the_topic(
+    start_page: StartPage, writer: Writer, address: str, tmp_path: Path
+) -> None:
+    writer.all()
+    Writer(writer.log, "waves", "others")
+    assert start_page("--bootstrap", address, "--topic", "tides").get("overview")["group"] == "tidecast-tides-m"
+    assert start_page("--bootstrap", address, "--topic", "waves").get("overview")["group"] is None
+    assert "--group NAME" in (tmp_path / "err.log").read_text()
+
+
 def test_of_several_topics_one_is_asked_for(tidecast: Callable[..., Any], writer: Writer, address: str) -> None:
     Writer(writer.log, "waves", "tidecast-waves-m")
     ended = tidecast("dashboard", "--bootstrap", address, "--port", 0)
