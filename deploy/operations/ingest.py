@@ -36,7 +36,7 @@ def ingest(
     frame = measurements.frame
     with closing(open_log(bootstrap)) as log:
         if only_newer:
-            decode = Decoder(frame.drop("series", "ts").columns, paths=decode_paths(bootstrap)).decode
+            decode = Decoder(tuple(frame.drop("series", "ts").columns), paths=decode_paths(bootstrap)).decode
             frame = _later(frame, newest_times(log, topic, decode))
             before = len(measurements.frame) - len(frame)
             logger.info(f"{before:,} of {len(measurements.frame):,} are not later than what {topic} has: left out")
