@@ -21,8 +21,9 @@ from deploy.cli.signature import takes
 from deploy.cli.topics import dead_letters, explain, ingest, score, tail
 from deploy.cli.train import backtest, forecast, generate, replay, trace, train
 from deploy.logs import configure_logging, finish_logging, log_in_background
+from deploy.settings.files import decode_paths
 from deploy.settings.locations import CONFIG_FILE, keep_private
-from tidecast.errors import FORBIDDEN, TidecastError
+from tidecast.errors import FORBIDDEN, ConfigError, TidecastError
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,10 @@ def demo(
     from deploy.demo.processes import run_dashboard
 
     topic, config = new_topic(), context.params["settings"] or CONFIG_FILE
+    if decode_paths(bootstrap):
+        raise ConfigError(
+            f"{config}: the demo's events are its own, and have no use for [decode]: --config names another"
+        )
     shown = ["--bootstrap", bootstrap, "--config", str(config), "--topic", topic, "--group", group_of(topic)]
     with run_dashboard(shown, tracking_uri) as where:
         for line in (where, *INTRODUCTION):

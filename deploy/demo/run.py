@@ -22,7 +22,7 @@ from deploy.demo.scoreboard import FREQ, HORIZON, Scoreboard
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.operations.ingest import publish_frame
-from deploy.settings.files import decode_paths, open_log
+from deploy.settings.files import open_log
 from deploy.settings.locations import HOME, default_log, default_tracking, home
 from deploy.training.forecasting import train
 from deploy.training.jobs import TrainJob
@@ -34,7 +34,7 @@ from pipeline.formats.events import Event, encode
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.scores import SeriesScores
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError, UnknownTopic
+from tidecast.errors import UnknownTopic
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,6 @@ def demo(bootstrap: str, tracking_uri: str, config: Path, topic: str, *, stay: b
     `config` is the settings file; the service reads its Kafka connection settings from it too.
     With `stay` the service and MLflow's page keep running until interrupted.
     """
-    if decode_paths(bootstrap):
-        raise ConfigError(
-            f"{config}: the demo's events are its own, and have no use for [decode]: --config names another"
-        )
     log, registry = open_log(bootstrap), Registry(tracking_uri)
     logger.info(f"on {log.label}")
     taxi = _taxi()

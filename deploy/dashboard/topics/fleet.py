@@ -44,6 +44,8 @@ class Track:
     """The newest values, None where a step is missing."""
     first: int | None = None
     """The time of the spark line's first value."""
+    partition: int | None = None
+    """Of its forecasts."""
     made: int | None = None
     """The time of the newest forecast's origin."""
     step: int | None = None

@@ -60,7 +60,7 @@ class Followed:
     @property
     def left(self) -> int:
         """Records of the past that are still to be read."""
-        return sum(max(0, at - self.floor[number]) for number, at in self.behind.items())
+        return sum(max(0, at - self.floor[number]) for number, at in tuple(self.behind.items()))
 
     def reset(self, identity: str) -> None:
         """It is another topic now, or none."""
@@ -89,6 +89,8 @@ class Reader:
         self._unread: LogUnavailable | None = None
         """Why a topic could not be read, the last time."""
         self._identified = self._grouped = float("-inf")
+        self._had_any = False
+        """Whether there was any of the topics."""
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def start(self) -> None:
@@ -179,6 +181,9 @@ class Reader:
                     logger.info(f"topic {topic.name} was {'made anew' if identity else 'deleted'}")
                     self._state.forget(topic.kind)
                 topic.reset(identity)
+                self._had_any |= bool(identity)
+        if self._had_any and not found:  # an embedded log may be another file now
+            self._reconnect()
 
     def _identities(self, topics: Sequence[Followed]) -> Mapping[str, TopicIdentity]:
         """Those of these topics that exist; ones that may not even be looked up are refused."""
@@ -266,8 +271,8 @@ class Reader:
             least = most = TAIL[topic.kind]
         since = {} if self._since is None else self._log.offsets_at(topic.name, self._since)
         for number, (start, end) in new.items():
-            topic.positions[number] = topic.behind[number] = end
             topic.floor[number] = max(start, end - most, min(end - least, since.get(number, end)))
+            topic.positions[number] = topic.behind[number] = end
             topic.past += end - topic.floor[number]
 
     def _look_at_group(self) -> None:

@@ -70,8 +70,6 @@ class State:
         """By partition: the newest one's time and position."""
         self.unreadable = Counter[str]()
         """Records that are not what their topic should hold, by the topic's kind."""
-        self.version = 0
-        """Counts what was taken."""
         self._texts = TextDecoder()
         self._takers: dict[str, Callable[[Sequence[Record], bool], None]] = {
             "input": self._take_input,
@@ -89,7 +87,6 @@ class State:
             if live:
                 self.service.count(kind, len(records))
             self._takers[kind](records if live else records[::-1], live)
-            self.version += 1
 
     def forget(self, kind: str) -> None:
         """A topic was deleted or made anew: what is counted of it begins again."""
@@ -168,6 +165,7 @@ class State:
             lower, upper = of_target(out.lower, target), of_target(out.upper, target)
             if (track := self.fleet.track(series, target)) is None:
                 continue
+            track.partition = record.partition
             if not shadow and (track.made is None or ts >= track.made):
                 track.set_forecast(out, ts, values, lower, upper)
             if swaps:

@@ -1,6 +1,7 @@
 """The payloads of the page's API but those of one series."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +20,10 @@ from deploy.dashboard.views.shadow import shadow_rows
 from model.online.scores import SUMS
 from pipeline.formats.dead_letters import Content
 
+VERSION = version("tidecast")
 SORTS = ("skill", "width", "alert", "name", "newest", "coverage")
+KINDS = ("input", "output", "scores", "alerts", "shadow", "dead_letters", "state")
+"""Of topics, as they are listed."""
 POINTS = 300
 """Most points of a line over time."""
 LABELS = 50
@@ -48,25 +52,19 @@ class Views:
             "texts": self.texts,
         }
 
-    @property
-    def version(self) -> int:
-        """Changes with what is read."""
-        return self._state.version
-
     def overview(self, _: Query | None = None) -> dict[str, Any]:
         """/api/overview."""
         state, topics = self._state, self._state.topics
         there = {each.kind: each.name for each in self._reader.topics if each.id}
-        kinds = ("input", "output", "scores", "alerts", "dead_letters", "state", "shadow")
         with state.lock:
             return {
-                "version": version("tidecast"),
+                "version": VERSION,
                 "log": self._label,
                 "task": "labels" if state.is_text else "forecasts",
                 "topic": topics.input,
                 "output": topics.output,
                 "group": topics.group,
-                "topics": {kind: there.get(kind) for kind in kinds},
+                "topics": {kind: there.get(kind) for kind in KINDS},
                 "reading": self._reader.progress,
                 "series": len(state.fleet.targets),
                 "models": state.models.labels[-LABELS:],
@@ -191,19 +189,21 @@ class Views:
                         "exists": bool(each.id),
                         "refused": each.refused or None,
                     }
-                    for each in self._reader.topics
+                    for each in sorted(self._reader.topics, key=lambda each: KINDS.index(each.kind))
                 ],
             }
 
     def _checkpoints(self) -> list[dict[str, Any]]:
         now = time.time()
+        partitions = {track.series: track.partition for track in self._state.fleet.tracks.values()}
+        series = Counter(partitions.values())
         return [
             {
                 "partition": number,
                 "ts": ts if ts >= 0 else None,
                 "offset": position,
                 "age_s": round(now - ts / 1000) if ts >= 0 else None,
-                "series": None,
+                "series": series[number],
             }
             for number, (ts, position) in sorted(self._state.checkpoints.items())
         ]

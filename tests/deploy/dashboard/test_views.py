@@ -143,7 +143,7 @@ def test_models_have_their_scores_and_swaps(shown: Page) -> None:
 def test_the_service_has_its_lag_checkpoints_and_dead_letters(shown: Page) -> None:
     service = shown.get("service")
     assert service["lag"] == {"total": 30, "by_partition": {"0": 30}}
-    assert [(each["partition"], each["offset"]) for each in service["checkpoints"]] == [(0, 60)]
+    assert [(each["partition"], each["offset"], each["series"]) for each in service["checkpoints"]] == [(0, 60, 3)]
     assert service["dead_letters"] == {"total": 2, "by_reason": {"malformed_json": 1, "bad_encoding": 1}}
     assert {each["kind"] for each in service["topics"] if each["exists"]} == {
         *("input", "output", "scores", "alerts", "dead_letters", "state"),

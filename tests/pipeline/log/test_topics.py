@@ -29,6 +29,16 @@ def delete(address: str, topic: str) -> None:
         connection.execute("DELETE FROM partitions WHERE topic = ?", (topic,))
 
 
+def test_topics_are_listed(log: EventLog, fresh: Fresh) -> None:
+    names = {fresh("listed"), fresh("listed")}
+    for name in names:
+        log.create_topic(name, 1)
+    found = log.topics()
+    assert names <= set(found)
+    assert found == sorted(found)
+    assert not [name for name in found if name.startswith("__")]
+
+
 def test_identities_are_those_of_the_topics_that_exist(log: EventLog, log_address: str, fresh: Fresh) -> None:
     one, two = fresh("one"), fresh("two")
     log.create_topic(one, 1)

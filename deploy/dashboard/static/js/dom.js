@@ -33,6 +33,14 @@ export function show(element, ...children) {
   return fill(element, children);
 }
 
+/** The same, with the focus where it was, by its place among what can have it. */
+export function refill(element, ...children) {
+  const places = () => [...element.querySelectorAll("a, button")];
+  const at = element.contains(document.activeElement) ? places().indexOf(document.activeElement) : -1;
+  show(element, ...children);
+  if (at >= 0) places()[at]?.focus({ preventScroll: true });
+}
+
 /** Text set only where it changed, so that a live region and a selection are left in peace. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,6 +1,7 @@
 // Axes: times in the reader's zone, values with as many digits as they need.
 
 import * as times from "../times.js";
+import { duration } from "../format.js";
 import { colour } from "../theme.js";
 
 const FONT = "12px Inter, system-ui, sans-serif";
@@ -21,7 +22,7 @@ function dress(axis) {
 
 /** Times: the clock, with the day where it changes. */
 export function timeAxis() {
-  return dress({ size: 40, space: 72, values: (_, splits, __, ___, step) => timeLabels(splits, step) });
+  return dress({ size: 38, space: 72, label: times.zoneLabel, labelSize: 16, labelGap: 0, values: (_, splits, __, ___, step) => timeLabels(splits, step) });
 }
 
 function timeLabels(splits, step) {
@@ -44,6 +45,11 @@ export function valueAxis({ label = null, unit = "", share = false, size = axisS
     space: 34,
     values: (_, splits, __, ___, step) => splits.map((value) => valueLabel(share ? value * 100 : value, share ? step * 100 : step, share ? " %" : unit)),
   });
+}
+
+/** Milliseconds on a logarithmic scale. */
+export function durationAxis() {
+  return dress({ size: 56, values: (_, splits) => splits.map((value) => (value === null ? "" : duration(value))) });
 }
 
 /** Whole numbers, such as steps ahead. */

@@ -1,11 +1,12 @@
 // All series: searched, sorted, one line each. Only the lines in sight are elements.
 
-import { Latest, get } from "../api.js";
-import { h, setText, show, throttled } from "../dom.js";
+import { Latest } from "../api.js";
+import { h, refill, setText, show, throttled } from "../dom.js";
 import { change, read } from "../state.js";
 import { onTheme } from "../theme.js";
 import * as format from "../format.js";
 import { command, empty, failure } from "./parts.js";
+import { PERIODS, since } from "./period.js";
 import { FleetRow, HEADINGS, ROW_HEIGHT } from "./fleet-row.js";
 
 const WINDOW = 75;
@@ -14,17 +15,18 @@ const MOST_KEPT = 1500;
 const MOST_ROWS = 400_000;
 /** What each order is called, and whether its first rows are the largest. */
 const SORTS = { skill: ["Worst skill", false], width: ["Widest interval", true], alert: ["Newest alert", true], coverage: ["Lowest coverage", false], newest: ["Newest value", true], name: ["Name", false] };
-const SINCE = [["1 h", 3_600_000], ["24 h", 86_400_000], ["7 d", 604_800_000]];
 
 export class FleetView {
   #requests = new Latest();
   #rows = new Map();
+  /** Names of targets: where there are several, a row says which it is of. */
+  #targets = new Set();
   #pool = [];
   #state = {};
   #first = 0;
   #matching = 0;
   #active = 0;
-  #newest = null;
+  #since = null;
   #stopTheme;
 
   constructor({ follow, overview }) {
@@ -52,9 +54,8 @@ export class FleetView {
   }
 
   #query() {
-    const { q, sort, desc, since } = this.#state;
-    const span = SINCE.find(([name]) => name === since)?.[1];
-    return { q, sort, desc, since: span && this.#newest ? this.#newest - span : null };
+    const { q, sort, desc } = this.#state;
+    return { q, sort, desc, since: this.#since };
   }
 
   stream() {
@@ -66,18 +67,13 @@ export class FleetView {
     if (this.search.value !== (state.q ?? "") && document.activeElement !== this.search) this.search.value = state.q ?? "";
     this.sort.value = SORTS[state.sort] ? state.sort : "skill";
     this.#controls();
-    if (state.since && this.#newest === null) await this.#findNewest();
+    this.#since = await since(state.since);
+    if (this.#state !== state) return;
     this.#rows.clear();
     this.#active = Math.max(0, Number(state.row) || 0);
     this.scroller.scrollTop = this.#active > 5 ? (this.#active - 3) * ROW_HEIGHT() : 0;
     await this.load();
     if (state.since) this.follow();
-  }
-
-  /** Times since when are counted from the newest value that there is, which on a replay is not today. */
-  async #findNewest() {
-    const answer = await get("fleet", { sort: "newest", desc: 1, limit: 1 }).catch(() => null);
-    this.#newest = answer?.rows[0]?.ts ?? Date.now();
   }
 
   async load() {
@@ -102,8 +98,10 @@ export class FleetView {
   }
 
   #take({ total, matching, rows }, offset) {
-    rows.forEach((row, at) => this.#rows.set(offset + at, row));
-    if (rows[0]?.ts && (this.#state.sort === "newest" || this.#newest === null)) this.#newest = Math.max(this.#newest ?? 0, ...rows.map((row) => row.ts ?? 0));
+    for (const [at, row] of rows.entries()) {
+      this.#rows.set(offset + at, row);
+      this.#targets.add(row.target);
+    }
     if (this.#rows.size > MOST_KEPT) for (const at of this.#rows.keys()) if (Math.abs(at - this.#first) > WINDOW) this.#rows.delete(at);
     this.#matching = Math.min(matching, MOST_ROWS);
     const text = matching === total ? format.counted(total, "series", "series") : `${format.count(matching)} of ${format.counted(total, "series", "series")}`;
@@ -114,6 +112,8 @@ export class FleetView {
   }
 
   #empty(total) {
+    const reading = this.overview()?.reading;
+    if (!total && reading && !reading.caught_up) return empty("The history is being read.", "Series are shown as they are found.");
     if (total) return empty(`No series has “${this.#state.q ?? ""}” in its name.`, h("button", { type: "button", class: "choice", on: { click: () => { this.search.value = ""; change({ q: null }); } } }, "Show all series"));
     const topic = this.overview()?.topic ?? "TOPIC";
     return empty("No forecasts yet.", "Start a service on the topic: ", command(`tidecast serve --topic ${topic} --model NAME@champion`));
@@ -122,8 +122,8 @@ export class FleetView {
   #controls() {
     const { sort = "skill", desc, since } = this.#state, down = Boolean(desc) !== (SORTS[sort] ?? SORTS.skill)[1];
     const choice = (text, value) => h("button", { type: "button", class: "choice", "aria-pressed": String((since ?? null) === value), on: { click: () => change({ since: value }) } }, text);
-    show(this.since, SINCE.map(([text]) => choice(text, text)), choice("all", null));
-    show(this.head, HEADINGS.map(({ name, sort: by, num, term }) => {
+    refill(this.since, PERIODS.map(([text]) => choice(text, text)), choice("all", null));
+    refill(this.head, HEADINGS.map(({ name, sort: by, num, term }) => {
       const chosen = by && by === sort;
       return h("th", { scope: "col", class: num ? "num" : null, "aria-sort": chosen ? (down ? "descending" : "ascending") : null },
         by ? h("button", { type: "button", class: `sort${chosen ? " chosen" : ""}`, "data-term": term, on: { click: () => this.#sortBy(by) } }, name, h("span", { "aria-hidden": "true" }, chosen ? (down ? " ↓" : " ↑") : "")) : name);
@@ -165,7 +165,7 @@ export class FleetView {
     while (this.#pool.length < last - first) this.#pool.push(new FleetRow());
     const { q, sort, desc, since } = this.#state, place = { q, sort, desc, since };
     const shown = this.#pool.slice(0, Math.max(0, last - first));
-    shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place));
+    shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place, this.#targets.size > 1));
     const wanted = shown.map((row) => row.element);
     if (wanted.length !== this.body.children.length - 2) this.body.replaceChildren(this.before, ...wanted, this.after);
     this.before.firstChild.style.height = `${first * height}px`;

@@ -1,7 +1,7 @@
 // Texts: the classifier's newest answers, how many of each label over time, and how sure it is.
 
 import { Latest } from "../api.js";
-import { h, show } from "../dom.js";
+import { h, refill, show } from "../dom.js";
 import { change } from "../state.js";
 import { Lines } from "../charts/lines.js";
 import * as format from "../format.js";
@@ -59,9 +59,7 @@ export class TextsView {
     const topic = this.overview()?.topic ?? "TOPIC";
     this.parts.hidden = !labels.length;
     show(this.message, labels.length ? null : empty("No text is labelled yet.", "Start a service on the topic: ", command(`tidecast serve --topic ${topic} --model NAME@champion`)));
-    const focused = this.labels.contains(document.activeElement) ? [...this.labels.children].indexOf(document.activeElement) : -1;
-    show(this.labels, this.#choice("all", labels.reduce((sum, { count }) => sum + count, 0), 1, null, null), labels.map(({ label, count, share, mean_probability: sure }) => this.#choice(label, count, share, sure, label)));
-    if (focused >= 0) this.labels.children[focused]?.focus();
+    refill(this.labels, this.#choice("all", labels.reduce((sum, { count }) => sum + count, 0), 1, null, null), labels.map(({ label, count, share, mean_probability: sure }) => this.#choice(label, count, share, sure, label)));
     this.#showOver(over);
     this.#showConfidence(confidence);
     show(this.newest, dataTable("Newest answers", [{ name: "id" }, { name: "label" }, { name: "probability", num: true }, { name: "text", free: true }, { name: "time" }, { name: "model" }],
