@@ -32,7 +32,8 @@ def picture(browser: Browser, address: str, theme: Literal["light", "dark"]) -> 
         height = chart["y"] + chart["height"] + MARGIN
         page.screenshot(path=path, clip={"x": 0, "y": 0, "width": SIZE["width"], "height": height})
     with Image.open(path) as taken:
-        taken.convert("RGB").save(path, optimize=True)
+        few = taken.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     return path
 
 

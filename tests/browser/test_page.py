@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
-from pages import Written
+from pages import START, STEP, Written
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.slow
@@ -82,7 +84,7 @@ def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     expect(page.locator("#announcer")).to_contain_text("actual")
     chart.press("Enter")
     expect(page).to_have_url(re.compile("origin="))
-    made, made_for = page.locator(".columns > .panel").all()[:2]
+    made, made_for = (page.locator(".columns > .panel").nth(at) for at in (0, 1))
     expect(made).to_contain_text("tidecast explain pumps-forecasts 0 ")
     expect(made.locator("tbody tr")).to_have_count(4)
     expect(made.locator("tbody tr").first).to_contain_text("+1")
@@ -92,6 +94,18 @@ def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     expect(page.locator(".columns > .panel").first).to_contain_text("tidecast explain")
     page.keyboard.press("Escape")
     expect(page.locator(".columns > .panel").first).to_be_hidden()
+
+
+def test_typed_time(page: Page, address: str, written: Written) -> None:
+    """What was forecast for a time is a question that can be typed, in the zone that the page shows."""
+    page.goto(f"{address}?view=series&series=best")
+    when = datetime.fromtimestamp((START + 10 * STEP) / 1000, ZoneInfo("Europe/Berlin"))
+    field = page.get_by_label("What was forecast for")
+    expect(field).not_to_have_value("")
+    field.fill(when.strftime("%Y-%m-%dT%H:%M"))
+    made_for = page.locator(".columns > .panel").nth(1)
+    expect(made_for).to_contain_text(f"{written.value(40, 10):.4g}")
+    expect(made_for.locator("tbody tr")).to_have_count(4)
 
 
 def test_steps_ahead(page: Page, address: str) -> None:
@@ -121,8 +135,13 @@ def test_zoom(page: Page, address: str) -> None:
     before = page.url
     page.get_by_role("button", name="Later").click()
     expect(page).not_to_have_url(before)
-    page.get_by_role("button", name="Live", exact=True).click()
+    live, everything = (page.get_by_role("button", name=name, exact=True) for name in ("Live", "All"))
+    live.click()
     expect(page).not_to_have_url(re.compile("from="))
+    expect(live).to_have_attribute("aria-pressed", "true")
+    everything.click()
+    expect(everything).to_have_attribute("aria-pressed", "true")
+    expect(live).to_have_attribute("aria-pressed", "false")
 
 
 def test_all_by_keys(page: Page, address: str) -> None:

@@ -100,6 +100,7 @@ def test_promtool_takes_rules_and_configuration() -> None:
     promtool("check", "config", "--syntax-only", "prometheus.yml")  # the secret is where it runs
 
 
+@pytest.mark.slow
 def test_each_rule_fires_when_it_should_and_is_silent_when_not() -> None:
     promtool("test", "rules", "alerts_test.yml")
 

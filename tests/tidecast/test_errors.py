@@ -69,7 +69,7 @@ def test_an_error_of_ours_is_one_line_and_its_code(
 
 
 def test_an_error_of_another_is_a_bug_and_shows_where() -> None:
-    broken = "deploy.operations.ingest.ingest = lambda *_: numpy.zeros(2) + numpy.zeros(3)"
+    broken = "deploy.operations.ingest.ingest = lambda *_, **__: numpy.zeros(2) + numpy.zeros(3)"
     program = f"import numpy, deploy.operations.ingest; {broken}; from tidecast.__main__ import main; main()"
     command = [sys.executable, "-c", program, "ingest", "-", "--topic", "power"]
     ended = subprocess.run(command, capture_output=True, text=True)

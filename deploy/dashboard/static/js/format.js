@@ -73,7 +73,7 @@ export function duration(ms) {
 export function ago(ts) {
   const passed = Date.now() - ts;
   if (ts === null || ts === undefined) return NONE;
-  if (passed < -60_000) return `in ${duration(-passed)}`;
+  if (passed < -60_000) return `${duration(-passed)} ahead of the clock`;
   return passed < 2000 ? "now" : `${duration(passed)} ago`;
 }
 

@@ -7,6 +7,7 @@ import { Live } from "./live.js";
 import { isDark, onTheme, toggleTheme } from "./theme.js";
 import { onZone, toggleZone, zone, zoneLabel } from "./times.js";
 import { startTips } from "./tips.js";
+import { startAges } from "./ages.js";
 import { showHelp } from "./help.js";
 import * as format from "./format.js";
 import { failure } from "./views/parts.js";
@@ -21,7 +22,7 @@ const VIEWS = {
 const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting" };
 const at = (id) => document.getElementById(id);
 
-let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null, caughtUp = false;
+let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null, caughtUp = false, saidProblem = "";
 
 const live = new Live(
   (state) => { connection = state; sayConnection(); },
@@ -53,6 +54,7 @@ async function route(state) {
     if (document.activeElement === document.body) at("main").focus({ preventScroll: true });
   }
   showTabs();
+  sayProblem();
   if (name !== "series") document.title = `${VIEWS[name][0]} · Tidecast`;
   open.update(read());
   follow();
@@ -65,7 +67,7 @@ function follow() {
 
 function showTabs() {
   const { series, target, q, sort, desc, since, row } = read();
-  const own = { fleet: { q, sort, desc, since }, series: { series, target, q, sort, desc, row } };
+  const own = { fleet: { q, sort, desc, since }, series: { series, target, q, sort, desc, since, row } };
   refill(at("tabs"), names().map((name, place) =>
     h("a", { href: hrefOf({ view: name, ...own[name] }), "aria-current": name === openName ? "page" : null, title: `${VIEWS[name][0]} (${place + 1})` }, VIEWS[name][0])));
 }
@@ -74,12 +76,14 @@ function showOverview(answer) {
   overview = answer;
   logError = answer.log_error;
   sayConnection();
-  const { reading, topic, output, log, series, version } = answer;
+  sayProblem();
+  const { reading, topic, output, log, series, version, event_time_offset_s: offset } = answer;
   const share = reading?.total ? reading.done / reading.total : 1;
   show(at("foot"),
     h("span", {}, `${topic} → ${output}`), h("span", {}, log),
     answer.task === "labels" ? null : h("span", {}, format.counted(series, "series", "series")),
-    h("span", {}, reading?.caught_up ? "history read" : `reading the history: ${format.percent(Math.min(share, 1), 0)}`),
+    h("span", {}, reading?.caught_up ? "past read" : `reading the past: ${format.percent(Math.min(share, 1), 0)}`),
+    Math.abs(offset) > 60 ? h("span", {}, `event times run ${format.duration(Math.abs(offset) * 1000)} ${offset > 0 ? "ahead of" : "behind"} the clock`) : null,
     h("span", {}, `Tidecast ${version}`));
   open?.onOverview?.(answer);
   if (!caughtUp && reading?.caught_up && open) open.onCaughtUp?.();
@@ -103,6 +107,15 @@ function sayConnection() {
   at("connection").title = shown === "broken" ? logError : "";
   at("notice").hidden = !logError;
   setText(at("notice"), logError ? `The log is not reachable (${logError}). What is here is what was last read; it goes on by itself.` : "");
+}
+
+/** What is wrong with the service, in every view, with the way to where more is said. */
+function sayProblem() {
+  const { problem = null } = overview ?? {};
+  at("problem").hidden = !problem || logError !== null;
+  const view = problem?.view && problem.view !== openName ? problem.view : null, key = JSON.stringify([problem, view]);
+  if (key !== saidProblem) show(at("problem"), problem?.sentence ?? "", view ? h("a", { href: hrefOf({ view }) }, `Show ${VIEWS[view]?.[0] ?? view}`) : null);
+  saidProblem = key;
 }
 
 function sayTheme() {
@@ -147,6 +160,7 @@ async function start() {
   sayZone();
   sayConnection();
   startTips();
+  startAges();
   onChange(route);
   while (!(await refreshOverview())) await new Promise((resolve) => setTimeout(resolve, 2000));
   await route(read());

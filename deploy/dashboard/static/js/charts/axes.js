@@ -1,6 +1,7 @@
 // Axes: times in the reader's zone, values with as many digits as they need.
 
 import * as times from "../times.js";
+import { duration } from "../format.js";
 import { colour } from "../theme.js";
 
 const FONT = "12px Inter, system-ui, sans-serif";
@@ -44,6 +45,11 @@ export function valueAxis({ label = null, unit = "", share = false, size = axisS
     space: 34,
     values: (_, splits, __, ___, step) => splits.map((value) => valueLabel(share ? value * 100 : value, share ? step * 100 : step, share ? " %" : unit)),
   });
+}
+
+/** Milliseconds on a logarithmic scale. */
+export function durationAxis() {
+  return dress({ size: 56, values: (_, splits) => splits.map((value) => (value === null ? "" : duration(value))) });
 }
 
 /** Whole numbers, such as steps ahead. */

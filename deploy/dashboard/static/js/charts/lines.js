@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { colour } from "../theme.js";
 import * as times from "../times.js";
-import { timeAxis, valueAxis } from "./axes.js";
+import { durationAxis, timeAxis, valueAxis } from "./axes.js";
 import { Chart, Legend } from "./chart.js";
 
 /** A line of uPlot in a colour of the style sheet; `dots` is the size of its points. */
@@ -30,18 +30,18 @@ export function level(value) {
 
 /**
  * options: label, height, lines [{name, colour, mark, dash, dots}], write(value) -> text, axis (of valueAxis), range
- * (of uPlot's y scale), plugins, title (an element or text).
+ * (of uPlot's y scale), log (durations, on a logarithmic axis), plugins, title (an element or text).
  */
 export class Lines {
-  constructor({ label, title, height = 180, lines, write, axis, range, plugins, min = 0 }) {
+  constructor({ label, title, height = 180, lines, write, axis, range, plugins, min = 0, log = false }) {
     Object.assign(this, { lines, write });
     this.legend = new Legend(lines.map(({ name, mark }) => ({ name, mark })));
     this.columns = [[], ...lines.map(() => [])];
     this.chart = new Chart({
       label, height, plugins,
       series: [{}, ...lines.map(({ colour: name, dash, dots, width }) => line(name, { dash, dots, width }))],
-      axes: [timeAxis(), valueAxis(axis)],
-      scales: { y: { range: range ?? ((_, low, high) => [min ?? low, (high || 1) * 1.12]) } },
+      axes: [timeAxis(), log ? durationAxis() : valueAxis(axis)],
+      scales: { y: log ? { distr: 3, range: decades } : { range: range ?? ((_, low, high) => [min ?? low, (high || 1) * 1.12]) } },
       hooks: { setCursor: [() => this.#read()] },
       describe: (index) => [times.time(this.columns[0][index]), ...this.#texts(index).map((text, at) => `${lines[at].name} ${text}`)].join(", "),
       table: () => ({
@@ -73,4 +73,10 @@ export class Lines {
   destroy() {
     this.chart.destroy();
   }
+}
+
+/** The decades that hold all values. */
+function decades(_, low, high) {
+  const from = Math.floor(Math.log10(low || 1)), to = Math.ceil(Math.log10(high || 10));
+  return [10 ** from, 10 ** Math.max(to, from + 1)];
 }

@@ -33,8 +33,10 @@ export class AheadSlider {
     this.input.setAttribute("aria-valuetext", text);
   }
 
-  fared({ count, mae, coverage }, asked) {
+  fared(found, asked) {
+    if (!found) return setText(this.result, "So long a time is drawn by its highest and lowest values: zoom in to see how forecasts fared.");
+    const { count, mae, coverage } = found;
     const inside = coverage === null ? `, ${format.counted(count, "value")}` : `, ${format.percent(coverage)} of ${format.counted(count, "value")} inside${asked ? ` (asked ${format.percent(asked, 0)})` : ""}`;
-    setText(this.result, count ? `In sight: MAE ${format.number(mae)}${inside}` : "None in sight");
+    return setText(this.result, count ? `In sight: MAE ${format.number(mae)}${inside}` : "None in sight");
   }
 }

@@ -1,50 +1,86 @@
-// Records that could not be used: by reason, and the newest of them.
+// Records that could not be used: by reason, and the newest of each kind, with what can be done.
 
 import { Latest } from "../api.js";
+import { age } from "../ages.js";
 import { h, refill, show } from "../dom.js";
+import { term } from "../tips.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
-import { failure, panel } from "./parts.js";
+import { bar, command, failure, panel } from "./parts.js";
 
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+/** Milliseconds since 1970, of this century. */
+const MOMENT = /\b\d{12,13}\b/g;
+const LIMIT = 60;
 
 export class DeadLetters {
   #requests = new Latest();
 
-  constructor(onReason) {
+  constructor(onReason, topic) {
+    this.topic = topic;
     this.onReason = onReason;
     this.reasons = h("div", { class: "reasons" });
-    this.list = h("ol", { class: "letters" });
-    this.element = panel("Dead letters", h("div", { class: "letter-columns" }, this.reasons, this.list));
+    this.list = h("ol", { class: "letters", tabindex: 0, "aria-label": "Newest dead letters" });
+    this.element = panel(term("letter", "Dead letters"), h("div", { class: "letter-columns" }, this.reasons, this.list));
   }
 
-  show({ total, by_reason: reasons }, chosen) {
-    const largest = Math.max(1, ...Object.values(reasons));
-    const sorted = Object.entries(reasons).sort((a, b) => b[1] - a[1]);
-    const button = (text, count, value) => h("button", { type: "button", class: "reason", "aria-pressed": String((chosen ?? null) === value), on: { click: () => this.onReason(value) } },
-      h("span", {}, text), h("span", { class: "reason-bar", "aria-hidden": "true" }, h("i", { style: { width: `${(100 * count) / Math.max(largest, value === null ? total : largest)}%` } })), h("span", { class: "num" }, format.count(count)));
-    refill(this.reasons, total ? [sorted.length > 1 ? button("all", total, null) : null, sorted.map(([reason, count]) => button(reason.replaceAll("_", " "), count, reason))] : h("p", { class: "fine" }, "None: every record could be used."));
+  /** `reasons` [{reason, count, first_ts, newest_ts, recent}] where the server tells more than the numbers. */
+  show({ total, by_reason: counts, reasons = [] }, chosen) {
+    const more = new Map(reasons.map((each) => [each.reason, each]));
+    const largest = Math.max(1, ...Object.values(counts)), sorted = Object.entries(counts).sort((a, b) => b[1] - a[1]);
+    const button = (text, count, value, about) => h("button", { type: "button", class: "reason", "aria-pressed": String((chosen ?? null) === value), on: { click: () => this.onReason(value) } },
+      h("span", {}, text), bar(count, value === null ? total : largest), h("span", { class: "num" }, format.count(count)), about);
+    const recent = ({ first_ts: first, newest_ts: newest, recent: lately }) => h("span", { class: "fine reason-more" },
+      first ? `since ${times.time(first)}, ` : "", newest ? ["newest ", age(newest)] : null, typeof lately === "number" ? `, ${lately ? format.count(lately) : "none"} in 5 min` : "");
+    refill(this.reasons, total ? [sorted.length > 1 ? button("all", total, null) : null, sorted.map(([reason, count]) => button(plain(reason), count, reason, more.has(reason) ? recent(more.get(reason)) : null))] : h("p", { class: "fine" }, "None: every record could be used."));
     this.list.hidden = !total;
   }
 
   async load(reason) {
-    const answer = await this.#requests.get("dead-letters", { reason, limit: 20 }).catch((error) => ({ error }));
+    const answer = await this.#requests.get("dead-letters", { reason, limit: LIMIT }).catch((error) => ({ error }));
     if (answer === undefined) return;
     if (answer.error) return show(this.list, h("li", {}, failure(answer.error)));
-    show(this.list, answer.rows.map((row) => this.#letter(row)));
+    const kinds = grouped(answer.rows);
+    refill(this.list, [...kinds.values()].map((rows) => this.#letter(rows)));
   }
 
-  #letter({ ts, reason, detail, topic, partition, offset, key, value }) {
-    const short = printable(value ?? "").slice(0, 2000);
+  #letter(rows) {
+    const [{ ts, reason, detail, topic, partition, offset, key, value, advice }] = rows;
+    const short = printable(value ?? "").slice(0, 2000), alike = rows.reduce((sum, { count = 1 }) => sum + count, 0);
+    const letters = this.topic(), repair = letters ? `tidecast dead-letters ${letters} --reason ${reason} --export repaired.jsonl` : null;
     return h("li", {},
-      h("p", {}, h("strong", {}, reason.replaceAll("_", " ")), detail ? `: ${printable(detail)}` : ""),
-      h("p", { class: "fine" }, `${times.time(ts)}, ${printable(topic)} partition ${partition}, offset ${offset}${key === null || key === undefined ? "" : `, key ${printable(key)}`}`),
-      value === null || value === undefined ? null : h("pre", { tabindex: 0, "aria-label": "The record's value" }, short));
+      h("p", {}, h("strong", {}, plain(reason)), detail ? `: ${readable(printable(detail))}` : ""),
+      h("p", { class: "fine" }, `${times.time(ts)}, ${printable(topic)} partition ${partition}, offset ${offset}${key === null || key === undefined ? "" : `, key ${printable(key)}`}`,
+        alike > 1 ? `, and ${format.count(alike - 1)} like it before` : ""),
+      value === null || value === undefined ? null : h("pre", { tabindex: 0, "aria-label": "The record's value" }, short),
+      advice || repair ? h("details", { class: "as-table" }, h("summary", {}, "What to do"), h("p", { class: "fine" }, advice ?? "Mend their cause, then write them out, repair them, and send them again."), repair ? command(repair) : null) : null);
   }
 
   destroy() {
     this.#requests.cancel();
   }
+}
+
+function plain(reason) {
+  return reason.replaceAll("_", " ");
+}
+
+/** Letters that differ in their numbers only are alike. */
+function likeness({ reason, detail }) {
+  return `${reason}\n${(detail ?? "").replace(/\d+/g, "#")}`;
+}
+
+function grouped(rows) {
+  const found = new Map();
+  for (const row of rows) found.set(likeness(row), [...(found.get(likeness(row)) ?? []), row]);
+  return found;
+}
+
+/** Moments as people read them, and how far two of them lie apart. */
+function readable(detail) {
+  const moments = (detail.match(MOMENT) ?? []).map(Number);
+  const apart = moments.length === 2 && moments[0] > moments[1] ? ` (${format.duration(moments[0] - moments[1])} ahead)` : "";
+  return detail.replace(MOMENT, (ms) => times.time(Number(ms))) + apart;
 }
 
 /** Control characters, and those that turn text around, as what they are. */

@@ -4,6 +4,7 @@ import { h, setText } from "../dom.js";
 import { drawSpark } from "../charts/spark.js";
 import { go, hrefOf } from "../state.js";
 import * as format from "../format.js";
+import { setAge } from "../ages.js";
 import * as times from "../times.js";
 import { KINDS } from "./alert-list.js";
 
@@ -13,10 +14,11 @@ export const HEADINGS = [
   { name: "Newest", sort: "newest", num: true },
   { name: "Skill", sort: "skill", num: true, term: "skill" },
   { name: "Coverage", sort: "coverage", num: true, term: "coverage" },
-  { name: "Width", sort: "width", num: true, term: "width" },
+  { name: "Width / scale", sort: "width", num: true, term: "relative" },
   { name: "Newest alert", sort: "alert", term: "alert" },
   { name: "Model" },
 ];
+const DAY_MS = 86_400_000;
 const SPARK = { width: 132, height: 28 };
 const narrow = matchMedia("(max-width: 700px)");
 
@@ -63,7 +65,7 @@ export class FleetRow {
     this.silent.hidden = !row?.silent;
     drawSpark(this.canvas, row?.spark ?? [], SPARK.width, SPARK.height);
     setText(this.value, format.number(row?.value));
-    setText(this.when, row?.ts ? (Date.now() - row.ts < 86_400_000 ? format.ago(row.ts) : times.time(row.ts)) : "");
+    this.#showWhen(row?.ts);
     this.#showSkill(row?.skill);
     setText(this.coverage, format.percent(row?.coverage));
     setText(this.width, format.number(row?.width));
@@ -80,13 +82,20 @@ export class FleetRow {
     this.bar.className = skill < 0 ? "worse" : "";
   }
 
+  #showWhen(ts) {
+    const recent = ts && Math.abs(Date.now() - ts) < DAY_MS;
+    if (recent) return setAge(this.when, ts);
+    delete this.when.dataset.ago;
+    return setText(this.when, ts ? times.time(ts) : "");
+  }
+
   #showAlert(alert) {
     this.kind.hidden = !alert;
     setText(this.kind, alert ? (KINDS[alert.kind] ?? alert.kind) : "");
     this.mark.hidden = !alert?.open;
     setText(this.mark, this.kind.textContent);
     this.kind.classList.toggle("bad", Boolean(alert?.open));
-    setText(this.alertTime, alert ? (alert.open ? `since ${times.time(alert.ts)}` : `over, ${times.time(alert.ts)}`) : "");
+    setText(this.alertTime, alert ? (alert.open ? `since ${times.time(alert.since ?? alert.ts)}` : `over, ${times.time(alert.until ?? alert.ts)}`) : "");
     this.alert.title = alert?.text ?? "";
   }
 }

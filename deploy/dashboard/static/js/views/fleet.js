@@ -1,11 +1,12 @@
 // All series: searched, sorted, one line each. Only the lines in sight are elements.
 
-import { Latest, get } from "../api.js";
+import { Latest } from "../api.js";
 import { h, refill, setText, show, throttled } from "../dom.js";
 import { change, read } from "../state.js";
 import { onTheme } from "../theme.js";
 import * as format from "../format.js";
 import { command, empty, failure } from "./parts.js";
+import { PERIODS, since } from "./period.js";
 import { FleetRow, HEADINGS, ROW_HEIGHT } from "./fleet-row.js";
 
 const WINDOW = 75;
@@ -14,7 +15,6 @@ const MOST_KEPT = 1500;
 const MOST_ROWS = 400_000;
 /** What each order is called, and whether its first rows are the largest. */
 const SORTS = { skill: ["Worst skill", false], width: ["Widest interval", true], alert: ["Newest alert", true], coverage: ["Lowest coverage", false], newest: ["Newest value", true], name: ["Name", false] };
-const SINCE = [["1 h", 3_600_000], ["24 h", 86_400_000], ["7 d", 604_800_000]];
 
 export class FleetView {
   #requests = new Latest();
@@ -26,7 +26,7 @@ export class FleetView {
   #first = 0;
   #matching = 0;
   #active = 0;
-  #newest = null;
+  #since = null;
   #stopTheme;
 
   constructor({ follow, overview }) {
@@ -54,9 +54,8 @@ export class FleetView {
   }
 
   #query() {
-    const { q, sort, desc, since } = this.#state;
-    const span = SINCE.find(([name]) => name === since)?.[1];
-    return { q, sort, desc, since: span && this.#newest ? this.#newest - span : null };
+    const { q, sort, desc } = this.#state;
+    return { q, sort, desc, since: this.#since };
   }
 
   stream() {
@@ -68,18 +67,13 @@ export class FleetView {
     if (this.search.value !== (state.q ?? "") && document.activeElement !== this.search) this.search.value = state.q ?? "";
     this.sort.value = SORTS[state.sort] ? state.sort : "skill";
     this.#controls();
-    if (state.since && this.#newest === null) await this.#findNewest();
+    this.#since = await since(state.since);
+    if (this.#state !== state) return;
     this.#rows.clear();
     this.#active = Math.max(0, Number(state.row) || 0);
     this.scroller.scrollTop = this.#active > 5 ? (this.#active - 3) * ROW_HEIGHT() : 0;
     await this.load();
     if (state.since) this.follow();
-  }
-
-  /** Times since when are counted from the newest value that there is, which on a replay is not today. */
-  async #findNewest() {
-    const answer = await get("fleet", { sort: "newest", desc: 1, limit: 1 }).catch(() => null);
-    this.#newest = answer?.rows[0]?.ts ?? Date.now();
   }
 
   async load() {
@@ -108,7 +102,6 @@ export class FleetView {
       this.#rows.set(offset + at, row);
       this.#targets.add(row.target);
     }
-    if (rows[0]?.ts && (this.#state.sort === "newest" || this.#newest === null)) this.#newest = Math.max(this.#newest ?? 0, ...rows.map((row) => row.ts ?? 0));
     if (this.#rows.size > MOST_KEPT) for (const at of this.#rows.keys()) if (Math.abs(at - this.#first) > WINDOW) this.#rows.delete(at);
     this.#matching = Math.min(matching, MOST_ROWS);
     const text = matching === total ? format.counted(total, "series", "series") : `${format.count(matching)} of ${format.counted(total, "series", "series")}`;
@@ -129,7 +122,7 @@ export class FleetView {
   #controls() {
     const { sort = "skill", desc, since } = this.#state, down = Boolean(desc) !== (SORTS[sort] ?? SORTS.skill)[1];
     const choice = (text, value) => h("button", { type: "button", class: "choice", "aria-pressed": String((since ?? null) === value), on: { click: () => change({ since: value }) } }, text);
-    refill(this.since, SINCE.map(([text]) => choice(text, text)), choice("all", null));
+    refill(this.since, PERIODS.map(([text]) => choice(text, text)), choice("all", null));
     refill(this.head, HEADINGS.map(({ name, sort: by, num, term }) => {
       const chosen = by && by === sort;
       return h("th", { scope: "col", class: num ? "num" : null, "aria-sort": chosen ? (down ? "descending" : "ascending") : null },

@@ -2,12 +2,14 @@
 
 import { Latest } from "../api.js";
 import { h, setText, show } from "../dom.js";
+import { TERMS } from "../terms.js";
 import { term } from "../tips.js";
+import { age } from "../ages.js";
 import { Lines, level } from "../charts/lines.js";
 import { marksPlugin } from "../charts/marks.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
-import { badge, dataTable, empty, failure, panel } from "./parts.js";
+import { badge, command, dataTable, empty, fact, failure, panel } from "./parts.js";
 import { scoreTable } from "./quality.js";
 import { lastSwap } from "./last-swap.js";
 
@@ -22,18 +24,22 @@ export class ModelsView {
   #shown = "";
   #charts = [];
 
-  constructor() {
+  constructor({ overview }) {
+    this.overview = overview;
     this.sentence = h("p", { class: "headline" });
     this.more = h("p", { class: "headline-more" });
-    this.top = h("section", { class: "panel headline-panel", "aria-label": "Did the last swap help?" }, h("h1", { class: "question" }, "Did the last swap help?"), this.sentence, this.more);
+    this.facts = h("dl", { class: "facts", hidden: true });
+    this.question = h("h1", { class: "question" });
+    this.top = h("section", { class: "panel headline-panel", "aria-label": "The newest version" }, this.question, this.sentence, this.more, this.facts);
     this.chart = h("div", { class: "figures two" });
-    this.chartPanel = panel("By version, over time", this.chart);
+    this.chartPanel = panel(["By version, over time ", h("span", { class: "fine" }, "event time")], this.chart);
     this.versions = h("div", {});
     this.live = h("div", {});
+    this.livePanel = panel(["Live scores by version ", h("span", { class: "fine" }, "event time")], this.live);
     this.shadow = h("div", {});
     this.refused = h("div", {});
     this.message = h("div", {});
-    this.parts = h("div", { class: "stack" }, this.top, this.chartPanel, panel("Versions", this.versions), panel("Live scores by version", this.live), this.shadow, this.refused);
+    this.parts = h("div", { class: "stack" }, this.top, this.chartPanel, panel("Versions", this.versions), this.livePanel, this.shadow, this.refused);
     this.element = h("div", { class: "view" }, this.message, this.parts);
   }
 
@@ -68,18 +74,32 @@ export class ModelsView {
     const key = JSON.stringify(answer);
     if (key === this.#shown) return;
     this.#shown = key;
-    const nothing = !answer.versions.length && !answer.live.length;
+    const nothing = !answer.versions.length && !answer.live.length && !answer.answers?.length;
     this.parts.hidden = nothing;
     show(this.message, nothing ? empty("No model has forecast here yet.", "Train one and serve it; its versions, swaps and scores are shown here.") : null);
-    const { headline, more } = lastSwap(answer);
-    setText(this.sentence, headline);
-    setText(this.more, more);
+    this.#showTop(answer);
     this.#showCharts(answer);
     this.#showVersions(answer);
     show(this.live, answer.live.length ? scoreTable("Live scores by version", "version", answer.live.map((row) => [row.model, row]), null) : h("p", { class: "fine" }, "Nothing graded yet: a forecast is graded when what it was for has come."),
       h("p", { class: "fine table-note" }, "Errors, widths and Winkler scores are relative to each series' scale, so that series of different units add up."));
-    show(this.shadow, answer.shadow.length ? this.#shadowPanel(answer) : null);
+    show(this.shadow, answer.shadow.length ? this.#shadowPanel(answer) : this.#texts() ? null : h("section", { class: "panel" }, h("p", { class: "fine" }, "No ", term("shadow", "shadow"), " is running. One is started with ", command("tidecast serve --shadow NAME@challenger"))));
     show(this.refused, answer.refused.length ? this.#refusedPanel(answer.refused) : null);
+  }
+
+  /** Whether the models label texts: such answers are not graded here. */
+  #texts() {
+    return this.overview()?.task === "labels";
+  }
+
+  #showTop(answer) {
+    const texts = this.#texts(), { headline, more, facts } = texts ? whoAnswered(answer.answers ?? []) : lastSwap(answer);
+    this.livePanel.hidden = texts;
+    if (texts) setText(this.question, "Which version answers?");
+    else show(this.question, "Did the last ", term("swap", "swap"), " help?");
+    setText(this.sentence, headline);
+    setText(this.more, more);
+    this.facts.hidden = !facts.length;
+    show(this.facts, facts.map(([name, value, note]) => fact(name, value, note)));
   }
 
   #showCharts({ skill_over_time: versions, swaps }) {
@@ -106,17 +126,18 @@ export class ModelsView {
   }
 
   #showVersions({ registry, versions }) {
-    const note = registry === null ? "No registry is known here: versions are those that forecasts name."
+    const note = registry?.state === "loading" ? "The registry is being asked …"
+      : registry === null || registry.state === "none" ? "No registry is known here: versions are those that forecasts name."
       : registry.error ? `The registry does not answer (${registry.error}); what is here is what was last read.` : `From the registry ${registry.uri}, model ${registry.name}.`;
     const rows = [...versions].reverse().map((version) => [
       version.label,
-      h("span", { class: "badges" }, version.aliases.map((alias) => badge(alias, alias === "champion" ? "champion" : alias === "challenger" ? "shadow" : ""))),
-      version.created ? `${times.time(version.created)} (${format.duration(version.age_s === null ? null : version.age_s * 1000)} old)` : format.NONE,
+      h("span", { class: "badges" }, version.aliases.map((alias) => badge(alias in TERMS ? term(alias, alias) : alias, alias === "champion" ? "champion" : alias === "challenger" ? "shadow" : ""))),
+      version.created ? [`${times.time(version.created)}, `, age(version.created, { class: "fine" })] : format.NONE,
       verdict(version.verdict),
       validation(version.scores),
     ]);
     show(this.versions,
-      rows.length ? dataTable("Versions", [{ name: "version" }, { name: "aliases" }, { name: "trained" }, { name: "verdict", free: true }, { name: "in validation" }], rows) : null,
+      rows.length ? dataTable("Versions", [{ name: "version" }, { name: "aliases" }, { name: "trained, clock time" }, { name: term("verdict", "verdict"), free: true }, { name: "in validation" }], rows) : null,
       h("p", { class: "fine table-note" }, note));
   }
 
@@ -128,7 +149,7 @@ export class ModelsView {
   }
 
   #refusedPanel(refused) {
-    return panel("Refused", dataTable("Refused models", [{ name: "model" }, { name: "when" }, { name: "reason", free: true }],
+    return panel("Refused", dataTable("Refused models", [{ name: "model" }, { name: "when, clock time" }, { name: "reason", free: true }],
       refused.map(({ label, sha256, reason, ts }) => [label ?? format.digest(sha256), times.time(ts), reason])));
   }
 
@@ -138,10 +159,23 @@ export class ModelsView {
   }
 }
 
+/** Of a text service: {headline, more, facts}. */
+function whoAnswered(answers) {
+  const newest = [...answers].sort((a, b) => a.until - b.until).at(-1);
+  if (!newest) return { headline: "No text is labelled yet.", more: "", facts: [] };
+  return {
+    headline: newest.model,
+    more: answers.length > 1 ? `${answers.length} versions have answered.` : "It has answered all texts that are here.",
+    facts: answers.map(({ model, count, since, until }) => [model, format.counted(count, "answer"), `${times.time(since)} to ${times.time(until)}`]),
+  };
+}
+
+const SCORE_NAMES = { naive_last_mse: "last value, MSE", naive_day_mse: "same time a day before, MSE" };
+
 /** The first of a version's scores; times are none. */
 function validation(scores) {
   const found = Object.entries(scores ?? {}).filter(([name, value]) => typeof value === "number" && !name.endsWith("_until"));
-  return found.slice(0, 3).map(([name, value]) => `${name.replaceAll("_", " ")} ${format.number(value)}`).join(", ") || format.NONE;
+  return found.slice(0, 3).map(([name, value]) => `${SCORE_NAMES[name] ?? name.replaceAll("_", " ")} ${format.number(value)}`).join(", ") || format.NONE;
 }
 
 function verdict(given) {

@@ -39,6 +39,11 @@ export function failure(error) {
   return h("div", { class: "empty failure", role: "alert" }, h("p", { class: "empty-what" }, error.message));
 }
 
+/** A bar that shows a number against the largest. */
+export function bar(value, most) {
+  return h("span", { class: "reason-bar", "aria-hidden": "true" }, h("i", { style: { width: `${(100 * value) / Math.max(most, 1e-9)}%` } }));
+}
+
 /** A number with its name. */
 export function fact(name, value, note) {
   return h("div", { class: "fact" }, h("dt", {}, name), h("dd", {}, value, note ? h("span", { class: "fact-note" }, note) : null));

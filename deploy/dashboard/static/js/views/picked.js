@@ -59,7 +59,7 @@ export class Picked {
     return panel(`What was forecast for ${times.time(target.ts)}`,
       h("dl", { class: "facts small" },
         fact("Actual", format.number(target.actual), target.actual === null ? said : ""),
-        fact("Forecasts kept", format.count(target.rows.length), closest ? `the closest ${format.counted(closest.k, "step")} ahead` : ""),
+        fact("Forecasts kept", format.count(target.rows.length), closest ? `nearest in error: ${format.counted(closest.k, "step")} ahead` : ""),
         fact(term("coverage", "Inside"), inside.length ? `${inside.filter(({ inside: each }) => each).length} of ${inside.length}` : format.NONE)),
       target.rows.length
         ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), target.rows.map((each) => cells(each.k, each.made, { ...each, actual: target.actual })))
@@ -68,12 +68,12 @@ export class Picked {
 }
 
 const COLUMNS = (step, at) => [
-  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: term("error", "error"), num: true }, { name: "inside" },
+  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" },
 ];
 
 function row(k, ts, origin, at, actual) {
   const forecast = origin.forecast[at], lower = origin.lower?.[at] ?? null, upper = origin.upper?.[at] ?? null;
-  const error = typeof actual === "number" ? forecast - actual : null;
+  const error = origin.error ? (origin.error[at] ?? null) : typeof actual === "number" ? actual - forecast : null;
   return { k, ts, forecast, lower, upper, actual: actual ?? null, error, inside: error === null || lower === null ? null : actual >= lower && actual <= upper };
 }
 

@@ -1,6 +1,6 @@
 // How good a series' forecasts are: by step ahead beside the naive forecast, and by model version.
 
-import { h, show } from "../dom.js";
+import { h, setText, show } from "../dom.js";
 import { term } from "../tips.js";
 import { Chart } from "../charts/chart.js";
 import { level, line } from "../charts/lines.js";
@@ -32,22 +32,24 @@ export class Quality {
     this.byStep = h("div", {});
     this.byModel = h("div", {});
     this.none = h("div", {});
+    this.period = h("span", { class: "fine" });
     this.figures = h("div", { class: "figures" },
       figure(term("mae", "Mean absolute error"), [mark("line-forecast", "model"), mark("line-naive", "naive")], 0),
       figure(term("skill"), [h("span", { class: "fine" }, "above 0 is better than naive")], 1),
       figure(term("coverage"), [this.coverageNote], 2));
     this.element = h("div", { class: "stack" },
-      panel("How far off, by steps ahead", this.none, this.figures, h("details", { class: "as-table" }, h("summary", {}, "As a table"), this.byStep)),
+      panel(["How far off, by steps ahead", this.period], this.none, this.figures, h("details", { class: "as-table" }, h("summary", {}, "As a table"), this.byStep)),
       panel("By model version", this.byModel));
   }
 
-  show(answer) {
+  show(answer, period) {
     const { by_step: rows = [], by_model: models = [], overall } = answer.scores ?? {};
-    const key = JSON.stringify([answer.scores, times.zone()]);
+    const key = JSON.stringify([answer.scores, times.zone(), period]);
     if (key === this.shown) return;
     this.shown = key;
     this.rows = rows;
     this.asked = answer.coverage;
+    setText(this.period, ` · ${period}`);
     this.coverageNote.textContent = answer.coverage ? `asked ${format.percent(answer.coverage, 0)}` : "no intervals are asked for";
     show(this.none, rows.length ? null : h("p", { class: "fine" }, "Nothing graded yet: a forecast is graded when what it was for has come."));
     this.figures.hidden = !rows.length;

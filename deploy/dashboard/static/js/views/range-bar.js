@@ -8,7 +8,7 @@ const PRESETS = [["1 h", 3_600_000], ["6 h", 21_600_000], ["1 d", 86_400_000], [
 /** Fewest steps that are worth a preset. */
 const FEWEST = 8;
 /** Milliseconds from which on a span means all there is. */
-export const MOST_SPAN = 1e14;
+const MOST_SPAN = 1e14;
 
 /** Steps of the past that are in sight while the stream is followed. */
 export function followed(horizon) {

@@ -52,7 +52,7 @@ export class SeriesChart {
       { name: "newest forecast", mark: "line-forecast" },
       { name: "forecast from the picked point", mark: "line-pick", title: meaning("origin") },
       { name: "interval", mark: "wash-interval", title: meaning("interval") },
-      { name: "anomaly", mark: "diamond", title: meaning("anomaly") },
+      { name: "anomaly, by the series' own past", mark: "diamond", title: meaning("anomaly") },
       { name: "alert", mark: "triangle", title: meaning("alert") },
       { name: "model swap", mark: "line-swap", title: meaning("swap") },
     ]);
@@ -136,7 +136,7 @@ export class SeriesChart {
     const bounds = [AT.ahead, AT.forecast, AT.pick].find((column) => at(column - 2) != null);
     this.legend.say(ts === undefined ? "" : `${index === null ? "newest: " : ""}${times.time(ts)}`, [
       newest ?? shown(AT.actual),
-      this.data.ahead.ts.length ? shown(AT.ahead) : null,
+      this.data.ahead.ts.length ? shown(AT.ahead) || (index === null ? "" : this.data.whyNone(ts)) : null,
       this.data.forecast ? shown(AT.forecast) : null,
       this.data.pick ? shown(AT.pick) : null,
       this.data.coverage ? (bounds ? `${format.number(at(bounds - 2))} to ${format.number(at(bounds - 1))}` : "") : null,
@@ -150,9 +150,10 @@ export class SeriesChart {
     const value = (column) => this.columns[column][index], words = [times.time(this.columns[0][index])];
     if (value(AT.actual) != null) words.push(`actual ${format.number(value(AT.actual))}`);
     if (value(AT.ahead) != null) words.push(`was forecast as ${format.number(value(AT.ahead))}`);
+    else words.push(this.data.whyNone(this.columns[0][index]));
     if (value(AT.actual) == null && value(AT.forecast) != null) words.push(`forecast ${format.number(value(AT.forecast))}`);
     if (this.data.anomalies.has(this.columns[0][index])) words.push("anomaly");
-    return words;
+    return words.filter(Boolean);
   }
 
   #table() {

@@ -14,6 +14,7 @@ export class SeriesData {
     const { ts } = answer.values;
     this.from = from ? Number(from) : ts.length < limit ? -Infinity : ts[0];
     this.to = to ? Number(to) : Infinity;
+    this.asked = { from, to };
     this.thinned = Boolean(from) && ts.length > 0.9 * limit;
     this.values = answer.values;
     this.anomalies = new Map(answer.anomalies.ts.map((ts, at) => [ts, answer.anomalies.score[at]]));
@@ -99,7 +100,7 @@ export class SeriesData {
       fan(forecast, AT.lower, AT.upper, AT.forecast),
       fan(pick, AT.pickLower, AT.pickUpper, AT.pick),
     ];
-    const holes = this.#holes(), x = union([...parts.map(([ts]) => ts), holes.map(([start]) => start + this.step)]);
+    const holes = this.#holes(this.values.ts), x = union([...parts.map(([ts]) => ts), holes.map(([start]) => start + this.step)]);
     const place = new Map();
     x.forEach((ts, at) => place.set(ts, at));
     const table = [x, ...COLUMNS.map(() => new Array(x.length))];
@@ -109,6 +110,9 @@ export class SeriesData {
       }
     }
     for (const [start, end] of holes) table[AT.actual].fill(null, place.get(start) + 1, place.get(end));
+    for (const [start, end] of this.#holes(ahead.ts)) {
+      for (const at of [AT.aheadLower, AT.aheadUpper, AT.ahead]) table[at].fill(null, place.get(start) + 1, place.get(end));
+    }
     this.#connect(table, place);
     return table;
   }
@@ -127,9 +131,18 @@ export class SeriesData {
     }
   }
 
-  /** The values before and after each hole. */
-  #holes() {
-    const { ts } = this.values, found = [], mean = ts.length > 1 ? (this.last - this.first) / (ts.length - 1) : 0;
+  /** Why no forecast k steps ahead is here for a time; "" where there is one, or where none can be. */
+  whyNone(at) {
+    const ts = this.ahead.ts.filter((_, place) => this.ahead.forecast[place] !== null), next = ts.findIndex((each) => each >= at);
+    if (next < 1 || ts[next] === at || !this.#holes(ts.slice(next - 1, next + 1)).length) return "";
+    const begun = ts[next - 1] - (this.ahead.k ?? 1) * this.step;
+    const gap = this.#holes(this.values.ts).some(([start, end]) => start < ts[next] && end > begun);
+    return gap ? "none: the window was refilled after a gap" : "none was made";
+  }
+
+  /** The times before and after each hole in some times. */
+  #holes(ts) {
+    const found = [], mean = ts.length > 1 ? (ts.at(-1) - ts[0]) / (ts.length - 1) : 0;
     const usual = this.thinned ? 8 * mean : 1.5 * Math.max(this.step, median(ts));
     for (let at = 1; at < ts.length; at++) {
       if (ts[at] - ts[at - 1] > usual) found.push([ts[at - 1], ts[at]]);
@@ -137,13 +150,14 @@ export class SeriesData {
     return found;
   }
 
-  /** How the forecasts of k steps ahead fared between two times. */
+  /** How the forecasts of k steps ahead fared between two times; null where only peaks and troughs are here. */
   fared(from, to) {
+    if (this.thinned) return null;
     const actual = new Map(this.values.ts.map((ts, at) => [ts, this.values.value[at]]));
     let count = 0, error = 0, bounded = 0, inside = 0;
     this.ahead.ts.forEach((ts, at) => {
       const value = actual.get(ts);
-      if (ts < from || ts > to || typeof value !== "number") return;
+      if (ts < from || ts > to || typeof value !== "number" || typeof this.ahead.forecast[at] !== "number") return;
       count++;
       error += Math.abs(value - this.ahead.forecast[at]);
       const lower = this.ahead.lower?.[at], upper = this.ahead.upper?.[at];

@@ -7,6 +7,7 @@ import { term } from "../tips.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
 import { fact } from "./parts.js";
+import { since } from "./period.js";
 import { SeriesSearch } from "./series-search.js";
 
 export class SeriesHead {
@@ -37,7 +38,8 @@ export class SeriesHead {
   }
 
   /** Scores, targets and the rest of a series' answer. */
-  show(answer) {
+  show(answer, period) {
+    this.period = period;
     this.answer = answer;
     const several = answer.targets?.length > 1;
     this.target.hidden = !several;
@@ -64,7 +66,7 @@ export class SeriesHead {
     refill(this.facts,
       fact("Newest value", format.number(last?.value), last ? times.time(last.ts) : ""),
       fact("Next step", format.number(forecast?.forecast[0]), bounds),
-      fact(term("skill"), h("span", { class: overall?.skill < 0 ? "bad-text" : null }, format.skill(overall?.skill)), overall ? `${format.count(overall.count)} values graded` : "nothing graded yet"),
+      fact(term("skill"), h("span", { class: overall?.skill < 0 ? "bad-text" : null }, format.skill(overall?.skill)), overall ? `${format.count(overall.count)} values ${this.period}` : "nothing graded yet"),
       fact(term("mae"), format.number(overall?.mae), overall ? `naive ${format.number(overall.naive_mae)}` : ""),
       fact(term("coverage"), format.percent(overall?.coverage), asked ? `asked ${format.percent(asked, 0)}` : "no intervals"),
       fact("Model", forecast?.model ?? format.NONE, forecast?.source === "naive" ? "naive until the window is full" : ""));
@@ -75,7 +77,7 @@ export class SeriesHead {
     const state = read(), at = Number(state.row ?? (by > 0 ? -1 : 1)) + by;
     if (at < 0) return announce("This is the first series.");
     const { q, sort, desc } = state;
-    const answer = await this.#neighbours.get("fleet", { q, sort, desc, offset: at, limit: 1 }).catch(() => undefined);
+    const answer = await this.#neighbours.get("fleet", { q, sort, desc, since: await since(state.since), offset: at, limit: 1 }).catch(() => undefined);
     const found = answer?.rows[0];
     if (!found) return answer && announce("This is the last series.");
     change({ series: found.series, target: found.target, row: at, origin: null, from: null, to: null });

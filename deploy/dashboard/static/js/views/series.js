@@ -11,7 +11,8 @@ import { AlertList } from "./alert-list.js";
 import { Picked } from "./picked.js";
 import { PickTime } from "./pick-time.js";
 import { Quality } from "./quality.js";
-import { followed, MOST_SPAN, RangeBar } from "./range-bar.js";
+import { periodWords, since } from "./period.js";
+import { followed, RangeBar } from "./range-bar.js";
 import { SeriesHead } from "./series-head.js";
 import { empty, failure, panel } from "./parts.js";
 
@@ -72,28 +73,28 @@ export class SeriesView {
     const before = this.#state;
     this.#state = state;
     this.head.update(state);
-    const other = before.series !== state.series || before.target !== state.target;
+    const other = ["series", "target", "since"].some((name) => before[name] !== state[name]);
     if (!state.series) return this.#none();
     if (other) this.#forget();
     if (other || !this.#data) return this.load();
     if (before.k !== state.k) this.#loadAhead();
     if (before.origin !== state.origin) this.#showPicked();
-    if (before.from !== state.from || before.to !== state.to) this.#applyRange();
+    if (["from", "to", "span"].some((name) => before[name] !== state[name])) this.#applyRange();
   }
 
   /** Ask for everything of the series. */
   async load() {
-    const { series, from, to, span } = this.#state;
-    const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { from: span > MOST_SPAN ? 1 : null, limit: span ? LIMIT : FIRST });
+    const { series, from, to } = this.#state;
+    const answer = await this.#ask(from && to ? around({ min: Number(from), max: Number(to) }) : { limit: FIRST });
     if (answer === undefined || this.#state.series !== series) return;
     if (answer.error) return this.#failed(answer.error);
     this.body.hidden = this.missing = false;
     show(this.message, answer.values.ts.length ? null : empty("No values in this part of the series.", from ? "Choose another time, or all of it." : "They come as soon as events of it arrive."));
     this.horizon = answer.horizon || 1;
-    this.head.show(answer);
+    this.head.show(answer, periodWords(this.#state.since));
     this.head.newest({ values: this.#data.to === Infinity ? answer.values : null, forecast: answer.forecast });
     this.slider.show(this.#k(), this.horizon, answer.step);
-    this.quality.show(answer);
+    this.quality.show(answer, periodWords(this.#state.since));
     this.alerts.show(this.#data.alerts);
     setText(this.note, answer.history?.left_out ?? "");
     for (const event of this.#early.splice(0)) this.#add(event);
@@ -103,9 +104,9 @@ export class SeriesView {
 
   /** The series' answer for a time, with the forecasts of k steps ahead; undefined if another request came after it. */
   async #ask({ from = null, to = null, limit = LIMIT }) {
-    const { series, target } = this.#state, place = { series, target, from, to, limit };
+    const { series, target } = this.#state, scored = await since(this.#state.since), place = { series, target, from, to, limit };
     const [answer, ahead] = await Promise.all([
-      this.#answers.get("series", place).catch((error) => ({ error })),
+      this.#answers.get("series", { ...place, since: scored }).catch((error) => ({ error })),
       this.#ahead.get("ahead", { ...place, k: this.#k() }).catch(() => null),
     ]);
     if (!answer || answer.error || series !== this.#state.series) return answer;
@@ -148,7 +149,7 @@ export class SeriesView {
   }
 
   async #loadAhead() {
-    const k = this.#k(), { series, target, from, to } = this.#state;
+    const k = this.#k(), { series, target } = this.#state, { from, to } = this.#data.asked;
     const answer = await this.#ahead.get("ahead", { series, target, k, from, to }).catch(() => undefined);
     if (!answer || !this.#data || series !== this.#state.series) return;
     this.#data.setAhead(answer);
@@ -168,11 +169,11 @@ export class SeriesView {
 
   async #newScores() {
     const { series, target } = this.#state;
-    const answer = await this.#scores.get("series", { series, target, limit: 2 }).catch(() => undefined);
+    const answer = await this.#scores.get("series", { series, target, limit: 2, since: await since(this.#state.since) }).catch(() => undefined);
     if (!answer || !this.#data || series !== this.#state.series) return;
     Object.assign(this.#data, { swaps: answer.swaps });
-    this.head.show(answer);
-    this.quality.show(answer);
+    this.head.show(answer, periodWords(this.#state.since));
+    this.quality.show(answer, periodWords(this.#state.since));
     if (this.#state.origin) this.#showPicked();
   }
 
@@ -200,17 +201,21 @@ export class SeriesView {
 
   /** The times in sight while the stream is followed: so much past, and the whole forecast. */
   #following() {
-    const { last = 0, end, first = 0, step, horizon } = this.#data;
-    const span = Number(this.#state.span) || followed(horizon) * step;
-    const max = Math.max(end, last + step);
-    return { min: Math.max(last - span, first - step), max };
+    const { last = 0, end, first = 0, step } = this.#data;
+    return { min: Math.max(last - this.#span(), first - step), max: Math.max(end, last + step) };
+  }
+
+  /** How much of the past is in sight while the stream is followed. */
+  #span() {
+    return Number(this.#state.span) || followed(this.#data.horizon) * this.#data.step;
   }
 
   async #applyRange() {
     const { series, from, to } = this.#state, wanted = from && to ? { min: Number(from), max: Number(to) } : null;
     if (!wanted && this.#data.to !== Infinity) return this.load();
-    if (wanted && !this.#data.holds(wanted)) {
-      const answer = await this.#ask(around(wanted));
+    const { last = 0 } = this.#data, asked = wanted ?? { min: Math.max(1, last - this.#span()), max: last };
+    if (!this.#data.holds(asked)) {
+      const answer = await this.#ask(wanted ? around(wanted) : { from: Math.floor(asked.min) });
       if (!answer || answer.error || series !== this.#state.series) return;
     }
     this.#range = wanted ?? this.#following();

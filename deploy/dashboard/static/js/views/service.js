@@ -5,35 +5,40 @@ import { h, refill, setText, show } from "../dom.js";
 import { change } from "../state.js";
 import { term } from "../tips.js";
 import { Lines } from "../charts/lines.js";
+import { age } from "../ages.js";
 import * as format from "../format.js";
+import * as times from "../times.js";
 import { dataTable, fact, failure, panel } from "./parts.js";
+import { latencyFact, ServiceHealth } from "./service-health.js";
 import { DeadLetters } from "./dead-letters.js";
 
+/** Points of history, five seconds each, over which rates are averaged. */
+const SMOOTHED = 3;
+const HOUR_MS = 3_600_000;
 const RATE_LINES = [{ name: "records", colour: "actual", mark: "line-actual" }, { name: "forecasts", colour: "forecast", mark: "line-forecast" }];
-const LATENCY_LINES = [{ name: "half within", colour: "actual", mark: "line-actual" }, { name: "99 % within", colour: "line-strong", mark: "line-older-3" }];
+const LATENCY_LINES = [{ name: "median", colour: "actual", mark: "line-actual" }, { name: "99 % within", colour: "line-strong", mark: "line-older-3" }];
 
 export class ServiceView {
   #requests = new Latest();
   #charts;
 
-  constructor() {
+  constructor({ overview }) {
     this.facts = h("dl", { class: "facts" });
     this.latency = h("p", { class: "fine table-note" });
-    this.sentence = h("p", { class: "headline", role: "status" });
-    this.more = h("p", { class: "headline-more" });
-    this.top = h("section", { class: "panel headline-panel", "aria-label": "Is anything stuck?" }, h("h1", { class: "question" }, "Is anything stuck?"), this.sentence, this.more, this.facts, this.latency);
+    this.health = new ServiceHealth(this.facts, this.latency);
+    this.measured = h("span", {}, "Measured");
     this.#charts = [
-      new Lines({ label: "Throughput, a second", title: "Throughput", lines: RATE_LINES, write: format.rate }),
+      new Lines({ label: "Throughput, a second", title: ["Throughput", h("span", { class: "fine" }, "over 15 s")], lines: RATE_LINES, write: format.rate }),
       new Lines({ label: "Lag, in records", title: term("lag"), lines: [{ name: "records not forecast yet", colour: "actual", mark: "line-actual" }], write: format.count }),
-      new Lines({ label: "Latency", title: "Latency", lines: LATENCY_LINES, write: format.duration, axis: { unit: " ms" } }),
+      new Lines({ label: "Latency", title: term("latency"), lines: LATENCY_LINES, write: format.duration, log: true }),
     ];
-    this.letters = new DeadLetters((reason) => change({ reason }));
+    this.letters = new DeadLetters((reason) => change({ reason }), () => overview()?.topics?.dead_letters ?? null);
     this.checkpoints = h("div", {});
     this.members = h("div", {});
     this.topics = h("div", {});
     this.message = h("div", {});
-    this.parts = h("div", { class: "stack" }, this.top, panel("The last hour", h("div", { class: "figures" }, this.#charts.map(({ element }) => element))),
-      this.letters.element, h("div", { class: "columns" }, panel("Partitions and checkpoints", this.checkpoints), h("div", {}, panel("Members", this.members), panel("Topics", this.topics))));
+    this.parts = h("div", { class: "stack" }, this.health.element, panel(this.measured, h("div", { class: "figures" }, this.#charts.map(({ element }) => element))),
+      this.letters.element, h("div", { class: "columns" }, panel(["Partitions and ", term("checkpoint", "checkpoints")], this.checkpoints), h("div", {}, panel(term("member", "Members"), this.members), panel("Topics", this.topics))));
     this.element = h("div", { class: "view" }, this.message, this.parts);
   }
 
@@ -65,34 +70,23 @@ export class ServiceView {
   #show(answer) {
     const before = this.answer?.dead_letters.total;
     this.answer = answer;
-    this.#showHealth(answer);
+    this.health.show(answer);
     const { throughput, lag, latency, history, dead_letters: letters } = answer;
     refill(this.facts,
       fact(term("lag"), lag.total === null ? format.NONE : format.counted(lag.total, "record"), waiting(lag.total, throughput)),
       fact("Records", format.rate(throughput.records_s), throughput.over_s ? `over ${format.duration(throughput.over_s * 1000)}` : ""),
       fact("Forecasts", format.rate(throughput.forecasts_s)),
-      fact("Latency, half within", format.duration(latency.p50_ms), latency.p99_ms === null ? "" : `99 % within ${format.duration(latency.p99_ms)}`),
-      fact("Dead letters", format.count(letters.total)));
+      fact(term("latency", "Latency, median"), ...latencyFact(latency)),
+      fact(term("letter", "Dead letters"), format.count(letters.total)));
     setText(this.latency, latency.count ? `Latency is ${latency.what}, of ${format.counted(latency.count, "forecast")}.` : "");
     const { ts } = history;
-    this.#charts[0].setData([ts, history.records_s, history.forecasts_s]);
+    setText(this.measured, ts.length && ts.at(-1) - ts[0] < HOUR_MS - 60_000 ? `Measured since ${times.time(ts[0])}` : "The last hour");
+    this.#charts[0].setData([ts, smoothed(history.records_s), smoothed(history.forecasts_s)]);
     this.#charts[1].setData([ts, history.lag]);
-    this.#charts[2].setData([ts, history.latency_p50_ms, history.latency_p99_ms]);
+    this.#charts[2].setData([ts, positive(history.latency_p50_ms), positive(history.latency_p99_ms)]);
     this.letters.show(letters, this.reason);
     if (before !== undefined && before !== letters.total) this.letters.load(this.reason);
     this.#showTables(answer);
-  }
-
-  #showHealth({ stuck, lag, throughput, members, dead_letters: letters }) {
-    const idle = !throughput.records_s && lag.total === 0;
-    setText(this.sentence, stuck ?? (idle ? "Nothing is stuck: all records are forecast, and none come in." : "Nothing is stuck."));
-    this.sentence.classList.toggle("bad-text", Boolean(stuck));
-    const parts = [
-      lag.total === null ? "the group's lag is not known" : lag.total ? `${format.counted(lag.total, "record")} ${lag.total === 1 ? "waits" : "wait"}` : "no record waits",
-      members === null ? "the group's members are not known" : members.length ? `${format.counted(members.length, "member")} in the group` : "the group has no member: the service is not running",
-      letters.total ? `${format.counted(letters.total, "dead letter")} kept` : "no dead letters",
-    ];
-    setText(this.more, `${parts.join(", ")}.`);
   }
 
   #showTables({ checkpoints, lag, members, topics, partitions }) {
@@ -101,8 +95,8 @@ export class ServiceView {
     show(this.checkpoints,
       numbers.length ? dataTable("Partitions", [{ name: "partition" }, { name: term("lag", "lag"), num: true }, { name: "checkpoint", num: true }, { name: "at offset", num: true }],
         numbers.map((number) => {
-          const { age_s: age = null, offset = null } = byPartition.get(number) ?? {};
-          return [number, format.count(lag.by_partition[number]), age === null ? format.NONE : `${format.duration(age * 1000)} ago`, format.count(offset)];
+          const { ts = null, offset = null } = byPartition.get(number) ?? {};
+          return [number, format.count(lag.by_partition[number]), ts === null ? format.NONE : age(ts), format.count(offset)];
         })) : h("p", { class: "fine" }, `No checkpoint yet of ${format.counted(partitions ?? 0, "partition")}: one is written every 30 s while events come in.`));
     show(this.members, members?.length ? dataTable("Members", [{ name: "instance" }, { name: "host" }], members.map(({ name, host }) => [name, host ?? format.NONE]))
       : h("p", { class: "fine" }, members === null ? "Not known: this log does not tell, or no group is shown (--group NAME)." : "None: the service is not running."));
@@ -115,6 +109,19 @@ export class ServiceView {
     this.letters.destroy();
     for (const chart of this.#charts) chart.destroy();
   }
+}
+
+/** Means over the last few points: records are counted where reading stopped, which saws. */
+function smoothed(column) {
+  return column.map((_, at) => {
+    const known = column.slice(Math.max(0, at - SMOOTHED + 1), at + 1).filter((value) => value !== null);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+  });
+}
+
+/** What a logarithmic axis can show. */
+function positive(column) {
+  return column.map((value) => (value > 0 ? value : null));
 }
 
 /** How long what waits takes at the present rate. */
