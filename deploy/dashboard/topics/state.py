@@ -108,6 +108,7 @@ class State:
                 self.graded.clear(self.fleet)
             elif kind == "output":
                 self.models.by_partition.clear()
+                self.models.answers.clear()
                 for track in self.fleet.tracks.values():
                     track.swaps.newest = track.swaps.oldest = None
 

@@ -141,6 +141,7 @@ def test_texts_have_their_labels(start_page: StartPage, writer: Writer, address:
     page = start_page("--bootstrap", address, "--topic", "sms")
     page.until_read()
     assert page.get("overview")["task"] == "labels"
+    assert page.get("models")["answers"] == [{"model": "sms/1", "count": 5, "since": START, "until": START}]
     found = page.get("texts")
     assert [each["text"] for each in found["newest"]] == texts[::-1]
     assert found["newest"][0] == {

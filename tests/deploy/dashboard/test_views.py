@@ -163,7 +163,12 @@ def test_what_was_forecast_for_a_time_and_how_far_off_it_was(shown: Page) -> Non
 
 def test_models_have_their_scores_and_swaps(shown: Page) -> None:
     models = shown.get("models")
-    assert models["registry"] is None
+    assert (models["registry"]["state"], models["registry"]["uri"]) == ("none", None)
+    assert models["answers"] == [
+        {"model": "tides/1", "count": 60, "since": START, "until": START + 19 * MINUTE},
+        {"model": "tides/2", "count": 30, "since": START + 20 * MINUTE, "until": LAST},
+    ]
+    assert models["last_swap"]["verdict"] == "too early"
     assert [row["model"] for row in models["live"]] == ["tides/1", "tides/2"]
     assert models["swaps"] == [{"ts": START + 20 * MINUTE, "from": "tides/1", "to": "tides/2"}]
     first = models["skill_over_time"][0]
