@@ -23,6 +23,8 @@ class Followed:
     """The oldest that is to be read."""
     newest: dict[int, int] = field(default_factory=dict)
     """The newest record that was read: after it there may be markers of transactions."""
+    skipped: int = 0
+    """Records that came too fast to be read."""
     past: int = 0
     """Records of the past that are to be read, in all."""
     due: float = 0.0
@@ -38,6 +40,23 @@ class Followed:
     def waiting(self) -> int:
         """What has come and is still to be read."""
         return sum(max(0, each.end - self.positions.get(number, 0)) for number, each in tuple(self.bounds.items()))
+
+    def skip(self, left: int) -> tuple[int, int]:
+        """Go on with the newest `left` records of each partition; how many are to be read as the past, or never.
+
+        They become a part of the past where all of the past has been read.
+        """
+        later = lost = 0
+        for number, (_, end) in self.bounds.items():
+            at, to = self.positions[number], max(self.positions[number], end - left)
+            if self.behind[number] <= self.floor[number]:
+                self.floor[number], self.behind[number] = at, to
+                later += to - at
+            else:
+                lost += to - at
+            self.positions[number] = to
+        self.past, self.skipped = self.past + later, self.skipped + lost
+        return later, lost
 
     @property
     def ends(self) -> dict[int, Bounds]:
@@ -55,5 +74,5 @@ class Followed:
     def reset(self, identity: str) -> None:
         """It is another topic now, or none."""
         self.id, self.bounds, self.positions, self.behind, self.floor = identity, {}, {}, {}, {}
-        self.newest = {}
+        self.newest, self.skipped = {}, 0
         self.past, self.due, self.refused = 0, 0.0, ""

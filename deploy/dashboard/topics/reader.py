@@ -26,6 +26,10 @@ TAKEN = 250
 """Records that are taken at once: requests wait so long."""
 CHUNK = 5_000
 """Records of a topic that are read at once."""
+FAR_BEHIND = 4 * CHUNK
+"""Records of a topic that may wait: of more the newest are read first."""
+LONGEST_PAUSE_S = 1.0
+"""While records come faster than they are read, half of the time is left to others, so long at a time."""
 NEWEST = 50_000
 """Records of a topic that are read in any case, however old: they may be replayed ones."""
 MOST = 1_000_000
@@ -52,6 +56,8 @@ class Reader:
         """Why the log can't be read now."""
         self.failing_since: float | None = None
         """Since when, epoch seconds."""
+        self._behind = False
+        """Whether records come faster than they are read."""
         self.watched = False
         """Whether somebody has the page open."""
         self._stop = threading.Event()
@@ -78,7 +84,8 @@ class Reader:
         """How much of the past has been read."""
         total, left = sum(each.past for each in self.topics), sum(each.left for each in self.topics)
         caught_up = not left and all(each.bounds or each.refused for each in self.topics if each.id)
-        return {"done": total - left, "total": total, "caught_up": caught_up and self._grouped > 0}
+        done = {"done": total - left, "total": total, "caught_up": caught_up and self._grouped > 0}
+        return done | {"skipped": sum(each.skipped for each in self.topics)}
 
     def followed(self, kind: str) -> Followed:
         """The topic of a kind."""
@@ -87,6 +94,7 @@ class Reader:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
+            begun = time.monotonic()
             try:
                 more = self._look()
                 if self.error:
@@ -101,6 +109,8 @@ class Reader:
                 self._stop.wait(min(RETRY_S * 2**failures, LONGEST_RETRY_S))
             elif not more:
                 self._stop.wait(WATCHED_S if self.watched else IDLE_S)
+            elif self._behind:
+                self._stop.wait(min(LONGEST_PAUSE_S, time.monotonic() - begun))
             if failures > 2:
                 self._reconnect()
 
@@ -130,8 +140,9 @@ class Reader:
             if topic.id and not topic.refused and time.monotonic() >= topic.due:
                 topic.due = time.monotonic() + EVERY_S.get(topic.kind, 0.0)
                 more |= self._guarded(topic, self._read_new)
+        self._behind = more
         for topic in self.topics:
-            if topic.left:
+            if topic.left and not self._behind:
                 more |= self._guarded(topic, self._read_past)
         if now - self._grouped > GROUP_S:
             self._look_at_group()
@@ -188,6 +199,8 @@ class Reader:
         if new := {number: each for number, each in topic.bounds.items() if number not in topic.positions}:
             self._begin(topic, new)
         share = max(1, CHUNK // len(topic.bounds))
+        if topic.waiting > FAR_BEHIND:
+            self._state.skip(topic.kind, *topic.skip(share))
         ranges = {}
         for number, (start, end) in topic.bounds.items():
             at = max(topic.positions[number], start)

@@ -32,9 +32,10 @@ class Service:
         self._seconds: deque[tuple[float, int, int]] = deque(maxlen=OVER_S + 1)
         self.recent, self.refused = Recent(), Recent()
         """Records by their topic's kind, and dead letters by reason."""
-        self.started = time.time()
-        self.newest: dict[str, float] = {}
+        self._read_at: dict[str, float] = {}
         """By kind: when the newest record was read that was written while we read, epoch seconds."""
+        self._written_at: dict[str, float] = {}
+        """By kind: the newest record's own time, epoch seconds."""
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
         """When each was measured, epoch seconds, and milliseconds."""
         self._recent: list[float] = []
@@ -51,18 +52,41 @@ class Service:
         self._moved: dict[int, tuple[int, float, float]] = {}
         """By partition: its committed offset, and since when (monotonic, epoch s) it is that."""
 
-    def count(self, kind: str, records: int) -> None:
+    def count(self, kind: str, records: Sequence[Record]) -> None:
         """Count a topic's records that were written while we read."""
+        self._counts[kind] += len(records)
+        self.recent.add(kind, len(records))
+        self._read_at[kind] = time.time()
+        self._note_time(kind, records)
+
+    def count_skipped(self, kind: str, records: int, *, lost: bool) -> None:
+        """Count those that come too fast to be read now, or (`lost`) ever."""
         self._counts[kind] += records
-        self.recent.add(kind, records)
-        self.newest[kind] = time.time()
+        if lost:
+            self.recent.add(kind, records)
+
+    def _note_time(self, kind: str, records: Sequence[Record]) -> None:
+        newest = max(record.timestamp for record in records) / 1000
+        self._written_at[kind] = max(newest, self._written_at.get(kind, newest))
 
     def count_past(self, kind: str, records: Sequence[Record]) -> None:
         """Count those of the last minutes that were written before."""
+        self._note_time(kind, records)
         first = (time.time() - SPAN_S) * 1000
         for record in records:
             if record.timestamp >= first:
                 self.recent.add(kind, 1, record.timestamp / 1000)
+
+    @property
+    def last_forecast(self) -> float | None:
+        """When the last forecast was made, epoch seconds: as we saw it, or, where records have the clock's times, as it
+        says itself. None if neither is known.
+        """
+        seen, now = self._read_at.get("output"), time.time()
+        written, of_input = (self._written_at.get(kind) for kind in ("output", "input"))
+        if seen is None and written is not None and of_input is not None and abs(now - of_input) < REPLAYED_MS / 1000:
+            seen = min(written, now)
+        return seen
 
     def note_latency(self, records: Sequence[Record]) -> None:
         """Forecasts have the times of their input's records."""

@@ -89,10 +89,16 @@ class State:
         """Take a topic's records: `live` ones were written while it was read, others are older than all before."""
         with self.lock:
             if live:
-                self.service.count(kind, len(records))
+                self.service.count(kind, records)
             else:
                 self.service.count_past(kind, records)
             self._takers[kind](records if live else records[::-1], live)
+
+    def skip(self, kind: str, later: int, lost: int) -> None:
+        """Of what comes so many records are read later, or never."""
+        with self.lock:
+            self.service.count_skipped(kind, later, lost=False)
+            self.service.count_skipped(kind, lost, lost=True)
 
     def forget(self, kind: str) -> None:
         """A topic was deleted or made anew: what is counted of it begins again."""

@@ -13,6 +13,7 @@ SETTLED_S = 15.0
 """Seconds that records may wait for a forecast, and a group may be without members."""
 REFUSED, FEWEST = 0.03, 5
 """The share of records that may be refused, and how many are few in any case."""
+MINUTES = SPAN_S // 60
 CHECKPOINT_S = 900.0
 """Seconds after which a checkpoint is too old while records come."""
 
@@ -69,16 +70,12 @@ def _nothing_forecast(state: State) -> Problem | None:
     found = service.recent.without("input", "output")
     if found is None or time.time() - found[0] < SETTLED_S:
         return None
-    since, records = found
-    share = _share(state)
-    newest = service.newest.get("output")
-    before = f"nothing has been {made} since {clock(newest or since)}"
-    since = newest or since
-    if share is None:
-        waiting = sum((service.lag or {}).values())
-        why = f"{waiting:,} records wait" if waiting else "none is refused; windows may still be filling"
-        return Problem("nothing", since, f"Records come ({records:,} lately), but {before}: {why}.")
-    return Problem("refused", since, f"Records come ({records:,} lately), but {before}: {share}.")
+    since, share = service.last_forecast, _share(state)
+    when = f"since {clock(since)}" if since else "meanwhile"
+    waiting = sum((service.lag or {}).values())
+    why = share or (f"{waiting:,} wait" if waiting else "none is refused; series may still have too few values")
+    sentence = f"{found[1]:,} records came in the last {MINUTES} minutes, but nothing was {made} {when}: {why}."
+    return Problem("refused" if share else "nothing", since or found[0], sentence)
 
 
 def _share(state: State) -> str | None:
@@ -89,15 +86,15 @@ def _share(state: State) -> str | None:
         return None
     most, count = reasons.most_common(1)[0]
     share = min(1.0, letters / max(records, 1))
-    mostly = "all" if count == letters else f"{count:,} of them"
-    return f"{share:.0%} of the last {SPAN_S // 60} minutes' records are refused, {mostly} as {most}"
+    mostly = "all" if count == letters else f"{count / letters:.0%} of those"
+    return f"{share:.0%} of them are refused, {mostly} as {most}"
 
 
 def _refused(state: State) -> Problem | None:
     letters, records = state.service.refused.counts.total(), state.service.recent.counts["input"]
     if letters < FEWEST or letters < REFUSED * records or (share := _share(state)) is None:
         return None
-    return Problem("refused", None, f"{share[0].upper()}{share[1:]}.")
+    return Problem("refused", None, f"{records:,} records came in the last {MINUTES} minutes: {share}.")
 
 
 def _old_checkpoint(state: State) -> Problem | None:

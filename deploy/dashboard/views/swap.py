@@ -159,5 +159,5 @@ def _verdict(found: dict[str, Any], interval: tuple[float, float] | None, begin:
         f"({found['after']['count']:,}): {difference:+.3f}, and with 90 % confidence between {low:+.3f} "
         f"and {high:+.3f}"
     )
-    left_out = f"; {found['left_out']:,} series are left out" if found["left_out"] else ""
+    left_out = f"; {found['left_out']:,} series left out" if found["left_out"] else ""
     return {"difference": difference, "low": low, "high": high, "verdict": verdict, "why": f"{why}{left_out}."}

@@ -226,3 +226,13 @@ def test_a_long_time_is_thinned_to_its_extremes() -> None:
     values = series_view(state, Query({"series": "s", "from": str(START), "limit": "100"}))["values"]
     assert len(values["ts"]) <= 101
     assert values["value"][values["ts"].index(START + 777 * MINUTE)] == 1.0
+
+
+def test_no_line_is_drawn_through_a_time_without_forecasts() -> None:
+    state, steps = new_state(), [0, 1, 2, 10, 11]
+    messages = [forecast(0, step, "tides/1") for step in steps]
+    state.take("output", [Kept(each, n) for n, each in enumerate(messages)], live=True)
+    found = ahead(state, Query({"series": SERIES[0], "k": "2"}))
+    assert found["ts"] == [START + (step + 2) * MINUTE for step in (0, 1, 2, 3, 10, 11)]
+    for name in ("forecast", "lower", "upper", "model", "made"):
+        assert [each is None for each in found[name]] == [False, False, False, True, False, False], name

@@ -16,10 +16,10 @@ SWAP = START + 100 * BUCKET
 
 
 def bucket(series: str, number: int, model: str, error: float, naive: float = 2.0) -> bytes:
-    sums = {"squared_error": [error**2], "absolute_error": [error], "width": [1.0], "winkler": [1.0]}
+    sums: dict[str, Any] = {"squared_error": [error**2], "absolute_error": [error], "width": [1.0], "winkler": [1.0]}
     sums |= {"naive_squared_error": [naive**2], "naive_absolute_error": [naive]}
-    counts = {"count": [1], "intervals": [1], "inside": [1]}
-    row = ModelScores(model=model, target="v", **{**sums, **counts})
+    sums |= {name: [1] for name in ("count", "intervals", "inside")}
+    row = ModelScores(model=model, target="v", **sums)
     start = START + number * BUCKET
     return encode_scores(
         SeriesScores(series=series, start=start, until=start + 9 * MINUTE, steps=[1], naive=1, coverage=0.9,
@@ -76,5 +76,5 @@ def test_series_without_naive_errors_are_left_out_and_counted() -> None:
     found = swapped(0.5, 50, constant=2)
     assert found["left_out"] == 2
     assert found["series"] == 3
-    assert "2 series are left out" in found["why"]
+    assert "2 series left out" in found["why"]
     assert found["after"]["count"] == 3 * 49
