@@ -181,7 +181,8 @@ def test_swap(page: Page, address: str) -> None:
     page.goto(f"{address}?view=models")
     expect(page.locator(".headline")).to_have_text("Yes: skill rose.")
     expect(page.locator(".headline-more")).to_contain_text("pumps/2 took over from pumps/1")
-    expect(page.locator(".headline-more")).to_contain_text("4,920 values")
+    expect(page.locator(".headline-panel .facts")).to_contain_text("4,920 values")
+    expect(page.locator(".headline-panel .fact")).to_contain_text(["Before, skill", "After, skill", "Difference"])
 
 
 def test_theme_and_zone(page: Page, address: str) -> None:
