@@ -82,9 +82,11 @@ export class FleetView {
   }
 
   async load() {
-    this.alerts.load(this.overview()?.open_alerts);
     const offset = this.#offset();
-    const answer = await this.#requests.get("fleet", { ...this.#query(), offset, limit: WINDOW }).catch((error) => ({ error }));
+    const [answer] = await Promise.all([
+      this.#requests.get("fleet", { ...this.#query(), offset, limit: WINDOW }).catch((error) => ({ error })),
+      this.#matching ? null : this.alerts.load(this.overview()?.open_alerts),
+    ]);
     if (answer === undefined) return;
     if (answer.error) return this.#rows.size || show(this.message, failure(answer.error));
     this.#take(answer, offset);
@@ -178,13 +180,11 @@ export class FleetView {
     const skills = shown.map((_, at) => Math.abs(this.#rows.get(first + at)?.skill ?? 0)), most = Math.min(1, Math.max(0.05, ...skills));
     shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place, this.#targets.size > 1, most));
     const wanted = shown.map((row) => row.element);
-    if (wanted.length !== this.body.children.length - 2) {
-      const focused = document.activeElement;
-      this.body.replaceChildren(this.before, ...wanted, this.after);
-      if (this.body.contains(focused)) focused.focus({ preventScroll: true });
-    }
+    const focused = document.activeElement;
+    if (wanted.length !== this.body.children.length - 2) this.body.replaceChildren(this.before, ...wanted, this.after);
     this.before.firstChild.style.height = `${first * height}px`;
     this.after.firstChild.style.height = `${Math.max(0, this.#matching - last) * height}px`;
+    if (this.body.contains(focused) && focused !== document.activeElement) focused.focus({ preventScroll: true });
     this.body.parentElement.setAttribute("aria-rowcount", String(this.#matching + 1));
   }
 
