@@ -9,7 +9,6 @@ from deploy.dashboard.topics.fleet import row
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.state import State
 from deploy.dashboard.views import past
-from deploy.dashboard.views.alerts import alerts_view
 from deploy.dashboard.views.letters import letters_view
 from deploy.dashboard.views.models import ModelsView
 from deploy.dashboard.views.parameters import Query
@@ -41,7 +40,7 @@ class Views:
             "target": lambda query: past.target(state, query),
             "models": ModelsView(state, registry).view,
             "service": lambda _: service_view(state, reader),
-            "alerts": lambda query: alerts_view(state, query),
+            "alerts": self.alerts,
             "dead-letters": lambda query: letters_view(state, query),
             "texts": self.texts,
         }
@@ -104,6 +103,15 @@ class Views:
     def points(self, query: Query, cursor: int | None) -> tuple[dict[str, Any], int | None]:
         """What is new of a series, and up to which time."""
         return points(self._state, query, cursor)
+
+    def alerts(self, query: Query) -> dict[str, Any]:
+        """/api/alerts?open=1: which findings have begun and not ended, the newest first."""
+        query.one_of("open", ("1",))
+        limit = query.number("limit", 100, 1, 1000)
+        with self._state.lock:
+            found = self._state.open_alerts.newest_first
+        names = ("series", "target", "kind", "since", "ts", "text", "size", "value", "usual")
+        return {"total": len(found), "rows": [{name: getattr(each, name) for name in names} for each in found[:limit]]}
 
     def texts(self, query: Query) -> dict[str, Any]:
         """/api/texts."""
