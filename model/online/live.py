@@ -1,9 +1,9 @@
-"""Every forecast graded: what a batch of observed steps tells of earlier forecasts, and the intervals of the new ones.
+"""The state by which every forecast is graded: what was forecast, scores, intervals and anomalies of all series.
 
-The state of all series is in arrays with a row per track (a target of a series). Each series' results depend on its own
-steps alone, in their order, and so are the same to the bit whatever is computed together.
+It is in arrays with a row per track (a target of a series). Each series' results depend on its own steps alone, in
+their order, and so are the same to the bit whatever is computed together.
 
-B observed steps, in order of arrival   O targets   H scored steps   K horizon steps
+O targets   H scored steps
 """
 
 import numpy as np
