@@ -77,6 +77,7 @@ def test_names_and_letters_of_others(page: Page, address: str) -> None:
 def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     """A point that is picked by keys shows the forecast made there, and all that were made for its time."""
     page.goto(f"{address}?view=series&series=best")
+    expect(page.locator(".ahead-result")).to_contain_text("MAE")
     chart = page.get_by_role("application", name="Values and forecasts over time")
     chart.focus()
     for key in ("Home", "Shift+ArrowRight", "ArrowRight"):
