@@ -21,7 +21,8 @@ class ShownOptions:
         str | None, option("--output", "The topic of the forecasts; TOPIC-forecasts or TOPIC-labels if left out.")
     ] = None
     group: Annotated[
-        str | None, option("--group", "The service's consumer group; if left out, the only one of the topic.")
+        str | None,
+        option("--group", "The service's consumer group; if left out, the only one that has read the topic."),
     ] = None
     model: Annotated[
         str | None, option("--model", "NAME of the model in the registry; as the forecasts carry it, if left out.")

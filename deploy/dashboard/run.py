@@ -22,7 +22,7 @@ from deploy.web import Access, listen, read_token
 from model.artifacts.versions import parse_reference
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ KINDS = ("forecasts", "labels")
 """What an output topic is called after its input."""
 SHOWN = 20
 """Most topics and groups that a message names."""
+MOST_GROUPS = 50
+"""Most groups that are asked whether they have read a topic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def dashboard(options: Options) -> None:
         logger.info(f"showing {topics.input} and {topics.output}, {group}")
         state = State(topics)
         members = not address.startswith("sqlite:")
-        reader = Reader(lambda: connect(address, address.kafka), log, state, options.since, members=members)
+        reader = Reader(lambda: _again(address), log, state, options.since, members=members)
         name = None if not options.model or options.model.endswith(".onnx") else parse_reference(options.model)[0]
         views = Views(state, reader, RegistryView(options.tracking_uri, name), log.label, options.bootstrap)
         reader.start()
@@ -87,6 +89,13 @@ def _quick(bootstrap: str) -> Address:
     address = bootstrap if isinstance(bootstrap, Address) else log_address(bootstrap)
     shorter = {name: min(seconds, getattr(address.kafka, name)) for name, seconds in QUICK.items()}
     return Address(address, replace(address.kafka, **shorter), address.decode)
+
+
+def _again(address: Address) -> EventLog:
+    """Another connection to the log; none to an embedded one that is gone, as that would make it anew."""
+    if address.startswith("sqlite:") and not Path(address.removeprefix("sqlite:")).exists():
+        raise LogUnavailable(f"{address}: the file is gone")
+    return connect(address, address.kafka)
 
 
 def _serve(views: Views, reader: Reader, access: Access, server: socket.socket) -> None:
@@ -116,7 +125,7 @@ def find_topics(log: EventLog, options: Options) -> Topics:
     if output is None:
         forecasts, labels = (f"{topic}-{kind}" for kind in KINDS)
         output = labels if labels in names and forecasts not in names else forecasts
-    group = options.group or find_group(names, topic, options.model)
+    group = options.group or find_group(log, names, topic, options.model)
     paths = decode_paths(options.bootstrap)
     return Topics(input=topic, output=output, group=group, features=options.features, paths=paths)
 
@@ -132,21 +141,22 @@ def _only_topic(names: Sequence[str]) -> tuple[str, str]:
     raise ConfigError(f"topic: --topic NAME says which one is shown: {there}")
 
 
-def find_group(names: Sequence[str], topic: str, model: str | None) -> str | None:
-    """The group of the service: as it is called by default, or the only one whose topics there are."""
+def find_group(log: EventLog, names: Sequence[str], topic: str, model: str | None) -> str | None:
+    """The group of the service: as it is called by default, or the only one that has read the topic."""
     if model:
         return group_name(topic, model)
-    found = [
-        name.removesuffix("-state")
-        for name in names
-        if name.endswith("-state") and f"{name.removesuffix('-state')}-dead-letters" in names
-    ]
+    groups = [name.removesuffix("-state") for name in names if name.endswith("-state")]
+    groups = [name for name in groups if f"{name}-dead-letters" in names]
     prefix = f"tidecast-{topic}"
-    ours = [name for name in found if name == prefix or name.startswith(f"{prefix}-")]
-    chosen = ours or found
-    if len(chosen) == 1:
-        return chosen[0]
+    chosen = [name for name in groups[:MOST_GROUPS] if topic in names and _has_read(log, name, topic)]
+    chosen = chosen or [name for name in groups if name == prefix or name.startswith(f"{prefix}-")]
     if len(chosen) > 1:
         there = ", ".join(map(printable, chosen[:SHOWN]))
         logger.info(f"of several groups none is shown: --group NAME takes one of {there}")
-    return None
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def _has_read(log: EventLog, group: str, topic: str) -> bool:
+    with suppress(NotAuthorized):
+        return bool(log.committed(group, topic))
+    return False

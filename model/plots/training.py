@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 
-from model.plots.style import DASHES, FORECAST, INK, MUTED, NAIVE, headed, legend, page, save
+from model.plots.style import DASHES, FORECAST, INK, MUTED, headed, legend, page, save
 from model.training.loop import Epoch
 from tidecast.text import escaped
 
@@ -47,7 +47,7 @@ def plot_history(history: Sequence[Epoch], unit: str, path: Path) -> None:
     headed(panel, "", "epoch", unit)
     numbers = [epoch.number for epoch in history]
     training, validation = ([getattr(epoch, name) for epoch in history] for name in ("train_loss", "validation_loss"))
-    panel.plot(numbers, training, color=NAIVE, linestyle=DASHES[0], marker="o", markersize=4, label="training")
+    panel.plot(numbers, training, color=MUTED, marker="o", markersize=4, label="training")
     panel.plot(numbers, validation, color=FORECAST, marker="o", markersize=4, label="validation")
     best = min(history, key=lambda epoch: epoch.validation_loss)
     label = f"lowest, {best.validation_loss:.4g} after epoch {best.number}"

@@ -89,6 +89,8 @@ class Reader:
         self._unread: LogUnavailable | None = None
         """Why a topic could not be read, the last time."""
         self._identified = self._grouped = float("-inf")
+        self._had_any = False
+        """Whether there was any of the topics."""
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def start(self) -> None:
@@ -179,6 +181,9 @@ class Reader:
                     logger.info(f"topic {topic.name} was {'made anew' if identity else 'deleted'}")
                     self._state.forget(topic.kind)
                 topic.reset(identity)
+                self._had_any |= bool(identity)
+        if self._had_any and not found:  # an embedded log may be another file now
+            self._reconnect()
 
     def _identities(self, topics: Sequence[Followed]) -> Mapping[str, TopicIdentity]:
         """Those of these topics that exist; ones that may not even be looked up are refused."""

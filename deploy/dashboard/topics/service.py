@@ -74,10 +74,11 @@ class Service:
                 self._moved[number] = at, now, wall
 
     def tick(self) -> None:
-        """Once a second: the throughput, and each EVERY_S a point of history."""
+        """To be called again and again: notes the counts each second, and each EVERY_S a point of history."""
         now = time.monotonic()
         records, forecasts = self._counts["input"], self._counts["output"]
-        self._seconds.append((now, records, forecasts))
+        if not self._seconds or now - self._seconds[-1][0] >= 1:
+            self._seconds.append((now, records, forecasts))
         then, records_then, forecasts_then = self._mark
         if now - then < EVERY_S:
             return
@@ -98,13 +99,13 @@ class Service:
     @property
     def throughput(self) -> dict[str, float]:
         """Records and forecasts a second, lately."""
-        if len(self._seconds) < 2:
+        if not self._seconds:
             return {"records_s": 0.0, "forecasts_s": 0.0, "over_s": 0.0}
-        (then, records, forecasts), (now, *counts) = self._seconds[0], self._seconds[-1]
-        over = max(now - then, 1e-9)
+        then, records, forecasts = self._seconds[0]
+        over = max(time.monotonic() - then, 1e-9)
         return {
-            "records_s": (counts[0] - records) / over,
-            "forecasts_s": (counts[1] - forecasts) / over,
+            "records_s": (self._counts["input"] - records) / over,
+            "forecasts_s": (self._counts["output"] - forecasts) / over,
             "over_s": round(over, 1),
         }
 

@@ -61,11 +61,25 @@ def test_topics_may_come_later_go_and_come_again(start_page: StartPage, tmp_path
             file.unlink()
     page.until(lambda page: page.get("overview")["topics"]["input"] is None)
     assert page.get("series", series="good")["values"]["value"] == [value(0, step) for step in range(3)]
+    assert not (tmp_path / "log.db").exists(), "it is not for the page to make it"
+    with closing(connect(address)) as log:
+        Writer(log).steps([3])
+    page.until(lambda page: len(page.get("series", series="good")["values"]["value"]) == 4)
 
 
 def test_the_only_topic_with_forecasts_is_taken(start_page: StartPage, writer: Writer, address: str) -> None:
     overview = start_page("--bootstrap", address).get("overview")
     assert (overview["topic"], overview["group"]) == ("tides", "tidecast-tides-m")
+
+
+def test_the_group_is_the_one_that_has_read_the_topic(
+    start_page: StartPage, writer: Writer, address: str, tmp_path: Path
+) -> None:
+    writer.all()
+    Writer(writer.log, "waves", "others")
+    assert start_page("--bootstrap", address, "--topic", "tides").get("overview")["group"] == "tidecast-tides-m"
+    assert start_page("--bootstrap", address, "--topic", "waves").get("overview")["group"] is None
+    assert "--group NAME" in (tmp_path / "err.log").read_text()
 
 
 def test_of_several_topics_one_is_asked_for(tidecast: Callable[..., Any], writer: Writer, address: str) -> None:

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.error import HTTPError
@@ -122,6 +123,12 @@ def _answered(server: HttpServer) -> bool:
         return get(f"{server.url}/health") == (200, "alive\n")
     except OSError:
         return False
+
+
+def test_a_thousand_scrapes_hold(server: HttpServer) -> None:
+    with ThreadPoolExecutor(8) as clients:
+        statuses = [status for status, _ in clients.map(lambda _: get(f"{server.url}/metrics"), range(1000))]
+    assert statuses == [200] * 1000
 
 
 def test_a_head_without_end_is_not_read_to_its_end(server: HttpServer) -> None:
