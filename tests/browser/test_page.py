@@ -88,7 +88,7 @@ def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     made, made_for = (page.locator(".columns > .panel").nth(at) for at in (0, 1))
     expect(made).to_contain_text("tidecast explain pumps-forecasts 0 ")
     expect(made.locator("tbody tr")).to_have_count(4)
-    expect(made.locator("tbody tr").first).to_contain_text("+1")
+    expect(made.locator("tbody tr").first).to_contain_text("\N{MINUS SIGN}1")
     expect(made_for.locator("tbody tr")).to_have_count(4)
     expect(made_for).to_contain_text("3 of 4")  # four steps ahead it is too high by four, and bounds are three away
     page.reload()
