@@ -13,6 +13,7 @@ from pages import START, STEP, Written
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.slow
+MINUS = "\N{MINUS SIGN}"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -88,7 +89,9 @@ def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     made, made_for = (page.locator(".columns > .panel").nth(at) for at in (0, 1))
     expect(made).to_contain_text("tidecast explain pumps-forecasts 0 ")
     expect(made.locator("tbody tr")).to_have_count(4)
-    expect(made.locator("tbody tr").first).to_contain_text("\N{MINUS SIGN}1")
+    for table in (made, made_for):  # each forecast is too high by its steps: one sign in both
+        errors = [each.split("\t")[4] for each in table.locator("tbody tr").all_inner_texts()]
+        assert [float(error.replace(MINUS, "-")) for error in errors] == [-1, -2, -3, -4]
     expect(made_for.locator("tbody tr")).to_have_count(4)
     expect(made_for).to_contain_text("3 of 4")  # four steps ahead it is too high by four, and bounds are three away
     page.reload()
@@ -114,9 +117,9 @@ def test_steps_ahead(page: Page, address: str) -> None:
     page.goto(f"{address}?view=series&series=best")
     result = page.locator(".ahead-result")
     for k in (1, 2, 3):
-        expect(result).to_contain_text(f"In sight: MAE {k}, 100.0 % of ")
+        expect(result).to_contain_text(f"In the chart: MAE {k}, 100.0 % of ")
         page.get_by_label("Past forecasts, made").press("ArrowRight")
-    expect(result).to_contain_text("In sight: MAE 4, 0.0 % of ")
+    expect(result).to_contain_text("In the chart: MAE 4, 0.0 % of ")
     expect(page).to_have_url(re.compile("k=4"))
     expect(page.locator(".legend")).to_contain_text(["forecast 4 steps ahead"])
 
