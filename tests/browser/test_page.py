@@ -13,6 +13,7 @@ from pages import START, STEP, Written
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.slow
+MINUS = "\N{MINUS SIGN}"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -77,6 +78,7 @@ def test_names_and_letters_of_others(page: Page, address: str) -> None:
 def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     """A point that is picked by keys shows the forecast made there, and all that were made for its time."""
     page.goto(f"{address}?view=series&series=best")
+    expect(page.locator(".ahead-result")).to_contain_text("MAE")
     chart = page.get_by_role("application", name="Values and forecasts over time")
     chart.focus()
     for key in ("Home", "Shift+ArrowRight", "ArrowRight"):
@@ -87,7 +89,9 @@ def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     made, made_for = (page.locator(".columns > .panel").nth(at) for at in (0, 1))
     expect(made).to_contain_text("tidecast explain pumps-forecasts 0 ")
     expect(made.locator("tbody tr")).to_have_count(4)
-    expect(made.locator("tbody tr").first).to_contain_text("+1")
+    for table in (made, made_for):  # each forecast is too high by its steps: one sign in both
+        errors = [each.split("\t")[4] for each in table.locator("tbody tr").all_inner_texts()]
+        assert [float(error.replace(MINUS, "-")) for error in errors] == [-1, -2, -3, -4]
     expect(made_for.locator("tbody tr")).to_have_count(4)
     expect(made_for).to_contain_text("3 of 4")  # four steps ahead it is too high by four, and bounds are three away
     page.reload()
@@ -113,9 +117,9 @@ def test_steps_ahead(page: Page, address: str) -> None:
     page.goto(f"{address}?view=series&series=best")
     result = page.locator(".ahead-result")
     for k in (1, 2, 3):
-        expect(result).to_contain_text(f"In sight: MAE {k}, 100.0 % of ")
+        expect(result).to_contain_text(f"In the chart: MAE {k}, 100.0 % of ")
         page.get_by_label("Past forecasts, made").press("ArrowRight")
-    expect(result).to_contain_text("In sight: MAE 4, 0.0 % of ")
+    expect(result).to_contain_text("In the chart: MAE 4, 0.0 % of ")
     expect(page).to_have_url(re.compile("k=4"))
     expect(page.locator(".legend")).to_contain_text(["forecast 4 steps ahead"])
 
@@ -174,11 +178,14 @@ def test_all_by_keys(page: Page, address: str) -> None:
 
 
 def test_swap(page: Page, address: str) -> None:
-    """Whether the last swap helped is said, with both skills and how many values they are of."""
+    """The last swap is said, and both versions stand beside each other, with how many values their skills are of."""
     page.goto(f"{address}?view=models")
-    expect(page.locator(".headline")).to_have_text("Yes: skill rose.")
     expect(page.locator(".headline-more")).to_contain_text("pumps/2 took over from pumps/1")
-    expect(page.locator(".headline-more")).to_contain_text("4,920 values")
+    rows = page.get_by_role("region", name="Live scores by version, table").locator("tbody tr")
+    for row, version, skill in zip((0, 1), ("pumps/1", "pumps/2"), ("+0.11", "+0.41"), strict=True):
+        expect(rows.nth(row)).to_contain_text(version)
+        expect(rows.nth(row)).to_contain_text(skill)
+        expect(rows.nth(row)).to_contain_text("4,920")
 
 
 def test_theme_and_zone(page: Page, address: str) -> None:

@@ -48,13 +48,14 @@ class Written:
             name, ts, ts + STEP, STEP, values, "model", MODELS[step > 40], 0.9, lower, upper, 1.5 if step == 30 else 0.2
         )
 
-    def write(self, steps: int) -> None:
-        """Further steps of all series, and their forecasts."""
+    def write(self, steps: int, *, forecasts: bool = True) -> None:
+        """Further steps of all series, and their forecasts (False: a service that refills its windows)."""
         for step in range(self.steps, self.steps + steps):
             for number, name in enumerate(self.series):
                 event = Event(name, START + step * STEP, (self.value(number, step),))
                 self._send(self.topic, name, encode(event))
-                self._send(self.output, name, self._encode(self.forecast(number, step)))
+                if forecasts:
+                    self._send(self.output, name, self._encode(self.forecast(number, step)))
         self._producer.flush()
         self.steps += steps
 

@@ -22,6 +22,16 @@ export function number(value) {
   return size >= 1000 ? plain(value, { maximumFractionDigits: 0 }) : plain(value, { maximumSignificantDigits: 4 });
 }
 
+/** The values of a column, with equally many decimals, so that they align at the point: as many as the largest needs
+ * for four digits, and the smallest for two. */
+export function column(values) {
+  const sizes = values.filter((value) => Number.isFinite(value) && value).map(Math.abs);
+  const largest = Math.max(...sizes), smallest = Math.min(...sizes);
+  if (!sizes.length || largest >= 1e6 || smallest < 1e-4) return values.map(number);
+  const places = Math.max(3 - Math.floor(Math.log10(largest)), Math.min(3, 1 - Math.floor(Math.log10(smallest))), 0);
+  return values.map((value) => (Number.isFinite(value) ? plain(value, { minimumFractionDigits: places, maximumFractionDigits: places }) : NONE));
+}
+
 /** A number of things. */
 export function count(value) {
   if (value === null || value === undefined) return NONE;

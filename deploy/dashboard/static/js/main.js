@@ -8,6 +8,7 @@ import { isDark, onTheme, toggleTheme } from "./theme.js";
 import { onZone, toggleZone, zone, zoneLabel } from "./times.js";
 import { startTips } from "./tips.js";
 import { startAges } from "./ages.js";
+import { copyLink } from "./share.js";
 import { showHelp } from "./help.js";
 import * as format from "./format.js";
 import { failure } from "./views/parts.js";
@@ -22,7 +23,7 @@ const VIEWS = {
 const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting" };
 const at = (id) => document.getElementById(id);
 
-let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null, caughtUp = false, saidProblem = "";
+let overview = null, open = null, openName = "", opening = "", connection = "connecting", logError = null, caughtUp = false, saidProblem = "", routed = false;
 
 const live = new Live(
   (state) => { connection = state; sayConnection(); },
@@ -51,7 +52,8 @@ async function route(state) {
     show(at("main"), open.element);
     at("main").setAttribute("aria-label", VIEWS[name][0]);
     scrollTo(0, 0);
-    if (document.activeElement === document.body) at("main").focus({ preventScroll: true });
+    if (routed && document.activeElement === document.body) at("main").focus({ preventScroll: true });
+    routed = true;
   }
   showTabs();
   sayProblem();
@@ -67,7 +69,7 @@ function follow() {
 
 function showTabs() {
   const { series, target, q, sort, desc, since, row } = read();
-  const own = { fleet: { q, sort, desc, since }, series: { series, target, q, sort, desc, since, row } };
+  const own = { fleet: { q, sort, desc, since, row }, series: { series, target, q, sort, desc, since, row } };
   refill(at("tabs"), names().map((name, place) =>
     h("a", { href: hrefOf({ view: name, ...own[name] }), "aria-current": name === openName ? "page" : null, title: `${VIEWS[name][0]} (${place + 1})` }, VIEWS[name][0])));
 }
@@ -112,8 +114,8 @@ function sayConnection() {
 /** What is wrong with the service, in every view, with the way to where more is said. */
 function sayProblem() {
   const { problem = null } = overview ?? {};
-  at("problem").hidden = !problem || logError !== null;
-  const view = problem?.view && problem.view !== openName ? problem.view : null, key = JSON.stringify([problem, view]);
+  at("problem").hidden = !problem || logError !== null || problem.view === openName;
+  const view = problem?.view ?? null, key = JSON.stringify([problem, view]);
   if (key !== saidProblem) show(at("problem"), problem?.sentence ?? "", view ? h("a", { href: hrefOf({ view }) }, `Show ${VIEWS[view]?.[0] ?? view}`) : null);
   saidProblem = key;
 }
@@ -152,6 +154,7 @@ addEventListener("keydown", (event) => {
 
 async function start() {
   at("theme").addEventListener("click", toggleTheme);
+  at("link").addEventListener("click", () => copyLink(at("link")));
   at("zone").addEventListener("click", toggleZone);
   at("help").addEventListener("click", showHelp);
   onTheme(sayTheme);

@@ -31,6 +31,11 @@ export function go(state, { replace = false } = {}) {
   for (const listener of listeners) listener(read());
 }
 
+/** Note parts of the state in its URL, for the way back to it; nothing changes by it. */
+export function note(parts) {
+  history.replaceState(null, "", hrefOf({ ...read(), ...parts }));
+}
+
 export function onChange(listener) {
   listeners.add(listener);
 }

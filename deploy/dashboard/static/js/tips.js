@@ -17,8 +17,8 @@ function reveal(event) {
   holder.setAttribute("aria-describedby", "tip");
   const at = holder.getBoundingClientRect(), size = tip.getBoundingClientRect();
   const left = Math.max(8, Math.min(innerWidth - size.width - 8, at.left));
-  const below = at.bottom + size.height + 12 < innerHeight;
-  Object.assign(tip.style, { left: `${left}px`, top: `${below ? at.bottom + 6 : at.top - size.height - 6}px` });
+  const above = at.top - size.height - 6; // the number that a term explains stands below it
+  Object.assign(tip.style, { left: `${left}px`, top: `${above >= 4 ? above : at.bottom + 6}px` });
 }
 
 function hide() {

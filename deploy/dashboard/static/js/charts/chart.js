@@ -71,7 +71,7 @@ export class Chart {
         ms: 1,
         tzDate: zonedDate,
         legend: { show: false },
-        padding: [10, width < 500 ? 16 : 34, 0, 0],
+        padding: [10, width < 500 ? 28 : 34, 0, 0],
         cursor: { y: false, points: { size: 7, width: 2 }, drag: { x: false, y: false, setScale: false }, ...cursor },
       },
       this.data,

@@ -29,7 +29,7 @@ export function level(value) {
 }
 
 /**
- * options: label, height, lines [{name, colour, mark, dash, dots}], write(value) -> text, axis (of valueAxis), range
+ * options: label, height, lines [{name, colour, mark, dash, dots, quiet (not in the legend)}], write(value) -> text, axis (of valueAxis), range
  * (of uPlot's y scale), log (durations, on a logarithmic axis), plugins, title (an element or text).
  */
 export class Lines {
@@ -60,7 +60,7 @@ export class Lines {
   }
 
   #texts(index) {
-    return this.lines.map((_, at) => (this.columns[at + 1][index] == null ? "" : this.write(this.columns[at + 1][index])));
+    return this.lines.map(({ quiet }, at) => (this.columns[at + 1][index] == null ? (quiet ? null : "") : this.write(this.columns[at + 1][index])));
   }
 
   #read() {

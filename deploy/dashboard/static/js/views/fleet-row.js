@@ -2,7 +2,7 @@
 
 import { h, setText } from "../dom.js";
 import { drawSpark } from "../charts/spark.js";
-import { go, hrefOf } from "../state.js";
+import { go, hrefOf, note } from "../state.js";
 import * as format from "../format.js";
 import { setAge } from "../ages.js";
 import * as times from "../times.js";
@@ -19,6 +19,8 @@ export const HEADINGS = [
   { name: "Model" },
 ];
 const DAY_MS = 86_400_000;
+/** A skill that is written as 0.00. */
+const NOTHING = 0.005;
 const SPARK = { width: 132, height: 28 };
 const narrow = matchMedia("(max-width: 700px)");
 
@@ -51,12 +53,16 @@ export class FleetRow {
   }
 
   #open(event) {
-    if (event.target.closest("a") || event.button || getSelection().toString()) return;
+    if (this.at === undefined || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    if (!event.target.closest("a") && getSelection().toString()) return;
+    event.preventDefault();
+    note({ row: this.at });
     go(Object.fromEntries(new URLSearchParams(this.link.getAttribute("href"))));
   }
 
   /** Show a row of the fleet's answer; undefined is one that has not come yet. */
-  show(row, at, place, several) {
+  show(row, at, place, several, most) {
+    this.at = row ? at : undefined;
     this.element.setAttribute("aria-rowindex", String(at + 2));
     this.element.classList.toggle("waiting", !row);
     this.link.setAttribute("href", row ? hrefOf({ view: "series", series: row.series, target: row.target, ...place, row: at }) : "?");
@@ -66,7 +72,7 @@ export class FleetRow {
     drawSpark(this.canvas, row?.spark ?? [], SPARK.width, SPARK.height);
     setText(this.value, format.number(row?.value));
     this.#showWhen(row?.ts);
-    this.#showSkill(row?.skill);
+    this.#showSkill(row?.skill, most);
     setText(this.coverage, format.percent(row?.coverage));
     setText(this.width, format.number(row?.width));
     setText(this.model, row?.source === "naive" ? "naive" : (row?.model ?? ""));
@@ -74,12 +80,14 @@ export class FleetRow {
     this.#showAlert(row?.alert);
   }
 
-  #showSkill(skill) {
+  /** The bar is as long as the skill is against the largest one in sight. */
+  #showSkill(skill, most) {
     setText(this.skill, format.skill(skill));
-    this.skill.classList.toggle("bad-text", skill < 0);
-    const size = Math.min(1, Math.abs(skill ?? 0)) * 50;
-    Object.assign(this.bar.style, { width: `${size}%`, left: `${skill < 0 ? 50 - size : 50}%` });
-    this.bar.className = skill < 0 ? "worse" : "";
+    const shown = Math.abs(skill ?? 0) >= NOTHING;
+    this.skill.classList.toggle("bad-text", shown && skill < 0);
+    const size = shown ? Math.min(1, Math.abs(skill) / most) * 50 : 0;
+    Object.assign(this.bar.style, { width: `${size}%`, left: skill < 0 ? "auto" : "50%", right: skill < 0 ? "50%" : "auto" });
+    this.bar.className = !shown ? "none" : skill < 0 ? "worse" : "";
   }
 
   #showWhen(ts) {

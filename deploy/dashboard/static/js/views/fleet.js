@@ -7,6 +7,7 @@ import { onTheme } from "../theme.js";
 import * as format from "../format.js";
 import { command, empty, failure } from "./parts.js";
 import { PERIODS, since } from "./period.js";
+import { OpenAlerts } from "./open-alerts.js";
 import { FleetRow, HEADINGS, ROW_HEIGHT } from "./fleet-row.js";
 
 const WINDOW = 75;
@@ -33,7 +34,7 @@ export class FleetView {
     this.follow = throttled(follow, 400);
     this.overview = overview;
     this.search = h("input", { type: "search", class: "search", placeholder: "Search the series", "aria-label": "Search the series", "data-search": true, spellcheck: "false", autocomplete: "off",
-      on: { input: throttled(() => change({ q: this.search.value || null }, { replace: true }), 150), keydown: (event) => this.#searchKey(event) } });
+      on: { input: throttled(() => change({ q: this.search.value || null, row: null }, { replace: true }), 150), keydown: (event) => this.#searchKey(event) } });
     this.sort = h("select", { id: "sort", on: { change: () => change({ sort: this.sort.value, desc: null }) } }, Object.entries(SORTS).map(([value, [text]]) => h("option", { value }, text)));
     this.since = h("div", { class: "group", role: "group", "aria-label": "Skill of the last" });
     this.count = h("p", { class: "count", role: "status" });
@@ -43,11 +44,12 @@ export class FleetView {
     this.body = h("tbody", {}, this.before, this.after);
     this.scroller = h("div", { class: "fleet-scroll", tabindex: -1, on: { scroll: () => this.#scrolled(), keydown: (event) => this.#key(event) } },
       h("table", { class: "fleet", "aria-label": "Series" }, h("thead", {}, this.head), this.body));
+    this.alerts = new OpenAlerts();
     this.message = h("div", {});
     this.element = h("div", { class: "view fleet-view" },
       h("div", { class: "fleet-bar" }, h("h1", { class: "unseen" }, "Fleet"), this.search,
         h("label", { for: "sort", class: "fine" }, "sort by"), this.sort, h("span", { class: "fine" }, "skill of"), this.since, this.count),
-      this.message, this.scroller);
+      this.alerts.element, this.message, this.scroller);
     this.#stopTheme = onTheme(() => this.#render());
     this.resize = new ResizeObserver(() => this.#render());
     this.resize.observe(this.scroller);
@@ -73,10 +75,12 @@ export class FleetView {
     this.#active = Math.max(0, Number(state.row) || 0);
     this.scroller.scrollTop = this.#active > 5 ? (this.#active - 3) * ROW_HEIGHT() : 0;
     await this.load();
+    if (state.row !== undefined && [document.body, document.getElementById("main")].includes(document.activeElement)) this.#focus(this.#active);
     if (state.since) this.follow();
   }
 
   async load() {
+    this.alerts.load(this.overview()?.open_alerts);
     const offset = this.#offset();
     const answer = await this.#requests.get("fleet", { ...this.#query(), offset, limit: WINDOW }).catch((error) => ({ error }));
     if (answer === undefined) return;
@@ -89,7 +93,8 @@ export class FleetView {
     if (name === "fleet") this.#take(event, this.live ?? this.#offset());
   }
 
-  onOverview() {
+  onOverview({ open_alerts: open }) {
+    this.alerts.load(open);
     if (!this.#matching) this.load();
   }
 
@@ -126,7 +131,7 @@ export class FleetView {
     refill(this.head, HEADINGS.map(({ name, sort: by, num, term }) => {
       const chosen = by && by === sort;
       return h("th", { scope: "col", class: num ? "num" : null, "aria-sort": chosen ? (down ? "descending" : "ascending") : null },
-        by ? h("button", { type: "button", class: `sort${chosen ? " chosen" : ""}`, "data-term": term, on: { click: () => this.#sortBy(by) } }, name, h("span", { "aria-hidden": "true" }, chosen ? (down ? " ↓" : " ↑") : "")) : name);
+        by ? h("button", { type: "button", class: `sort${chosen ? " chosen" : ""}`, "data-term": term, on: { click: () => this.#sortBy(by) } }, h("span", {}, name), h("span", { "aria-hidden": "true" }, chosen ? (down ? " ↓" : " ↑") : "")) : name);
     }));
   }
 
@@ -165,7 +170,8 @@ export class FleetView {
     while (this.#pool.length < last - first) this.#pool.push(new FleetRow());
     const { q, sort, desc, since } = this.#state, place = { q, sort, desc, since };
     const shown = this.#pool.slice(0, Math.max(0, last - first));
-    shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place, this.#targets.size > 1));
+    const skills = shown.map((_, at) => Math.abs(this.#rows.get(first + at)?.skill ?? 0)), most = Math.min(1, Math.max(0.05, ...skills));
+    shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place, this.#targets.size > 1, most));
     const wanted = shown.map((row) => row.element);
     if (wanted.length !== this.body.children.length - 2) this.body.replaceChildren(this.before, ...wanted, this.after);
     this.before.firstChild.style.height = `${first * height}px`;
@@ -176,8 +182,7 @@ export class FleetView {
   #searchKey(event) {
     if (event.key === "ArrowDown" || event.key === "Enter") {
       event.preventDefault();
-      if (event.key === "Enter" && this.#rows.has(0)) this.#pool[0]?.link.click();
-      else this.#focus(0);
+      this.#focus(0);
     } else if (event.key === "Escape") {
       this.search.value = "";
       change({ q: null }, { replace: true });
@@ -202,6 +207,7 @@ export class FleetView {
   }
 
   destroy() {
+    this.alerts.destroy();
     this.#requests.cancel();
     this.follow.cancel();
     this.resize.disconnect();

@@ -15,7 +15,7 @@ export function lastSwap({ last_swap: swap = null, swaps, live }) {
       facts: [],
     };
   }
-  const { from, to, ts } = swap ?? swaps.at(-1), what = `${to} took over from ${from} at ${times.time(ts)}, event time.`;
+  const { from, to, ts } = swap ?? swaps.at(-1), what = `${to} took over from ${from} on ${times.time(ts)}, event time.`;
   if (!swap) return { headline: "Too early to say.", more: what, facts: [] };
   return { headline: HEADLINES[swap.verdict] ?? swap.verdict, more: [what, swap.why].filter(Boolean).join(" "), facts: facts(swap) };
 }

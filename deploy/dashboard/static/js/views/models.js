@@ -40,7 +40,8 @@ export class ModelsView {
     this.refused = h("div", {});
     this.message = h("div", {});
     this.parts = h("div", { class: "stack" }, this.top, this.chartPanel, panel("Versions", this.versions), this.livePanel, this.shadow, this.refused);
-    this.element = h("div", { class: "view" }, this.message, this.parts);
+    this.parts.hidden = true;
+    this.element = h("div", { class: "view long" }, this.message, this.parts);
   }
 
   update() {
@@ -132,7 +133,7 @@ export class ModelsView {
     const rows = [...versions].reverse().map((version) => [
       version.label,
       h("span", { class: "badges" }, version.aliases.map((alias) => badge(alias in TERMS ? term(alias, alias) : alias, alias === "champion" ? "champion" : alias === "challenger" ? "shadow" : ""))),
-      version.created ? [`${times.time(version.created)}, `, age(version.created, { class: "fine" })] : format.NONE,
+      version.created ? [`${times.time(version.created - (version.created % 60_000))}, `, age(version.created, { class: "fine" })] : format.NONE,
       verdict(version.verdict),
       validation(version.scores),
     ]);

@@ -8,7 +8,7 @@ const MINUTE = 60_000;
 export class PickTime {
   constructor(onPick) {
     this.input = h("input", { type: "datetime-local", id: "pick-time", on: { change: () => this.#changed(onPick) } });
-    this.element = h("div", { class: "pick-time" }, h("label", { for: "pick-time" }, "What was forecast for"), this.input);
+    this.element = h("div", { class: "pick-time" }, h("label", { for: "pick-time" }, "Go to time: what was forecast for"), this.input);
   }
 
   #changed(onPick) {

@@ -46,8 +46,8 @@ export class Picked {
         fact("Off by, on average", format.number(mae), known.length ? `over ${known.length} of ${rows.length} steps` : "nothing came yet"),
         fact("Inside", bounded.length ? `${bounded.filter(({ inside }) => inside).length} of ${bounded.length}` : format.NONE, origin.coverage ? `asked ${format.percent(origin.coverage, 0)}` : ""),
         fact("Model", origin.model, `sha256 ${format.digest(origin.sha256)}`)),
-      dataTable("The forecast made here, against what came", COLUMNS("step", "for"), rows.map((each) => cells(each.k, each.ts, each))),
-      origin.explain ? h("p", { class: "fine" }, "Compute it again, to the bit: ", command(origin.explain)) : null);
+      dataTable("The forecast made here, against what came", COLUMNS("step", "for"), cells(rows)),
+      origin.explain ? h("p", { class: "fine" }, "Compute it again, ", term("rebuilt", "to the bit"), ": ", command(origin.explain)) : null);
   }
 
   #madeFor(target) {
@@ -62,13 +62,13 @@ export class Picked {
         fact("Forecasts kept", format.count(target.rows.length), closest ? `nearest in error: ${format.counted(closest.k, "step")} ahead` : ""),
         fact(term("coverage", "Inside"), inside.length ? `${inside.filter(({ inside: each }) => each).length} of ${inside.length}` : format.NONE)),
       target.rows.length
-        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), target.rows.map((each) => cells(each.k, each.made, { ...each, actual: target.actual })))
+        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), cells(target.rows.map((each) => ({ ...each, ts: each.made, actual: target.actual }))))
         : h("p", { class: "fine" }, "No forecast for this time is kept."));
   }
 }
 
 const COLUMNS = (step, at) => [
-  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "interval", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" },
+  { name: step }, { name: at }, { name: "forecast", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" }, { name: "interval", num: true },
 ];
 
 function row(k, ts, origin, at, actual) {
@@ -77,10 +77,15 @@ function row(k, ts, origin, at, actual) {
   return { k, ts, forecast, lower, upper, actual: actual ?? null, error, inside: error === null || lower === null ? null : actual >= lower && actual <= upper };
 }
 
-function cells(k, ts, { forecast, lower, upper, actual, error, inside }) {
-  return [
-    String(k), times.time(ts), format.number(forecast), lower === null ? format.NONE : `${format.number(lower)} to ${format.number(upper)}`,
-    format.number(actual), error === null ? format.NONE : `${error > 0 ? "+" : ""}${format.number(error)}`,
-    inside === null ? format.NONE : h("span", { class: inside ? null : "bad-text" }, inside ? "yes" : "no"),
-  ];
+/** The cells of rows {k, ts, forecast, lower, upper, actual, error, inside}: values share their decimals, so do errors. */
+function cells(rows) {
+  const values = format.column(rows.flatMap(({ forecast, lower, upper, actual }) => [forecast, lower, upper, actual]));
+  const errors = format.column(rows.map(({ error }) => error));
+  return rows.map(({ k, ts, lower, error, inside }, at) => {
+    const [forecast, low, high, actual] = values.slice(4 * at, 4 * at + 4);
+    return [
+      String(k), times.time(ts), forecast, actual, `${error > 0 ? "+" : ""}${errors[at]}`,
+      inside === null ? format.NONE : h("span", { class: inside ? null : "bad-text" }, inside ? "yes" : "no"), lower === null ? format.NONE : `${low} to ${high}`,
+    ];
+  });
 }

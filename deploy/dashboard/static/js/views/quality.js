@@ -78,9 +78,11 @@ export function scoreTable(label, first, rows, overall) {
     { name: term("coverage"), num: true }, { name: term("width"), num: true }, { name: term("winkler", "Winkler"), num: true },
     { name: "values graded", num: true }, { name: "graded from" }, { name: "until" },
   ];
-  const cells = (name, row) => [
-    name, h("span", { class: row.skill < 0 ? "bad-text" : null }, format.skill(row.skill)), format.number(row.mae), format.number(row.naive_mae),
-    format.percent(row.coverage), format.number(row.width), format.number(row.winkler), format.count(row.count), times.time(row.since), times.time(row.until),
+  const all = rows.map(([, row]) => row).concat(overall ?? []), texts = new Map();
+  for (const name of ["mae", "naive_mae", "width", "winkler"]) format.column(all.map((row) => row[name])).forEach((text, at) => texts.set(`${at} ${name}`, text));
+  const cells = (name, row, at = all.indexOf(row)) => [
+    name, h("span", { class: row.skill < 0 ? "bad-text" : null }, format.skill(row.skill)), texts.get(`${at} mae`), texts.get(`${at} naive_mae`),
+    format.percent(row.coverage), texts.get(`${at} width`), texts.get(`${at} winkler`), format.count(row.count), times.time(row.since), times.time(row.until),
   ];
   return dataTable(label, columns, rows.map(([name, row]) => cells(name, row)), overall ? cells("all", overall) : null);
 }

@@ -52,7 +52,7 @@ export class SeriesChart {
       { name: "newest forecast", mark: "line-forecast" },
       { name: "forecast from the picked point", mark: "line-pick", title: meaning("origin") },
       { name: "interval", mark: "wash-interval", title: meaning("interval") },
-      { name: "anomaly, by the series' own past", mark: "diamond", title: meaning("anomaly") },
+      { name: "anomaly (by its own past)", mark: "diamond", title: meaning("anomaly") },
       { name: "alert", mark: "triangle", title: meaning("alert") },
       { name: "model swap", mark: "line-swap", title: meaning("swap") },
     ]);
@@ -154,6 +154,16 @@ export class SeriesChart {
     if (value(AT.actual) == null && value(AT.forecast) != null) words.push(`forecast ${format.number(value(AT.forecast))}`);
     if (this.data.anomalies.has(this.columns[0][index])) words.push("anomaly");
     return words.filter(Boolean);
+  }
+
+  /** What is in sight, as the columns and rows of a CSV file. */
+  csv() {
+    const { columns: all, range } = this, names = ["actual", "ahead", "aheadLower", "aheadUpper", "forecast", "lower", "upper"], rows = [];
+    all[0].forEach((ts, at) => {
+      if (ts >= range.min && ts <= range.max) rows.push([new Date(ts).toISOString(), ...names.map((name) => all[AT[name]][at])]);
+    });
+    const k = this.data.ahead.k ?? 1;
+    return [["time", "actual", `forecast_${k}_ahead`, `lower_${k}_ahead`, `upper_${k}_ahead`, "newest_forecast", "newest_lower", "newest_upper"], rows];
   }
 
   #table() {

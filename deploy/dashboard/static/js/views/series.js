@@ -4,6 +4,7 @@ import { Latest } from "../api.js";
 import { announce, h, isTyping, setText, show, throttled } from "../dom.js";
 import { change, read } from "../state.js";
 import { shifted, zoomed } from "../charts/pan-zoom.js";
+import { saveCsv } from "../share.js";
 import { SeriesChart } from "./series-chart.js";
 import { SeriesData } from "./series-data.js";
 import { AheadSlider } from "./ahead-slider.js";
@@ -47,9 +48,10 @@ export class SeriesView {
       shift: (share) => this.#look(shifted(this.#range, share * (this.#range.max - this.#range.min), this.chart.limits)),
       zoom: (factor) => this.#look(zoomed(this.#range, factor, this.chart.limits)),
     });
+    const save = h("button", { type: "button", class: "quiet fine save", on: { click: () => saveCsv(this.#state.series, ...this.chart.csv()) } }, "Save as CSV");
     this.note = h("p", { class: "fine" });
     this.stage = panel("Values and forecasts", this.ranges.element,
-      this.chart.legend.element, this.chart.chart.element, h("div", { class: "below-chart" }, this.slider.element, this.time.element, this.slider.result), this.note);
+      this.chart.legend.element, h("div", { class: "with-save" }, this.chart.chart.element, save), h("div", { class: "below-chart" }, this.slider.element, this.time.element, this.slider.result), this.note);
     this.body = h("div", { class: "stack" }, this.stage, this.picked.element, this.quality.element, this.alerts.element);
     this.message = h("div", {});
     this.element = h("div", { class: "view" }, this.head.element, this.message, this.body);
@@ -236,7 +238,9 @@ export class SeriesView {
   }
 
   #draw() {
-    if (this.#range) this.chart.draw(this.#data, this.#range);
+    if (!this.#range) return;
+    this.chart.draw(this.#data, this.#range);
+    this.slider.setForecast(this.#data.forecast);
   }
 
   #seen() {

@@ -39,7 +39,8 @@ export class ServiceView {
     this.message = h("div", {});
     this.parts = h("div", { class: "stack" }, this.health.element, panel(this.measured, h("div", { class: "figures" }, this.#charts.map(({ element }) => element))),
       this.letters.element, h("div", { class: "columns" }, panel(["Partitions and ", term("checkpoint", "checkpoints")], this.checkpoints), h("div", {}, panel(term("member", "Members"), this.members), panel("Topics", this.topics))));
-    this.element = h("div", { class: "view" }, this.message, this.parts);
+    this.parts.hidden = true;
+    this.element = h("div", { class: "view long" }, this.message, this.parts);
   }
 
   update(state) {

@@ -1,12 +1,13 @@
 // Texts: the classifier's newest answers, how many of each label over time, and how sure it is.
 
 import { Latest } from "../api.js";
-import { h, refill, show } from "../dom.js";
+import { h, refill, setText, show } from "../dom.js";
 import { change } from "../state.js";
 import { Lines } from "../charts/lines.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
-import { command, dataTable, empty, failure, panel } from "./parts.js";
+import { Confidence } from "./confidence.js";
+import { bar, command, dataTable, empty, failure, panel } from "./parts.js";
 
 const COLOURS = 6;
 
@@ -18,14 +19,18 @@ export class TextsView {
   constructor({ overview }) {
     this.overview = overview;
     this.labels = h("div", { class: "reasons" });
-    this.over = h("div", {});
-    this.confidence = h("div", {});
-    this.newest = h("div", {});
+    this.over = h("div", { class: "texts-over" });
+    this.confidence = new Confidence();
+    this.newest = h("div", { class: "texts-newest" });
+    this.newestTitle = h("span", {}, "Newest answers");
     this.message = h("div", {});
     this.parts = h("div", { class: "stack" }, h("h1", { class: "unseen" }, "Texts"),
-      h("div", { class: "columns first" }, panel("Labels", this.labels, h("p", { class: "fine" }, "Choose one to see only its texts.")), panel("Confidence", this.confidence)),
-      panel("Labels over time", this.over), panel("Newest answers", this.newest));
-    this.element = h("div", { class: "view" }, this.message, this.parts);
+      h("div", { class: "texts-first" },
+        panel("Labels", this.labels, h("p", { class: "fine table-note" }, "Choose one: its share, its texts, and how sure the answers were."), this.confidence.element),
+        panel("Share of the texts, over time", this.over)),
+      panel(this.newestTitle, this.newest));
+    this.parts.hidden = true;
+    this.element = h("div", { class: "view long" }, this.message, this.parts);
   }
 
   stream() {
@@ -56,47 +61,58 @@ export class TextsView {
   }
 
   #show({ newest, labels, over_time: over, confidence }) {
-    const topic = this.overview()?.topic ?? "TOPIC";
+    const topic = this.overview()?.topic ?? "TOPIC", chosen = this.#state.label ?? null;
     this.parts.hidden = !labels.length;
     show(this.message, labels.length ? null : empty("No text is labelled yet.", "Start a service on the topic: ", command(`tidecast serve --topic ${topic} --model NAME@champion`)));
     refill(this.labels, this.#choice("all", labels.reduce((sum, { count }) => sum + count, 0), 1, null, null), labels.map(({ label, count, share, mean_probability: sure }) => this.#choice(label, count, share, sure, label)));
-    this.#showOver(over);
-    this.#showConfidence(confidence);
-    show(this.newest, dataTable("Newest answers", [{ name: "id" }, { name: "label" }, { name: "probability", num: true }, { name: "text", free: true }, { name: "time" }, { name: "model" }],
-      newest.map(({ id, ts, label, probability, model, text }) => [id, h("strong", {}, label), format.percent(probability), text ?? h("span", { class: "fine" }, "not kept"), times.time(ts), model])));
+    this.#showOver(over, chosen);
+    this.confidence.show(confidence, chosen);
+    setText(this.newestTitle, chosen === null ? "Newest answers" : `Newest answers: ${chosen}`);
+    const position = this.newest.firstChild?.scrollTop ?? 0;
+    refill(this.newest, dataTable("Newest answers", [{ name: "time" }, { name: "label" }, { name: "probability", num: true }, { name: "text", free: true }, { name: "id" }, { name: "model" }],
+      newest.map(({ id, ts, label, probability, model, text }) => [times.clockSeconds(ts), h("strong", {}, label), format.percent(probability), text ?? h("span", { class: "fine" }, "not kept"), id, model])));
+    this.newest.firstChild.scrollTop = position;
   }
 
   #choice(text, count, share, sure, value) {
     return h("button", { type: "button", class: "reason", "aria-pressed": String((this.#state.label ?? null) === value), on: { click: () => change({ label: value }) } },
-      h("span", {}, text), h("span", { class: "reason-bar", "aria-hidden": "true" }, h("i", { style: { width: `${100 * share}%` } })),
-      h("span", { class: "num" }, `${format.count(count)}${value === null ? "" : `, ${format.percent(share)}`}`),
-      sure === null ? null : h("span", { class: "fine" }, `${format.percent(sure)} sure on average`));
+      h("span", {}, text), bar(share, 1), h("span", { class: "num" }, `${format.count(count)}${value === null ? "" : `, ${format.percent(share)}`}`),
+      sure === null ? null : h("span", { class: "fine reason-more" }, `${format.percent(sure)} sure on average`));
   }
 
-  #showOver({ ts, counts }) {
-    const names = Object.keys(counts).slice(0, COLOURS), key = names.join("\n");
+  /** Shares, of the chosen label or of all but the most frequent; what a bucket has got so far is dashed. */
+  #showOver({ ts, counts, shares = null, partial = false }, chosen) {
+    const all = Object.keys(counts), names = chosen !== null && all.includes(chosen) ? [chosen] : all.slice(all.length === 2 ? 1 : 0, COLOURS);
+    const key = names.join("\n");
     if (key !== this.drawn) {
       this.drawn = key;
       this.#chart?.destroy();
-      this.#chart = new Lines({ label: "Texts of each label over time", title: "Texts", height: 200, lines: names.map((name, at) => ({ name, colour: `label-${at + 1}`, mark: `line-label-${at + 1}` })), write: format.count });
+      const looks = names.map((name) => ({ name, colour: `label-${1 + (all.indexOf(name) % COLOURS)}`, mark: `line-label-${1 + (all.indexOf(name) % COLOURS)}` }));
+      this.#chart = new Lines({
+        label: "Share of each label over time", title: h("span", { class: "fine" }, "dashed: a span of time that is not over"), height: 260,
+        lines: [...looks, ...looks.map((look) => ({ ...look, name: `${look.name}, so far`, mark: `${look.mark} dashed`, dash: [4, 4], quiet: true }))],
+        write: format.percent, axis: { share: true }, range: (_, __, high) => [0, Math.min(1, Math.max(0.05, (high ?? 0) * 1.15))],
+      });
       show(this.over, this.#chart.element);
     }
-    this.#chart.setData([ts, ...names.map((name) => counts[name])]);
-  }
-
-  #showConfidence({ bounds, counts }) {
-    const most = Math.max(1, ...counts), total = counts.reduce((sum, count) => sum + count, 0);
-    const label = (at) => `${format.percent(bounds[at], 0)} to ${format.percent(bounds[at + 1], 0)}`;
-    show(this.confidence,
-      h("table", { class: "histogram" }, h("caption", { class: "unseen" }, "How sure the answers were"),
-        h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, "probability"), h("th", { scope: "col" }, "texts"))),
-        h("tbody", {}, counts.map((count, at) => h("tr", {}, h("th", { scope: "row" }, label(at)),
-          h("td", {}, h("span", { class: "reason-bar", "aria-hidden": "true" }, h("i", { style: { width: `${(100 * count) / most}%` } })), h("span", {}, format.count(count))))))),
-      h("p", { class: "fine" }, total ? `The probability that the classifier gave to its answer, over ${format.counted(total, "text")}.` : ""));
+    const share = (name, at) => shares?.[name]?.[at] ?? ratio(counts[name][at], all.reduce((sum, each) => sum + counts[each][at], 0));
+    const open = ts.length - (isPartial(partial, ts) ? 1 : 0);
+    const closed = (name) => ts.map((_, at) => (at < open ? share(name, at) : null)), begun = (name) => ts.map((_, at) => (at >= open - 1 && open < ts.length ? share(name, at) : null));
+    this.#chart.setData([ts, ...names.map(closed), ...names.map(begun)]);
   }
 
   destroy() {
     this.#requests.cancel();
     this.#chart?.destroy();
   }
+}
+
+function ratio(part, whole) {
+  return whole ? part / whole : null;
+}
+
+/** Whether the last bucket still fills: as the server says, or by its length. */
+function isPartial(said, ts) {
+  if (Array.isArray(said)) return Boolean(said.at(-1));
+  return said || (ts.length > 1 && Date.now() < 2 * ts.at(-1) - ts.at(-2));
 }
