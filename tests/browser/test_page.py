@@ -78,6 +78,7 @@ def test_names_and_letters_of_others(page: Page, address: str) -> None:
 def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
     """A point that is picked by keys shows the forecast made there, and all that were made for its time."""
     page.goto(f"{address}?view=series&series=best")
+    expect(page.locator(".ahead-result")).to_contain_text("MAE")
     chart = page.get_by_role("application", name="Values and forecasts over time")
     chart.focus()
     for key in ("Home", "Shift+ArrowRight", "ArrowRight"):
@@ -177,12 +178,17 @@ def test_all_by_keys(page: Page, address: str) -> None:
 
 
 def test_swap(page: Page, address: str) -> None:
-    """Whether the last swap helped is said, with both skills and how many values they are of."""
+    """The last swap is said, and both versions stand beside each other, with how many values their skills are of."""
     page.goto(f"{address}?view=models")
-    expect(page.locator(".headline")).to_have_text("Yes: skill rose.")
     expect(page.locator(".headline-more")).to_contain_text("pumps/2 took over from pumps/1")
+    expect(page.locator(".headline")).to_have_text("Yes: skill rose.")
     expect(page.locator(".headline-panel .facts")).to_contain_text("4,920 values")
     expect(page.locator(".headline-panel .fact")).to_contain_text(["Before, skill", "After, skill", "Difference"])
+    rows = page.get_by_role("region", name="Live scores by version, table").locator("tbody tr")
+    for row, version, skill in zip((0, 1), ("pumps/1", "pumps/2"), ("+0.11", "+0.41"), strict=True):
+        expect(rows.nth(row)).to_contain_text(version)
+        expect(rows.nth(row)).to_contain_text(skill)
+        expect(rows.nth(row)).to_contain_text("4,920")
 
 
 def test_theme_and_zone(page: Page, address: str) -> None:
