@@ -60,9 +60,14 @@ export function stepAxis(label) {
 function valueLabel(value, step, unit) {
   if (value === null) return "";
   const [scale, word] = SCALES.find(([each]) => Math.abs(value) >= each) ?? [1, ""];
-  const digits = Math.min(8, Math.max(0, -Math.floor(Math.log10(step / scale) + 1e-9)));
+  let digits = Math.min(8, Math.max(0, -Math.floor(Math.log10(step / scale) + 1e-9)));
+  if (digits < 8 && !isWhole((step / scale) * 10 ** digits)) digits++; // steps of 2.5
   const text = (value / scale).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return text.replace("-", "\u2212") + word + unit;
+}
+
+function isWhole(value) {
+  return Math.abs(value - Math.round(value)) < 1e-6;
 }
 
 /** As wide as the longest label, in steps, so that the plot does not twitch. */

@@ -12,11 +12,11 @@ export class Confidence {
   }
 
   show({ bounds, counts }, label) {
-    const first = Math.max(0, counts.findIndex(Boolean)), most = Math.max(1, ...counts), total = counts.reduce((sum, count) => sum + count, 0);
-    const used = counts.slice(first), said = (at) => `${format.percent(bounds[at], 0)} to ${format.percent(bounds[at + 1], 0)}: ${format.counted(counts[at], "text")}`;
-    show(this.bars, used.map((count, at) => h("li", { title: said(first + at) },
-      h("i", { "aria-hidden": "true", style: { height: count ? `max(2px, ${(100 * count) / most}%)` : "0" } }), h("span", { class: "unseen" }, said(first + at)))));
-    show(this.ends, [bounds[first], (bounds[first] + bounds.at(-1)) / 2, bounds.at(-1)].map((bound) => h("span", {}, format.percent(bound, 0))));
+    const most = Math.max(1, ...counts), total = counts.reduce((sum, count) => sum + count, 0);
+    const said = (at) => `${format.percent(bounds[at], 0)} to ${format.percent(bounds[at + 1], 0)}: ${format.counted(counts[at], "text")}`;
+    show(this.bars, counts.map((count, at) => h("li", { title: said(at) },
+      h("i", { "aria-hidden": "true", style: { height: count ? `max(2px, ${(100 * count) / most}%)` : "0" } }), h("span", { class: "unseen" }, said(at)))));
+    show(this.ends, [bounds[0], (bounds[0] + bounds.at(-1)) / 2, bounds.at(-1)].map((bound) => h("span", {}, format.percent(bound, 0))));
     setText(this.note, total ? `The probability given to the answer${label === null ? "" : ` ${label}`}, over ${format.counted(total, "text")}.` : "");
   }
 }

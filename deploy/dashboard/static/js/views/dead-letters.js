@@ -11,13 +11,12 @@ import { bar, command, failure, panel } from "./parts.js";
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 /** Milliseconds since 1970, of this century. */
 const MOMENT = /\b\d{12,13}\b/g;
-const LIMIT = 60;
+const LIMIT = 20;
 
 export class DeadLetters {
   #requests = new Latest();
 
-  constructor(onReason, topic) {
-    this.topic = topic;
+  constructor(onReason) {
     this.onReason = onReason;
     this.reasons = h("div", { class: "reasons" });
     this.list = h("ol", { class: "letters", tabindex: 0, "aria-label": "Newest dead letters" });
@@ -40,20 +39,19 @@ export class DeadLetters {
     const answer = await this.#requests.get("dead-letters", { reason, limit: LIMIT }).catch((error) => ({ error }));
     if (answer === undefined) return;
     if (answer.error) return show(this.list, h("li", {}, failure(answer.error)));
-    const kinds = grouped(answer.rows);
-    refill(this.list, [...kinds.values()].map((rows) => this.#letter(rows)));
+    const unfolded = new Set([...this.list.querySelectorAll("details[open]")].map((details) => details.dataset.kind));
+    refill(this.list, answer.rows.map((row) => this.#letter(row, unfolded)));
   }
 
-  #letter(rows) {
-    const [{ ts, reason, detail, topic, partition, offset, key, value, advice }] = rows;
-    const short = printable(value ?? "").slice(0, 2000), alike = rows.reduce((sum, { count = 1 }) => sum + count, 0);
-    const letters = this.topic(), repair = letters ? `tidecast dead-letters ${letters} --reason ${reason} --export repaired.jsonl` : null;
+  /** A row stands for all that differ from it in numbers only. */
+  #letter({ ts, reason, detail, topic, partition, offset, key, value, advice, command: repair, count: alike = 1 }, unfolded) {
+    const kind = `${reason} ${(detail ?? "").replace(/\d+/g, "")}`, short = printable(value ?? "").slice(0, 2000);
     return h("li", {},
       h("p", {}, h("strong", {}, plain(reason)), detail ? `: ${readable(printable(detail))}` : ""),
       h("p", { class: "fine" }, `${times.time(ts)}, ${printable(topic)} partition ${partition}, offset ${offset}${key === null || key === undefined ? "" : `, key ${printable(key)}`}`,
-        alike > 1 ? `, and ${format.count(alike - 1)} like it before` : ""),
+        alike > 1 ? `; ${format.count(alike - 1)} like it before` : ""),
       value === null || value === undefined ? null : h("pre", { tabindex: 0, "aria-label": "The record's value" }, short),
-      advice || repair ? h("details", { class: "as-table" }, h("summary", {}, "What to do"), h("p", { class: "fine" }, advice ?? "Mend their cause, then write them out, repair them, and send them again."), repair ? command(repair) : null) : null);
+      advice ? h("details", { class: "as-table", "data-kind": kind, open: unfolded.has(kind) }, h("summary", {}, "What to do"), h("p", { class: "fine" }, advice), repair ? command(repair) : null) : null);
   }
 
   destroy() {
@@ -63,17 +61,6 @@ export class DeadLetters {
 
 function plain(reason) {
   return reason.replaceAll("_", " ");
-}
-
-/** Letters that differ in their numbers only are alike. */
-function likeness({ reason, detail }) {
-  return `${reason}\n${(detail ?? "").replace(/\d+/g, "#")}`;
-}
-
-function grouped(rows) {
-  const found = new Map();
-  for (const row of rows) found.set(likeness(row), [...(found.get(likeness(row)) ?? []), row]);
-  return found;
 }
 
 /** Moments as people read them, and how far two of them lie apart. */

@@ -50,7 +50,7 @@ export class FleetView {
     this.message = h("div", {});
     this.element = h("div", { class: "view fleet-view" },
       h("div", { class: "fleet-bar" }, h("h1", { class: "unseen" }, "Fleet"), this.search,
-        h("label", { for: "sort", class: "fine" }, "sort by"), this.sort, h("span", { class: "fine" }, "skill of"), this.since, this.count),
+        h("span", { class: "labelled" }, h("label", { for: "sort", class: "fine" }, "sort by"), this.sort), h("span", { class: "labelled" }, h("span", { class: "fine" }, "skill of"), this.since), this.count),
       this.alerts.element, this.message, this.scroller);
     this.#stopTheme = onTheme(() => this.#render());
     this.resize = new ResizeObserver(() => this.#render());

@@ -22,7 +22,7 @@ export class ServiceView {
   #requests = new Latest();
   #charts;
 
-  constructor({ overview }) {
+  constructor() {
     this.facts = h("dl", { class: "facts" });
     this.latency = h("p", { class: "fine table-note" });
     this.health = new ServiceHealth(this.facts, this.latency);
@@ -32,7 +32,7 @@ export class ServiceView {
       new Lines({ label: "Lag, in records", title: term("lag"), lines: [{ name: "records not forecast yet", colour: "actual", mark: "line-actual" }], write: format.count }),
       new Lines({ label: "Latency", title: term("latency"), lines: LATENCY_LINES, write: format.duration, log: true }),
     ];
-    this.letters = new DeadLetters((reason) => change({ reason }), () => overview()?.topics?.dead_letters ?? null);
+    this.letters = new DeadLetters((reason) => change({ reason }));
     this.checkpoints = h("div", {});
     this.members = h("div", {});
     this.topics = h("div", {});

@@ -65,7 +65,7 @@ export class TextsView {
     this.parts.hidden = !labels.length;
     show(this.message, labels.length ? null : empty("No text is labelled yet.", "Start a service on the topic: ", command(`tidecast serve --topic ${topic} --model NAME@champion`)));
     refill(this.labels, this.#choice("all", labels.reduce((sum, { count }) => sum + count, 0), 1, null, null), labels.map(({ label, count, share, mean_probability: sure }) => this.#choice(label, count, share, sure, label)));
-    this.#showOver(over, chosen);
+    this.#showOver(over, chosen, labels.map(({ label }) => label));
     this.confidence.show(confidence, chosen);
     setText(this.newestTitle, chosen === null ? "Newest answers" : `Newest answers: ${chosen}`);
     const position = this.newest.firstChild?.scrollTop ?? 0;
@@ -81,13 +81,13 @@ export class TextsView {
   }
 
   /** Shares, of the chosen label or of all but the most frequent; what a bucket has got so far is dashed. */
-  #showOver({ ts, counts, shares = null, partial = false }, chosen) {
-    const all = Object.keys(counts), names = chosen !== null && all.includes(chosen) ? [chosen] : all.slice(all.length === 2 ? 1 : 0, COLOURS);
+  #showOver({ ts, shares, partial }, chosen, order) {
+    const all = order.filter((name) => shares[name]), names = chosen !== null && all.includes(chosen) ? [chosen] : all.slice(all.length === 2 ? 1 : 0, COLOURS);
     const key = names.join("\n");
     if (key !== this.drawn) {
       this.drawn = key;
       this.#chart?.destroy();
-      const looks = names.map((name) => ({ name, colour: `label-${1 + (all.indexOf(name) % COLOURS)}`, mark: `line-label-${1 + (all.indexOf(name) % COLOURS)}` }));
+      const looks = names.map((name) => ({ name, colour: `label-${1 + (order.indexOf(name) % COLOURS)}`, mark: `line-label-${1 + (order.indexOf(name) % COLOURS)}` }));
       this.#chart = new Lines({
         label: "Share of each label over time", title: h("span", { class: "fine" }, "dashed: a span of time that is not over"), height: 260,
         lines: [...looks, ...looks.map((look) => ({ ...look, name: `${look.name}, so far`, mark: `${look.mark} dashed`, dash: [4, 4], quiet: true }))],
@@ -95,8 +95,7 @@ export class TextsView {
       });
       show(this.over, this.#chart.element);
     }
-    const share = (name, at) => shares?.[name]?.[at] ?? ratio(counts[name][at], all.reduce((sum, each) => sum + counts[each][at], 0));
-    const open = ts.length - (isPartial(partial, ts) ? 1 : 0);
+    const open = ts.length - (partial ? 1 : 0), share = (name, at) => shares[name][at];
     const closed = (name) => ts.map((_, at) => (at < open ? share(name, at) : null)), begun = (name) => ts.map((_, at) => (at >= open - 1 && open < ts.length ? share(name, at) : null));
     this.#chart.setData([ts, ...names.map(closed), ...names.map(begun)]);
   }
@@ -105,14 +104,4 @@ export class TextsView {
     this.#requests.cancel();
     this.#chart?.destroy();
   }
-}
-
-function ratio(part, whole) {
-  return whole ? part / whole : null;
-}
-
-/** Whether the last bucket still fills: as the server says, or by its length. */
-function isPartial(said, ts) {
-  if (Array.isArray(said)) return Boolean(said.at(-1));
-  return said || (ts.length > 1 && Date.now() < 2 * ts.at(-1) - ts.at(-2));
 }
