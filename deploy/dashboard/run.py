@@ -1,6 +1,7 @@
 """`tidecast dashboard`: which topics are shown, the reader of them, and the server of the page."""
 
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -58,6 +59,8 @@ QUICK = {"request_s": 5.0, "delivery_s": 5.0, "transaction_s": 5.0}
 
 def dashboard(options: Options) -> None:
     """Serve the page until it is interrupted."""
+    with suppress(OSError):  # whatever serves on this machine comes first
+        os.nice(19)
     access = Access.of(options.host, read_token(options.token_file), options.allowed_hosts)
     with closing(listen("port", options.host, options.port)) as server:
         print(_address(server, options.host, with_token=bool(access.token)), flush=True)  # noqa: T201

@@ -12,6 +12,7 @@ from deploy.grading.batch import first_margins
 from model.card import Card
 from model.evaluation.baselines import seasonal_naive
 from model.evaluation.splits import run_starts
+from model.online.batch import grade
 from model.online.live import Live
 from model.online.scores import SUMS
 from model.online.values import Observed
@@ -56,7 +57,7 @@ class ReplayIntervals:
             by=np.ones(len(ends), np.uint32),
         )
         full = np.full(len(ends), data.seq_len)
-        live.grade(observed, lambda places: first_margins(self._card, live, data.x(ends[places]), full[places]))
+        grade(live, observed, lambda places: first_margins(self._card, live, data.x(ends[places]), full[places]))
 
     def scores(self) -> dict[str, Any]:
         """Coverage, mean width and Winkler score in raw units, overall and by scored step."""

@@ -16,6 +16,7 @@ from model.card import Card
 from model.evaluation.baselines import naive_of_windows
 from model.levels import Levels
 from model.online.anomalies.findings import Finding
+from model.online.batch import grade
 from model.online.bounds import bounds
 from model.online.live import Live
 from model.online.scores import Bucket
@@ -115,7 +116,8 @@ class GradedBatch:
         first, self._at = self._at, stop
         part, live = self._windows.part(first, stop), self._live
         columns = self._card.target_columns
-        graded = live.grade(
+        graded = grade(
+            live,
             Observed(
                 row=self._rows[first:stop],
                 step=part.step,

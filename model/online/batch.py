@@ -4,7 +4,7 @@ B observed steps, in order of arrival   O targets   H scored steps   N = B * O t
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +13,27 @@ from model.online.anomalies.anomalies import Anomalies
 from model.online.anomalies.findings import Finding
 from model.online.bounds import bounds
 from model.online.intervals import Intervals
+from model.online.live import Live
 from model.online.memory import Remembered
 from model.online.rounds import Rounds
 from model.online.scores import COUNT, INTERVALS, SUMS, Bucket, Scores, point_sums
 from model.online.tracks import Ints, Tracks
 from model.online.values import FirstMargins, Graded, Observed
 
-if TYPE_CHECKING:
-    from model.online.live import Live
-
 Reals = npt.NDArray[np.float64]
 
 
-class Batch:
+def grade(live: Live, observed: Observed, first_margins: FirstMargins) -> Graded:
+    """Score what was forecast for the steps of a batch, and remember what is forecast from them."""
+    if not len(observed.row):
+        return Graded(np.empty((0, live.targets, 2, live.horizon), np.float32), np.empty(0))
+    return _Batch(live, observed, first_margins).graded()
+
+
+class _Batch:
     """Arrays in the order of the batch's rounds, with O rows (tracks) for each step."""
 
-    def __init__(self, live: "Live", observed: Observed, first_margins: FirstMargins) -> None:
+    def __init__(self, live: Live, observed: Observed, first_margins: FirstMargins) -> None:
         self._live, self._first_margins = live, first_margins
         self._rounds = Rounds.of(observed.row)
         self._width, self._scored = live.targets, len(live.steps)

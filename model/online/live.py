@@ -1,21 +1,20 @@
-"""Every forecast graded: what a batch of observed steps tells of earlier forecasts, and the intervals of the new ones.
+"""The state by which every forecast is graded: what was forecast, scores, intervals and anomalies of all series.
 
-The state of all series is in arrays with a row per track (a target of a series). Each series' results depend on its own
-steps alone, in their order, and so are the same to the bit whatever is computed together.
+It is in arrays with a row per track (a target of a series). Each series' results depend on its own steps alone, in
+their order, and so are the same to the bit whatever is computed together.
 
-B observed steps, in order of arrival   O targets   H scored steps   K horizon steps
+O targets   H scored steps
 """
 
 import numpy as np
 
 from model.online.anomalies.anomalies import Anomalies
-from model.online.batch import Batch
 from model.online.intervals import Intervals
 from model.online.memory import Memory
 from model.online.scores import INTERVALS, Bucket, Scores
 from model.online.steps import scored_steps
 from model.online.tracks import Field, Fields, TrackStore
-from model.online.values import FirstMargins, Graded, Observed, Tally
+from model.online.values import Tally
 
 BEGUN: Fields = {"begun": Field("|u1")}
 """Whether a track has had margins."""
@@ -50,12 +49,6 @@ class Live:
         }
         self.tally = Tally()
         self.store = TrackStore({**self.memory.fields, **self.sequential}, targets)
-
-    def grade(self, batch: Observed, first_margins: FirstMargins) -> Graded:
-        """Score what was forecast for the steps of a batch, and remember what is forecast from them."""
-        if not len(batch.row):
-            return Graded(np.empty((0, self.targets, 2, self.horizon), np.float32), np.empty(0))
-        return Batch(self, batch, first_margins).graded()
 
     def forget_intervals(self, row: int) -> None:
         """Leave the intervals that were issued for a series ungraded, as they were for another coverage."""

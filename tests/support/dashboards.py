@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 from waiting import until
 
+from deploy.dashboard.topics.state import State, Topics
 from pipeline.formats.alerts import Alert, encode_alert
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.forecasts import Forecast
@@ -26,6 +27,22 @@ HORIZON, STEPS = 4, 30
 HOSTILE = "<img src=x onerror=alert(1)>"
 SERIES = ("good", "bad", HOSTILE)
 HEADERS = [("tidecast.model", b"ab" * 32)]
+
+
+class Kept(msgspec.Struct):
+    """A record."""
+
+    value: bytes | None
+    offset: int = 0
+    partition: int = 0
+    timestamp: int = START
+    key: bytes | None = None
+    topic: str = "tides"
+    headers: list[tuple[str, bytes]] = []
+
+
+def new_state(output: str = "tides-forecasts") -> State:
+    return State(Topics(input="tides", output=output, group=None))
 
 
 class Answer(NamedTuple):
@@ -204,10 +221,10 @@ class Writer:
         consumer.commit({0: Commit(60)})
         consumer.close()
 
-    def dead_letter(self, content: bytes, reason: Any = "malformed_json") -> None:
+    def dead_letter(self, content: bytes, reason: Any = "malformed_json", ts: int = START) -> None:
         class Invalid:
-            topic, partition, offset, timestamp, key, value, headers = self.topic, 0, 7, START, b"k", content, ()
+            topic, partition, offset, timestamp, key, value, headers = self.topic, 0, 7, ts, b"k", content, ()
 
         record: Record = Invalid()
         letter = encode_dead_letter(record, InvalidEvent(reason, f"{HOSTILE} is no JSON"))
-        self.send(f"{self.group}-dead-letters", [(letter.key, letter.value, letter.headers)])
+        self.send(f"{self.group}-dead-letters", [(letter.key, letter.value, letter.headers)], ts)

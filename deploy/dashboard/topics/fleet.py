@@ -239,6 +239,8 @@ def row(fleet: Fleet, track: Track, target: str, sums: Reals | None) -> dict[str
         if alert is None
         else {
             "ts": alert.ts,
+            "since": alert.since,
+            "until": alert.ts if alert.phase == "end" else None,
             "kind": alert.kind,
             "phase": alert.phase,
             "text": alert.text,

@@ -29,6 +29,8 @@ class Graded:
         """Of all that was read, over all steps: they are of the only step 0."""
         self.over_time: OrderedDict[tuple[int, str], Reals] = OrderedDict()
         """(M,), relative to the series' scales: by bucket's start and model."""
+        self.last_step = 0
+        """The furthest step that is scored."""
         self.version = 0
         """Counts records."""
         self._since: dict[int, tuple[int, dict[int, Reals]]] = {}
@@ -58,21 +60,22 @@ class Graded:
         self.version += 1
 
     def _rows(self, scores: SeriesScores, record: Record, origin: bytes, fleet: Fleet) -> list[tuple[object, ...]]:
-        """The sums of all versions and steps, by target."""
-        sums: dict[int, Reals] = {}
+        """The sums of all steps, by target and version."""
+        sums: dict[tuple[int, str], Reals] = {}
         for each in scores.scores:
             if (track := fleet.track(scores.series, "" if len(scores.scale) == 1 else each.target)) is not None:
                 whole = np.array([sum(getattr(each, SUMS[at])) for at in SHOWN_SUMS], np.float64)
-                sums[track.number] = sums.get(track.number, 0) + whole
+                sums[track.number, each.model] = whole
         return [
-            (number, scores.start, scores.until, record.partition, origin, *whole.tolist())
-            for number, whole in sums.items()
+            (number, scores.start, scores.until, record.partition, origin, model, *whole.tolist())
+            for (number, model), whole in sums.items()
         ]
 
     def _add(self, scores: SeriesScores, fleet: Fleet, sign: int) -> None:
         """Add sums, or take them away again."""
         single, totals = len(scores.scale) == 1, self.totals
         totals.seen[scores.series] = None
+        self.last_step = max([self.last_step, *scores.steps])
         if scores.coverage is not None:
             totals.coverage.add(scores.coverage)
         for target, scale in scores.scale.items():
@@ -115,10 +118,15 @@ class Graded:
         self._since[since] = self.version, found
         return found
 
-    def of_series(self, series: str, target: str | None) -> Totals:
-        """The scores of one series, of its buckets that are kept; `target` None is of all targets."""
+    def of_series(self, series: str, target: str | None, since: int | None) -> Totals:
+        """The scores of one series, of its buckets that are kept and begin at `since` or later; `target` None is of
+        all targets.
+        """
         totals = Totals()
-        rows = self._store.scores.select("start, until, value", "series = ?", (series,), "ORDER BY start, until")
+        span = series, -(2**62) if since is None else since
+        rows = self._store.scores.select(
+            "start, until, value", "series = ? AND start >= ?", span, "ORDER BY start, until"
+        )
         for _, _, value in rows:
             totals.add(decode_scores(value))
         if target is not None:

@@ -59,6 +59,15 @@ def floats(raw: bytes | None) -> list[float] | None:
 
 
 @dataclass(slots=True)
+class Answers:
+    """How much a model has answered, and its first and last time."""
+
+    count: int
+    since: int
+    until: int
+
+
+@dataclass(slots=True)
 class Swaps:
     """When another model took over, of forecasts that are read from any position on, forwards or backwards."""
 
@@ -92,8 +101,8 @@ class Models:
         """Label and sha256 of each."""
         self._numbers: dict[tuple[str, bytes], int] = {}
         self._of_label: dict[str, int] = {}
-        self._newest: dict[int, int] = {}
-        """By label's number: the newest time that it forecast at."""
+        self.answers: dict[int, Answers] = {}
+        """By number, the naive fallback's left out."""
         self.by_partition: dict[int, Swaps] = {}
 
     def number(self, label: str, sha256: bytes) -> int:
@@ -115,13 +124,32 @@ class Models:
         if (swaps := self.by_partition.get(partition)) is None:
             swaps = self.by_partition[partition] = Swaps()
         swaps.note(offset, ts, model)
-        if ts > self._newest.get(model, ts - 1):
-            self._newest[model] = ts
+        if (answers := self.answers.get(model)) is None:
+            answers = self.answers[model] = Answers(0, ts, ts)
+        answers.count += 1
+        answers.since, answers.until = min(answers.since, ts), max(answers.until, ts)
 
     @property
     def labels(self) -> list[str]:
         """The labels, the one that forecast last at the end."""
-        return list(dict.fromkeys(self.label(number) for number in sorted(self._newest, key=self._newest.__getitem__)))
+        return list(dict.fromkeys(map(self.label, sorted(self.answers, key=lambda each: self.answers[each].until))))
+
+    @property
+    def name(self) -> str | None:
+        """What the model that forecast last is called in the registry."""
+        return self.labels[-1].rpartition("/")[0] if self.answers else None
+
+    @property
+    def answered(self) -> list[dict[str, object]]:
+        """What each has answered, the one that answered first at the beginning; files of one label as one."""
+        found: dict[str, Answers] = {}
+        for number, own in self.answers.items():
+            label = self.label(number)
+            all_of = found.setdefault(label, Answers(0, own.since, own.until))
+            all_of.count += own.count
+            all_of.since, all_of.until = min(all_of.since, own.since), max(all_of.until, own.until)
+        ordered = sorted(found.items(), key=lambda each: each[1].since)
+        return [{"model": label, "count": one.count, "since": one.since, "until": one.until} for label, one in ordered]
 
     @property
     def swaps(self) -> list[dict[str, object]]:

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
+from deploy.dashboard.topics.followed import Followed
 from deploy.dashboard.topics.state import State
 from pipeline.log import Bounds, Commit, EventLog, Member, Record
 from pipeline.log.topics import TopicIdentity
@@ -26,6 +26,10 @@ TAKEN = 250
 """Records that are taken at once: requests wait so long."""
 CHUNK = 5_000
 """Records of a topic that are read at once."""
+FAR_BEHIND = 4 * CHUNK
+"""Records of a topic that may wait: of more the newest are read first."""
+LONGEST_PAUSE_S = 1.0
+"""While records come faster than they are read, half of the time is left to others, so long at a time."""
 NEWEST = 50_000
 """Records of a topic that are read in any case, however old: they may be replayed ones."""
 MOST = 1_000_000
@@ -33,39 +37,6 @@ MOST = 1_000_000
 TAIL = {"state": 200}
 """Records of each partition that are enough of the past."""
 RETRY_S, LONGEST_RETRY_S = 0.5, 5.0
-
-
-@dataclass(slots=True)
-class Followed:
-    """A topic that is followed. Offsets are by partition."""
-
-    kind: str
-    name: str
-    id: str = ""
-    """Empty while it does not exist."""
-    bounds: dict[int, Bounds] = field(default_factory=dict)
-    """As last seen."""
-    positions: dict[int, int] = field(default_factory=dict)
-    """The next to be read of what comes."""
-    behind: dict[int, int] = field(default_factory=dict)
-    """The oldest that was read of the past."""
-    floor: dict[int, int] = field(default_factory=dict)
-    """The oldest that is to be read."""
-    past: int = 0
-    """Records of the past that are to be read, in all."""
-    due: float = 0.0
-    refused: str = ""
-    """Why it may not be read."""
-
-    @property
-    def left(self) -> int:
-        """Records of the past that are still to be read."""
-        return sum(max(0, at - self.floor[number]) for number, at in tuple(self.behind.items()))
-
-    def reset(self, identity: str) -> None:
-        """It is another topic now, or none."""
-        self.id, self.bounds, self.positions, self.behind, self.floor = identity, {}, {}, {}, {}
-        self.past, self.due, self.refused = 0, 0.0, ""
 
 
 class Reader:
@@ -83,6 +54,10 @@ class Reader:
         self.topics = [Followed(kind, name) for kind, name in state.topics.named.items()]
         self.error: str | None = None
         """Why the log can't be read now."""
+        self.failing_since: float | None = None
+        """Since when, epoch seconds."""
+        self._behind = False
+        """Whether records come faster than they are read."""
         self.watched = False
         """Whether somebody has the page open."""
         self._stop = threading.Event()
@@ -109,7 +84,8 @@ class Reader:
         """How much of the past has been read."""
         total, left = sum(each.past for each in self.topics), sum(each.left for each in self.topics)
         caught_up = not left and all(each.bounds or each.refused for each in self.topics if each.id)
-        return {"done": total - left, "total": total, "caught_up": caught_up and self._grouped > 0}
+        done = {"done": total - left, "total": total, "caught_up": caught_up and self._grouped > 0}
+        return done | {"skipped": sum(each.skipped for each in self.topics)}
 
     def followed(self, kind: str) -> Followed:
         """The topic of a kind."""
@@ -118,11 +94,12 @@ class Reader:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
+            begun = time.monotonic()
             try:
                 more = self._look()
                 if self.error:
                     logger.info(f"{self._log.label}: reading again")
-                self.error, failures = None, 0
+                self.error, self.failing_since, failures = None, None, 0
             except Exception as error:
                 self._failed(error)
                 failures, more = failures + 1, False
@@ -132,6 +109,8 @@ class Reader:
                 self._stop.wait(min(RETRY_S * 2**failures, LONGEST_RETRY_S))
             elif not more:
                 self._stop.wait(WATCHED_S if self.watched else IDLE_S)
+            elif self._behind:
+                self._stop.wait(min(LONGEST_PAUSE_S, time.monotonic() - begun))
             if failures > 2:
                 self._reconnect()
 
@@ -142,7 +121,7 @@ class Reader:
             logger.warning(f"{text}; trying again")
         elif text != self.error:  # a bug, here or in a library: the page goes on
             logger.exception("reading the topics failed; trying again")
-        self.error = text
+        self.error, self.failing_since = text, self.failing_since or time.time()
 
     def _reconnect(self) -> None:
         with suppress(Exception):  # of the old one: it has failed
@@ -161,8 +140,9 @@ class Reader:
             if topic.id and not topic.refused and time.monotonic() >= topic.due:
                 topic.due = time.monotonic() + EVERY_S.get(topic.kind, 0.0)
                 more |= self._guarded(topic, self._read_new)
+        self._behind = more
         for topic in self.topics:
-            if topic.left:
+            if topic.left and not self._behind:
                 more |= self._guarded(topic, self._read_past)
         if now - self._grouped > GROUP_S:
             self._look_at_group()
@@ -219,6 +199,8 @@ class Reader:
         if new := {number: each for number, each in topic.bounds.items() if number not in topic.positions}:
             self._begin(topic, new)
         share = max(1, CHUNK // len(topic.bounds))
+        if topic.waiting > FAR_BEHIND:
+            self._state.skip(topic.kind, *topic.skip(share))
         ranges = {}
         for number, (start, end) in topic.bounds.items():
             at = max(topic.positions[number], start)
@@ -258,6 +240,8 @@ class Reader:
         for first in firsts if live else reversed(firsts):
             part = records[first : first + TAKEN]
             self._state.take(topic.kind, part, live=live)
+            number, last = part[-1].partition, part[-1].offset
+            topic.newest[number] = max(last, topic.newest.get(number, last))
             if live:
                 topic.positions[part[-1].partition] = part[-1].offset + 1
             else:
@@ -284,4 +268,4 @@ class Reader:
                 committed = self._log.committed(topics.group, topics.input)
                 members = self._log.members(topics.group) if self._knows_members else None
         with self._state.lock:
-            self._state.service.look(source.bounds, committed, members)
+            self._state.service.look(source.ends, committed, members)

@@ -1,4 +1,4 @@
-"""How the service is doing, seen from its topics and its group: throughput, latency, lag, and whether it is stuck."""
+"""How the service is doing, seen from its topics and its group: throughput, latency, lag, and what does not move."""
 
 import time
 from collections import Counter, deque
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.dashboard.topics.recent import SPAN_S, Recent
 from pipeline.log import Bounds, Commit, Member, Record
 
 HISTORY = 720
@@ -29,7 +30,14 @@ class Service:
     def __init__(self) -> None:
         self._counts = Counter[str]()
         self._seconds: deque[tuple[float, int, int]] = deque(maxlen=OVER_S + 1)
-        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self.recent, self.refused = Recent(), Recent()
+        """Records by their topic's kind, and dead letters by reason."""
+        self._read_at: dict[str, float] = {}
+        """By kind: when the newest record was read that was written while we read, epoch seconds."""
+        self._written_at: dict[str, float] = {}
+        """By kind: the newest record's own time, epoch seconds."""
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCIES)
+        """When each was measured, epoch seconds, and milliseconds."""
         self._recent: list[float] = []
         self.history: dict[str, deque[float | None]] = {
             name: deque(maxlen=HISTORY)
@@ -39,36 +47,74 @@ class Service:
         self.lag: dict[int, int] | None = None
         self.committed: dict[int, Commit] = {}
         self.members: list[Member] | None = None
+        self.nobody_since: float | None = None
+        """Since when the group has no member, epoch seconds."""
         self._moved: dict[int, tuple[int, float, float]] = {}
         """By partition: its committed offset, and since when (monotonic, epoch s) it is that."""
 
-    def count(self, kind: str, records: int) -> None:
+    def count(self, kind: str, records: Sequence[Record]) -> None:
         """Count a topic's records that were written while we read."""
+        self._counts[kind] += len(records)
+        self.recent.add(kind, len(records))
+        self._read_at[kind] = time.time()
+        self._note_time(kind, records)
+
+    def count_skipped(self, kind: str, records: int, *, lost: bool) -> None:
+        """Count those that come too fast to be read now, or (`lost`) ever."""
         self._counts[kind] += records
+        if lost:
+            self.recent.add(kind, records)
+
+    def _note_time(self, kind: str, records: Sequence[Record]) -> None:
+        newest = max(record.timestamp for record in records) / 1000
+        self._written_at[kind] = max(newest, self._written_at.get(kind, newest))
+
+    def count_past(self, kind: str, records: Sequence[Record]) -> None:
+        """Count those of the last minutes that were written before."""
+        self._note_time(kind, records)
+        first = (time.time() - SPAN_S) * 1000
+        for record in records:
+            if record.timestamp >= first:
+                self.recent.add(kind, 1, record.timestamp / 1000)
+
+    @property
+    def last_forecast(self) -> float | None:
+        """When the last forecast was made, epoch seconds: as we saw it, or, where records have the clock's times, as it
+        says itself. None if neither is known.
+        """
+        seen, now = self._read_at.get("output"), time.time()
+        written, of_input = (self._written_at.get(kind) for kind in ("output", "input"))
+        if seen is None and written is not None and of_input is not None and abs(now - of_input) < REPLAYED_MS / 1000:
+            seen = min(written, now)
+        return seen
 
     def note_latency(self, records: Sequence[Record]) -> None:
         """Forecasts have the times of their input's records."""
         now = time.time() * 1000
         found = [now - record.timestamp for record in records if 0 <= now - record.timestamp < REPLAYED_MS]
-        self._latencies.extend(found)
+        self._latencies.extend((now / 1000, latency) for latency in found)
         if len(self._recent) < LATENCIES:
             self._recent += found
 
     def look(
-        self, bounds: Mapping[int, Bounds], committed: Mapping[int, Commit] | None, members: list[Member] | None
+        self, ends: Mapping[int, Bounds], committed: Mapping[int, Commit] | None, members: list[Member] | None
     ) -> None:
-        """What the log says of the group now; None: it has none, or it is not known."""
+        """What the log says of the group now; None: it has none, or it is not known.
+
+        Each partition's end is after its newest record, where that is known: a transaction's marker is no record.
+        """
+        now, wall = time.monotonic(), time.time()
+        self.nobody_since = (self.nobody_since or wall) if members == [] else None
         self.members = members
         if committed is None:
             self.lag = None
             return
-        now, wall = time.monotonic(), time.time()
         self.committed = dict(committed)
         self.lag = {
             number: max(0, each.end - (committed[number].offset if number in committed else each.start))
-            for number, each in bounds.items()
+            for number, each in ends.items()
         }
-        for number in bounds:
+        for number in ends:
             at = committed[number].offset if number in committed else -1
             if number not in self._moved or self._moved[number][0] != at or not self.lag[number]:
                 self._moved[number] = at, now, wall
@@ -111,13 +157,22 @@ class Service:
 
     @property
     def latency(self) -> dict[str, Any]:
-        """Of the newest forecasts."""
-        p50, p99 = percentiles(self._latencies)
-        return {"p50_ms": p50, "p99_ms": p99, "count": len(self._latencies), "what": WHAT}
+        """Of the forecasts of the last minutes."""
+        found = [ms for at, ms in self._latencies if at >= time.time() - SPAN_S]
+        p50, p99 = percentiles(found)
+        newest = round(self._latencies[-1][0] * 1000) if self._latencies else None
+        return {
+            "p50_ms": p50,
+            "p99_ms": p99,
+            "count": len(found),
+            "newest_ts": newest,
+            "over_s": SPAN_S,
+            "what": WHAT,
+        }
 
     @property
-    def stuck(self) -> str | None:
-        """Which partitions have lag and do not move, in a sentence."""
+    def stuck(self) -> tuple[float, str] | None:
+        """Since when partitions have lag and do not move, epoch seconds, and which, in a sentence."""
         now = time.monotonic()
         stuck = [
             (number, wall)
@@ -127,12 +182,17 @@ class Service:
         if not stuck:
             return None
         number, wall = min(stuck, key=lambda each: each[1])
-        which = f"Partition {number}" if len(stuck) == 1 else f"{len(stuck)} partitions, such as {number}"
+        which = f"Partition {number}" if len(stuck) == 1 else f"{len(stuck)} partitions, such as {number},"
         waiting = sum((self.lag or {})[each] for each, _ in stuck)
-        since = time.strftime("%H:%M:%S", time.gmtime(wall))
         nobody = "; the group has no member" if self.members == [] else ""
         verb = "has" if len(stuck) == 1 else "have"
-        return f"{which} {verb} not moved since {since} UTC, with {waiting:,} records waiting{nobody}."
+        return wall, f"{which} {verb} not moved since {clock(wall)}, with {waiting:,} records waiting{nobody}."
+
+
+def clock(wall: float) -> str:
+    """A time, epoch seconds, for a sentence; with its date if it is not of the last hours."""
+    form = "%H:%M:%S UTC" if time.time() - wall < 43_200 else "%Y-%m-%d %H:%M UTC"
+    return time.strftime(form, time.gmtime(wall))
 
 
 def percentiles(latencies: Sequence[float]) -> tuple[float | None, float | None]:

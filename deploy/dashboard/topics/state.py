@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from deploy.dashboard.topics.alerts import OpenAlerts
 from deploy.dashboard.topics.events import Values
 from deploy.dashboard.topics.fleet import Fleet
 from deploy.dashboard.topics.graded import Graded
@@ -66,6 +67,9 @@ class State:
         self.letters: dict[str, deque[DeadLetter]] = {}
         """By reason, the newest last."""
         self.reasons = Counter[str]()
+        self.open_alerts = OpenAlerts()
+        self.newest_event: int | None = None
+        """The newest event's time, epoch milliseconds."""
         self.checkpoints: dict[int, tuple[int, int]] = {}
         """By partition: the newest one's time and position."""
         self.unreadable = Counter[str]()
@@ -85,8 +89,16 @@ class State:
         """Take a topic's records: `live` ones were written while it was read, others are older than all before."""
         with self.lock:
             if live:
-                self.service.count(kind, len(records))
+                self.service.count(kind, records)
+            else:
+                self.service.count_past(kind, records)
             self._takers[kind](records if live else records[::-1], live)
+
+    def skip(self, kind: str, later: int, lost: int) -> None:
+        """Of what comes so many records are read later, or never."""
+        with self.lock:
+            self.service.count_skipped(kind, later, lost=False)
+            self.service.count_skipped(kind, lost, lost=True)
 
     def forget(self, kind: str) -> None:
         """A topic was deleted or made anew: what is counted of it begins again."""
@@ -96,10 +108,13 @@ class State:
                 self.reasons.clear()
             elif kind == "state":
                 self.checkpoints.clear()
+            elif kind == "alerts":
+                self.open_alerts.clear()
             elif kind == "scores":
                 self.graded.clear(self.fleet)
             elif kind == "output":
                 self.models.by_partition.clear()
+                self.models.answers.clear()
                 for track in self.fleet.tracks.values():
                     track.swaps.newest = track.swaps.oldest = None
 
@@ -109,14 +124,20 @@ class State:
                 with suppress(InvalidEvent):
                     if record.value is not None:
                         self.texts.add_text(record, self._texts.decode(record)[0].text)
+            self._note_event(max(record.timestamp for record in records))
             return
-        rows, read, track_of = list[StoredRow](), self.values.read, self.fleet.track
+        rows, read, track_of = list[tuple[int, int, float]](), self.values.read, self.fleet.track
         for record in records:
             for series, target, ts, value in read(record):
                 if (track := track_of(series, target)) is not None:
                     rows.append((track.number, ts, value))
                     track.add_value(ts, value)
+        if rows:
+            self._note_event(max(ts for _, ts, _ in rows))
         self.store.values.add(rows, ROW_BYTES * len(rows))
+
+    def _note_event(self, ts: int) -> None:
+        self.newest_event = ts if self.newest_event is None else max(ts, self.newest_event)
 
     def _take_output(self, records: Sequence[Record], live: bool) -> None:
         if live:
@@ -196,6 +217,7 @@ class State:
             rows.append((alert.series, alert.since, alert.kind, alert.phase, alert.target or "", alert.ts, value))
             size += len(value) + 3 * ROW_BYTES
             self.fleet.add_alert(alert)
+            self.open_alerts.add(alert)
         self.store.alerts.add(rows, size)
 
     def _take_letters(self, records: Sequence[Record], live: bool) -> None:
@@ -205,6 +227,7 @@ class State:
                 continue
             reason = letter.reason if letter.reason in self.reasons or len(self.reasons) < MOST_REASONS else "(others)"
             self.reasons[reason] += 1
+            self.service.refused.add(reason, 1, None if live else record.timestamp / 1000)
             kept = self.letters.setdefault(reason, deque(maxlen=LETTERS))
             if live:
                 kept.append(letter)

@@ -103,8 +103,8 @@ class Store:
         )
         self.sums = ring(
             "sums",
-            "(track, start, until, partition, origin, count REAL, error REAL, naive REAL, intervals REAL, inside REAL, "
-            "PRIMARY KEY (start, track, until, partition, origin)) WITHOUT ROWID",
+            "(track, start, until, partition, origin, model, count REAL, error REAL, naive REAL, intervals REAL, "
+            "inside REAL, PRIMARY KEY (start, track, until, partition, origin, model)) WITHOUT ROWID",
             0.05,
         )
         self.alerts = ring(

@@ -14,6 +14,8 @@ from deploy.dashboard.views.times import step_times
 NOT_A_NUMBER = b"\0\0\xc0\x7f"
 """As float32, little-endian."""
 MOST_ROWS = 5000
+GAP = 1.5
+"""Steps between two times, above which one is missing."""
 
 
 def ahead(state: State, query: Query) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def ahead(state: State, query: Query) -> dict[str, Any]:
         rows = list({row[0]: row for row in reversed(found)}.values())
         labels = [state.models.label(row[3]) for row in rows]
         times = [step_times(state, track, row[0], row[1], row[2], k)[-1] for row in rows]
+        rows, labels, times = _with_breaks(rows, labels, times, step)
     forecast, lower, upper = (_column([row[at] for row in rows]) for at in (4, 5, 6))
     bounded = any(each is not None for each in lower)
     return {
@@ -46,6 +49,27 @@ def ahead(state: State, query: Query) -> dict[str, Any]:
     }
 
 
+def _with_breaks(
+    rows: list[tuple[Any, ...]], labels: list[str], times: list[int], step: int
+) -> tuple[list[tuple[Any, ...]], list[str | None], list[int]]:
+    """Nulls where steps have no forecast, one in each gap, so that no line is drawn through it."""
+    filled, named, at = list[tuple[Any, ...]](), list[str | None](), list[int]()
+    for row, label, ts in zip(rows, labels, times, strict=True):
+        if at and step and ts - at[-1] > GAP * step:
+            filled.append((None,) * len(row))
+            named.append(None)
+            at.append(at[-1] + step)
+        filled.append(row)
+        named.append(label)
+        at.append(ts)
+    return filled, named, at
+
+
+def error(forecast: float | None, actual: float | None) -> float | None:
+    """How far off a forecast was: above 0 it was too high."""
+    return None if forecast is None or actual is None else forecast - actual
+
+
 def _column(blobs: list[bytes | None]) -> list[float | None]:
     """A float32 each."""
     values = floats(b"".join(blob or NOT_A_NUMBER for blob in blobs)) or []
@@ -55,12 +79,30 @@ def _column(blobs: list[bytes | None]) -> list[float | None]:
 def origin(state: State, query: Query, bootstrap: str) -> dict[str, Any]:
     """The forecast from a point, and the command that reproduces it: /api/origin."""
     with state.lock:
-        found = forecast_at(state, find_track(state, query), query.time("ts"))
-    if found is None:
-        raise NotFound("no forecast that was made then or before is kept here")
+        track = find_track(state, query)
+        found = forecast_at(state, track, query.time("ts"))
+        if found is None:
+            raise NotFound("no forecast that was made then or before is kept here")
+        actual = _actual(state, track, found["times"])
+        errors = [error(*each) for each in zip(found["forecast"], actual, strict=True)]
     where = found["position"]
     command = f"tidecast explain {where['topic']} {where['partition']} {where['offset']} --bootstrap {bootstrap}"
-    return {**found, "explain": command}
+    return {**found, "actual": actual, "error": errors, "explain": command}
+
+
+def _actual(state: State, track: Track, times: list[int]) -> list[float | None]:
+    """The values that came for the steps at these times: each the nearest within half a step."""
+    if not times:
+        return []
+    half = (track.step or 0) // 2
+    where, span = between(track, times[0] - half, times[-1] + half)
+    rows = state.store.values.select("ts, value", where, span, "ORDER BY ts")
+    found: list[float | None] = []
+    known = np.array([row[0] for row in rows], np.int64)
+    for ts in times:
+        at = int(np.abs(known - ts).argmin()) if len(known) else -1
+        found.append(rows[at][1] if at >= 0 and abs(rows[at][0] - ts) <= half else None)
+    return found
 
 
 def target(state: State, query: Query) -> dict[str, Any]:
@@ -119,7 +161,7 @@ def _answer(state: State, row: tuple[Any, ...], k: int, actual: float | None) ->
         "forecast": forecast,
         "lower": lower,
         "upper": upper,
-        "error": None if actual is None or forecast is None else actual - forecast,
+        "error": error(forecast, actual),
         "inside": inside,
         "model": state.models.label(row[3]) or None,
     }

@@ -1,12 +1,13 @@
-"""The registry of models as the page shows it: asked in a thread of its own, at most every ten seconds, and only while
-somebody looks. Nothing else waits for it.
+"""The registry of models as the page shows it: asked in a thread of its own, once the model's name is known, then at
+most every ten seconds while somebody looks. Nothing else waits for it.
 """
 
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from model.artifacts.registry import PROMOTED, Registry
 from model.artifacts.versions import Version
@@ -24,17 +25,41 @@ class RegistryView:
 
     def __init__(self, uri: str, name: str | None) -> None:
         """`name` is the model's; None: as the forecasts carry it."""
-        self._name = name
+        self._uri, self._name, self._asked_for = uri, name, name
         self._registry: Registry | None = None
         self._asked = float("-inf")
         self._busy = threading.Lock()
-        self.facts: dict[str, Any] | None = None
+        self.state: Literal["loading", "ok", "none", "error"] = "loading"
+        self._error: str | None = None
         self.versions: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
         try:
             self._registry = Registry(uri)
         except TidecastError as error:
-            self.facts = {"uri": None, "name": name, "error": str(error)}
+            self.state, self._error = "error", self._shown(str(error))
+        if not self.present and self.state == "loading":
+            self.state = "none"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which registry it is, and whether it answers."""
+        uri = self._registry.redacted_uri if self._registry is not None and self.present else None
+        return {
+            "state": self.state,
+            "uri": uri and self._shown(uri),
+            "name": self._asked_for,
+            "error": self._error,
+        }
+
+    def _shown(self, text: str) -> str:
+        """Text about the registry, without the folders of a local one."""
+        if not self._uri.startswith("sqlite:"):
+            return text
+        path = Path(self._uri.removeprefix("sqlite:///"))
+        folders = {str(path.parent), str(path.parent.resolve())} - {".", "/"}
+        for folder in sorted(folders, key=len, reverse=True):
+            text = text.replace(f"{folder}/", "")
+        return text
 
     @property
     def present(self) -> bool:
@@ -46,7 +71,7 @@ class RegistryView:
         name = self._name or name
         due = time.monotonic() - self._asked > EVERY_S
         if name and due and self.present and self._busy.acquire(blocking=False):
-            self._asked = time.monotonic()
+            self._asked, self._asked_for = time.monotonic(), name
             threading.Thread(target=self._ask, args=(name,), name="registry", daemon=True).start()
 
     def _ask(self, name: str) -> None:
@@ -65,7 +90,8 @@ class RegistryView:
         except Exception as failed:  # whatever a library raises
             error = one_line(f"{type(failed).__name__}: {failed}")
         finally:
-            self.facts = {"uri": registry.redacted_uri, "name": name, "error": error}
+            self._error = None if error is None else self._shown(error)
+            self.state = "ok" if error is None else "error"
             self._busy.release()
 
 

@@ -68,7 +68,7 @@ def series_view(state: State, query: Query) -> dict[str, Any]:
             "forecast": forecast_at(state, track, None),
             "alerts": alerts(state, track, since),
             "swaps": state.models.named(track.swaps),
-            "scores": scores(state.graded.of_series(track.series, name)),
+            "scores": scores(state.graded.of_series(track.series, name, query.time("since"))),
             "history": _history(state, track),
         }
 

@@ -1,7 +1,6 @@
 """What is kept of topics, in whichever direction they are read, and of which versions."""
 
 import gzip
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, StartPage, Writer, forecast, value
+from dashboards import HOSTILE, MINUTE, SERIES, START, STEPS, Kept, StartPage, Writer, forecast, new_state, value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.dashboard.topics.service import Service
-from deploy.dashboard.topics.state import State, Topics
+from deploy.dashboard.topics.state import State
 from deploy.dashboard.topics.store import PARTS, Store
 from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.past import ahead
@@ -24,27 +22,11 @@ from deploy.dashboard.views.shadow import shadow_rows
 from deploy.dashboard.views.times import step_times
 from pipeline.formats.forecasts import Forecast
 from pipeline.formats.labels import Label
-from pipeline.log import Bounds, Commit, Record
+from pipeline.log import Record
 from pipeline.log.connect import connect
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "b0baf3e"
 KINDS = {"input": "", "output": "-forecasts", "scores": "-forecasts-scores", "alerts": "-forecasts-alerts"}
-
-
-class Kept(msgspec.Struct):
-    """A record."""
-
-    value: bytes | None
-    offset: int = 0
-    partition: int = 0
-    timestamp: int = START
-    key: bytes | None = None
-    topic: str = "tides"
-    headers: list[tuple[str, bytes]] = []
-
-
-def new_state(output: str = "tides-forecasts") -> State:
-    return State(Topics(input="tides", output=output, group=None))
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +141,7 @@ def test_texts_have_their_labels(start_page: StartPage, writer: Writer, address:
     page = start_page("--bootstrap", address, "--topic", "sms")
     page.until_read()
     assert page.get("overview")["task"] == "labels"
+    assert page.get("models")["answers"] == [{"model": "sms/1", "count": 5, "since": START, "until": START}]
     found = page.get("texts")
     assert [each["text"] for each in found["newest"]] == texts[::-1]
     assert found["newest"][0] == {
@@ -234,28 +217,6 @@ def test_what_is_no_message_is_counted_and_nothing_breaks() -> None:
     assert not state.fleet.tracks
 
 
-def test_a_partition_that_does_not_move_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    service, now = Service(), time.monotonic()
-    bounds = {0: Bounds(0, 100), 1: Bounds(0, 50)}
-    service.look(bounds, {0: Commit(40), 1: Commit(50)}, [])
-    assert service.stuck is None
-    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    service.look(bounds, {0: Commit(40), 1: Commit(50)}, [])
-    assert service.stuck is not None
-    assert "Partition 0 has not moved since" in service.stuck
-    assert "60 records" in service.stuck
-    assert "no member" in service.stuck
-    service.look(bounds, {0: Commit(41), 1: Commit(50)}, [])
-    assert service.stuck is None
-
-
-def test_only_records_of_now_have_a_latency() -> None:
-    service = Service()
-    service.note_latency([Kept(b"", timestamp=START), Kept(b"", timestamp=round(time.time() * 1000) - 250)])
-    assert service.latency["count"] == 1
-    assert 249 <= service.latency["p50_ms"] < 60_000
-
-
 def test_a_long_time_is_thinned_to_its_extremes() -> None:
     state = new_state()
     events = [
@@ -265,3 +226,13 @@ def test_a_long_time_is_thinned_to_its_extremes() -> None:
     values = series_view(state, Query({"series": "s", "from": str(START), "limit": "100"}))["values"]
     assert len(values["ts"]) <= 101
     assert values["value"][values["ts"].index(START + 777 * MINUTE)] == 1.0
+
+
+def test_no_line_is_drawn_through_a_time_without_forecasts() -> None:
+    state, steps = new_state(), [0, 1, 2, 10, 11]
+    messages = [forecast(0, step, "tides/1") for step in steps]
+    state.take("output", [Kept(each, n) for n, each in enumerate(messages)], live=True)
+    found = ahead(state, Query({"series": SERIES[0], "k": "2"}))
+    assert found["ts"] == [START + (step + 2) * MINUTE for step in (0, 1, 2, 3, 10, 11)]
+    for name in ("forecast", "lower", "upper", "model", "made"):
+        assert [each is None for each in found[name]] == [False, False, False, True, False, False], name

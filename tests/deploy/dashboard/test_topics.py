@@ -1,17 +1,18 @@
 """Which topics are shown, and what becomes of the page as they come, go and change."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dashboards import MINUTE, START, STEPS, Page, StartPage, Writer, streamed, value
 from waiting import until
 
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.state import State, Topics
-from pipeline.log import Bounds
+from pipeline.log import Bounds, Record
 from pipeline.log.connect import connect
 from pipeline.log.sqlite import SqliteLog
 from pipeline.log.topics import TopicIdentity
@@ -89,6 +90,40 @@ def test_of_several_topics_one_is_asked_for(tidecast: Callable[..., Any], writer
     assert "--topic NAME" in ended.stderr
     assert "tides" in ended.stderr
     assert "waves" in ended.stderr
+
+
+def test_whatever_else_runs_there_comes_first(start_page: StartPage, writer: Writer, address: str) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, start_page("--bootstrap", address).process.pid) == 19
+
+
+def test_what_comes_too_fast_is_read_later_the_newest_first(
+    writer: Writer, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.dashboard.topics.reader.FAR_BEHIND", 40)
+    monkeypatch.setattr("deploy.dashboard.topics.reader.CHUNK", 10)
+    writer.steps(range(5))
+    state, taken = State(Topics(input="tides", output="tides-forecasts", group=None)), list[int]()
+    reader = Reader(lambda: SqliteLog(address[7:]), SqliteLog(address[7:]), state, None, members=False)
+    take = state.take
+
+    def noted(kind: str, records: Sequence[Record], *, live: bool) -> None:
+        taken.extend(record.offset for record in records if kind == "input")
+        take(kind, records, live=live)
+
+    monkeypatch.setattr(state, "take", noted)
+    reader.start()
+    until(lambda: bool(reader.progress["caught_up"]))
+    with state.lock:  # the reader waits
+        writer.steps(range(5, STEPS))
+    until(lambda: len(taken) == 3 * STEPS)
+    reader.stop()
+    assert sorted(taken) == list(range(3 * STEPS)), "each once"
+    assert taken[15] > 40, "the newest first"
+    assert reader.progress["skipped"] == 0
+    assert state.service.throughput["records_s"] >= 0
+    (track, *_) = state.fleet.of_series("good")
+    rows = state.store.values.select("ts", "track = ?", (track.number,), "ORDER BY ts")
+    assert [ts for (ts,) in rows] == [START + step * MINUTE for step in range(STEPS)]
 
 
 def test_the_page_ends_at_a_signal(start_page: StartPage, writer: Writer, address: str) -> None:

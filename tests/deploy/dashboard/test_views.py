@@ -1,5 +1,7 @@
 """What the page's API answers, over a log with all that a service writes."""
 
+import time
+
 import numpy as np
 import pytest
 from dashboards import HORIZON, HOSTILE, MINUTE, START, STEPS, Page, scores, value
@@ -37,7 +39,8 @@ def test_the_fleet_has_the_worst_skill_first(shown: Page) -> None:
     assert row["width"] == pytest.approx(6 / 2)
     assert row["model"] == "tides/2"
     assert row["alert"] == {
-        "ts": START + 14 * MINUTE, "kind": "spike", "phase": "end", "text": "bad: over", "open": False,
+        "ts": START + 14 * MINUTE, "since": START + 12 * MINUTE, "until": START + 14 * MINUTE, "kind": "spike",
+        "phase": "end", "text": "bad: over", "open": False,
     }  # fmt: skip
     assert row["spark"] == [value(1, step) for step in range(STEPS)]
     assert [row["silent"] for row in fleet["rows"]] == [False, False, True]
@@ -96,6 +99,34 @@ def test_scores_are_those_that_tidecast_score_shows(shown: Page) -> None:
     assert [(row["model"], row["count"]) for row in shown_scores["by_model"]] == [("tides/1", 40), ("tides/2", 20)]
 
 
+def test_a_series_scores_since_a_time_are_those_of_the_fleet(shown: Page) -> None:
+    since = START + 20 * MINUTE
+    (row,) = shown.get("fleet", q="bad", since=since)["rows"]
+    found = shown.get("series", series="bad", since=since)
+    assert found["values"]["ts"][0] == START
+    assert found["scores"]["overall"]["count"] == 20
+    assert {name: found["scores"]["overall"][name] for name in ("skill", "mae")} == {
+        name: row[name] for name in ("skill", "mae")
+    }
+    assert [(each["model"], each["count"]) for each in found["scores"]["by_model"]] == [("tides/2", 20)]
+    assert shown.get("series", series="bad", since=START + 60 * MINUTE)["scores"]["overall"] is None
+
+
+def test_findings_that_are_open_are_listed(shown: Page) -> None:
+    found = shown.get("alerts", open=1)
+    assert found["total"] == 1
+    (row,) = found["rows"]
+    assert (row["series"], row["kind"], row["since"], row["text"]) == (
+        *("good", "gap", START + 12 * MINUTE, "good: no value"),
+    )
+    assert shown.get("service")["open_alerts"] == 1
+
+
+def test_times_far_off_the_clock_are_said(shown: Page) -> None:
+    offset = shown.get("overview")["event_time_offset_s"]
+    assert offset == pytest.approx(LAST / 1000 - time.time(), abs=120)
+
+
 def test_forecasts_of_k_steps_ahead_lie_at_the_times_that_they_were_for(shown: Page) -> None:
     ahead = shown.get("ahead", series="good", k=3)
     assert ahead["made"] == [START + step * MINUTE for step in range(STEPS)]
@@ -115,6 +146,11 @@ def test_a_forecast_from_any_point_tells_how_to_reproduce_it(shown: Page) -> Non
     assert origin["position"] == {"topic": "tides-forecasts", "partition": 0, "offset": 15}
     assert origin["explain"].startswith("tidecast explain tides-forecasts 0 15 --bootstrap sqlite:")
     assert origin["sha256"] == "ab" * 32
+    assert origin["actual"] == [value(0, step) for step in range(6, 6 + HORIZON)]
+    assert origin["error"] == [1.0] * HORIZON, "too high, as in what was forecast for a time"
+    last = shown.get("origin", series="good", ts=LAST - MINUTE)
+    assert (last["actual"][0], last["actual"][1:]) == (value(0, STEPS - 1), [None] * (HORIZON - 1))
+    assert last["error"][1:] == [None] * (HORIZON - 1)
     assert shown.ask(f"/api/origin?series=good&ts={START - 1}").status == 404
 
 
@@ -124,7 +160,7 @@ def test_what_was_forecast_for_a_time_and_how_far_off_it_was(shown: Page) -> Non
     assert [(row["k"], row["made"]) for row in target["rows"]] == [
         (k, START + (10 - k) * MINUTE) for k in range(1, HORIZON + 1)
     ]
-    assert {row["error"] for row in target["rows"]} == {-1.0}
+    assert {row["error"] for row in target["rows"]} == {1.0}, "too high"
     assert {row["inside"] for row in target["rows"]} == {True}
     to_come = shown.get("target", series="good", ts=LAST + 2 * MINUTE)
     assert (to_come["actual"], len(to_come["rows"])) == (None, HORIZON - 1)
@@ -132,7 +168,12 @@ def test_what_was_forecast_for_a_time_and_how_far_off_it_was(shown: Page) -> Non
 
 def test_models_have_their_scores_and_swaps(shown: Page) -> None:
     models = shown.get("models")
-    assert models["registry"] is None
+    assert (models["registry"]["state"], models["registry"]["uri"]) == ("none", None)
+    assert models["answers"] == [
+        {"model": "tides/1", "count": 60, "since": START, "until": START + 19 * MINUTE},
+        {"model": "tides/2", "count": 30, "since": START + 20 * MINUTE, "until": LAST},
+    ]
+    assert models["last_swap"]["verdict"] == "too early"
     assert [row["model"] for row in models["live"]] == ["tides/1", "tides/2"]
     assert models["swaps"] == [{"ts": START + 20 * MINUTE, "from": "tides/1", "to": "tides/2"}]
     first = models["skill_over_time"][0]

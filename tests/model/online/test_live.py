@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.online.batch import grade
 from model.online.bounds import bounds
 from model.online.live import Live
 from model.online.scores import SUMS, Bucket
@@ -72,7 +73,7 @@ def graded(live: Live, batch: Observed, cuts: list[int]) -> tuple[list[bytes], l
             margins: Reals = np.abs(piece.value[places])[..., None, None] * np.ones((scored, 2)) + 0.5
             return margins
 
-        found = live.grade(piece, first)
+        found = grade(live, piece, first)
         margins += [each.tobytes() for each in found.margins]
         margins += [each.tobytes() for each in found.anomaly]
         buckets += [(start + place, bucket) for place, bucket in found.buckets]
@@ -210,7 +211,7 @@ def test_an_interval_is_graded_by_the_bounds_that_were_issued() -> None:
             naive=np.zeros((1, 1, 1)),
             by=np.ones(1, np.uint32),
         )
-        result = live.grade(batch, lambda places: np.ones((len(places), 1, 1, 2)))
+        result = grade(live, batch, lambda places: np.ones((len(places), 1, 1, 2)))
         low, high = bounds(batch.forecast, result.margins[:, :, 0], result.margins[:, :, 1])
         issued = float(low[0, 0, 0]), float(high[0, 0, 0])
     last = live.finish(0)

@@ -114,8 +114,8 @@ function sayConnection() {
 /** What is wrong with the service, in every view, with the way to where more is said. */
 function sayProblem() {
   const { problem = null } = overview ?? {};
-  at("problem").hidden = !problem || logError !== null;
-  const view = problem?.view && problem.view !== openName ? problem.view : null, key = JSON.stringify([problem, view]);
+  at("problem").hidden = !problem || logError !== null || problem.view === openName;
+  const view = problem?.view ?? null, key = JSON.stringify([problem, view]);
   if (key !== saidProblem) show(at("problem"), problem?.sentence ?? "", view ? h("a", { href: hrefOf({ view }) }, `Show ${VIEWS[view]?.[0] ?? view}`) : null);
   saidProblem = key;
 }

@@ -26,6 +26,7 @@ export class OpenAlerts {
     const rows = answer?.rows ?? [], total = answer?.total ?? rows.length, key = JSON.stringify([rows, times.zone()]);
     if (key === this.shown) return;
     this.shown = key;
+    if (this.element.hidden) this.element.open = true;
     this.element.hidden = !rows.length;
     setText(this.title, `${format.counted(total, "alert")} ${total === 1 ? "is" : "are"} open`);
     refill(this.list, rows.slice(0, MOST).map((row) => this.#item(row)), total > MOST ? h("li", { class: "fine" }, `The newest ${MOST}; sort the fleet by its newest alert to see all.`) : null);
