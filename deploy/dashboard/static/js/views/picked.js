@@ -25,18 +25,18 @@ export class Picked {
       return null;
     }
     const [origin, target] = await Promise.all([
-      this.#origin.get("origin", place).catch((error) => ({ error })),
-      this.#target.get("target", place).catch((error) => ({ error })),
+      this.#origin.get("origin", place).catch((failed) => ({ failed })),
+      this.#target.get("target", place).catch((failed) => ({ failed })),
     ]);
     if (origin === undefined || target === undefined) return undefined;
     this.element.hidden = false;
     show(this.element, this.#made(origin, data), this.#madeFor(target, data));
-    return origin.error ? null : origin;
+    return origin.failed ? null : origin;
   }
 
   #made(origin, data) {
     const close = h("button", { type: "button", class: "quiet close", "aria-label": "Unpick the point", title: "Unpick the point (Esc)", on: { click: this.onClose } }, "×");
-    if (origin.error) return panel("Forecast from here", close, failure(origin.error));
+    if (origin.failed) return panel("Forecast from here", close, failure(origin.failed));
     const actual = new Map(data.values.ts.map((ts, at) => [ts, data.values.value[at]]));
     const rows = origin.times.map((ts, at) => row(at + 1, ts, origin, at, actual.get(ts)));
     const known = rows.filter(({ error }) => error !== null), bounded = known.filter(({ inside }) => inside !== null);
@@ -51,7 +51,7 @@ export class Picked {
   }
 
   #madeFor(target) {
-    if (target.error) return panel("Forecasts for this time", failure(target.error));
+    if (target.failed) return panel("Forecasts for this time", failure(target.failed));
     const known = target.rows.filter(({ error }) => error !== null);
     const said = target.actual === null ? "it has not come yet" : `it was ${format.number(target.actual)}`;
     const closest = known.length ? known.reduce((a, b) => (Math.abs(b.error) < Math.abs(a.error) ? b : a)) : null;
