@@ -52,7 +52,8 @@ export class Picked {
 
   #madeFor(target) {
     if (target.failed) return panel("Forecasts for this time", failure(target.failed));
-    const known = target.rows.filter(({ error }) => error !== null);
+    const rows = target.rows.map((each) => ({ ...each, ts: each.made, actual: target.actual, error: off(target.actual, each.forecast) }));
+    const known = rows.filter(({ error }) => error !== null);
     const said = target.actual === null ? "it has not come yet" : `it was ${format.number(target.actual)}`;
     const closest = known.length ? known.reduce((a, b) => (Math.abs(b.error) < Math.abs(a.error) ? b : a)) : null;
     const inside = known.filter(({ inside: each }) => each !== null);
@@ -62,7 +63,7 @@ export class Picked {
         fact("Forecasts kept", format.count(target.rows.length), closest ? `nearest in error: ${format.counted(closest.k, "step")} ahead` : ""),
         fact(term("coverage", "Inside"), inside.length ? `${inside.filter(({ inside: each }) => each).length} of ${inside.length}` : format.NONE)),
       target.rows.length
-        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), cells(target.rows.map((each) => ({ ...each, ts: each.made, actual: target.actual }))))
+        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), cells(rows))
         : h("p", { class: "fine" }, "No forecast for this time is kept."));
   }
 }
@@ -71,9 +72,14 @@ const COLUMNS = (step, at) => [
   { name: step }, { name: at }, { name: "forecast", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" }, { name: "interval", num: true },
 ];
 
+/** An error has one sign in both tables, as the term says. */
+function off(actual, forecast) {
+  return typeof actual === "number" ? actual - forecast : null;
+}
+
 function row(k, ts, origin, at, actual) {
   const forecast = origin.forecast[at], lower = origin.lower?.[at] ?? null, upper = origin.upper?.[at] ?? null;
-  const error = origin.error ? (origin.error[at] ?? null) : typeof actual === "number" ? actual - forecast : null;
+  const error = off(actual, forecast);
   return { k, ts, forecast, lower, upper, actual: actual ?? null, error, inside: error === null || lower === null ? null : actual >= lower && actual <= upper };
 }
 
