@@ -38,7 +38,7 @@ export class Picked {
     const close = h("button", { type: "button", class: "quiet close", "aria-label": "Unpick the point", title: "Unpick the point (Esc)", on: { click: this.onClose } }, "×");
     if (origin.failed) return panel("Forecast from here", close, failure(origin.failed));
     const actual = new Map(data.values.ts.map((ts, at) => [ts, data.values.value[at]]));
-    const rows = origin.times.map((ts, at) => row(at + 1, ts, origin, at, actual.get(ts)));
+    const rows = origin.times.map((ts, at) => row(at + 1, ts, origin, at, actual.get(ts) ?? origin.actual?.[at]));
     const known = rows.filter(({ error }) => error !== null), bounded = known.filter(({ inside }) => inside !== null);
     const mae = known.length ? known.reduce((sum, { error }) => sum + Math.abs(error), 0) / known.length : null;
     return panel(`Forecast from ${times.time(origin.ts)}`, close,
