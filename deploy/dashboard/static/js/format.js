@@ -53,9 +53,9 @@ export function percent(value, digits = 1) {
 }
 
 /** A skill, with its sign. */
-export function skill(value) {
+export function skill(value, digits = 2) {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
-  return value < -9.995 ? "< \u221210" : plain(value, { minimumFractionDigits: 2, maximumFractionDigits: 2, signDisplay: "exceptZero" });
+  return value < -9.995 ? "< \u221210" : plain(value, { minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay: "exceptZero" });
 }
 
 /** A rate by the second. */

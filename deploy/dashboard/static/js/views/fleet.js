@@ -28,6 +28,8 @@ export class FleetView {
   #matching = 0;
   #active = 0;
   #since = null;
+  /** Whether the reader comes back to a row, which is to have the focus. */
+  #returned = false;
   #stopTheme;
 
   constructor({ follow, overview }) {
@@ -74,8 +76,8 @@ export class FleetView {
     this.#rows.clear();
     this.#active = Math.max(0, Number(state.row) || 0);
     this.scroller.scrollTop = this.#active > 5 ? (this.#active - 3) * ROW_HEIGHT() : 0;
+    this.#returned = state.row !== undefined;
     await this.load();
-    if (state.row !== undefined && [document.body, document.getElementById("main")].includes(document.activeElement)) this.#focus(this.#active);
     if (state.since) this.follow();
   }
 
@@ -114,6 +116,9 @@ export class FleetView {
     this.scroller.hidden = !matching;
     show(this.message, matching ? null : this.#empty(total));
     this.#render();
+    if (!this.#returned || !matching) return;
+    this.#returned = false;
+    if ([document.body, document.getElementById("main")].includes(document.activeElement)) this.#focus(this.#active);
   }
 
   #empty(total) {
@@ -173,7 +178,11 @@ export class FleetView {
     const skills = shown.map((_, at) => Math.abs(this.#rows.get(first + at)?.skill ?? 0)), most = Math.min(1, Math.max(0.05, ...skills));
     shown.forEach((row, at) => row.show(this.#rows.get(first + at), first + at, place, this.#targets.size > 1, most));
     const wanted = shown.map((row) => row.element);
-    if (wanted.length !== this.body.children.length - 2) this.body.replaceChildren(this.before, ...wanted, this.after);
+    if (wanted.length !== this.body.children.length - 2) {
+      const focused = document.activeElement;
+      this.body.replaceChildren(this.before, ...wanted, this.after);
+      if (this.body.contains(focused)) focused.focus({ preventScroll: true });
+    }
     this.before.firstChild.style.height = `${first * height}px`;
     this.after.firstChild.style.height = `${Math.max(0, this.#matching - last) * height}px`;
     this.body.parentElement.setAttribute("aria-rowcount", String(this.#matching + 1));
