@@ -32,10 +32,32 @@ Reason = Literal[
 REASONS: frozenset[Reason] = frozenset(get_args(Reason))
 """Every reason: `late` goes to the late topic, all others to the dead-letter topic."""
 
+ADVICE: dict[Reason, str] = {
+    "malformed_json": "The value is no JSON: check what writes to the topic, or whether it is cut off.",
+    "bad_encoding": "The value is not UTF-8: check the producer's encoding, or whether it sends Avro or Protobuf.",
+    "too_deep": "The JSON is nested too deep to be an event: check what writes to the topic.",
+    "schema": "A series, a time or a value is missing, or is not what it should be: [decode] names the fields.",
+    "out_of_range": "A value is infinite as a float32: check the sensor or its unit.",
+    "bad_time": "Its time can't be: check the producer's clock and time zone, and the unit of its times.",
+    "bad_key": "The key can't be a series' name: name the series in the value, or mend the producer's keys.",
+    "too_large": "The record is too large for an event: check what writes to the topic.",
+    "undecodable_record": "The record can't be unpacked: check the producer's compression and headers.",
+    "series_limit": "There are more series in its partition than --series-limit: raise it, or check the series' names.",
+    "inference_failed": "The model has no output for this window: its log says why; `tidecast explain` repeats it.",
+    "refused": "The output topic does not take its forecast: raise the topic's max.message.bytes.",
+    "late": "It came after its step was taken: check the producer's delay; a replay in order of time uses it.",
+}
+"""What to do about each, one line."""
+
 MAX_LETTER_BYTES = 3 * MAX_VALUE_BYTES + 4096
 """The most that a dead letter has: key, value and headers of the record, and our own headers."""
 MAX_DETAIL = 300
 """The longest detail, in characters; a longer one is truncated."""
+
+
+def advice(reason: str) -> str | None:
+    """What to do about a reason; None if it is not known."""
+    return {str(known): text for known, text in ADVICE.items()}.get(reason)
 
 
 def one_line(text: str) -> str:

@@ -84,7 +84,7 @@ class Reader:
         """How much of the past has been read."""
         total, left = sum(each.past for each in self.topics), sum(each.left for each in self.topics)
         caught_up = not left and all(each.bounds or each.refused for each in self.topics if each.id)
-        done = {"done": total - left, "total": total, "caught_up": caught_up and self._grouped > 0}
+        done: dict[str, object] = {"done": total - left, "total": total, "caught_up": caught_up and self._grouped > 0}
         return done | {"skipped": sum(each.skipped for each in self.topics)}
 
     def followed(self, kind: str) -> Followed:

@@ -1,7 +1,7 @@
 """All that the page knows: what is made of each topic's records. Filled by one thread, read by others, under a lock."""
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,12 +12,13 @@ from deploy.dashboard.topics.alerts import OpenAlerts
 from deploy.dashboard.topics.events import Values
 from deploy.dashboard.topics.fleet import Fleet
 from deploy.dashboard.topics.graded import Graded
+from deploy.dashboard.topics.letters import Letters
 from deploy.dashboard.topics.messages import Models, Output, blob, decode_output, of_target
 from deploy.dashboard.topics.service import Service
 from deploy.dashboard.topics.store import Store
 from deploy.dashboard.topics.texts import Texts
 from pipeline.formats.alerts import decode_alert
-from pipeline.formats.dead_letters import DeadLetter, InvalidEvent, read_dead_letter
+from pipeline.formats.dead_letters import InvalidEvent, read_dead_letter
 from pipeline.formats.headers import MODEL
 from pipeline.formats.paths import Paths
 from pipeline.formats.scores import decode_scores
@@ -26,9 +27,6 @@ from pipeline.log import Record
 from pipeline.state.records import PARTITION_KEY, decode_partition
 from tidecast.errors import StateError
 
-LETTERS = 200
-"""Newest dead letters that are kept, of each reason."""
-MOST_REASONS = 100
 ROW_BYTES = 40
 """About what a row takes in the store besides blobs."""
 
@@ -64,9 +62,7 @@ class State:
         self.fleet, self.graded, self.models, self.texts = Fleet(), Graded(self.store), Models(), Texts()
         self.service, self.values = Service(), Values(topics.features, topics.paths)
         self.is_text = topics.output.endswith("-labels")
-        self.letters: dict[str, deque[DeadLetter]] = {}
-        """By reason, the newest last."""
-        self.reasons = Counter[str]()
+        self.letters = Letters()
         self.open_alerts = OpenAlerts()
         self.newest_event: int | None = None
         """The newest event's time, epoch milliseconds."""
@@ -87,6 +83,8 @@ class State:
 
     def take(self, kind: str, records: Sequence[Record], *, live: bool) -> None:
         """Take a topic's records: `live` ones were written while it was read, others are older than all before."""
+        if not records:
+            return
         with self.lock:
             if live:
                 self.service.count(kind, records)
@@ -104,8 +102,7 @@ class State:
         """A topic was deleted or made anew: what is counted of it begins again."""
         with self.lock:
             if kind == "dead_letters":
-                self.letters.clear()
-                self.reasons.clear()
+                self.letters = Letters()
             elif kind == "state":
                 self.checkpoints.clear()
             elif kind == "alerts":
@@ -225,14 +222,8 @@ class State:
             if (letter := read_dead_letter(record)) is None:
                 self.unreadable["dead_letters"] += 1
                 continue
-            reason = letter.reason if letter.reason in self.reasons or len(self.reasons) < MOST_REASONS else "(others)"
-            self.reasons[reason] += 1
+            reason = self.letters.add(letter, newest=live)
             self.service.refused.add(reason, 1, None if live else record.timestamp / 1000)
-            kept = self.letters.setdefault(reason, deque(maxlen=LETTERS))
-            if live:
-                kept.append(letter)
-            elif len(kept) < LETTERS:
-                kept.appendleft(letter)
 
     def _take_state(self, records: Sequence[Record], _: bool) -> None:
         for record in records:

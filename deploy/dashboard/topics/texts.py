@@ -3,6 +3,9 @@
 from collections import Counter, OrderedDict, deque
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from deploy.dashboard.topics.messages import Output
 from pipeline.formats.headers import INPUT, OFFSETS, parse_origin
 from pipeline.log import Record
@@ -12,7 +15,8 @@ TEXTS = 5_000
 """Texts that wait for their labels, and the other way round."""
 MOST_LABELS = 500
 BUCKETS = 240
-BINS = 20
+BINS, FINE = 10, 200
+"""Of probabilities: as they are shown, and as they are counted."""
 MINUTE = 60_000
 
 
@@ -27,7 +31,10 @@ class Texts:
         """Of probabilities."""
         self.over_time: dict[int, Counter[str]] = {}
         self.bucket = MINUTE
-        self.confidence = [0] * BINS
+        self.confidence: dict[str, npt.NDArray[np.int64]] = {}
+        """(FINE,) by label: counts of answers by their probability."""
+        self._last: int | None = None
+        """The newest answer's time."""
         self._texts: OrderedDict[tuple[int, int], str] = OrderedDict()
         self._waiting: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
 
@@ -63,7 +70,9 @@ class Texts:
                 kept.appendleft(answer)
         self.counts[label] += 1
         self.sums[label] = self.sums.get(label, 0.0) + probability
-        self.confidence[max(0, min(BINS - 1, int(probability * BINS)))] += 1
+        sure = self.confidence.setdefault(label, np.zeros(FINE, np.int64))
+        sure[max(0, min(FINE - 1, int(probability * FINE)))] += 1
+        self._last = record.timestamp if self._last is None else max(record.timestamp, self._last)
         self._count_time(record.timestamp, label)
 
     def _count_time(self, ts: int, label: str) -> None:
@@ -76,20 +85,37 @@ class Texts:
             self.over_time = wider
 
     def view(self, label: str | None, limit: int) -> dict[str, Any]:
-        """As the page shows it."""
+        """As the page shows it, of one label if it is given; shares are of all labels in any case."""
         newest = list(self.newest if label is None else self.by_label.get(label, ()))[-limit:][::-1]
-        total, times = max(1, self.counts.total()), sorted(self.over_time)
+        total = max(1, self.counts.total())
         labels = [
             {"label": name, "count": count, "share": count / total, "mean_probability": self.sums[name] / count}
             for name, count in self.counts.most_common()
         ]
-        shown = [name for name, _ in self.counts.most_common(20)]
         return {
             "newest": [dict(each) for each in newest],
             "labels": labels,
-            "over_time": {
-                "ts": times,
-                "counts": {name: [self.over_time[at][name] for at in times] for name in shown},
-            },
-            "confidence": {"bounds": [number / BINS for number in range(BINS + 1)], "counts": list(self.confidence)},
+            "over_time": self._view_over_time(label),
+            "confidence": self._view_confidence(label),
         }
+
+    def _view_over_time(self, label: str | None) -> dict[str, Any]:
+        """Counts and shares by time; the last time is `partial` while it may get more."""
+        shown = [name for name, _ in self.counts.most_common(20)] if label is None else [label]
+        times = sorted(self.over_time)
+        totals = [self.over_time[at].total() for at in times]
+        counts = {name: [self.over_time[at][name] for at in times] for name in shown}
+        shares = {name: [one / total for one, total in zip(counts[name], totals, strict=True)] for name in shown}
+        partial = bool(times) and (self._last or 0) < times[-1] + self.bucket - 1
+        return {"ts": times, "counts": counts, "shares": shares, "partial": partial, "bucket": self.bucket}
+
+    def _view_confidence(self, label: str | None) -> dict[str, Any]:
+        """Counts by probability, from that of a guess on."""
+        fine = np.zeros(FINE, np.int64)
+        for name, counts in self.confidence.items():
+            fine += counts if label in (None, name) else 0
+        least = int(np.flatnonzero(fine)[0]) / FINE if fine.any() else 1.0
+        bounds = np.linspace(min(1 / max(2, len(self.counts)), least), 1.0, BINS + 1)
+        middles = (np.arange(FINE) + 0.5) / FINE
+        counts, _ = np.histogram(np.maximum(middles, bounds[0]), bounds, weights=fine)
+        return {"bounds": bounds.tolist(), "counts": [round(each) for each in counts.tolist()]}

@@ -33,7 +33,7 @@ def ahead(state: State, query: Query) -> dict[str, Any]:
             f"ORDER BY ts DESC LIMIT {limit}",
         )  # fmt: skip
         rows = list({row[0]: row for row in reversed(found)}.values())
-        labels = [state.models.label(row[3]) for row in rows]
+        labels: list[str | None] = [state.models.label(row[3]) for row in rows]
         times = [step_times(state, track, row[0], row[1], row[2], k)[-1] for row in rows]
         rows, labels, times = _with_breaks(rows, labels, times, step)
     forecast, lower, upper = (_column([row[at] for row in rows]) for at in (4, 5, 6))
@@ -50,7 +50,7 @@ def ahead(state: State, query: Query) -> dict[str, Any]:
 
 
 def _with_breaks(
-    rows: list[tuple[Any, ...]], labels: list[str], times: list[int], step: int
+    rows: list[tuple[Any, ...]], labels: list[str | None], times: list[int], step: int
 ) -> tuple[list[tuple[Any, ...]], list[str | None], list[int]]:
     """Nulls where steps have no forecast, one in each gap, so that no line is drawn through it."""
     filled, named, at = list[tuple[Any, ...]](), list[str | None](), list[int]()

@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.state import State
+from deploy.dashboard.views.letters import letters_summary
 from deploy.dashboard.views.problems import problems
 
 KINDS = ("input", "output", "scores", "alerts", "shadow", "dead_letters", "state")
@@ -27,7 +28,7 @@ def service_view(state: State, reader: Reader) -> dict[str, Any]:
             "latency": service.latency,
             "members": None if members is None else [{"name": each.name, "host": each.host} for each in members],
             "checkpoints": _checkpoints(state),
-            "dead_letters": {"total": state.reasons.total(), "by_reason": dict(state.reasons.most_common())},
+            "dead_letters": letters_summary(state),
             "partitions": len(reader.followed("input").bounds),
             "topics": _topics(reader),
         }

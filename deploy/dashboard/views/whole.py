@@ -9,14 +9,13 @@ from deploy.dashboard.topics.fleet import row
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.state import State
 from deploy.dashboard.views import past
-from deploy.dashboard.views.alerts import alerts_view
+from deploy.dashboard.views.letters import letters_view
 from deploy.dashboard.views.models import ModelsView
 from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.problems import problems
 from deploy.dashboard.views.registry import RegistryView
 from deploy.dashboard.views.series import points, series_view, target_name
 from deploy.dashboard.views.service import KINDS, service_view
-from pipeline.formats.dead_letters import Content
 
 VERSION = version("tidecast")
 SORTS = ("skill", "width", "alert", "name", "newest", "coverage")
@@ -41,8 +40,8 @@ class Views:
             "target": lambda query: past.target(state, query),
             "models": ModelsView(state, registry).view,
             "service": lambda _: service_view(state, reader),
-            "alerts": lambda query: alerts_view(state, query),
-            "dead-letters": self.dead_letters,
+            "alerts": self.alerts,
+            "dead-letters": lambda query: letters_view(state, query),
             "texts": self.texts,
         }
 
@@ -105,18 +104,14 @@ class Views:
         """What is new of a series, and up to which time."""
         return points(self._state, query, cursor)
 
-    def dead_letters(self, query: Query) -> dict[str, Any]:
-        """/api/dead-letters."""
-        reason, limit = query.text("reason"), query.number("limit", 20, 1, 200)
+    def alerts(self, query: Query) -> dict[str, Any]:
+        """/api/alerts?open=1: which findings have begun and not ended, the newest first."""
+        query.one_of("open", ("1",))
+        limit = query.number("limit", 100, 1, 1000)
         with self._state.lock:
-            found = [each for kept in self._state.letters.values() for each in kept if reason in (None, each.reason)]
-        names = ("reason", "detail", "topic", "partition", "offset", "letter")
-        rows = [
-            {"ts": letter.timestamp, "key": _text(letter.key), "value": _text(letter.value)}
-            | {name: getattr(letter, name) for name in names}
-            for letter in sorted(found, key=lambda letter: letter.timestamp)[-limit:][::-1]
-        ]
-        return {"rows": rows}
+            found = self._state.open_alerts.newest_first
+        names = ("series", "target", "kind", "since", "ts", "text", "size", "value", "usual")
+        return {"total": len(found), "rows": [{name: getattr(each, name) for name in names} for each in found[:limit]]}
 
     def texts(self, query: Query) -> dict[str, Any]:
         """/api/texts."""
@@ -132,10 +127,3 @@ def _offset(newest: int | None) -> int | None:
     """
     offset = 0.0 if newest is None else newest / 1000 - time.time()
     return None if abs(offset) < OFFSET_S else 60 * round(offset / 60)
-
-
-def _text(content: Content | None) -> str | None:
-    """Bytes as text; those that are not UTF-8 escaped."""
-    if content is None or isinstance(content, str):
-        return content if content is None else content[:4096]
-    return content.base64[:4096].decode(errors="backslashreplace")

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from deploy.dashboard.topics.alerts import OpenAlerts
 from deploy.dashboard.topics.followed import Followed
+from deploy.dashboard.topics.letters import Letters
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.service import Service
 from deploy.dashboard.topics.state import State
 from deploy.dashboard.views.problems import Problem, problems
 from pipeline.formats.alerts import Alert
-from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
+from pipeline.formats.dead_letters import ADVICE, REASONS, DeadLetter, InvalidEvent, advice, encode_dead_letter
 from pipeline.log import Bounds, Commit, Member
 from pipeline.log.sqlite import SqliteLog
 
@@ -170,6 +171,33 @@ def test_a_latency_of_long_ago_is_none(later: Clock) -> None:
     assert service.latency["p50_ms"] is None
     assert service.latency["count"] == 0
     assert service.latency["newest_ts"] == measured == pytest.approx(1000 * (time.time() - 400), abs=2)
+
+
+def test_a_burst_of_one_reason_hides_no_other_and_equal_details_are_one() -> None:
+    forwards, backwards = Letters(), Letters()
+    told = [("schema", "no value")] + [("bad_time", f"{n} lies ahead") for n in range(1000)] + [("late", "x")]
+    letters = [
+        DeadLetter(topic="t", partition=0, offset=n, timestamp=n, reason=reason, detail=detail, key=None, value=None,
+                   letter=f"d/0/{n}")
+        for n, (reason, detail) in enumerate(told)
+    ]  # fmt: skip
+    for letter in letters:
+        forwards.add(letter, newest=True)
+    for letter in reversed(letters):
+        backwards.add(letter, newest=False)
+    for found in (forwards, backwards):
+        assert [(each.reason, each.offset, count) for each, count in found.newest(None)] == [
+            ("schema", 0, 1), ("bad_time", 1000, 1000), ("late", 1001, 1),
+        ]  # fmt: skip
+        reason, most = found.most_frequent[0]
+        assert (reason, most.count, most.first, most.newest) == ("bad_time", 1000, 1, 1000)
+        assert found.total == 1002
+
+
+def test_there_is_advice_for_every_reason() -> None:
+    assert set(ADVICE) == REASONS
+    assert all(advice(reason) and "\n" not in ADVICE[reason] for reason in REASONS)
+    assert advice("other") is None
 
 
 @given(st.permutations(range(5)))

@@ -150,8 +150,31 @@ def test_texts_have_their_labels(start_page: StartPage, writer: Writer, address:
     assert [(each["label"], each["count"]) for each in found["labels"]] == [("ham", 3), ("spam", 2)]
     assert found["labels"][1]["mean_probability"] == pytest.approx(0.7)
     assert found["over_time"]["counts"] == {"ham": [3], "spam": [2]}
+    assert found["over_time"]["shares"] == {"ham": [0.6], "spam": [0.4]}
+    assert found["over_time"]["partial"] is True
     assert sum(found["confidence"]["counts"]) == 5
+    assert (found["confidence"]["bounds"][0], found["confidence"]["bounds"][-1]) == (0.5, 1.0)
+    spam = page.get("texts", label="spam")
+    assert (spam["over_time"]["counts"], spam["over_time"]["shares"]) == ({"spam": [2]}, {"spam": [0.4]})
+    assert sum(spam["confidence"]["counts"]) == 2
     assert [each["id"] for each in page.get("texts", label="ham")["newest"]] == ["3", "2", "1"]
+
+
+def test_confidence_begins_where_a_guess_does_and_the_last_time_may_be_partial() -> None:
+    state = new_state("sms-labels")
+    for number in range(300):
+        label = Label(str(number), "abc"[number % 3], 0.34 + 0.0022 * number, "sms/1")
+        ts = START - START % MINUTE + number * 1000
+        state.take("output", [Kept(msgspec.json.encode(label), number, timestamp=ts)], live=True)
+    found = state.texts.view(None, 10)
+    assert found["confidence"]["bounds"][0] == pytest.approx(1 / 3)
+    assert sum(found["confidence"]["counts"]) == 300
+    assert min(found["confidence"]["counts"]) > 20
+    assert (len(found["over_time"]["ts"]), found["over_time"]["partial"]) == (5, True)
+    assert all(sum(each) == pytest.approx(1) for each in zip(*found["over_time"]["shares"].values(), strict=True))
+    rare = Label("x", "a", 0.1, "sms/1")
+    state.take("output", [Kept(msgspec.json.encode(rare), 300, timestamp=START)], live=True)
+    assert state.texts.view(None, 10)["confidence"]["bounds"][0] == pytest.approx(0.1), "there are more labels"
 
 
 def months(start: str, count: int) -> list[int]:

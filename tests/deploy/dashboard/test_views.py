@@ -185,7 +185,11 @@ def test_the_service_has_its_lag_checkpoints_and_dead_letters(shown: Page) -> No
     service = shown.get("service")
     assert service["lag"] == {"total": 30, "by_partition": {"0": 30}}
     assert [(each["partition"], each["offset"], each["series"]) for each in service["checkpoints"]] == [(0, 60, 3)]
-    assert service["dead_letters"] == {"total": 2, "by_reason": {"malformed_json": 1, "bad_encoding": 1}}
+    letters = service["dead_letters"]
+    assert (letters["total"], letters["by_reason"]) == (2, {"malformed_json": 1, "bad_encoding": 1})
+    assert letters["reasons"][1] == {
+        "reason": "malformed_json", "count": 1, "first_ts": START, "newest_ts": START, "recent": 0,
+    }  # fmt: skip
     assert {each["kind"] for each in service["topics"] if each["exists"]} == {
         *("input", "output", "scores", "alerts", "dead_letters", "state"),
     }
@@ -199,6 +203,8 @@ def test_what_others_wrote_stays_text(shown: Page) -> None:
     (row,) = answer.body["rows"]
     assert row["value"] == '\x1b[31m{"value": <script>'
     assert row["letter"] == "tidecast-tides-m-dead-letters/0/0"
+    assert "no JSON" in row["advice"]
+    assert row["command"].startswith("tidecast dead-letters tidecast-tides-m-dead-letters --reason malformed_json")
     assert {row["reason"] for row in shown.get("dead-letters")["rows"]} == {"malformed_json", "bad_encoding"}
     assert shown.get("series", series=HOSTILE)["series"] == HOSTILE
 
