@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from dashboards import MINUTE, START, Page, StartPage, Writer, pages, streamed, value
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
+from waiting import until
 
+from pipeline.log import Commit
 from pipeline.log.connect import connect
 
 pytestmark = pytest.mark.slow
@@ -82,3 +85,24 @@ def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
         assert newest(page) == [value(0, step) for step in range(3)]
         Writer(log, topic, group).steps([3])
         page.until(lambda page: newest(page) == [value(0, step) for step in range(4)])
+
+
+def test_a_topic_that_transactions_write_has_no_lag_once_its_records_are_read(
+    kafka_bootstrap: str, start_page: StartPage, fresh: Callable[[str], str]
+) -> None:
+    topic, group = fresh("tides"), fresh("group")
+    with closing(connect(kafka_bootstrap)) as log:
+        Writer(log, topic, group)
+        with closing(KafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=topic)) as producer:
+            producer.init_transactions()
+            producer.begin_transaction()
+            for number in range(3):
+                producer.send(topic, msgspec.json.encode({"series": "good", "ts": START + number, "value": 1.0}))
+            producer.commit_transaction()
+        assert log.bounds(topic)[0].end == 4, "a marker is behind the records"
+        with closing(log.consumer(group, topic)) as consumer:
+            until(lambda: bool(consumer.poll(0.2, 1).assigned))
+            consumer.commit({0: Commit(3)})
+        page = start_page("--bootstrap", kafka_bootstrap, "--topic", topic, "--group", group)
+        page.until_read()
+        assert page.get("service")["lag"] == {"total": 0, "by_partition": {"0": 0}}

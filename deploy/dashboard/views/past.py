@@ -66,8 +66,8 @@ def _with_breaks(
 
 
 def error(forecast: float | None, actual: float | None) -> float | None:
-    """How far off a forecast was: above 0 it was too high."""
-    return None if forecast is None or actual is None else forecast - actual
+    """How far off a forecast was, as intervals learn it: above 0 it was too low."""
+    return None if forecast is None or actual is None else actual - forecast
 
 
 def _column(blobs: list[bytes | None]) -> list[float | None]:

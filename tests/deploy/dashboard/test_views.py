@@ -147,7 +147,7 @@ def test_a_forecast_from_any_point_tells_how_to_reproduce_it(shown: Page) -> Non
     assert origin["explain"].startswith("tidecast explain tides-forecasts 0 15 --bootstrap sqlite:")
     assert origin["sha256"] == "ab" * 32
     assert origin["actual"] == [value(0, step) for step in range(6, 6 + HORIZON)]
-    assert origin["error"] == [1.0] * HORIZON, "too high, as in what was forecast for a time"
+    assert origin["error"] == [-1.0] * HORIZON, "too high, as in what was forecast for a time"
     last = shown.get("origin", series="good", ts=LAST - MINUTE)
     assert (last["actual"][0], last["actual"][1:]) == (value(0, STEPS - 1), [None] * (HORIZON - 1))
     assert last["error"][1:] == [None] * (HORIZON - 1)
@@ -160,7 +160,7 @@ def test_what_was_forecast_for_a_time_and_how_far_off_it_was(shown: Page) -> Non
     assert [(row["k"], row["made"]) for row in target["rows"]] == [
         (k, START + (10 - k) * MINUTE) for k in range(1, HORIZON + 1)
     ]
-    assert {row["error"] for row in target["rows"]} == {1.0}, "too high"
+    assert {row["error"] for row in target["rows"]} == {-1.0}, "too high"
     assert {row["inside"] for row in target["rows"]} == {True}
     to_come = shown.get("target", series="good", ts=LAST + 2 * MINUTE)
     assert (to_come["actual"], len(to_come["rows"])) == (None, HORIZON - 1)

@@ -30,15 +30,14 @@ export class Picked {
     ]);
     if (origin === undefined || target === undefined) return undefined;
     this.element.hidden = false;
-    show(this.element, this.#made(origin, data), this.#madeFor(target, data));
+    show(this.element, this.#made(origin), this.#madeFor(target, data));
     return origin.failed ? null : origin;
   }
 
-  #made(origin, data) {
+  #made(origin) {
     const close = h("button", { type: "button", class: "quiet close", "aria-label": "Unpick the point", title: "Unpick the point (Esc)", on: { click: this.onClose } }, "×");
     if (origin.failed) return panel("Forecast from here", close, failure(origin.failed));
-    const actual = new Map(data.values.ts.map((ts, at) => [ts, data.values.value[at]]));
-    const rows = origin.times.map((ts, at) => row(at + 1, ts, origin, at, actual.get(ts)));
+    const rows = origin.times.map((ts, at) => row(at + 1, ts, origin, at));
     const known = rows.filter(({ error }) => error !== null), bounded = known.filter(({ inside }) => inside !== null);
     const mae = known.length ? known.reduce((sum, { error }) => sum + Math.abs(error), 0) / known.length : null;
     return panel(`Forecast from ${times.time(origin.ts)}`, close,
@@ -52,7 +51,7 @@ export class Picked {
 
   #madeFor(target) {
     if (target.failed) return panel("Forecasts for this time", failure(target.failed));
-    const known = target.rows.filter(({ error }) => error !== null);
+    const rows = target.rows.map((each) => ({ ...each, ts: each.made, actual: target.actual })), known = rows.filter(({ error }) => error !== null);
     const said = target.actual === null ? "it has not come yet" : `it was ${format.number(target.actual)}`;
     const closest = known.length ? known.reduce((a, b) => (Math.abs(b.error) < Math.abs(a.error) ? b : a)) : null;
     const inside = known.filter(({ inside: each }) => each !== null);
@@ -62,7 +61,7 @@ export class Picked {
         fact("Forecasts kept", format.count(target.rows.length), closest ? `nearest in error: ${format.counted(closest.k, "step")} ahead` : ""),
         fact(term("coverage", "Inside"), inside.length ? `${inside.filter(({ inside: each }) => each).length} of ${inside.length}` : format.NONE)),
       target.rows.length
-        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), cells(target.rows.map((each) => ({ ...each, ts: each.made, actual: target.actual }))))
+        ? dataTable("All forecasts that were made for this time", COLUMNS("ahead", "made at"), cells(rows))
         : h("p", { class: "fine" }, "No forecast for this time is kept."));
   }
 }
@@ -71,10 +70,9 @@ const COLUMNS = (step, at) => [
   { name: step }, { name: at }, { name: "forecast", num: true }, { name: "actual", num: true }, { name: term("error", "error (actual − forecast)"), num: true }, { name: "inside" }, { name: "interval", num: true },
 ];
 
-function row(k, ts, origin, at, actual) {
-  const forecast = origin.forecast[at], lower = origin.lower?.[at] ?? null, upper = origin.upper?.[at] ?? null;
-  const error = origin.error ? (origin.error[at] ?? null) : typeof actual === "number" ? actual - forecast : null;
-  return { k, ts, forecast, lower, upper, actual: actual ?? null, error, inside: error === null || lower === null ? null : actual >= lower && actual <= upper };
+function row(k, ts, origin, at) {
+  const [forecast, lower, upper, actual, error] = ["forecast", "lower", "upper", "actual", "error"].map((name) => origin[name]?.[at] ?? null);
+  return { k, ts, forecast, lower, upper, actual, error, inside: actual === null || lower === null ? null : actual >= lower && actual <= upper };
 }
 
 /** The cells of rows {k, ts, forecast, lower, upper, actual, error, inside}: values share their decimals, so do errors. */
