@@ -75,7 +75,15 @@ def test_texts(page: Page, tmp_path: Path, dashboard: Callable[..., str]) -> Non
         answers = page.get_by_role("region", name="Newest answers, table").locator("tbody tr")
         expect(answers).to_have_count(3)
         expect(answers.first).to_contain_text("<b>m2</b> of ham")
+        newest = page.get_by_role("heading", name="Newest answers")
+        box = newest.bounding_box()
+        assert box is not None
+        assert box["y"] < 700, "on the first screen"
         page.get_by_role("button", name="spam").click()
         expect(answers).to_have_count(1)
+        expect(newest).to_have_text("Newest answers: spam")
+        expect(page.locator(".texts-over .legend")).to_contain_text("spam, so far")
+        expect(page.locator(".histogram-ends")).to_have_text("50 %75 %100 %")
+        expect(page.locator(".confidence")).to_contain_text("the answer spam, over 1 text.")
         settled(page)
     assert violations(page) == []
