@@ -5,11 +5,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pipeline.formats.dead_letters import DeadLetter
+from pipeline.formats.dead_letters import DeadLetter, one_line
 
 KINDS = 200
 """Kinds of details that are kept of each reason."""
-MOST_REASONS = 100
+MOST_REASONS, LONGEST = 100, 40
+"""Most reasons, and most characters of one: others than a service may write there."""
 OTHERS = "(others)"
 NUMBER = re.compile(r"\d+")
 
@@ -49,7 +50,8 @@ class Letters:
 
     def add(self, letter: DeadLetter, *, newest: bool) -> str:
         """Add one; the reason that it is counted under."""
-        name = letter.reason if letter.reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHERS
+        name = one_line(letter.reason)[:LONGEST]
+        name = name if name in self.reasons or len(self.reasons) < MOST_REASONS else OTHERS
         ts = letter.timestamp
         self.reasons.setdefault(name, Reason(ts, ts)).add(letter, newest=newest)
         return name

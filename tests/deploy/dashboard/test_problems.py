@@ -1,5 +1,6 @@
 """What is said to be wrong with a service, and that nothing is said when all is well."""
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from deploy.dashboard.topics.letters import Letters
 from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.service import Service
 from deploy.dashboard.topics.state import State
+from deploy.dashboard.views.letters import letters_view
+from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.problems import Problem, problems
 from pipeline.formats.alerts import Alert
 from pipeline.formats.dead_letters import ADVICE, REASONS, DeadLetter, InvalidEvent, advice, encode_dead_letter
@@ -192,6 +195,18 @@ def test_a_burst_of_one_reason_hides_no_other_and_equal_details_are_one() -> Non
         reason, most = found.most_frequent[0]
         assert (reason, most.count, most.first, most.newest) == ("bad_time", 1000, 1, 1000)
         assert found.total == 1002
+
+
+def test_a_reason_that_others_wrote_is_a_short_line_and_harmless_in_a_command() -> None:
+    state, hostile = new_state(), "x; rm -rf ~\n\x1b[31m" + "y" * 1000
+    refuse(state, 10, hostile)
+    ((reason, _),) = state.letters.most_frequent
+    assert (len(reason), reason.isprintable()) == (40, True)
+    (row,) = letters_view(state, Query({}))["rows"]
+    assert shlex.split(row["command"])[4] == row["reason"]
+    assert row["advice"] is None
+    (problem,) = told(state)
+    assert problem.sentence.isprintable()
 
 
 def test_there_is_advice_for_every_reason() -> None:
