@@ -80,7 +80,7 @@ def many_series(browser: Browser, series: int) -> dict[str, Any]:
                 page = watched.over(browser.new_page())
                 page.goto(address)
                 expect(page.locator(".count")).to_have_text(f"{series:,} series", timeout=PATIENCE_MS)
-                expect(page.locator("#foot")).to_contain_text("history read", timeout=PATIENCE_MS)
+                expect(page.locator("#foot")).to_contain_text("past read", timeout=PATIENCE_MS)
                 found = opened(page, address, names[0])
                 found |= switched(page, written)
                 page.close()

@@ -25,7 +25,7 @@ def picture(browser: Browser, address: str, theme: Literal["light", "dark"]) -> 
     with browser.new_context(viewport=SIZE, color_scheme=theme, timezone_id="UTC") as context:
         page = context.new_page()
         page.goto(f"{address}{VIEW}")
-        expect(page.locator("#foot")).to_contain_text("history read")
+        expect(page.locator("#foot")).to_contain_text("past read")
         expect(page.locator(".ahead-result")).to_contain_text("MAE")
         chart = page.locator(".panel").first.bounding_box()
         assert chart

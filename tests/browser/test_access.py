@@ -39,7 +39,7 @@ def violations(page: Page) -> list[str]:
 def settled(page: Page) -> None:
     """Wait until a view is filled."""
     expect(page.locator("#connection")).to_have_text("Live")
-    expect(page.locator("main h1")).to_have_count(1)
+    expect(page.locator("main h1")).to_be_visible()
     page.wait_for_load_state("load")
 
 

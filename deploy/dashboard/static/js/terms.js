@@ -1,12 +1,12 @@
 // What the words mean, once: as titles where they stand, and as a list in the help.
 
 export const TERMS = {
-  skill: ["Skill", "1 − the forecasts' mean absolute error / that of the seasonal naive forecast, which repeats the last season. Above 0 the model is better than repeating, 0.30 means 30 % less error, below 0 it is worse."],
+  skill: ["Skill", "1 − the forecasts' mean absolute error / that of the naive forecast, which repeats what was one season before. Above 0 the model is better than repeating, 0.30 means 30 % less error, below 0 it is worse."],
   mae: ["MAE", "Mean absolute error: how far forecasts were off on average, in the unit of the values."],
-  naive: ["Naive forecast", "Repeats what was one season (a day, a week) before: what any model has to beat."],
+  naive: ["Naive forecast", "Repeats what was one season (a day, a week) before where the model's look-back reaches that far, else the last value: what any model has to beat."],
   coverage: ["Coverage", "The share of actual values that lay inside their interval. At intervals of 90 % it should be near 90 %: far below they are too narrow, far above too wide."],
   width: ["Width", "How wide the intervals are on average. In the unit of the values."],
-  relative: ["Width / scale", "How wide the intervals are on average, relative to the series' scale (its naive forecast's error one step ahead), so that series compare. Below 2 they are narrow."],
+  relative: ["Width / scale", "How wide the intervals are on average, relative to the series' scale (its naive forecast's error one step ahead), so that series compare."],
   winkler: ["Winkler score", "The interval's width, plus a penalty where the value lay outside that grows with the distance. Lower is better: narrow and right."],
   error: ["Error", "Actual − forecast: above 0 the forecast was too low, below 0 too high. The same in every table."],
   interval: ["Interval", "Bounds that are to contain the actual value with the probability that is asked for, 90 % for example. They follow the errors of late."],

@@ -31,9 +31,9 @@ function why({ low = null, why: said = "", before }) {
 function facts({ before, after, difference = null, low = null, high = null, left_out: leftOut = null }) {
   const found = [["Before", before], ["After", after]].filter(([, part]) => part).map(([name, part]) => [
     `${name}, skill`, format.skill(part.skill, DIGITS),
-    `${format.counted(part.count, "value")}${part.from && part.to ? ` in ${format.duration(part.to - part.from)}` : ""}${typeof part.coverage === "number" ? `, coverage ${format.percent(part.coverage)}` : ""}`,
+    !part.count ? "nothing is scored yet" : `${format.counted(part.count, "value")}${part.from && part.to ? ` in ${format.duration(part.to - part.from)}` : ""}${typeof part.coverage === "number" ? `, coverage ${format.percent(part.coverage)}` : ""}`,
   ]);
   if (difference !== null) found.push(["Difference", format.skill(difference, DIGITS), low === null ? "" : `90 % interval ${format.skill(low, DIGITS)} to ${format.skill(high, DIGITS)}`]);
-  if (leftOut) found.push(["Left out", typeof leftOut === "number" ? format.counted(leftOut, "series", "series") : leftOut, "not scored on both sides, or never off by repeating"]);
+  if (leftOut) found.push(["Left out", typeof leftOut === "number" ? format.counted(leftOut, "series", "series") : leftOut, "not scored on both sides, or of a naive forecast without any error"]);
   return found;
 }

@@ -65,11 +65,18 @@ export class SeriesHead {
     const bounds = forecast?.lower ? `${format.number(forecast.lower[0])} to ${format.number(forecast.upper[0])}` : "";
     refill(this.facts,
       fact("Newest value", format.number(last?.value), last ? times.time(last.ts) : ""),
-      fact("Next step", format.number(forecast?.forecast[0]), bounds),
+      this.#next(forecast, bounds),
       fact(term("skill"), h("span", { class: overall?.skill < 0 ? "bad-text" : null }, format.skill(overall?.skill)), overall ? `${format.count(overall.count)} values ${this.period}` : "nothing graded yet"),
       fact(term("mae"), format.number(overall?.mae), overall ? `naive ${format.number(overall.naive_mae)}` : ""),
       fact(term("coverage"), format.percent(overall?.coverage), asked ? `asked ${format.percent(asked, 0)}` : "no intervals"),
       fact("Model", forecast?.model ?? format.NONE, forecast?.source === "naive" ? "naive until the window is full" : ""));
+  }
+
+  /** What is forecast for the next step; where the newest values have no forecast, since when. */
+  #next(forecast, bounds) {
+    const { last } = this, step = forecast?.times?.length > 1 ? forecast.times[1] - forecast.times[0] : forecast?.start - forecast?.ts;
+    if (forecast && last && last.ts - forecast.ts > 2.5 * step) return fact("Next step", "no forecast", `since ${times.time(forecast.ts)}: the window fills again after a gap, or nothing serves`);
+    return fact("Next step", format.number(forecast?.forecast[0]), bounds);
   }
 
   /** The series before or after this one, in the fleet's order. */
