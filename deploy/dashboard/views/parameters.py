@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 
-from tidecast.errors import TidecastError
-
 MOST_TEXT = 500
 """Most characters of a parameter."""
 
 
-class BadRequest(TidecastError):
+class BadRequest(Exception):
     """A parameter that can't be."""
 
 
-class NotFound(TidecastError):
+class NotFound(Exception):
     """What is asked for is not there."""
 
 
