@@ -59,8 +59,9 @@ QUICK = {"request_s": 5.0, "delivery_s": 5.0, "transaction_s": 5.0}
 
 def dashboard(options: Options) -> None:
     """Serve the page until it is interrupted."""
-    with suppress(OSError):  # whatever serves on this machine comes first
+    with suppress(OSError, AttributeError):  # whatever serves on this machine comes first
         os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # Linux
     access = Access.of(options.host, read_token(options.token_file), options.allowed_hosts)
     with closing(listen("port", options.host, options.port)) as server:
         print(_address(server, options.host, with_token=bool(access.token)), flush=True)  # noqa: T201

@@ -28,8 +28,10 @@ CHUNK = 5_000
 """Records of a topic that are read at once."""
 FAR_BEHIND = 4 * CHUNK
 """Records of a topic that may wait: of more the newest are read first."""
-LONGEST_PAUSE_S = 1.0
-"""While records come faster than they are read, half of the time is left to others, so long at a time."""
+RESTS, RESTS_BEHIND, LONGEST_PAUSE_S = 0.5, 5.0, 2.0
+"""How long it rests in proportion to what a read took, of the past and where records come faster than they are read:
+the service that writes them may need this machine; and for how long at most, seconds.
+"""
 NEWEST = 50_000
 """Records of a topic that are read in any case, however old: they may be replayed ones."""
 MOST = 1_000_000
@@ -109,8 +111,9 @@ class Reader:
                 self._stop.wait(min(RETRY_S * 2**failures, LONGEST_RETRY_S))
             elif not more:
                 self._stop.wait(WATCHED_S if self.watched else IDLE_S)
-            elif self._behind:
-                self._stop.wait(min(LONGEST_PAUSE_S, time.monotonic() - begun))
+            else:
+                rest = RESTS_BEHIND if self._behind else RESTS
+                self._stop.wait(min(LONGEST_PAUSE_S, rest * (time.monotonic() - begun)))
             if failures > 2:
                 self._reconnect()
 
