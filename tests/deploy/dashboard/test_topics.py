@@ -49,6 +49,7 @@ def test_a_slow_page_holds_up_no_other(shown: Page) -> None:
         assert next(body for name, body in events if name == "fleet")["total"] == 3
 
 
+@pytest.mark.slow
 def test_topics_may_come_later_go_and_come_again(start_page: StartPage, tmp_path: Path) -> None:
     address = f"sqlite:{tmp_path / 'log.db'}"
     page = start_page("--bootstrap", address, "--topic", "tides")

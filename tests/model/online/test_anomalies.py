@@ -340,7 +340,7 @@ def faulty(seed: int, steps: int) -> tuple[Floats, Floats, Floats]:
     return values, error, naive
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 12, 24]), st.integers(1, 400))
 def test_results_are_a_track_s_own_to_the_bit_however_steps_are_put_together(seed: int, day: int, most: int) -> None:
     """Steps of eight series in a random order, some missing: one by one, and in batches, from bytes each time."""
