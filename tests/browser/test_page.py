@@ -148,6 +148,14 @@ def test_zoom(page: Page, address: str) -> None:
     expect(live).to_have_attribute("aria-pressed", "false")
 
 
+def test_a_bad_series_says_why(page: Page, address: str) -> None:
+    """Where it is worse than the naive forecast, and which version is."""
+    page.goto(f"{address}?view=series&series=worst+pump")
+    why = page.locator(".why")
+    expect(why).to_contain_text("Worse than the naive forecast")
+    expect(why).to_contain_text(re.compile(r"Skill of .+, of .+ before it"))
+
+
 def test_all_by_keys(page: Page, address: str) -> None:
     """From the fleet to a series, to the next one, to the other views, and to the keys' own list."""
     page.goto(address)

@@ -33,12 +33,13 @@ export class Quality {
     this.byModel = h("div", {});
     this.none = h("div", {});
     this.period = h("span", { class: "fine" });
+    this.why = h("p", { class: "why" });
     this.figures = h("div", { class: "figures" },
       figure(term("mae", "Mean absolute error"), [mark("line-forecast", "model"), mark("line-naive", "naive")], 0),
       figure(term("skill"), [h("span", { class: "fine" }, "above 0 is better than naive")], 1),
       figure(term("coverage"), [this.coverageNote], 2));
     this.element = h("div", { class: "stack" },
-      panel(["How far off, by steps ahead", this.period], this.none, this.figures, h("details", { class: "as-table" }, h("summary", {}, "As a table"), this.byStep)),
+      panel(["How far off, by steps ahead", this.period], this.none, this.why, this.figures, h("details", { class: "as-table" }, h("summary", {}, "As a table"), this.byStep)),
       panel("By model version", this.byModel));
   }
 
@@ -53,6 +54,7 @@ export class Quality {
     this.coverageNote.textContent = answer.coverage ? `asked ${format.percent(answer.coverage, 0)}` : "no intervals are asked for";
     show(this.none, rows.length ? null : h("p", { class: "fine" }, "Nothing graded yet: a forecast is graded when what it was for has come."));
     this.figures.hidden = !rows.length;
+    setText(this.why, overall ? [where(rows, overall), sinceSwap(models), open(answer.alerts ?? [])].filter(Boolean).join(" ") : "");
     const x = rows.map(({ step }) => step), column = (name) => rows.map((each) => each[name] ?? null);
     this.charts[0].setData([x, column("mae"), column("naive_mae")]);
     this.charts[1].setData([x, column("skill")]);
@@ -69,6 +71,30 @@ export class Quality {
   destroy() {
     for (const chart of this.charts) chart.destroy();
   }
+}
+
+/** At which steps ahead the forecasts are worse than the naive ones. */
+function where(rows, overall) {
+  if (overall.skill === null) return "The naive forecast had no error, as the values did not change: nothing can be better.";
+  const bad = rows.filter(({ skill }) => skill < 0), worst = bad.reduce((found, row) => (row.skill < found.skill ? row : found), bad[0]);
+  if (!bad.length) return "Better than the naive forecast at every step ahead.";
+  const most = `most at ${format.counted(worst.step, "step")} (skill ${format.skill(worst.skill)})`;
+  if (bad.length === rows.length) return rows.length > 1 ? `Worse than the naive forecast at every step ahead, ${most}.` : "Worse than the naive forecast.";
+  if (bad.at(-1) === rows.at(bad.length - 1)) return `Worse than the naive forecast up to ${format.counted(bad.at(-1).step, "step")} ahead, better beyond; ${most}.`;
+  if (bad[0] === rows.at(-bad.length)) return `Worse than the naive forecast from ${format.counted(bad[0].step, "step")} ahead on, better before; ${most}.`;
+  return `Worse than the naive forecast at ${bad.length} of ${rows.length} scored steps, ${most}.`;
+}
+
+/** How the newest version does beside the one before. */
+function sinceSwap(models) {
+  const [before, after] = models.slice(-2);
+  if (typeof after?.skill !== "number" || typeof before.skill !== "number") return "";
+  return `Skill of ${after.model} ${format.skill(after.skill)}, of ${before.model} before it ${format.skill(before.skill)}.`;
+}
+
+function open(alerts) {
+  const found = alerts.filter(({ phase, until }) => phase === "begin" && (until === null || until === undefined));
+  return found.length ? `Open: ${found.map(({ kind, since }) => `${kind}, since ${times.time(since)}`).join("; ")}.` : "";
 }
 
 /** Scores as a table; `rows` are [name, Row]. */
