@@ -156,6 +156,14 @@ def test_a_bad_series_says_why(page: Page, address: str) -> None:
     expect(why).to_contain_text(re.compile(r"Skill of .+, of .+ before it"))
 
 
+def test_the_arrows_begin_with_the_first_row(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator(".count")).to_have_text("41 series")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("worst pump")
+
+
 def test_all_by_keys(page: Page, address: str) -> None:
     """From the fleet to a series, to the next one, to the other views, and to the keys' own list."""
     page.goto(address)

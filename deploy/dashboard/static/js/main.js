@@ -146,7 +146,8 @@ const KEYS = {
 addEventListener("keydown", (event) => {
   if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const view = names()[Number(event.key) - 1];
-  const action = KEYS[event.key] ?? (view ? () => at("tabs").children[Number(event.key) - 1].click() : null);
+  const down = event.key === "ArrowDown" && document.activeElement === document.body && open?.firstRow;
+  const action = KEYS[event.key] ?? (view ? () => at("tabs").children[Number(event.key) - 1].click() : down ? () => open.firstRow() : null);
   if (!action) return;
   event.preventDefault();
   action();

@@ -206,6 +206,11 @@ export class FleetView {
     this.#focus((current ? Number(current) - 2 : this.#first - 1) + move);
   }
 
+  /** Where the arrows begin: the first row in sight. */
+  firstRow() {
+    this.#focus(Math.ceil(this.scroller.scrollTop / ROW_HEIGHT()));
+  }
+
   #focus(wanted) {
     const at = Math.max(0, Math.min(this.#matching - 1, wanted)), height = ROW_HEIGHT(), { scroller } = this;
     const head = this.head.offsetHeight, room = scroller.clientHeight - head;

@@ -61,7 +61,7 @@ export class SeriesSearch {
   #choose(row) {
     this.input.value = "";
     this.input.blur();
-    change({ series: row.series, target: row.target, row: null, origin: null, from: null, to: null });
+    change({ series: row.series, target: row.target, q: null, row: null, origin: null, from: null, to: null });
   }
 
   close() {
