@@ -94,7 +94,12 @@ def test_forecast_from_here(page: Page, address: str, written: Written) -> None:
         assert [float(error.replace(MINUS, "-")) for error in errors] == [-1, -2, -3, -4]
     expect(made_for.locator("tbody tr")).to_have_count(4)
     expect(made_for).to_contain_text("3 of 4")  # four steps ahead it is too high by four, and bounds are three away
-    page.reload()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the link to this view").click()
+    expect(page.locator("#announcer")).to_contain_text("copied")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert re.search(r"origin=\d+&from=\d+&to=\d+", link), link  # the time in sight stays, whatever comes
+    page.goto(link)
     expect(page.locator(".columns > .panel").first).to_contain_text("tidecast explain")
     page.keyboard.press("Escape")
     expect(page.locator(".columns > .panel").first).to_be_hidden()

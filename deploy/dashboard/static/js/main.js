@@ -153,9 +153,16 @@ addEventListener("keydown", (event) => {
   action();
 });
 
+/** The address of what is in sight: where a point is picked in a live chart, with the time that the chart shows. */
+function shared() {
+  const address = new URL(location.href);
+  for (const [name, value] of Object.entries(open?.shared?.() ?? {})) address.searchParams.set(name, value);
+  return address.href;
+}
+
 async function start() {
   at("theme").addEventListener("click", toggleTheme);
-  at("link").addEventListener("click", () => copyLink(at("link")));
+  at("link").addEventListener("click", () => copyLink(at("link"), shared()));
   at("zone").addEventListener("click", toggleZone);
   at("help").addEventListener("click", showHelp);
   onTheme(sayTheme);

@@ -5,11 +5,11 @@ import { announce, h } from "./dom.js";
 const SAID_MS = 2000;
 
 /** Copy the address of what is shown; where a page may not (no https), it is shown to be copied. */
-export async function copyLink(button) {
+export async function copyLink(button, address) {
   try {
-    await navigator.clipboard.writeText(location.href);
+    await navigator.clipboard.writeText(address);
   } catch {
-    prompt("The address of this view", location.href);
+    prompt("The address of this view", address);
     return;
   }
   announce("The address of this view is copied.");

@@ -225,6 +225,12 @@ export class SeriesView {
     this.#draw();
   }
 
+  /** The time in sight, for a link to a point that is picked while the chart follows what comes. */
+  shared() {
+    const { origin, from } = this.#state;
+    return origin && !from && this.#range ? { from: Math.round(this.#range.min), to: Math.round(this.#range.max) } : {};
+  }
+
   #look(range) {
     this.#range = range;
     this.chart.setRange(range);
