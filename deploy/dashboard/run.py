@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
@@ -17,12 +17,11 @@ from deploy.dashboard.topics.reader import Reader
 from deploy.dashboard.topics.state import State, Topics
 from deploy.dashboard.views.registry import RegistryView
 from deploy.dashboard.views.whole import Views
-from deploy.settings.files import Address, decode_paths, log_address, open_log
+from deploy.settings.files import another_connection, decode_paths, open_log
 from deploy.settings.serve import group_name
 from deploy.web import Access, listen, read_token
 from model.artifacts.versions import parse_reference
 from pipeline.log import EventLog
-from pipeline.log.connect import connect
 from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized
 
 logger = logging.getLogger(__name__)
@@ -53,8 +52,8 @@ class Options:
     allowed_hosts: Sequence[str] = field(default=())
 
 
-QUICK = {"request_s": 5.0, "delivery_s": 5.0, "transaction_s": 5.0}
-"""Seconds, at most, after which Kafka counts as out of reach: the page says so, and tries again."""
+PATIENCE_S = 5.0
+"""After which Kafka counts as out of reach: the page says so, and tries again."""
 
 
 def dashboard(options: Options) -> None:
@@ -65,8 +64,8 @@ def dashboard(options: Options) -> None:
     access = Access.of(options.host, read_token(options.token_file), options.allowed_hosts)
     with closing(listen("port", options.host, options.port)) as server:
         print(_address(server, options.host, with_token=bool(access.token)), flush=True)  # noqa: T201
-        address = _quick(options.bootstrap)
-        log = open_log(address)
+        address = options.bootstrap
+        log = open_log(address, PATIENCE_S)
         topics = find_topics(log, options)
         group = f"group {topics.group}" if topics.group else "no group: --group NAME shows its lag"
         logger.info(f"showing {topics.input} and {topics.output}, {group}")
@@ -89,17 +88,11 @@ def _address(server: socket.socket, host: str, *, with_token: bool) -> str:
     return f"http://{name}:{port}/" + ("?token=... (the first time)" if with_token else "")
 
 
-def _quick(bootstrap: str) -> Address:
-    address = bootstrap if isinstance(bootstrap, Address) else log_address(bootstrap)
-    shorter = {name: min(seconds, getattr(address.kafka, name)) for name, seconds in QUICK.items()}
-    return Address(address, replace(address.kafka, **shorter), address.decode)
-
-
-def _again(address: Address) -> EventLog:
+def _again(address: str) -> EventLog:
     """Another connection to the log; none to an embedded one that is gone, as that would make it anew."""
     if address.startswith("sqlite:") and not Path(address.removeprefix("sqlite:")).exists():
         raise LogUnavailable(f"{address}: the file is gone")
-    return connect(address, address.kafka)
+    return another_connection(address, PATIENCE_S)
 
 
 def _serve(views: Views, reader: Reader, access: Access, server: socket.socket) -> None:

@@ -15,10 +15,9 @@ from deploy.settings.files import decode_paths, open_log
 from pipeline.formats.alerts import decode_alert
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Decoder, Event
-from pipeline.formats.json import parse_any
 from pipeline.formats.paths import Paths
 from pipeline.formats.scores import decode_scores
-from pipeline.formats.values import PLACES
+from pipeline.formats.values import named_values
 from pipeline.log import Bounds, EventLog, Record
 from tidecast.text import escaped
 from tidecast.times import format_time
@@ -118,7 +117,7 @@ class EventReader:
         try:
             return self._of(("value",), record)
         except InvalidEvent as error:
-            if error.reason == "schema" and (named := _named_values(record)):
+            if error.reason == "schema" and (named := named_values(record)):
                 return self._of(named, record)
             raise
 
@@ -134,13 +133,6 @@ def _event_text(event: Event, features: tuple[str, ...], key: str) -> str:
     named = zip(features, event.values, strict=True)
     values = [f"{printable(name)} {value:.{digits([value])}g}" for name, value in named]
     return " ".join([*series, *values, f" at {format_time(event.ts, 'seconds')}"])
-
-
-def _named_values(record: Record) -> tuple[str, ...]:
-    """The names of the values in a record's object of them."""
-    body = parse_any(record)
-    places = [body.get(name) for name in PLACES] if isinstance(body, dict) else []
-    return next((tuple(place) for place in places if isinstance(place, dict)), ())
 
 
 def describe(record: Record, reader: EventReader | None = None) -> Line:

@@ -183,21 +183,24 @@ def decode_paths(address: str) -> Paths:
     return address.decode if isinstance(address, Address) else Paths()
 
 
-def open_log(address: str) -> EventLog:
-    """Connect to a log, and say so if its address is the default."""
+def open_log(address: str, most_s: float | None = None) -> EventLog:
+    """Connect to a log, and say so if its address is the default; `most_s` as of another connection to it."""
     if address == default_log():
         check_home()
-    log = another_connection(address)
+    log = another_connection(address, most_s)
     if address == default_log():
         logger.info(f"on {log.label}; --bootstrap HOST:PORT takes a Kafka")
     return log
 
 
 def another_connection(address: str, most_s: float | None = None) -> EventLog:
-    """A connection to a log; with `most_s` a request, and all attempts of it together, may take so many seconds."""
+    """A connection to a log; with `most_s` a request, all attempts of it together, and a transaction may take so many
+    seconds.
+    """
     kafka = address.kafka if isinstance(address, Address) else KafkaSettings()
     if most_s is not None:
-        kafka = replace(kafka, request_s=min(kafka.request_s, most_s), delivery_s=min(kafka.delivery_s, most_s))
+        limits = ("request_s", "delivery_s", "transaction_s")
+        kafka = replace(kafka, **{name: min(getattr(kafka, name), most_s) for name in limits})
     try:
         return connect(address, kafka)
     except ConfigError as error:

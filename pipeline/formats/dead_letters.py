@@ -6,6 +6,7 @@ for repair by hand, they are JSON lines.
 
 import hashlib
 import os
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -32,7 +33,7 @@ Reason = Literal[
 REASONS: frozenset[Reason] = frozenset(get_args(Reason))
 """Every reason: `late` goes to the late topic, all others to the dead-letter topic."""
 
-ADVICE: dict[Reason, str] = {
+ADVICE: Mapping[str, str] = {
     "malformed_json": "The value is no JSON: check what writes to the topic, or whether it is cut off.",
     "bad_encoding": "The value is not UTF-8: check the producer's encoding, or whether it sends Avro or Protobuf.",
     "too_deep": "The JSON is nested too deep to be an event: check what writes to the topic.",
@@ -57,7 +58,7 @@ MAX_DETAIL = 300
 
 def advice(reason: str) -> str | None:
     """What to do about a reason; None if it is not known."""
-    return {str(known): text for known, text in ADVICE.items()}.get(reason)
+    return ADVICE.get(reason)
 
 
 def one_line(text: str) -> str:

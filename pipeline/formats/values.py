@@ -6,8 +6,10 @@ from operator import itemgetter
 from typing import Any
 
 from pipeline.formats.dead_letters import InvalidEvent
+from pipeline.formats.json import parse_any
 from pipeline.formats.names import Fields, Found, listed, nested, plain, shown, step
 from pipeline.formats.times import looks_like_time
+from pipeline.log import Record
 
 ALIASES = ("y", "val", "reading", "measurement")
 """Names of a value other than `value`, as `plain` writes them."""
@@ -19,6 +21,13 @@ PLACES = ("values", "fields")
 """Objects that hold values by their names: our own, and Telegraf's."""
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?[\d.]*\d,\d+")
+
+
+def named_values(record: Record) -> tuple[str, ...]:
+    """The names of the values in a record's object of them; none where it has none."""
+    body = parse_any(record)
+    places = [body.get(name) for name in PLACES] if isinstance(body, dict) else []
+    return next((tuple(place) for place in places if isinstance(place, dict)), ())
 
 
 def find_values(fields: Fields, features: tuple[str, ...], series: str) -> list[Found]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import ONE_VALUE, Decoder
-from pipeline.formats.json import parse_any
 from pipeline.formats.paths import Paths
-from pipeline.formats.values import PLACES
+from pipeline.formats.values import named_values
 from pipeline.log import Record
 
 logger = logging.getLogger(__name__)
@@ -67,11 +66,8 @@ class Values:
         return [(event.series, name, event.ts, event.values[at]) for event in events for name, at in wanted]
 
     def _named(self, record: Record) -> tuple[str, ...]:
-        """The names of the values in a record's object of them."""
-        body = parse_any(record)
-        places = [body.get(name) for name in PLACES] if isinstance(body, dict) else []
-        named = next((tuple(place) for place in places if isinstance(place, dict)), ())
-        if not named:
+        """The names of its values, said once if there are several to choose from. Raises ValueError if it has none."""
+        if not (named := named_values(record)):
             raise ValueError
         if len(named) > 1 and not self.targets and not self._said:
             self._said = True

@@ -1,7 +1,7 @@
 """Counts of the last minutes."""
 
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 
 SPAN_S, WIDTH_S = 300, 5
 """How far counts reach back, and over how many seconds each is."""
@@ -11,16 +11,19 @@ class Recent:
     """Counts by name, in parts of WIDTH_S."""
 
     def __init__(self) -> None:
-        self._parts: OrderedDict[int, Counter[str]] = OrderedDict()
+        self._parts: dict[int, Counter[str]] = {}
 
     def add(self, name: str, count: int, at: float | None = None) -> None:
         """Count something that happened at a time, epoch seconds; None: now. What is too old is not counted."""
         now = time.time()
         at = now if at is None else at
-        if now - SPAN_S <= at <= now:
-            self._parts.setdefault(int(at // WIDTH_S), Counter())[name] += count
-        for old in [part for part in self._parts if part < (now - SPAN_S) // WIDTH_S]:
-            del self._parts[old]
+        if not now - SPAN_S <= at <= now:
+            return
+        if (part := int(at // WIDTH_S)) not in self._parts:
+            for old in [each for each in self._parts if each < (now - SPAN_S) // WIDTH_S]:
+                del self._parts[old]
+            self._parts[part] = Counter()
+        self._parts[part][name] += count
 
     @property
     def counts(self) -> Counter[str]:

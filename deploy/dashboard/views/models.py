@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.dashboard.topics.fleet import COUNT, means
 from deploy.dashboard.topics.state import State
 from deploy.dashboard.views.parameters import Query
 from deploy.dashboard.views.registry import RegistryView
@@ -76,20 +77,15 @@ class ModelsView:
             of[bucket_of[start]] = of.get(bucket_of[start], np.zeros(len(SUMS))) + each
         lines = []
         for model, of in sums.items():
-            times = sorted(at for at in of if of[at][0] > 0)
-            named = [dict(zip(SUMS, of[at].tolist(), strict=True)) for at in times]
+            times = sorted(at for at in of if of[at][COUNT] > 0)
+            scored = [means(of[at]) for at in times]
             lines.append(
                 {
                     "model": model,
                     "ts": times,
-                    "skill": [
-                        1 - each["absolute_error"] / each["naive_absolute_error"]
-                        if each["naive_absolute_error"]
-                        else None
-                        for each in named
-                    ],
-                    "coverage": [each["inside"] / each["intervals"] if each["intervals"] else None for each in named],
-                    "count": [round(each["count"]) for each in named],
+                    "skill": [each["skill"] for each in scored],
+                    "coverage": [each["coverage"] for each in scored],
+                    "count": [round(of[at][COUNT]) for at in times],
                 }
             )
         return sorted(lines, key=lambda line: line["ts"][:1])

@@ -124,7 +124,7 @@ def target(state: State, query: Query) -> dict[str, Any]:
             k = int(np.abs(np.array(times) - ts).argmin()) if times else -1
             if k >= 0 and abs(times[k] - ts) <= (row[2] or track.step or 1) / 2:
                 found[row[0]] = _answer(state, row, k, actual)
-    return {"ts": ts, "actual": actual, "naive_known": False, "rows": sorted(found.values(), key=lambda row: row["k"])}
+    return {"ts": ts, "actual": actual, "rows": sorted(found.values(), key=lambda row: row["k"])}
 
 
 def _reach(track: Track) -> int:

@@ -23,6 +23,7 @@ from pipeline.formats.dead_letters import REASONS
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Exposition"]
 
+VERSION = version("tidecast")
 RENDERED_EVERY_S = 1.0
 """However many ask, the metrics are looked up once in this time."""
 MS = 0.001
@@ -62,7 +63,7 @@ def _by_partition(stats: ServiceStats, offsets: Mapping[int, int]) -> dict[Label
 
 
 def _about(stats: ServiceStats) -> dict[Labels, int]:
-    return {(version("tidecast"), *(stats.about.get(name, "") for name in ABOUT)): 1}
+    return {(VERSION, *(stats.about.get(name, "") for name in ABOUT)): 1}
 
 
 def _model(stats: ServiceStats) -> dict[Labels, int] | None:

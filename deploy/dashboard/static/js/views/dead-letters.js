@@ -23,15 +23,14 @@ export class DeadLetters {
     this.element = panel(term("letter", "Dead letters"), h("div", { class: "letter-columns" }, this.reasons, this.list));
   }
 
-  /** `reasons` [{reason, count, first_ts, newest_ts, recent}] where the server tells more than the numbers. */
-  show({ total, by_reason: counts, reasons = [] }, chosen) {
-    const more = new Map(reasons.map((each) => [each.reason, each]));
-    const largest = Math.max(1, ...Object.values(counts)), sorted = Object.entries(counts).sort((a, b) => b[1] - a[1]);
+  /** `reasons` [{reason, count, first_ts, newest_ts, recent}], the most frequent first. */
+  show({ total, reasons }, chosen) {
+    const largest = reasons[0]?.count ?? 1;
     const button = (text, count, value, about) => h("button", { type: "button", class: "reason", "aria-pressed": String((chosen ?? null) === value), on: { click: () => this.onReason(value) } },
       h("span", {}, text), bar(count, value === null ? total : largest), h("span", { class: "num" }, format.count(count)), about);
     const recent = ({ first_ts: first, newest_ts: newest, recent: lately }) => h("span", { class: "fine reason-more" },
-      first ? `since ${times.time(first)}, ` : "", newest ? ["newest ", age(newest)] : null, typeof lately === "number" ? `, ${lately ? format.count(lately) : "none"} in 5 min` : "");
-    refill(this.reasons, total ? [sorted.length > 1 ? button("all", total, null) : null, sorted.map(([reason, count]) => button(plain(reason), count, reason, more.has(reason) ? recent(more.get(reason)) : null))] : h("p", { class: "fine" }, "None: every record could be used."));
+      `since ${times.time(first)}, newest `, age(newest), `, ${lately ? format.count(lately) : "none"} in 5 min`);
+    refill(this.reasons, total ? [reasons.length > 1 ? button("all", total, null) : null, reasons.map((each) => button(plain(each.reason), each.count, each.reason, recent(each)))] : h("p", { class: "fine" }, "None: every record could be used."));
     this.list.hidden = !total;
   }
 

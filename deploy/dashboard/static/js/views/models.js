@@ -9,7 +9,7 @@ import { Lines, level } from "../charts/lines.js";
 import { marksPlugin } from "../charts/marks.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
-import { badge, command, dataTable, empty, fact, failure, panel } from "./parts.js";
+import { badge, command, dataTable, empty, fact, fill, panel } from "./parts.js";
 import { scoreTable } from "./quality.js";
 import { lastSwap } from "./last-swap.js";
 
@@ -48,14 +48,8 @@ export class ModelsView {
     return this.load();
   }
 
-  async load() {
-    const answer = await this.#requests.get("models").catch((error) => ({ error }));
-    if (answer === undefined) return;
-    if (answer.error) {
-      this.parts.hidden = true;
-      return show(this.message, failure(answer.error));
-    }
-    this.#show(answer);
+  load() {
+    return fill(this, this.#requests.get("models"), (answer) => this.#show(answer));
   }
 
   onEvent(name, event) {

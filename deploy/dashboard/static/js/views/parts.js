@@ -1,6 +1,6 @@
 // Pieces that the views share.
 
-import { h } from "../dom.js";
+import { h, show } from "../dom.js";
 
 let headings = 0;
 
@@ -37,6 +37,15 @@ async function copy(text, button) {
 
 export function failure(error) {
   return h("div", { class: "empty failure", role: "alert" }, h("p", { class: "empty-what" }, error.message));
+}
+
+/** Show a view's answer once it is there, or why there is none; nothing of one that a later question has overtaken. */
+export async function fill(view, asked, shown) {
+  const answer = await asked.catch((error) => ({ error }));
+  if (answer === undefined) return;
+  if (!answer.error) return shown(answer);
+  view.parts.hidden = true;
+  show(view.message, failure(answer.error));
 }
 
 /** A bar that shows a number against the largest. */

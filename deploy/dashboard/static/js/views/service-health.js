@@ -16,8 +16,7 @@ export class ServiceHealth {
   }
 
   show(answer) {
-    const problems = answer.problems ?? (answer.stuck ? [{ sentence: answer.stuck, since: null }] : []);
-    const { throughput, lag } = answer, idle = !throughput.records_s && lag.total === 0;
+    const { problems, throughput, lag } = answer, idle = !throughput.records_s && lag.total === 0;
     setText(this.sentence, problems[0]?.sentence ?? (idle ? "The service works: all records are forecast, and none come in." : "The service works."));
     this.sentence.classList.toggle("bad-text", problems.length > 0);
     this.others.hidden = problems.length < 2;

@@ -8,7 +8,7 @@ import { Lines } from "../charts/lines.js";
 import { age } from "../ages.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
-import { dataTable, fact, failure, panel } from "./parts.js";
+import { dataTable, fact, fill, panel } from "./parts.js";
 import { latencyFact, ServiceHealth } from "./service-health.js";
 import { DeadLetters } from "./dead-letters.js";
 
@@ -49,19 +49,18 @@ export class ServiceView {
     if (!this.answer) return this.load();
   }
 
-  async load() {
-    const answer = await this.#requests.get("service").catch((error) => ({ error }));
-    if (answer === undefined) return;
-    this.parts.hidden = Boolean(answer.error);
-    show(this.message, answer.error ? failure(answer.error) : null);
-    if (!answer.error) this.#show(answer);
+  load() {
+    return fill(this, this.#requests.get("service"), (answer) => this.#take(answer));
   }
 
   onEvent(name, event) {
-    if (name !== "service") return;
+    if (name === "service") this.#take(event);
+  }
+
+  #take(answer) {
     this.parts.hidden = false;
     show(this.message);
-    this.#show(event);
+    this.#show(answer);
   }
 
   onZone() {

@@ -7,7 +7,7 @@ import { Lines } from "../charts/lines.js";
 import * as format from "../format.js";
 import * as times from "../times.js";
 import { Confidence } from "./confidence.js";
-import { bar, command, dataTable, empty, failure, panel } from "./parts.js";
+import { bar, command, dataTable, empty, fill, panel } from "./parts.js";
 
 const COLOURS = 6;
 
@@ -42,14 +42,8 @@ export class TextsView {
     return this.load();
   }
 
-  async load() {
-    const answer = await this.#requests.get("texts", { label: this.#state.label, limit: 50 }).catch((error) => ({ error }));
-    if (answer === undefined) return;
-    if (answer.error) {
-      this.parts.hidden = true;
-      return show(this.message, failure(answer.error));
-    }
-    this.#show(answer);
+  load() {
+    return fill(this, this.#requests.get("texts", { label: this.#state.label, limit: 50 }), (answer) => this.#show(answer));
   }
 
   onEvent(name, event) {
