@@ -21,6 +21,7 @@ from pipeline.windows.grid import Aggregate, Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
+from pipeline.windows.table import ROW_BYTES
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute
@@ -518,7 +519,8 @@ def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 9 + times)
+        steps = (96 + 12) * (len(features) * 9 + times) + 8
+        assert store.nbytes == 256 * (steps + ROW_BYTES)
 
 
 def test_a_wrong_number_of_values_is_refused() -> None:
