@@ -9,10 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.windows.grid import Bools, Floats, Ints, interpolate, view
+from pipeline.windows.grid import Bools, Floats, Ints, Value, interpolate, view
+from pipeline.windows.pool import Pool, grown
 
 SPREAD = 4
 """Series of a batch are laid out together if none has more than so many times as many steps as another."""
+
+
+OBSERVED = 0
+"""The row of flags of series all steps of which were observed."""
 
 
 def slack(seq_len: int) -> int:
@@ -42,25 +47,33 @@ class StepBuffers:
         self._seq_len, self._width = seq_len, features
         self._length = seq_len + slack(seq_len)
         self._first = np.zeros(0, np.int64)
-        shape = (0, self._length, features)
-        self._values, self._observed = np.zeros(shape), np.zeros(shape, np.bool_)
+        self._values = np.zeros((0, self._length, features))
         self._times = np.zeros((0, self._length, int(timed)), np.int64)
+        self._flagged = np.zeros(0, np.int64)
+        """(R,): which row of the flags each has, if not all of its steps were observed; else OBSERVED."""
+        self._flags = Pool((self._length, features), np.bool_)
+        self._flags.take(1)
+        self._flags.rows[OBSERVED] = True
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self._first.nbytes + self._values.nbytes + self._observed.nbytes + self._times.nbytes
+        arrays = self._first, self._values, self._times, self._flagged, self._flags.rows
+        return sum(array.nbytes for array in arrays)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self._length * (9 * self._width + 8 * self._times.shape[2]) + 8
+        """Bytes of one row all steps of which were observed."""
+        return self._length * 8 * (self._width + self._times.shape[2]) + 16
 
     def reserve(self, rows: int) -> None:
-        """Make room for `rows` rows. The system allocates the memory when it is first written."""
-        self._first = _grown(self._first, rows)
-        self._values, self._observed = _grown(self._values, rows), _grown(self._observed, rows)
-        self._times = _grown(self._times, rows)
+        """Make room for `rows` rows."""
+        self._first, self._flagged = grown(self._first, rows), grown(self._flagged, rows)
+        self._values, self._times = grown(self._values, rows), grown(self._times, rows)
+
+    def release(self, row: int) -> None:
+        """Make a row ready for another series."""
+        self._all_observed(np.array([row]))
 
     def extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
         """Add steps; the windows (B,S,F) that end with the events `ends`, and which of their steps were observed.
@@ -83,47 +96,67 @@ class StepBuffers:
 
     def _extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
         layout = _Layout.of(added, self._seq_len)
-        values, flags = self._laid(self._values, layout), self._laid(self._observed, layout)
-        values[layout.at], flags[layout.at] = added.values, True
+        rows = layout.rows
+        full = self._first[rows] + layout.steps > self._length - self._seq_len
+        values = self._laid(self._values, rows, layout)
+        values[layout.at] = added.values
         if len(layout.gaps):
-            count = layout.missing + 1
             before, after = values[layout.gaps - layout.number], added.values[layout.event]
-            values[layout.gaps] = interpolate(before, after, layout.number[:, None], count[:, None])
-            flags[layout.gaps] = False
-        laid = [(self._values, values), (self._observed, flags)]
+            values[layout.gaps] = interpolate(before, after, layout.number[:, None], layout.missing[:, None] + 1)
+        self._write(self._values, rows, values, layout, full)
         if self._times.shape[2]:
-            times = self._laid(self._times, layout)
+            times = self._laid(self._times, rows, layout)
             times[layout.at] = added.ts[:, None]
-            laid.append((self._times, times))
-        self._keep(layout, laid)
-        first = layout.at[ends] - self._seq_len + 1
-        shape = (len(ends), self._seq_len, self._width)
-        return view(values, self._seq_len)[first].reshape(shape), view(flags, self._seq_len)[first].reshape(shape)
+            self._write(self._times, rows, times, layout, full)
+        x, flags = self._windows(values, layout, ends), self._flag(layout, full)
+        self._first[rows] = np.where(full, 0, self._first[rows] + layout.steps)
+        return x, np.ones(x.shape, np.bool_) if flags is None else self._windows(flags, layout, ends)
 
-    def _laid(self, array: npt.NDArray[Any], layout: "_Layout") -> npt.NDArray[Any]:
-        """The last S steps of each series, with room for those to be added behind: (G * width, n)."""
-        rows, depth = layout.rows, array.shape[2]
+    def _flag(self, layout: "_Layout", full: Bools) -> Bools | None:
+        """Write the flags of new steps; those of all steps as `_laid` has them, or None if all were observed."""
+        rows, filled = layout.rows, np.zeros(len(layout.rows), np.bool_)
+        filled[layout.series[layout.event]] = True
+        if (new := rows[filled & (self._flagged[rows] == OBSERVED)]).size:
+            self._flagged[new] = self._flags.take(len(new))
+            self._flags.rows[self._flagged[new]] = True
+        if not self._flagged[rows].any():
+            return None
+        flags = self._laid(self._flags.rows, self._flagged[rows], layout)
+        flags[layout.at], flags[layout.gaps] = True, False
+        self._write(self._flags.rows, self._flagged[rows], flags, layout, full)
+        moved = rows[full & (self._flagged[rows] != OBSERVED)]
+        self._all_observed(moved[self._flags.rows[self._flagged[moved], : self._seq_len].all(axis=(1, 2))])
+        return flags
+
+    def _all_observed(self, rows: Ints) -> None:
+        """Note that all steps of these rows were observed."""
+        self._flags.give(self._flagged[rows][self._flagged[rows] != OBSERVED])
+        self._flagged[rows] = OBSERVED
+
+    def _laid(self, array: npt.NDArray[Value], rows: Ints, layout: "_Layout") -> npt.NDArray[Value]:
+        """The last S steps of each series, in these rows of an array, with room for new ones behind: (G * width, n)."""
+        depth = array.shape[2]
         laid = np.empty((len(rows), layout.width, depth), array.dtype)
-        kept = view(array.reshape(-1, depth), self._seq_len)[rows * self._length + self._first[rows]]
+        kept = view(array.reshape(-1, depth), self._seq_len)[rows * self._length + self._first[layout.rows]]
         laid[:, : self._seq_len] = kept.reshape(len(rows), self._seq_len, depth)
         return laid.reshape(-1, depth)
 
-    def _keep(self, layout: "_Layout", laid: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
-        """Write the new steps behind those of their rows; the last S steps to the beginning of rows that are full."""
-        rows, steps, series = layout.rows, layout.steps, np.concatenate([layout.series, layout.series[layout.event]])
-        full = self._first[rows] + steps > self._length - self._seq_len
-        kept = (np.arange(len(rows)) * layout.width + steps)[full]
-        new = np.concatenate([layout.at, layout.gaps])
-        if len(kept):
+    def _windows(self, laid: npt.NDArray[Value], layout: "_Layout", ends: Ints) -> npt.NDArray[Value]:
+        windows = view(laid, self._seq_len)[layout.at[ends] - self._seq_len + 1]
+        return windows.reshape(len(ends), self._seq_len, laid.shape[1])
+
+    def _write(
+        self, array: npt.NDArray[Any], rows: Ints, laid: npt.NDArray[Any], layout: "_Layout", full: Bools
+    ) -> None:
+        """Write new steps behind those of their rows of an array; the last S steps to the beginning of full ones."""
+        new, series, begins = layout.new, layout.new_series, np.arange(len(rows)) * layout.width
+        behind = rows * self._length + self._first[layout.rows] - begins
+        if full.any():
+            last = view(laid, self._seq_len)[(begins + layout.steps)[full]]
+            array[rows[full], : self._seq_len] = last.reshape(-1, self._seq_len, array.shape[2])
             chosen = ~full[series]
             new, series = new[chosen], series[chosen]
-        behind = rows * self._length + self._first[rows] - np.arange(len(rows)) * layout.width
-        for array, steps_laid in laid:
-            array.reshape(-1, array.shape[2])[behind[series] + new] = steps_laid[new]
-            if len(kept):
-                last = view(steps_laid, self._seq_len)[kept]
-                array[rows[full], : self._seq_len] = last.reshape(len(kept), self._seq_len, array.shape[2])
-        self._first[rows] = np.where(full, 0, self._first[rows] + steps)
+        array.reshape(-1, array.shape[2])[behind[series] + new] = laid[new]
 
     def first_time(self, row: int) -> int:
         """The time of the first of a row's last S steps."""
@@ -133,14 +166,19 @@ class StepBuffers:
         """A row's last n <= S steps: (n,F), (n,F), and if timed (n,), else (0,)."""
         stop = int(self._first[row]) + self._seq_len
         kept = slice(stop - count, stop)
-        return self._values[row, kept].copy(), self._observed[row, kept].copy(), self._times[row, kept].ravel()
+        flags = self._flags.rows[self._flagged[row], kept]
+        return self._values[row, kept].copy(), flags.copy(), self._times[row, kept].ravel()
 
     def fill(self, row: int, values: Floats, observed: Bools, times: Ints) -> None:
         """Replace a row's steps by these n <= S."""
         kept = slice(self._seq_len - len(values), self._seq_len)
         self._first[row] = 0
-        self._values[row, kept], self._observed[row, kept] = values, observed
-        self._times[row, kept] = times.reshape(-1, 1) if self._times.shape[2] else 0
+        self._values[row, kept], self._times[row, kept] = values, times.reshape(-1, 1) if len(times) else 0
+        self.release(row)
+        if not observed.all():
+            (self._flagged[row],) = self._flags.take(1)
+            self._flags.rows[self._flagged[row]] = True
+            self._flags.rows[self._flagged[row], kept] = observed
 
 
 @dataclass(slots=True, frozen=True)
@@ -165,6 +203,16 @@ class _Layout:
     gaps: Ints
     """(N,): its place."""
 
+    @property
+    def new(self) -> Ints:
+        """(M+N,): the places of all new steps."""
+        return np.concatenate([self.at, self.gaps]) if len(self.gaps) else self.at
+
+    @property
+    def new_series(self) -> Ints:
+        """(M+N,): which series each new step is of."""
+        return np.concatenate([self.series, self.series[self.event]]) if len(self.gaps) else self.series
+
     @classmethod
     def of(cls, added: Added, seq_len: int) -> "_Layout":
         """Of these events."""
@@ -187,9 +235,3 @@ def _starts(rows: Ints) -> Ints:
     first = np.ones(len(rows), np.bool_)
     first[1:] = rows[1:] != rows[:-1]
     return np.flatnonzero(first)
-
-
-def _grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    grown = np.zeros((rows, *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown

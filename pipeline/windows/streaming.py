@@ -255,7 +255,7 @@ class WindowStore:
 
     def _expire(self, name: str, offset: int) -> None:
         place = self._windows.count()
-        self._table.remove(name)
+        self._windows.buffers.release(self._table.remove(name))
         self._sections.pop(name, None)
         if self._companion:
             self._companion.expired(name, place, offset)
