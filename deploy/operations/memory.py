@@ -11,7 +11,7 @@ import numpy as np
 from deploy.grading.state import Grading, PartitionGrades
 from deploy.operations.findings import Finding, format_partitions
 from deploy.operations.sample import Sample
-from deploy.serving.partitions import PASS_SERIES
+from deploy.serving.checkpoints import PASS_SERIES
 from deploy.serving.tasks import Task
 from deploy.settings.serve import SERVE_DEFAULTS, ServeConfig
 from model.card import Card

@@ -49,7 +49,7 @@ def test_a_series_takes_what_was_said(
         sample = read_sample(log, "pumps", task.decode)
         needs = series_needs(task, card, window_config(card.input), config, sample)
         service = Service(log, predictor, task, config)
-        service.run(Idle(lambda: service.stats.records))
+        service.run(Idle(lambda: service.stats.taken))
         records = [
             each for part in log.read_partitions(config.state_topic, log.bounds(config.state_topic)) for each in part
         ]

@@ -122,7 +122,7 @@ class World:
         """Serve until the topic is read, or an armed failpoint interrupts it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             service = Service(log, self.predictor, task_for(self.predictor, self.config), self.config)
-            service.run(Idle(lambda: service.stats.records))
+            service.run(Idle(lambda: service.stats.taken))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
         """A topic's records, by partition."""
@@ -290,7 +290,7 @@ def test_a_service_says_what_it_takes_over_why_and_how_much_lies_before_it(
         producer.flush()
     config = ServeConfig(topic=name, output=f"{name}-out", group=name, instance="pump-1", start="earliest")
     service = Service(log, predictor, task_for(predictor, config), config)
-    service.run(Idle(lambda: service.stats.records))
+    service.run(Idle(lambda: service.stats.taken))
     said = [line for line in caplog.messages if "partition" in line]
     assert said == [
         f"pump-1 takes over partitions 0-1: it joined {name}",
