@@ -156,6 +156,8 @@ class ServiceStats:
     """How it stands with the model's alias; None if the model is pinned."""
     offsets: GroupOffsets = field(default_factory=GroupOffsets)
     """Where the group stands, as the broker has it."""
+    workers: Mapping[str, tuple[bool, int]] | None = None
+    """Of several workers by number whether each answers, and how often it was started again; None of one process."""
     coverage: float | None = None
     """What `tally.coverage` is to be; None without intervals."""
     uncommitted: int = 0

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from waiting import Idle
 
 from deploy.models.loading import load_onnx
-from deploy.operations.memory import Needs, available_memory, memory, reserved, series_needs, size
+from deploy.operations.memory import Needs, memory, reserved, series_needs, size
 from deploy.operations.sample import Sample, read_sample
 from deploy.serving import loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
+from deploy.settings.machine import available_memory
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
 from model.online.tracks import Field, TrackStore

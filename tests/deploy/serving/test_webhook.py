@@ -20,9 +20,9 @@ from waiting import Idle, until
 
 from deploy.models.loading import load_onnx
 from deploy.serving import loop, webhook
+from deploy.serving.connections import Connections
 from deploy.serving.loop import Service
 from deploy.serving.monitoring.stats import ServiceStats
-from deploy.serving.run import Connections
 from deploy.serving.tasks import task_for
 from deploy.serving.webhook import QUEUED, Webhook
 from deploy.settings.serve import Guarantee, ServeConfig
