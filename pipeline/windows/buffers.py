@@ -167,7 +167,7 @@ class StepBuffers:
         stop = int(self._first[row]) + self._seq_len
         kept = slice(stop - count, stop)
         flags = self._flags.rows[self._flagged[row], kept]
-        return self._values[row, kept].copy(), flags.copy(), self._times[row, kept].ravel()
+        return self._values[row, kept].copy(), flags.copy(), self._times[row, kept].flatten()
 
     def fill(self, row: int, values: Floats, observed: Bools, times: Ints) -> None:
         """Replace a row's steps by these n <= S."""

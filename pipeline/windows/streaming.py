@@ -15,7 +15,7 @@ of the partition, decides when they are released, and when an idle series expire
     B windows   S steps of a window   F features
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from pipeline.windows.expiry import Expiries
 from pipeline.windows.grid import Counts, Floats, Ints, WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
 from pipeline.windows.silence import LEARNED, Silences
+from pipeline.windows.snapshot import Snapshot
 from pipeline.windows.table import ByName, Table
 from tidecast.errors import ConfigError
 
@@ -74,6 +75,7 @@ class WindowStore:
         self._sections: dict[str, Sections] = {}
         self._expiries = Expiries(idle)
         self._next_due = -BEFORE_ALL
+        self._snapshot = Snapshot()
 
     def __len__(self) -> int:
         return len(self._table.rows)
@@ -162,6 +164,9 @@ class WindowStore:
                 self._silences.schedule(when, self._table.names[row])
             self._next_due = min(self._next_due, self._silences.next_due)
         self.stream_time = int(stream_time[-1])
+        if self._snapshot.unread:
+            for row in decided.steps.events.rows.tolist():
+                self._keep(self._table.names[row])
         decided.write(self._table, self.counts)
         self._windows.flush()
         self._windows.add_many(decided.steps, names, values)
@@ -178,10 +183,14 @@ class WindowStore:
             new = [name for name in dict.fromkeys(names) if name not in known]
             if self._idle is not None or len(known) + len(new) > self._limit:
                 raise Irregular(names.index(new[0])) from None
-            return np.fromiter((self._table.row(name) for name in names), np.int64, len(names))
+            for name in new:
+                self._add_series(name, BEFORE_ALL)
+            return np.fromiter(map(known.__getitem__, names), np.int64, len(names))
 
     def _extend(self, row: int, event: Event, ahead: int, offset: int) -> None:
         """Add an event that is `ahead` steps after its series' last one."""
+        if self._snapshot.unread:
+            self._keep(event.series)
         cells, ts, counts, filled = self._table.cells, event.ts, self.counts, 0
         run, last = cells.run[row], cells.ts[row]
         if ahead != 1 and run:
@@ -208,6 +217,7 @@ class WindowStore:
 
     def _buffer(self, reorder: ReorderBuffer, row: int, event: Event, offset: int) -> bool:
         """Buffer an event, and release it at once if it is due already; False if its step has one."""
+        self._keep(event.series)
         if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
             self.counts.duplicate += 1
             return False
@@ -238,7 +248,7 @@ class WindowStore:
         """Run what is due at this stream time: release pending steps, then expire idle series."""
         due = -BEFORE_ALL
         if self._reorder is not None:
-            for event in self._reorder.release(self.stream_time):
+            for event in self._reorder.release(self.stream_time, self._keep):
                 row = self._table.rows[event.series]
                 ahead = 1 if self._grid is None else self._grid.index(event.ts) - self._table.cells.step[row]
                 self._extend(row, event, ahead, offset)
@@ -248,12 +258,15 @@ class WindowStore:
         for name in self._expiries.expired(self._series, self.stream_time):
             self._expire(name, offset)
         if self._silences:
-            for name in self._silences.notice(self._series, self.stream_time, offset):
+            for name in self._silences.fallen(self._series, self.stream_time):
+                self._keep(name)
                 self._table.change(self._table.rows[name])
+                self._silences.notice(self._series[name], name, self.stream_time, offset)
             due = min(due, self._silences.next_due)
         self._next_due = min(due, self._expiries.next_due)
 
     def _expire(self, name: str, offset: int) -> None:
+        self._keep(name)
         place = self._windows.count()
         self._windows.buffers.release(self._table.remove(name))
         self._sections.pop(name, None)
@@ -306,16 +319,22 @@ class WindowStore:
             self._next_due = min(self._next_due, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
-        """The series that changed since the last `mark_clean`, in the order of their first change."""
+        """The series that changed since the last snapshot, in the order of their first change."""
         return self._table.dirty()
 
-    def mark_dirty(self) -> None:
-        """Count every series as changed."""
-        self._table.change_all()
-
-    def mark_clean(self) -> None:
-        """Count every series as unchanged."""
+    def snapshot(self) -> Snapshot:
+        """The states of the series that changed since the last one, which count as unchanged from now on."""
+        self._snapshot = Snapshot(self._table.dirty())
         self._table.clean()
+        return self._snapshot
+
+    def mark_dirty(self, names: Iterable[str] | None = None) -> None:
+        """Count these series, or every one, as changed."""
+        self._table.change_named(self._table.rows if names is None else names)
+
+    def _keep(self, name: str) -> None:
+        """To be called before a series changes."""
+        self._snapshot.keep(name, self.state)
 
     def _new_series(self, name: str, ts: int) -> int:
         if len(self._table.rows) >= self._limit:
@@ -323,6 +342,7 @@ class WindowStore:
         return self._add_series(name, ts)
 
     def _add_series(self, name: str, ts: int) -> int:
+        self._keep(name)
         self._expiries.add(name, ts)
         self._next_due = min(self._next_due, self._expiries.next_due)
         return self._table.row(name)

@@ -1,6 +1,6 @@
 """What a window store keeps of each series beside its steps: a column for each thing, a row for each series."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any
@@ -116,10 +116,14 @@ class Table:
         changed = [*zip(when, map(self.names.__getitem__, rows.tolist()), strict=True)]
         return [name for _, name in sorted([*changed, *((when, name) for name, when in self._gone.items())])]
 
-    def change_all(self) -> None:
-        """Count every series as changed, those after the others that have not yet."""
-        for row in self.rows.values():
-            self.change(row)
+    def change_named(self, names: Iterable[str]) -> None:
+        """Note that these series have changed; those that are not there are gone."""
+        for name in names:
+            if (row := self.rows.get(name)) is not None:
+                self.change(row)
+            elif name not in self._gone:
+                self._changes += 1
+                self._gone[name] = self._changes
 
     def clean(self) -> None:
         """Count every series as unchanged."""

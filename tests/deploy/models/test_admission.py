@@ -24,7 +24,7 @@ from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
 from deploy.operations.check import check
-from deploy.serving.run import Connections
+from deploy.serving.connections import Connections
 from deploy.settings.locations import models
 from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry
@@ -179,7 +179,7 @@ def test_same_label_with_another_file_is_another_model(machine: Machine) -> None
     good = machine.register(model())
     started = machine.member("a").start("m")
     assert (started.label, started.sha256) == ("m/1", good.sha256)
-    assert dict(started.provenance)["tidecast.model"] == good.sha256.encode()
+    assert started.provenance["tidecast.model"] == good.sha256
     MlflowClient(machine.uri, machine.uri).delete_registered_model("m")
     machine.register(model(2.0))
     assert machine.member("a").start("m").sha256 != good.sha256

@@ -28,6 +28,7 @@ from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
 from model.residuals import Residuals
 from pipeline import failpoint
+from pipeline.formats.headers import INPUT, read_headers
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 
@@ -121,7 +122,7 @@ class World:
         """Serve until the topic is read, or an armed failpoint interrupts it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             service = Service(log, self.predictor, task_for(self.predictor, self.config), self.config)
-            service.run(Idle(lambda: service.stats.records))
+            service.run(Idle(lambda: service.stats.taken))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
         """A topic's records, by partition."""
@@ -148,9 +149,9 @@ def _opened(value: bytes) -> Any:
     return (fields, sections) if isinstance(sections, dict) else value
 
 
-def without_topic(headers: Any) -> list[tuple[str, bytes]]:
+def without_topic(headers: Any) -> list[tuple[str, str]]:
     """Headers without those that contain the topic's name, which differs between the services compared."""
-    return [each for each in headers if each[0] not in ("tidecast.topic", "tidecast.input")]
+    return [(name, value) for name, value in read_headers(headers).items() if name not in ("tidecast.topic", INPUT)]
 
 
 def world(log: EventLog, predictor: Predictor, records: list[Row], **settings: Any) -> World:
@@ -289,7 +290,7 @@ def test_a_service_says_what_it_takes_over_why_and_how_much_lies_before_it(
         producer.flush()
     config = ServeConfig(topic=name, output=f"{name}-out", group=name, instance="pump-1", start="earliest")
     service = Service(log, predictor, task_for(predictor, config), config)
-    service.run(Idle(lambda: service.stats.records))
+    service.run(Idle(lambda: service.stats.taken))
     said = [line for line in caplog.messages if "partition" in line]
     assert said == [
         f"pump-1 takes over partitions 0-1: it joined {name}",

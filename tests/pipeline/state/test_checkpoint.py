@@ -225,7 +225,7 @@ def test_a_failed_pass_writes_nothing(group: Group) -> None:
 def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
     start = local.bounds(stopped.state_topic)[0].end
     stopped.start()
-    stopped.store.mark_clean()
+    stopped.store.snapshot()
     stopped.poll(1)
     stopped.write_pass()
     end = local.bounds(stopped.state_topic)[0].end
