@@ -187,6 +187,8 @@ class Decided:
     def watch(self, stop: int) -> None:
         """Learn how long is usual between steps; `stop` is the stream time up to which nothing else must come due."""
         steps, columns, events = self.steps, self._columns, self.steps.events
+        if not len(events.row):
+            return
         rows, number = events.rows, np.arange(len(events.row)) - events.starts[events.series]
         had, longest = columns.steps[rows].astype(np.int64)[events.series] + number, columns.longest[rows]
         wait = np.where(had > 0, events.stream_time - (events.ts - steps.elapsed), 0)

@@ -311,6 +311,7 @@ class WindowStore:
         others = state.sections
         if self._silences and self._companion:
             others = self._companion.restore(series, self._silences.restore(found, series, others))
+            self._next_due = min(self._next_due, self._silences.next_due)
         self._sections.pop(series, None)
         if others:
             self._sections[series] = others
