@@ -65,6 +65,7 @@ class RdkafkaConsumer:
     def __init__(
         self, kafka: KafkaSettings, cluster: Cluster, group: str, topic: str, *, instance: str | None, static: bool
     ) -> None:
+        self.before_revocation: Callable[[], None] | None = None
         self._kafka, self._cluster, self._topic = kafka, cluster, topic
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
@@ -76,7 +77,7 @@ class RdkafkaConsumer:
         static_id = {"group.instance.id": instance} if static else {}
         with translated(self._doing):
             self._consumer = Consumer({**consumer(kafka, cluster), **config, **static_id})
-            self._consumer.subscribe([topic], on_assign=self._gained, on_revoke=self._gone, on_lost=self._gone)
+            self._consumer.subscribe([topic], on_assign=self._gained, on_revoke=self._revoked, on_lost=self._gone)
         self._member = Membership.of(self._consumer)
 
     def poll(self, timeout: float, max_records: int) -> Poll:
@@ -113,6 +114,11 @@ class RdkafkaConsumer:
     def _gained(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.incremental_assign([])  # the client reads what it is assigned at once: so each is when it is sought
         self._events.append((True, {each.partition for each in partitions}))
+
+    def _revoked(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self.before_revocation:
+            self.before_revocation()
+        self._gone(client, partitions)
 
     def _gone(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.incremental_unassign(
