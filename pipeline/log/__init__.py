@@ -244,6 +244,10 @@ class EventLog(Protocol):
         """The members of a group, without joining it; none where the log does not know them."""
         ...
 
+    def remove_member(self, group: str, name: str) -> None:
+        """Have a group go on at once without a member whose process has ended, instead of after its session timeout."""
+        ...
+
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset, counting open transactions. Raises UnknownTopic."""
         ...

@@ -3,7 +3,9 @@
 import logging
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.serving.workers.processes import Run, Worker
@@ -25,9 +27,10 @@ served waits twice as long each time.
 class Place:
     """One of a service's workers."""
 
-    def __init__(self, run: Run, work: Work) -> None:
-        """Start it."""
-        self._run, self._work = run, work
+    def __init__(self, run: Run, work: Work, leave: Callable[[], None] = lambda: None) -> None:
+        """Start it. `leave` has its group go on without one that has died; it may take a while."""
+        self._run, self._work, self._leave = run, work, leave
+        self._leaving: threading.Thread | None = None
         self.restarts = 0
         self.ended: list[Ended] = []
         """What its processes did, of those that could say."""
@@ -49,7 +52,7 @@ class Place:
     def look(self) -> int:
         """Start it again if it has died and its time has come; an exit code if it has ended for good, else 0."""
         if self.worker is None:
-            if time.monotonic() >= self._due:
+            if time.monotonic() >= self._due and not (self._leaving and self._leaving.is_alive()):
                 self.restarts += 1
                 self._start()
             return 0
@@ -66,6 +69,9 @@ class Place:
         self._due = time.monotonic() + self._wait_s
         when = f"in {self._wait_s:g} s" if self._wait_s else "at once"
         logger.warning(f"worker {self.number} {_how(code)}: it is started again {when}")
+        if code != ORPHANED:  # of which it isn't known
+            self._leaving = threading.Thread(target=self._leave, name=f"leave-{self.number}", daemon=True)
+            self._leaving.start()
         return 0
 
     def _code(self) -> int | None:
@@ -92,7 +98,10 @@ class Place:
         """Its exit code, once it has ended after it was to stop."""
         if self.worker:
             self.worker.wait()
-        return max(self._code() or 0, 0)
+        code = self._code() or 0
+        if code:
+            logger.warning(f"worker {self.number} {_how(code)}, and did not finish")
+        return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
         """End it at once."""

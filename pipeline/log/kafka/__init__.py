@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.batches import TruncatingDeserializer
@@ -131,9 +131,20 @@ class KafkaLog:
 
     def members(self, group: str) -> list[Member]:
         """The members of a group by client id, which is their instance's name, and host."""
+        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in self._described(group)]
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Have a group go on without the members of this client id."""
+        gone = [MemberToRemove(each["member_id"]) for each in self._described(group) if each["client_id"] == name]
+        if gone:
+            with translated(f"{self.label}, group {group} without {name}"):
+                self._admin.remove_group_members(group, gone)
+
+    def _described(self, group: str) -> Sequence[Any]:
         with translated(f"{self.label}, members of group {group}"):
-            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {}).get("members", ())
-        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in found]
+            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {})
+        members: Sequence[Any] = found.get("members", ())
+        return members
 
     def _retried(self, request: Callable[[], Any]) -> Any:
         """The response, requested again while brokers disconnect or are not ready.

@@ -107,6 +107,9 @@ class SqliteLog:
         """None: claims name no instance."""
         return []
 
+    def remove_member(self, group: str, name: str) -> None:
+        """Nothing: a process that ends gives up its claims."""
+
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset. Raises UnknownTopic."""
         rows = self._store.query(

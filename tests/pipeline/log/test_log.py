@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import MemberToRemove
 from waiting import PATIENCE_S, until
 
 from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, Undecodable
@@ -520,10 +519,11 @@ def test_a_member_removed_from_its_group_is_fenced(kafka_bootstrap: str, fresh: 
         assigned(consumer)
         consumer.seek(0, 0)
         polled(consumer, 1)
-        with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
-            (found,) = admin.describe_groups([group])[group]["members"]
-            assert found["client_id"] == "worker-1"
-            admin.remove_group_members(group, [MemberToRemove(member_id=found["member_id"])])
+        assert [member.name for member in log.members(group)] == ["worker-1"]
+        log.remove_member(group, "worker-2")
+        assert log.members(group)
+        log.remove_member(group, "worker-1")
+        assert not log.members(group)
         producer.begin()
         producer.send(topic, 0, b"k", b"2")
         with pytest.raises(ConsumerFenced):
