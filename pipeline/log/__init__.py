@@ -213,6 +213,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        ...
+
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted; none of the log's own."""
         ...

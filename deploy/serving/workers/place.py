@@ -46,8 +46,14 @@ class Place:
         return self._work.number
 
     def _start(self) -> None:
-        self.worker, self._began = Worker(self._run, self._work), time.monotonic()
-        self._work, self.served = replace(self._work, failpoint=""), False
+        self._began, self.served = time.monotonic(), False
+        try:
+            self.worker = Worker(self._run, self._work)
+        except (OSError, EOFError) as error:  # no process, or no memory for one
+            self._delay()
+            logger.warning(f"worker {self.number} can't be started now: {error or 'its process ended at once'}")
+            return
+        self._work = replace(self._work, failpoint="")
 
     def look(self) -> int:
         """Start it again if it has died and its time has come; an exit code if it has ended for good, else 0."""
@@ -63,16 +69,20 @@ class Place:
         if code not in RESTARTED and code > 0 and code != ORPHANED:
             logger.error(f"worker {self.number} ended with {code}, so all are stopped")
             return code
-        longer_s = min(max(FIRST_WAIT_S, 2 * self._wait_s), LONGEST_WAIT_S)
-        stable = time.monotonic() - self._began >= STABLE_S
-        self._wait_s = 0.0 if stable else FIRST_WAIT_S if self.served else longer_s
-        self._due = time.monotonic() + self._wait_s
+        self._delay()
         when = f"in {self._wait_s:g} s" if self._wait_s else "at once"
         logger.warning(f"worker {self.number} {_how(code)}: it is started again {when}")
         if code != ORPHANED:  # of which it isn't known
             self._leaving = threading.Thread(target=self._leave, name=f"leave-{self.number}", daemon=True)
             self._leaving.start()
         return 0
+
+    def _delay(self) -> None:
+        """Decide when there is to be another one."""
+        longer_s = min(max(FIRST_WAIT_S, 2 * self._wait_s), LONGEST_WAIT_S)
+        stable = time.monotonic() - self._began >= STABLE_S
+        self._wait_s = 0.0 if stable else FIRST_WAIT_S if self.served else longer_s
+        self._due = time.monotonic() + self._wait_s
 
     def _code(self) -> int | None:
         """The exit code of a process that has ended."""

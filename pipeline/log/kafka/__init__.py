@@ -77,6 +77,13 @@ class KafkaLog:
         with contextlib.suppress(errors.TopicAlreadyExistsError):  # another process may have created it since
             self._admin.create_topics({topic: {"num_partitions": partitions, "configs": settings}})
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        names = list(topics)
+        self._existing.difference_update(names)
+        with translated(f"{self.label}, deleting topics"):
+            self._admin.delete_topics(names)
+
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted, but Kafka's own."""
         with translated(f"{self.label}, listing topics"):

@@ -117,7 +117,7 @@ def test_metrics_of_all_workers_are_told_by_worker_and_those_of_their_group_once
 
 
 def test_all_serve_if_each_does() -> None:
-    silent = SimpleNamespace(number=1, restarts=0, worker=SimpleNamespace(heard=0.0), ask=lambda *_: None)
+    silent: Any = SimpleNamespace(number=1, restarts=0, worker=SimpleNamespace(heard=0.0), ask=lambda *_: None)
     assert GroupReport([reported(0, 7), reported(1, 5)]).missing() == ""
     assert GroupReport([reported(0, 7), reported(1, 5, "no group")]).missing() == "worker 1: no group"
     assert GroupReport([reported(0, 7), silent]).missing() == "worker 1: it is not there yet"
