@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, errors
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.client import admin, meaning, metadata_text, translated
@@ -75,6 +75,13 @@ class KafkaLog:
         with contextlib.suppress(errors.TopicAlreadyExistsError):  # another process may have created it since
             self._admin.create_topics({topic: {"num_partitions": partitions, "configs": settings}})
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        names = list(topics)
+        self._existing.difference_update(names)
+        with translated(f"{self._where}, deleting topics"):
+            self._admin.delete_topics(names)
+
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted, but Kafka's own."""
         with translated(f"{self._where}, listing topics"):
@@ -131,9 +138,20 @@ class KafkaLog:
 
     def members(self, group: str) -> list[Member]:
         """The members of a group by client id, which is their instance's name, and host."""
+        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in self._described(group)]
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Have a group go on without the members of this client id."""
+        gone = [MemberToRemove(each["member_id"]) for each in self._described(group) if each["client_id"] == name]
+        if gone:
+            with translated(f"{self._where}, group {group} without {name}"):
+                self._admin.remove_group_members(group, gone)
+
+    def _described(self, group: str) -> Sequence[Any]:
         with translated(f"{self._where}, members of group {group}"):
-            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {}).get("members", ())
-        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in found]
+            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {})
+        members: Sequence[Any] = found.get("members", ())
+        return members
 
     def _retried(self, request: Callable[[], Any]) -> Any:
         """The response, requested again while brokers disconnect or are not ready.
