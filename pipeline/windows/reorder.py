@@ -13,12 +13,11 @@ import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
+from pipeline.windows.choices import WAITING_LIMIT
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.steps import Grid
 
 BEFORE_ALL = -(2**63)
-WAITING_LIMIT = 1_000_000
-"""The default limit of a partition's pending steps, which take about 400 bytes each."""
 
 
 class PendingStep(msgspec.Struct, array_like=True, gc=False):
@@ -87,9 +86,9 @@ class ReorderBuffer:
                 raise InvalidEvent("out_of_range", f"with {values!r} the step's sum does not fit in a float32")
         return [sum(pair) for pair in pairs]
 
-    def release(self, stream_time: int, before: Callable[[str], object] = id) -> Iterator[Event]:
-        """The steps that are due, in the order of their times. Each is removed when it is yielded, and `before` that is
-        called with its series.
+    def release(self, stream_time: int, before: Callable[[str], object] = lambda series: None) -> Iterator[Event]:
+        """The steps that are due, in the order of their times. Each is removed when it is yielded; `before` that, it is
+        called with the step's series.
         """
         while self._due and (self._due[0][0] <= stream_time or self._waiting > self._limit):
             due, series, place = heappop(self._due)

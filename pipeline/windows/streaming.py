@@ -22,18 +22,17 @@ import numpy as np
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import Companion, Dropped, Sections, SeriesState, Windows
+from pipeline.windows.choices import SERIES_LIMIT, WAITING_LIMIT
 from pipeline.windows.columnar import Decided, Events, Irregular
 from pipeline.windows.completed import CompletedWindows
 from pipeline.windows.expiry import Expiries
 from pipeline.windows.grid import Counts, Floats, Ints, WindowConfig
-from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
+from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
 from pipeline.windows.silence import LEARNED, Silences
 from pipeline.windows.snapshot import Snapshot
 from pipeline.windows.table import ByName, Table
 from tidecast.errors import ConfigError
 
-SERIES_LIMIT = 100_000
-"""The default limit of series per partition."""
 FEW = 32
 """So many events are added sooner one by one than at once."""
 CHUNK = 4096

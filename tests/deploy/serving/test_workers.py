@@ -117,7 +117,7 @@ def test_metrics_of_all_workers_are_told_by_worker_and_those_of_their_group_once
 
 
 def test_all_serve_if_each_does() -> None:
-    silent = SimpleNamespace(number=1, restarts=0, worker=SimpleNamespace(heard=0.0), ask=lambda *_: None)
+    silent: Any = SimpleNamespace(number=1, restarts=0, worker=SimpleNamespace(heard=0.0), ask=lambda *_: None)
     assert GroupReport([reported(0, 7), reported(1, 5)]).missing() == ""
     assert GroupReport([reported(0, 7), reported(1, 5, "no group")]).missing() == "worker 1: no group"
     assert GroupReport([reported(0, 7), silent]).missing() == "worker 1: it is not there yet"
@@ -202,7 +202,7 @@ def filled(kafka_bootstrap: str, fresh: Callable[[str], str]) -> Iterator[tuple[
             for hour in range(first, last):
                 for number in range(4):
                     event = Event(f"pump-{number}", START + hour * HOUR, (float(hour),))
-                    producer.send(topic, number, event.series.encode(), encode(event), timestamp=START)
+                    producer.send(topic, number, event.series.encode(), encode(event), timestamp=event.ts)
             producer.flush()
 
         yield topic, fill
@@ -245,6 +245,7 @@ def test_two_workers_are_one_service(
     assert 40 <= summary["records"] < 120, "but for those of the worker that was killed"
     assert {each.get("worker") for each in map(json.loads, err.splitlines())} == {None, 0, 1}
     counts = Counter((record.partition, json.loads(record.value or b"")["ts"]) for record in records)
+    assert len(counts) == 4 * (30 - 11)
     assert set(counts.values()) == {1}
     assert not _pids(service)
 

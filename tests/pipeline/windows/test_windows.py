@@ -18,7 +18,8 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.state.records import encode_series
 from pipeline.windows.batch import Dropped, Section, Sections, SeriesState, Silence, Windows
-from pipeline.windows.grid import Aggregate, Counts, WindowConfig
+from pipeline.windows.choices import Aggregate
+from pipeline.windows.grid import Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from pipeline.windows.snapshot import Snapshot
 from pipeline.windows.steps import Grid
@@ -701,7 +702,7 @@ def test_events_pushed_at_once_are_those_pushed_one_by_one(
         first, second = one_by_one(points, part, offsets), at_once(arrays, part, offsets)
         assert first.late == second.late
         assert [(row, str(error)) for row, error in first.invalid] == [(row, str(each)) for row, each in second.invalid]
-        assert heard.told == also_heard.told, [(a,b) for a,b in zip(heard.told, also_heard.told) if a!=b][:3]
+        assert heard.told == also_heard.told, [(a, b) for a, b in zip(heard.told, also_heard.told) if a != b][:3]
         at += len(part)
         then = data.draw(st.sampled_from(("nothing", "take", "compare", "snapshot", "restart")))
         if then in ("take", "restart"):
