@@ -11,6 +11,7 @@ from deploy.models.predictor import ModelInput, Outputs, Predictor
 from deploy.serving.forecast_batches import Faults, forecast_batches, label_batches
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
+from pipeline.formats.bulk import Run, one_by_one
 from pipeline.formats.decoding import Decode, Note, nothing_to_tell
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import encode_forecasts
@@ -84,6 +85,8 @@ class Task:
     """forecasts or labels."""
     message_bytes: int
     """The size of a large message; that of a forecast has no larger one."""
+    decode_many: Callable[[Sequence[Record]], Iterable[Run]] = one_by_one
+    """The events of records that can be decoded together."""
     describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
     """How records are read, as far as it has not been told before."""
 
@@ -132,6 +135,7 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     decoder = Decoder(card.input.features, paths=config.paths)
     return Task(
         decode=decoder.decode,
+        decode_many=decoder.decode_many,
         describe=decoder.describe,
         windower=lambda companion: WindowStore(
             windows,
