@@ -17,6 +17,7 @@ from tidecast.errors import TidecastError
 
 Reason = Literal[
     "malformed_json",
+    "malformed_arrow",
     "bad_encoding",
     "too_deep",
     "schema",
@@ -35,6 +36,7 @@ REASONS: frozenset[Reason] = frozenset(get_args(Reason))
 
 ADVICE: Mapping[str, str] = {
     "malformed_json": "The value is no JSON: check what writes to the topic, or whether it is cut off.",
+    "malformed_arrow": "The value begins as an Arrow stream and is none: check what writes to the topic.",
     "bad_encoding": "The value is not UTF-8: check the producer's encoding, or whether it sends Avro or Protobuf.",
     "too_deep": "The JSON is nested too deep to be an event: check what writes to the topic.",
     "schema": "A series, a time or a value is missing, or is not what it should be: [decode] names the fields.",
