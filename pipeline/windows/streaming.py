@@ -22,10 +22,10 @@ import numpy as np
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
-from pipeline.windows.batch import UNKNOWN, Companion, Sections, SeriesState, Windows
+from pipeline.windows.batch import UNKNOWN, Companion, Dropped, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
 from pipeline.windows.expiry import Expiries
-from pipeline.windows.grid import Counts, WindowConfig, interpolate
+from pipeline.windows.grid import Counts, Floats, Ints, WindowConfig, interpolate
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
 from pipeline.windows.silence import LEARNED, Silences
 from tidecast.errors import ConfigError
@@ -127,6 +127,24 @@ class WindowStore:
             return self._buffer(self._reorder, series, event, offset)
         self._extend(series, event, ahead, offset)
         return True
+
+    def push_many(self, names: Sequence[str], ts: Ints, values: Floats, offsets: Ints) -> Dropped:
+        """Add N events in order, as `push` adds each: their series, times (N,), values (N,F) and offsets (N,).
+
+        Of an event that `push` refuses the error is returned instead of raised. Raises ValueError for other shapes.
+        """
+        count = len(names)
+        if ts.shape != (count,) or values.shape != (count, self._width) or offsets.shape != (count,):
+            raise ValueError(f"{count} series, ts {ts.shape}, values {values.shape}, offsets {offsets.shape}")
+        dropped = Dropped([], [])
+        rows = zip(names, ts.tolist(), values.tolist(), offsets.tolist(), strict=True)
+        for row, (name, at, numbers, offset) in enumerate(rows):
+            try:
+                if not self.push(Event(name, at, tuple(numbers)), offset):
+                    dropped.late.append(row)
+            except InvalidEvent as invalid:
+                dropped.invalid.append((row, invalid.with_traceback(None)))
+        return dropped
 
     def _extend(self, series: _Series, event: Event, ahead: int, offset: int) -> None:
         """Add an event that is `ahead` steps after its series' last one."""

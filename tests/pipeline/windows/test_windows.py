@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -16,7 +16,7 @@ from properties import examples
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
-from pipeline.windows.batch import Section, SeriesState, Windows
+from pipeline.windows.batch import Dropped, Section, Sections, SeriesState, Silence, Windows
 from pipeline.windows.grid import Aggregate, Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from pipeline.windows.steps import Grid
@@ -605,3 +605,96 @@ def test_filling_an_ordinary_hole_gives_the_float32_of_earlier_versions() -> Non
     expected = [np.float32(float(ends[0]) + (float(ends[1]) - float(ends[0])) * number / 3) for number in (1, 2)]
     assert window[1:3, 0].tolist() == [float(value) for value in expected]
     assert window[[0, 3], 0].tolist() == [20.1, 20.13]
+
+
+class Heard:
+    """A companion that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def sections(self, series: str) -> Sections:
+        return {"of": Section(1, series.encode())}
+
+    def restore(self, series: str, sections: Sections) -> Sections:
+        return {name: section for name, section in sections.items() if name != "of"}
+
+    def expired(self, series: str, place: int, offset: int) -> None:
+        self.told.append((series, place, offset))
+
+    def silent(self, silence: Silence) -> None:
+        self.told.append(silence)
+
+
+def one_by_one(store: WindowStore, events: Sequence[Event], offsets: Sequence[int]) -> Dropped:
+    dropped = Dropped([], [])
+    for row, (event, offset) in enumerate(zip(events, offsets, strict=True)):
+        try:
+            if not store.push(event, offset):
+                dropped.late.append(row)
+        except InvalidEvent as invalid:
+            dropped.invalid.append((row, invalid))
+    return dropped
+
+
+def at_once(store: WindowStore, events: Sequence[Event], offsets: Sequence[int]) -> Dropped:
+    ts = np.array([event.ts for event in events], np.int64)
+    values = np.array([event.values for event in events]).reshape(len(events), -1)
+    return store.push_many([event.series for event in events], ts, values, np.array(offsets, np.int64))
+
+
+def assert_same_state(one: WindowStore, other: WindowStore) -> None:
+    assert (one.counts, one.stream_time, one.dirty()) == (other.counts, other.stream_time, other.dirty())
+    assert list(one) == list(other)
+    for name in one:
+        first, second = of(one, name), of(other, name)
+        for field in fields(SeriesState):
+            np.testing.assert_equal(getattr(second, field.name), getattr(first, field.name), field.name)
+        np.testing.assert_array_equal(bits(second.values), bits(first.values))
+
+
+def assert_same_windows(one: Windows, other: Windows) -> None:
+    for field in fields(Windows):
+        np.testing.assert_equal(getattr(other, field.name), getattr(one, field.name), field.name)
+    np.testing.assert_array_equal(bits(other.x), bits(one.x))
+
+
+@given(st.data(), configs(), st.booleans(), st.booleans())
+def test_events_pushed_at_once_are_those_pushed_one_by_one(
+    data: st.DataObject, config: WindowConfig, short: bool, accompanied: bool
+) -> None:
+    events = data.draw(streams(config))
+    idle = data.draw(st.none() | st.integers(1, 40).map(lambda steps: config.max_delay + steps * length(config.freq)))
+    limit = data.draw(st.integers(1, 5))
+
+    def store(old: WindowStore | None = None) -> tuple[WindowStore, Heard]:
+        heard = Heard()
+        made = WindowStore(config, idle, limit, short=short, waiting_limit=9, companion=heard if accompanied else None)
+        if old is not None:
+            made.stream_time = old.stream_time
+            for name in old:
+                made.restore(name, of(old, name))
+        return made, heard
+
+    (points, heard), (arrays, also_heard) = store(), store()
+    at = 0
+    while at < len(events):
+        part = events[at : at + data.draw(st.sampled_from((1, 7, 40, 400)))]
+        offsets = range(at, at + len(part))
+        first, second = one_by_one(points, part, offsets), at_once(arrays, part, offsets)
+        assert first.late == second.late
+        assert [(row, str(error)) for row, error in first.invalid] == [(row, str(each)) for row, each in second.invalid]
+        assert heard.told == also_heard.told
+        at += len(part)
+        then = data.draw(st.sampled_from(("nothing", "take", "compare", "clean", "restart")))
+        if then in ("take", "restart"):
+            assert_same_windows(points.take(), arrays.take())
+        if then in ("compare", "restart"):
+            assert_same_state(points, arrays)
+        if then == "clean":
+            arrays.mark_clean()
+            points.mark_clean()
+        if then == "restart":
+            (points, heard), (arrays, also_heard) = store(arrays), store(points)
+    assert_same_windows(points.take(), arrays.take())
+    assert_same_state(points, arrays)
