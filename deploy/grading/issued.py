@@ -8,7 +8,7 @@ import numpy as np
 from deploy.grading.state import Issued
 from deploy.settings.serve import ServeConfig
 from pipeline.formats.forecasts import Forecast, as_array
-from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
+from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin, read_headers
 from pipeline.log import Bounds, EventLog, Record, Undecodable
 
 IssuedForecasts = dict[tuple[int, str, int], Issued]
@@ -61,6 +61,6 @@ def _source(record: Record, topic: str, partition: int) -> tuple[int | None, str
     """
     if isinstance(record.headers, Undecodable):
         return None, ""
-    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    headers = read_headers(record.headers)
     origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
     return origin.last if origin and origin[:2] == (topic, partition) else None, headers.get(VERSION, "")

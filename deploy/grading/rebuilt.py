@@ -19,7 +19,7 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Refusals, decode_records
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, as_array
-from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
+from pipeline.formats.headers import INPUT, OFFSETS, PROVENANCE, VERSION, parse_origin, read_headers
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Sections, Silence, Windows
@@ -71,10 +71,10 @@ def read_forecasts(log: EventLog, topic: str, partition: int, refused: Refusals)
 
 
 def _made(record: Record) -> tuple[Source, Identity, Made]:
-    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    headers = read_headers(record.headers)
     origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
     if origin is None or VERSION not in headers:
-        raise InvalidEvent("schema", f"no headers {INPUT}, {OFFSETS} and {VERSION} of a service")
+        raise InvalidEvent("schema", f"no header {PROVENANCE} with {INPUT}, {OFFSETS} and {VERSION}")
     try:
         forecast = _decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

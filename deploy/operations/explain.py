@@ -23,7 +23,17 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, as_array, encode_forecasts
-from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, Origin, parse_origin
+from pipeline.formats.headers import (
+    INPUT,
+    MODEL,
+    OFFSETS,
+    PROVENANCE,
+    PROVIDER,
+    VERSION,
+    Origin,
+    parse_origin,
+    read_headers,
+)
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Windows
@@ -94,9 +104,11 @@ def recompute_forecast(
     records are gone.
     """
     record = _read_record(log, topic, partition, offset)
-    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    headers = read_headers(record.headers)
     if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in headers]:
-        raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: it has no header {missing[0]}")
+        raise ConfigError(
+            f"{topic}/{partition} at {offset} is not a service's forecast: no {PROVENANCE} has {missing[0]}"
+        )
     try:
         forecast = msgspec.json.decode(record.value or b"", type=Forecast)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

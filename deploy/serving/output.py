@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from deploy.grading.batch import GradedBatch
@@ -20,7 +21,7 @@ from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
-from pipeline.formats.headers import INPUT, OFFSETS, OURS, trace_context
+from pipeline.formats.headers import INPUT, OFFSETS, OURS, Provenance, trace_context
 from pipeline.log import Producer, Record, Refusal, Sent
 from tidecast.errors import LogError
 
@@ -41,8 +42,8 @@ class PartitionBatch(NamedTuple):
     graded: GradedPart | None = None
 
 
-OutputRow = tuple[PartitionBatch, bytes, Record, tuple[tuple[str, bytes], tuple[str, bytes]]]
-"""An output record's part of the batch, key, cause, and the headers that say its origin."""
+OutputRow = tuple[int, bytes, Record, int, int]
+"""An output record's part of the batch, by number, its key, its cause, and the first and last offset it is made of."""
 
 
 class Written(NamedTuple):
@@ -103,11 +104,12 @@ class Output:
             messages = iter(list(messages))
         if slow and shadow:
             of_shadow = shadow.predict(pending)
-        self._send_predictions(self._config.output, rows, messages, predictor, faults)
+        self._send_predictions(self._config.output, batch, rows, messages, predictor, faults)
         if shadow and not slow:
             of_shadow = shadow.predict(pending)
         if shadow and shadow.predictor and of_shadow:
-            self._send_predictions(self._config.shadow_topic, rows, iter(of_shadow), shadow.predictor, Faults())
+            topic = self._config.shadow_topic
+            self._send_predictions(topic, batch, rows, iter(of_shadow), shadow.predictor, Faults())
         for part, found in zip(batch, graded.messages() if graded else [[]] * len(batch), strict=True):
             self._send_graded(part, found)
             self._send_dropped(part.partition, part.dropped)
@@ -138,24 +140,28 @@ class Output:
     def _rows(self, batch: Sequence[PartitionBatch], pending: PendingBatch, of: Sequence[int]) -> list[OutputRow]:
         """What is known of each output record before its message."""
         records = [{record.offset: record for record in part.records} for part in batch]
-        origins = [(INPUT, f"{self._config.topic}/{part.partition}".encode()) for part in batch]
-        offsets = zip(pending.first_offset.tolist(), pending.offset.tolist(), strict=True)
-        return [
-            (batch[number], key, records[number][last], (origins[number], (OFFSETS, b"%d-%d" % (max(first, 0), last))))
-            for number, key, (first, last) in zip(of, pending.keys, offsets, strict=True)
-        ]
+        first, last = np.maximum(pending.first_offset, 0).tolist(), pending.offset.tolist()
+        causes = [records[number][offset] for number, offset in zip(of, last, strict=True)]
+        return list(zip(of, pending.keys, causes, first, last, strict=True))
 
     def _send_predictions(
-        self, topic: str, rows: Sequence[OutputRow], messages: Iterator[bytes], predictor: Predictor, faults: Faults
+        self,
+        topic: str,
+        batch: Sequence[PartitionBatch],
+        rows: Sequence[OutputRow],
+        messages: Iterator[bytes],
+        predictor: Predictor,
+        faults: Faults,
     ) -> None:
-        """Send a model's messages with headers that identify the model and the input records."""
-        common = predictor.provenance
-        for number, ((part, key, record, origin), message) in enumerate(zip(rows, messages, strict=True)):
+        """Send a model's messages with a header that identifies the model and the input records."""
+        sources = [f"{self._config.topic}/{part.partition}" for part in batch]
+        headers = [Provenance({**predictor.provenance, INPUT: source}).of for source in sources]
+        for number, ((part, key, record, first, last), message) in enumerate(zip(rows, messages, strict=True)):
             if number in faults.failed:
-                part.dropped.add_failed(record, faults.failed[number])
+                batch[part].dropped.add_failed(record, faults.failed[number])
             else:
                 traced = trace_context(record.headers) if record.headers else ()
-                self._send(topic, part.partition, key, message, record, [*common, *origin, *traced])
+                self._send(topic, batch[part].partition, key, message, record, [headers[part](first, last), *traced])
         failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:

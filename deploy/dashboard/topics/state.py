@@ -19,7 +19,7 @@ from deploy.dashboard.topics.store import Store
 from deploy.dashboard.topics.texts import Texts
 from pipeline.formats.alerts import decode_alert
 from pipeline.formats.dead_letters import InvalidEvent, read_dead_letter
-from pipeline.formats.headers import MODEL
+from pipeline.formats.headers import MODEL, read_headers
 from pipeline.formats.paths import Paths
 from pipeline.formats.scores import decode_scores
 from pipeline.formats.texts import TextDecoder
@@ -162,9 +162,7 @@ class State:
                 yield record, out
 
     def _model(self, record: Record, out: Output) -> int:
-        return self.models.number(
-            out.model, next((value for name, value in record.headers if name == MODEL), b"") or b""
-        )
+        return self.models.number(out.model, read_headers(record.headers).get(MODEL, ""))
 
     def _forecast_rows(self, record: Record, out: Output, *, shadow: bool = False) -> list[StoredRow]:
         """A forecast by target; only of those that are no `shadow`'s the fleet is told."""

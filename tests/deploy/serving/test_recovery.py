@@ -28,6 +28,7 @@ from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
 from model.residuals import Residuals
 from pipeline import failpoint
+from pipeline.formats.headers import INPUT, read_headers
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 
@@ -148,9 +149,9 @@ def _opened(value: bytes) -> Any:
     return (fields, sections) if isinstance(sections, dict) else value
 
 
-def without_topic(headers: Any) -> list[tuple[str, bytes]]:
+def without_topic(headers: Any) -> list[tuple[str, str]]:
     """Headers without those that contain the topic's name, which differs between the services compared."""
-    return [each for each in headers if each[0] not in ("tidecast.topic", "tidecast.input")]
+    return [(name, value) for name, value in read_headers(headers).items() if name not in ("tidecast.topic", INPUT)]
 
 
 def world(log: EventLog, predictor: Predictor, records: list[Row], **settings: Any) -> World:
