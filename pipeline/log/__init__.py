@@ -14,7 +14,11 @@ import msgspec
 from pipeline.log.topics import TopicConfig, TopicIdentity
 
 MAX_VALUE_BYTES = 65_536
-"""The largest key or value of an event."""
+"""The largest key of an event, and the largest value of one in JSON."""
+MAX_COLUMNAR_BYTES = 1 << 20
+"""The largest value of a record that holds many events."""
+COLUMNAR = b"\xff\xff\xff\xff"
+"""The first bytes of such a value, a stream of Arrow's IPC format; no text in UTF-8 begins with them."""
 
 
 class Record(Protocol):
@@ -58,6 +62,13 @@ class Truncated(bytes):
         cut = cls(whole[:length])
         cut.sha256 = hashlib.sha256(whole).hexdigest()
         return cut
+
+
+def within_limits(data: bytes) -> bytes:
+    """A key or value as it is, or Truncated if it is too large for an event: to one byte more than that."""
+    if len(data) <= MAX_VALUE_BYTES or (len(data) <= MAX_COLUMNAR_BYTES and data.startswith(COLUMNAR)):
+        return data
+    return Truncated.of(data, MAX_VALUE_BYTES + 1)
 
 
 class Bounds(NamedTuple):

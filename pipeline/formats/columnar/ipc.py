@@ -31,9 +31,8 @@ from pipeline.formats.columnar.metadata import (
     read_schema,
 )
 from pipeline.formats.dead_letters import InvalidEvent
+from pipeline.log import COLUMNAR
 
-MARK = b"\xff\xff\xff\xff"
-"""The first bytes of every stream, and of each message in it. No JSON begins with them, nor any text in UTF-8."""
 MAX_MESSAGES = 200
 """Most messages of a stream: its schema, its dictionaries and its batches."""
 MAX_SCHEMAS = 100
@@ -53,16 +52,18 @@ class Numbers(NamedTuple):
     """(n,): where there is none; None: there is one in every row."""
 
 
-class Texts(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
     """A column of texts: the different ones, and which of them each row has; or one for each row."""
 
     words: Words
     codes: Ints
     """(n,): the place of each row's in `words`; -1: null."""
 
-    def __iter__(self) -> Iterator[str | None]:  # type: ignore[override]
+    def rows(self) -> list[str | None]:
+        """The text of each row; None: null."""
         words = [*self.words, None]
-        return (words[code] for code in self.codes.tolist())
+        return [words[code] for code in self.codes.tolist()]
 
 
 @contextmanager
@@ -84,11 +85,11 @@ def _frames(value: bytes) -> Iterator[_Frame]:
     """The messages of a stream, up to its end marker, or the end of the value."""
     at, whole = 0, memoryview(value)
     for _ in range(MAX_MESSAGES):
-        if at == len(value) or value[at : at + 8] == MARK + bytes(4):
+        if at == len(value) or value[at : at + 8] == COLUMNAR + bytes(4):
             return
         size = int.from_bytes(value[at + 4 : at + 8], "little")
         start, metadata = at + 8 + size, value[at + 8 : at + 8 + size]
-        if value[at : at + 4] != MARK or len(metadata) < size:
+        if value[at : at + 4] != COLUMNAR or len(metadata) < size:
             raise ValueError(f"it breaks off at byte {at:,}")
         kind, _, length = read_message(metadata)
         at = start + length
@@ -178,7 +179,9 @@ class Table:
         if kind.kind not in TEXTS:
             raise InvalidEvent("schema", f"`{name}` is of the type {type_name(kind)}, and texts are expected")
         words: list[str] = []
-        codes, last = [np.zeros(0, np.int64)], None
+        codes, first = [np.zeros(0, np.int64)], 0
+        last: Words | None = None
+        found: Words
         with malformed():
             for _, batch, at in self._parts(name):
                 null, rows = batch.null(at.node, at.buffer, batch.layout.rows), batch.layout.rows

@@ -180,7 +180,7 @@ REFUSED: dict[str, list[object]] = {
     "too_large": [
         GOOD.ljust(MAX_VALUE_BYTES + 1),
         {"series": "a", "value": 1, "other": "[" * MAX_VALUE_BYTES},
-        b"\xff" * 1_000_000,
+        b"\xff" * 2_000_000,
     ],
 }
 
