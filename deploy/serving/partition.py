@@ -5,6 +5,8 @@ from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from deploy.grading.batch import replay
 from deploy.grading.issued import IssuedForecasts, model_name, read_issued
 from deploy.grading.state import Grading, PartitionGrades
@@ -12,12 +14,14 @@ from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.serving.tasks import Task, Windower
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
+from pipeline.formats.columnar.points import Points
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.log import Bounds, Commit, EventLog, Record
 from pipeline.state.records import encode_metadata
 from pipeline.state.recovery import Recovered, Topics
 from pipeline.windows.grid import Counts
+from pipeline.windows.streaming import WindowStore
 from tidecast.errors import NotAuthorized
 
 logger = logging.getLogger(__name__)
@@ -60,9 +64,15 @@ class Partition:
 
 
 def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
-    """Add the events of some records to the windows. One invalid or late event drops its record, once."""
+    """Add the events of some records to the windows.
+
+    One invalid or late event drops its record, once; of a columnar record only its own row.
+    """
     dropped, push = DroppedRecords(), windower.push
     for record, events, error in decode_records(records, task.decode):
+        if type(events) is Points and isinstance(windower, WindowStore):
+            _push_points(windower, events, dropped)
+            continue
         late = False
         for event in events:
             try:
@@ -74,6 +84,14 @@ def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> D
         elif late:
             dropped.late.append(record)
     return dropped
+
+
+def _push_points(store: WindowStore, points: Points, dropped: DroppedRecords) -> None:
+    """Add the points of a columnar record; each that is invalid or late is dropped as a record of its own."""
+    offsets = np.full(len(points), points.record.offset)
+    found = store.push_many(points.series, points.ts, points.values, offsets)
+    dropped.invalid += [(points.row(row), error) for row, error in found.invalid]
+    dropped.late += [points.row(row) for row in found.late]
 
 
 @dataclass(frozen=True, slots=True)

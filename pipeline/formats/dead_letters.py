@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from pipeline.formats.headers import OURS
-from pipeline.log import MAX_VALUE_BYTES, Record, Truncated
+from pipeline.log import COLUMNAR, MAX_COLUMNAR_BYTES, MAX_VALUE_BYTES, Record, Truncated
 from tidecast.errors import TidecastError
 
 Reason = Literal[
@@ -159,6 +159,8 @@ class Message(NamedTuple):
 def encode_dead_letter(record: Record, error: InvalidEvent) -> Message:
     """Encode a dead letter: the first 64 KiB of the record's key and value, its headers, its position and the reason.
 
+    A columnar value is kept whole.
+
     Headers of more than 64 KiB in all are left out, so that a dead letter always fits where its record did.
     """
     value = record.value or b""
@@ -175,4 +177,5 @@ def encode_dead_letter(record: Record, error: InvalidEvent) -> Message:
     }
     headers = headers if size <= MAX_VALUE_BYTES else [(f"{OURS}headers", b"left out")]
     headers += [(f"{OURS}{name}", str(fact).encode()) for name, fact in about.items()]
-    return Message(record.key and record.key[:MAX_VALUE_BYTES], value[:MAX_VALUE_BYTES], headers)
+    kept = MAX_COLUMNAR_BYTES if value.startswith(COLUMNAR) else MAX_VALUE_BYTES
+    return Message(record.key and record.key[:MAX_VALUE_BYTES], value[:kept], headers)

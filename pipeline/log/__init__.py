@@ -15,8 +15,8 @@ from pipeline.log.topics import TopicConfig, TopicIdentity
 
 MAX_VALUE_BYTES = 65_536
 """The largest key of an event, and the largest value of one in JSON."""
-MAX_COLUMNAR_BYTES = 1 << 20
-"""The largest value of a record that holds many events."""
+MAX_COLUMNAR_BYTES = 1_000_000
+"""The largest value of a record that holds many events: with its headers it fits where brokers take 1 MiB."""
 COLUMNAR = b"\xff\xff\xff\xff"
 """The first bytes of such a value, a stream of Arrow's IPC format; no text in UTF-8 begins with them."""
 
