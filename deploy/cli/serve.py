@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +22,14 @@ from deploy.cli.options import (
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.settings.files import decode_paths
+from deploy.settings.locations import home
 from deploy.settings.serve import SERVE_DEFAULTS, Format, Guarantee, ServeConfig, ShortSeries, Start, group_name
 from deploy.settings.values import OFF, parse_duration_option, parse_seconds_option, parse_share
 from deploy.web import Listener
 from tidecast.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deploy.serving.run import Connections
+    from deploy.serving.connections import Connections
 
 COMMON = (DeviceOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
 
@@ -99,11 +101,24 @@ class HttpOptions:
     ] = None
 
 
-GROUPS = (ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, HttpOptions, *COMMON)
+class WorkerOptions:
+    """How many processes a service has."""
+
+    workers: Annotated[
+        str,
+        option(
+            "--workers",
+            "Processes on this machine, which share the partitions; auto: one a core, at most one a partition.",
+        ),
+    ] = "1"
+
+
+SERVING = (ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, HttpOptions, WorkerOptions)
+GROUPS = (*SERVING, *COMMON)
 
 
 @takes(*GROUPS)
-def serve(context: typer.Context, as_json: bool) -> None:
+def serve(context: typer.Context, as_json: bool) -> int:
     """Serve a model: forecasts for events, or labels for texts.
 
     When the model's alias moves, the new version is verified, tried, and loaded between two micro-batches; if anything
@@ -113,9 +128,32 @@ def serve(context: typer.Context, as_json: bool) -> None:
     a restart continues where the last run stopped. Invalid records go to GROUP-dead-letters. SIGTERM finishes the
     current batch.
     """
-    from deploy.serving.run import serve as run
+    options = context.params
+    if (workers := _workers(options["workers"])) == 1:
+        from deploy.serving.run import serve as run
 
-    finish(run(*_service(context.params)), as_json)
+        finish(run(*_service(options)), as_json)
+        return 0
+    from deploy.serving.workers.processes import load
+
+    load("deploy.cli.main")
+    from deploy.cli.main import work
+    from deploy.serving.workers.supervisor import supervise
+
+    process = partial(work, home(), options["log_level"], options["log_format"])
+    code, summary = supervise(*_service(options), workers, process)
+    if summary is not None:
+        finish(summary, as_json)
+    return code
+
+
+def _workers(text: str) -> int | None:
+    """How many workers there are to be; None if the machine decides. Raises ConfigError."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"workers: {text!r} is neither a number from 1 on nor auto")
+    return int(text)
 
 
 @takes(*GROUPS)
@@ -135,7 +173,7 @@ def check(context: typer.Context, as_json: bool) -> int:
 
 def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
     """A service's configuration and connections, by its command's options. Raises ConfigError."""
-    from deploy.serving.run import Connections
+    from deploy.serving.connections import Connections
 
     topic, model, instance = options["topic"], options["model"], options["instance"]
     if options["static"] and instance is None:

@@ -132,6 +132,9 @@ class Poll(NamedTuple):
 class Consumer(Protocol):
     """A consumer in a group, subscribed to one topic."""
 
+    before_revocation: Callable[[], None] | None
+    """Called in a poll that may give up partitions, while they can still be committed; not where they are lost."""
+
     def poll(self, timeout: float, max_records: int) -> Poll:
         """Wait up to `timeout` seconds for records or a new assignment."""
         ...

@@ -15,7 +15,7 @@ of the partition, decides when they are released, and when an idle series expire
     B windows   S steps of a window   F features
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from pipeline.windows.expiry import Expiries
 from pipeline.windows.grid import Counts, Floats, Ints, WindowConfig, interpolate
 from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
 from pipeline.windows.silence import LEARNED, Silences
+from pipeline.windows.snapshot import Snapshot
 from tidecast.errors import ConfigError
 
 SERIES_LIMIT = 100_000
@@ -91,6 +92,7 @@ class WindowStore:
         self._expiries = Expiries(idle)
         self._next_due = -BEFORE_ALL
         self._changed: dict[str, None] = {}
+        self._snapshot = Snapshot()
         self._completed: list[tuple[int, int, int, int, int, int, str]] = []
 
     def __len__(self) -> int:
@@ -149,6 +151,8 @@ class WindowStore:
     def _extend(self, series: _Series, event: Event, ahead: int, offset: int) -> None:
         """Add an event that is `ahead` steps after its series' last one."""
         name, ts, values = event.series, event.ts, event.values
+        if self._snapshot.unread:
+            self._keep(name)
         if ahead != 1 and series.run:
             self._fill_gap(series, ahead, values)
         if not series.run or series.run - series.later_run >= self._seq_len:
@@ -174,6 +178,7 @@ class WindowStore:
 
     def _buffer(self, reorder: ReorderBuffer, series: _Series, event: Event, offset: int) -> bool:
         """Buffer an event, and release it at once if it is due already; False if its step has one."""
+        self._keep(event.series)
         if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
             self.counts.duplicate += 1
             return False
@@ -202,7 +207,7 @@ class WindowStore:
         """Run what is due at this stream time: release pending steps, then expire idle series."""
         due = -BEFORE_ALL
         if self._reorder is not None:
-            for event in self._reorder.release(self.stream_time):
+            for event in self._reorder.release(self.stream_time, self._keep):
                 series = self._series[event.series]
                 ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
                 self._extend(series, event, ahead, offset)
@@ -212,11 +217,15 @@ class WindowStore:
         for name in self._expiries.expired(self._series, self.stream_time):
             self._expire(name, offset)
         if self._silences:
-            self._changed.update(dict.fromkeys(self._silences.notice(self._series, self.stream_time, offset)))
+            for name in self._silences.fallen(self._series, self.stream_time):
+                self._keep(name)
+                self._changed[name] = None
+                self._silences.notice(self._series[name], name, self.stream_time, offset)
             due = min(due, self._silences.next_due)
         self._next_due = min(due, self._expiries.next_due)
 
     def _expire(self, name: str, offset: int) -> None:
+        self._keep(name)
         self._rows.release(self._series.pop(name))
         self._changed[name] = None
         self._sections.pop(name, None)
@@ -283,16 +292,21 @@ class WindowStore:
             self._next_due = min(self._next_due, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
-        """The series that changed since the last `mark_clean`, in the order of their first change."""
+        """The series that changed since the last snapshot, in the order of their first change."""
         return list(self._changed)
 
-    def mark_dirty(self) -> None:
-        """Count every series as changed."""
-        self._changed.update(dict.fromkeys(self._series))
+    def snapshot(self) -> Snapshot:
+        """The states of the series that changed since the last one, which count as unchanged from now on."""
+        self._snapshot, self._changed = Snapshot(self._changed), {}
+        return self._snapshot
 
-    def mark_clean(self) -> None:
-        """Count every series as unchanged."""
-        self._changed.clear()
+    def _keep(self, name: str) -> None:
+        """Before a series changes: a snapshot has it as it is."""
+        self._snapshot.keep(name, self.state)
+
+    def mark_dirty(self, names: Iterable[str] | None = None) -> None:
+        """Count these series, or every one, as changed."""
+        self._changed.update(dict.fromkeys(self._series if names is None else names))
 
     def _fill_gap(self, series: _Series, ahead: int, values: Sequence[float]) -> None:
         """Fill the gap before an event that is `ahead` > 1 steps after its series' last one, or empty the window."""

@@ -24,7 +24,7 @@ from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
 from deploy.operations.check import check
-from deploy.serving.run import Connections
+from deploy.serving.connections import Connections
 from deploy.settings.locations import models
 from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from waiting import Idle
 
 from deploy.models.loading import load_onnx
-from deploy.operations.memory import Needs, available_memory, memory, reserved, series_needs, size
+from deploy.operations.memory import Needs, memory, reserved, series_needs, size
 from deploy.operations.sample import Sample, read_sample
 from deploy.serving import loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
+from deploy.settings.machine import available_memory
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
 from model.online.tracks import Field, TrackStore
@@ -49,7 +50,7 @@ def test_a_series_takes_what_was_said(
         sample = read_sample(log, "pumps", task.decode)
         needs = series_needs(task, card, window_config(card.input), config, sample)
         service = Service(log, predictor, task, config)
-        service.run(Idle(lambda: service.stats.records))
+        service.run(Idle(lambda: service.stats.taken))
         records = [
             each for part in log.read_partitions(config.state_topic, log.bounds(config.state_topic)) for each in part
         ]

@@ -21,7 +21,7 @@ from deploy.grading.reader import Selection
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
 from deploy.operations.recompute import Served, recompute
-from deploy.serving import loop
+from deploy.serving import checkpoints, loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
@@ -67,6 +67,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventLog]:
 def _poll_without_waiting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "POLL_S", 0.0)
+        patch.setattr(checkpoints, "SLICE_S", 0.0)  # one state in each slice
+        patch.setattr(checkpoints, "SHARE", 0.0)
         yield
     failpoint.arm("")
 
@@ -122,7 +124,7 @@ class World:
         """Serve until the topic is read, or an armed failpoint interrupts it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             service = Service(log, self.predictor, task_for(self.predictor, self.config), self.config)
-            service.run(Idle(lambda: service.stats.records))
+            service.run(Idle(lambda: service.stats.taken))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
         """A topic's records, by partition."""
@@ -290,7 +292,7 @@ def test_a_service_says_what_it_takes_over_why_and_how_much_lies_before_it(
         producer.flush()
     config = ServeConfig(topic=name, output=f"{name}-out", group=name, instance="pump-1", start="earliest")
     service = Service(log, predictor, task_for(predictor, config), config)
-    service.run(Idle(lambda: service.stats.records))
+    service.run(Idle(lambda: service.stats.taken))
     said = [line for line in caplog.messages if "partition" in line]
     assert said == [
         f"pump-1 takes over partitions 0-1: it joined {name}",

@@ -250,7 +250,7 @@ def test_texts_leave_no_state() -> None:
     windower.push(TextEvent("a", "see you", b"a"))
     assert windower.config is None
     assert windower.dirty() == []
-    windower.mark_clean()
+    assert not windower.snapshot()
     assert len(windower.take()) == 1, "what waits is no state"
     assert windower.state("a") is None
     store = WindowStore(WindowConfig(seq_len=2))

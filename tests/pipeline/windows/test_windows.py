@@ -405,7 +405,7 @@ def test_an_idle_series_expires_by_stream_time_and_frees_its_row() -> None:
         store.push(event)
     with pytest.raises(InvalidEvent, match="series_limit"):
         store.push(of_minutes(11, series="c")[0])
-    store.mark_clean()
+    store.snapshot()
     store.push(of_minutes(12, series="c")[0])
     assert list(store) == ["b", "c"]
     assert store.dirty() == ["a", "c"]
@@ -484,7 +484,7 @@ def test_a_series_changes_when_a_step_is_added() -> None:
     for event in [*of_minutes(1), *of_minutes(1, series="b")]:
         store.push(event)
     assert store.dirty() == ["a", "b"]
-    store.mark_clean()
+    store.snapshot()
     for event in [*of_minutes(0, 1), *of_minutes(2, series="b")]:
         store.push(event)
     assert store.dirty() == ["b"]
