@@ -232,6 +232,10 @@ class EventLog(Protocol):
         """A topic's number of partitions. Raises UnknownTopic."""
         ...
 
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that a producer chooses by this key."""
+        ...
+
     def topic_id(self, topic: str) -> str:
         """An id that changes when a topic is deleted and created again. Raises UnknownTopic."""
         ...

@@ -71,6 +71,17 @@ class Points(Sequence[Any]):
         return row_record(self.record, self.series[number], int(self.ts[number]), values, self.features)
 
 
+class Chunk(NamedTuple):
+    """n events in columns, by time."""
+
+    series: Sequence[str]
+    """(n,)."""
+    ts: Ints
+    """(n,): epoch milliseconds, ascending, also from one chunk to the next."""
+    values: Reals
+    """(n,F): of the features."""
+
+
 def is_columnar(value: bytes | None) -> bool:
     """Whether a record's value is a columnar message, by its first bytes."""
     return value is not None and value.startswith(COLUMNAR)

@@ -12,6 +12,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.partitioner.default import murmur2
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.batches import TruncatingDeserializer
@@ -86,6 +87,10 @@ class KafkaLog:
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self._describe(topic)["partitions"])
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that Kafka's own clients choose by this key, and ours."""
+        return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
     def topic_id(self, topic: str) -> str:
         """The topic's UUID. Raises UnknownTopic."""
