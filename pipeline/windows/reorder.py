@@ -87,7 +87,7 @@ class ReorderBuffer:
                 raise InvalidEvent("out_of_range", f"with {values!r} the step's sum does not fit in a float32")
         return [sum(pair) for pair in pairs]
 
-    def release(self, stream_time: int, before: Callable[[str], None]) -> Iterator[Event]:
+    def release(self, stream_time: int, before: Callable[[str], object] = lambda series: None) -> Iterator[Event]:
         """The steps that are due, in the order of their times. Each is removed when it is yielded; `before` that, it is
         called with the step's series.
         """

@@ -322,6 +322,7 @@ class WindowStore:
     def _new_series(self, name: str, ts: int) -> _Series:
         if len(self._series) >= self._limit:
             raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
+        self._keep(name)  # it may have expired, and not be written as such yet
         return self._add(name, ts)
 
     def _add(self, name: str, ts: int) -> _Series:
