@@ -7,6 +7,7 @@ import numpy as np
 
 from deploy.grading.state import Issued
 from deploy.settings.serve import ServeConfig
+from pipeline.formats.columnar.forecasts import each_forecast
 from pipeline.formats.forecasts import Forecast, as_array
 from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin, read_headers
 from pipeline.log import Bounds, EventLog, Record, Undecodable
@@ -39,7 +40,7 @@ def read_issued(
     at = np.array(steps) - 1
     for records in log.read_partitions(config.output, wanted):
         number = records[0].partition
-        for record in records:
+        for record in each_forecast(records):
             offset, version = _source(record, config.topic, number)
             if offset is not None and ranges[number].start <= offset < ranges[number].end:
                 forecast = _decode(record.value or b"")

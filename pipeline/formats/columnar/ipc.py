@@ -146,6 +146,12 @@ class Table:
             places = list(_places([*self.fields.values()], batch.layout.variadic))
             yield self.fields[name], batch, places[number]
 
+    @property
+    def number_names(self) -> list[str]:
+        """The columns of numbers that are no times."""
+        kinds = self.fields.items()
+        return [name for name, kind in kinds if kind.kind in (INT, FLOAT) and kind.index is None and kind.dtype]
+
     def numbers(self, name: str) -> Numbers:
         """A column of numbers or times, as they are stored. Raises InvalidEvent, as do the others."""
         kind = self.fields[name]
