@@ -129,13 +129,23 @@ _background: tuple[BoundedQueueHandler, QueueListener] | None = None
 
 def configure_logging(level: LogLevel = "info", log_format: LogFormat = "text", worker: int | None = None) -> None:
     """Write log records from `level` on to stderr, as a worker's if it is one; a second call replaces the first."""
-    _handler.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(worker))
     if _background is None:
         logging.getLogger().addHandler(_handler)
-    for package in PACKAGES:
-        logging.getLogger(package).setLevel(level.upper())
     for library in QUIET:
         logging.getLogger(library).setLevel(logging.ERROR)
+    set_level(level)
+    set_format(log_format, worker)
+
+
+def set_level(level: LogLevel) -> None:
+    """Write log records from this level on."""
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level.upper())
+
+
+def set_format(log_format: LogFormat, worker: int | None = None) -> None:
+    """Write them in this format."""
+    _handler.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(worker))
 
 
 def show_timestamps() -> None:

@@ -17,7 +17,7 @@ from deploy.cli.config_file import SettingsCommand, plain
 from deploy.cli.dashboard import dashboard
 from deploy.cli.models import models, promote, retrain, rollback, schedule
 from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
-from deploy.cli.serve import check, serve
+from deploy.cli.serve import bench, check, serve
 from deploy.cli.signature import takes
 from deploy.cli.topics import dead_letters, explain, ingest, score, tail
 from deploy.cli.train import backtest, forecast, generate, replay, trace, train
@@ -101,7 +101,7 @@ def demo(
 
 
 COMMANDS: tuple[Callable[..., int | None], ...] = (
-    *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, retrain, schedule),
+    *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, bench, retrain, schedule),
     *(score, dashboard, models, promote, rollback, replay, explain, generate, trace, demo),
 )
 """In the order of the help."""

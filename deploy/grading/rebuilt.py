@@ -24,8 +24,9 @@ from pipeline.formats.headers import INPUT, OFFSETS, PROVENANCE, VERSION, parse_
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Sections, Silence, Windows
+from pipeline.windows.choices import SERIES_LIMIT
 from pipeline.windows.expiry import Expired, numbered
-from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
+from pipeline.windows.streaming import WindowStore
 
 Reals = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

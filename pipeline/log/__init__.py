@@ -224,6 +224,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        ...
+
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted; none of the log's own."""
         ...
@@ -257,6 +261,10 @@ class EventLog(Protocol):
 
     def members(self, group: str) -> list[Member]:
         """The members of a group, without joining it; none where the log does not know them."""
+        ...
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Have a group go on at once without a member whose process has ended, instead of after its session timeout."""
         ...
 
     def bounds(self, topic: str) -> dict[int, Bounds]:

@@ -1,16 +1,14 @@
 """The definition of a window, for stream and batch alike: its steps, their grid, and how gaps are filled."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.windows.choices import Aggregate
 from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
-
-Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
-"""How several events of one step are aggregated."""
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

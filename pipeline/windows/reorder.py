@@ -13,12 +13,11 @@ import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
+from pipeline.windows.choices import WAITING_LIMIT
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.steps import Grid
 
 BEFORE_ALL = -(2**63)
-WAITING_LIMIT = 1_000_000
-"""The default limit of a partition's pending steps, which take about 400 bytes each."""
 
 
 class PendingStep(msgspec.Struct, array_like=True, gc=False):

@@ -24,15 +24,13 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import UNKNOWN, Companion, Dropped, Sections, SeriesState, Windows
 from pipeline.windows.buffers import BufferRow, StepBuffers
+from pipeline.windows.choices import SERIES_LIMIT, WAITING_LIMIT
 from pipeline.windows.expiry import Expiries
 from pipeline.windows.grid import Counts, Floats, Ints, WindowConfig, interpolate
-from pipeline.windows.reorder import BEFORE_ALL, WAITING_LIMIT, ReorderBuffer
+from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
 from pipeline.windows.silence import LEARNED, Silences
 from pipeline.windows.snapshot import Snapshot
 from tidecast.errors import ConfigError
-
-SERIES_LIMIT = 100_000
-"""The default limit of series per partition."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,9 @@
 import logging
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.serving.workers.processes import Run, Worker
@@ -25,9 +27,10 @@ served waits twice as long each time.
 class Place:
     """One of a service's workers."""
 
-    def __init__(self, run: Run, work: Work) -> None:
-        """Start it."""
-        self._run, self._work = run, work
+    def __init__(self, run: Run, work: Work, leave: Callable[[], None] = lambda: None) -> None:
+        """Start it. `leave` has its group go on without one that has died; it may take a while."""
+        self._run, self._work, self._leave = run, work, leave
+        self._leaving: threading.Thread | None = None
         self.restarts = 0
         self.ended: list[Ended] = []
         """What its processes did, of those that could say."""
@@ -43,13 +46,19 @@ class Place:
         return self._work.number
 
     def _start(self) -> None:
-        self.worker, self._began = Worker(self._run, self._work), time.monotonic()
-        self._work, self.served = replace(self._work, failpoint=""), False
+        self._began, self.served = time.monotonic(), False
+        try:
+            self.worker = Worker(self._run, self._work)
+        except (OSError, EOFError) as error:  # no process, or no memory for one
+            self._delay()
+            logger.warning(f"worker {self.number} can't be started now: {error or 'its process ended at once'}")
+            return
+        self._work = replace(self._work, failpoint="")
 
     def look(self) -> int:
         """Start it again if it has died and its time has come; an exit code if it has ended for good, else 0."""
         if self.worker is None:
-            if time.monotonic() >= self._due:
+            if time.monotonic() >= self._due and not (self._leaving and self._leaving.is_alive()):
                 self.restarts += 1
                 self._start()
             return 0
@@ -60,13 +69,20 @@ class Place:
         if code not in RESTARTED and code > 0 and code != ORPHANED:
             logger.error(f"worker {self.number} ended with {code}, so all are stopped")
             return code
+        self._delay()
+        when = f"in {self._wait_s:g} s" if self._wait_s else "at once"
+        logger.warning(f"worker {self.number} {_how(code)}: it is started again {when}")
+        if code != ORPHANED:  # of which it isn't known
+            self._leaving = threading.Thread(target=self._leave, name=f"leave-{self.number}", daemon=True)
+            self._leaving.start()
+        return 0
+
+    def _delay(self) -> None:
+        """Decide when there is to be another one."""
         longer_s = min(max(FIRST_WAIT_S, 2 * self._wait_s), LONGEST_WAIT_S)
         stable = time.monotonic() - self._began >= STABLE_S
         self._wait_s = 0.0 if stable else FIRST_WAIT_S if self.served else longer_s
         self._due = time.monotonic() + self._wait_s
-        when = f"in {self._wait_s:g} s" if self._wait_s else "at once"
-        logger.warning(f"worker {self.number} {_how(code)}: it is started again {when}")
-        return 0
 
     def _code(self) -> int | None:
         """The exit code of a process that has ended."""
@@ -92,7 +108,10 @@ class Place:
         """Its exit code, once it has ended after it was to stop."""
         if self.worker:
             self.worker.wait()
-        return max(self._code() or 0, 0)
+        code = self._code() or 0
+        if code:
+            logger.warning(f"worker {self.number} {_how(code)}, and did not finish")
+        return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
         """End it at once."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import wait
 
 from deploy.logs import show_timestamps
@@ -21,16 +22,18 @@ from deploy.serving.workers.place import Place
 from deploy.serving.workers.processes import Run
 from deploy.serving.workers.summary import together
 from deploy.serving.workers.worker import Work
-from deploy.settings.files import open_log
+from deploy.settings.files import another_connection, open_log
 from deploy.settings.machine import available_cores
 from deploy.settings.serve import ServeConfig
 from deploy.web import Listener
 from pipeline import failpoint
-from tidecast.errors import ConfigError
+from tidecast.errors import ConfigError, TidecastError
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
+LEFT_WITHIN_S = 5.0
+"""How long the broker may take to let a member go."""
 
 
 def supervise(
@@ -48,7 +51,7 @@ def supervise(
         works[0] = replace(works[0], failpoint=os.environ.get(failpoint.VARIABLE, ""))
         logger.info(f"{count} worker{'s' * (count > 1)}, as {config.group}/{name}-0{f' to -{count - 1}' * (count > 1)}")
         show_timestamps()
-        places = [Place(run, work) for work in works]
+        places = [Place(run, work, partial(_leave, connections.bootstrap, work.config)) for work in works]
         if connections.http:
             stack.enter_context(_told(connections.http, places, connections.bootstrap, config))
         code = _look_after(places, stop)
@@ -78,6 +81,17 @@ def _count(topic: str, bootstrap: str, wanted: int | None) -> int:
             f"{wanted - partitions} will have none, and only wait to take over"
         )
     return wanted
+
+
+def _leave(bootstrap: str, config: ServeConfig) -> None:
+    """Give a dead worker's partitions to the others at once, unless they are to be kept for it."""
+    if config.static:
+        return
+    try:
+        with closing(another_connection(bootstrap, LEFT_WITHIN_S)) as log:
+            log.remove_member(config.group, config.instance)
+    except TidecastError as error:
+        logger.info(f"{config.instance} is a member of {config.group} until its session times out: {error}")
 
 
 @contextmanager

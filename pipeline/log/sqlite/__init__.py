@@ -64,6 +64,16 @@ class SqliteLog:
                 connection.executemany("INSERT INTO partitions (topic, number, end_offset) VALUES (?, ?, 0)", rows)
         return self.partitions(topic)
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        with self._store.transaction() as connection:
+            for topic in topics:
+                for table in ("records", "commits", "claims"):  # a later partition may have the same id
+                    of_topic = "partition_id IN (SELECT id FROM partitions WHERE topic = ?)"
+                    connection.execute(f"DELETE FROM {table} WHERE {of_topic}", (topic,))  # noqa: S608
+                connection.execute("DELETE FROM partitions WHERE topic = ?", (topic,))
+                connection.execute("DELETE FROM topics WHERE name = ?", (topic,))
+
     def topics(self) -> list[str]:
         """The names of all topics, sorted."""
         return [name for (name,) in self._store.query("SELECT name FROM topics ORDER BY name")]
@@ -110,6 +120,9 @@ class SqliteLog:
     def members(self, group: str) -> list[Member]:
         """None: claims name no instance."""
         return []
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Nothing: a process that ends gives up its claims."""
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset. Raises UnknownTopic."""

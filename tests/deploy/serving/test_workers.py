@@ -202,7 +202,7 @@ def filled(kafka_bootstrap: str, fresh: Callable[[str], str]) -> Iterator[tuple[
             for hour in range(first, last):
                 for number in range(4):
                     event = Event(f"pump-{number}", START + hour * HOUR, (float(hour),))
-                    producer.send(topic, number, event.series.encode(), encode(event), timestamp=START)
+                    producer.send(topic, number, event.series.encode(), encode(event), timestamp=event.ts)
             producer.flush()
 
         yield topic, fill
@@ -245,6 +245,7 @@ def test_two_workers_are_one_service(
     assert 40 <= summary["records"] < 120, "but for those of the worker that was killed"
     assert {each.get("worker") for each in map(json.loads, err.splitlines())} == {None, 0, 1}
     counts = Counter((record.partition, json.loads(record.value or b"")["ts"]) for record in records)
+    assert len(counts) == 4 * (30 - 11)
     assert set(counts.values()) == {1}
     assert not _pids(service)
 

@@ -17,7 +17,8 @@ from properties import examples
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.windows.batch import Dropped, Section, Sections, SeriesState, Silence, Windows
-from pipeline.windows.grid import Aggregate, Counts, WindowConfig
+from pipeline.windows.choices import Aggregate
+from pipeline.windows.grid import Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
