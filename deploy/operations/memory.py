@@ -18,10 +18,11 @@ from pipeline.windows.batch import SeriesState
 from pipeline.windows.buffers import StepBuffers
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.streaming import WindowStore
+from pipeline.windows.table import ROW_BYTES
 
 PROCESS_BYTES = 200_000_000
 """What a service takes without any series: Python, onnxruntime and a model, the client of the log."""
-OBJECT_BYTES, GRADED_OBJECT_BYTES = 400, 150
+OBJECT_BYTES, GRADED_OBJECT_BYTES = 150, 150
 """Python objects of a series' window, and besides of a series that is graded."""
 NOW = 1 << 40
 """Any time that takes as many bytes as today's."""
@@ -62,7 +63,7 @@ def series_needs(task: Task, card: Card, windows: WindowConfig, config: ServeCon
     assert state is not None
     record = encode_series(config_hash(windows), name, state)
     return Needs(
-        windows=StepBuffers(*values.shape, timed=windows.grid is None).row_bytes,
+        windows=StepBuffers(*values.shape, timed=windows.grid is None).row_bytes + ROW_BYTES,
         grading=grading.live.store.series_bytes if grading else 0,
         objects=OBJECT_BYTES + GRADED_OBJECT_BYTES * (grading is not None),
         state=len(SERIES_PREFIX) + len(name) + len(record),

@@ -1,150 +1,237 @@
-"""The last steps of many series, in arrays with a row per series, so that many windows are gathered at once.
+"""The last steps of many series, in arrays with a row for each; steps are added, and windows taken, many at once.
 
-S steps of a window   F features
+R rows   S steps of a window   F features   M events that become steps   B windows   G series of a batch
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from pipeline.windows.grid import Bools, Floats, Ints, view
+from pipeline.windows.grid import Bools, Floats, Ints, Value, interpolate, view
+from pipeline.windows.pool import Pool, grown
 
-SLACK = 64
-"""Steps of a row beyond S: a full row is shifted back once in so many steps."""
+SPREAD = 4
+"""Series of a batch are laid out together if none has more than so many times as many steps as another."""
 
 
-@dataclass(slots=True)
-class BufferRow:
-    """The row of one series. Its positions are indices into the arrays, which hold all rows."""
+OBSERVED = 0
+"""The row of flags of series all steps of which were observed."""
 
-    end: int
-    """One past its newest step."""
-    stop: int
-    """One past its last position."""
-    run: int = 0
-    """Steps since its window was last empty."""
+
+def slack(seq_len: int) -> int:
+    """Steps of a row beyond S: a full row is moved back once in so many steps."""
+    return max(1, seq_len // 8)
+
+
+class Added(NamedTuple):
+    """Events that have become steps: sorted by their series' rows, those of a series in order."""
+
+    row: Ints
+    """(M,)."""
+    values: Floats
+    """(M,F)."""
+    filled: Ints
+    """(M,): how many steps are filled between the series' step before and this one."""
+    ts: Ints
+    """(M,): their times."""
 
 
 class StepBuffers:
-    """Rows of S + SLACK steps: values (F,) float64, observed flags (F,), and if `timed` each step's time."""
+    """Rows in which the last S steps of a series lie from a `first` one on: for each its values (F,), whether they were
+    observed (F,), and if `timed` its time.
+    """
 
     def __init__(self, seq_len: int, features: int, timed: bool) -> None:
-        self._seq_len, self._width, self._timed = seq_len, features, timed
-        self._length = seq_len + SLACK
-        self._used = 0
-        self._free: list[int] = []
-        self._marked: list[int] = []
-        self._gathered: list[tuple[Floats, Bools]] = []
-        self._values: Floats = np.zeros((0, features))
-        self._observed: Bools = np.zeros((0, features), np.bool_)
-        self._times: Ints = np.zeros(0, np.int64)
-        none = (0, seq_len, features)
-        self._no_windows: tuple[Floats, Bools] = np.empty(none), np.empty(none, np.bool_)
-        self._reserve(16)
+        self._seq_len, self._width = seq_len, features
+        self._length = seq_len + slack(seq_len)
+        self._first = np.zeros(0, np.int64)
+        self._values = np.zeros((0, self._length, features))
+        self._times = np.zeros((0, self._length, int(timed)), np.int64)
+        self._flagged = np.zeros(0, np.int64)
+        """(R,): which row of the flags each has, if not all of its steps were observed; else OBSERVED."""
+        self._flags = Pool((self._length, features), np.bool_)
+        self._flags.take(1)
+        self._flags.rows[OBSERVED] = True
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays, which have room for up to twice the rows in use."""
-        return self._values.nbytes + self._observed.nbytes + self._times.nbytes
+        """Bytes of the arrays."""
+        arrays = self._first, self._values, self._times, self._flagged, self._flags.rows
+        return sum(array.nbytes for array in arrays)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self._length * (9 * self._width + 8 * self._timed)
+        """Bytes of one row all steps of which were observed."""
+        return self._length * 8 * (self._width + self._times.shape[2]) + 16
 
-    def allocate(self) -> tuple[int, int]:
-        """The first position of a free row, and one past its last."""
-        if self._free:
-            start = self._free.pop()
-        else:
-            start = self._seq_len + self._used * self._length  # so that S steps precede the end of the first row too
-            if start == len(self._values):
-                self._reserve(2 * self._used)
-            self._used += 1
-        return start, start + self._length
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` rows."""
+        self._first, self._flagged = grown(self._first, rows), grown(self._flagged, rows)
+        self._values, self._times = grown(self._values, rows), grown(self._times, rows)
 
-    def release(self, row: BufferRow) -> None:
-        """Free a row for another series."""
-        self.gather()
-        self._free.append(row.stop - self._length)
+    def release(self, row: int) -> None:
+        """Make a row ready for another series."""
+        self._all_observed(np.array([row]))
 
-    def write(self, row: BufferRow, values: Sequence[float], observed: bool, ts: int = 0) -> None:
-        """Add a step to a row."""
-        if row.end == row.stop:
-            self._shift(row)
-        for at, value in enumerate(values, row.end * self._width):
-            self._values_memory[at] = value
-            self._observed_memory[at] = observed
-        if self._timed:
-            self._times_memory[row.end] = ts
-        row.end += 1
-        row.run += 1
+    def extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
+        """Add steps; the windows (B,S,F) that end with the events `ends`, and which of their steps were observed.
 
-    def mark(self, row: BufferRow) -> None:
-        """Mark a row's last S steps for `take`. Where it has fewer, the steps before are not its own."""
-        self._marked.append(row.end - self._seq_len)
+        Where a series has fewer than S steps, the steps before are not its own.
+        """
+        starts = _starts(added.row)
+        steps = np.add.reduceat(added.filled + 1, starts) if len(starts) else starts
+        if steps.max(initial=1) <= SPREAD * steps.min(initial=1 << 32):
+            return self._extend(added, ends)
+        x = np.empty((len(ends), self._seq_len, self._width))
+        observed = np.empty(x.shape, np.bool_)
+        size = np.repeat(np.log2(steps).astype(np.int64) // 2, np.diff(starts, append=len(added.row)))
+        for each in np.unique(size).tolist():
+            chosen = size == each
+            windows = np.flatnonzero(chosen[ends])
+            part = Added(*(column[chosen] for column in added))
+            x[windows], observed[windows] = self._extend(part, (np.cumsum(chosen) - 1)[ends[windows]])
+        return x, observed
 
-    def take(self) -> tuple[Floats, Bools]:
-        """The windows marked since the last take: values (B,S,F) and observed flags (B,S,F)."""
-        self.gather()
-        gathered, self._gathered = self._gathered or [self._no_windows], []
-        if len(gathered) == 1:
-            return gathered[0]
-        values, observed = zip(*gathered, strict=True)
-        return np.concatenate(values), np.concatenate(observed)
+    def _extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
+        layout = _Layout.of(added, self._seq_len)
+        rows = layout.rows
+        full = self._first[rows] + layout.steps > self._length - self._seq_len
+        values = self._laid(self._values, rows, layout)
+        values[layout.at] = added.values
+        if len(layout.gaps):
+            before, after = values[layout.gaps - layout.number], added.values[layout.event]
+            values[layout.gaps] = interpolate(before, after, layout.number[:, None], layout.missing[:, None] + 1)
+        self._write(self._values, rows, values, layout, full)
+        if self._times.shape[2]:
+            times = self._laid(self._times, rows, layout)
+            times[layout.at] = added.ts[:, None]
+            self._write(self._times, rows, times, layout, full)
+        x, flags = self._windows(values, layout, ends), self._flag(layout, full)
+        self._first[rows] = np.where(full, 0, self._first[rows] + layout.steps)
+        return x, np.ones(x.shape, np.bool_) if flags is None else self._windows(flags, layout, ends)
 
-    def gather(self) -> None:
-        """Copy the marked windows, before their positions are overwritten."""
-        if self._marked:
-            starts, self._marked = np.array(self._marked), []
-            shape = (len(starts), self._seq_len, self._width)
-            windows = self._values_view[starts].reshape(shape), self._observed_view[starts].reshape(shape)
-            self._gathered.append(windows)
+    def _flag(self, layout: "_Layout", full: Bools) -> Bools | None:
+        """Write the flags of new steps; those of all steps as `_laid` has them, or None if all were observed."""
+        rows, filled = layout.rows, np.zeros(len(layout.rows), np.bool_)
+        filled[layout.series[layout.event]] = True
+        if (new := rows[filled & (self._flagged[rows] == OBSERVED)]).size:
+            self._flagged[new] = self._flags.take(len(new))
+            self._flags.rows[self._flagged[new]] = True
+        if not self._flagged[rows].any():
+            return None
+        flags = self._laid(self._flags.rows, self._flagged[rows], layout)
+        flags[layout.at], flags[layout.gaps] = True, False
+        self._write(self._flags.rows, self._flagged[rows], flags, layout, full)
+        moved = rows[full & (self._flagged[rows] != OBSERVED)]
+        self._all_observed(moved[self._flags.rows[self._flagged[moved], : self._seq_len].all(axis=(1, 2))])
+        return flags
 
-    def last(self, row: BufferRow) -> Floats:
-        """The values (F,) of a row's newest step."""
-        newest: Floats = self._values[row.end - 1]
-        return newest
+    def _all_observed(self, rows: Ints) -> None:
+        """Note that all steps of these rows were observed."""
+        self._flags.give(self._flagged[rows][self._flagged[rows] != OBSERVED])
+        self._flagged[rows] = OBSERVED
 
-    def first_time(self, row: BufferRow) -> int:
+    def _laid(self, array: npt.NDArray[Value], rows: Ints, layout: "_Layout") -> npt.NDArray[Value]:
+        """The last S steps of each series, in these rows of an array, with room for new ones behind: (G * width, n)."""
+        depth = array.shape[2]
+        laid = np.empty((len(rows), layout.width, depth), array.dtype)
+        kept = view(array.reshape(-1, depth), self._seq_len)[rows * self._length + self._first[layout.rows]]
+        laid[:, : self._seq_len] = kept.reshape(len(rows), self._seq_len, depth)
+        return laid.reshape(-1, depth)
+
+    def _windows(self, laid: npt.NDArray[Value], layout: "_Layout", ends: Ints) -> npt.NDArray[Value]:
+        windows = view(laid, self._seq_len)[layout.at[ends] - self._seq_len + 1]
+        return windows.reshape(len(ends), self._seq_len, laid.shape[1])
+
+    def _write(
+        self, array: npt.NDArray[Any], rows: Ints, laid: npt.NDArray[Any], layout: "_Layout", full: Bools
+    ) -> None:
+        """Write new steps behind those of their rows of an array; the last S steps to the beginning of full ones."""
+        new, series, begins = layout.new, layout.new_series, np.arange(len(rows)) * layout.width
+        behind = rows * self._length + self._first[layout.rows] - begins
+        if full.any():
+            last = view(laid, self._seq_len)[(begins + layout.steps)[full]]
+            array[rows[full], : self._seq_len] = last.reshape(-1, self._seq_len, array.shape[2])
+            chosen = ~full[series]
+            new, series = new[chosen], series[chosen]
+        array.reshape(-1, array.shape[2])[behind[series] + new] = laid[new]
+
+    def first_time(self, row: int) -> int:
         """The time of the first of a row's last S steps."""
-        return int(self._times[row.end - self._seq_len])
+        return int(self._times[row, self._first[row], 0])
 
-    def copy(self, row: BufferRow) -> tuple[Floats, Bools, Ints]:
-        """A row's last n <= S steps: (n,F), (n,F), and if timed (n,)."""
-        kept = slice(row.end - min(row.run, self._seq_len), row.end)
-        return self._values[kept].copy(), self._observed[kept].copy(), self._times[kept].copy()
+    def copy(self, row: int, count: int) -> tuple[Floats, Bools, Ints]:
+        """A row's last n <= S steps: (n,F), (n,F), and if timed (n,), else (0,)."""
+        stop = int(self._first[row]) + self._seq_len
+        kept = slice(stop - count, stop)
+        flags = self._flags.rows[self._flagged[row], kept]
+        return self._values[row, kept].copy(), flags.copy(), self._times[row, kept].flatten()
 
-    def fill(self, row: BufferRow, values: Floats, observed: Bools, times: Ints) -> None:
-        """Replace a row's steps by these n."""
-        self.gather()
-        start = row.stop - self._length
-        row.run, row.end = len(values), start + len(values)
-        self._values[start : row.end], self._observed[start : row.end] = values, observed
-        if self._timed:
-            self._times[start : row.end] = times
+    def fill(self, row: int, values: Floats, observed: Bools, times: Ints) -> None:
+        """Replace a row's steps by these n <= S."""
+        kept = slice(self._seq_len - len(values), self._seq_len)
+        self._first[row] = 0
+        self._values[row, kept], self._times[row, kept] = values, times.reshape(-1, 1) if len(times) else 0
+        self.release(row)
+        if not observed.all():
+            (self._flagged[row],) = self._flags.take(1)
+            self._flags.rows[self._flagged[row]] = True
+            self._flags.rows[self._flagged[row], kept] = observed
 
-    def _shift(self, row: BufferRow) -> None:
-        """Move a full row's last S-1 steps to its beginning."""
-        self.gather()
-        kept, start = self._seq_len - 1, row.stop - self._length
-        for array in (self._values, self._observed, *((self._times,) if self._timed else ())):
-            array[start : start + kept] = array[row.stop - kept : row.stop]
-        row.end = start + kept
 
-    def _reserve(self, rows: int) -> None:
-        """Make room for `rows` rows. The system allocates the memory when it is first written."""
-        positions = self._seq_len + rows * self._length
-        shape = (positions, self._width)
-        values, observed = np.zeros(shape), np.zeros(shape, np.bool_)
-        values[: len(self._values)], observed[: len(self._observed)] = self._values, self._observed
-        self._values, self._observed = values, observed
-        if self._timed:
-            times = np.zeros(positions, np.int64)
-            times[: len(self._times)] = self._times
-            self._times, self._times_memory = times, times.data
-        # A memoryview writes single numbers several times faster than an array.
-        self._values_memory = values.data.cast("B").cast("d")
-        self._observed_memory = observed.data.cast("B").cast("?")
-        self._values_view, self._observed_view = view(values, self._seq_len), view(observed, self._seq_len)
+@dataclass(slots=True, frozen=True)
+class _Layout:
+    """Where the steps of some series are laid out, each's in `width` places: the last S ones, then the new ones."""
+
+    rows: Ints
+    """(G,): the rows of the series."""
+    steps: Ints
+    """(G,): how many each gets."""
+    width: int
+    series: Ints
+    """(M,): which of them each event is of."""
+    at: Ints
+    """(M,): the place of each event."""
+    event: Ints
+    """(N,): for each step that is filled the event behind the gap."""
+    missing: Ints
+    """(N,): how many steps of the gap there are."""
+    number: Ints
+    """(N,): which of them it is, from 1 on."""
+    gaps: Ints
+    """(N,): its place."""
+
+    @property
+    def new(self) -> Ints:
+        """(M+N,): the places of all new steps."""
+        return np.concatenate([self.at, self.gaps]) if len(self.gaps) else self.at
+
+    @property
+    def new_series(self) -> Ints:
+        """(M+N,): which series each new step is of."""
+        return np.concatenate([self.series, self.series[self.event]]) if len(self.gaps) else self.series
+
+    @classmethod
+    def of(cls, added: Added, seq_len: int) -> "_Layout":
+        """Of these events."""
+        starts = _starts(added.row)
+        series = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(added.row)))
+        through = np.cumsum(added.filled + 1)
+        before = (through - added.filled - 1)[starts]
+        steps = np.diff(before, append=through[-1:])
+        width = seq_len + int(steps.max(initial=0))
+        at = series * width + seq_len - 1 + through - before[series]
+        event = np.repeat(np.arange(len(at)), added.filled)
+        missing = added.filled[event]
+        number = np.arange(len(event)) - (np.cumsum(added.filled) - added.filled)[event] + 1
+        gaps = at[event] - missing - 1 + number
+        return cls(added.row[starts], steps, width, series, at, event, missing, number, gaps)
+
+
+def _starts(rows: Ints) -> Ints:
+    """Where each series begins among sorted rows."""
+    first = np.ones(len(rows), np.bool_)
+    first[1:] = rows[1:] != rows[:-1]
+    return np.flatnonzero(first)

@@ -24,6 +24,7 @@ from model.online.tracks import Field, TrackStore
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
 from pipeline.windows.buffers import StepBuffers
+from pipeline.windows.table import ROW_BYTES, Table
 
 HOUR, START = 3_600_000, 1_704_067_200_000
 GIB = 1 << 30
@@ -109,10 +110,12 @@ def test_a_warning_where_the_memory_is_less(series: int, limit: int, available: 
 def test_the_arrays_have_the_room_that_is_counted(series: int) -> None:
     """As those of the windows and of the tracks grow."""
     rows, tracks = StepBuffers(1, 1, timed=False), TrackStore({"x": Field("<f4")}, 2)
-    for _ in range(series):
-        rows.allocate()
+    table = Table(rows.reserve)
+    for number in range(series):
+        table.row(f"series {number}")
         tracks.allocate()
     assert reserved(series) == tracks.nbytes // tracks.series_bytes == rows.nbytes // rows.row_bytes
+    assert reserved(series) == table.nbytes // ROW_BYTES
 
 
 @pytest.mark.parametrize(
