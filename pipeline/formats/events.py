@@ -37,7 +37,7 @@ from pipeline.formats.series import (
 )
 from pipeline.formats.times import MAX_TIME, MIN_TIME, NAMES, Moment, find_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
-from pipeline.log import Record
+from pipeline.log import COLUMNAR, Record
 
 MAX_AHEAD = 300_000
 """Milliseconds that an event may be ahead of its record's timestamp, or of the clock if the record has none."""
@@ -91,12 +91,13 @@ class Decoder:
 
     def __post_init__(self) -> None:
         self._mapped = bool(self.paths)
-        checks = (self._check_name, self._check_ahead, self._keys.series)
+        checks = (self._names, self._check_name, self._check_ahead, self._keys.series)
         self._points = PointsReader(self.features, self.min_time, self._mapped, self._event, *checks, Event)
 
     def decode(self, record: Record) -> Sequence[Event]:
         """Decode a record's events, of a columnar one Points. Raises InvalidEvent. Callers skip tombstones."""
-        if is_columnar(record.value):
+        value = record.value
+        if value and value[:4] == COLUMNAR:
             return self._points.read(record)
         try:
             wire = None if self._mapped else parse(self._wire, record)

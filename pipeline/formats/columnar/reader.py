@@ -7,7 +7,7 @@ record's key is the series of all rows, its timestamp their time. Other columns 
 n rows   F features
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, NamedTuple
@@ -47,7 +47,10 @@ class PointsReader:
     """Whether there are paths to the fields."""
     read_row: Callable[[dict[str, Any], dict[str, Any], Record], tuple[Any, Sources]]
     """Reads a row that is given as an object, twice: the event, and from which fields it is read."""
+    names: Set[str]
+    """Those that are known to be valid."""
     check_name: Callable[[str], str]
+    """Checks another one."""
     check_ahead: Callable[[int, int], None]
     """Checks a time against its record's."""
     key: Callable[[bytes | None], str]
@@ -136,7 +139,7 @@ class PointsReader:
 
     def _check_names(self, names: Sequence[str | None], refused: Refused) -> None:
         bad = {}
-        for name in set(names) - {None}:
+        for name in set(names) - self.names:
             try:
                 self.check_name(name or "")
             except InvalidEvent as error:

@@ -58,9 +58,11 @@ class _Type(NamedTuple):
 
 def words_of(texts: Sequence[str]) -> Words:
     """A column of texts."""
-    places: dict[str, int] = {}
-    codes = [places.setdefault(text, len(places)) for text in texts]
-    return Words(list(places), np.array(codes, np.int32))
+    words = list(dict.fromkeys(texts))
+    if len(words) == 1:
+        return Words(words, np.zeros(len(texts), np.int32))
+    places = dict(zip(words, range(len(words)), strict=True))
+    return Words(words, np.fromiter(map(places.__getitem__, texts), np.int32, len(texts)))
 
 
 def write_stream(columns: Mapping[str, Column]) -> bytes:
