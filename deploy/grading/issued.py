@@ -46,31 +46,31 @@ def read_issued(
         number = records[0].partition
         for record in records:
             read = _of_columns if is_columnar(record.value) else _of_json
-            for identity, each, source in read(record, config.topic, at):
-                known = source != "model" or model_name(each.model) in models
-                if known and ranges[number].start <= identity[0] < ranges[number].end:
+            for identity, each, source in read(record, config.topic, ranges[number], at):
+                if source != "model" or model_name(each.model) in models:
                     issued[number][identity] = each
     return issued
 
 
-def _of_json(record: Record, topic: str, at: Ints) -> Iterator[tuple[Identity, Issued, str]]:
-    """The forecast of a record by its identity, for the steps `at`, and its source; none if it is another input's."""
+def _of_json(record: Record, topic: str, wanted: Bounds, at: Ints) -> Iterator[tuple[Identity, Issued, str]]:
+    """The forecast of a record by its identity, for the steps `at`, and its source; none if it is of other input."""
     offset, version = _source(record, topic)
-    if offset is not None:
+    if offset is not None and wanted.start <= offset < wanted.end:
         made = _decode(record.value or b"")
         values = as_array(made.forecast)[at].T
         yield (offset, made.series, made.ts), Issued(made.model, version, values), made.source
 
 
-def _of_columns(record: Record, topic: str, at: Ints) -> Iterator[tuple[Identity, Issued, str]]:
+def _of_columns(record: Record, topic: str, wanted: Bounds, at: Ints) -> Iterator[tuple[Identity, Issued, str]]:
     """Those of a columnar record."""
-    offset, version = _source(record, topic)
-    if offset is not None:
+    newest, version = _source(record, topic)
+    if newest is not None and wanted.start <= newest:
         batch, _, last = decode_columns(record.value or b"")
         values = batch.forecast[:, at].transpose(0, 2, 1).astype(np.float64)
         columns = (last.tolist(), batch.series, batch.ts.tolist(), batch.model, batch.source, values)
         for completed, series, ts, model, source, forecast in zip(*columns, strict=True):
-            yield (completed, series, ts), Issued(model, version, forecast), source
+            if wanted.start <= completed < wanted.end:
+                yield (completed, series, ts), Issued(model, version, forecast), source
 
 
 def model_name(label: str) -> str:

@@ -7,7 +7,8 @@ record's key is the series of all rows, its timestamp their time. Other columns 
 n rows   F features
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ class PointsReader:
     """Whether there are paths to the fields."""
     read_row: Callable[[dict[str, Any], dict[str, Any], Record], tuple[Any, Sources]]
     """Reads a row that is given as an object, twice: the event, and from which fields it is read."""
-    names: Set[str]
+    names: AbstractSet[str]
     """Those that are known to be valid."""
     check_name: Callable[[str], str]
     """Checks another one."""
