@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from pipeline.formats.columnar.ipc import Ints, count_rows
-from pipeline.log import COLUMNAR, Record
+from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR
 
 GROWTH = 8
 FEW = 256

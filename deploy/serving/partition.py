@@ -2,7 +2,7 @@
 
 import logging
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,12 +63,24 @@ class Partition:
         return Commit(self.position, encode_metadata(self.checkpoint))
 
 
-def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
+def push_records(windower: Windower, task: Task, records: Sequence[Record]) -> DroppedRecords:
     """Add the events of some records to the windows.
 
     One invalid or late event drops its record, once; of a columnar record only its own row.
     """
-    dropped, push = DroppedRecords(), windower.push
+    dropped = DroppedRecords()
+    for run in task.decode_many(records):
+        if run.series is not None and isinstance(windower, WindowStore):
+            offsets = np.array([record.offset for record in run.records], np.int64)
+            late, invalid = windower.push_many(run.series, run.ts, run.values, offsets)
+            dropped.invalid.extend((run.records[row], error) for row, error in invalid)
+            dropped.late.extend(map(run.records.__getitem__, late))
+        else:
+            _push_each(windower, task, run.records, dropped)
+    return dropped
+
+
+def _push_each(windower: Windower, task: Task, records: Sequence[Record], dropped: DroppedRecords) -> None:
     for record, events, error in decode_records(records, task.decode):
         if type(events) is Points and isinstance(windower, WindowStore):
             _push_points(windower, events, dropped)
@@ -76,14 +88,13 @@ def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> D
         late = False
         for event in events:
             try:
-                late |= not push(event, record.offset)
+                late |= not windower.push(event, record.offset)
             except InvalidEvent as invalid:
                 error = error or invalid.with_traceback(None)  # a cycle, as when decoding
         if error is not None:
             dropped.invalid.append((record, error))
         elif late:
             dropped.late.append(record)
-    return dropped
 
 
 def _push_points(store: WindowStore, points: Points, dropped: DroppedRecords) -> None:

@@ -11,6 +11,7 @@ from deploy.models.predictor import ModelInput, Outputs, Predictor
 from deploy.serving.forecast_batches import Faults, forecast_batches, label_batches
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
+from pipeline.formats.bulk import Run, one_by_one
 from pipeline.formats.columnar.forecasts import MESSAGE_BYTES
 from pipeline.formats.decoding import Decode, Note, nothing_to_tell
 from pipeline.formats.events import Decoder
@@ -87,6 +88,8 @@ class Task:
     """The size of a large message; that of a forecast has no larger one."""
     features: tuple[str, ...] = ()
     """The names of an event's values."""
+    decode_many: Callable[[Sequence[Record]], Iterable[Run]] = one_by_one
+    """The events of records that can be decoded together."""
     describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
     """How records are read, as far as it has not been told before."""
 
@@ -140,6 +143,7 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     decoder = Decoder(card.input.features, paths=config.paths)
     return Task(
         decode=decoder.decode,
+        decode_many=decoder.decode_many,
         describe=decoder.describe,
         windower=lambda companion: WindowStore(
             windows,

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from pipeline.formats.headers import OURS
-from pipeline.log import COLUMNAR, MAX_COLUMNAR_BYTES, MAX_VALUE_BYTES, Record, Truncated
+from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR, MAX_COLUMNAR_BYTES, MAX_VALUE_BYTES, Truncated
 from tidecast.errors import TidecastError
 
 Reason = Literal[

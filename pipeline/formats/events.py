@@ -8,14 +8,17 @@ use, or by the paths of [decode].
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import UNSET
 
+from pipeline.formats.bulk import Floats, Ints, Run, one_by_one, runs
 from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.columnar.reader import PointsReader
 from pipeline.formats.dead_letters import InvalidEvent
@@ -37,7 +40,8 @@ from pipeline.formats.series import (
 )
 from pipeline.formats.times import MAX_TIME, MIN_TIME, NAMES, Moment, find_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
-from pipeline.log import COLUMNAR, Record
+from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR
 
 MAX_AHEAD = 300_000
 """Milliseconds that an event may be ahead of its record's timestamp, or of the clock if the record has none."""
@@ -119,6 +123,19 @@ class Decoder:
         if ts > record.timestamp + MAX_AHEAD or ts > self._latest:
             self._check_ahead(ts, record.timestamp)
         return (Event(name, ts, values),)
+
+    def decode_many(self, records: Sequence[Record]) -> Iterator[Run]:
+        """The records in order, in runs of such as have columns of events and of such as `decode` is to decode."""
+        if self._mapped or self.features != ONE_VALUE:
+            return one_by_one(records)
+        self._latest = time.time_ns() // 1_000_000 + MAX_CLOCK_ERROR
+        return runs(records, self._names, self._possible)
+
+    def _possible(self, ts: Ints, recorded: Ints, value: Floats) -> npt.NDArray[np.bool_]:
+        """Of which events `decode` would find nothing to look at: their times, their records' and their values."""
+        latest = np.minimum(np.minimum(recorded, UNAMBIGUOUS) + MAX_AHEAD, min(self._latest, UNAMBIGUOUS - 1))
+        possible: npt.NDArray[np.bool_] = (self.min_time <= ts) & (ts <= latest) & (np.abs(value) <= MAX_FLOAT32)
+        return possible
 
     def _own_values(self, wire: _Wire) -> tuple[float, ...] | None:
         """The features of a record that has them in our own fields; else None. Raises InvalidEvent."""

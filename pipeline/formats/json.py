@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.log import COLUMNAR, MAX_VALUE_BYTES, Record, Undecodable
+from pipeline.log import Record, Undecodable
+from pipeline.log.limits import COLUMNAR, MAX_VALUE_BYTES
 
 MAX_HEADERS = 100
 MAX_DEPTH = 500

@@ -5,20 +5,12 @@ Both pass the same tests (tests/pipeline/log/test_log.py). Times are epoch milli
 Failures are raised as LogErrors (tidecast.errors).
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from pipeline.log.topics import TopicConfig, TopicIdentity
-
-MAX_VALUE_BYTES = 65_536
-"""The largest key of an event, and the largest value of one in JSON."""
-MAX_COLUMNAR_BYTES = 1_000_000
-"""The largest value of a record that holds many events: with its headers it fits where brokers take 1 MiB."""
-COLUMNAR = b"\xff\xff\xff\xff"
-"""The first bytes of such a value, a stream of Arrow's IPC format; no text in UTF-8 begins with them."""
 
 
 class Record(Protocol):
@@ -49,26 +41,6 @@ class Undecodable(list[tuple[str, bytes]]):
     def __init__(self, headers: Iterable[tuple[str, bytes]], why: str) -> None:
         super().__init__(headers)
         self.why = why
-
-
-class Truncated(bytes):
-    """The beginning of a key or value that is too large for an event; `sha256` is that of all of it, hexadecimal."""
-
-    sha256: str
-
-    @classmethod
-    def of(cls, whole: bytes, length: int) -> Self:
-        """The first `length` bytes of `whole`."""
-        cut = cls(whole[:length])
-        cut.sha256 = hashlib.sha256(whole).hexdigest()
-        return cut
-
-
-def within_limits(data: bytes) -> bytes:
-    """A key or value as it is, or Truncated if it is too large for an event: to one byte more than that."""
-    if len(data) <= MAX_VALUE_BYTES or (len(data) <= MAX_COLUMNAR_BYTES and data.startswith(COLUMNAR)):
-        return data
-    return Truncated.of(data, MAX_VALUE_BYTES + 1)
 
 
 class Bounds(NamedTuple):

@@ -31,7 +31,7 @@ from pipeline.formats.columnar.metadata import (
     read_schema,
 )
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.log import COLUMNAR
+from pipeline.log.limits import COLUMNAR
 
 MAX_MESSAGES = 200
 """Most messages of a stream: its schema, its dictionaries and its batches."""

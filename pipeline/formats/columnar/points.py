@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from pipeline.formats.columnar.ipc import Ints
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.log import COLUMNAR, Record
+from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR
 
 Reals = npt.NDArray[np.float64]
 

@@ -25,7 +25,8 @@ from pipeline.formats.names import Found
 from pipeline.formats.paths import KEY, Path
 from pipeline.formats.paths import TIMESTAMP as RECORD_TIME
 from pipeline.formats.series import FROM_KEY
-from pipeline.log import MAX_COLUMNAR_BYTES, Record, Truncated, Undecodable
+from pipeline.log import Record, Undecodable
+from pipeline.log.limits import MAX_COLUMNAR_BYTES, Truncated
 
 
 class _Columns(NamedTuple):

@@ -22,7 +22,7 @@ from pipeline.formats.columnar.metadata import (
     TIMESTAMP,
     UNITS,
 )
-from pipeline.log import COLUMNAR
+from pipeline.log.limits import COLUMNAR
 
 V5 = 4
 PADDING = 8

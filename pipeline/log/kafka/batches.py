@@ -10,7 +10,8 @@ from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
-from pipeline.log import Undecodable, within_limits
+from pipeline.log import Undecodable
+from pipeline.log.limits import within_limits
 
 MAX_UNPACKED = 32 << 20
 """The largest size of a batch after decompression. Batches of about 1 MiB, as brokers accept them, reach 20 at most."""

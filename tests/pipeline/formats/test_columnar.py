@@ -25,7 +25,7 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.formats.events import Decoder, Event
 from pipeline.formats.paths import Paths
-from pipeline.log import MAX_COLUMNAR_BYTES, within_limits
+from pipeline.log.limits import MAX_COLUMNAR_BYTES, within_limits
 
 NOW = 1_700_000_000_000
 FRAME = points([(f"s{row % 7}", NOW + row, row / 3) for row in range(50)])

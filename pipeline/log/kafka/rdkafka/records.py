@@ -7,8 +7,9 @@ from itertools import repeat
 import msgspec
 from confluent_kafka import Consumer, KafkaError, Message
 
-from pipeline.log import MAX_VALUE_BYTES, Undecodable, within_limits
+from pipeline.log import Undecodable
 from pipeline.log.kafka.rdkafka.config import log_error
+from pipeline.log.limits import MAX_VALUE_BYTES, within_limits
 from tidecast.errors import LogError
 
 
