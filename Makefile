@@ -66,7 +66,7 @@ audit:
 # torch is pinned by hand: other versions pull in gigabytes of CUDA on Linux.
 lock:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,dashboard,compare,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e '.[train,dashboard,compare,fast,dev]'
 	@(echo "# What the environment of development and CI holds: made by 'make lock', used as constraints."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//; s/ @ .*//') > requirements.lock
 	@touch $(VENV)/.installed
@@ -77,5 +77,5 @@ clean:
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dashboard,compare,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dashboard,compare,fast,dev]'
 	@touch $@

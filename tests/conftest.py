@@ -23,6 +23,7 @@ from waiting import until
 from model.artifacts.registry import Registry
 from pipeline.log import EventLog, Record
 from pipeline.log.connect import connect
+from pipeline.log.kafka import clients
 from tidecast.__main__ import main
 from tidecast.errors import UnknownTopic
 
@@ -34,6 +35,15 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 """Which of a run's workers this is, "gw0" for example; none if it is the only one."""
 SERVING_PYTHON = os.environ.get("TIDECAST_SERVING_PYTHON", sys.executable)
 """What runs `tidecast serve` as a process: this Python, or that of an environment without the training extra."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kafka_python() -> Iterator[None]:
+    """Kafka is read and written by kafka-python, but in tests that ask for the other client, or for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "preferred", lambda: "kafka-python")
+        patch.setenv("TIDECAST_KAFKA_CLIENT", "kafka-python")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 PASS_SERIES = 20_000
 """Most changed series in one transaction, unless one partition has more."""
 SLICE_S = 0.002
-"""Seconds of a slice between two batches; after long ones half as long as the batch took."""
+"""Seconds of a slice between two batches."""
+SHARE = 0.5
+"""The same as a share of the time that the batch took, where that is longer."""
 
 
 class Checkpoints:
@@ -78,7 +80,7 @@ class Checkpoints:
             self._stats.begin_checkpoint()
             self._begin(partitions.changed())
         at_once = self._at_once or (self._pass is not None and time.monotonic() - self._opened_at > self._most_s)
-        seconds = math.inf if at_once else max(SLICE_S, batch_s / 2)
+        seconds = math.inf if at_once else max(SLICE_S, SHARE * batch_s)
         with self._stats.stage("checkpoint") if self.under_way else nullcontext():
             while self.under_way and self._write(seconds):
                 commits.commit()

@@ -11,6 +11,8 @@ from tidecast.errors import ConfigError, unusable
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+ClientName = Literal["kafka-python", "librdkafka"]
+ClientChoice = Literal["auto", "kafka-python", "librdkafka"]
 
 HEARTBEAT_S = 0.5
 """Seconds between two heartbeats of a group's member, and so until a rebalance is noticed."""
@@ -47,8 +49,11 @@ class KafkaSettings:
     """Seconds after which the broker aborts a transaction that was left open."""
     session_s: float = 10.0
     """Seconds without a heartbeat after which a member is removed from its group."""
+    client: ClientChoice = "auto"
+    """What reads and writes records; auto: librdkafka if confluent-kafka is installed."""
 
     def __post_init__(self) -> None:
+        _one_of("client", self.client, get_args(ClientChoice))
         _one_of("security_protocol", self.security_protocol, get_args(SecurityProtocol))
         self._check_sasl()
         self._check_times()

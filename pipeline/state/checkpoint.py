@@ -115,14 +115,17 @@ class CheckpointPass:
         self._counts: dict[int, dict[str, int]] = {number: {} for number in passes}
 
     def write(self, seconds: float = math.inf) -> bool:
-        """Send states for so long, or until all are sent: whether they are. A failure aborts the pass and is raised."""
+        """Send states for so long, one at least, or until all are sent: whether they are.
+
+        A failure aborts the pass and is raised.
+        """
         until = time.monotonic() + seconds
         with self._aborted_on_failure():
             for number, snapshot in self._snapshots.items():
                 while snapshot:
-                    if time.monotonic() > until:
-                        return False
                     self._send(number, *snapshot.take(self.passes[number].store.state))
+                    if time.monotonic() > until:
+                        return not any(self._snapshots.values())
         return True
 
     def commit(self, offsets: Mapping[int, int], consumer: Consumer) -> None:

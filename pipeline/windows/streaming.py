@@ -132,7 +132,7 @@ class WindowStore:
         """Add an event that is `ahead` steps after its series' last one."""
         name, ts, values = event.series, event.ts, event.values
         if self._snapshot.unread:
-            self._snapshot.keep(name, self.state)
+            self._keep(name)
         if ahead != 1 and series.run:
             self._fill_gap(series, ahead, values)
         if not series.run or series.run - series.later_run >= self._seq_len:
@@ -158,7 +158,7 @@ class WindowStore:
 
     def _buffer(self, reorder: ReorderBuffer, series: _Series, event: Event, offset: int) -> bool:
         """Buffer an event, and release it at once if it is due already; False if its step has one."""
-        self._snapshot.keep(event.series, self.state)
+        self._keep(event.series)
         if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
             self.counts.duplicate += 1
             return False
@@ -187,7 +187,7 @@ class WindowStore:
         """Run what is due at this stream time: release pending steps, then expire idle series."""
         due = -BEFORE_ALL
         if self._reorder is not None:
-            for event in self._reorder.release(self.stream_time):
+            for event in self._reorder.release(self.stream_time, self._keep):
                 series = self._series[event.series]
                 ahead = 1 if self._grid is None else self._grid.index(event.ts) - series.step
                 self._extend(series, event, ahead, offset)
@@ -198,14 +198,14 @@ class WindowStore:
             self._expire(name, offset)
         if self._silences:
             for name in self._silences.fallen(self._series, self.stream_time):
-                self._snapshot.keep(name, self.state)
+                self._keep(name)
                 self._changed[name] = None
                 self._silences.notice(self._series[name], name, self.stream_time, offset)
             due = min(due, self._silences.next_due)
         self._next_due = min(due, self._expiries.next_due)
 
     def _expire(self, name: str, offset: int) -> None:
-        self._snapshot.keep(name, self.state)
+        self._keep(name)
         self._rows.release(self._series.pop(name))
         self._changed[name] = None
         self._sections.pop(name, None)
@@ -280,6 +280,10 @@ class WindowStore:
         self._snapshot, self._changed = Snapshot(self._changed), {}
         return self._snapshot
 
+    def _keep(self, name: str) -> None:
+        """Before a series changes: a snapshot has it as it is."""
+        self._snapshot.keep(name, self.state)
+
     def mark_dirty(self, names: Iterable[str] | None = None) -> None:
         """Count these series, or every one, as changed."""
         self._changed.update(dict.fromkeys(self._series if names is None else names))
@@ -298,6 +302,7 @@ class WindowStore:
     def _new_series(self, name: str, ts: int) -> _Series:
         if len(self._series) >= self._limit:
             raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
+        self._keep(name)  # it may have expired, and not be written as such yet
         return self._add(name, ts)
 
     def _add(self, name: str, ts: int) -> _Series:

@@ -7,22 +7,20 @@ looked up with the admin client first.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, OffsetSpec, TopicPartition, errors
+from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
-from pipeline.log.kafka.batches import TruncatingDeserializer
-from pipeline.log.kafka.client import admin, meaning, reader, translated
+from pipeline.log.kafka.client import admin, meaning, metadata_text, translated
+from pipeline.log.kafka.clients import Cluster, client_for
 from pipeline.log.kafka.connection_check import check_connection
-from pipeline.log.kafka.consumer import KafkaGroupConsumer
-from pipeline.log.kafka.producer import KafkaLogProducer
 from pipeline.log.kafka.topic_settings import ANY_TIME, SETTINGS, TIMES, topic_config
 from pipeline.log.settings import KafkaSettings
 from pipeline.log.topics import TopicConfig, TopicIdentity
-from tidecast.errors import ConfigError, LogUnavailable, NotAuthorized, UnknownTopic
+from tidecast.errors import ConfigError, NotAuthorized, UnknownTopic
 
 COMPACTED = {
     "cleanup.policy": "compact",
@@ -40,20 +38,20 @@ class KafkaLog:
     def __init__(self, address: str, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         servers = _servers(address)
-        self.label = f"Kafka at {address}"
+        self._where = f"Kafka at {address}"
         self.timeout_s = max(kafka.delivery_s, kafka.stall_s) + kafka.request_s
         self.batch_s = kafka.transaction_s / 3
-        self._config = {"bootstrap_servers": [f"{host}:{port}" for host, port in servers], "client_id": "tidecast"}
+        bootstrap = [f"{host}:{port}" for host, port in servers]
+        self._config: dict[str, Any] = {"bootstrap_servers": bootstrap, "client_id": "tidecast"}
         logger = logging.getLogger("kafka")
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)  # what matters is raised
-        check_connection(servers, kafka, self.label)
-        with translated(self.label):
+        check_connection(servers, kafka, self._where)
+        with translated(self._where):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
-        self._deserializer = TruncatingDeserializer()
-        self._consumer = self._config | dict.fromkeys(("key_deserializer", "value_deserializer"), self._deserializer)
+        self._client = client_for(kafka, Cluster(bootstrap, self._where, self.partitions, self._stable_ends))
+        self.label = f"{self._where}, by {self._client.name}"
         self._existing: set[str] = set()
-        self._readers: list[KafkaConsumer] = []
         self._opened: list[Consumer | Producer] = []
 
     def create_topic(self, topic: str, partitions: int, *, compacted: bool = False, any_time: bool = False) -> int:
@@ -63,7 +61,7 @@ class KafkaLog:
             count = self.partitions(topic)
             self._existing.add(topic)
             return count
-        with translated(f"{self.label}, creating topic {topic}"):
+        with translated(f"{self._where}, creating topic {topic}"):
             try:
                 self._create(topic, partitions, COMPACTED if compacted else ANY_TIME if any_time else {})
             except errors.InvalidConfigurationError:  # a broker before 3.6 has neither these settings nor the limits
@@ -81,12 +79,12 @@ class KafkaLog:
         """Delete topics, with all of their records."""
         names = list(topics)
         self._existing.difference_update(names)
-        with translated(f"{self.label}, deleting topics"):
+        with translated(f"{self._where}, deleting topics"):
             self._admin.delete_topics(names)
 
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted, but Kafka's own."""
-        with translated(f"{self.label}, listing topics"):
+        with translated(f"{self._where}, listing topics"):
             found = self._retried(lambda: self._admin.list_topics())
         return sorted(name for name in found if not name.startswith("__"))
 
@@ -100,7 +98,7 @@ class KafkaLog:
 
     def identities(self, topics: Iterable[str]) -> dict[str, TopicIdentity]:
         """The identities of those of these topics that exist, in one request."""
-        doing, identities = f"{self.label}, looking up topics", dict[str, TopicIdentity]()
+        doing, identities = f"{self._where}, looking up topics", dict[str, TopicIdentity]()
         with translated(doing):
             found = self._retried(lambda: self._admin.describe_topics(list(topics)))
         for each in found:
@@ -114,14 +112,14 @@ class KafkaLog:
     def topic_config(self, topic: str) -> TopicConfig:
         """A topic's configuration. Raises UnknownTopic, NotAuthorized."""
         partitions, settings = self._describe(topic)["partitions"], self._settings(topic)
-        with translated(f"{self.label}, looking up its brokers"):
+        with translated(f"{self._where}, looking up its brokers"):
             brokers = len(self._retried(lambda: self._admin.describe_cluster())["brokers"])
         replication = min(len(each["replica_nodes"]) for each in partitions)
         return topic_config(settings, replication, brokers)
 
     def _settings(self, topic: str) -> dict[str, str]:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, (*SETTINGS, *TIMES))
-        with translated(f"{self.label}, settings of {topic}"):
+        with translated(f"{self._where}, settings of {topic}"):
             found = self._retried(lambda: self._admin.describe_configs([resource], config_filter="all"))
         settings = {name: str(each["value"]) for name, each in found.get("topic", {}).get(topic, {}).items()}
         if not settings.keys() >= set(SETTINGS):  # the client does not report the reason
@@ -131,10 +129,12 @@ class KafkaLog:
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """A group's committed positions; partitions without one are left out. Raises UnknownTopic."""
         wanted = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
-        with translated(f"{self.label}, offsets of group {group}"):
+        with translated(f"{self._where}, offsets of group {group}"):
             # The first such request that a cluster receives creates the topic __consumer_offsets.
             found = self._retried(lambda: self._admin.list_group_offsets({group: wanted})).get(group, {}).items()
-        return {at.partition: Commit(each.offset, each.metadata or "") for at, each in found if each.offset >= 0}
+        return {
+            at.partition: Commit(each.offset, metadata_text(each.metadata)) for at, each in found if each.offset >= 0
+        }
 
     def members(self, group: str) -> list[Member]:
         """The members of a group by client id, which is their instance's name, and host."""
@@ -144,11 +144,11 @@ class KafkaLog:
         """Have a group go on without the members of this client id."""
         gone = [MemberToRemove(each["member_id"]) for each in self._described(group) if each["client_id"] == name]
         if gone:
-            with translated(f"{self.label}, group {group} without {name}"):
+            with translated(f"{self._where}, group {group} without {name}"):
                 self._admin.remove_group_members(group, gone)
 
     def _described(self, group: str) -> Sequence[Any]:
-        with translated(f"{self.label}, members of group {group}"):
+        with translated(f"{self._where}, members of group {group}"):
             found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {})
         members: Sequence[Any] = found.get("members", ())
         return members
@@ -176,7 +176,7 @@ class KafkaLog:
         # A new topic becomes known to one broker after another, and its leaders even later.
         deadline = time.monotonic() + (self._kafka.request_s if topic in self._existing else 0)
         while True:
-            with translated(f"{self.label}, looking up topic {topic}"):
+            with translated(f"{self._where}, looking up topic {topic}"):
                 (found,) = self._retried(lambda: self._admin.describe_topics([topic]))
             error = errors.for_code(found["error_code"])
             ready = error is errors.NoError and all(each["leader_id"] >= 0 for each in found["partitions"])
@@ -202,8 +202,14 @@ class KafkaLog:
 
     def _offsets(self, topic: str, count: int, spec: int) -> dict[int, int]:
         specs = {TopicPartition(topic, partition): spec for partition in range(count)}
-        with translated(f"{self.label}, offsets of {topic}"):
+        with translated(f"{self._where}, offsets of {topic}"):
             found = self._retried(lambda: self._admin.list_partition_offsets(specs))
+        return {where.partition: each.offset for where, each in found.items()}
+
+    def _stable_ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        specs = {TopicPartition(topic, partition): OffsetSpec.LATEST for partition in partitions}
+        with translated(f"{self._where}, offsets of {topic}"):
+            found = self._retried(lambda: self._admin.list_partition_offsets(specs, IsolationLevel.READ_COMMITTED))
         return {where.partition: each.offset for where, each in found.items()}
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Sequence[Record]]:
@@ -220,72 +226,26 @@ class KafkaLog:
         self, topic: str, ranges: Mapping[int, Bounds], *, whole: bool = False
     ) -> Iterator[Sequence[Record]]:
         """The committed records of several partitions from `start` up to `end`: batches of one partition each."""
-        left = {TopicPartition(topic, each): bounds.end for each, bounds in ranges.items() if bounds.start < bounds.end}
-        if not left:
-            return
-        if whole:
-            self._deserializer.whole.add(topic)
-        with self._reader() as reader:
-            reader.assign(list(left))
-            for where in left:
-                reader.seek(where, ranges[where.partition].start)
-            deadline, before = time.monotonic() + self._kafka.stall_s, 0
-            while left:
-                for where, records in reader.poll(timeout_ms=500, max_records=5000).items():
-                    if wanted := [record for record in records if record.offset < left[where]]:
-                        yield wanted
-                positions = {where: reader.position(where) for where in left}
-                if (read := sum(positions.values())) > before:
-                    deadline, before = time.monotonic() + self._kafka.stall_s, read
-                elif time.monotonic() > deadline:
-                    where = min(left)
-                    stuck = f"{topic}/{where.partition} can't be read past {positions[where]}, up to {left[where]}"
-                    raise LogUnavailable(stuck)
-                before -= _finish(reader, left, positions)
-
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[KafkaConsumer]:
-        with translated(f"{self.label}, reading"):
-            found = self._readers.pop() if self._readers else KafkaConsumer(**reader(self._kafka), **self._consumer)
-            try:
-                yield found
-            finally:
-                self._readers.append(found)
+        return self._client.read_partitions(topic, ranges, whole=whole)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
         """A producer; a transactional id fences the one before it and aborts that one's open transaction."""
-        config = self._config | ({} if transactional_id is None else {"client_id": transactional_id})
-        producer = KafkaLogProducer(self._kafka, config, transactional_id, self.partitions)
+        producer = self._client.producer(transactional_id)
         self._opened.append(producer)
         return producer
 
     def consumer(self, group: str, topic: str, *, instance: str | None = None, static: bool = False) -> Consumer:
         """Join `group` on `topic`; `instance` is the client id, with which the member id begins."""
         self.partitions(topic)
-        config = self._consumer | ({} if instance is None else {"client_id": instance})
-        static_id = {"group_instance_id": instance} if static else {}
-        consumer = KafkaGroupConsumer(self._kafka, config | static_id, group, topic)
+        consumer = self._client.consumer(group, topic, instance=instance, static=static)
         self._opened.append(consumer)
         return consumer
 
     def close(self) -> None:
         """Close the connection, and the producers and consumers that are still open."""
         with contextlib.ExitStack() as closing:  # each of them, even if one raises
-            for each in (self._admin, *self._readers, *self._opened):
+            for each in (self._admin, self._client, *self._opened):
                 closing.callback(each.close)
-
-
-def _finish(reader: KafkaConsumer, left: dict[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> int:
-    """Leave out the partitions that are read up to their ends; the sum of their positions.
-
-    They are not paused: the client might keep what it has fetched of them for ever, and fetch nothing more.
-    """
-    done = [where for where in left if positions[where] >= left[where]]
-    for where in done:
-        del left[where]
-    if done and left:
-        reader.assign(list(left))
-    return sum(positions[where] for where in done)
 
 
 def _servers(address: str) -> list[tuple[str, int]]:

@@ -107,6 +107,11 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
+def metadata_text(metadata: str | None) -> str:
+    """A commit's metadata. librdkafka ends it with a zero byte."""
+    return (metadata or "").removesuffix("\0")
+
+
 MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
     (
         ConsumerFenced,

@@ -10,7 +10,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState
 
 from pipeline.log import Commit, Poll, Record
-from pipeline.log.kafka.client import consumer, translated
+from pipeline.log.kafka.client import consumer, metadata_text, translated
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConsumerFenced, LogUnavailable
 
@@ -127,7 +127,7 @@ class KafkaGroupConsumer:
             # The client's own method takes one partition, a request each.
             coordinator, timeout_ms = self._consumer._coordinator, int(self._kafka.stall_s * 1000)
             found = coordinator.fetch_committed_offsets(wanted, timeout_ms=timeout_ms)
-        return {where.partition: Commit(each.offset, each.metadata) for where, each in found.items()}
+        return {where.partition: Commit(each.offset, metadata_text(each.metadata)) for where, each in found.items()}
 
     def seek(self, partition: int, offset: int) -> None:
         """Read an assigned partition from `offset` on."""

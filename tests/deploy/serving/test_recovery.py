@@ -21,7 +21,7 @@ from deploy.grading.reader import Selection
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
 from deploy.operations.recompute import Served, recompute
-from deploy.serving import loop
+from deploy.serving import checkpoints, loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
@@ -67,6 +67,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventLog]:
 def _poll_without_waiting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "POLL_S", 0.0)
+        patch.setattr(checkpoints, "SLICE_S", 0.0)  # one state in each slice
+        patch.setattr(checkpoints, "SHARE", 0.0)
         yield
     failpoint.arm("")
 

@@ -59,6 +59,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIDECAST_KAFKA_CLIENT")
     Path("junk.pem").write_text("junk")
     key = ec.generate_private_key(ec.SECP256R1())
     now, nobody = datetime.datetime.now(datetime.UTC), x509.Name([])

@@ -12,7 +12,8 @@ from waiting import until
 
 from pipeline.log import Bounds, EventLog
 from pipeline.log.connect import connect
-from pipeline.log.kafka import client as kafka_client
+from pipeline.log.kafka import client as python_client
+from pipeline.log.kafka.rdkafka import config as rdkafka_config
 from tidecast.errors import LogError, UnknownTopic
 
 Fresh = Callable[[str], str]
@@ -84,8 +85,10 @@ def test_a_topic_is_not_created_by_those_who_used_it(
     kafka_bootstrap: str, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a consumer nor a producer brings it back when it refreshes what it knows of the cluster."""
-    for settings in (kafka_client.CONSUMER, kafka_client.PRODUCER):
+    for settings in (python_client.CONSUMER, python_client.PRODUCER):
         monkeypatch.setitem(settings, "metadata_max_age_ms", 100)
+    for settings in (rdkafka_config.CONSUMER, rdkafka_config.PRODUCER):
+        monkeypatch.setitem(settings, "topic.metadata.refresh.interval.ms", 100)
     with closing(connect(kafka_bootstrap)) as log:
         topic = fresh("orders")
         log.create_topic(topic, 1)

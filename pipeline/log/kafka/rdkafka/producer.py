@@ -1,0 +1,349 @@
+"""A producer by librdkafka, which tells of failures only, and limits what is in flight and the duration of calls."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import Producer as Rdkafka
+from kafka import errors
+
+from pipeline import failpoint
+from pipeline.log import Commit, Consumer, Record, Refusal, Sent
+from pipeline.log.kafka.client import meaning
+from pipeline.log.kafka.clients import Cluster
+from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, producer, same_error
+from pipeline.log.kafka.rdkafka.consumer import AGAIN, REBALANCING, RdkafkaConsumer
+from pipeline.log.settings import KafkaSettings
+from tidecast.errors import LogError
+
+SERVE = 1000
+"""Records after which the client is asked what became of those before."""
+MAX_REFUSALS = 50
+"""How often what was lost is sent again until that counts as a failure: it is not one record, then, but the topic."""
+MAX_REBALANCES = 20
+"""How often a transaction is made again because its offsets met a rebalance."""
+BATCH_BYTES = 1_000_000
+TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+REFUSALS = (*TOO_LARGE, KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
+"""Errors of a record itself, which any further attempt would meet again; all that share its batch may have them."""
+UNTOLD = (KafkaError._FATAL, KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+"""Errors of calls and records that came after the client's end, whose cause was told before."""
+FOLLOWING = (KafkaError._INVALID_DIFFERENT_RECORD, KafkaError._PURGE_QUEUE)
+"""Errors of records that were not written because of another one."""
+
+
+class _Given(Sent, frozen=True, gc=False):
+    """A record that the client has, and calls if it can't write it."""
+
+    number: int
+    lost: "list[_Lost]"
+
+    def __call__(self, error: KafkaError, message: Message) -> None:
+        self.lost.append((self, error, message.partition()))
+
+
+_Lost = tuple[_Given, KafkaError, int]
+"""A record that was not written, why, and in which partition."""
+
+
+class RdkafkaProducer:
+    """An idempotent producer. After a failure it is unusable: every call raises that failure again.
+
+    The client fails a whole batch for a record that the broker refuses, and then sends nothing more. A new one takes
+    its place, with a new transaction if one was open, and what was not written is sent again: if it isn't known yet
+    which record is refused, one a batch.
+    """
+
+    def __init__(self, kafka: KafkaSettings, cluster: Cluster, transactional_id: str | None) -> None:
+        self.on_refusal: Callable[[Sent, Refusal], Sent] | None = None
+        self._kafka, self._cluster, self._transactional_id = kafka, cluster, transactional_id
+        self._doing = f"writing as {transactional_id or 'tidecast'}"
+        self._topics: set[str] = set()
+        self._numbers = count(1)
+        self._lost: list[_Lost] = []
+        self._sent: list[_Given] = []
+        """What was sent in the open transaction."""
+        self._batch_bytes, self._alone = BATCH_BYTES, False
+        self._refusals = self._replaced = 0
+        self._fatal: KafkaException | None = None
+        self._failure: LogError | None = None
+        self._in_transaction = False
+        self._client: list[Rdkafka] = []
+        """The last one to refer to it, which ends it."""
+        self._connect()
+
+    def _connect(self) -> None:
+        self._lost, self._fatal = [], None
+        settings = producer(self._kafka, self._cluster, self._transactional_id)
+        with self._guarded():
+            self._producer = Rdkafka(settings | {"batch.size": 1 if self._alone else self._batch_bytes})
+            self._client.append(self._producer)
+            if self._transactional_id is not None:
+                self._init_transactions()
+
+    def _init_transactions(self) -> None:
+        try:
+            self._producer.init_transactions(self._kafka.stall_s)
+        except KafkaException:
+            self._drop()
+            raise
+
+    def send(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        timestamp: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        cause: Record | None = None,
+    ) -> None:
+        """Queue one record. Partition None: chosen by the key. Blocks while too much is in flight.
+
+        The first millisecond of 1970 is written as the second: the client takes it for none.
+        """
+        if topic not in self._topics:
+            self._cluster.partitions(topic)
+            self._topics.add(topic)
+            with self._guarded():
+                self._producer.list_topics(topic, self._kafka.request_s)  # connects, which it else tries twice a second
+        number = next(self._numbers)
+        self._give(_Given(topic, partition, key, value, timestamp, headers, cause, number, self._lost))
+        if number % SERVE == 0:
+            self._serve(0)
+
+    def _give(self, given: _Given) -> None:
+        if self._failure is not None:
+            raise self._failure
+        partition, time_ms, headers = given.partition, given.timestamp, given.headers
+        try:
+            self._producer.produce(
+                given.topic,
+                given.value,
+                given.key,
+                -1 if partition is None else partition,
+                given,
+                None,
+                time_ms or (0 if time_ms is None else 1),
+                list(headers) if headers else None,
+            )
+        except BufferError:
+            self._make_room(given)
+        except KafkaException as error:
+            self._not_taken(given, error.args[0])
+        else:
+            if self._in_transaction:
+                self._sent.append(given)
+
+    def _make_room(self, given: _Given) -> None:
+        """Send it once the client has taken some of what is before it to the broker."""
+        before, deadline = len(self._producer), time.monotonic() + self._kafka.stall_s
+        while len(self._producer) >= before:
+            self._serve(0.05)
+            if time.monotonic() > deadline:
+                raise self._failed(errors.KafkaTimeoutError(f"{before:,} records wait to be written"), given)
+        self._give(given)
+
+    def _not_taken(self, given: _Given, error: KafkaError) -> None:
+        if error.code() in TOO_LARGE:  # more than the client sends at once
+            self._give(self._replacement(given, error))
+            return
+        self._settle()  # it takes nothing more since another record was refused
+        if not self._lost:
+            raise self._failed(error, given)
+        self._send_again()
+        self._give(self._renewed(given))
+
+    def _renewed(self, sent: Sent) -> _Given:
+        fields = (sent.topic, sent.partition, sent.key, sent.value, sent.timestamp, sent.headers, sent.cause)
+        return _Given(*fields, next(self._numbers), self._lost)
+
+    def _serve(self, seconds: float) -> None:
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:  # it can go on no more, and says why only once
+            self._fatal = error
+
+    def flush(self) -> None:
+        """Return when all records sent are acknowledged; raise the first failure of any."""
+        if self._failure is not None:
+            raise self._failure
+        self._settle()
+        while self._lost:
+            self._send_again()
+            self._settle()
+        if self._fatal is not None:
+            raise self._failed(self._fatal)
+        self._refusals = 0
+        if self._alone and not self._in_transaction:
+            self._batch_again()
+
+    def _settle(self) -> None:
+        """Wait until it is known what became of all records."""
+        deadline = time.monotonic() + self._kafka.delivery_s + 1
+        while True:
+            try:
+                left = self._producer.flush(0.1)
+            except KafkaException as error:
+                self._fatal = error
+                continue
+            if not left:
+                return
+            if (
+                self._lost or self._fatal
+            ):  # the client would keep those behind a refused record until their time is over
+                self._producer.purge(in_flight=False)
+            if time.monotonic() > deadline:
+                raise self._failed(errors.KafkaTimeoutError(f"{left:,} records are not acknowledged"))
+
+    def _send_again(self) -> None:
+        """Send what was not written again, with replacements for the records that the broker refuses."""
+        refused, lost = self._refused(), sorted(self._lost, key=lambda each: each[0].number)
+        self._refusals += 1
+        for given, error, _ in lost:
+            if given.number in refused or self._refusals > MAX_REFUSALS:
+                self._check_replaceable(given, error)
+        again = self._sent if self._in_transaction else [given for given, _, _ in lost]
+        self._begin_anew(alone=self._alone or not refused)
+        for given in again:
+            why = refused.get(given.number)
+            self._give(self._renewed(given) if why is None else self._replacement(given, why))
+
+    def _refused(self) -> dict[int, KafkaError]:
+        """Which of the lost records are refused, and why; none if that is known only of their batches."""
+        refused = [each for each in self._lost if each[1].code() in REFUSALS]
+        others = [each for each in self._lost if each[1].code() not in (*REFUSALS, *FOLLOWING)]
+        if not refused or (others and not self._in_transaction):  # of which some may be written
+            given, error, _ = (others or self._lost)[0]
+            raise self._failed(error, given)
+        singled_out = {partition for _, error, partition in self._lost if error.code() == FOLLOWING[0]}
+        return {
+            given.number: error
+            for given, error, partition in refused
+            if self._alone or (partition in singled_out and error.code() not in TOO_LARGE)
+        }
+
+    def _begin_anew(self, *, alone: bool) -> None:
+        """With a new client, and a new transaction if one is open."""
+        in_transaction = self._in_transaction
+        self.close()
+        if self._failure is not None:  # it could not abort, as after another process has taken over its id
+            raise self._failure
+        self._alone = alone
+        self._connect()
+        if in_transaction:
+            self._begin()
+
+    def _batch_again(self) -> None:
+        """Send many records a batch after each went alone."""
+        if not self._replaced:  # no record was too large: only all of them together
+            self._batch_bytes = max(1, self._batch_bytes // 16)
+        self._replaced = 0
+        self._begin_anew(alone=False)
+
+    def _check_replaceable(self, sent: Sent, error: KafkaError) -> None:
+        if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
+            raise self._failed(error, sent)
+
+    def _replacement(self, sent: Sent, error: KafkaError) -> _Given:
+        self._check_replaceable(sent, error)
+        assert self.on_refusal is not None
+        self._replaced += 1
+        same = same_error(error)
+        why = ": ".join(filter(None, (type(same).__name__.removesuffix("Error"), *same.args)))
+        return self._renewed(self.on_refusal(sent, Refusal(why, error.code() in TOO_LARGE)))
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        if self._alone:
+            self._batch_again()
+        self._begin()
+
+    def _begin(self) -> None:
+        with self._guarded():
+            self._producer.begin_transaction()
+        self._in_transaction, self._sent = True, []
+
+    def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
+        """Flush, then commit records and the consumer's offsets atomically, under the generation that it has."""
+        assert isinstance(consumer, RdkafkaConsumer)
+        self.flush()
+        for attempt in range(MAX_REBALANCES):
+            if not offsets or self._send_offsets(offsets, consumer, last=attempt == MAX_REBALANCES - 1):
+                break
+            sent = self._sent
+            self.abort()
+            time.sleep(AGAIN)
+            self._begin()
+            for given in sent:
+                self._give(self._renewed(given))
+            self.flush()
+        failpoint.reached("offsets-sent")
+        with self._guarded():
+            self._producer.commit_transaction(self._kafka.delivery_s)
+        self._in_transaction, self._sent = False, []
+
+    def _send_offsets(self, offsets: Mapping[int, Commit], consumer: RdkafkaConsumer, *, last: bool) -> bool:
+        """False if a rebalance of the group came between: the client has the new generation a little later."""
+        positions, metadata = consumer.positions(offsets), consumer.generation(offsets)
+        with self._guarded():
+            try:
+                self._producer.send_offsets_to_transaction(positions, metadata, self._kafka.delivery_s)
+            except KafkaException as error:
+                if last or error.args[0].code() not in REBALANCING:
+                    raise
+                return False
+        return True
+
+    def abort(self) -> None:
+        """Abort the open transaction; possible after most failures too."""
+        self._in_transaction, self._sent = False, []
+        try:
+            self._producer.abort_transaction(self._kafka.request_s)
+        except KafkaException as error:
+            raise self._failed(error) from error
+        self._lost.clear()
+
+    def close(self) -> None:
+        """Drop what is not acknowledged, and close."""
+        if self._in_transaction:
+            with contextlib.suppress(LogError):  # the broker aborts it later
+                self.abort()
+        self._drop()
+
+    def _drop(self) -> None:
+        if not self._client:
+            return
+        self._producer.purge()
+        for _ in range(2):  # it may say first that it can go on no more
+            with contextlib.suppress(KafkaException):
+                self._producer.flush(0.1)
+        del self._producer
+        bounded(self._client.clear, CLOSE_S)  # its own close() would wait for all, and warn of what is known
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except KafkaException as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
+        where = ""
+        if sent is not None:
+            cause = sent.cause
+            origin = f" what came of {cause.topic}/{cause.partition} at offset {cause.offset}" if cause else ""
+            where = f", to {sent.topic}/{sent.partition}{origin}"
+        if isinstance(error, KafkaException):
+            error = error.args[0]
+        if isinstance(error, KafkaError):
+            if error.code() in UNTOLD and self._fatal is not None:
+                error = self._fatal.args[0]
+            error = same_error(error)
+        self._failure = meaning(error, f"{self._doing}{where}")
+        return self._failure

@@ -1,0 +1,109 @@
+"""Messages of librdkafka as records."""
+
+import gc
+from collections.abc import Sequence
+from itertools import repeat
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, Message
+
+from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log.kafka.rdkafka.config import log_error
+from tidecast.errors import LogError
+
+
+class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Fetched:
+    """What one call of the client brought: records by partition, where the partitions end, and the first error."""
+
+    def __init__(self, messages: Sequence[Message], topic: str, *, whole: bool = False) -> None:
+        self.records: dict[int, list[FetchedRecord]] = {}
+        self.ends: dict[int, int] = {}
+        self.failure: Message | None = None
+        """The first error, which comes in a record's place; the records before it count."""
+        if any(map(Message.error, messages)):
+            messages = self._without_events(messages)
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            by_partition.setdefault(message.partition(), []).append(message)
+        for partition, own in by_partition.items():
+            self.records[partition] = _records(own, topic, partition, whole=whole)
+
+    def _without_events(self, messages: Sequence[Message]) -> list[Message]:
+        found = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                found.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self.ends[message.partition()] = message.offset()
+            elif self.failure is None:
+                self.failure = message
+        return found
+
+
+def fetch_error(failure: Message, topic: str, doing: str) -> LogError:
+    """What a record's place says went wrong."""
+    offset = failure.offset()
+    where = f", {topic}/{failure.partition()} at offset {offset}" if offset is not None and offset >= 0 else ""
+    return log_error(failure.error(), f"{doing}{where}")
+
+
+def fetch(consumer: Consumer, timeout: float, most: int) -> list[Message]:
+    """Up to so many messages: as many as there are, or the first one that comes within `timeout` seconds.
+
+    Asked for several, the client waits until it has them all, or its time is over.
+    """
+    found: list[Message] = consumer.consume(most, 0)
+    if not found and timeout > 0 and (found := consumer.consume(1, timeout)) and most > 1:
+        found += consumer.consume(most - 1, 0)
+    return found
+
+
+def _records(messages: list[Message], topic: str, partition: int, *, whole: bool) -> list[FetchedRecord]:
+    keys, values = [*map(Message.key, messages)], [*map(Message.value, messages)]
+    if not whole:
+        _truncate(keys)
+        _truncate(values)
+    offsets, times = map(Message.offset, messages), [each[1] for each in map(Message.timestamp, messages)]
+    columns = (repeat(topic), repeat(partition), offsets, times, keys, values, _headers(messages))
+    return [*map(FetchedRecord, *columns)]
+
+
+def _truncate(contents: list[bytes | None]) -> None:
+    """One byte more than allowed is kept, so that decoders notice."""
+    if max(map(len, filter(None, contents)), default=0) > MAX_VALUE_BYTES:
+        for number, content in enumerate(contents):
+            if content is not None and len(content) > MAX_VALUE_BYTES:
+                contents[number] = Truncated.of(content, MAX_VALUE_BYTES + 1)
+
+
+def _headers(messages: list[Message]) -> list[Sequence[tuple[str, bytes]]]:
+    try:
+        return [message.headers() or () for message in messages]
+    except SystemError:  # a key is not UTF-8: the client leaves it out of its pair, and says so only the first time
+        return [_readable(message) for message in messages]
+
+
+def _readable(message: Message) -> Sequence[tuple[str, bytes]]:
+    try:
+        headers = message.headers() or ()
+    except SystemError:
+        headers = message.headers()
+    # To look at a key that is not there would end the process; the pair's referents are what is there.
+    known = [len(gc.get_referents(pair)) == 2 for pair in headers]
+    if all(known):
+        return headers
+    mended = [pair if whole else ("?", pair[1]) for pair, whole in zip(headers, known, strict=True)]
+    return Undecodable(mended, "a header key is not UTF-8")
