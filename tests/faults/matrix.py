@@ -1,6 +1,6 @@
 """Every fault that delivery must survive, on three real brokers: the expected outcome of each, and the actual one.
 
-    python tests/faults/matrix.py [--only WORDS ...] [--client NAME] [--workers N] [--list] [--json FILE] [--markdown FILE]
+    python tests/faults/matrix.py [--only WORDS ...] [--client NAME] [--workers N] [--list] [--json FILE]
 
 Needs KAFKA_HOME (with bin/kafka, and a Java 17 on PATH), TOXIPROXY (a folder with toxiproxy-server), and Debian's
 faketime. Ends with 0 only if all rows are as expected.
