@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contenders import FAST, UNGRADED, Contender, quix_python, supported
+import numpy as np
+from contenders import ALL, FAST, UNGRADED, Contender, quix_python, supported
 from recovery import ready_again
 from serving import GIVE_UP_S, MINUTE_MS, PARTITIONS, ROOT, START, TIDECAST, Bench, Seen, running, say, seq_len
 
+from pipeline.formats.columnar.points import Chunk
+from pipeline.ingest.publish import publish_columns
 from pipeline.log import EventLog
 
 RATES, KEYS = (500, 2_000), 100
 LATENCY_OF = ("Tidecast", "Tidecast, one process", "Tidecast, kafka-python", "JVM loop", "Kafka Streams", "Quix")
+FLEET = 4_000
+"""Series of columnar messages."""
 SIZES = (100, 10_000, 1_000_000)
 A_SERIES, LEAST = 2, 400_000
 """Records of each series in the comparison of fleets, and of all of them at least."""
@@ -128,6 +133,30 @@ def start(place: Place) -> Iterator[Figures]:
             yield {end: [round(seconds, 2)]}
 
 
+def columnar(place: Place) -> Iterator[Figures]:
+    """Points and forecasts a second with columnar messages, in and out, each a step of a partition's series."""
+    log, steps = place.log, 400
+    options = [supported(("--format", "arrow", *FAST, *UNGRADED, *more)) for more in ((), ALL)]
+    topic, names, noise = (
+        f"bench-{time.time_ns()}",
+        [f"series-{each}" for each in range(FLEET)],
+        np.random.default_rng(0),
+    )
+    values = noise.normal(size=(steps, FLEET, 1))
+    chunks = (Chunk(names, np.full(FLEET, START + step * MINUTE_MS), values[step]) for step in range(steps))
+    publish_columns(chunks, log, topic, total=steps * FLEET, partitions=PARTITIONS)
+    messages = sum(end for _, end in log.bounds(topic).values())
+    bench = Bench(log, place.bootstrap, messages, topic=topic)
+    for model in place.asked.files:
+        for _ in range(place.asked.rounds):
+            for name, each in zip(("one process", "all cores"), options, strict=True):
+                summary = bench.served(model, options=each)
+                found = {"points": steps * FLEET, "forecasts": summary["forecasts"]}
+                figures = {what: [round(count / summary["seconds"])] for what, count in found.items()}
+                say(f"{model.stem}, {name}: {figures}")
+                yield {model.stem: {name: figures}}
+
+
 def windows(place: Place) -> Iterator[Figures]:
     """Windows a second of the store and of training, memory a series: benchmarks/windows.py."""
     script = Path(__file__).with_name("windows.py")
@@ -140,6 +169,7 @@ def windows(place: Place) -> Iterator[Figures]:
 
 PARTS: dict[str, Callable[[Place], Iterator[Figures]]] = {
     "speed": speed,
+    "columnar": columnar,
     "latency": latency,
     "stages": stages,
     "windows": windows,

@@ -65,6 +65,13 @@ class Bench:
 
         `options` are more of the service's; `seen` gets what the service says of itself once all is done.
         """
+        summary = self.served(model, guarantee, options, seen)
+        return float(summary["records"]) / float(summary["seconds"])
+
+    def served(
+        self, model: Path, guarantee: str = "at-least-once", options: Sequence[str] = (), seen: "Seen | None" = None
+    ) -> dict[str, float]:
+        """The summary of one `tidecast serve` of all records."""
         output = self.new_output()
         command = [*self.serve(model, output), "--json", "--guarantee", guarantee, *options]
         command += ["--http", f":{seen.port}"] if seen else []
@@ -77,8 +84,7 @@ class Bench:
             if seen:
                 seen.look(service)
             service.send_signal(signal.SIGTERM)
-            summary = last_json(service)
-        return float(summary["records"]) / float(summary["seconds"])
+            return last_json(service)
 
     def serve(self, model: Path, output: str) -> list[str]:
         """The command of a service on the topic, in a group of its own."""

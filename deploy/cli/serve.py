@@ -24,7 +24,7 @@ from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.settings.files import decode_paths
 from deploy.settings.locations import home
-from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
+from deploy.settings.serve import SERVE_DEFAULTS, Format, Guarantee, ServeConfig, ShortSeries, Start, group_name
 from deploy.settings.values import OFF, parse_duration_option, parse_seconds_option, parse_share
 from deploy.web import Listener
 from tidecast.errors import ConfigError
@@ -55,6 +55,10 @@ class DeliveryOptions:
     ] = None
     start: Annotated[Start, option("--from", "Where a new consumer group starts.")] = SERVE_DEFAULTS["start"]
     guarantee: GuaranteeOption = SERVE_DEFAULTS["guarantee"]
+    format: Annotated[
+        Format,
+        option("--format", "arrow writes forecasts in columns, many a message; events are read in either format."),
+    ] = SERVE_DEFAULTS["format"]
     short_series: Annotated[
         ShortSeries,
         option("--short-series", "Until a series fills a window: wait, or a naive forecast, marked so in its source."),
@@ -226,7 +230,7 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
         raise ConfigError("instance: --static needs the name that this instance has after a restart too")
     if options["alert_webhook"] and not options["alerts"]:
         raise ConfigError("alert-webhook: with --no-alerts there are none to post")
-    same = ("start", "guarantee", "series_limit", "waiting_limit", "short_series", "static")
+    same = ("start", "guarantee", "format", "series_limit", "waiting_limit", "short_series", "static")
     config = ServeConfig(
         topic=topic,
         output=options["output"] or "",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.evaluation.baselines import naive_of_windows
+from pipeline.formats.columnar.forecasts import each_forecast
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Refusals, decode_records
 from pipeline.formats.events import Decoder
@@ -61,7 +62,7 @@ def read_forecasts(log: EventLog, topic: str, partition: int, refused: Refusals)
     """The forecasts on a partition by where their input is; of two for one window the last."""
     found: dict[Source, dict[Identity, Made]] = {}
     for records in log.read(topic, partition, *log.bounds(topic)[partition]):
-        for record in records:
+        for record in each_forecast(records):
             try:
                 source, identity, made = _made(record)
             except InvalidEvent as error:

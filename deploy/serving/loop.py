@@ -36,9 +36,10 @@ from deploy.models.updates import ModelUpdater
 from deploy.serving.checkpoints import Checkpoints
 from deploy.serving.commits import Commits
 from deploy.serving.identity import Family
+from deploy.serving.messages import PartitionBatch
 from deploy.serving.monitoring.stats import NOT_JOINED, OutputHealth, ServiceStats
 from deploy.serving.monitoring.watchdog import StallDetector, Watchdog
-from deploy.serving.output import Output, PartitionBatch, Written
+from deploy.serving.output import Output, Written
 from deploy.serving.pace import Interval, Pace, micro_batches
 from deploy.serving.partition import push_records
 from deploy.serving.partitions import Partitions

@@ -14,6 +14,7 @@ from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.serving.tasks import Task, Windower
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
+from pipeline.formats.columnar.points import Points
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.log import Bounds, Commit, EventLog, Record
@@ -63,7 +64,10 @@ class Partition:
 
 
 def push_records(windower: Windower, task: Task, records: Sequence[Record]) -> DroppedRecords:
-    """Add the events of some records to the windows. One invalid or late event drops its record, once."""
+    """Add the events of some records to the windows.
+
+    One invalid or late event drops its record, once; of a columnar record only its own row.
+    """
     dropped = DroppedRecords()
     for run in task.decode_many(records):
         if run.series is not None and isinstance(windower, WindowStore):
@@ -78,6 +82,9 @@ def push_records(windower: Windower, task: Task, records: Sequence[Record]) -> D
 
 def _push_each(windower: Windower, task: Task, records: Sequence[Record], dropped: DroppedRecords) -> None:
     for record, events, error in decode_records(records, task.decode):
+        if type(events) is Points and isinstance(windower, WindowStore):
+            _push_points(windower, events, dropped)
+            continue
         late = False
         for event in events:
             try:
@@ -88,6 +95,14 @@ def _push_each(windower: Windower, task: Task, records: Sequence[Record], droppe
             dropped.invalid.append((record, error))
         elif late:
             dropped.late.append(record)
+
+
+def _push_points(store: WindowStore, points: Points, dropped: DroppedRecords) -> None:
+    """Add the points of a columnar record; each that is invalid or late is dropped as a record of its own."""
+    offsets = np.full(len(points), points.record.offset)
+    found = store.push_many(points.series, points.ts, points.values, offsets)
+    dropped.invalid += [(points.row(row), error) for row, error in found.invalid]
+    dropped.late += [points.row(row) for row in found.late]
 
 
 @dataclass(frozen=True, slots=True)

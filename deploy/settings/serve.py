@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Start = Literal["earliest", "latest"]
 Guarantee = Literal["at-least-once", "exactly-once"]
 ShortSeries = Literal["wait", "naive"]
+Format = Literal["json", "arrow"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class ServeConfig:
     """Where a new consumer group starts."""
     guarantee: Guarantee = "at-least-once"
     """exactly-once: a batch's output and offsets are one transaction; else offsets are committed after the output."""
+    format: Format = "json"
+    """arrow: the forecasts of a micro-batch and partition are one message of columns; else each is one in JSON."""
     late_topic: str = ""
     """The topic for late and duplicate events; empty: they are only counted."""
     shadow_topic: str = ""

@@ -78,8 +78,10 @@ def _columns(records: Sequence[Record], known: AbstractSet[str]) -> tuple[list[s
     Each is a line. As each begins and ends with a brace, none can be continued by the next.
     """
     payloads = [record.value or b"" for record in records]
+    if max(map(len, payloads)) > MAX_DEPTH:
+        return None
     lines = b"\n".join(payloads)
-    if max(map(len, payloads)) > MAX_DEPTH or lines.count(b"}\n{") != len(records) - 1:
+    if lines.count(b"}\n{") != len(records) - 1:
         return None
     if lines[:1] != b"{" or lines[-1:] != b"}" or lines.count(b"\n") != len(records) - 1:
         return None

@@ -18,6 +18,7 @@ from deploy.dashboard.topics.service import Service
 from deploy.dashboard.topics.store import Store
 from deploy.dashboard.topics.texts import Texts
 from pipeline.formats.alerts import decode_alert
+from pipeline.formats.columnar.forecasts import each_forecast
 from pipeline.formats.dead_letters import InvalidEvent, read_dead_letter
 from pipeline.formats.headers import MODEL, read_headers
 from pipeline.formats.paths import Paths
@@ -85,6 +86,8 @@ class State:
         """Take a topic's records: `live` ones were written while it was read, others are older than all before."""
         if not records:
             return
+        if kind in ("output", "shadow"):
+            records = list(each_forecast(records))
         with self.lock:
             if live:
                 self.service.count(kind, records)

@@ -12,6 +12,7 @@ from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
+from kafka.partitioner.default import murmur2
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.client import admin, meaning, metadata_text, translated
@@ -91,6 +92,10 @@ class KafkaLog:
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self._describe(topic)["partitions"])
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that Kafka's own clients choose by this key, and ours."""
+        return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
     def topic_id(self, topic: str) -> str:
         """The topic's UUID. Raises UnknownTopic."""

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.sqlite.consumer import SqliteConsumer
-from pipeline.log.sqlite.producer import SqliteProducer
+from pipeline.log.sqlite.producer import SqliteProducer, by_key
 from pipeline.log.sqlite.store import BUSY, Store, translated
 from pipeline.log.topics import TopicConfig, TopicIdentity
 from tidecast.errors import ConfigError, LogError, LogUnavailable, UnknownTopic
@@ -81,6 +81,10 @@ class SqliteLog:
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self.bounds(topic))
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that a producer chooses by this key."""
+        return by_key(key, partitions)
 
     def topic_id(self, topic: str) -> str:
         """An id that changes when a topic is deleted and created again. Raises UnknownTopic."""

@@ -13,7 +13,8 @@ from pipeline.formats.dead_letters import MAX_DETAIL, REASONS, InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, Decoder, Event, encode
 from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.formats.times import MAX_TIME, MIN_TIME, parse_time
-from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log import Undecodable
+from pipeline.log.limits import MAX_VALUE_BYTES, Truncated
 
 NOW = 1_700_000_000_000
 
@@ -180,7 +181,7 @@ REFUSED: dict[str, list[object]] = {
     "too_large": [
         GOOD.ljust(MAX_VALUE_BYTES + 1),
         {"series": "a", "value": 1, "other": "[" * MAX_VALUE_BYTES},
-        b"\xff" * 1_000_000,
+        b"\xff" * 2_000_000,
     ],
 }
 

@@ -19,8 +19,9 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.formats.json import MAX_HEADERS
 from pipeline.formats.texts import TextDecoder, TextEvent
-from pipeline.log import MAX_VALUE_BYTES, Commit, Consumer, EventLog
+from pipeline.log import Commit, Consumer, EventLog
 from pipeline.log.connect import connect
+from pipeline.log.limits import MAX_VALUE_BYTES
 from pipeline.state.checkpoint import Pass, write_pass
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.state.recovery import Topics, recover
