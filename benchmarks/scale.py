@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py [--series 10000000] [--instances 16] [--workers 2] [--partitions 128] [--json]
 
-Records come evenly: a worker takes `--rate` a second, has its new partitions' windows back at `--restore` series a
-second, and reads again what came since the last checkpoint of one that was killed; meanwhile half of its time is for
-serving. Who gets which partition is computed by the assignor that services use, in its two rounds; a member takes
-up to `--join` seconds to come to one. Each line: how long partitions stood still, and when the last one had caught up.
+Records come evenly. A worker takes `--rate` a second, has its new partitions' windows back at `--restore` series a
+second, and reads again what came since the last checkpoint of one that was killed; while it does that, half of its
+time is for serving. Who gets which partition is computed by the assignor that services use, in its two rounds; a member
+takes up to `--join` seconds to come to one. Each line: how long partitions stood still, and when all had caught up.
 """
 
 import argparse
@@ -124,7 +124,7 @@ class Simulation:
                 break
 
     def restoring(self, killed: npt.NDArray[np.bool_]) -> Floats:
-        """Seconds until a worker serves each of these partitions: windows, and the tail of one that was killed."""
+        """Seconds of a worker until each of these partitions is served: windows, and the tail where it was killed."""
         fleet = self.fleet
         tail = np.random.default_rng(0).uniform(0, fleet.checkpoint, len(killed)) * fleet.arrivals / fleet.replay
         return fleet.series / fleet.partitions / fleet.restore + np.where(killed, tail, 0.0)
@@ -267,9 +267,9 @@ def main() -> None:
         found.append(each)
         if not as_json:
             print(
-                f"{each['what']}\n    stood still for up to {each['longest_stand_s']:.1f} s, {each['stood']:.0%} of "
-                f"the partitions; {each['moved']} moved in {each['rebalances']} rebalances; over after "
-                f"{each['over_after_s']:,.0f} s"
+                f"{each['what']}\n    {each['stood']:.0%} of the partitions stood still, for up to "
+                f"{each['longest_stand_s']:.1f} s; {each['moved']} moved in {each['rebalances']} rebalances; "
+                f"over after {each['over_after_s']:,.0f} s"
             )
     if as_json:
         print(json.dumps({"fleet": fleet._asdict(), "load": round(load, 3), "outcomes": found}))

@@ -8,6 +8,7 @@ it.
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,7 @@ from deploy.settings.files import Address, log_address, read_settings, setting_t
 from deploy.settings.locations import CONFIG_FILE, default_log, default_tracking
 from deploy.settings.serve import Start
 from deploy.settings.values import FORECAST_FILES
+from pipeline.log.settings import ClientChoice
 from tidecast.errors import ConfigError
 from tidecast.freq import parse_duration
 
@@ -190,7 +192,21 @@ def with_kafka_settings(context: typer.Context, address: str) -> Address:
     """A log's address with the Kafka settings of the environment and of the command's settings file."""
     source = context.get_parameter_source("bootstrap")
     default = source is not None and source.name == "DEFAULT"
-    return log_address(default_log() if default else address, context.meta.get(_PATH, CONFIG_FILE))
+    found = log_address(default_log() if default else address, context.meta.get(_PATH, CONFIG_FILE))
+    _set_client(found, context.params.get("client"))
+    return found
+
+
+def with_client(context: typer.Context, client: ClientChoice | None) -> ClientChoice | None:
+    """A Kafka client's name, which comes before that of the Kafka settings."""
+    _set_client(context.params.get("bootstrap"), client)
+    return client
+
+
+def _set_client(address: Address | None, client: ClientChoice | None) -> None:
+    """Whichever of the two options is looked at last sets it."""
+    if address is not None and client is not None:
+        address.kafka = replace(address.kafka, client=client)
 
 
 def in_home(context: typer.Context, tracking_uri: str | None) -> str | None:

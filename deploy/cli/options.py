@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.config_file import apply_settings_file, in_home, with_kafka_settings
+from deploy.cli.config_file import apply_settings_file, in_home, with_client, with_kafka_settings
 from deploy.logs import LogFormat, LogLevel, set_format, set_level
 from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING, HOME, set_home
 from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
+from pipeline.log.settings import ClientChoice
 from pipeline.windows.choices import OnDataLoss
 
 
@@ -36,6 +37,15 @@ class LogOptions:
             callback=with_kafka_settings,
         ),
     ] = DEFAULT_LOG
+    client: Annotated[
+        ClientChoice | None,
+        option(
+            "--client",
+            "What reads and writes Kafka's records; auto: librdkafka if confluent-kafka, the extra fast, is installed.",
+            callback=with_client,
+            show_default="auto",
+        ),
+    ] = None
 
 
 class RegistryOptions:

@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 
 from deploy.logs import show_timestamps
@@ -22,7 +22,7 @@ from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig
 from deploy.web import Listener
 from pipeline.log import EventLog
-from tidecast.errors import ConsumerFenced
+from tidecast.errors import ConsumerFenced, LogError
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,14 @@ def run(
     report: ServiceReport | None,
     *,
     watched: bool,
+    predecessor: bool = False,
 ) -> Service:
-    """Serve until `stop` is set; the service, of which the report tells. `watched`: it asks where its group stands."""
+    """Serve until `stop` is set; the service, of which the report tells.
+
+    `watched`: it asks where its group stands. `predecessor`: a dead process of this instance leaves the group first.
+    """
     with ExitStack() as stack:
-        log, service = _connect(config, connections, stack)
+        log, service = _connect(config, connections, stack, predecessor=predecessor)
         if report:
             report.attach(service.stats, lambda: service.watchdog.alive)
         if watched:
@@ -68,7 +72,9 @@ def run(
     return service
 
 
-def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) -> tuple[EventLog, Service]:
+def _connect(
+    config: ServeConfig, connections: Connections, stack: ExitStack, *, predecessor: bool
+) -> tuple[EventLog, Service]:
     """A log, and a service on it; the stack closes what it opens.
 
     Only the service refers to its model, so that a swap frees it.
@@ -94,6 +100,9 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     webhook = None
     if connections.alert_webhook:
         webhook = stack.enter_context(closing(Webhook(connections.alert_webhook, config.alerts_topic)))
+    if predecessor:
+        with suppress(LogError):  # it leaves by its session timeout
+            log.remove_member(config.group, config.instance)
     service = Service(log, predictor, task, config, model_updater, shadow, webhook)
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")

@@ -1,6 +1,6 @@
 """Every fault that delivery must survive, on three real brokers: the expected outcome of each, and the actual one.
 
-    python tests/faults/matrix.py [--only WORDS ...] [--list] [--workers N] [--json FILE] [--markdown FILE]
+    python tests/faults/matrix.py [--only WORDS ...] [--client NAME] [--workers N] [--list] [--json FILE]
 
 Needs KAFKA_HOME (with bin/kafka, and a Java 17 on PATH), TOXIPROXY (a folder with toxiproxy-server), and Debian's
 faketime. Ends with 0 only if all rows are as expected.
@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cluster import Cluster
 from faults import TABLE, Fault, Outcome, run
 from scenarios import brokers, killed, limits, members, processes, state, topics, versions
 from untrained import tiny_model
 from world import INTERRUPTED, World
+
+from pipeline.log.settings import ClientName
 
 SCENARIOS = (killed, brokers, members, state, topics, limits, processes, versions)
 COLUMNS = ("fault", "expected", "seen", "figure", "ok")
@@ -146,6 +148,7 @@ def main() -> None:
     """Run the table, or part of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="rows whose name has any of these")
+    parser.add_argument("--client", choices=get_args(ClientName), default="kafka-python", help="that of the services")
     parser.add_argument("--list", action="store_true", help="name the rows, run none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the rows as a table")
@@ -153,6 +156,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200, help="answers to EndTxn that are lost")
     parser.add_argument("--allow-missing", action="store_true", help="rows that need a program not here do not fail")
     asked = parser.parse_args()
+    os.environ["TIDECAST_KAFKA_CLIENT"] = asked.client
     brokers.LOST_RESPONSES = asked.trials
     faults, rows, failed = wanted(asked.only), [], 0
     if asked.list:

@@ -20,6 +20,7 @@ from service import RESTART_CODES, SETTINGS, Service, Unexpected
 
 from deploy.settings.serve import Guarantee
 from pipeline.log.connect import connect
+from pipeline.log.settings import KafkaSettings
 
 MAX_BATCH = 2048
 """Most records that one crash may repeat, at least once."""
@@ -65,7 +66,9 @@ class World:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.log = stack.enter_context(contextlib.closing(connect(self.bootstrap)))
+            self.log = stack.enter_context(
+                contextlib.closing(connect(self.bootstrap, KafkaSettings(client="kafka-python")))
+            )
             self.log.create_topic(self.topic, PARTITIONS)
             self.load = stack.enter_context(contextlib.closing(Load(self.bootstrap, self.topic, rows())))
             self._admin = self._connect_admin()

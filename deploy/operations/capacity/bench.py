@@ -133,7 +133,8 @@ def _needs(capacity: Capacity, planned: Plan) -> list[tuple[str, str]]:
 
 
 def _print(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    table = Table(show_header=False, title=title, title_justify="left", box=None, pad_edge=False)
+    out.print(title, style="bold", soft_wrap=True)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 2))
     for row in rows:
         table.add_row(*row)
     out.print(table)

@@ -72,10 +72,21 @@ class Place:
         self._delay()
         when = f"in {self._wait_s:g} s" if self._wait_s else "at once"
         logger.warning(f"worker {self.number} {_how(code)}: it is started again {when}")
-        if code != ORPHANED:  # of which it isn't known
+        self._have_it_leave(code)
+        return 0
+
+    def _have_it_leave(self, code: int) -> None:
+        """Have a dead process leave its group, for which it is a member until its session times out.
+
+        The next one does so before it joins, if it begins soon: in one rebalance it has the same partitions. Otherwise
+        the others have them at once. Of one that is stopped, or whose end is not known, nothing is done.
+        """
+        died = code not in (0, ORPHANED) and not self._work.config.static
+        soon = self._wait_s <= FIRST_WAIT_S
+        self._work = replace(self._work, predecessor=died and soon)
+        if died and not soon:
             self._leaving = threading.Thread(target=self._leave, name=f"leave-{self.number}", daemon=True)
             self._leaving.start()
-        return 0
 
     def _delay(self) -> None:
         """Decide when there is to be another one."""

@@ -20,7 +20,7 @@ from deploy.serving.workers.said import Asked, Ended, Said
 if TYPE_CHECKING:
     from deploy.serving.workers.worker import Work
 
-PRELOADED = "deploy.serving.workers.preload"
+PRELOADED = ("deploy.serving.workers.preload", "pipeline.log.kafka")
 SAFE_PATH = "PYTHONSAFEPATH"
 _forking = multiprocessing.get_context("forkserver")
 
@@ -35,7 +35,7 @@ def load(*modules: str) -> None:
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"  # otherwise a user's file in this folder would hide a module of Python's
     try:
-        _forking.set_forkserver_preload([PRELOADED, *modules])
+        _forking.set_forkserver_preload([*PRELOADED, *modules])
         ensure_running()
     finally:
         os.environ.pop(SAFE_PATH)

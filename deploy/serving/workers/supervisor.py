@@ -84,9 +84,7 @@ def _count(topic: str, bootstrap: str, wanted: int | None) -> int:
 
 
 def _leave(bootstrap: str, config: ServeConfig) -> None:
-    """Give a dead worker's partitions to the others at once, unless they are to be kept for it."""
-    if config.static:
-        return
+    """Give a dead worker's partitions to the others at once."""
     try:
         with closing(another_connection(bootstrap, LEFT_WITHIN_S)) as log:
             log.remove_member(config.group, config.instance)

@@ -30,6 +30,8 @@ class Work:
     """With the instance's name."""
     connections: Connections
     failpoint: str = ""
+    predecessor: bool = False
+    """Whether the process before it has died, and is a member of the group still."""
 
 
 def work(work: Work, supervisor: Connection) -> None:
@@ -42,7 +44,7 @@ def work(work: Work, supervisor: Connection) -> None:
     answers = {"hanging": report.hanging, "missing": report.missing, "metrics": report.metrics}
     line = _Line(supervisor)
     threading.Thread(target=line.answer, args=(answers, stop), name="supervisor", daemon=True).start()
-    service = run(work.config, work.connections, stop, report, watched=False)
+    service = run(work.config, work.connections, stop, report, watched=False, predecessor=work.predecessor)
     line.say(_ended(service.config.output, service.stats))
 
 

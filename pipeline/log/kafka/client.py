@@ -11,6 +11,7 @@ from kafka.cluster import ClusterMetadata
 from kafka.net.compat import KafkaNetClient
 from kafka.producer.transaction_manager import TransactionManager, TransactionState
 
+from pipeline.log import Sent
 from pipeline.log.kafka.reasons import reason
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized, UnknownTopic
@@ -177,6 +178,15 @@ def meaning(error: BaseException, doing: str) -> LogError:
     elif kind is LogError and UNANSWERED in str(error):
         kind = LogUnavailable
     return kind(f"{doing}: {reason(error)}")
+
+
+def destination(sent: Sent | None) -> str:
+    """Where a record goes, and which one of the input it came of."""
+    if sent is None:
+        return ""
+    cause = sent.cause
+    origin = "" if cause is None else f" what came of {cause.topic}/{cause.partition} at offset {cause.offset}"
+    return f", to {sent.topic}/{sent.partition}{origin}"
 
 
 @contextlib.contextmanager

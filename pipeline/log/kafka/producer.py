@@ -11,7 +11,7 @@ from kafka import KafkaProducer, errors
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
-from pipeline.log.kafka.client import REFUSALS, meaning, producer, translated
+from pipeline.log.kafka.client import REFUSALS, destination, meaning, producer, translated
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
@@ -268,11 +268,7 @@ class KafkaLogProducer:
 
     def _failed(self, error: BaseException, sent: Sent | None = None) -> LogError:
         # After a failure the client reports only that there was one; its transaction manager has the cause.
-        where = "" if sent is None else f", to {sent.topic}/{sent.partition}{_origin(sent.cause)}"
-        self._failure = meaning(self._producer._transaction_manager.last_error or error, f"{self._doing}{where}")
+        self._failure = meaning(
+            self._producer._transaction_manager.last_error or error, f"{self._doing}{destination(sent)}"
+        )
         return self._failure
-
-
-def _origin(cause: Record | None) -> str:
-    """Which record of the input it came of."""
-    return "" if cause is None else f" what came of {cause.topic}/{cause.partition} at offset {cause.offset}"

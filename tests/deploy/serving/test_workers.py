@@ -250,6 +250,26 @@ def test_two_workers_are_one_service(
     assert not _pids(service)
 
 
+@pytest.mark.slow
+def test_workers_do_not_outlive_their_supervisor(
+    filled: tuple[str, Callable[[int, int], None]], kafka_bootstrap: str, own_model: Path, start_tidecast: Start
+) -> None:
+    topic, fill = filled
+    fill(0, 1)
+    options = ["--topic", topic, "--model", own_model, "--bootstrap", kafka_bootstrap, "--group", topic]
+    service = start_tidecast("serve", *options, "--workers", 2)
+    assert service.stderr
+    next(line for line in service.stderr if "all serve, after" in line)
+    workers = _pids(service)
+    assert len(workers) == 2
+    service.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    _, err = service.communicate()
+    assert err.count("stopped: ") == 2, err
+    with closing(connect(kafka_bootstrap)) as log:
+        assert not log.members(topic), "they have left their group"
+
+
 def _pids(service: "subprocess.Popen[str]") -> list[int]:
     """The processes of the workers: the grandchildren, by way of what they are forked from."""
     return [pid for child in _children(service.pid) for pid in _children(child)]

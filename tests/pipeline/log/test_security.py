@@ -238,11 +238,13 @@ def polled(consumer: Consumer, count: int) -> list[Sequence[Record]]:
     return batches
 
 
+@pytest.mark.usefixtures("kafka_client")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_sasl_authentication(broker: Broker, fresh: Fresh, mechanism: str) -> None:
     works(broker.at("SASL"), broker.user(mechanism), fresh("orders"))
 
 
+@pytest.mark.usefixtures("kafka_client")
 def test_tls_with_a_client_certificate(broker: Broker, fresh: Fresh) -> None:
     works(broker.at("TLS"), broker.tls(), fresh("orders"))
     own = broker.tls(
@@ -322,6 +324,7 @@ def test_a_port_that_never_responds_times_out(broker: Broker) -> None:
                 connect(f"127.0.0.1:{silent.getsockname()[1]}", settings)
 
 
+@pytest.mark.usefixtures("kafka_client")
 def test_missing_acls(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
     hidden, seen = fresh("hidden"), fresh("seen")
     boss.create_topic(hidden, 1)
@@ -345,6 +348,7 @@ def test_missing_acls(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
                 call()
 
 
+@pytest.mark.usefixtures("kafka_client")
 def test_the_acls_that_serving_needs(broker: Broker, boss: EventLog, fresh: Fresh) -> None:
     """Those that docs/operations.md tells of are enough for what a service does."""
     topic, group = fresh("orders"), fresh("group")
@@ -482,6 +486,7 @@ def debug_log() -> Iterator[Lines]:
         logger.setLevel(level)
 
 
+@pytest.mark.usefixtures("kafka_client")
 @pytest.mark.parametrize(
     "mechanism", ["PLAIN", *(pytest.param(name, marks=pytest.mark.slow) for name in MECHANISMS[1:])]
 )

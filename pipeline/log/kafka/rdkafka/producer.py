@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as Rdkafka
 from kafka import errors
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
-from pipeline.log.kafka.client import meaning
+from pipeline.log.kafka.client import destination, meaning
 from pipeline.log.kafka.clients import Cluster
 from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, producer, same_error
 from pipeline.log.kafka.rdkafka.consumer import AGAIN, REBALANCING, RdkafkaConsumer
+from pipeline.log.kafka.rdkafka.refusals import TOO_LARGE, Given, Lost, refusal, refused, unmendable
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
 
@@ -25,27 +26,8 @@ MAX_REFUSALS = 50
 MAX_REBALANCES = 20
 """How often a transaction is made again because its offsets met a rebalance."""
 BATCH_BYTES = 1_000_000
-TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
-REFUSALS = (*TOO_LARGE, KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
-"""Errors of a record itself, which any further attempt would meet again; all that share its batch may have them."""
 UNTOLD = (KafkaError._FATAL, KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 """Errors of calls and records that came after the client's end, whose cause was told before."""
-FOLLOWING = (KafkaError._INVALID_DIFFERENT_RECORD, KafkaError._PURGE_QUEUE)
-"""Errors of records that were not written because of another one."""
-
-
-class _Given(Sent, frozen=True, gc=False):
-    """A record that the client has, and calls if it can't write it."""
-
-    number: int
-    lost: "list[_Lost]"
-
-    def __call__(self, error: KafkaError, message: Message) -> None:
-        self.lost.append((self, error, message.partition()))
-
-
-_Lost = tuple[_Given, KafkaError, int]
-"""A record that was not written, why, and in which partition."""
 
 
 class RdkafkaProducer:
@@ -62,8 +44,8 @@ class RdkafkaProducer:
         self._doing = f"writing as {transactional_id or 'tidecast'}"
         self._topics: set[str] = set()
         self._numbers = count(1)
-        self._lost: list[_Lost] = []
-        self._sent: list[_Given] = []
+        self._lost: list[Lost] = []
+        self._sent: list[Given] = []
         """What was sent in the open transaction."""
         self._batch_bytes, self._alone = BATCH_BYTES, False
         self._refusals = self._replaced = 0
@@ -80,6 +62,8 @@ class RdkafkaProducer:
         with self._guarded():
             self._producer = Rdkafka(settings | {"batch.size": 1 if self._alone else self._batch_bytes})
             self._client.append(self._producer)
+            for topic in self._topics:
+                self._find(topic)
             if self._transactional_id is not None:
                 self._init_transactions()
 
@@ -109,13 +93,17 @@ class RdkafkaProducer:
             self._cluster.partitions(topic)
             self._topics.add(topic)
             with self._guarded():
-                self._producer.list_topics(topic, self._kafka.request_s)  # connects, which it else tries twice a second
+                self._find(topic)
         number = next(self._numbers)
-        self._give(_Given(topic, partition, key, value, timestamp, headers, cause, number, self._lost))
+        self._give(Given(topic, partition, key, value, timestamp, headers, cause, number, self._lost))
         if number % SERVE == 0:
             self._serve(0)
 
-    def _give(self, given: _Given) -> None:
+    def _find(self, topic: str) -> None:
+        """Connect for it now: by itself the client looks twice a second whether it is connected."""
+        self._producer.list_topics(topic, self._kafka.request_s)
+
+    def _give(self, given: Given) -> None:
         if self._failure is not None:
             raise self._failure
         partition, time_ms, headers = given.partition, given.timestamp, given.headers
@@ -138,7 +126,7 @@ class RdkafkaProducer:
             if self._in_transaction:
                 self._sent.append(given)
 
-    def _make_room(self, given: _Given) -> None:
+    def _make_room(self, given: Given) -> None:
         """Send it once the client has taken some of what is before it to the broker."""
         before, deadline = len(self._producer), time.monotonic() + self._kafka.stall_s
         while len(self._producer) >= before:
@@ -147,7 +135,7 @@ class RdkafkaProducer:
                 raise self._failed(errors.KafkaTimeoutError(f"{before:,} records wait to be written"), given)
         self._give(given)
 
-    def _not_taken(self, given: _Given, error: KafkaError) -> None:
+    def _not_taken(self, given: Given, error: KafkaError) -> None:
         if error.code() in TOO_LARGE:  # more than the client sends at once
             self._give(self._replacement(given, error))
             return
@@ -157,9 +145,9 @@ class RdkafkaProducer:
         self._send_again()
         self._give(self._renewed(given))
 
-    def _renewed(self, sent: Sent) -> _Given:
+    def _renewed(self, sent: Sent) -> Given:
         fields = (sent.topic, sent.partition, sent.key, sent.value, sent.timestamp, sent.headers, sent.cause)
-        return _Given(*fields, next(self._numbers), self._lost)
+        return Given(*fields, next(self._numbers), self._lost)
 
     def _serve(self, seconds: float) -> None:
         try:
@@ -192,39 +180,26 @@ class RdkafkaProducer:
                 continue
             if not left:
                 return
-            if (
-                self._lost or self._fatal
-            ):  # the client would keep those behind a refused record until their time is over
+            if self._lost or self._fatal:  # those behind a refused record would be kept until their time is over
                 self._producer.purge(in_flight=False)
             if time.monotonic() > deadline:
                 raise self._failed(errors.KafkaTimeoutError(f"{left:,} records are not acknowledged"))
 
     def _send_again(self) -> None:
         """Send what was not written again, with replacements for the records that the broker refuses."""
-        refused, lost = self._refused(), sorted(self._lost, key=lambda each: each[0].number)
+        lost = sorted(self._lost, key=lambda each: each.given.number)
+        if (failed := unmendable(lost, in_transaction=self._in_transaction)) is not None:
+            raise self._failed(failed.error, failed.given)
         self._refusals += 1
+        errors_of = refused(lost, alone=self._alone)
         for given, error, _ in lost:
-            if given.number in refused or self._refusals > MAX_REFUSALS:
+            if given.number in errors_of:
                 self._check_replaceable(given, error)
-        again = self._sent if self._in_transaction else [given for given, _, _ in lost]
-        self._begin_anew(alone=self._alone or not refused)
+        again = self._sent if self._in_transaction else [each.given for each in lost]
+        self._begin_anew(alone=self._alone or not errors_of)
         for given in again:
-            why = refused.get(given.number)
+            why = errors_of.get(given.number)
             self._give(self._renewed(given) if why is None else self._replacement(given, why))
-
-    def _refused(self) -> dict[int, KafkaError]:
-        """Which of the lost records are refused, and why; none if that is known only of their batches."""
-        refused = [each for each in self._lost if each[1].code() in REFUSALS]
-        others = [each for each in self._lost if each[1].code() not in (*REFUSALS, *FOLLOWING)]
-        if not refused or (others and not self._in_transaction):  # of which some may be written
-            given, error, _ = (others or self._lost)[0]
-            raise self._failed(error, given)
-        singled_out = {partition for _, error, partition in self._lost if error.code() == FOLLOWING[0]}
-        return {
-            given.number: error
-            for given, error, partition in refused
-            if self._alone or (partition in singled_out and error.code() not in TOO_LARGE)
-        }
 
     def _begin_anew(self, *, alone: bool) -> None:
         """With a new client, and a new transaction if one is open."""
@@ -248,13 +223,11 @@ class RdkafkaProducer:
         if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
             raise self._failed(error, sent)
 
-    def _replacement(self, sent: Sent, error: KafkaError) -> _Given:
+    def _replacement(self, sent: Sent, error: KafkaError) -> Given:
         self._check_replaceable(sent, error)
         assert self.on_refusal is not None
         self._replaced += 1
-        same = same_error(error)
-        why = ": ".join(filter(None, (type(same).__name__.removesuffix("Error"), *same.args)))
-        return self._renewed(self.on_refusal(sent, Refusal(why, error.code() in TOO_LARGE)))
+        return self._renewed(self.on_refusal(sent, refusal(error)))
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -315,14 +288,15 @@ class RdkafkaProducer:
         self._drop()
 
     def _drop(self) -> None:
-        if not self._client:
+        client, self._client = self._client, []
+        if not client:
             return
         self._producer.purge()
         for _ in range(2):  # it may say first that it can go on no more
             with contextlib.suppress(KafkaException):
                 self._producer.flush(0.1)
         del self._producer
-        bounded(self._client.clear, CLOSE_S)  # its own close() would wait for all, and warn of what is known
+        bounded(client.clear, CLOSE_S)  # its own close() would wait for all, and warn of what is known
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -334,16 +308,11 @@ class RdkafkaProducer:
             raise self._failed(error) from error
 
     def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
-        where = ""
-        if sent is not None:
-            cause = sent.cause
-            origin = f" what came of {cause.topic}/{cause.partition} at offset {cause.offset}" if cause else ""
-            where = f", to {sent.topic}/{sent.partition}{origin}"
         if isinstance(error, KafkaException):
             error = error.args[0]
         if isinstance(error, KafkaError):
             if error.code() in UNTOLD and self._fatal is not None:
                 error = self._fatal.args[0]
             error = same_error(error)
-        self._failure = meaning(error, f"{self._doing}{where}")
+        self._failure = meaning(error, f"{self._doing}{destination(sent)}")
         return self._failure
