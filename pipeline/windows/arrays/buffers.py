@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.windows.arrays.packed import Encoded, PackedRows
-from pipeline.windows.arrays.pool import Pool, grown
+from pipeline.windows.arrays.pool import Numbers, Pool, grown
 from pipeline.windows.grid import Bools, Floats, Ints, Value, interpolate, view
 
 SPREAD = 4
@@ -104,9 +104,9 @@ class StepBuffers:
     def _extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
         layout = _Layout.of(added, self._seq_len)
         rows = layout.rows
-        values = np.empty((len(rows), layout.width, self._width))
-        self._values.read(rows, self._first[rows], values[:, : self._seq_len])
-        values = values.reshape(-1, self._width)
+        laid = np.empty((len(rows), layout.width, self._width))
+        self._values.read(rows, self._first[rows], laid[:, : self._seq_len])
+        values = laid.reshape(-1, self._width)
         values[layout.at] = added.values
         if len(layout.gaps):
             before, after = values[layout.gaps - layout.number], added.values[layout.event]
@@ -133,7 +133,9 @@ class StepBuffers:
         self._values.rewrite(rows[full], last.reshape(-1, self._seq_len, self._width))
         kept = ~full[series]
         at = (self._first[rows] - begins)[series] + new
-        self._values.write(rows[series][kept], at[kept], Encoded(*(part[kept] for part in encoded)))
+        self._values.write(
+            rows[series][kept], at[kept], Encoded(encoded.low[kept], encoded.high[kept], encoded.exact[kept])
+        )
         return full
 
     def _flag(self, layout: "_Layout", full: Bools) -> Bools | None:
@@ -157,7 +159,7 @@ class StepBuffers:
         self._flags.give(self._flagged[rows][self._flagged[rows] != OBSERVED])
         self._flagged[rows] = OBSERVED
 
-    def _laid(self, array: npt.NDArray[Value], rows: Ints, layout: "_Layout") -> npt.NDArray[Value]:
+    def _laid(self, array: npt.NDArray[Value], rows: Numbers, layout: "_Layout") -> npt.NDArray[Value]:
         """The last S steps of each series, in these rows of an array, with room for new ones behind: (G * width, n)."""
         depth = array.shape[2]
         laid = np.empty((len(rows), layout.width, depth), array.dtype)
@@ -170,7 +172,7 @@ class StepBuffers:
         return windows.reshape(len(ends), self._seq_len, laid.shape[1])
 
     def _write(
-        self, array: npt.NDArray[Any], rows: Ints, laid: npt.NDArray[Any], layout: "_Layout", full: Bools
+        self, array: npt.NDArray[Any], rows: Numbers, laid: npt.NDArray[Any], layout: "_Layout", full: Bools
     ) -> None:
         """Write new steps behind those of their rows of an array; the last S steps to the beginning of full ones."""
         new, series, begins = layout.new, layout.new_series, np.arange(len(rows)) * layout.width

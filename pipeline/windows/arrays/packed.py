@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.windows.arrays.pool import Pool, grown
+from pipeline.windows.arrays.pool import Numbers, Pool, grown
 from pipeline.windows.grid import Bools, Floats, Ints, view
 
 DECIMALS = 9
@@ -71,8 +71,8 @@ def codes_for(lanes: Floats) -> Codes:
 
 def _exact(lanes: Floats, code: int) -> Bools:
     """Which lanes (n,) are exact by a code."""
-    exact: Bools = encode(np.ascontiguousarray(lanes), np.array([code], np.int8)).exact.all(axis=1)
-    return exact
+    exact = encode(np.ascontiguousarray(lanes), np.array([code], np.int8)).exact
+    return np.asarray(exact.all(axis=1))
 
 
 class PackedRows:
@@ -92,7 +92,7 @@ class PackedRows:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row that has no FLOAT64."""
-        return (4 * self._length + 5) * self._low.shape[2]
+        return int((4 * self._length + 5) * self._low.shape[2])
 
     def reserve(self, rows: int) -> None:
         """Make room for `rows` rows."""
@@ -104,7 +104,7 @@ class PackedRows:
         self._set_codes(np.array([row]), np.zeros((1, self._low.shape[2]), np.int8))
         self._low[row] = 0
 
-    def read(self, rows: Ints, first: Ints, values: Floats) -> None:
+    def read(self, rows: Ints, first: Numbers, values: Floats) -> None:
         """Set `values` (G,n,F) to n numbers of each row, from a first one (G,) on."""
         count, width = values.shape[1:]
         low = view(self._low.reshape(-1, width), count)[rows * self._length + first].reshape(len(rows), count, width)

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from pipeline.windows.grid import Ints
 
+Numbers = npt.NDArray[np.signedinteger[Any]]
+"""Of rows, in 4 or 8 bytes."""
+
 
 class Pool:
     """Rows for the few that need one."""
@@ -24,7 +27,7 @@ class Pool:
         taken, self._free = self._free[len(self._free) - count :], self._free[: len(self._free) - count]
         return np.array(taken[::-1], np.int64)
 
-    def give(self, rows: Ints) -> None:
+    def give(self, rows: Numbers) -> None:
         """Take rows back."""
         self._free += rows.tolist()
 

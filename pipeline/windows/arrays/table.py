@@ -82,6 +82,8 @@ class Table:
             if row == self.size:
                 self._reserve(2 * self.size)
             self.names.append(name)
+            for column, value in NEW.items():
+                getattr(self.cells, column)[row] = value
         self.rows[name] = row
         self.cells.changed[row] = self._gone.pop(name, 0)
         return row
@@ -132,9 +134,7 @@ class Table:
         self._changes = 0
 
     def _reserve(self, size: int) -> None:
-        columns: dict[str, npt.NDArray[Any]] = {
-            name: np.full(size, NEW.get(name, 0), TYPES.get(name, np.int64)) for name in NAMES
-        }
+        columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(size, TYPES.get(name, np.int64)) for name in NAMES}
         if self.size:
             for name, column in columns.items():
                 column[: self.size] = getattr(self.columns, name)

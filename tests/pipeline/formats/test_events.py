@@ -13,7 +13,7 @@ from pipeline.formats.dead_letters import MAX_DETAIL, REASONS, InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, Decoder, Event, encode
 from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.formats.times import MAX_TIME, MIN_TIME, parse_time
-from pipeline.log import Undecodable
+from pipeline.log import Record, Undecodable
 from pipeline.log.limits import MAX_VALUE_BYTES, Truncated
 
 NOW = 1_700_000_000_000
@@ -381,7 +381,7 @@ def test_many_records_are_decoded_as_each_is(mixed: list[Given], good: list[byte
     assert found == [outcome(each, record) for record in records]
 
 
-def outcome(decoder: Decoder, record: Given) -> object:
+def outcome(decoder: Decoder, record: Record) -> object:
     try:
         return None if record.value is None else list(decoder.decode(record))
     except InvalidEvent as refusal:

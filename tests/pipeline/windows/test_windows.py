@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import get_args
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -706,7 +707,9 @@ def test_events_pushed_at_once_are_those_pushed_one_by_one(
     while at < len(events):
         part = events[at : at + data.draw(st.sampled_from((7, 40, 150, 400)))]
         offsets = range(at, at + len(part))
-        first, second = one_by_one(points, part, offsets), at_once(arrays, part, offsets)
+        first = one_by_one(points, part, offsets)
+        with patch("pipeline.windows.streaming.FEW", data.draw(st.sampled_from((1, 8, 64)))):
+            second = at_once(arrays, part, offsets)
         assert first.late == second.late
         assert [(row, str(error)) for row, error in first.invalid] == [(row, str(each)) for row, each in second.invalid]
         assert heard.told == also_heard.told
