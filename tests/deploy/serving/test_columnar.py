@@ -120,7 +120,7 @@ class World:
             for record in records
         ]
 
-    def values(self, topic: str) -> list[bytes | None]:
+    def values(self, topic: str) -> list[bytes]:
         return sorted(record.value or b"" for record in each_forecast(self.records(topic)))
 
     @property
