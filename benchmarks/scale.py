@@ -3,9 +3,10 @@
     python benchmarks/scale.py [--series 10000000] [--instances 16] [--workers 2] [--partitions 128] [--json]
 
 Records come evenly. A worker takes `--rate` a second, has its new partitions' windows back at `--restore` series a
-second, and reads again what came since the last checkpoint of one that was killed; while it does that, half of its
-time is for serving. Who gets which partition is computed by the assignor that services use, in its two rounds; a member
-takes up to `--join` seconds to come to one. Each line: how long partitions stood still, and when all had caught up.
+second, one partition after another, and reads again what came since the last checkpoint of one that was killed; that
+takes most of its time, where it has others to serve too. Who gets which partition is computed by kafka-python's
+assignor, in its two rounds; a member takes up to `--join` seconds to come to one. Each line: how long partitions stood
+still, and when all had caught up.
 """
 
 import argparse
@@ -21,7 +22,11 @@ import numpy.typing as npt
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 STEP_S = 0.25
+AGAIN_S = 1.5
+"""Until a worker that was killed joins its group again."""
 TOPIC = "points"
+RESTORING = 0.8
+"""The share of a worker's time that it restores in while it serves others."""
 LATE_S = 2.0
 """A partition whose oldest record waits for longer has not caught up."""
 Floats = npt.NDArray[np.float64]
@@ -138,13 +143,13 @@ class Simulation:
         fleet, served = self.fleet, (self.owner >= 0) & (self.work <= 0) & self.up
         self.now += STEP_S
         self.backlog += fleet.arrivals * STEP_S
-        working = (self.owner >= 0) & (self.work > 0)
-        count = len(self.members)
+        left, count = np.flatnonzero((self.owner >= 0) & (self.work > 0)), len(self.members)
+        working = left[np.unique(self.owner[left], return_index=True)[1]]  # one partition of each worker at a time
         restoring = np.bincount(self.owner[working], minlength=count)
         serving = np.bincount(self.owner[served], self.backlog[served], minlength=count)
-        share = np.where(restoring & (serving > 0), 0.5, 1.0)
-        room = np.where(restoring > 0, np.where(serving > 0, 0.5, 0.0), 1.0) * fleet.rate * STEP_S
-        self.work[working] -= (share * STEP_S / np.maximum(restoring, 1))[self.owner[working]]
+        share = np.where(serving > 0, RESTORING, 1.0)
+        room = np.where(restoring > 0, 1.0 - RESTORING, 1.0) * fleet.rate * STEP_S
+        self.work[working] -= (share * STEP_S)[self.owner[working]]
         done = np.minimum(1.0, room / np.maximum(serving, 1e-9))
         self.backlog[served] *= 1.0 - done[self.owner[served]]
         self._standing = np.where(served, 0.0, self._standing + STEP_S)
@@ -192,11 +197,10 @@ def rolling_static(simulation: Simulation) -> None:
 
 
 def worker_killed(simulation: Simulation) -> None:
-    """One worker is killed: it leaves at once, and is started again."""
-    names = simulation.members[:1]
-    killed = simulation.stop(names)
-    simulation.rebalance(others(simulation, names), killed)
-    simulation.rebalance(simulation.members)
+    """One worker is killed, and is started again: its predecessor leaves as it joins."""
+    killed = simulation.stop(simulation.members[:1])
+    simulation.pass_by(AGAIN_S)
+    simulation.rebalance(simulation.members, killed)
 
 
 def machine_lost(simulation: Simulation) -> None:
@@ -254,7 +258,7 @@ def outcomes(fleet: Fleet) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Simulate, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = Fleet(10_000_000, 60, 16, 2, 128, 9_500, 40_000, 30_000, 4, 10, 30, 0.5)
+    defaults = Fleet(10_000_000, 60, 16, 2, 128, 9_500, 6_500, 40_000, 2.5, 10, 30, 0.5)
     for name, value in defaults._asdict().items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -50,7 +50,9 @@ class KafkaLog:
         check_connection(servers, kafka, self._where)
         with translated(self._where):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
-        self._client = client_for(kafka, Cluster(bootstrap, self._where, self.partitions, self._stable_ends))
+        self._client = client_for(
+            kafka, Cluster(bootstrap, self._where, self.partitions, self.committed, self._stable_ends)
+        )
         self.label = f"{self._where}, by {self._client.name}"
         self._existing: set[str] = set()
         self._opened: list[Consumer | Producer] = []

@@ -515,6 +515,23 @@ def test_header_keys_that_are_not_utf8(kafka_bootstrap: str, kafka_client: str, 
     assert all(isinstance(record.headers, Undecodable) for record in records)
 
 
+def test_what_one_client_commits_is_what_another_reads(kafka_server: tuple[str, Path], fresh: Fresh) -> None:
+    """With metadata of every length: of a text without a zero byte at its end librdkafka returns what is behind it."""
+    topic, group = fresh("orders"), fresh("group")
+    written = {number: Commit(number, "x" * number) for number in range(48)}
+    for writing in ("kafka-python", "librdkafka"):
+        for reading in ("librdkafka", "kafka-python"):
+            for client in (writing, reading):
+                with contextlib.closing(connect(kafka_server[0], KafkaSettings(client=client))) as log:
+                    log.create_topic(topic, len(written))
+                    consumer, owned = log.consumer(f"{group}-{writing}-{reading}", topic), set[int]()
+                    while len(owned) < len(written):
+                        owned.update(consumer.poll(0.5, 1).assigned)
+                    if client == writing:
+                        consumer.commit(written)
+                    assert consumer.committed(written) == written, f"{writing} -> {client}"
+
+
 def test_deleted_topics_are_gone_and_may_be_made_anew(log: EventLog, fresh: Fresh) -> None:
     kept, gone, group = _made(log, fresh("kept")), _made(log, fresh("gone")), fresh("group")
     for topic in (kept, gone):

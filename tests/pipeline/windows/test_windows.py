@@ -17,6 +17,7 @@ from properties import examples
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.state.records import encode_series
+from pipeline.windows.arrays.table import ROW_BYTES
 from pipeline.windows.batch import Dropped, Section, Sections, SeriesState, Silence, Windows
 from pipeline.windows.choices import Aggregate
 from pipeline.windows.grid import Counts, WindowConfig
@@ -24,7 +25,6 @@ from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from pipeline.windows.snapshot import Snapshot
 from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
-from pipeline.windows.table import ROW_BYTES
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute

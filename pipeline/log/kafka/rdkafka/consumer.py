@@ -15,7 +15,6 @@ from typing import NamedTuple, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.log import Commit, Poll
-from pipeline.log.kafka.client import metadata_text
 from pipeline.log.kafka.clients import Cluster
 from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, translated
 from pipeline.log.kafka.rdkafka.records import Fetched, FetchedRecord, fetch, fetch_error
@@ -66,7 +65,7 @@ class RdkafkaConsumer:
         self, kafka: KafkaSettings, cluster: Cluster, group: str, topic: str, *, instance: str | None, static: bool
     ) -> None:
         self.before_revocation: Callable[[], None] | None = None
-        self._kafka, self._cluster, self._topic = kafka, cluster, topic
+        self._kafka, self._cluster, self._group, self._topic = kafka, cluster, group, topic
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
         self._positions: dict[int, int] = {}
@@ -138,7 +137,11 @@ class RdkafkaConsumer:
         return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
-        """The group's committed positions. Waits for an open transaction that will commit one."""
+        """The group's committed positions. Waits for an open transaction that will commit one.
+
+        kafka-python asks for them then: of metadata that no zero byte ends, as any other client commits it, librdkafka
+        returns what lies behind it in memory, too.
+        """
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         if not wanted:
             return {}
@@ -147,7 +150,8 @@ class RdkafkaConsumer:
         for each in found:
             if each.error is not None:
                 raise log_error(each.error, f"{self._doing}, committed offsets")
-        return {each.partition: Commit(each.offset, metadata_text(each.metadata)) for each in found if each.offset >= 0}
+        known = self._cluster.committed(self._group, self._topic)
+        return {each.partition: known[each.partition] for each in found if each.partition in known}
 
     def seek(self, partition: int, offset: int) -> None:
         """Read an assigned partition from `offset` on."""

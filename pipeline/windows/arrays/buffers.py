@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.windows.arrays.packed import Encoded, PackedRows
+from pipeline.windows.arrays.pool import Pool, grown
 from pipeline.windows.grid import Bools, Floats, Ints, Value, interpolate, view
-from pipeline.windows.packed import Encoded, PackedRows
-from pipeline.windows.pool import Pool, grown
 
 SPREAD = 4
 """Series of a batch are laid out together if none has more than so many times as many steps as another."""
 
 
+SMALL = 64
+"""A batch of fewer events is laid out together anyway."""
 OBSERVED = 0
 """The row of flags of series all steps of which were observed."""
 
@@ -83,9 +85,11 @@ class StepBuffers:
 
         Where a series has fewer than S steps, the steps before are not its own.
         """
+        if len(added.row) < SMALL:
+            return self._extend(added, ends)
         starts = _starts(added.row)
-        steps = np.add.reduceat(added.filled + 1, starts) if len(starts) else starts
-        if steps.max(initial=1) <= SPREAD * steps.min(initial=1 << 32):
+        steps = np.add.reduceat(added.filled + 1, starts)
+        if steps.max() <= SPREAD * steps.min():
             return self._extend(added, ends)
         x = np.empty((len(ends), self._seq_len, self._width))
         observed = np.empty(x.shape, np.bool_)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.windows.arrays.pool import Pool, grown
 from pipeline.windows.grid import Bools, Floats, Ints, view
-from pipeline.windows.pool import Pool, grown
 
 DECIMALS = 9
 FLOAT32, FLOAT64 = DECIMALS + 1, DECIMALS + 2
