@@ -11,6 +11,9 @@ from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
 from pipeline.log.kafka.rdkafka.config import log_error
 from tidecast.errors import LogError
 
+UNREADABLE = (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG)
+"""Errors of a batch that the client can't read, and does not get past: of damaged ones, and of those too large."""
+
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record as it was read."""
@@ -51,6 +54,11 @@ class Fetched:
             elif self.failure is None:
                 self.failure = message
         return found
+
+
+def is_unreadable(failure: Message | None) -> bool:
+    """Whether it is about a batch that another client may read."""
+    return failure is not None and failure.error().code() in UNREADABLE
 
 
 def fetch_error(failure: Message, topic: str, doing: str) -> LogError:
