@@ -5,8 +5,9 @@
 # make test-serving    serving from an environment without torch and polars, from a file and from an MLflow server
 # make faults          fault injection on three real brokers, in about 40 minutes; needs KAFKA_HOME, TOXIPROXY (a folder
 #                      with toxiproxy-server) and Debian's faketime   (ARGS="--only kill")
-# make bench           the figures of the README; needs KAFKA_HOME, and TIDECAST_ANCHORS for the comparison
-#                      (benchmarks/ has more: training.py, life.py, replay.py, swaps.py, recovery.py)
+# make bench           all figures of speed, ours and others', into docs/speed.json and its picture; needs KAFKA_HOME,
+#                      and TIDECAST_ANCHORS for the others   (ARGS="--only latency"; ARGS=--help has the parts)
+#                      (benchmarks/ has more: training.py, life.py, replay.py, swaps.py)
 # make screenshots     the README's pictures of the page, from a demo of its own; needs Debian's chromium
 # make gpu             parity, model swaps, memory, speed and training on an NVIDIA GPU, into docs/gpu.md, in 8 minutes;
 #                      skipped without a GPU   (PYTHON=... one that has torch; WHEELS=DIR installs from a folder)
@@ -48,7 +49,7 @@ faults: $(VENV)/.installed
 	$(BIN)/python tests/faults/matrix.py $(ARGS)
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/serving.py $(ARGS)
+	$(BIN)/python benchmarks/bench.py --save docs/speed.json $(ARGS)
 
 screenshots: $(VENV)/.installed
 	PYTHONPATH=tests/support $(BIN)/python benchmarks/screenshots.py
@@ -71,7 +72,7 @@ lock:
 	@touch $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) $(VENV)-serving $(VENV)-audit $(VENV)-gpu sbom.json .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-serving $(VENV)-audit $(VENV)-gpu $(VENV)-quix sbom.json .tidecast build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "installing into $(VENV), once: about 400 MB, a few minutes" >&2

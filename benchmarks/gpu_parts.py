@@ -182,7 +182,7 @@ def serving(place: Place) -> Iterator[Row]:
         kafka = "KAFKA_HOME" in os.environ
         bootstrap = stack.enter_context(broker()) if kafka else f"sqlite:{place.folder}/serving.db"
         log = stack.enter_context(contextlib.closing(connect(bootstrap)))
-        bench = Bench(log, bootstrap, RECORDS, None)
+        bench = Bench(log, bootstrap, RECORDS)
         bench.fill()
         for width in WIDTHS[:2]:
             path = _segment(place.folder, width)

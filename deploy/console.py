@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -104,6 +103,8 @@ def progress(what: str, total: int | None = None, unit: str = "") -> Iterator[Pr
     if not console.is_terminal:
         yield _log_fifths(what, total, unit)
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     fields = ("description", "fields[count]", "fields[note]")
     what_column, count, note = (TextColumn(f"{{task.{each}}}", markup=False) for each in fields)
     with Progress(what_column, BarColumn(), count, TimeRemainingColumn(), note, console=console) as bar:

@@ -45,7 +45,7 @@ from model.training.forecasting import FittedForecaster, fit, last_value
 from model.training.loop import OnStep
 from model.windows import Rows
 from pipeline.datasets.history import History, before, windows
-from pipeline.windows.grid import Aggregate
+from pipeline.windows.choices import Aggregate
 from pipeline.windows.sliding import SlidingWindows
 from tidecast.errors import ConfigError
 from tidecast.freq import steps_in_words

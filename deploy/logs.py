@@ -31,22 +31,30 @@ LAST_LINES_S = 1.0
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text, with a prefix from WARNING on."""
+    """A line of text, with a prefix from WARNING on, and the number of the worker that says it, if it is one."""
 
     timestamps = False
     """Whether lines start with the local time."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._who = "" if worker is None else f"worker {worker}: "
 
     def format(self, record: logging.LogRecord) -> str:
         """The line; a traceback, if there is one, on lines below it."""
         timed = self.timestamps and record.levelno < logging.ERROR  # the last line of a failure is the same for all
         time = f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} " if timed else ""
-        line = f"{time}{PREFIXES.get(record.levelno, '')}{escaped(record.getMessage())}"
+        line = f"{time}{PREFIXES.get(record.levelno, '')}{self._who}{escaped(record.getMessage())}"
         traceback = self.formatException(record.exc_info).splitlines() if record.exc_info else []
         return "\n".join([line, *map(escaped, traceback)])
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object on one line: time (ISO 8601, UTC), level, logger, message."""
+    """A JSON object on one line: time (ISO 8601, UTC), level, logger, message; of a worker its number."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._who = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """The object."""
@@ -54,6 +62,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
+            **self._who,
             "message": super().format(record),
         }
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
@@ -118,15 +127,25 @@ _handler = StderrHandler()
 _background: tuple[BoundedQueueHandler, QueueListener] | None = None
 
 
-def configure_logging(level: LogLevel = "info", log_format: LogFormat = "text") -> None:
-    """Write log records from `level` on to stderr; a second call replaces the first."""
-    _handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+def configure_logging(level: LogLevel = "info", log_format: LogFormat = "text", worker: int | None = None) -> None:
+    """Write log records from `level` on to stderr, as a worker's if it is one; a second call replaces the first."""
     if _background is None:
         logging.getLogger().addHandler(_handler)
-    for package in PACKAGES:
-        logging.getLogger(package).setLevel(level.upper())
     for library in QUIET:
         logging.getLogger(library).setLevel(logging.ERROR)
+    set_level(level)
+    set_format(log_format, worker)
+
+
+def set_level(level: LogLevel) -> None:
+    """Write log records from this level on."""
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level.upper())
+
+
+def set_format(log_format: LogFormat, worker: int | None = None) -> None:
+    """Write them in this format."""
+    _handler.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(worker))
 
 
 def show_timestamps() -> None:

@@ -3,8 +3,7 @@
 from typing import Annotated, Literal
 
 from deploy.cli.options import option
-from pipeline.windows.grid import Aggregate
-from pipeline.windows.steps import Grid
+from pipeline.windows.choices import Aggregate
 
 
 def _check_timezone(zone: str | None) -> str | None:
@@ -84,6 +83,8 @@ class FeatureOptions:
 
 def _check_freq(freq: str | None) -> str | None:
     if freq is not None:
+        from pipeline.windows.steps import Grid
+
         Grid.parse(freq)
     return freq
 

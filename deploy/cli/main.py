@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -16,14 +17,19 @@ from deploy.cli.config_file import SettingsCommand, plain
 from deploy.cli.dashboard import dashboard
 from deploy.cli.models import models, promote, retrain, rollback, schedule
 from deploy.cli.options import ConfigOptions, LogOptions, RegistryOptions, option
-from deploy.cli.serve import check, serve
+from deploy.cli.serve import bench, check, serve
 from deploy.cli.signature import takes
 from deploy.cli.topics import dead_letters, explain, ingest, score, tail
 from deploy.cli.train import backtest, forecast, generate, replay, trace, train
-from deploy.logs import configure_logging, finish_logging, log_in_background
+from deploy.logs import LogFormat, LogLevel, configure_logging, finish_logging, log_in_background
 from deploy.settings.files import decode_paths
-from deploy.settings.locations import CONFIG_FILE, keep_private
+from deploy.settings.locations import CONFIG_FILE, keep_private, set_home
 from tidecast.errors import FORBIDDEN, ConfigError, TidecastError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from deploy.serving.workers.worker import Work
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +101,7 @@ def demo(
 
 
 COMMANDS: tuple[Callable[..., int | None], ...] = (
-    *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, retrain, schedule),
+    *(ingest, tail, dead_letters, train, backtest, forecast, serve, check, bench, retrain, schedule),
     *(score, dashboard, models, promote, rollback, replay, explain, generate, trace, demo),
 )
 """In the order of the help."""
@@ -111,9 +117,29 @@ def main() -> None:
         log_in_background()
     else:
         signal.signal(signal.SIGTERM, _interrupt)
+    _end_with(_run)
+
+
+def work(home: Path, level: LogLevel, log_format: LogFormat, work: "Work", supervisor: "Connection") -> None:
+    """The process of one of several workers, which ends as a service of its own does."""
+    set_home(home)
+    configure_logging(level, log_format, work.number)
+    log_in_background()
+
+    def serve() -> int:
+        from deploy.serving.workers.worker import work as run
+
+        run(work, supervisor)
+        return 0
+
+    _end_with(lambda: _code_of(serve))
+
+
+def _end_with(run: Callable[[], int]) -> NoReturn:
+    """Run, then exit with its code, once stdout and stderr have taken everything."""
     code, umask = 1, keep_private()
     try:
-        code = _flushed(_run())
+        code = _flushed(run())
     finally:
         if not finish_logging():
             os._exit(code)  # whatever else is to be said on stderr, a traceback for example, would wait forever
@@ -135,7 +161,7 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, open(number, "r+" if number == 0 else "w", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no encoding may lose a result for a sign in it
@@ -155,8 +181,13 @@ def _flushed(code: int) -> int:
 def _run() -> int:
     if os.environ.get("WORLD_SIZE", "1") != "1" and sys.argv[1:2] != ["train"]:
         return _fail("torchrun starts tidecast train, and nothing else", os.EX_USAGE)
+    return _code_of(lambda: app(sys.argv[1:] or ["--help"], prog_name="tidecast", standalone_mode=False) or 0)
+
+
+def _code_of(run: Callable[[], int]) -> int:
+    """What a command ends with; a failure is said."""
     try:
-        return app(sys.argv[1:] or ["--help"], prog_name="tidecast", standalone_mode=False) or 0
+        return run()
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except Terminated:

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.config_file import apply_settings_file, in_home, with_client, with_kafka_settings
-from deploy.logs import LogFormat, LogLevel, configure_logging
+from deploy.logs import LogFormat, LogLevel, set_format, set_level
 from deploy.settings.locations import DEFAULT_LOG, DEFAULT_TRACKING, HOME, set_home
 from deploy.settings.serve import SERVE_DEFAULTS
 from deploy.settings.values import Device
 from pipeline.log.settings import ClientChoice
-from pipeline.state.recovery import OnDataLoss
+from pipeline.windows.choices import OnDataLoss
 
 
 def option(flag: str, text: str, **more: Any) -> Any:
@@ -63,12 +63,12 @@ class JsonOptions:
 
 
 def _log_level(level: LogLevel) -> LogLevel:
-    configure_logging(level)
+    set_level(level)
     return level
 
 
-def _log_format(context: typer.Context, log_format: LogFormat) -> LogFormat:
-    configure_logging(context.params["log_level"], log_format)
+def _log_format(log_format: LogFormat) -> LogFormat:
+    set_format(log_format)
     return log_format
 
 

@@ -1,7 +1,8 @@
-"""The commands about a service: serve, check."""
+"""The commands about a service: serve, check, bench."""
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from deploy.cli.options import (
     DeviceOptions,
     JsonOptions,
     LogOptions,
+    Model,
     RegistryOptions,
     SeriesOptions,
     ServiceOptions,
@@ -21,15 +23,27 @@ from deploy.cli.options import (
 from deploy.cli.signature import takes
 from deploy.console import finish
 from deploy.settings.files import decode_paths
-from deploy.settings.serve import SERVE_DEFAULTS, Guarantee, ServeConfig, ShortSeries, Start, group_name
+from deploy.settings.locations import home
+from deploy.settings.serve import SERVE_DEFAULTS, Format, Guarantee, ServeConfig, ShortSeries, Start, group_name
 from deploy.settings.values import OFF, parse_duration_option, parse_seconds_option, parse_share
 from deploy.web import Listener
 from tidecast.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deploy.serving.run import Connections
+    from deploy.serving.connections import Connections
 
 COMMON = (DeviceOptions, LogOptions, RegistryOptions, JsonOptions, ConfigOptions)
+
+
+GuaranteeOption = Annotated[
+    Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
+]
+Workers = Annotated[
+    str,
+    option(
+        "--workers", "Processes on this machine, which share the partitions; auto: one a core, at most one a partition."
+    ),
+]
 
 
 class DeliveryOptions:
@@ -40,9 +54,11 @@ class DeliveryOptions:
         option("--instance", "This instance's name, the same after a restart; one that no other has if left out."),
     ] = None
     start: Annotated[Start, option("--from", "Where a new consumer group starts.")] = SERVE_DEFAULTS["start"]
-    guarantee: Annotated[
-        Guarantee, option("--guarantee", "exactly-once makes each batch's output and offsets one transaction.")
-    ] = SERVE_DEFAULTS["guarantee"]
+    guarantee: GuaranteeOption = SERVE_DEFAULTS["guarantee"]
+    format: Annotated[
+        Format,
+        option("--format", "arrow writes forecasts in columns, many a message; events are read in either format."),
+    ] = SERVE_DEFAULTS["format"]
     short_series: Annotated[
         ShortSeries,
         option("--short-series", "Until a series fills a window: wait, or a naive forecast, marked so in its source."),
@@ -74,6 +90,11 @@ class GradingOptions:
         bool,
         option("--alerts/--no-alerts", "Write findings to OUTPUT-alerts, and how values fitted into each forecast."),
     ] = SERVE_DEFAULTS["alerts"]
+
+
+class WebhookOptions:
+    """Where else alerts go."""
+
     alert_webhook: Annotated[
         str | None,
         option("--alert-webhook", "Also POST each alert to this URL; one with a secret is best given as a variable."),
@@ -95,11 +116,20 @@ class HttpOptions:
     ] = None
 
 
-GROUPS = (ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, HttpOptions, *COMMON)
+class WorkerOptions:
+    """How many processes a service has."""
+
+    workers: Workers = "1"
+
+
+GROUPS = (
+    *(ServiceOptions, LatenessOptions, SeriesOptions, DeliveryOptions, GradingOptions, WebhookOptions, HttpOptions),
+    *(WorkerOptions, *COMMON),
+)
 
 
 @takes(*GROUPS)
-def serve(context: typer.Context, as_json: bool) -> None:
+def serve(context: typer.Context, as_json: bool) -> int:
     """Serve a model: forecasts for events, or labels for texts.
 
     When the model's alias moves, the new version is verified, tried, and loaded between two micro-batches; if anything
@@ -109,9 +139,71 @@ def serve(context: typer.Context, as_json: bool) -> None:
     a restart continues where the last run stopped. Invalid records go to GROUP-dead-letters. SIGTERM finishes the
     current batch.
     """
-    from deploy.serving.run import serve as run
+    options = context.params
+    if (workers := _workers(options["workers"])) == 1:
+        from deploy.serving.run import serve as run
 
-    finish(run(*_service(context.params)), as_json)
+        finish(run(*_service(options)), as_json)
+        return 0
+    from deploy.serving.workers.processes import load
+
+    load("deploy.cli.main")
+    from deploy.cli.main import work
+    from deploy.serving.workers.supervisor import supervise
+
+    process = partial(work, home(), options["log_level"], options["log_format"])
+    code, summary = supervise(*_service(options), workers, process)
+    if summary is not None:
+        finish(summary, as_json)
+    return code
+
+
+class BenchOptions(GradingOptions):
+    """What is measured, and for which fleet."""
+
+    model: Model
+    fleet: Annotated[
+        int | None, option("--fleet", "A number of series: how many machines like this one they need.", min=1)
+    ] = None
+    interval: Annotated[str, option("--interval", "The time between two values of a series of the fleet.")] = "1m"
+    guarantee: GuaranteeOption = SERVE_DEFAULTS["guarantee"]
+    workers: Workers = "auto"
+
+
+@takes(BenchOptions, *COMMON)
+def bench(context: typer.Context, as_json: bool) -> None:
+    """Measure what this machine can do with a model, and what a fleet of series needs.
+
+    Records a second: of onnxruntime alone, of a service of one process, and of one of several. They run on an embedded
+    log, or on the Kafka of --bootstrap, in topics that are deleted then. With --fleet: how many machines like this one
+    so many series need, in which partitions, with which memory and traffic.
+    """
+    options = context.params
+    interval_s = parse_seconds_option("interval", options["interval"])
+    if not interval_s:
+        raise ConfigError(f"interval: {options['interval']} is no time between two values")
+    config = ServeConfig(topic="bench", group="bench", instance="", guarantee=options["guarantee"], **_grading(options))
+    workers, fleet = _workers(options["workers"]), options["fleet"]
+    from deploy.serving.workers.processes import load
+
+    load("deploy.cli.main")
+    from deploy.cli.main import work
+    from deploy.operations.capacity.bench import bench as run
+    from deploy.serving.connections import Connections
+
+    connections = Connections(**{name: options[name] for name in ("model", "device", "bootstrap", "tracking_uri")})
+    process = partial(work, home(), "warning", options["log_format"])
+    found = run(config, connections, process, workers, fleet and (fleet, interval_s), as_json=as_json)
+    finish(found, as_json)
+
+
+def _workers(text: str) -> int | None:
+    """How many workers there are to be; None if the machine decides. Raises ConfigError."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"workers: {text!r} is neither a number from 1 on nor auto")
+    return int(text)
 
 
 @takes(*GROUPS)
@@ -131,15 +223,14 @@ def check(context: typer.Context, as_json: bool) -> int:
 
 def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
     """A service's configuration and connections, by its command's options. Raises ConfigError."""
-    from deploy.serving.run import Connections
+    from deploy.serving.connections import Connections
 
     topic, model, instance = options["topic"], options["model"], options["instance"]
     if options["static"] and instance is None:
         raise ConfigError("instance: --static needs the name that this instance has after a restart too")
     if options["alert_webhook"] and not options["alerts"]:
         raise ConfigError("alert-webhook: with --no-alerts there are none to post")
-    every = options["score_every"]
-    same = ("alerts", "start", "guarantee", "series_limit", "waiting_limit", "short_series", "static")
+    same = ("start", "guarantee", "format", "series_limit", "waiting_limit", "short_series", "static")
     config = ServeConfig(
         topic=topic,
         output=options["output"] or "",
@@ -150,12 +241,21 @@ def _service(options: Mapping[str, Any]) -> "tuple[ServeConfig, Connections]":
         idle=parse_duration_option("idle", options["idle"]),
         follow_s=parse_seconds_option("follow", options["follow"]) or 0,
         on_data_loss=options["on_lost"],
-        coverage=parse_share("coverage", options["coverage"]),
-        scores=every != OFF,
-        score_every=None if every == OFF else parse_duration_option("score-every", every),
+        **_grading(options),
         paths=decode_paths(options["bootstrap"]),
         **{name: options[name] for name in same},
     )
     names = ("model", "shadow", "alert_webhook", "device", "bootstrap", "tracking_uri")
     http = options["http"] and Listener.parse("http", options["http"], options["token_file"])
     return config, Connections(http=http or None, **{name: options[name] for name in names})
+
+
+def _grading(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is made of actual values, as ServeConfig has it."""
+    every = options["score_every"]
+    return {
+        "coverage": parse_share("coverage", options["coverage"]),
+        "scores": every != OFF,
+        "score_every": None if every == OFF else parse_duration_option("score-every", every),
+        "alerts": options["alerts"],
+    }

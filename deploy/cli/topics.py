@@ -13,6 +13,7 @@ from deploy.cli.signature import refuse_without, takes
 from deploy.console import finish
 from deploy.pictures import Picture
 from deploy.settings.files import decode_paths, open_log
+from deploy.settings.serve import Format
 from deploy.settings.values import ScoreView, parse_duration_option, parse_feature_names, parse_span
 from tidecast.errors import ConfigError
 
@@ -35,6 +36,7 @@ def ingest(
             "--only-newer", "Only what is later than the newest event of its series on the topic: again adds nothing."
         ),
     ] = False,
+    message_format: Annotated[Format, option("--format", "arrow writes events in columns, many a message.")] = "json",
 ) -> None:
     """Publish a file's measurements to a topic.
 
@@ -44,10 +46,19 @@ def ingest(
     from deploy.data import columns_of
     from deploy.operations.ingest import ingest as run
 
-    finish(
-        run(bootstrap, source, topic, columns_of(context.params), freq, partitions, speed, only_newer=only_newer),
-        as_json,
+    columns = columns_of(context.params)
+    found = run(
+        bootstrap,
+        source,
+        topic,
+        columns,
+        freq,
+        partitions,
+        speed,
+        only_newer=only_newer,
+        message_format=message_format,
     )
+    finish(found, as_json)
 
 
 @takes(LogOptions, ConfigOptions)
@@ -204,6 +215,7 @@ def explain(
     tracking_uri: str,
     as_json: bool,
     model: str | None,
+    series: Annotated[str | None, option("--series", "Whose forecast it is, in a message of many.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:
     """Reproduce a forecast, and show its input and what came.
@@ -218,7 +230,8 @@ def explain(
     late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
     paths = decode_paths(bootstrap)
     with closing(open_log(bootstrap)) as log:
-        found = run(log, recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths), picture)
+        forecast = recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths, series)
+        found = run(log, forecast, picture)
     finish(found, as_json)
     picture.confirm()
     return 0 if found["same"] else os.EX_DATAERR

@@ -1,18 +1,23 @@
 """What was forecast of a part of the input, as the output topic has it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from deploy.grading.state import Issued
 from deploy.settings.serve import ServeConfig
+from pipeline.formats.columnar.forecasts import decode_columns
+from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.forecasts import Forecast, as_array
-from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
+from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin, read_headers
 from pipeline.log import Bounds, EventLog, Record, Undecodable
 
-IssuedForecasts = dict[tuple[int, str, int], Issued]
-"""By the offset of the record that completed the window, its series, and its ts."""
+Ints = npt.NDArray[np.int64]
+Identity = tuple[int, str, int]
+"""Of a forecast: the offset of the record that completed the window, its series, and its ts."""
+IssuedForecasts = dict[Identity, Issued]
 
 _decode = msgspec.json.Decoder(Forecast).decode
 
@@ -40,14 +45,32 @@ def read_issued(
     for records in log.read_partitions(config.output, wanted):
         number = records[0].partition
         for record in records:
-            offset, version = _source(record, config.topic, number)
-            if offset is not None and ranges[number].start <= offset < ranges[number].end:
-                forecast = _decode(record.value or b"")
-                if forecast.source == "model" and model_name(forecast.model) not in models:
-                    continue
-                identity = (offset, forecast.series, forecast.ts)
-                issued[number][identity] = Issued(forecast.model, version, as_array(forecast.forecast)[at].T)
+            read = _of_columns if is_columnar(record.value) else _of_json
+            for identity, each, source in read(record, config.topic, ranges[number], at):
+                if source != "model" or model_name(each.model) in models:
+                    issued[number][identity] = each
     return issued
+
+
+def _of_json(record: Record, topic: str, wanted: Bounds, at: Ints) -> Iterator[tuple[Identity, Issued, str]]:
+    """The forecast of a record by its identity, for the steps `at`, and its source; none if it is of other input."""
+    offset, version = _source(record, topic)
+    if offset is not None and wanted.start <= offset < wanted.end:
+        made = _decode(record.value or b"")
+        values = as_array(made.forecast)[at].T
+        yield (offset, made.series, made.ts), Issued(made.model, version, values), made.source
+
+
+def _of_columns(record: Record, topic: str, wanted: Bounds, at: Ints) -> Iterator[tuple[Identity, Issued, str]]:
+    """Those of a columnar record."""
+    newest, version = _source(record, topic)
+    if newest is not None and wanted.start <= newest:
+        batch, _, last = decode_columns(record.value or b"")
+        values = batch.forecast[:, at].transpose(0, 2, 1).astype(np.float64)
+        columns = (last.tolist(), batch.series, batch.ts.tolist(), batch.model, batch.source, values)
+        for completed, series, ts, model, source, forecast in zip(*columns, strict=True):
+            if wanted.start <= completed < wanted.end:
+                yield (completed, series, ts), Issued(model, version, forecast), source
 
 
 def model_name(label: str) -> str:
@@ -55,12 +78,12 @@ def model_name(label: str) -> str:
     return label.rpartition("/")[0] or label
 
 
-def _source(record: Record, topic: str, partition: int) -> tuple[int | None, str]:
+def _source(record: Record, topic: str) -> tuple[int | None, str]:
     """The offset of the input record that a forecast came of, None if it is no forecast of this partition's input; and
     the version that served.
     """
     if isinstance(record.headers, Undecodable):
         return None, ""
-    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    headers = read_headers(record.headers)
     origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
-    return origin.last if origin and origin[:2] == (topic, partition) else None, headers.get(VERSION, "")
+    return origin.last if origin and origin[:2] == (topic, record.partition) else None, headers.get(VERSION, "")

@@ -15,16 +15,18 @@ import numpy.typing as npt
 from deploy.settings.serve import window_config
 from model.card import Card
 from model.evaluation.baselines import naive_of_windows
+from pipeline.formats.columnar.forecasts import each_forecast
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Refusals, decode_records
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, as_array
-from pipeline.formats.headers import INPUT, OFFSETS, VERSION, parse_origin
+from pipeline.formats.headers import INPUT, OFFSETS, PROVENANCE, VERSION, parse_origin, read_headers
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Sections, Silence, Windows
+from pipeline.windows.choices import SERIES_LIMIT
 from pipeline.windows.expiry import Expired, numbered
-from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
+from pipeline.windows.streaming import WindowStore
 
 Reals = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -60,7 +62,7 @@ def read_forecasts(log: EventLog, topic: str, partition: int, refused: Refusals)
     """The forecasts on a partition by where their input is; of two for one window the last."""
     found: dict[Source, dict[Identity, Made]] = {}
     for records in log.read(topic, partition, *log.bounds(topic)[partition]):
-        for record in records:
+        for record in each_forecast(records):
             try:
                 source, identity, made = _made(record)
             except InvalidEvent as error:
@@ -71,10 +73,10 @@ def read_forecasts(log: EventLog, topic: str, partition: int, refused: Refusals)
 
 
 def _made(record: Record) -> tuple[Source, Identity, Made]:
-    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    headers = read_headers(record.headers)
     origin = parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, ""))
     if origin is None or VERSION not in headers:
-        raise InvalidEvent("schema", f"no headers {INPUT}, {OFFSETS} and {VERSION} of a service")
+        raise InvalidEvent("schema", f"no header {PROVENANCE} with {INPUT}, {OFFSETS} and {VERSION}")
     try:
         forecast = _decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -132,10 +132,8 @@ class Admission:
             self._verdicts.refuse(digest, label, reason, version, fit=fit)
             return ModelRejected(reason)
 
-        if not self._verdicts.has_passed(digest):
-            if reason := rejection_reason(data, current.data if current else None):
-                raise refused(reason)
-            self._verdicts.note_pass(digest, label)
+        if reason := self._found_by_canary(data, digest, label, version, current):
+            raise ModelRejected(reason)
         try:
             predictor = load_bytes(data, label, self._device)
         except (ShapeError, DataError) as error:
@@ -153,6 +151,21 @@ class Admission:
         if not finite:
             raise refused(f"on {predictor.device} its output is not finite")
         return replace(predictor, version=version)
+
+    def _found_by_canary(
+        self, data: bytes, digest: str, label: str, version: Version | None, current: Current | None
+    ) -> str:
+        """Why a file must not serve, by a canary of this process or of another one; empty if it may."""
+        with self._verdicts.trial(digest):
+            if self._verdicts.has_passed(digest):
+                return ""
+            if reason := self._verdicts.known(digest, version):
+                return reason
+            if reason := rejection_reason(data, current.data if current else None):
+                self._verdicts.refuse(digest, label, reason, version)
+            else:
+                self._verdicts.note_pass(digest, label)
+            return reason
 
     def note_good(self, reference: str, version: Version) -> None:
         """Remember, here and in the registry, that a version serves by a name: a later start may need it."""

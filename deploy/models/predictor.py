@@ -79,10 +79,9 @@ class Predictor:
         object.__setattr__(self, "_levels", Levels.of(self.card))
 
     @property
-    def provenance(self) -> list[tuple[str, bytes]]:
-        """Headers that identify the model behind a forecast or label."""
-        values = {MODEL: self.sha256, VERSION: self.label, PROVIDER: self.session.get_providers()[0]}
-        return [(name, value.encode()) for name, value in values.items()]
+    def provenance(self) -> dict[str, str]:
+        """What identifies the model behind a forecast or label, by the names of its headers."""
+        return {MODEL: self.sha256, VERSION: self.label, PROVIDER: self.session.get_providers()[0]}
 
     def predict(self, batch: ModelInput, failed: dict[int, str] | None = None) -> Iterator[Outputs]:
         """The model's output (b,...) for B windows or texts, in order, in chunks of up to CHUNK rows.

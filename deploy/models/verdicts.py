@@ -6,15 +6,20 @@ be out of reach at the next start, and another member has another disk. What can
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import onnxruntime as ort
+from filelock import FileLock, Timeout
 
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Version
 from tidecast.errors import RegistryError
+
+TRIED_WITHIN_S = 240.0
+"""How long another process may try a file before this one does so too: twice what a canary may take."""
 
 
 class _Note(msgspec.Struct):
@@ -51,6 +56,19 @@ class Verdicts:
         self._write(digest, group, _Note(label, reason=reason))
         if version:
             self._tag(version, reason, group)
+
+    @contextmanager
+    def trial(self, digest: str) -> Iterator[None]:
+        """Only one process of this machine tries a file at a time: the others wait for what it finds.
+
+        Of workers that start together, as of those that follow one alias, the first one has a canary for all.
+        """
+        with ExitStack() as stack:
+            if not self.has_passed(digest):
+                with suppress(OSError, NotImplementedError, Timeout):  # no folder, or a file system without locks
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(FileLock(self._folder / f"{digest}.lock", timeout=TRIED_WITHIN_S))
+            yield
 
     def has_passed(self, digest: str) -> bool:
         """Whether this file has passed its canary on this machine, with this onnxruntime."""

@@ -23,13 +23,14 @@ from deploy.operations.findings import (
     values,
     waiting,
 )
-from deploy.operations.memory import available_memory, memory, series_needs
+from deploy.operations.memory import memory, series_needs
 from deploy.operations.sample import read_sample
+from deploy.serving.connections import Connections
 from deploy.serving.identity import Family
-from deploy.serving.run import Connections
 from deploy.serving.topics import problems, too_few
 from deploy.settings.files import open_log
 from deploy.settings.locations import home, writable
+from deploy.settings.machine import available_memory
 from deploy.settings.serve import ServeConfig
 from model.card import Card
 from pipeline.log import EventLog

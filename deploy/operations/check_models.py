@@ -7,7 +7,7 @@ from deploy.models.admission import Admission
 from deploy.models.loading import load_model
 from deploy.models.predictor import Predictor
 from deploy.operations.findings import Finding
-from deploy.serving.run import Connections
+from deploy.serving.connections import Connections
 from deploy.serving.tasks import Task, task_for
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card

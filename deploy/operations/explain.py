@@ -1,5 +1,6 @@
 """`tidecast explain`: a forecast computed again from the log and the registry, what it was made from, and what came."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,11 +20,22 @@ from deploy.settings.serve import window_config
 from model.card import Card
 from model.plots.forecasts import PANELS, Outlook, history_steps, plot_outlooks, steps_ahead
 from model.plots.style import moments
+from pipeline.formats.columnar.forecasts import each_forecast
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Decode, decode_records
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, as_array, encode_forecasts
-from pipeline.formats.headers import INPUT, MODEL, OFFSETS, PROVIDER, VERSION, Origin, parse_origin
+from pipeline.formats.headers import (
+    INPUT,
+    MODEL,
+    OFFSETS,
+    PROVENANCE,
+    PROVIDER,
+    VERSION,
+    Origin,
+    parse_origin,
+    read_headers,
+)
 from pipeline.formats.paths import Paths
 from pipeline.log import EventLog, Record
 from pipeline.windows.batch import Windows
@@ -37,6 +49,7 @@ Reals = npt.NDArray[np.float64]
 LATER = 4
 """What came is looked for in so many times the records that as many steps had before, and a few thousand more."""
 FEW_RECORDS = 10_000
+logger = logging.getLogger(__name__)
 ANOMALY = 1.0
 """An anomaly's score is above it."""
 
@@ -86,17 +99,20 @@ def recompute_forecast(
     uri: str,
     lateness: int | None,
     paths: Paths | None = None,
+    series: str | None = None,
 ) -> RecomputedForecast:
     """Read the forecast at an offset, rebuild its window, and predict it again.
 
     `model` is the ONNX file, if the forecast's model was not a registered one; `lateness` is the service's option in
-    milliseconds, `paths` its table [decode]. Raises ConfigError if there is no such forecast, or its model or its input
-    records are gone.
+    milliseconds, `paths` its table [decode]; `series` says which one of a columnar message's forecasts is meant. Raises
+    ConfigError if there is no such forecast, or its model or its input records are gone.
     """
-    record = _read_record(log, topic, partition, offset)
-    headers = {name: (content or b"").decode(errors="replace") for name, content in record.headers}
+    record = _chosen(_read_record(log, topic, partition, offset), series)
+    headers = read_headers(record.headers)
     if missing := [name for name in (MODEL, VERSION, INPUT, OFFSETS) if name not in headers]:
-        raise ConfigError(f"{topic}/{partition} at {offset} is not a service's forecast: it has no header {missing[0]}")
+        raise ConfigError(
+            f"{topic}/{partition} at {offset} is not a service's forecast: no {PROVENANCE} has {missing[0]}"
+        )
     try:
         forecast = msgspec.json.decode(record.value or b"", type=Forecast)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -126,6 +142,19 @@ def _read_record(log: EventLog, topic: str, partition: int, offset: int) -> Reco
         for record in records:
             return record
     raise ConfigError(f"{topic}/{partition} has no record at {offset}")
+
+
+def _chosen(record: Record, series: str | None) -> Record:
+    """A forecast as a record of its own: of a columnar message's the newest of the series. Raises ConfigError."""
+    place, all_of = f"{record.topic}/{record.partition} at {record.offset}", list(each_forecast([record]))
+    found = [each for each in all_of if series is None or each.key == series.encode()]
+    if not found:
+        raise ConfigError(f"{place} has no forecast of {series!r}")
+    if series is None and len(all_of) > 1:
+        raise ConfigError(f"{place} has {len(all_of):,} forecasts: --series says of which series")
+    if len(found) > 1:
+        logger.info(f"{place} has {len(found):,} forecasts of {series!r}: the newest is explained")
+    return found[-1]
 
 
 def _rebuild_window(

@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 
 import polars as pl
 
 from deploy.console import progress
 from deploy.settings.files import decode_paths, open_log
+from deploy.settings.serve import Format
 from pipeline.datasets.columns import Columns
-from pipeline.datasets.measurements import publishable, read_file
+from pipeline.datasets.measurements import publishable, publishable_columns, read_file
 from pipeline.formats.events import Decoder
-from pipeline.ingest.publish import Published, newest_times, publish
+from pipeline.ingest.publish import Published, newest_times, publish, publish_columns
 from pipeline.log import EventLog
 from pipeline.progress import Progress, silent
 
@@ -28,6 +30,7 @@ def ingest(
     speed: float | None,
     *,
     only_newer: bool = False,
+    message_format: Format = "json",
 ) -> dict[str, object]:
     """`tidecast ingest`: publish a file to a topic; a summary. Raises DataError before anything is sent."""
     measurements = read_file(source, columns, freq=freq)
@@ -42,7 +45,13 @@ def ingest(
             logger.info(f"{before:,} of {len(measurements.frame):,} are not later than what {topic} has: left out")
         with progress(f"{source} -> {topic}", len(frame)) as report:
             published = publish_frame(
-                frame, log, topic, partitions=partitions, speed=speed, on_progress=lambda done, _: report(done)
+                frame,
+                log,
+                topic,
+                partitions=partitions,
+                speed=speed,
+                message_format=message_format,
+                on_progress=lambda done, _: report(done),
             )
     names = measurements.frame["series"].unique()
     series, name = len(names), f", {names[0]}," if len(names) == 1 else ""
@@ -66,12 +75,14 @@ def publish_frame(
     *,
     partitions: int,
     speed: float | None = None,
+    message_format: Format = "json",
     on_progress: Progress = silent,
 ) -> Published:
     """Send a frame's measurements to a topic, by time. Raises DataError for times that no topic takes."""
     features = frame.drop("series", "ts").columns
-    return publish(
-        publishable(frame),
+    columnar = message_format == "arrow"
+    send = partial(publish_columns, publishable_columns(frame)) if columnar else partial(publish, publishable(frame))
+    return send(
         log,
         topic,
         features=features,

@@ -1,9 +1,6 @@
 """What the series of a service take, in memory and in the state topic, and how much memory there is."""
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,24 +8,24 @@ import numpy as np
 from deploy.grading.state import Grading, PartitionGrades
 from deploy.operations.findings import Finding, format_partitions
 from deploy.operations.sample import Sample
-from deploy.serving.partitions import PASS_SERIES
+from deploy.serving.checkpoints import PASS_SERIES
 from deploy.serving.tasks import Task
 from deploy.settings.serve import SERVE_DEFAULTS, ServeConfig
 from model.card import Card
 from model.online.tracks import FIRST_ROWS
 from pipeline.state.records import SERIES_PREFIX, config_hash, encode_series
+from pipeline.windows.arrays.buffers import StepBuffers
+from pipeline.windows.arrays.table import ROW_BYTES
 from pipeline.windows.batch import SeriesState
-from pipeline.windows.buffers import StepBuffers
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.streaming import WindowStore
 
 PROCESS_BYTES = 200_000_000
 """What a service takes without any series: Python, onnxruntime and a model, the client of the log."""
-OBJECT_BYTES, GRADED_OBJECT_BYTES = 400, 150
+OBJECT_BYTES, GRADED_OBJECT_BYTES = 150, 150
 """Python objects of a series' window, and besides of a series that is graded."""
 NOW = 1 << 40
 """Any time that takes as many bytes as today's."""
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Needs(NamedTuple):
@@ -66,7 +63,7 @@ def series_needs(task: Task, card: Card, windows: WindowConfig, config: ServeCon
     assert state is not None
     record = encode_series(config_hash(windows), name, state)
     return Needs(
-        windows=StepBuffers(*values.shape, timed=windows.grid is None).row_bytes,
+        windows=StepBuffers(*values.shape, timed=windows.grid is None).row_bytes + ROW_BYTES,
         grading=grading.live.store.series_bytes if grading else 0,
         objects=OBJECT_BYTES + GRADED_OBJECT_BYTES * (grading is not None),
         state=len(SERIES_PREFIX) + len(name) + len(record),
@@ -94,31 +91,6 @@ def memory(needs: Needs, sample: Sample, partitions: int, config: ServeConfig, a
         room = max(1, free // each // partitions)
         todo = f"more processes share the partitions; one with all of them has room for --series-limit {room}"
         yield Finding("memory", "warning", text, todo, numbers)
-
-
-def available_memory(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes of memory that this process may have: the machine's, or the least that a cgroup it is in allows."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([physical, *_limits(cgroups, own)])
-
-
-def _limits(cgroups: Path, own: Path) -> Iterator[int]:
-    """The limits of a process's cgroups and of those that they are in, of either version; none on other systems."""
-    lines = []
-    with suppress(OSError):
-        lines = own.read_text().splitlines()
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0":
-            root, file = cgroups, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, file = cgroups / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        place = Path(path)
-        for folder in (place, *place.parents):
-            with suppress(OSError, ValueError):  # none there, or "max"
-                yield int((root / folder.relative_to("/") / file).read_text())
 
 
 def size(count: float) -> str:

@@ -22,7 +22,7 @@ from pipeline.formats.decoding import Refusals
 from pipeline.formats.paths import Paths
 from pipeline.formats.scores import SeriesScores, decode_scores
 from pipeline.log import EventLog
-from pipeline.windows.streaming import SERIES_LIMIT
+from pipeline.windows.choices import SERIES_LIMIT
 from tidecast.errors import ConfigError
 
 NONE_GRADED = "nothing to grade: no forecast's actual value is there yet, or their windows can't be rebuilt"

@@ -8,6 +8,7 @@ from statistics import median
 
 import numpy as np
 
+from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.decoding import Decode, Note, Refusals, decode_records, nothing_to_tell
 from pipeline.formats.events import Event
 from pipeline.log import EventLog, Record
@@ -146,7 +147,7 @@ def _decode(sample: Sample, records: Iterable[Record], decode: Decode) -> Iterat
     """The records' events; counts the records in the sample."""
     for record, events, error in decode_records(records, decode):
         sample.records += 1
-        sample.keyless += record.key is None
+        sample.keyless += record.key is None and not is_columnar(record.value)
         sample.tombstones += record.value is None
         if error is not None:
             sample.invalid.add(record, error)

@@ -13,6 +13,8 @@ from deploy.grading.table import number
 from deploy.grading.totals import Row, Totals
 from deploy.settings.files import decode_paths, open_log
 from pipeline.formats.alerts import decode_alert
+from pipeline.formats.columnar.forecasts import each_forecast
+from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Decoder, Event
 from pipeline.formats.paths import Paths
@@ -23,6 +25,8 @@ from tidecast.text import escaped
 from tidecast.times import format_time
 
 INTERVAL_S = 0.2
+MOST = 5
+"""Most events or forecasts of a record that are printed."""
 MAX_STEPS = 6
 """Most steps that are printed of a forecast, including the last one."""
 
@@ -107,7 +111,7 @@ class EventReader:
     def text(self, record: Record) -> str:
         """The events of a record, or why it has none, and the record."""
         try:
-            return "; ".join(self._events(record))
+            return few(self._events(record))
         except InvalidEvent as error:
             return f"no event: {error} | {printable(record.value or b'')}"
 
@@ -147,10 +151,18 @@ def _text(record: Record, reader: EventReader) -> str:
         return "(tombstone)"
     if reason := headers.get("tidecast.reason"):
         return printable(b"invalid: " + reason + b": " + headers.get("tidecast.detail", b"") + b" | " + record.value)
+    if is_columnar(record.value) and (forecasts := [each for each in each_forecast([record]) if each is not record]):
+        return few([f"{printable(each.key or b'')} {_forecast_text(each.value or b'')}" for each in forecasts])
     for text_of in (_forecast_text, _label_text, _alert_text, _scores_text, _text_text):
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return text_of(record.value)
     return reader.text(record)
+
+
+def few(texts: Sequence[str]) -> str:
+    """The first of many texts, and how many more there are."""
+    more = [f".. and {len(texts) - MOST:,} more"] if len(texts) > MOST else []
+    return "; ".join([*texts[:MOST], *more])
 
 
 def _forecast_text(value: bytes) -> str:

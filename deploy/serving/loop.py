@@ -7,12 +7,18 @@
 5. produce forecasts and dead letters, each to its record's partition
 6. flush, and check every acknowledgement
 7. commit the offsets X, with R, the position of the last checkpoint, in their metadata
-8. when one is due, write a checkpoint: changed windows, their position and the offsets, in one transaction
-9. only then poll again: polling lets the client rejoin its group, and a commit would then carry the new generation
-   with the old records
+8. when one is due, write a checkpoint: the windows that changed, their position and the offsets, in one transaction
+9. poll again
 
-At least once, 7 follows 6. Exactly once, 5 to 7 are one transaction, and its offsets are committed with the generation
-of the poll that returned the records.
+Exactly once, 5 to 7 are one transaction for each poll, and its offsets are committed with the generation of the poll
+that returned the records; 8 is written at once. So `poll`, in which the client may rejoin its group, is never called
+with an open transaction.
+
+At least once, 6 and 7 come twice a second, when a poll brings nothing, and before partitions are given up: so a record
+never waits for the commit of the one before. 6 always precedes 7: an offset is committed when all that came of the
+records before it is acknowledged. A partition that was lost is not committed, even if it is back: what is not committed
+is dropped with it. A checkpoint is written in slices between the batches: it has the windows as they were when it
+began, at R; it is committed right after 7, with the X of then, which is R or later.
 
 Killed at any point, a restart restores the windows of the last checkpoint, replays [R, X) without producing anything,
 and continues at X: what was not committed is read and forecast again.
@@ -27,10 +33,13 @@ from contextlib import suppress
 from deploy.grading.state import Grading
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
+from deploy.serving.checkpoints import Checkpoints
+from deploy.serving.commits import Commits
 from deploy.serving.identity import Family
+from deploy.serving.messages import PartitionBatch
 from deploy.serving.monitoring.stats import NOT_JOINED, OutputHealth, ServiceStats
 from deploy.serving.monitoring.watchdog import StallDetector, Watchdog
-from deploy.serving.output import Output, PartitionBatch, Written
+from deploy.serving.output import Output, Written
 from deploy.serving.pace import Interval, Pace, micro_batches
 from deploy.serving.partition import push_records
 from deploy.serving.partitions import Partitions
@@ -85,7 +94,7 @@ class Service:
         self.stats.webhook = webhook.counts if webhook else None
         self.stats.shadow = shadow.counts if shadow else None
         self._health = OutputHealth()
-        self._started_at = 0.0
+        self._batch_s = 0.0
         self._reported = 0
         self._described: set[int] = set()
         self._said: set[str] = set()
@@ -93,13 +102,18 @@ class Service:
         state = create_topics(log, config, task.message_bytes)
         with self.watchdog.watch("fencing a predecessor"):
             checkpoints = log.producer(f"{config.group}-{config.instance}")
-        self._producer = checkpoints if config.guarantee == "exactly-once" else log.producer()
+        producer = checkpoints if config.guarantee == "exactly-once" else log.producer()
         self._consumer = log.consumer(config.group, config.topic, instance=config.instance, static=config.static)
         self._topics = TopicWatch(log, config, task.message_bytes, state)
-        self._partitions = Partitions(
-            log, config, self._consumer, checkpoints, self.watchdog, self._topics, Family.of(predictor), self._grading
+        family, watchdog, stats = Family.of(predictor), self.watchdog, self.stats
+        self._checkpoints = Checkpoints(
+            log, config, self._consumer, checkpoints, watchdog, self._topics, family, self._grading, stats
         )
-        self._output = Output(self._producer, config, shadow, self._grading, webhook)
+        self._partitions = Partitions(
+            log, config, self._consumer, watchdog, self._topics, family, self._checkpoints, self._grading
+        )
+        self._output = Output(producer, config, shadow, self._grading, webhook)
+        self._commits = Commits(config, self._consumer, producer, self._output, self._partitions, watchdog, stats)
         self._pace = Pace(config.max_records, log.batch_s)
 
     @property
@@ -115,6 +129,8 @@ class Service:
         try:
             self._run(stop)
         except LogError:
+            with suppress(LogError):
+                self._commits.commit()  # what came before the failure is not to be forecast again
             with suppress(LogUnavailable, NotAuthorized):
                 self._topics.check()  # where a topic is gone, that says more
             raise
@@ -123,7 +139,7 @@ class Service:
 
     def _run(self, stop: threading.Event) -> None:
         rebalancing = True
-        checkpoint_interval, report_interval = Interval(self._config.checkpoint_s), Interval(REPORT_S)
+        report_interval = Interval(REPORT_S)
         while not stop.is_set():
             poll = self._poll()
             rebalancing = poll.rebalancing
@@ -131,19 +147,13 @@ class Service:
             self._update_models()
             if poll.records:
                 self._process(poll.records)
-            if not rebalancing and (
-                self._partitions.checkpoint_lost
-                or checkpoint_interval.due()
-                or self.stats.since_checkpoint >= self._config.checkpoint_records
-            ):
-                self._checkpoint()
+            if not rebalancing:
+                self._commits.commit_when_due(idle=not poll.records)
+                self._checkpoints.step(self._partitions, self._commits, self._batch_s)
             self._report(caught_up=not poll.records, due=report_interval.due())
         if not rebalancing:
-            self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        with self.stats.checkpoint():
-            self._partitions.checkpoint()
+            self._commits.commit()
+            self._checkpoints.finish(self._partitions)
 
     def _update_models(self) -> None:
         """Switch to a new model and a new shadow, if there are any. The windows stay."""
@@ -161,7 +171,8 @@ class Service:
 
     def _poll(self) -> Poll:
         with self.watchdog.watch("poll"), self.stats.stage("poll"):
-            poll = self._consumer.poll(0 if self._partitions.restoring else POLL_S, self._pace.records)
+            busy = self._partitions.restoring or self._checkpoints.under_way
+            poll = self._consumer.poll(0 if busy else POLL_S, self._pace.records)
         if poll.records:
             failpoint.reached("polled")
         return poll
@@ -174,6 +185,7 @@ class Service:
         partitions.say_moves(poll)
         for partition in poll.revoked:
             partitions.revoke(partition)
+            self._commits.forget(partition)
         partitions.assign(poll.assigned)
         stats.missing = partitions.missing if poll.joined else NOT_JOINED
         if moved or partitions.restoring:
@@ -203,56 +215,28 @@ class Service:
         self._stall_detector.update(self._partitions.positions, self.stats.lag)
 
     def _process(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        """Steps 2 to 7 for one poll's records, one micro-batch after another."""
-        self._started_at = self._started_at or time.monotonic()
+        """Steps 2 to 5, exactly once to 7, for one poll's records, one micro-batch after another."""
+        began = time.monotonic()
         done: dict[int, list[Record]] = {}
         with self._pace.batch(sum(map(len, polled.values()))):
-            self._begin()
+            self._commits.begin()
             for slices in micro_batches(polled, self._config.max_batch):
                 with self.stats.stage("decode"):
                     batch = [self._push(partition, records) for partition, records in slices]
                 failpoint.reached("extended")
                 windows = sum(len(part.pending) for part in batch)
                 if (slow := self._pace.is_slow(windows)) and done:
-                    self._commit(done)
+                    self._commits.add(done, at_once=True)
                     done = {}
-                    self._begin()
+                    self._commits.begin()
                 with self._pace.inference(windows), self.stats.stage("predict"):
                     written = self._output.write(batch, self._predictor, self._task, slow=slow)
                 self._count_batch(batch, written.predictions)
                 self._check_outputs(written)
                 for partition, records in slices:
                     done.setdefault(partition, []).extend(records)
-            self._commit(done)
-
-    def _begin(self) -> None:
-        if self._config.guarantee == "exactly-once":
-            self._producer.begin()
-
-    def _commit(self, done: Mapping[int, Sequence[Record]]) -> None:
-        """Steps 6 and 7 for records whose results have been produced."""
-        with self.stats.stage("commit"):
-            self._flush_and_commit(done)
-        self._output.committed()
-        refused = self._output.refused
-        self.stats.count_committed(done.values(), refused[self._config.output])
-        if refused:
-            self.stats.dead_letters["refused"] += refused.total()
-            refused.clear()
-        self.stats.seconds = time.monotonic() - self._started_at
-
-    def _flush_and_commit(self, done: Mapping[int, Sequence[Record]]) -> None:
-        failpoint.reached("produced")
-        with self.watchdog.watch("flush"):
-            self._producer.flush()
-        failpoint.reached("flushed")
-        offsets = self._partitions.advance(done)
-        with self.watchdog.watch("commit"):
-            if self._config.guarantee == "exactly-once":
-                self._producer.commit(offsets, self._consumer)
-            else:
-                self._consumer.commit(offsets)
-        failpoint.reached("committed")
+            self._commits.add(done)
+        self._batch_s = time.monotonic() - began
 
     def _push(self, partition: int, records: Sequence[Record]) -> PartitionBatch:
         assigned = self._partitions[partition]

@@ -3,24 +3,26 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from deploy.grading.batch import GradedBatch
 from deploy.grading.records import Message
-from deploy.grading.state import GradedPart, Grading
+from deploy.grading.state import Grading
 from deploy.models.predictor import CHUNK, Predictor
 from deploy.models.updates import Complaint
 from deploy.serving.forecast_batches import Faults
+from deploy.serving.messages import MessageWriter, PartitionBatch
 from deploy.serving.partition import DroppedRecords
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import PendingBatch, Task
 from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
+from pipeline.formats.columnar.points import Row, is_columnar
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
-from pipeline.formats.headers import INPUT, OFFSETS, OURS, trace_context
+from pipeline.formats.headers import INPUT, OFFSETS, OURS
 from pipeline.log import Producer, Record, Refusal, Sent
 from tidecast.errors import LogError
 
@@ -29,20 +31,6 @@ logger = logging.getLogger(__name__)
 CUT = 16
 """By what part a dead letter is shortened each time that it is refused."""
 LATE = InvalidEvent("late", "it came after its series' step was taken or passed")
-
-
-class PartitionBatch(NamedTuple):
-    """One partition's part of a micro-batch: its records, the windows they completed, and those that were dropped."""
-
-    partition: int
-    records: Sequence[Record]
-    pending: PendingBatch
-    dropped: DroppedRecords
-    graded: GradedPart | None = None
-
-
-OutputRow = tuple[PartitionBatch, bytes, Record, tuple[tuple[str, bytes], tuple[str, bytes]]]
-"""An output record's part of the batch, key, cause, and the headers that say its origin."""
 
 
 class Written(NamedTuple):
@@ -96,18 +84,18 @@ class Output:
         else:
             pending = batch[0].pending.concat([part.pending for part in batch])
             of = [number for number, part in enumerate(batch) for _ in range(len(part.pending))]
-        rows = self._rows(batch, pending, of)
-        messages = task.predict(pending, predictor, faults, graded.complete if graded else None)
-        shadow, of_shadow = self._shadow, list[bytes]()
+        writer = MessageWriter(batch, pending, of, task)
+        outputs = task.predict(pending, predictor, faults, graded.complete if graded else None)
+        shadow, of_shadow = self._shadow, list[Any]()
         if slow:
-            messages = iter(list(messages))
+            outputs = iter(list(outputs))
         if slow and shadow:
             of_shadow = shadow.predict(pending)
-        self._send_predictions(self._config.output, rows, messages, predictor, faults)
+        self._send_predictions(self._config.output, writer, outputs, predictor, faults)
         if shadow and not slow:
             of_shadow = shadow.predict(pending)
         if shadow and shadow.predictor and of_shadow:
-            self._send_predictions(self._config.shadow_topic, rows, iter(of_shadow), shadow.predictor, Faults())
+            self._send_predictions(self._config.shadow_topic, writer, iter(of_shadow), shadow.predictor, Faults())
         for part, found in zip(batch, graded.messages() if graded else [[]] * len(batch), strict=True):
             self._send_graded(part, found)
             self._send_dropped(part.partition, part.dropped)
@@ -135,27 +123,13 @@ class Output:
             self._webhook.post(self._alerts)
             self._alerts = []
 
-    def _rows(self, batch: Sequence[PartitionBatch], pending: PendingBatch, of: Sequence[int]) -> list[OutputRow]:
-        """What is known of each output record before its message."""
-        records = [{record.offset: record for record in part.records} for part in batch]
-        origins = [(INPUT, f"{self._config.topic}/{part.partition}".encode()) for part in batch]
-        offsets = zip(pending.first_offset.tolist(), pending.offset.tolist(), strict=True)
-        return [
-            (batch[number], key, records[number][last], (origins[number], (OFFSETS, b"%d-%d" % (max(first, 0), last))))
-            for number, key, (first, last) in zip(of, pending.keys, offsets, strict=True)
-        ]
-
     def _send_predictions(
-        self, topic: str, rows: Sequence[OutputRow], messages: Iterator[bytes], predictor: Predictor, faults: Faults
+        self, topic: str, writer: MessageWriter, outputs: Iterator[Any], predictor: Predictor, faults: Faults
     ) -> None:
-        """Send a model's messages with headers that identify the model and the input records."""
-        common = predictor.provenance
-        for number, ((part, key, record, origin), message) in enumerate(zip(rows, messages, strict=True)):
-            if number in faults.failed:
-                part.dropped.add_failed(record, faults.failed[number])
-            else:
-                traced = trace_context(record.headers) if record.headers else ()
-                self._send(topic, part.partition, key, message, record, [*common, *origin, *traced])
+        """Send a model's messages with a header that identifies the model and the input records."""
+        write = writer.columnar if self._config.format == "arrow" else writer.each
+        for message in write(outputs, predictor.provenance, self._config.topic, faults):
+            self._send(topic, *message)
         failpoint.reached("producing")
 
     def _send_dropped(self, partition: int, dropped: DroppedRecords) -> None:
@@ -194,6 +168,9 @@ class Output:
             return replace(sent, timestamp=None)
         if topic not in (dead_letters, self._config.late_topic):
             text = f"{topic}/{sent.partition} refuses its {len(sent.value or b''):,} bytes: {refusal.why}"
+            if is_columnar(sent.value):  # it came of many records
+                place = cause.topic, cause.partition, cause.offset, cause.timestamp
+                cause = Row(*place, None, sent.value or b"", ())
             letter = encode_dead_letter(cause, error := InvalidEvent("refused", text))
             self._say_once(f"dead {topic}", f"{origin}: {error}; sent to {dead_letters}; others are not logged")
             self.refused[topic] += 1

@@ -5,12 +5,14 @@ rarely is removed from its group; either ends the service, and again after each 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
+from pipeline.formats.columnar.ipc import Ints, count_rows
 from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR
 
 GROWTH = 8
 FEW = 256
@@ -68,7 +70,8 @@ class Pace:
 def micro_batches(
     polled: Mapping[int, Sequence[Record]], max_records: int
 ) -> Iterator[list[tuple[int, Sequence[Record]]]]:
-    """A poll's records, as (partition, records) pairs of up to `max_records` in all.
+    """A poll's records, as (partition, records) pairs of up to `max_records` in all, or of so many rows of columnar
+    ones, of which each is in one.
 
     Each has its share of all partitions, in their order: the more series are computed together, the less each takes.
     """
@@ -76,8 +79,20 @@ def micro_batches(
     shares = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
     turns = np.repeat(np.arange(len(sizes)), sizes)[np.argsort(shares, kind="stable")]
     done = np.zeros(len(sizes), np.int64)
-    for first in range(0, len(turns), max_records):
-        until = done + np.bincount(turns[first : first + max_records], minlength=len(sizes))
+    for part in _bounded(turns, polled.values(), max_records):
+        until = done + np.bincount(part, minlength=len(sizes))
         parts = zip(polled.items(), done.tolist(), until.tolist(), strict=True)
         yield [(partition, records[start:stop]) for (partition, records), start, stop in parts if start < stop]
         done = until
+
+
+def _bounded(turns: Ints, polled: Iterable[Sequence[Record]], most: int) -> Sequence[Ints]:
+    """Whose turn it is, in parts of up to `most` events."""
+    values = [record.value for records in polled for record in records]
+    weights = np.array([count_rows(value) if value and value[:4] == COLUMNAR else 1 for value in values])
+    if weights.max(initial=1) == 1:
+        return [turns[first : first + most] for first in range(0, len(turns), most)]
+    before = np.empty(len(turns), np.int64)
+    before[np.argsort(turns, kind="stable")] = weights
+    before = np.cumsum(before) - before
+    return np.split(turns, 1 + np.flatnonzero(np.diff(before // most)))

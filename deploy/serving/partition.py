@@ -2,8 +2,10 @@
 
 import logging
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from deploy.grading.batch import replay
 from deploy.grading.issued import IssuedForecasts, model_name, read_issued
@@ -12,12 +14,14 @@ from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.serving.tasks import Task, Windower
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
+from pipeline.formats.columnar.points import Points
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.log import Bounds, Commit, EventLog, Record
 from pipeline.state.records import encode_metadata
 from pipeline.state.recovery import Recovered, Topics
 from pipeline.windows.grid import Counts
+from pipeline.windows.streaming import WindowStore
 from tidecast.errors import NotAuthorized
 
 logger = logging.getLogger(__name__)
@@ -59,21 +63,46 @@ class Partition:
         return Commit(self.position, encode_metadata(self.checkpoint))
 
 
-def push_records(windower: Windower, task: Task, records: Iterable[Record]) -> DroppedRecords:
-    """Add the events of some records to the windows. One invalid or late event drops its record, once."""
-    dropped, push = DroppedRecords(), windower.push
+def push_records(windower: Windower, task: Task, records: Sequence[Record]) -> DroppedRecords:
+    """Add the events of some records to the windows.
+
+    One invalid or late event drops its record, once; of a columnar record only its own row.
+    """
+    dropped = DroppedRecords()
+    for run in task.decode_many(records):
+        if run.series is not None and isinstance(windower, WindowStore):
+            offsets = np.array([record.offset for record in run.records], np.int64)
+            late, invalid = windower.push_many(run.series, run.ts, run.values, offsets)
+            dropped.invalid.extend((run.records[row], error) for row, error in invalid)
+            dropped.late.extend(map(run.records.__getitem__, late))
+        else:
+            _push_each(windower, task, run.records, dropped)
+    return dropped
+
+
+def _push_each(windower: Windower, task: Task, records: Sequence[Record], dropped: DroppedRecords) -> None:
     for record, events, error in decode_records(records, task.decode):
+        if type(events) is Points and isinstance(windower, WindowStore):
+            _push_points(windower, events, dropped)
+            continue
         late = False
         for event in events:
             try:
-                late |= not push(event, record.offset)
+                late |= not windower.push(event, record.offset)
             except InvalidEvent as invalid:
                 error = error or invalid.with_traceback(None)  # a cycle, as when decoding
         if error is not None:
             dropped.invalid.append((record, error))
         elif late:
             dropped.late.append(record)
-    return dropped
+
+
+def _push_points(store: WindowStore, points: Points, dropped: DroppedRecords) -> None:
+    """Add the points of a columnar record; each that is invalid or late is dropped as a record of its own."""
+    offsets = np.full(len(points), points.record.offset)
+    found = store.push_many(points.series, points.ts, points.values, offsets)
+    dropped.invalid += [(points.row(row), error) for row, error in found.invalid]
+    dropped.late += [points.row(row) for row in found.late]
 
 
 @dataclass(frozen=True, slots=True)

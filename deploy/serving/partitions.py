@@ -6,17 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from deploy.grading.state import READABLE, Grading, PartitionGrades
-from deploy.serving.identity import SECTION, Family
+from deploy.serving.checkpoints import Checkpoints
+from deploy.serving.identity import Family
 from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.serving.partition import Partition, Replay
 from deploy.serving.tasks import Task
 from deploy.serving.topics import TopicWatch
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
-from pipeline.log import Bounds, Commit, Consumer, EventLog, Poll, Producer, Record
-from pipeline.state import checkpoint, recovery
-from pipeline.state.checkpoint import Pass
-from pipeline.state.records import PartitionRecord
+from pipeline.log import Bounds, Commit, Consumer, EventLog, Poll, Record
+from pipeline.state import recovery
 from pipeline.state.recovery import Recovered, Topics
 from tidecast.errors import LogUnavailable
 
@@ -24,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 RESTORED_RECORDS = 100_000
 """Most records of state that are read for the partitions restored between two polls, unless one of them has more."""
-PASS_SERIES = 20_000
-"""Most changed series in one transaction of checkpoints, unless one partition has more."""
 
 
 def partitions_in_words(numbers: Iterable[int]) -> str:
@@ -52,16 +49,16 @@ class Partitions:
         log: EventLog,
         config: ServeConfig,
         consumer: Consumer,
-        producer: Producer,
         watchdog: Watchdog,
         topics: TopicWatch,
         family: Family,
+        checkpoints: Checkpoints,
         grading: Grading | None = None,
     ) -> None:
-        """`producer` writes checkpoints; its transactional id fences a predecessor of the same instance."""
-        self._log, self._config, self._consumer, self._producer = log, config, consumer, producer
+        self._log, self._config, self._consumer = log, config, consumer
         self._watchdog, self._topics = watchdog, topics
         self._family, self._alone, self._grading = family, False, grading
+        self._checkpoints = checkpoints
         self._replay = Replay(log, config, watchdog, grading)
         self._restored: dict[int, Partition] = {}
         self._to_restore: deque[int] = deque()
@@ -109,6 +106,7 @@ class Partitions:
                 partition.windower.mark_dirty()
                 partition.parts.clear()
                 partition.lost = True
+            self._checkpoints.drop()
 
     def check_models(self) -> None:
         """Notice members that serve another model in this group, once. Raises StateMismatch."""
@@ -184,7 +182,7 @@ class Partitions:
         new = [number for number, partition in self._restored.items() if partition.checkpoint is None]
         if new:
             self._say_start(new)
-        self._write(new)
+            self._checkpoints.write({number: self._restored[number] for number in new})
         for number in new:
             self._consumer.seek(number, self._restored[number].position)
 
@@ -199,58 +197,25 @@ class Partitions:
 
     def revoke(self, number: int) -> None:
         """Forget a partition, restored or not."""
+        self._checkpoints.drop()
         if number in self._to_restore:
             self._to_restore.remove(number)
         revoked = self._restored.pop(number, None)
         if revoked is not None and revoked.grades is not None:
             revoked.grades.release()
 
-    def advance(self, polled: Mapping[int, Sequence[Record]]) -> dict[int, Commit]:
-        """Move the positions past these records; what to commit for them."""
-        for number, records in polled.items():
+    def advance(self, done: Mapping[int, Sequence[Record]]) -> None:
+        """Move the positions past these records."""
+        for number, records in done.items():
             self._restored[number].position = records[-1].offset + 1
-        return {number: self._restored[number].commit() for number in polled}
 
-    def checkpoint(self) -> None:
-        """Write a checkpoint of each partition that has moved since its last one, or whose last one is lost."""
+    def commits(self, numbers: Iterable[int]) -> dict[int, Commit]:
+        """What to commit for these partitions."""
+        return {number: self._restored[number].commit() for number in numbers}
+
+    def changed(self) -> dict[int, Partition]:
+        """The partitions that have moved since their last checkpoints, or whose last one is lost."""
         self.check_topics()
-        self._write(number for number, each in self._restored.items() if each.lost or each.position != each.checkpoint)
-
-    def _write(self, partitions: Iterable[int]) -> None:
-        """Write checkpoints, several in a transaction as long as they are small."""
-        passes, series, numbers = dict[int, Pass](), 0, list(partitions)
-        ends: Mapping[int, Bounds] = {}
-        if numbers and self._grading:
-            with self._watchdog.watch("the end of the forecasts"):
-                ends = self._log.bounds(self._config.output)
-        for number in numbers:
-            each = self._pass(number, ends)
-            changed = len(each.store.dirty())
-            if passes and series + changed > PASS_SERIES:
-                self._write_pass(passes)
-                passes, series = {}, 0
-            passes[number] = each
-            series += changed
-        if passes:
-            self._write_pass(passes)
-
-    def _pass(self, number: int, ends: Mapping[int, Bounds]) -> Pass:
-        partition = self._restored[number]
-        sections = {**partition.windower.sections, SECTION: self._family.section}
-        if self._grading:
-            sections |= self._grading.partition_section(self._topics.output_id, ends[number].end)
-        record = PartitionRecord(
-            position=partition.position,
-            partitions=self._topics.source.partitions,
-            topic_id=self._topics.source.id,
-            stream_time=partition.windower.stream_time,
-            sections=sections,
-        )
-        return Pass(partition.windower, checkpoint.marked(record, self._topics.state_id), partition.parts)
-
-    def _write_pass(self, passes: Mapping[int, Pass]) -> None:
-        with self._watchdog.watch("checkpoint"):
-            size = self._topics.part_bytes
-            checkpoint.write_pass(self._producer, self._consumer, self._config.state_topic, passes, size)
-        for partition in (self._restored[number] for number in passes):
-            partition.checkpoint, partition.lost = partition.position, False
+        return {
+            number: each for number, each in self._restored.items() if each.lost or each.position != each.checkpoint
+        }

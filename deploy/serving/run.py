@@ -2,30 +2,27 @@
 
 import gc
 import logging
-import signal
 import threading
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 
 from deploy.logs import show_timestamps
 from deploy.models.admission import Admission
 from deploy.models.updates import ModelUpdater
+from deploy.serving.connections import Connections, stop_on_signals
 from deploy.serving.identity import fenced, instance_name
 from deploy.serving.loop import Service
-from deploy.serving.monitoring.group_offsets import OffsetWatch
+from deploy.serving.monitoring.group_offsets import offset_watch
+from deploy.serving.monitoring.report import ServiceReport
 from deploy.serving.shadow import Shadow
 from deploy.serving.tasks import task_for
-from deploy.serving.webhook import Webhook, parse_target
-from deploy.settings.files import another_connection, open_log
+from deploy.serving.webhook import Webhook
+from deploy.settings.files import open_log
 from deploy.settings.serve import ServeConfig
-from deploy.settings.values import Device
 from deploy.web import Listener
 from pipeline.log import EventLog
-from tidecast.errors import ConfigError, ConsumerFenced
-
-if TYPE_CHECKING:
-    from deploy.serving.monitoring.http import HttpServer
+from tidecast.errors import ConsumerFenced, LogError
 
 logger = logging.getLogger(__name__)
 
@@ -33,47 +30,36 @@ COLLECT_EVERY = 20_000
 """Objects between two of Python's collections, which look at those of a whole batch, nearly all in use: a record makes
 about twenty, and hardly one is part of a cycle.
 """
-ASKED_WITHIN_S = 5.0
-"""How long the broker may take to say where the group stands."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connections:
-    """The models and systems that a service is connected to."""
-
-    model: str
-    """NAME or NAME@ALIAS, which is followed; NAME/VERSION or a file.onnx, which is not."""
-    shadow: str | None = None
-    """A second model on the same windows, as NAME@ALIAS or NAME/VERSION."""
-    alert_webhook: str | None = field(default=None, repr=False)
-    """Where alerts are posted; it may have secrets in it."""
-    http: Listener | None = None
-    """Where health and metrics can be asked for."""
-    device: Device = "auto"
-    bootstrap: str
-    tracking_uri: str
-
-    def __post_init__(self) -> None:
-        if self.shadow and self.shadow.endswith(".onnx"):
-            raise ConfigError("shadow: give NAME@ALIAS or NAME/VERSION of the registry")
-        if self.alert_webhook:
-            parse_target(self.alert_webhook)
-
-    def check_alerts(self, config: ServeConfig) -> None:
-        """Raises ConfigError if alerts are to be posted and there are none."""
-        if self.alert_webhook and not config.alerts_topic:
-            raise ConfigError("alert-webhook: a model of texts has no alerts")
 
 
 def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
     """`tidecast serve`: run until SIGTERM or Ctrl-C; a summary."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     with ExitStack() as stack:
-        http = _http(connections.http, stack)
-        log, service = _connect(config, connections, stack)
-        if http:
-            http.attach(service.stats, lambda: service.watchdog.alive)
-            stack.enter_context(closing(_offset_watch(connections.bootstrap, service)))
+        report = stack.enter_context(_told(connections.http)) if connections.http else None
+        service = run(config, connections, stop, report, watched=report is not None)
+    return {"output": service.config.output, **service.stats.summary()}
+
+
+def run(
+    config: ServeConfig,
+    connections: Connections,
+    stop: threading.Event,
+    report: ServiceReport | None,
+    *,
+    watched: bool,
+    predecessor: bool = False,
+) -> Service:
+    """Serve until `stop` is set; the service, of which the report tells.
+
+    `watched`: it asks where its group stands. `predecessor`: a dead process of this instance leaves the group first.
+    """
+    with ExitStack() as stack:
+        log, service = _connect(config, connections, stack, predecessor=predecessor)
+        if report:
+            report.attach(service.stats, lambda: service.watchdog.alive)
+        if watched:
+            stack.enter_context(closing(offset_watch(connections.bootstrap, service.config, service.stats.offsets)))
         show_timestamps()
         gc.set_threshold(COLLECT_EVERY)
         gc.freeze()  # otherwise a full collection, of all imported modules too, delays forecasts by a tenth of a second
@@ -83,10 +69,12 @@ def serve(config: ServeConfig, connections: Connections) -> dict[str, object]:
             raise fenced(error, log, service.config) from error
     unused = f", {stats.late_events:,} late and {stats.duplicate_events:,} duplicate events not used"
     logger.info(f"stopped: {stats.counts_line()}{unused if stats.output_kind == 'forecasts' else ''}")
-    return {"output": service.config.output, **stats.summary()}
+    return service
 
 
-def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) -> tuple[EventLog, Service]:
+def _connect(
+    config: ServeConfig, connections: Connections, stack: ExitStack, *, predecessor: bool
+) -> tuple[EventLog, Service]:
     """A log, and a service on it; the stack closes what it opens.
 
     Only the service refers to its model, so that a swap frees it.
@@ -112,36 +100,20 @@ def _connect(config: ServeConfig, connections: Connections, stack: ExitStack) ->
     webhook = None
     if connections.alert_webhook:
         webhook = stack.enter_context(closing(Webhook(connections.alert_webhook, config.alerts_topic)))
+    if predecessor:
+        with suppress(LogError):  # it leaves by its session timeout
+            log.remove_member(config.group, config.instance)
     service = Service(log, predictor, task, config, model_updater, shadow, webhook)
     logger.info(f"{config.topic} -> {config.output} as {config.group}/{config.instance}, on {log.label}")
     logger.info(f"{predictor.label} on {predictor.device}: {predictor.device_reason}")
     return log, service
 
 
-def _http(listener: Listener | None, stack: ExitStack) -> "HttpServer | None":
-    if listener is None:
-        return None
+@contextmanager
+def _told(listener: Listener) -> Iterator[ServiceReport]:
+    """A report that can be asked for."""
     from deploy.serving.monitoring.http import HttpServer
 
-    return stack.enter_context(closing(HttpServer(listener)))
-
-
-def _offset_watch(bootstrap: str, service: Service) -> OffsetWatch:
-    config = service.config
-    return OffsetWatch(
-        lambda: another_connection(bootstrap, ASKED_WITHIN_S), config.group, config.topic, service.stats.offsets
-    )
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set; a second Ctrl-C ends the process at once."""
-    stop = threading.Event()
-
-    def handle(number: int, _: object) -> None:
-        stop.set()
-        if number == signal.SIGINT:  # a supervisor may well send SIGTERM twice
-            signal.signal(number, signal.default_int_handler)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return stop
+    report = ServiceReport()
+    with closing(HttpServer(listener, report)):
+        yield report

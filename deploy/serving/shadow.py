@@ -1,6 +1,7 @@
 """A shadow model: it predicts the same windows, and its forecasts go to a topic of their own, to be compared."""
 
 import logging
+from typing import Any
 
 from deploy.models.predictor import Predictor
 from deploy.models.updates import ModelUpdater
@@ -31,16 +32,16 @@ class Shadow:
             self.predictor = predictor
             logger.info(f"shadow: now predicting with {predictor.label}, to {self._config.shadow_topic}")
 
-    def predict(self, pending: PendingBatch) -> list[bytes]:
-        """The shadow's messages for a pending batch, in order; none while it has no model."""
+    def predict(self, pending: PendingBatch) -> list[Any]:
+        """The shadow's columnar forecasts or labels for a pending batch, in order; none while it has no model."""
         if self.predictor is None:
             return []
         try:
             faults = Faults()
-            messages = list(task_for(self.predictor, self._config).predict(pending, self.predictor, faults))
+            outputs = list(task_for(self.predictor, self._config).predict(pending, self.predictor, faults))
             if faults.failed:
                 raise ModelRejected(next(iter(faults.failed.values())))
-            return messages
+            return outputs
         except Exception as error:  # whatever it is, a shadow must not stop the service
             logger.warning(f"shadow: {self.predictor.label} failed and is dropped: {error}")
             self.predictor = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,8 @@ from deploy.models.predictor import ModelInput, Outputs, Predictor
 from deploy.serving.forecast_batches import Faults, forecast_batches, label_batches
 from deploy.settings.serve import ServeConfig, vocabulary, window_config
 from model.card import Card, ClassifierCard
+from pipeline.formats.bulk import Run, one_by_one
+from pipeline.formats.columnar.forecasts import MESSAGE_BYTES
 from pipeline.formats.decoding import Decode, Note, nothing_to_tell
 from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import encode_forecasts
@@ -84,6 +86,10 @@ class Task:
     """forecasts or labels."""
     message_bytes: int
     """The size of a large message; that of a forecast has no larger one."""
+    features: tuple[str, ...] = ()
+    """The names of an event's values."""
+    decode_many: Callable[[Sequence[Record]], Iterable[Run]] = one_by_one
+    """The events of records that can be decoded together."""
     describe: Callable[[Iterable[Record]], list[Note]] = nothing_to_tell
     """How records are read, as far as it has not been told before."""
 
@@ -93,17 +99,17 @@ class Task:
         predictor: Predictor,
         faults: Faults,
         complete: Complete | None = None,
-    ) -> Iterator[bytes]:
-        """The output messages for a pending batch, in order. A chunk is encoded while the next one is predicted.
+    ) -> Iterator[Any]:
+        """The columnar forecasts or labels for a pending batch, chunk by chunk, the next predicted meanwhile.
 
-        A row that is in `faults.failed` once its message is there has no output: the message is void. `complete` adds
-        to the columns of a chunk what is known of them besides.
+        A row that is in `faults.failed` once its chunk is there has no output: it is void. `complete` adds to the
+        columns of a chunk what is known of them besides.
         """
         outputs = predictor.predict(pending, faults.failed)
         if complete is None:
-            return chain.from_iterable(map(self.encode, self.postprocess(pending, outputs, faults)))
+            return self.postprocess(pending, outputs, faults)
         chunks = self.postprocess(pending, _growing(outputs), faults)
-        return chain.from_iterable(self.encode(complete(columns, faults.failed)) for columns in chunks)
+        return (complete(columns, faults.failed) for columns in chunks)
 
 
 def _growing(outputs: Iterator[Outputs]) -> Iterator[Outputs]:
@@ -120,6 +126,8 @@ def task_for(predictor: Predictor, config: ServeConfig) -> Task:
     if isinstance(card, Card):
         return _forecasting(card, label, config)
     if isinstance(card, ClassifierCard):
+        if config.format != "json":
+            raise ConfigError(f"format: {label} writes labels, which are in JSON only")
         return _classification(card, label)
     raise ConfigError(f"{label} is a next-token model: use it with tidecast generate; it can't be served on a topic")
 
@@ -129,9 +137,13 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
     if config.idle is not None and config.idle <= windows.max_delay:
         raise ConfigError(f"idle: {config.idle} ms must be longer than a step may be delayed, {windows.max_delay} ms")
     numbers = 1 if config.coverage is None else 3
+    message_bytes = 1024 + numbers * card.output.horizon * len(card.output.targets) * NUMBER_BYTES
+    if config.format == "arrow":
+        message_bytes = max(message_bytes, 2 * MESSAGE_BYTES)
     decoder = Decoder(card.input.features, paths=config.paths)
     return Task(
         decode=decoder.decode,
+        decode_many=decoder.decode_many,
         describe=decoder.describe,
         windower=lambda companion: WindowStore(
             windows,
@@ -144,7 +156,8 @@ def _forecasting(card: Card, label: str, config: ServeConfig) -> Task:
         postprocess=lambda pending, outputs, faults: forecast_batches(pending, outputs, card, label, faults),
         encode=encode_forecasts,
         output_kind="forecasts",
-        message_bytes=1024 + numbers * card.output.horizon * len(card.output.targets) * NUMBER_BYTES,
+        message_bytes=message_bytes,
+        features=card.input.features,
     )
 
 

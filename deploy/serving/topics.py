@@ -73,7 +73,10 @@ def _compaction(config: ServeConfig, topic: str, found: TopicConfig) -> Iterator
         yield Problem(text, f"{todo}, or copy its records to a topic with that policy")
     elif found.compacted and topic in (config.scores_topic, config.alerts_topic):
         yield Problem(f"{topic} is compacted: it keeps the last record of each series only", todo)
-    elif found.compacted and topic not in (config.output, config.shadow_topic):
+    elif found.compacted and topic in (config.output, config.shadow_topic):
+        if config.format == "arrow":
+            yield Problem(f"{topic} is compacted: it rejects columnar forecasts, which have no key", todo)
+    elif found.compacted:
         yield Problem(f"{topic} is compacted: it loses dead letters, and rejects those without a key", todo)
 
 

@@ -171,6 +171,9 @@ class Address(str):
         address.kafka, address.decode = kafka, decode
         return address
 
+    def __getnewargs__(self) -> tuple[str, KafkaSettings, Paths]:  # type: ignore[override]
+        return str(self), self.kafka, self.decode
+
 
 def log_address(text: str, path: Path = CONFIG_FILE) -> Address:
     """An address, with the settings of the environment and of a TOML file. Raises ConfigError."""

@@ -3,23 +3,24 @@
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from deploy.settings.values import checked_coverage
-from model.card import InputSpec
 from pipeline.formats.paths import Paths
-from pipeline.state.recovery import OnDataLoss
-from pipeline.windows.grid import WindowConfig
-from pipeline.windows.reorder import WAITING_LIMIT
-from pipeline.windows.streaming import SERIES_LIMIT
-from pipeline.windows.tokens import Vocabulary
+from pipeline.windows.choices import SERIES_LIMIT, WAITING_LIMIT, OnDataLoss
 from tidecast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from model.card import InputSpec
+    from pipeline.windows.grid import WindowConfig
+    from pipeline.windows.tokens import Vocabulary
 
 Start = Literal["earliest", "latest"]
 Guarantee = Literal["at-least-once", "exactly-once"]
 ShortSeries = Literal["wait", "naive"]
+Format = Literal["json", "arrow"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class ServeConfig:
     """Where a new consumer group starts."""
     guarantee: Guarantee = "at-least-once"
     """exactly-once: a batch's output and offsets are one transaction; else offsets are committed after the output."""
+    format: Format = "json"
+    """arrow: the forecasts of a micro-batch and partition are one message of columns; else each is one in JSON."""
     late_topic: str = ""
     """The topic for late and duplicate events; empty: they are only counted."""
     shadow_topic: str = ""
@@ -155,17 +158,21 @@ def group_name(topic: str, model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", f"tidecast-{topic}-{name}")
 
 
-def window_config(spec: InputSpec, lateness: int | None = None) -> WindowConfig:
+def window_config(spec: "InputSpec", lateness: int | None = None) -> "WindowConfig":
     """The windows that a model takes, from the spec of its inputs.
 
     `lateness` overrides the spec's.
     """
+    from pipeline.windows.grid import WindowConfig  # the command line needs no numpy for its defaults
+
     settings = {each.name: getattr(spec, each.name) for each in fields(WindowConfig)}
     return WindowConfig(**settings if lateness is None else settings | {"lateness": lateness})
 
 
-def vocabulary(saved: dict[str, Any]) -> Vocabulary:
+def vocabulary(saved: dict[str, Any]) -> "Vocabulary":
     """The vocabulary in a model's card. Raises ConfigError."""
+    from pipeline.windows.tokens import Vocabulary
+
     try:
         return msgspec.convert(saved, Vocabulary)
     except msgspec.ValidationError as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from model.artifacts.versions import check_name
 from model.training.forecast_config import ForecastConfig
-from pipeline.windows.grid import Aggregate
+from pipeline.windows.choices import Aggregate
 from tidecast.errors import ConfigError
 from tidecast.freq import Offset
 

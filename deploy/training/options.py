@@ -34,7 +34,7 @@ from model.training.forecast_config import ForecastConfig
 from model.training.forecasting import PreparedWindows
 from model.training.next_token import NextTokenConfig, PreparedTokens
 from pipeline.datasets.tables import read_text
-from pipeline.windows.grid import Aggregate
+from pipeline.windows.choices import Aggregate
 from pipeline.windows.tokens import Vocabulary
 from tidecast.errors import ConfigError
 

@@ -27,6 +27,7 @@ from pipeline.datasets.margins import without_margins
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
 from pipeline.datasets.times import looks_like_time, read_times
+from pipeline.formats.columnar.points import Chunk
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, Event
 from pipeline.formats.series import check_series
@@ -136,6 +137,14 @@ def publishable(frame: pl.DataFrame) -> Iterator[Event]:
     """The frame's rows as events for a topic, by time. Raises DataError at once for times that readers refuse."""
     _check_times(frame)
     return events(frame, frame.drop("series", "ts").columns)
+
+
+def publishable_columns(frame: pl.DataFrame) -> Iterator[Chunk]:
+    """The same in columns."""
+    _check_times(frame)
+    for part in frame.sort("ts", maintain_order=True).iter_slices(CHUNK):
+        values = part.drop("series", "ts").cast(pl.Float64).to_numpy()
+        yield Chunk(part["series"].to_list(), part["ts"].to_numpy(), values)
 
 
 def events(frame: pl.DataFrame, features: Sequence[str] = ("value",)) -> Iterator[Event]:

@@ -12,11 +12,13 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from pipeline.formats.headers import OURS
-from pipeline.log import MAX_VALUE_BYTES, Record, Truncated
+from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR, MAX_COLUMNAR_BYTES, MAX_VALUE_BYTES, Truncated
 from tidecast.errors import TidecastError
 
 Reason = Literal[
     "malformed_json",
+    "malformed_arrow",
     "bad_encoding",
     "too_deep",
     "schema",
@@ -35,6 +37,7 @@ REASONS: frozenset[Reason] = frozenset(get_args(Reason))
 
 ADVICE: Mapping[str, str] = {
     "malformed_json": "The value is no JSON: check what writes to the topic, or whether it is cut off.",
+    "malformed_arrow": "The value begins as an Arrow stream and is none: check what writes to the topic.",
     "bad_encoding": "The value is not UTF-8: check the producer's encoding, or whether it sends Avro or Protobuf.",
     "too_deep": "The JSON is nested too deep to be an event: check what writes to the topic.",
     "schema": "A series, a time or a value is missing, or is not what it should be: [decode] names the fields.",
@@ -157,6 +160,8 @@ class Message(NamedTuple):
 def encode_dead_letter(record: Record, error: InvalidEvent) -> Message:
     """Encode a dead letter: the first 64 KiB of the record's key and value, its headers, its position and the reason.
 
+    A columnar value is kept whole.
+
     Headers of more than 64 KiB in all are left out, so that a dead letter always fits where its record did.
     """
     value = record.value or b""
@@ -173,4 +178,5 @@ def encode_dead_letter(record: Record, error: InvalidEvent) -> Message:
     }
     headers = headers if size <= MAX_VALUE_BYTES else [(f"{OURS}headers", b"left out")]
     headers += [(f"{OURS}{name}", str(fact).encode()) for name, fact in about.items()]
-    return Message(record.key and record.key[:MAX_VALUE_BYTES], value[:MAX_VALUE_BYTES], headers)
+    kept = MAX_COLUMNAR_BYTES if value.startswith(COLUMNAR) else MAX_VALUE_BYTES
+    return Message(record.key and record.key[:MAX_VALUE_BYTES], value[:kept], headers)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from pipeline.formats.columnar.points import Points
 from pipeline.formats.dead_letters import InvalidEvent, one_line
 from pipeline.formats.names import Fields, Found, plain, shown, step
 from pipeline.formats.paths import KEY, Paths
@@ -36,7 +37,10 @@ MAX_READINGS = 50
 
 
 Decoded: TypeAlias = tuple[Record, Sequence[Any], InvalidEvent | None]
-"""A record with its events, or with its error if it is invalid; a tombstone has neither."""
+"""A record with its events, or with its error if it is invalid; a tombstone has neither.
+
+A columnar one is followed by each of its rows that is invalid, as a record of its own.
+"""
 
 
 def decode_records(records: Iterable[Record], decode: Decode) -> Iterator[Decoded]:
@@ -48,6 +52,8 @@ def decode_records(records: Iterable[Record], decode: Decode) -> Iterator[Decode
             yield record, (), error.with_traceback(None)  # a cycle, which would keep the whole batch in memory
         else:
             yield record, events, None
+            if type(events) is Points:
+                yield from ((row, (), refused) for row, refused in events.invalid)
 
 
 class Refusals(Counter[str]):

@@ -8,14 +8,19 @@ use, or by the paths of [decode].
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import UNSET
 
+from pipeline.formats.bulk import Floats, Ints, Run, one_by_one, runs
+from pipeline.formats.columnar.points import is_columnar
+from pipeline.formats.columnar.reader import PointsReader
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import FROM_RECORD, Note, Readings, Sources
 from pipeline.formats.json import WITHIN, parse, parse_any
@@ -36,6 +41,7 @@ from pipeline.formats.series import (
 from pipeline.formats.times import MAX_TIME, MIN_TIME, NAMES, Moment, find_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
+from pipeline.log.limits import COLUMNAR
 
 MAX_AHEAD = 300_000
 """Milliseconds that an event may be ahead of its record's timestamp, or of the clock if the record has none."""
@@ -85,12 +91,18 @@ class Decoder:
     _keys: Keys = field(default_factory=Keys)
     _latest: int = 0
     _mapped: bool = False
+    _points: PointsReader = field(init=False)
 
     def __post_init__(self) -> None:
         self._mapped = bool(self.paths)
+        checks = (self._names, self._check_name, self._check_ahead, self._keys.series)
+        self._points = PointsReader(self.features, self.min_time, self._mapped, self._event, *checks, Event)
 
     def decode(self, record: Record) -> Sequence[Event]:
-        """Decode a record's events. Raises InvalidEvent. Callers skip tombstones (value None)."""
+        """Decode a record's events, of a columnar one Points. Raises InvalidEvent. Callers skip tombstones."""
+        value = record.value
+        if value and value[:4] == COLUMNAR:
+            return self._points.read(record)
         try:
             wire = None if self._mapped else parse(self._wire, record)
         except InvalidEvent as error:
@@ -111,6 +123,19 @@ class Decoder:
         if ts > record.timestamp + MAX_AHEAD or ts > self._latest:
             self._check_ahead(ts, record.timestamp)
         return (Event(name, ts, values),)
+
+    def decode_many(self, records: Sequence[Record]) -> Iterator[Run]:
+        """The records in order, in runs of such as have columns of events and of such as `decode` is to decode."""
+        if self._mapped or self.features != ONE_VALUE:
+            return one_by_one(records)
+        self._latest = time.time_ns() // 1_000_000 + MAX_CLOCK_ERROR
+        return runs(records, self._names, self._possible)
+
+    def _possible(self, ts: Ints, recorded: Ints, value: Floats) -> npt.NDArray[np.bool_]:
+        """Of which events `decode` would find nothing to look at: their times, their records' and their values."""
+        latest = np.minimum(np.minimum(recorded, UNAMBIGUOUS) + MAX_AHEAD, min(self._latest, UNAMBIGUOUS - 1))
+        possible: npt.NDArray[np.bool_] = (self.min_time <= ts) & (ts <= latest) & (np.abs(value) <= MAX_FLOAT32)
+        return possible
 
     def _own_values(self, wire: _Wire) -> tuple[float, ...] | None:
         """The features of a record that has them in our own fields; else None. Raises InvalidEvent."""
@@ -149,7 +174,9 @@ class Decoder:
         with self._readings.compared():
             for record in records:
                 with suppress(InvalidEvent):
-                    if record.value is not None:
+                    if is_columnar(record.value):
+                        self._points.describe(record)
+                    elif record.value is not None:
                         self._find(record)
         return self._readings.take()
 
@@ -175,14 +202,14 @@ class Decoder:
         """The events of a record of any shape."""
         body = parse_any(record)
         if self.paths.each is None:
-            return [self._event(body, body, record)]
+            return [self._event(body, body, record)[0]]
         items = follow(body, self.paths.each)
         if not isinstance(items, list) or not items:
             raise InvalidEvent("schema", f"no events at {next(path.text for path in self.paths.all if path.each)}")
-        return [self._event(item, body, record) for item in items]
+        return [self._event(item, body, record)[0] for item in items]
 
-    def _event(self, item: Any, body: Any, record: Record) -> Event:
-        """The event in an object, itself in the record's `body`."""
+    def _event(self, item: Any, body: Any, record: Record) -> tuple[Event, Sources]:
+        """The event in an object, itself in the record's `body`, and from where it is read."""
         if not isinstance(item, dict) and not self._mapped:
             hint = """: [decode] reads its elements, as value = "$[*].value\"""" if isinstance(item, list) else ""
             raise InvalidEvent("schema", f"the value is not an object{hint}")
@@ -205,7 +232,7 @@ class Decoder:
         event = Event(series, moment.ts, self._in_range(tuple(map(number, found))))
         sources = Sources(fields, named, timed, moment.form, found, self.paths)
         self._readings.add(sources, event, self._keys.read(record.key).series)
-        return event
+        return event, sources
 
     def _named(self, fields: Fields, record: Record) -> Found:
         """The series by a field, or else by the key."""

@@ -1,8 +1,11 @@
 """The headers of the records that Tidecast produces: of their provenance, and of the trace that they are part of."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
+
+import msgspec
 
 OURS = "tidecast."
 """The prefix of all our headers."""
@@ -10,11 +13,39 @@ OURS = "tidecast."
 MODEL, VERSION, PROVIDER = "tidecast.model", "tidecast.version", "tidecast.provider"
 """Of a forecast or label: the sha256 of the model's file, its label, and the onnxruntime provider that ran it."""
 INPUT, OFFSETS = "tidecast.input", "tidecast.offsets"
-"""Of a forecast or label: TOPIC/PARTITION of its input, and FIRST-LAST, the offsets that its window spans."""
+"""Of a forecast, label, score or alert: TOPIC/PARTITION of its input, and FIRST-LAST, the offsets it is made of."""
+PROVENANCE = "tidecast.provenance"
+"""The five of a forecast or label as one JSON object, whose fields are named as they are, without the prefix."""
 REDRIVEN = "tidecast.redriven"
 """Of a redriven record: its dead letter, as TOPIC/PARTITION/OFFSET."""
 TRACE_CONTEXT = {"traceparent": 128, "tracestate": 512}
 """The headers of W3C's trace context, which go on from a record to its forecast, and how many bytes each may have."""
+
+
+_Fields = dict[str, str]
+_unpack = msgspec.json.Decoder(_Fields).decode
+
+
+def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """A record's headers as texts, those that are packed into PROVENANCE each by its own name."""
+    found = {name: (content or b"").decode(errors="replace") for name, content in headers}
+    if packed := found.pop(PROVENANCE, ""):
+        with suppress(msgspec.DecodeError):  # somebody else's
+            found |= {OURS + name: content for name, content in _unpack(packed).items()}
+    return found
+
+
+class Provenance:
+    """The provenance of a batch of forecasts or labels: what is the same in each is written once."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        """`fields` are those of all of them, by the names of their headers; OFFSETS is not among them."""
+        packed = msgspec.json.encode({name.removeprefix(OURS): content for name, content in fields.items()})
+        self._packed = packed[:-1].replace(b"%", b"%%") + b',"offsets":"%d-%d"}'
+
+    def of(self, first: int, last: int) -> tuple[str, bytes]:
+        """The header of one that is made of these offsets."""
+        return PROVENANCE, self._packed % (first, last)
 
 
 def trace_context(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.log import MAX_VALUE_BYTES, Record, Undecodable
+from pipeline.log import Record, Undecodable
+from pipeline.log.limits import COLUMNAR, MAX_VALUE_BYTES
 
 MAX_HEADERS = 100
 MAX_DEPTH = 500
@@ -24,6 +25,8 @@ FORMATS = {
     b"\0": "binary data (first byte 0, as some schema registries write)",
     b"\x1f\x8b": "gzip",
     b"Obj\1": "an Avro file",
+    COLUMNAR: "an Arrow stream, which holds events and no texts",
+    b"ARROW1": "an Arrow file, which is no Arrow stream (write_ipc_stream in polars, new_stream in pyarrow)",
     b"\xef\xbb\xbf": "a byte order mark first",
 }
 """Other formats by their first bytes."""

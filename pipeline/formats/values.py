@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
+from pipeline.formats.columnar.ipc import read_table
+from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.json import parse_any
 from pipeline.formats.names import Fields, Found, listed, nested, plain, shown, step
-from pipeline.formats.times import looks_like_time
+from pipeline.formats.times import NAMES, looks_like_time
 from pipeline.log import Record
 
 ALIASES = ("y", "val", "reading", "measurement")
@@ -24,7 +26,9 @@ _COMMA = re.compile(r"[+-]?[\d.]*\d,\d+")
 
 
 def named_values(record: Record) -> tuple[str, ...]:
-    """The names of the values in a record's object of them; none where it has none."""
+    """The names of the values in a record's object of them, or of a columnar one's numbers; none where it has none."""
+    if is_columnar(record.value):
+        return tuple(name for name in read_table(record.value or b"").number_names if plain(name) not in NAMES)
     body = parse_any(record)
     places = [body.get(name) for name in PLACES] if isinstance(body, dict) else []
     return next((tuple(place) for place in places if isinstance(place, dict)), ())

@@ -5,16 +5,12 @@ Both pass the same tests (tests/pipeline/log/test_log.py). Times are epoch milli
 Failures are raised as LogErrors (tidecast.errors).
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from pipeline.log.topics import TopicConfig, TopicIdentity
-
-MAX_VALUE_BYTES = 65_536
-"""The largest key or value of an event."""
 
 
 class Record(Protocol):
@@ -45,19 +41,6 @@ class Undecodable(list[tuple[str, bytes]]):
     def __init__(self, headers: Iterable[tuple[str, bytes]], why: str) -> None:
         super().__init__(headers)
         self.why = why
-
-
-class Truncated(bytes):
-    """The beginning of a key or value that is too large for an event; `sha256` is that of all of it, hexadecimal."""
-
-    sha256: str
-
-    @classmethod
-    def of(cls, whole: bytes, length: int) -> Self:
-        """The first `length` bytes of `whole`."""
-        cut = cls(whole[:length])
-        cut.sha256 = hashlib.sha256(whole).hexdigest()
-        return cut
 
 
 class Bounds(NamedTuple):
@@ -120,6 +103,9 @@ class Poll(NamedTuple):
 
 class Consumer(Protocol):
     """A consumer in a group, subscribed to one topic."""
+
+    before_revocation: Callable[[], None] | None
+    """Called in a poll that may give up partitions, while they can still be committed; not where they are lost."""
 
     def poll(self, timeout: float, max_records: int) -> Poll:
         """Wait up to `timeout` seconds for records or a new assignment."""
@@ -210,12 +196,20 @@ class EventLog(Protocol):
         """
         ...
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        ...
+
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted; none of the log's own."""
         ...
 
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
+        ...
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that a producer chooses by this key."""
         ...
 
     def topic_id(self, topic: str) -> str:
@@ -239,6 +233,10 @@ class EventLog(Protocol):
 
     def members(self, group: str) -> list[Member]:
         """The members of a group, without joining it; none where the log does not know them."""
+        ...
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Have a group go on at once without a member whose process has ended, instead of after its session timeout."""
         ...
 
     def bounds(self, topic: str) -> dict[int, Bounds]:

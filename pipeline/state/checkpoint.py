@@ -6,16 +6,18 @@ that a component keeps there by name, in a format version of its own. A service 
 section unchanged.
 
 A pass is one transaction, of one partition or several: the series that changed, the partition's record with the
-position P up to which they include the input, and P as the group's offset with R = P in the commit's metadata. So a
+position P up to which they include the input, and the group's offset X >= P with R = P in the commit's metadata. So a
 pass is written as a whole or not at all, and that of a fenced member is not. Commits between passes have their own
-offset X, and the R of the last pass.
+offset X, and the R of the last pass. The windows may go on while a pass is written: it has the states as of P.
 
 A partition's record names the state topic it was written to: what a pass leaves in a topic that was made anew since the
 pass before is a part of the state, and is refused by that.
 """
 
 import contextlib
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -35,6 +37,7 @@ from pipeline.state.records import (
 )
 from pipeline.windows.batch import Section, Sections, SeriesState
 from pipeline.windows.grid import WindowConfig
+from pipeline.windows.snapshot import Snapshot
 from tidecast.errors import LogError
 
 STATE_TOPIC = "state-topic"
@@ -56,13 +59,13 @@ class WindowState(Protocol):
     """Sections of the partition."""
 
     def dirty(self) -> list[str]:
-        """The series that changed since the last `mark_clean`."""
+        """The series that changed since the last snapshot."""
 
-    def mark_clean(self) -> None:
-        """Count every series as unchanged."""
+    def snapshot(self) -> Snapshot:
+        """The states of those, which count as unchanged from now on."""
 
-    def mark_dirty(self) -> None:
-        """Count every series as changed."""
+    def mark_dirty(self, names: Iterable[str] | None = None) -> None:
+        """Count these series, or every one, as changed."""
 
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for a series that has expired."""
@@ -77,7 +80,7 @@ class Pass(NamedTuple):
     store: WindowState
     record: PartitionRecord
     parts: dict[str, int]
-    """The series whose states take several records, and how many; updated by the pass."""
+    """The series whose states take several records, and how many; updated once the pass is committed."""
 
 
 def part_bytes(max_message_bytes: int) -> int:
@@ -91,51 +94,94 @@ def marked(record: PartitionRecord, state_topic_id: str) -> PartitionRecord:
     return msgspec.structs.replace(record, sections=sections)
 
 
-def write_pass(
-    producer: Producer,
-    consumer: Consumer,
-    state_topic: str,
-    passes: Mapping[int, Pass],
-    size: int = PART_BYTES,
-) -> None:
-    """Write what changed since the last pass and commit each `record.position`, as one transaction of `producer`.
+class CheckpointPass:
+    """A pass that is being written, in one transaction of `producer`: slice by slice, while the windows go on.
 
-    `size` limits a record's value, in bytes. To be called right after a commit and before the next poll. A failure
-    aborts the transaction and is raised.
+    What it writes are the states as they were when it began.
     """
-    producer.begin()
-    failpoint.reached("pass-begun")
-    try:
-        counts = {number: _send(producer, state_topic, number, each, size) for number, each in passes.items()}
-        failpoint.reached("pass-sent")
-        positions = {number: each.record.position for number, each in passes.items()}
-        producer.commit({number: Commit(at, encode_metadata(at)) for number, at in positions.items()}, consumer)
-    except BaseException:
-        with contextlib.suppress(LogError):  # the first failure tells more; the next producer of this id aborts it
-            producer.abort()
-        raise
-    failpoint.reached("pass-committed")
-    for number, each in passes.items():
-        each.store.mark_clean()
-        for series, count in counts[number].items():
-            each.parts.pop(series, None)
-            if count > 1:
-                each.parts[series] = count
 
+    def __init__(
+        self, producer: Producer, state_topic: str, passes: Mapping[int, Pass], size: int = PART_BYTES
+    ) -> None:
+        """Begin it: right after all records up to each `record.position` are in the windows, and none after it.
 
-def _send(producer: Producer, state_topic: str, partition: int, written: Pass, size: int) -> dict[str, int]:
-    """Send one partition's states and record; how many records each changed series has now."""
-    store, record, parts = written
-    config, counts = config_hash(store.config), dict[str, int]()
-    for series in store.dirty():
-        state, name = store.state(series), series.encode()
-        rows = [] if state is None else split(series, encode_series(config, series, state), size)
+        `size` limits a record's value, in bytes.
+        """
+        self.passes = passes
+        self._producer, self._state_topic, self._size = producer, state_topic, size
+        producer.begin()
+        failpoint.reached("pass-begun")
+        self._snapshots = {number: each.store.snapshot() for number, each in passes.items()}
+        self._counts: dict[int, dict[str, int]] = {number: {} for number in passes}
+
+    def write(self, seconds: float = math.inf) -> bool:
+        """Send states for so long, one at least, or until all are sent: whether they are.
+
+        A failure aborts the pass and is raised.
+        """
+        until = time.monotonic() + seconds
+        with self._aborted_on_failure():
+            for number, snapshot in self._snapshots.items():
+                while snapshot:
+                    self._send(number, *snapshot.take(self.passes[number].store.state))
+                    if time.monotonic() > until:
+                        return not any(self._snapshots.values())
+        return True
+
+    def commit(self, offsets: Mapping[int, int], consumer: Consumer) -> None:
+        """End it with the partitions' records, and commit `offsets`, by now perhaps later ones than the states have.
+
+        To be called right after a commit and before the next poll. A failure aborts the pass and is raised.
+        """
+        with self._aborted_on_failure():
+            for number, each in self.passes.items():
+                self._producer.send(self._state_topic, number, PARTITION_KEY, encode_partition(each.record))
+            failpoint.reached("pass-sent")
+            commits = {
+                number: Commit(offsets[number], encode_metadata(each.record.position))
+                for number, each in self.passes.items()
+            }
+            self._producer.commit(commits, consumer)
+        failpoint.reached("pass-committed")
+        for number, each in self.passes.items():
+            for series, count in self._counts[number].items():
+                each.parts.pop(series, None)
+                if count > 1:
+                    each.parts[series] = count
+
+    def abort(self) -> None:
+        """Drop it: what it was to write counts as changed again."""
+        for number, snapshot in self._snapshots.items():
+            self.passes[number].store.mark_dirty(snapshot.names)
+        with contextlib.suppress(LogError):  # the next producer of this id aborts it
+            self._producer.abort()
+
+    @contextlib.contextmanager
+    def _aborted_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.abort()
+            raise
+
+    def _send(self, partition: int, series: str, state: SeriesState | None) -> None:
+        """Send a series' state, or tombstones, in as many records as it takes."""
+        store, _, parts = self.passes[partition]
+        config, name = config_hash(store.config), series.encode()
+        rows = [] if state is None else split(series, encode_series(config, series, state), self._size)
         if state is None:
-            producer.send(state_topic, partition, SERIES_PREFIX + name, None)
+            self._producer.send(self._state_topic, partition, SERIES_PREFIX + name, None)
         for key, value in rows:
-            producer.send(state_topic, partition, key, value)
+            self._producer.send(self._state_topic, partition, key, value)
         for part in range(max(1, len(rows)), parts.get(series, 1)):
-            producer.send(state_topic, partition, part_key(name, part), None)
-        counts[series] = len(rows)
-    producer.send(state_topic, partition, PARTITION_KEY, encode_partition(record))
-    return counts
+            self._producer.send(self._state_topic, partition, part_key(name, part), None)
+        self._counts[partition][series] = len(rows)
+
+
+def write_pass(
+    producer: Producer, consumer: Consumer, state_topic: str, passes: Mapping[int, Pass], size: int = PART_BYTES
+) -> None:
+    """Write a whole pass at once, and commit each `record.position` with it."""
+    begun = CheckpointPass(producer, state_topic, passes, size)
+    begun.write()
+    begun.commit({number: each.record.position for number, each in passes.items()}, consumer)

@@ -6,7 +6,6 @@ After a restart: `recover`, then replay [R, X) of the input into the stores with
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 from pipeline.log import Bounds, Commit, EventLog
 from pipeline.state.checkpoint import STATE_TOPIC, WindowState
@@ -22,11 +21,9 @@ from pipeline.state.records import (
     encode_metadata,
     joined,
 )
+from pipeline.windows.choices import OnDataLoss
 from pipeline.windows.reorder import BEFORE_ALL
 from tidecast.errors import CorruptState, StateMismatch
-
-OnDataLoss = Literal["fail", "earliest"]
-"""What to do if records that are still needed are no longer in the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.windows.grid import Bools, Floats, Ints
 from pipeline.windows.reorder import PendingStep
 
@@ -57,6 +58,14 @@ class Companion(Protocol):
 
     def silent(self, silence: Silence) -> None:
         """A series has fallen silent, or is silent no longer."""
+
+
+class Dropped(NamedTuple):
+    """The rows of some events that were not used, each list in ascending order."""
+
+    late: list[int]
+    """Late or duplicate."""
+    invalid: list[tuple[int, InvalidEvent]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,16 +1,14 @@
 """The definition of a window, for stream and batch alike: its steps, their grid, and how gaps are filled."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.windows.choices import Aggregate
 from pipeline.windows.steps import Grid
 from tidecast.errors import ConfigError
-
-Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
-"""How several events of one step are aggregated."""
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -106,6 +104,7 @@ def interpolate(before: Floats, after: Floats, number: Ints, count: Ints | int) 
 
 
 def view(steps: npt.NDArray[Value], length: int) -> npt.NDArray[Value]:
-    """(T-length+1, length*F): row t is a view of the `length` steps (T,F) from t on."""
-    width = steps.shape[1]
-    return np.lib.stride_tricks.sliding_window_view(steps.reshape(-1), length * width)[::width]
+    """(T-length+1, length*F): row t is a view of the `length` steps (T,F) from t on; the array is contiguous."""
+    count, width = steps.shape
+    step = width * steps.itemsize
+    return np.ndarray((max(0, count - length + 1), length * width), steps.dtype, steps, 0, (step, steps.itemsize))

@@ -6,19 +6,18 @@ partition's own records advance stream time, so a replay releases the same steps
 the steps that wait: beyond it the earliest are released before their time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 
 import msgspec
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_FLOAT32, Event
+from pipeline.windows.choices import WAITING_LIMIT
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.steps import Grid
 
 BEFORE_ALL = -(2**63)
-WAITING_LIMIT = 1_000_000
-"""The default limit of a partition's pending steps, which take about 400 bytes each."""
 
 
 class PendingStep(msgspec.Struct, array_like=True, gc=False):
@@ -87,12 +86,15 @@ class ReorderBuffer:
                 raise InvalidEvent("out_of_range", f"with {values!r} the step's sum does not fit in a float32")
         return [sum(pair) for pair in pairs]
 
-    def release(self, stream_time: int) -> Iterator[Event]:
-        """The steps that are due, in the order of their times. Each is removed when it is yielded."""
+    def release(self, stream_time: int, before: Callable[[str], object] = lambda series: None) -> Iterator[Event]:
+        """The steps that are due, in the order of their times. Each is removed when it is yielded; `before` that, it is
+        called with the step's series.
+        """
         while self._due and (self._due[0][0] <= stream_time or self._waiting > self._limit):
             due, series, place = heappop(self._due)
             step = self._pending.get(series, {}).get(place)
             if step is not None and self._due_time(step) == due:  # else `restore` has replaced it
+                before(series)
                 del self._pending[series][place]
                 self._waiting -= 1
                 self.early += due > stream_time

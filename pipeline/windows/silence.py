@@ -4,7 +4,7 @@ What is usual is learnt from a series' own steps: how far the partition's time h
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from pipeline.windows.batch import Section, Sections, Silence
@@ -70,20 +70,19 @@ class Silences(Deadlines):
         series.silent, series.longest = False, 2 * usual
         self.schedule(_due(series, stream_time), name)
 
-    def notice(self, series: Mapping[str, Watched], stream_time: int, offset: int) -> list[str]:
-        """Report the series that have fallen silent by now; their names."""
+    def fallen(self, series: Mapping[str, Watched], stream_time: int) -> Iterator[str]:
+        """The series that have fallen silent by now. Each is to be noticed before the next is taken."""
 
         def due(name: str) -> int | None:
             each = series.get(name)
             return None if each is None or each.silent or each.steps < LEARNED else _due(each, each.ts)
 
-        silent = []
-        for name in self.passed(stream_time, due):
-            each = series[name]
-            each.silent = True
-            self._report(Silence(name, each.ts, stream_time, each.longest, False, offset))
-            silent.append(name)
-        return silent
+        return self.passed(stream_time, due)
+
+    def notice(self, series: Watched, name: str, stream_time: int, offset: int) -> None:
+        """Report a series that has fallen silent."""
+        series.silent = True
+        self._report(Silence(name, series.ts, stream_time, series.longest, False, offset))
 
     def section(self, series: Watched) -> Sections:
         """A series' state."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.formats.texts import TextEvent
 from pipeline.windows.batch import Sections, SeriesState
 from pipeline.windows.grid import Counts, Ints
+from pipeline.windows.snapshot import Snapshot
 from tidecast.errors import ConfigError
 
 PAD, UNKNOWN = 0, 1
@@ -173,10 +174,11 @@ class TextWindower:
         """Empty: there is no state to change."""
         return []
 
-    def mark_dirty(self) -> None:
-        """No effect: there is no state."""
+    def snapshot(self) -> Snapshot:
+        """Empty: there is no state."""
+        return Snapshot()
 
-    def mark_clean(self) -> None:
+    def mark_dirty(self, names: Iterable[str] | None = None) -> None:
         """No effect: there is no state."""
 
     def state(self, series: str) -> SeriesState | None:

@@ -234,3 +234,13 @@ def test_lines_that_stderr_did_not_take_are_counted_when_it_flows_again() -> Non
     missing = sum(int(each[1].replace(",", "")) for each in told if each)
     assert missing
     assert missing + len(written) == LINES
+
+
+@pytest.mark.parametrize("more", [(), ("--log-level", "warning")])
+@pytest.mark.parametrize("first", [True, False])
+def test_format_and_level_are_options_in_any_order(
+    more: tuple[str, ...], first: bool, tidecast: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    options = [*more, "--log-format", "json"] if first else ["--log-format", "json", *more]
+    done = tidecast("serve", "--topic", "t", "--model", "m.onnx", *options)
+    assert json.loads(done.stderr.splitlines()[-1])["level"] == "ERROR"

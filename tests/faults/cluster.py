@@ -131,7 +131,7 @@ class Cluster:
 
     def _format(self, cluster: str, node: int) -> None:
         properties = self._folder / f"node{node}" / "server.properties"
-        tool = ["tool", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        tool = ["tool", "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
         subprocess.run([self._kafka, *tool], check=True, capture_output=True)
 
     def _run(self, command: str, *node: int) -> None:

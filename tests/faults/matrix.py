@@ -1,6 +1,6 @@
 """Every fault that delivery must survive, on three real brokers: the expected outcome of each, and the actual one.
 
-    python tests/faults/matrix.py [--only WORDS ...] [--client NAME] [--list] [--json FILE] [--markdown FILE]
+    python tests/faults/matrix.py [--only WORDS ...] [--client NAME] [--workers N] [--list] [--json FILE]
 
 Needs KAFKA_HOME (with bin/kafka, and a Java 17 on PATH), TOXIPROXY (a folder with toxiproxy-server), and Debian's
 faketime. Ends with 0 only if all rows are as expected.
@@ -40,8 +40,8 @@ AT_ONCE = 4
 class Matrix:
     """Runs faults on one cluster, each case in a world of its own."""
 
-    def __init__(self, cluster: Cluster, model: Path, folder: Path) -> None:
-        self._cluster, self._model, self._folder = cluster, model, folder
+    def __init__(self, cluster: Cluster, model: Path, folder: Path, workers: int) -> None:
+        self._cluster, self._model, self._folder, self._service_workers = cluster, model, folder, workers
         self._lock = threading.Lock()
         self._worlds = 0
 
@@ -83,7 +83,14 @@ class Matrix:
             folder = self._folder / name
             folder.mkdir()
             world = World(
-                name, fault.guarantee, self._cluster.bootstrap, self._model, folder, cluster=self._cluster, lane=lane
+                name,
+                fault.guarantee,
+                self._cluster.bootstrap,
+                self._model,
+                folder,
+                cluster=self._cluster,
+                lane=lane,
+                workers=self._service_workers,
             )
             try:
                 with world:
@@ -127,14 +134,14 @@ def wanted(words: list[str]) -> list[Fault]:
     ]
 
 
-def on_a_cluster(use: Callable[[Matrix], None]) -> None:
+def on_a_cluster(use: Callable[[Matrix], None], workers: int) -> None:
     """Start brokers and proxies, and stop them afterwards."""
     kafka, toxiproxy = (os.environ.get(name) or sys.exit(f"set {name}") for name in ("KAFKA_HOME", "TOXIPROXY"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = tiny_model(folder / "tiny.onnx")
         with Cluster(folder / "kafka", Path(kafka), Path(toxiproxy)) as cluster:
-            use(Matrix(cluster, model, folder))
+            use(Matrix(cluster, model, folder, workers))
 
 
 def main() -> None:
@@ -145,6 +152,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="name the rows, run none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the rows as a table")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of each service")
     parser.add_argument("--trials", type=int, default=200, help="answers to EndTxn that are lost")
     parser.add_argument("--allow-missing", action="store_true", help="rows that need a program not here do not fail")
     asked = parser.parse_args()
@@ -164,7 +172,7 @@ def main() -> None:
             print(f"{time.monotonic() - began:5.0f} s | {' | '.join(rows[-1])}", flush=True)
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    on_a_cluster(show)
+    on_a_cluster(show, asked.workers)
     if asked.json:
         asked.json.write_text(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], indent=1) + "\n")
     if asked.markdown:

@@ -27,8 +27,8 @@ from pipeline.formats.events import Decoder
 from pipeline.formats.forecasts import Forecast, encode_forecasts
 from pipeline.log import EventLog, Record
 from pipeline.state.records import PARTITION_KEY, decode_partition
-from pipeline.windows.reorder import WAITING_LIMIT
-from pipeline.windows.streaming import SERIES_LIMIT, WindowStore
+from pipeline.windows.choices import SERIES_LIMIT, WAITING_LIMIT
+from pipeline.windows.streaming import WindowStore
 from tidecast.errors import CorruptState, UnknownTopic
 
 Identity = tuple[int, str, int]

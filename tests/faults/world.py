@@ -48,6 +48,7 @@ class World:
         *,
         cluster: Cluster | None = None,
         lane: Lane | None = None,
+        workers: int = 1,
     ) -> None:
         self.topic, self.group, self.guarantee = name, f"{name}-group", guarantee
         self.output, self.state, self.letters = f"{name}-out", f"{name}-group-state", f"{name}-group-dead-letters"
@@ -58,6 +59,8 @@ class World:
         self.expected: Expected | None = None
         self.repeats = 0
         """How many outputs may be repeated at least once, besides a batch per crash."""
+        self.workers = workers
+        """Of each service."""
         self._cluster, self._lane = cluster, lane
         self._stack = contextlib.ExitStack()
 
@@ -132,7 +135,7 @@ class World:
         command = ["sh", "-c", f'exec "$@" 2>{stderr}', "sh", *command] if stderr else command
         folder = self.folder if container is None else self.folder / str(container)
         folder.mkdir(exist_ok=True)
-        service = Service(command, {**SETTINGS, **(environment or {})}, folder, failpoint, supervised)
+        service = Service(command, {**SETTINGS, **(environment or {})}, folder, failpoint, supervised, self.workers)
         self.services.append(service)
         return service
 
@@ -193,9 +196,32 @@ class World:
 
         return self.until(all_read, "the topic was not read to its end", seconds)
 
-    def members(self) -> int:
-        """The number of members of the group."""
-        return len(self._admin.describe_groups([self.group])[self.group]["members"])
+    def members(self) -> float:
+        """The number of services in the group, each with all of its workers."""
+        return len(self._admin.describe_groups([self.group])[self.group]["members"]) / self.workers
+
+    def transactional_id(self, instance: str) -> str:
+        """That of a service's only worker, or of its first one."""
+        return f"{self.group}-{instance}{'-0' * (self.workers > 1)}"
+
+    def until_back(self) -> float:
+        """Seconds until what was killed commits again: the group, or if others go on meanwhile, in every partition."""
+        return self.until_commit() if self.workers == 1 else self.until_all_commit()
+
+    def until_all_commit(self) -> float:
+        """Seconds until every partition has a further commit."""
+        before: dict[int, int] = {}
+
+        def known() -> bool:
+            before.update({partition: where.offset for partition, where in self.positions().items()})
+            return bool(before)
+
+        waited = self.until(known, "no coordinator")
+        return waited + self.until(
+            lambda: bool(now := self.positions()) and all(now[each].offset > offset for each, offset in before.items()),
+            "not all partitions continue",
+            90,
+        )
 
     def delete_before(self, offsets: Mapping[int, int]) -> None:
         """Delete the input's records before these offsets, as retention does."""

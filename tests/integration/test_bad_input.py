@@ -21,9 +21,10 @@ from waiting import PATIENCE_S, stop, until
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, Decoder, Event, encode
 from pipeline.formats.json import MAX_HEADERS
-from pipeline.log import MAX_VALUE_BYTES, EventLog, Record, Undecodable
+from pipeline.log import EventLog, Record, Undecodable
 from pipeline.log.connect import connect
 from pipeline.log.kafka.batches import MAX_UNPACKED
+from pipeline.log.limits import MAX_VALUE_BYTES
 from tidecast.errors import UnknownTopic
 
 Fresh = Callable[[str], str]

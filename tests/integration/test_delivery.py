@@ -13,7 +13,6 @@ from typing import get_args
 import pytest
 from cluster import Cluster
 from faults import BOTH, final_verdict
-from scenarios.brokers import until_all_commit
 from scenarios.killed import kill_at_each_step
 from world import World
 
@@ -74,6 +73,6 @@ def test_killed_broker(model_file: Path, tmp_path: Path, fresh: Callable[[str], 
                 world.until_commit()
             cluster.kill(cluster.group_coordinator(worlds[1].group))
             for world in worlds:
-                until_all_commit(world)
+                world.until_all_commit()
         for world in worlds:
             assert_delivered(world)

@@ -25,6 +25,7 @@ from grades import ungraded
 from waiting import stop, until
 
 from model.artifacts.registry import Registry
+from pipeline.formats.headers import PROVENANCE, read_headers
 from pipeline.log import EventLog, Record
 from pipeline.log.connect import connect
 
@@ -94,6 +95,8 @@ def records(log: EventLog, topic: str) -> list[Record]:
 def as_answer(record: Record, like: Answer) -> Answer:
     """A record in the words of the one that it should be like."""
     headers = [(name, content.decode("latin-1")) for name, content in record.headers]
+    if PROVENANCE in dict(headers):  # which was five headers
+        headers = list(read_headers(record.headers).items())
     said = dict(like.headers).get("tidecast.detail", "")  # for people, and said otherwise since
     headers = [(name, said if name == "tidecast.detail" else content) for name, content in headers]
     return msgspec.structs.replace(

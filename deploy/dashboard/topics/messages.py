@@ -99,19 +99,19 @@ class Models:
     def __init__(self) -> None:
         self.known: list[tuple[str, str]] = []
         """Label and sha256 of each."""
-        self._numbers: dict[tuple[str, bytes], int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
         self._of_label: dict[str, int] = {}
         self.answers: dict[int, Answers] = {}
         """By number, the naive fallback's left out."""
         self.by_partition: dict[int, Swaps] = {}
 
-    def number(self, label: str, sha256: bytes) -> int:
+    def number(self, label: str, sha256: str) -> int:
         """The number of a model's file; of too many different ones, that of the first."""
         if (found := self._numbers.get((label, sha256))) is None:
             if len(self.known) >= MOST_MODELS:
                 return 0
             found = self._numbers[label, sha256] = len(self.known)
-            self.known.append((label, sha256.decode(errors="replace")))
+            self.known.append((label, sha256))
             self._of_label.setdefault(label, found)
         return found
 

@@ -18,8 +18,9 @@ from deploy.dashboard.topics.service import Service
 from deploy.dashboard.topics.store import Store
 from deploy.dashboard.topics.texts import Texts
 from pipeline.formats.alerts import decode_alert
+from pipeline.formats.columnar.forecasts import each_forecast
 from pipeline.formats.dead_letters import InvalidEvent, read_dead_letter
-from pipeline.formats.headers import MODEL
+from pipeline.formats.headers import MODEL, read_headers
 from pipeline.formats.paths import Paths
 from pipeline.formats.scores import decode_scores
 from pipeline.formats.texts import TextDecoder
@@ -85,6 +86,8 @@ class State:
         """Take a topic's records: `live` ones were written while it was read, others are older than all before."""
         if not records:
             return
+        if kind in ("output", "shadow"):
+            records = list(each_forecast(records))
         with self.lock:
             if live:
                 self.service.count(kind, records)
@@ -162,9 +165,7 @@ class State:
                 yield record, out
 
     def _model(self, record: Record, out: Output) -> int:
-        return self.models.number(
-            out.model, next((value for name, value in record.headers if name == MODEL), b"") or b""
-        )
+        return self.models.number(out.model, read_headers(record.headers).get(MODEL, ""))
 
     def _forecast_rows(self, record: Record, out: Output, *, shadow: bool = False) -> list[StoredRow]:
         """A forecast by target; only of those that are no `shadow`'s the fleet is told."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.dashboard.topics.messages import Output
-from pipeline.formats.headers import INPUT, OFFSETS, parse_origin
+from pipeline.formats.headers import INPUT, OFFSETS, parse_origin, read_headers
 from pipeline.log import Record
 
 NEWEST, BY_LABEL = 500, 100
@@ -54,7 +54,7 @@ class Texts:
         label = label if label in self.counts or len(self.counts) < MOST_LABELS else "(others)"
         answer: dict[str, Any] = {"id": out.id, "ts": record.timestamp, "label": label}
         answer |= {"probability": probability, "model": out.model, "text": None}
-        headers = {key: (value or b"").decode(errors="replace") for key, value in record.headers}
+        headers = read_headers(record.headers)
         if origin := parse_origin(headers.get(INPUT, ""), headers.get(OFFSETS, "")):
             place = origin.partition, origin.last
             if (text := self._texts.pop(place, None)) is not None:

@@ -1,5 +1,6 @@
 """The past's forecasts of a series: those of k steps ahead, the one from any point, and all that were for one time."""
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,7 @@ def origin(state: State, query: Query, bootstrap: str) -> dict[str, Any]:
         errors = [error(*each) for each in zip(found["forecast"], actual, strict=True)]
     where = found["position"]
     command = f"tidecast explain {where['topic']} {where['partition']} {where['offset']} --bootstrap {bootstrap}"
+    command += f" --series {shlex.quote(track.series)}"
     return {**found, "actual": actual, "error": errors, "explain": command}
 
 

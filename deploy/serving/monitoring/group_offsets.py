@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from deploy.settings.files import another_connection
+from deploy.settings.serve import ServeConfig
 from pipeline.log import EventLog
 from tidecast.errors import TidecastError
 
@@ -16,6 +18,8 @@ EVERY_S = 5.0
 KNOWN_S = 3 * EVERY_S
 """How long an answer is taken for the present state."""
 CLOSED_WITHIN_S = 2.0
+ASKED_WITHIN_S = 5.0
+"""How long the broker may take to answer."""
 
 
 @dataclass(slots=True)
@@ -95,3 +99,8 @@ class OffsetWatch:
             if self._log is not None:
                 self._log.close()
         self._log = None
+
+
+def offset_watch(bootstrap: str, config: ServeConfig, offsets: GroupOffsets) -> OffsetWatch:
+    """That of a service's group."""
+    return OffsetWatch(lambda: another_connection(bootstrap, ASKED_WITHIN_S), config.group, config.topic, offsets)

@@ -13,8 +13,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from deploy.serving.monitoring.metrics import CONTENT_TYPE, Exposition
-from deploy.serving.monitoring.stats import ServiceStats
+from deploy.serving.monitoring.metrics import CONTENT_TYPE
+from deploy.serving.monitoring.report import Report
 from deploy.web import Listener, listen
 
 logger = logging.getLogger(__name__)
@@ -36,23 +36,16 @@ class Answer(NamedTuple):
 
 
 class HttpServer:
-    """Tells of a service; before there is one, that its model is not loaded."""
+    """Answers with what a report has."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, report: Report) -> None:
         """Begin. Raises AddressInUse, NotPermitted, ConfigError."""
-        self._access = listener.access
-        self._stats = ServiceStats("forecasts", missing="its model is not loaded yet")
-        self._is_alive: Callable[[], bool] = lambda: True
-        self._metrics = Exposition(lambda: self._stats)
+        self._access, self._report = listener.access, report
         self._server = _Server(listen("http", listener.host, listener.port), self._answer)
         host, port = map(str, self._server.server_address[:2])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
         logger.info(f"{self.url}/metrics, /ready and /health{' (a token is needed)' * bool(self._access.token)}")
-
-    def attach(self, stats: ServiceStats, is_alive: Callable[[], bool]) -> None:
-        """Tell of this service from now on."""
-        self._stats, self._is_alive = stats, is_alive
 
     def close(self) -> None:
         """Stop listening."""
@@ -64,20 +57,22 @@ class HttpServer:
             return _line(HTTPStatus.FORBIDDEN, "this server has another name: see Host")
         match path.partition("?")[0]:
             case "/health":
-                hangs = "" if self._is_alive() else "its loop stands still, for longer than any call may take"
-                return _line(HTTPStatus.SERVICE_UNAVAILABLE if hangs else HTTPStatus.OK, hangs or "alive")
+                return _line_unless(self._report.hanging(), "alive")
             case "/ready":
-                missing = self._stats.missing
-                return _line(HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK, missing or "ready")
+                return _line_unless(self._report.missing(), "ready")
             case "/metrics":
                 if not self._access.allows_token(headers.get("Authorization")):
                     return _line(HTTPStatus.UNAUTHORIZED, "the header `Authorization: Bearer TOKEN` is needed")
-                return Answer(HTTPStatus.OK, self._metrics.render(), CONTENT_TYPE)
+                return Answer(HTTPStatus.OK, self._report.metrics(), CONTENT_TYPE)
         return _line(HTTPStatus.NOT_FOUND, "there are /metrics, /ready and /health")
 
 
 def _line(status: HTTPStatus, text: str) -> Answer:
     return Answer(status, f"{text}\n".encode())
+
+
+def _line_unless(wrong: str, right: str) -> Answer:
+    return _line(HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK, wrong or right)
 
 
 class _Server(ThreadingHTTPServer):

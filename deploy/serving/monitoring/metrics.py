@@ -21,12 +21,14 @@ from deploy.serving.monitoring.stats import ServiceStats
 from pipeline.formats.alerts import AlertKind, Phase
 from pipeline.formats.dead_letters import REASONS
 
-__all__ = ["CONTENT_TYPE", "METRICS", "Exposition"]
+__all__ = ["CONTENT_TYPE", "GROUP_METRICS", "METRICS", "Exposition", "Scope"]
 
 VERSION = version("tidecast")
 RENDERED_EVERY_S = 1.0
 """However many ask, the metrics are looked up once in this time."""
 MS = 0.001
+Scope = Literal["all", "worker", "group"]
+"""Which metrics are told: of one worker of several those of its own, of all together those of their group."""
 Labels = tuple[str, ...]
 Value = int | float | None | Mapping[Any, Any]
 """A number; numbers or histograms by their labels' values; None of what is not known."""
@@ -104,6 +106,18 @@ METRICS: tuple[Definition, ...] = (
         lambda s: int(s.offsets.known) if s.offsets.asked else None,
     ),
     _counter("tidecast_broker_errors_total", "Times that it did not answer.", lambda s: s.offsets.errors),
+    _gauge(
+        "tidecast_worker_up",
+        "1 if the worker answers. Absent without --workers; with it all but the group's have a label `worker`.",
+        lambda s: s.workers and {(number,): int(up) for number, (up, _) in s.workers.items()},
+        "worker",
+    ),
+    _counter(
+        "tidecast_worker_restarts_total",
+        "Times that it was started again. Absent without --workers.",
+        lambda s: s.workers and {(number,): restarts for number, (_, restarts) in s.workers.items()},
+        "worker",
+    ),
     _counter(
         "tidecast_records_total", "Committed input records, tombstones and invalid ones included.", lambda s: s.records
     ),
@@ -228,18 +242,29 @@ METRICS: tuple[Definition, ...] = (
     ),
 )
 """All of a service's own; those of its process (process_*) are prometheus_client's."""
+GROUP_METRICS = frozenset(
+    f"tidecast_{name}"
+    for name in (
+        *("lag_records", "end_offset", "committed_offset", "broker_up", "broker_errors_total"),
+        *("worker_up", "worker_restarts_total"),
+    )
+)
+"""Those that are not of one worker."""
 
 
 class _ServiceCollector(Collector):
     """What METRICS are now."""
 
-    def __init__(self, stats: Callable[[], ServiceStats]) -> None:
+    def __init__(self, stats: Callable[[], ServiceStats], scope: Scope) -> None:
         self._stats = stats
+        self._metrics = [
+            each for each in METRICS if scope == "all" or (each.name in GROUP_METRICS) == (scope == "group")
+        ]
 
     def collect(self) -> Iterable[Metric]:
         """Each metric that is known."""
         stats = self._stats()
-        for each in METRICS:
+        for each in self._metrics:
             value = each.read(stats)
             if value is not None:
                 yield _family(each, value if isinstance(value, Mapping) else {(): value})
@@ -267,11 +292,12 @@ def _family(each: Definition, values: Mapping[Labels, Any]) -> Metric:
 class Exposition:
     """The metrics of a service and its process as text."""
 
-    def __init__(self, stats: Callable[[], ServiceStats]) -> None:
+    def __init__(self, stats: Callable[[], ServiceStats], scope: Scope = "all") -> None:
         """`stats` are those of the service that there is now."""
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_ServiceCollector(stats))
-        ProcessCollector(registry=self._registry)
+        self._registry.register(_ServiceCollector(stats, scope))
+        if scope != "group":
+            ProcessCollector(registry=self._registry)
         self._lock = threading.Lock()
         self._text, self._rendered = b"", float("-inf")
 

@@ -139,7 +139,7 @@ class ServiceStats:
     lag: dict[int, int] = field(default_factory=dict)
     """Gauge, by partition: committed records that have not been read."""
     latency_ms: Histogram = field(default_factory=lambda: Histogram(LATENCY_MS))
-    """From a record's timestamp to the commit of its batch."""
+    """From a record's timestamp until what came of it is handed to the log, exactly once until it is committed."""
     batch_sizes: Histogram = field(default_factory=lambda: Histogram(BATCH_SIZES))
     """Windows or texts per micro-batch."""
     stages: dict[Stage, Histogram] = field(default_factory=lambda: {name: Histogram(STAGE_S) for name in STAGES})
@@ -156,8 +156,19 @@ class ServiceStats:
     """How it stands with the model's alias; None if the model is pinned."""
     offsets: GroupOffsets = field(default_factory=GroupOffsets)
     """Where the group stands, as the broker has it."""
+    workers: Mapping[str, tuple[bool, int]] | None = None
+    """Of several workers by number whether each answers, and how often it was started again; None of one process."""
     coverage: float | None = None
     """What `tally.coverage` is to be; None without intervals."""
+    uncommitted: int = 0
+    """Gauge: records whose results have been produced, and which are not committed yet."""
+    _checkpoint_began: float = 0.0
+    _before_checkpoint: int = 0
+
+    @property
+    def taken(self) -> int:
+        """Records whose results have been produced, committed or not."""
+        return self.records + self.uncommitted
 
     def set_model(self, predictor: Predictor) -> None:
         """Note which model is serving now."""
@@ -171,28 +182,35 @@ class ServiceStats:
         yield
         self.stages[name].observe_one(time.perf_counter() - began)
 
-    def count_committed(self, polled: Iterable[Sequence[Record]], refused: int) -> None:
-        """Count what a commit is of: the records of all partitions, and what was made of them but for what the log
-        refused, for which dead letters stand.
+    def count_written(self, polled: Iterable[Sequence[Record]]) -> None:
+        """Count records, of all partitions, whose results have been produced, and are committed next."""
+        for records in polled:
+            self.uncommitted += len(records)
+            self.tombstones += sum(record.value is None for record in records)
+
+    def observe_latency(self, polled: Iterable[Sequence[Record]]) -> None:
+        """Measure how long the results of these records took."""
+        now = time.time() * 1000
+        for records in polled:
+            self.latency_ms.observe([now - record.timestamp for record in records if record.timestamp >= 0])
+
+    def count_committed(self, refused: int) -> None:
+        """Count what has been committed: records, and what was made of them but for what the log refused, for which
+        dead letters stand.
         """
         self.predictions += self.produced - refused
-        self.produced = 0
-        now, count = time.time() * 1000, 0
-        for records in polled:
-            count += len(records)
-            self.tombstones += sum(record.value is None for record in records)
-            self.latency_ms.observe([now - record.timestamp for record in records if record.timestamp >= 0])
-        self.records += count
-        self.since_checkpoint += count
+        self.records += self.uncommitted
+        self.since_checkpoint += self.uncommitted
+        self.produced = self.uncommitted = 0
 
-    @contextmanager
-    def checkpoint(self) -> Iterator[None]:
-        """Measures the writing of all that has changed."""
-        began = time.perf_counter()
-        with self.stage("checkpoint"):
-            yield
-        self.checkpoint_at, self.checkpoint_s = time.time(), time.perf_counter() - began
-        self.since_checkpoint = 0
+    def begin_checkpoint(self) -> None:
+        """What has changed by now is to be written."""
+        self._checkpoint_began, self._before_checkpoint = time.perf_counter(), self.since_checkpoint
+
+    def end_checkpoint(self) -> None:
+        """It is written."""
+        self.checkpoint_at, self.checkpoint_s = time.time(), time.perf_counter() - self._checkpoint_began
+        self.since_checkpoint -= self._before_checkpoint
 
     def add_counts(self, counts: Counts) -> None:
         """Add a windower's counts of unused events."""

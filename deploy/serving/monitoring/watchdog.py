@@ -33,11 +33,11 @@ class Watchdog:
     @contextmanager
     def watch(self, call: str) -> Iterator[None]:
         """Watch the call in the body of the with statement; `call` is its name in the log."""
-        self._ticks, self._call = 0, call
+        around, self._call, self._ticks = self._call, call, 0
         try:
             yield
         finally:
-            self._ticks, self._call = 0, ""
+            self._call, self._ticks = around, 0
 
     def progress(self) -> None:
         """A sign of life, in work that takes long between two watched calls."""

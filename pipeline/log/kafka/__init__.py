@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, errors
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
+from kafka.partitioner.default import murmur2
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.client import admin, meaning, metadata_text, translated
@@ -49,7 +50,9 @@ class KafkaLog:
         check_connection(servers, kafka, self._where)
         with translated(self._where):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
-        self._client = client_for(kafka, Cluster(bootstrap, self._where, self.partitions, self._stable_ends))
+        self._client = client_for(
+            kafka, Cluster(bootstrap, self._where, self.partitions, self.committed, self._stable_ends)
+        )
         self.label = f"{self._where}, by {self._client.name}"
         self._existing: set[str] = set()
         self._opened: list[Consumer | Producer] = []
@@ -75,6 +78,13 @@ class KafkaLog:
         with contextlib.suppress(errors.TopicAlreadyExistsError):  # another process may have created it since
             self._admin.create_topics({topic: {"num_partitions": partitions, "configs": settings}})
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        names = list(topics)
+        self._existing.difference_update(names)
+        with translated(f"{self._where}, deleting topics"):
+            self._admin.delete_topics(names)
+
     def topics(self) -> list[str]:
         """The names of all topics that may be seen, sorted, but Kafka's own."""
         with translated(f"{self._where}, listing topics"):
@@ -84,6 +94,10 @@ class KafkaLog:
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self._describe(topic)["partitions"])
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that Kafka's own clients choose by this key, and ours."""
+        return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
     def topic_id(self, topic: str) -> str:
         """The topic's UUID. Raises UnknownTopic."""
@@ -131,9 +145,20 @@ class KafkaLog:
 
     def members(self, group: str) -> list[Member]:
         """The members of a group by client id, which is their instance's name, and host."""
+        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in self._described(group)]
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Have a group go on without the members of this client id."""
+        gone = [MemberToRemove(each["member_id"]) for each in self._described(group) if each["client_id"] == name]
+        if gone:
+            with translated(f"{self._where}, group {group} without {name}"):
+                self._admin.remove_group_members(group, gone)
+
+    def _described(self, group: str) -> Sequence[Any]:
         with translated(f"{self._where}, members of group {group}"):
-            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {}).get("members", ())
-        return [Member(each["client_id"], each["client_host"].lstrip("/")) for each in found]
+            found = self._retried(lambda: self._admin.describe_groups([group])).get(group, {})
+        members: Sequence[Any] = found.get("members", ())
+        return members
 
     def _retried(self, request: Callable[[], Any]) -> Any:
         """The response, requested again while brokers disconnect or are not ready.

@@ -10,7 +10,8 @@ from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 from kafka.serializer import Deserializer
 
-from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log import Undecodable
+from pipeline.log.limits import within_limits
 
 MAX_UNPACKED = 32 << 20
 """The largest size of a batch after decompression. Batches of about 1 MiB, as brokers accept them, reach 20 at most."""
@@ -104,7 +105,7 @@ kafka.record.memory_records.DefaultRecordBatch = _TolerantBatch
 class TruncatingDeserializer(Deserializer):  # type: ignore[misc]
     """Truncates keys and values that are too large for an event: a poll's compressed records may have any size.
 
-    One byte more than allowed is kept, so that decoders notice. Topics in `whole` are not truncated.
+    Topics in `whole` are not truncated.
     """
 
     def __init__(self) -> None:
@@ -112,6 +113,4 @@ class TruncatingDeserializer(Deserializer):  # type: ignore[misc]
 
     def deserialize(self, topic: str, _: object, data: bytes | None) -> bytes | None:
         """The key or value, truncated if too large."""
-        if data is None or len(data) <= MAX_VALUE_BYTES or topic in self.whole:
-            return data
-        return Truncated.of(data, MAX_VALUE_BYTES + 1)
+        return data if data is None or topic in self.whole else within_limits(data)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple, Protocol
 
-from pipeline.log import Bounds, Consumer, Producer, Record
+from pipeline.log import Bounds, Commit, Consumer, Producer, Record
 from pipeline.log.settings import ClientName, KafkaSettings
 from tidecast.errors import ConfigError
 
@@ -20,6 +20,8 @@ class Cluster(NamedTuple):
     label: str
     partitions: Callable[[str], int]
     """A topic's number of partitions. Raises UnknownTopic: clients would wait for a missing topic."""
+    committed: Callable[[str, str], dict[int, Commit]]
+    """A group's committed positions in a topic, with their metadata."""
     stable_ends: Callable[[str, Collection[int]], dict[int, int]]
     """The last stable offset of each partition."""
 

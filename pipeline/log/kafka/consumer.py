@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -26,6 +26,7 @@ class KafkaGroupConsumer:
     """One consumer in a group; a static member if the config holds a group_instance_id."""
 
     def __init__(self, kafka: KafkaSettings, config: Mapping[str, Any], group: str, topic: str) -> None:
+        self.before_revocation: Callable[[], None] | None = None
         self._kafka = kafka
         self._topic = topic
         self._doing = f"group {group} on {topic}"
@@ -68,6 +69,8 @@ class KafkaGroupConsumer:
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
+        if self._owned and self.before_revocation and self._consumer._coordinator.need_rejoin():
+            self.before_revocation()
         reading = len(self._owned)
         if reading < 2 or max_records <= TURN:
             return self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)  # type: ignore[no-any-return]

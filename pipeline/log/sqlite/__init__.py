@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.sqlite.consumer import SqliteConsumer
-from pipeline.log.sqlite.producer import SqliteProducer
+from pipeline.log.sqlite.producer import SqliteProducer, by_key
 from pipeline.log.sqlite.store import BUSY, Store, translated
 from pipeline.log.topics import TopicConfig, TopicIdentity
 from tidecast.errors import ConfigError, LogError, LogUnavailable, UnknownTopic
@@ -64,6 +64,16 @@ class SqliteLog:
                 connection.executemany("INSERT INTO partitions (topic, number, end_offset) VALUES (?, ?, 0)", rows)
         return self.partitions(topic)
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics, with all of their records."""
+        with self._store.transaction() as connection:
+            for topic in topics:
+                for table in ("records", "commits", "claims"):  # a later partition may have the same id
+                    of_topic = "partition_id IN (SELECT id FROM partitions WHERE topic = ?)"
+                    connection.execute(f"DELETE FROM {table} WHERE {of_topic}", (topic,))  # noqa: S608
+                connection.execute("DELETE FROM partitions WHERE topic = ?", (topic,))
+                connection.execute("DELETE FROM topics WHERE name = ?", (topic,))
+
     def topics(self) -> list[str]:
         """The names of all topics, sorted."""
         return [name for (name,) in self._store.query("SELECT name FROM topics ORDER BY name")]
@@ -71,6 +81,10 @@ class SqliteLog:
     def partitions(self, topic: str) -> int:
         """A topic's number of partitions. Raises UnknownTopic."""
         return len(self.bounds(topic))
+
+    def partition_of(self, key: bytes, partitions: int) -> int:
+        """The partition, of so many, that a producer chooses by this key."""
+        return by_key(key, partitions)
 
     def topic_id(self, topic: str) -> str:
         """An id that changes when a topic is deleted and created again. Raises UnknownTopic."""
@@ -106,6 +120,9 @@ class SqliteLog:
     def members(self, group: str) -> list[Member]:
         """None: claims name no instance."""
         return []
+
+    def remove_member(self, group: str, name: str) -> None:
+        """Nothing: a process that ends gives up its claims."""
 
     def bounds(self, topic: str) -> dict[int, Bounds]:
         """Each partition's oldest and next offset. Raises UnknownTopic."""

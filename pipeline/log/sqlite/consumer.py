@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,6 +28,8 @@ class SqliteConsumer:
     """
 
     def __init__(self, path: Path, locks: Path, group: str, topic: str) -> None:
+        self.before_revocation: Callable[[], None] | None = None
+        """Never called: this log takes no partition away."""
         self._store = Store(path)
         self._path = path
         self._group = group

@@ -82,7 +82,7 @@ class SqliteProducer:
                 raise UnknownTopic(f"topic {topic} does not exist")
             self._partitions[topic] = partitions
         if partition is None:
-            return (next(self._keyless) if key is None else zlib.crc32(key)) % partitions
+            return next(self._keyless) % partitions if key is None else by_key(key, partitions)
         if not 0 <= partition < partitions:
             raise ValueError(f"{topic} has {partitions} partitions, none is {partition}")
         return partition
@@ -144,3 +144,8 @@ class SqliteProducer:
     def close(self) -> None:
         """Drop what is not written, and close."""
         self._store.close()
+
+
+def by_key(key: bytes, partitions: int) -> int:
+    """The partition of a key, of so many."""
+    return zlib.crc32(key) % partitions

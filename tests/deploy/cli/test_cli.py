@@ -422,3 +422,10 @@ def served(command: list[str], folder: Path) -> str:
     _, err = service.communicate(timeout=PATIENCE_S)
     assert service.returncode == 0, err
     return b"\n".join(messages).decode()
+
+
+def test_help_and_the_options_need_no_numpy() -> None:
+    heavy = ("numpy", "onnxruntime", "kafka", "multiprocessing")
+    program = f"import sys, deploy.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

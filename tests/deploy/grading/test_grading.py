@@ -102,7 +102,7 @@ class World:
         config = replace(self.config, **changed)
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             service = Service(log, self.predictor, task_for(self.predictor, config), config)
-            return service.run(Idle(lambda: service.stats.records))
+            return service.run(Idle(lambda: service.stats.taken))
 
     def copy_output(self, model: str) -> None:
         """Write what was forecast once more, by another model, and otherwise."""

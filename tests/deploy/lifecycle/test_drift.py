@@ -189,7 +189,7 @@ def served(address: str, topic: str, values: "np.ndarray[Any, Any]", registry: R
             producer.send(topic, 0, b"harbour", encode(Event("harbour", START + hour * HOUR, (float(value),))))
         producer.flush()
         service = Service(log, predictor, task_for(predictor, config), config)
-        service.run(Idle(lambda: service.stats.records))
+        service.run(Idle(lambda: service.stats.taken))
 
 
 @pytest.mark.parametrize("changes", [True, False])

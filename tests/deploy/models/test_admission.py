@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from deploy.models import canary
 from deploy.models.admission import Admission, Current
 from deploy.models.canary import rejection_reason
 from deploy.operations.check import check
-from deploy.serving.run import Connections
+from deploy.serving.connections import Connections
 from deploy.settings.locations import models
 from deploy.settings.serve import ServeConfig
 from model.artifacts.registry import Registry
@@ -179,7 +180,7 @@ def test_same_label_with_another_file_is_another_model(machine: Machine) -> None
     good = machine.register(model())
     started = machine.member("a").start("m")
     assert (started.label, started.sha256) == ("m/1", good.sha256)
-    assert dict(started.provenance)["tidecast.model"] == good.sha256.encode()
+    assert started.provenance["tidecast.model"] == good.sha256
     MlflowClient(machine.uri, machine.uri).delete_registered_model("m")
     machine.register(model(2.0))
     assert machine.member("a").start("m").sha256 != good.sha256
@@ -224,6 +225,32 @@ def test_file_is_refused_by_its_digest(machine: Machine, no_canary: Callable[[],
     Path("copy.onnx").write_bytes(NOT_FINITE)
     with pytest.raises(ModelRejected, match=r"^copy\.onnx is rejected: its output is not finite$"):
         machine.member("a").start("copy.onnx")
+
+
+@pytest.mark.parametrize("data", [model(), NOT_FINITE], ids=["good", "refused"])
+def test_one_canary_is_enough_for_all_that_start_at_once(
+    data: bytes, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = list[bytes]()
+
+    def counted(candidate: bytes, serving: bytes | None) -> str:
+        tried.append(candidate)
+        return rejection_reason(candidate, serving)
+
+    monkeypatch.setattr("deploy.models.admission.rejection_reason", counted)
+    workers = [machine.member("a") for _ in range(4)]
+    Path("m.onnx").write_bytes(data)
+
+    def started(worker: Admission) -> str:
+        try:
+            return worker.start("m.onnx").label
+        except ModelRejected as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        said = set(pool.map(started, workers))
+    assert tried == [data]
+    assert said == {"m.onnx is rejected: its output is not finite" if data == NOT_FINITE else "m.onnx"}
 
 
 def test_listing_shows_the_refusal(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

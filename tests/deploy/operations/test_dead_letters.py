@@ -15,8 +15,9 @@ from waiting import PATIENCE_S
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.events import Decoder, Event
 from pipeline.formats.texts import TextDecoder
-from pipeline.log import MAX_VALUE_BYTES, EventLog, Record
+from pipeline.log import EventLog, Record
 from pipeline.log.connect import connect
+from pipeline.log.limits import MAX_VALUE_BYTES
 
 Fresh = Callable[[str], str]
 Run = Callable[..., subprocess.CompletedProcess[str]]

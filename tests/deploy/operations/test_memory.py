@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from waiting import Idle
 
 from deploy.models.loading import load_onnx
-from deploy.operations.memory import Needs, available_memory, memory, reserved, series_needs, size
+from deploy.operations.memory import Needs, memory, reserved, series_needs, size
 from deploy.operations.sample import Sample, read_sample
 from deploy.serving import loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
+from deploy.settings.machine import available_memory
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
 from model.online.tracks import Field, TrackStore
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
-from pipeline.windows.buffers import StepBuffers
+from pipeline.windows.arrays.buffers import StepBuffers
+from pipeline.windows.arrays.table import ROW_BYTES, Table
 
 HOUR, START = 3_600_000, 1_704_067_200_000
 GIB = 1 << 30
@@ -49,7 +51,7 @@ def test_a_series_takes_what_was_said(
         sample = read_sample(log, "pumps", task.decode)
         needs = series_needs(task, card, window_config(card.input), config, sample)
         service = Service(log, predictor, task, config)
-        service.run(Idle(lambda: service.stats.records))
+        service.run(Idle(lambda: service.stats.taken))
         records = [
             each for part in log.read_partitions(config.state_topic, log.bounds(config.state_topic)) for each in part
         ]
@@ -108,10 +110,12 @@ def test_a_warning_where_the_memory_is_less(series: int, limit: int, available: 
 def test_the_arrays_have_the_room_that_is_counted(series: int) -> None:
     """As those of the windows and of the tracks grow."""
     rows, tracks = StepBuffers(1, 1, timed=False), TrackStore({"x": Field("<f4")}, 2)
-    for _ in range(series):
-        rows.allocate()
+    table = Table(rows.reserve)
+    for number in range(series):
+        table.row(f"series {number}")
         tracks.allocate()
     assert reserved(series) == tracks.nbytes // tracks.series_bytes == rows.nbytes // rows.row_bytes
+    assert reserved(series) == table.nbytes // ROW_BYTES
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from deploy.serving.forecast_batches import Faults, forecast_batches
 from model.card import Card, InputSpec, OutputSpec
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.forecasts import Forecast, encode_forecasts
-from pipeline.log import MAX_VALUE_BYTES
+from pipeline.log.limits import MAX_VALUE_BYTES
 from pipeline.windows.batch import Windows
 
 HALF_HOUR = 1_800_000

@@ -21,13 +21,14 @@ from deploy.grading.reader import Selection
 from deploy.models.loading import load_onnx
 from deploy.models.predictor import Predictor
 from deploy.operations.recompute import Served, recompute
-from deploy.serving import loop
+from deploy.serving import checkpoints, loop
 from deploy.serving.loop import Service
 from deploy.serving.tasks import task_for
 from deploy.settings.serve import Guarantee, ServeConfig, ShortSeries
 from model.card import Card, InputSpec, OutputSpec
 from model.residuals import Residuals
 from pipeline import failpoint
+from pipeline.formats.headers import INPUT, read_headers
 from pipeline.log import EventLog
 from pipeline.log.connect import connect
 
@@ -66,6 +67,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventLog]:
 def _poll_without_waiting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "POLL_S", 0.0)
+        patch.setattr(checkpoints, "SLICE_S", 0.0)  # one state in each slice
+        patch.setattr(checkpoints, "SHARE", 0.0)
         yield
     failpoint.arm("")
 
@@ -121,7 +124,7 @@ class World:
         """Serve until the topic is read, or an armed failpoint interrupts it."""
         with closing(connect(f"sqlite:{self.log.label.removeprefix('SQLite at ')}")) as log:
             service = Service(log, self.predictor, task_for(self.predictor, self.config), self.config)
-            service.run(Idle(lambda: service.stats.records))
+            service.run(Idle(lambda: service.stats.taken))
 
     def read(self, topic: str) -> list[list[tuple[Any, ...]]]:
         """A topic's records, by partition."""
@@ -148,9 +151,9 @@ def _opened(value: bytes) -> Any:
     return (fields, sections) if isinstance(sections, dict) else value
 
 
-def without_topic(headers: Any) -> list[tuple[str, bytes]]:
+def without_topic(headers: Any) -> list[tuple[str, str]]:
     """Headers without those that contain the topic's name, which differs between the services compared."""
-    return [each for each in headers if each[0] not in ("tidecast.topic", "tidecast.input")]
+    return [(name, value) for name, value in read_headers(headers).items() if name not in ("tidecast.topic", INPUT)]
 
 
 def world(log: EventLog, predictor: Predictor, records: list[Row], **settings: Any) -> World:
@@ -289,7 +292,7 @@ def test_a_service_says_what_it_takes_over_why_and_how_much_lies_before_it(
         producer.flush()
     config = ServeConfig(topic=name, output=f"{name}-out", group=name, instance="pump-1", start="earliest")
     service = Service(log, predictor, task_for(predictor, config), config)
-    service.run(Idle(lambda: service.stats.records))
+    service.run(Idle(lambda: service.stats.taken))
     said = [line for line in caplog.messages if "partition" in line]
     assert said == [
         f"pump-1 takes over partitions 0-1: it joined {name}",

@@ -41,8 +41,8 @@ def test_failing_shadow_is_dropped_and_the_next_model_works(own_model: Path, cap
     assert "shadow: tiny/2 failed and is dropped: " in caplog.messages[-1]
     assert shadow.counts == {"failed": 1}
     shadow.update()
-    (message,) = shadow.predict(pending)
-    assert len(msgspec.json.decode(message)["forecast"]) == 4
+    (forecasts,) = shadow.predict(pending)
+    assert forecasts.forecast.shape == (1, 4, 1)
 
 
 def window(card: Card) -> Windows:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def test_what_cannot_work_is_refused(topic: str, changed: dict[str, Any], found:
     (problem,) = problems(CONFIG, 5000, topic, GOOD[topic]._replace(**changed), PLAIN)
     assert found in problem.found
     assert todo in problem.todo
+
+
+def test_columnar_forecasts_have_no_key_and_so_no_compacted_topic() -> None:
+    (problem,) = problems(replace(CONFIG, format="arrow"), 5000, "out", PLAIN._replace(compacted=True), PLAIN)
+    assert "rejects columnar forecasts" in problem.found
+    assert "cleanup.policy to delete" in problem.todo
 
 
 @pytest.mark.parametrize(

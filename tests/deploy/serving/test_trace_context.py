@@ -50,7 +50,7 @@ def test_a_trace_goes_on_to_the_forecast_that_its_record_completed(
     predictor = load_onnx(own_model, "tiny/2", "cpu")
     with closing(connect(log_address)) as served:
         service = Service(served, predictor, task_for(predictor, config), config)
-        service.run(Idle(lambda: service.stats.records))
+        service.run(Idle(lambda: service.stats.taken))
     first, without, last = headers_of(log, config.output)
     assert first["traceparent"] == b"00-%032d-%016d-01" % (11, 11)
     assert (last["traceparent"], last["tracestate"]) == (b"00-%032d-%016d-01" % (13, 13), b"vendor=13")

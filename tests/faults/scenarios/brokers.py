@@ -25,7 +25,7 @@ def group_coordinator_killed(world: World) -> Figure:
 
 @fault("kill the transaction coordinator", "the same", alone=True)
 def transaction_coordinator_killed(world: World) -> Figure:
-    return killed(world, lambda: world.cluster.transaction_coordinator(f"{world.group}-a"))
+    return killed(world, lambda: world.cluster.transaction_coordinator(world.transactional_id("a")))
 
 
 def killed(world: World, which: Callable[[], int]) -> Figure:
@@ -34,26 +34,10 @@ def killed(world: World, which: Callable[[], int]) -> Figure:
         world.until_commit()
         node = which()
         world.cluster.kill(node)
-        again = until_all_commit(world)
+        again = world.until_all_commit()
         world.cluster.restart(node)
-        until_all_commit(world)
+        world.until_all_commit()
     return Figure("forecasts again", again, 30)
-
-
-def until_all_commit(world: World) -> float:
-    """Seconds until every partition has a further commit."""
-    before: dict[int, int] = {}
-
-    def known() -> bool:
-        before.update({partition: where.offset for partition, where in world.positions().items()})
-        return bool(before)
-
-    waited = world.until(known, "no coordinator")
-    return waited + world.until(
-        lambda: bool(now := world.positions()) and all(now[each].offset > offset for each, offset in before.items()),
-        "not all partitions continue",
-        90,
-    )
 
 
 @fault(
@@ -69,7 +53,7 @@ def partitioned(world: World, seconds: int) -> Figure:
         world.until_commit()
         with world.lane.cut():
             world.wait(seconds)
-        healed = until_all_commit(world)
+        healed = world.until_all_commit()
     return Figure("healed", healed, 20)
 
 
@@ -80,7 +64,7 @@ def reset(world: World) -> Figure:
         world.until_commit()
         with world.lane.reset():
             world.wait(3)
-        healed = until_all_commit(world)
+        healed = world.until_all_commit()
     return Figure("healed", healed, 20)
 
 
@@ -114,7 +98,7 @@ def slow(world: World) -> Figure:
         with world.lane.toxic("bandwidth", "upstream", "downstream", rate=20):
             world.wait(60)
             peak = service.peak()
-        until_all_commit(world)
+        world.until_all_commit()
     return Figure("more memory", max(peak, service.peak()) - usual, EXTRA_MIB, "MiB")
 
 
@@ -135,6 +119,6 @@ def brokers_hang(world: World) -> list[Figure]:
             while time.monotonic() - began < 120:
                 world.wait(5)
                 peak = max(peak, service.peak())
-        again = until_all_commit(world)
+        again = world.until_all_commit()
         peak = max(peak, service.peak())
     return [Figure("more memory", peak - usual, EXTRA_MIB, "MiB"), Figure("forecasts again", again, 60)]

@@ -60,7 +60,7 @@ def kills(world: World, times: int, limit: float, *options: str) -> Figure:
         for _ in range(times):
             world.wait(moment.uniform(0.1, 3))
             service.kill()
-            slowest = max(slowest, world.until_commit())
+            slowest = max(slowest, world.until_back())
     return Figure("ready again", slowest, limit)
 
 

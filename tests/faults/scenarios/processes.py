@@ -43,7 +43,7 @@ def no_stderr(world: World, kind: str) -> Figure:
         with world.sending():
             world.until_commit()
             service.kill()
-            again = world.until_commit()
+            again = world.until_back()
         world.until_drained()
         world.stop()
     return Figure("ready again", again, SESSION_S + 5)

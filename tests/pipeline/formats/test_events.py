@@ -13,7 +13,8 @@ from pipeline.formats.dead_letters import MAX_DETAIL, REASONS, InvalidEvent
 from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, Decoder, Event, encode
 from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.formats.times import MAX_TIME, MIN_TIME, parse_time
-from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log import Undecodable
+from pipeline.log.limits import MAX_VALUE_BYTES, Truncated
 
 NOW = 1_700_000_000_000
 
@@ -180,7 +181,7 @@ REFUSED: dict[str, list[object]] = {
     "too_large": [
         GOOD.ljust(MAX_VALUE_BYTES + 1),
         {"series": "a", "value": 1, "other": "[" * MAX_VALUE_BYTES},
-        b"\xff" * 1_000_000,
+        b"\xff" * 2_000_000,
     ],
 }
 
@@ -349,3 +350,48 @@ def decoded_or_refused(record: Given, features: tuple[str, ...]) -> Event | Inva
 @pytest.mark.parametrize(("ts", "recorded"), [("1" + "0" * 30, -1), ("null", -1), ("null", 2**62), (f"{2**62}", 2**62)])
 def test_a_time_outside_all_calendars(ts: str, recorded: int) -> None:
     refused("bad_time", Given(f'{{"series": "a", "ts": {ts}, "value": 1}}'.encode(), timestamp=recorded))
+
+
+own = st.builds(
+    lambda name, ago, value: encode(Event(name, NOW - ago, (value,))),
+    st.sampled_from(("a", "b", "pump 7", "ä", " ", "x" * 129)) | st.text(max_size=3),
+    st.integers(-MAX_AHEAD - 1, 100_000) | st.integers(0, NOW),
+    st.floats(-1e39, 1e39),
+)
+halves = st.sampled_from((GOOD[:-1], b'{"more":' + GOOD, b"}", GOOD + GOOD, GOOD + b"\n", b"\n" + GOOD, b"{" + GOOD))
+given_records = st.builds(
+    Given,
+    st.one_of(own, own, own, own, payloads, halves, st.none()),
+    st.none() | st.just(b"key"),
+    st.just(NOW) | st.just(NOW) | st.integers(-1, 2**63 - 1),
+    st.just(()) | st.just(()) | either,
+)
+
+
+@given(st.lists(given_records, max_size=60), st.lists(own, max_size=60))
+def test_many_records_are_decoded_as_each_is(mixed: list[Given], good: list[bytes]) -> None:
+    records = [*mixed, *map(Given, good), *mixed[:1]]
+    many, each, found = Decoder(), Decoder(), list[object]()
+    for run in many.decode_many(records):
+        if run.series is None:
+            found += [outcome(many, record) for record in run.records]
+        else:
+            rows = zip(run.series, run.ts.tolist(), run.values.tolist(), strict=True)
+            found += [[Event(name, ts, tuple(values))] for name, ts, values in rows]
+    assert found == [outcome(each, record) for record in records]
+
+
+def outcome(decoder: Decoder, record: Given) -> object:
+    try:
+        return None if record.value is None else list(decoder.decode(record))
+    except InvalidEvent as refusal:
+        return str(refusal)
+
+
+def test_records_of_our_own_shape_are_decoded_together() -> None:
+    records = [Given(encode(Event(f"series {number}", NOW, (0.5,)))) for number in range(300)]
+    (run,) = Decoder().decode_many(records)
+    assert run.series == [f"series {number}" for number in range(300)]
+    other = Given(b'{"series": "other", "ts": 1700000000000, "temperature": 0.5}')
+    parts = [(len(run.records), run.series is None) for run in Decoder().decode_many([*records, other, *records])]
+    assert sum(count for count, alone in parts if alone) < 20

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.formats.columnar.points import Chunk
 from pipeline.formats.events import Decoder, Event
-from pipeline.ingest.publish import publish
+from pipeline.ingest.publish import publish, publish_columns
 from pipeline.log.connect import connect
 from tidecast.errors import ConfigError
 
@@ -73,3 +75,39 @@ def test_no_events_still_create_the_topic(tmp_path: Path) -> None:
     with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
         assert publish((), log, "in", total=0, partitions=3).partitions == 3
         assert log.partitions("in") == 3
+
+
+def test_columnar_events_are_in_the_partition_of_their_series_as_a_key(
+    log_address: str, fresh: Callable[[str], str]
+) -> None:
+    """Producers of either format write to one topic."""
+    count, names = 300, [f"s{row % 40}" for row in range(300)]
+    chunks = [
+        Chunk(names[part], START + np.arange(count)[part] * 1000, np.arange(2.0 * count).reshape(-1, 2)[part])
+        for part in (slice(0, 100), slice(100, 300))
+    ]
+    with closing(connect(log_address)) as log:
+        keyed, columnar = fresh("in"), fresh("in")
+        settings = {"features": ("flow", "heat"), "total": count, "partitions": 3}
+        events = [Event(name, START + row * 1000, (2.0 * row, 2.0 * row + 1)) for row, name in enumerate(names)]
+        publish(iter(events), log, keyed, **settings)  # type: ignore[arg-type]
+        published = publish_columns(iter(chunks), log, columnar, **settings)  # type: ignore[arg-type]
+        assert (published.events, published.partitions) == (300, 3)
+        decode = Decoder(("flow", "heat")).decode
+        for partition in range(3):
+            found = []
+            for topic in (keyed, columnar):
+                bounds = log.bounds(topic)[partition]
+                records = [record for records in log.read(topic, partition, *bounds) for record in records]
+                found.append([event for record in records for event in decode(record)])
+                assert topic == keyed or len(records) == 2 * bool(found[-1])
+            assert found[0] == found[1]
+
+
+def test_columnar_events_keep_the_pace_of_their_times(tmp_path: Path) -> None:
+    chunk = Chunk(["a"] * 5, START + np.arange(5) * 100, np.ones((5, 1)))
+    with closing(connect(f"sqlite:{tmp_path / 'log.db'}")) as log:
+        begin = time.monotonic()
+        publish_columns([chunk], log, "in", total=5, partitions=1, speed=2.0)
+        assert time.monotonic() - begin >= 0.2
+        assert 2 <= log.bounds("in")[0].end <= 5

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from kafka.admin import MemberToRemove
 from waiting import PATIENCE_S, until
 
 from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, Undecodable
@@ -537,6 +536,40 @@ def test_a_batch_that_unpacks_to_too_much_is_read_by_position(kafka_bootstrap: s
             assert odd == [False, *[True] * many, False]
 
 
+def test_what_one_client_commits_is_what_another_reads(kafka_server: tuple[str, Path], fresh: Fresh) -> None:
+    """With metadata of every length: of a text without a zero byte at its end librdkafka returns what is behind it."""
+    topic, group = fresh("orders"), fresh("group")
+    written = {number: Commit(number, "x" * number) for number in range(48)}
+    for writing in ("kafka-python", "librdkafka"):
+        for reading in ("librdkafka", "kafka-python"):
+            for client in (writing, reading):
+                with contextlib.closing(connect(kafka_server[0], KafkaSettings(client=client))) as log:
+                    log.create_topic(topic, len(written))
+                    consumer, owned = log.consumer(f"{group}-{writing}-{reading}", topic), set[int]()
+                    while len(owned) < len(written):
+                        owned.update(consumer.poll(0.5, 1).assigned)
+                    if client == writing:
+                        consumer.commit(written)
+                    assert consumer.committed(written) == written, f"{writing} -> {client}"
+
+
+def test_deleted_topics_are_gone_and_may_be_made_anew(log: EventLog, fresh: Fresh) -> None:
+    kept, gone, group = _made(log, fresh("kept")), _made(log, fresh("gone")), fresh("group")
+    for topic in (kept, gone):
+        write(log, topic, 0, [1, 2])
+    with contextlib.closing(log.consumer(group, gone)) as consumer:
+        assigned(consumer)
+        consumer.seek(0, 0)
+        polled(consumer, 2)
+        consumer.commit({0: Commit(2)})
+    before = log.topic_id(gone)
+    log.delete_topics([gone])
+    until(lambda: not log.identities([gone]))
+    until(lambda: _made(log, gone) == gone and log.topic_id(gone) != before)
+    assert (numbers(read(log, gone)), numbers(read(log, kept))) == ([], [1, 2])
+    assert not log.committed(fresh("other"), gone)
+
+
 def test_a_member_removed_from_its_group_is_fenced(kafka_bootstrap: str, fresh: Fresh) -> None:
     with contextlib.closing(connect(kafka_bootstrap)) as log:
         topic, group = _made(log, fresh("orders")), fresh("group")
@@ -545,10 +578,11 @@ def test_a_member_removed_from_its_group_is_fenced(kafka_bootstrap: str, fresh: 
         assigned(consumer)
         consumer.seek(0, 0)
         polled(consumer, 1)
-        with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
-            (found,) = admin.describe_groups([group])[group]["members"]
-            assert found["client_id"] == "worker-1"
-            admin.remove_group_members(group, [MemberToRemove(member_id=found["member_id"])])
+        assert [member.name for member in log.members(group)] == ["worker-1"]
+        log.remove_member(group, "worker-2")
+        assert log.members(group)
+        log.remove_member(group, "worker-1")
+        assert not log.members(group)
         producer.begin()
         producer.send(topic, 0, b"k", b"2")
         with pytest.raises(ConsumerFenced):

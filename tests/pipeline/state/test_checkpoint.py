@@ -225,7 +225,7 @@ def test_a_failed_pass_writes_nothing(group: Group) -> None:
 def test_a_pass_writes_what_changed(local: EventLog, stopped: Group) -> None:
     start = local.bounds(stopped.state_topic)[0].end
     stopped.start()
-    stopped.store.mark_clean()
+    stopped.store.snapshot()
     stopped.poll(1)
     stopped.write_pass()
     end = local.bounds(stopped.state_topic)[0].end
@@ -283,6 +283,78 @@ def test_recovery_gives_the_windows_at_the_last_commit(
     assert contents(group.store) == contents(uninterrupted(steps[:committed], config))
     group.poll(len(steps))
     assert contents(group.store) == contents(uninterrupted(steps, config))
+    group.end()
+
+
+STORES: list[Callable[[], WindowStore]] = [
+    lambda: WindowStore(CONFIG),
+    lambda: WindowStore(WindowConfig(seq_len=3), idle=8 * 60_000),
+    lambda: WindowStore(WindowConfig(seq_len=3, freq="1m", lateness=120_000, aggregate="mean"), idle=8 * 60_000),
+]
+
+
+@given(st.sampled_from(STORES), EVENTS, EVENTS, st.lists(st.booleans()))
+def test_a_snapshot_has_the_states_of_its_moment_while_the_windows_go_on(
+    new: Callable[[], WindowStore],
+    before: list[tuple[str, int, int]],
+    after: list[tuple[str, int, int]],
+    reads: list[bool],
+) -> None:
+    def push(store: WindowStore, step: Step) -> None:
+        name, minute = step
+        with contextlib.suppress(InvalidEvent):
+            store.push(Event(name, START + minute * 60_000, (minute / 3,)))
+
+    store = new()
+    for step in _steps(before):
+        push(store, step)
+    names = store.dirty()
+    expected = {name: None if (state := store.state(name)) is None else written(name, state) for name in names}
+    snapshot, found = store.snapshot(), dict[str, bytes | None]()
+    assert len(snapshot) == len(names)
+    assert store.dirty() == []
+
+    def read() -> None:
+        name, state = snapshot.take(store.state)
+        assert name not in found
+        found[name] = None if state is None else written(name, state)
+
+    for number, step in enumerate(_steps([*before, *after])[len(_steps(before)) :]):
+        if snapshot and number < len(reads) and reads[number]:
+            read()
+        push(store, step)
+    while snapshot:
+        read()
+    assert found == expected
+
+
+def written(name: str, state: SeriesState) -> bytes:
+    return records.encode_series(b"", name, state)
+
+
+def test_a_pass_in_slices_has_its_moment_and_commits_a_later_offset(group: Group) -> None:
+    write_steps(group.log, group.topic, STEPS)
+    group.start()
+    group.poll(6)
+    at, expected = group.position, contents(group.store)
+    record = PartitionRecord(
+        position=at,
+        partitions=group.partitions,
+        topic_id=group.log.topic_id(group.topic),
+        stream_time=group.store.stream_time,
+    )
+    marked = checkpoint.marked(record, group.log.topic_id(group.state_topic))
+    sliced = checkpoint.CheckpointPass(group.producer, group.state_topic, {0: Pass(group.store, marked, group.parts)})
+    assert not sliced.write(0)
+    group.poll(2)
+    assert sliced.write()
+    sliced.commit({0: group.position}, group.consumer)
+    group.end()
+    recovered, store = group.start(), WindowStore(CONFIG)
+    assert (recovered.replay_from, recovered.position) == (at, at + 2)
+    recover(group.log, group.topic, group.state_topic, group.consumer.committed([0])[0], store)
+    assert contents(store) == expected
+    assert contents(group.store) == contents(uninterrupted(STEPS[: at + 2], CONFIG))
     group.end()
 
 

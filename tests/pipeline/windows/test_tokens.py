@@ -19,8 +19,9 @@ from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.formats.json import MAX_HEADERS
 from pipeline.formats.texts import TextDecoder, TextEvent
-from pipeline.log import MAX_VALUE_BYTES, Commit, Consumer, EventLog
+from pipeline.log import Commit, Consumer, EventLog
 from pipeline.log.connect import connect
+from pipeline.log.limits import MAX_VALUE_BYTES
 from pipeline.state.checkpoint import Pass, write_pass
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.state.recovery import Topics, recover
@@ -250,7 +251,7 @@ def test_texts_leave_no_state() -> None:
     windower.push(TextEvent("a", "see you", b"a"))
     assert windower.config is None
     assert windower.dirty() == []
-    windower.mark_clean()
+    assert not windower.snapshot()
     assert len(windower.take()) == 1, "what waits is no state"
     assert windower.state("a") is None
     store = WindowStore(WindowConfig(seq_len=2))

@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -16,9 +16,13 @@ from properties import examples
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
-from pipeline.windows.batch import Section, SeriesState, Windows
-from pipeline.windows.grid import Aggregate, Counts, WindowConfig
+from pipeline.state.records import encode_series
+from pipeline.windows.arrays.table import ROW_BYTES
+from pipeline.windows.batch import Dropped, Section, Sections, SeriesState, Silence, Windows
+from pipeline.windows.choices import Aggregate
+from pipeline.windows.grid import Counts, WindowConfig
 from pipeline.windows.sliding import SlidingWindows, sliding_windows
+from pipeline.windows.snapshot import Snapshot
 from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
 
@@ -76,6 +80,13 @@ def _events(
     ts = grid.time(step) + (random.uniform(-0.5, 0.4999, len(step)) * grid.milliseconds).astype(np.int64)
     size = (len(step), len(config.features))
     values = random.normal(size=size) * 10.0 ** random.integers(-44, 37, size)
+    kind = random.integers(0, 4)  # decimals of a few digits and float32 are kept in fewer bytes
+    if kind == 1:
+        values = np.round(random.normal(size=size) * 1000, random.integers(0, 9))
+    elif kind == 2:
+        values = values.astype(np.float32).astype(np.float64)
+    elif kind == 3:
+        values = np.where(random.uniform(size=size) < 0.9, np.round(values % 100, 3), values)
     rows = zip(ts.tolist(), values.tolist(), strict=True)
     return [Event(name, at, tuple(row)) for at, row in rows][::-1]
 
@@ -405,7 +416,7 @@ def test_an_idle_series_expires_by_stream_time_and_frees_its_row() -> None:
         store.push(event)
     with pytest.raises(InvalidEvent, match="series_limit"):
         store.push(of_minutes(11, series="c")[0])
-    store.mark_clean()
+    store.snapshot()
     store.push(of_minutes(12, series="c")[0])
     assert list(store) == ["b", "c"]
     assert store.dirty() == ["a", "c"]
@@ -484,7 +495,7 @@ def test_a_series_changes_when_a_step_is_added() -> None:
     for event in [*of_minutes(1), *of_minutes(1, series="b")]:
         store.push(event)
     assert store.dirty() == ["a", "b"]
-    store.mark_clean()
+    store.snapshot()
     for event in [*of_minutes(0, 1), *of_minutes(2, series="b")]:
         store.push(event)
     assert store.dirty() == ["b"]
@@ -518,7 +529,9 @@ def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        assert store.nbytes == (256 * (96 + 64) + 96) * (len(features) * 9 + times)
+        steps = (96 + 12) * (len(features) * 4 + times) + 5 * len(features) + 8
+        flags = 2 * (96 + 12) * len(features)
+        assert store.nbytes == 256 * (steps + ROW_BYTES) + flags
 
 
 def test_a_wrong_number_of_values_is_refused() -> None:
@@ -605,3 +618,113 @@ def test_filling_an_ordinary_hole_gives_the_float32_of_earlier_versions() -> Non
     expected = [np.float32(float(ends[0]) + (float(ends[1]) - float(ends[0])) * number / 3) for number in (1, 2)]
     assert window[1:3, 0].tolist() == [float(value) for value in expected]
     assert window[[0, 3], 0].tolist() == [20.1, 20.13]
+
+
+class Heard:
+    """A companion that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def sections(self, series: str) -> Sections:
+        return {"of": Section(1, series.encode())}
+
+    def restore(self, series: str, sections: Sections) -> Sections:
+        return {name: section for name, section in sections.items() if name != "of"}
+
+    def expired(self, series: str, place: int, offset: int) -> None:
+        self.told.append((series, place, offset))
+
+    def silent(self, silence: Silence) -> None:
+        self.told.append(silence)
+
+
+def one_by_one(store: WindowStore, events: Sequence[Event], offsets: Sequence[int]) -> Dropped:
+    dropped = Dropped([], [])
+    for row, (event, offset) in enumerate(zip(events, offsets, strict=True)):
+        try:
+            if not store.push(event, offset):
+                dropped.late.append(row)
+        except InvalidEvent as invalid:
+            dropped.invalid.append((row, invalid))
+    return dropped
+
+
+def at_once(store: WindowStore, events: Sequence[Event], offsets: Sequence[int]) -> Dropped:
+    ts = np.array([event.ts for event in events], np.int64)
+    values = np.array([event.values for event in events]).reshape(len(events), -1)
+    return store.push_many([event.series for event in events], ts, values, np.array(offsets, np.int64))
+
+
+def assert_same_state(one: WindowStore, other: WindowStore) -> None:
+    assert (one.counts, one.stream_time, one.dirty()) == (other.counts, other.stream_time, other.dirty())
+    assert list(one) == list(other)
+    for name in one:
+        first, second = of(one, name), of(other, name)
+        for field in fields(SeriesState):
+            np.testing.assert_equal(getattr(second, field.name), getattr(first, field.name), field.name)
+        np.testing.assert_array_equal(bits(second.values), bits(first.values))
+
+
+def assert_same_windows(one: Windows, other: Windows) -> None:
+    for field in fields(Windows):
+        np.testing.assert_equal(getattr(other, field.name), getattr(one, field.name), field.name)
+    np.testing.assert_array_equal(bits(other.x), bits(one.x))
+
+
+def dumped(state: SeriesState | None) -> bytes | None:
+    return None if state is None else encode_series(b"", "", state)
+
+
+def drained(snapshot: Snapshot, store: WindowStore) -> dict[str, bytes | None]:
+    """What is left of it."""
+    return {name: dumped(state) for name, state in iter(lambda: snapshot.take(store.state) if snapshot else None, None)}
+
+
+@given(st.data(), configs(), st.booleans(), st.booleans())
+def test_events_pushed_at_once_are_those_pushed_one_by_one(
+    data: st.DataObject, config: WindowConfig, short: bool, accompanied: bool
+) -> None:
+    if data.draw(st.integers(0, 3)):
+        config = replace(config, lateness=0, aggregate=None)  # else none is added at once
+    events = data.draw(streams(config))
+    steps = data.draw(st.sampled_from((None, None, None, 5, 40)))
+    idle = None if steps is None else config.max_delay + steps * length(config.freq)
+    limit = data.draw(st.sampled_from((2, 9)))
+
+    def store(old: WindowStore | None = None) -> tuple[WindowStore, Heard]:
+        heard = Heard()
+        made = WindowStore(config, idle, limit, short=short, waiting_limit=9, companion=heard if accompanied else None)
+        if old is not None:
+            made.stream_time = old.stream_time
+            for name in old:
+                made.restore(name, of(old, name))
+        return made, heard
+
+    (points, heard), (arrays, also_heard) = store(), store()
+    snapshot, then_dirty, at = Snapshot(), dict[str, bytes | None](), 0
+    while at < len(events):
+        part = events[at : at + data.draw(st.sampled_from((7, 40, 150, 400)))]
+        offsets = range(at, at + len(part))
+        first, second = one_by_one(points, part, offsets), at_once(arrays, part, offsets)
+        assert first.late == second.late
+        assert [(row, str(error)) for row, error in first.invalid] == [(row, str(each)) for row, each in second.invalid]
+        assert heard.told == also_heard.told
+        at += len(part)
+        then = data.draw(st.sampled_from(("nothing", "take", "compare", "snapshot", "restart")))
+        if then in ("take", "restart"):
+            assert_same_windows(points.take(), arrays.take())
+        if then in ("compare", "restart"):
+            assert_same_state(points, arrays)
+        if then == "snapshot":
+            assert drained(snapshot, arrays) == then_dirty
+            then_dirty = {name: dumped(points.state(name)) for name in points.dirty()}
+            points.snapshot()
+            snapshot = arrays.snapshot()
+        if then == "restart":
+            assert drained(snapshot, arrays) == then_dirty
+            (points, heard), (arrays, also_heard) = store(arrays), store(points)
+            snapshot, then_dirty = Snapshot(), {}
+    assert_same_windows(points.take(), arrays.take())
+    assert_same_state(points, arrays)
+    assert drained(snapshot, arrays) == then_dirty

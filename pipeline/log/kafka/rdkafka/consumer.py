@@ -15,7 +15,6 @@ from typing import NamedTuple, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.log import Bounds, Commit, Poll, Record
-from pipeline.log.kafka.client import metadata_text
 from pipeline.log.kafka.clients import Client, Cluster
 from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, translated
 from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
@@ -74,7 +73,9 @@ class RdkafkaConsumer:
         static: bool,
     ) -> None:
         """`other` reads what this one can't."""
-        self._kafka, self._cluster, self._other, self._topic = kafka, cluster, other, topic
+        self.before_revocation: Callable[[], None] | None = None
+        self._kafka, self._cluster, self._other = kafka, cluster, other
+        self._group, self._topic = group, topic
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
         self._positions: dict[int, int] = {}
@@ -85,7 +86,7 @@ class RdkafkaConsumer:
         static_id = {"group.instance.id": instance} if static else {}
         with translated(self._doing):
             self._consumer = Consumer({**consumer(kafka, cluster), **config, **static_id})
-            self._consumer.subscribe([topic], on_assign=self._gained, on_revoke=self._gone, on_lost=self._gone)
+            self._consumer.subscribe([topic], on_assign=self._gained, on_revoke=self._revoked, on_lost=self._gone)
         self._member = Membership.of(self._consumer)
 
     def poll(self, timeout: float, max_records: int) -> Poll:
@@ -135,6 +136,11 @@ class RdkafkaConsumer:
         client.incremental_assign([])  # the client reads what it is assigned at once: so each is when it is sought
         self._events.append((True, {each.partition for each in partitions}))
 
+    def _revoked(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self.before_revocation:
+            self.before_revocation()
+        self._gone(client, partitions)
+
     def _gone(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.incremental_unassign(
             [each for each in partitions if self._positions.pop(each.partition, None) is not None]
@@ -153,7 +159,11 @@ class RdkafkaConsumer:
         return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
-        """The group's committed positions. Waits for an open transaction that will commit one."""
+        """The group's committed positions. Waits for an open transaction that will commit one.
+
+        kafka-python asks for them then: of metadata that no zero byte ends, as any other client commits it, librdkafka
+        returns what lies behind it in memory, too.
+        """
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         if not wanted:
             return {}
@@ -162,7 +172,8 @@ class RdkafkaConsumer:
         for each in found:
             if each.error is not None:
                 raise log_error(each.error, f"{self._doing}, committed offsets")
-        return {each.partition: Commit(each.offset, metadata_text(each.metadata)) for each in found if each.offset >= 0}
+        known = self._cluster.committed(self._group, self._topic)
+        return {each.partition: known[each.partition] for each in found if each.partition in known}
 
     def seek(self, partition: int, offset: int) -> None:
         """Read an assigned partition from `offset` on."""

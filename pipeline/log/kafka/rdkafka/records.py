@@ -7,8 +7,9 @@ from itertools import repeat
 import msgspec
 from confluent_kafka import Consumer, KafkaError, Message
 
-from pipeline.log import MAX_VALUE_BYTES, Truncated, Undecodable
+from pipeline.log import Undecodable
 from pipeline.log.kafka.rdkafka.config import log_error
+from pipeline.log.limits import MAX_VALUE_BYTES, within_limits
 from tidecast.errors import LogError
 
 UNREADABLE = (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG)
@@ -90,11 +91,8 @@ def _records(messages: list[Message], topic: str, partition: int, *, whole: bool
 
 
 def _truncate(contents: list[bytes | None]) -> None:
-    """One byte more than allowed is kept, so that decoders notice."""
     if max(map(len, filter(None, contents)), default=0) > MAX_VALUE_BYTES:
-        for number, content in enumerate(contents):
-            if content is not None and len(content) > MAX_VALUE_BYTES:
-                contents[number] = Truncated.of(content, MAX_VALUE_BYTES + 1)
+        contents[:] = [None if content is None else within_limits(content) for content in contents]
 
 
 def _headers(messages: list[Message]) -> list[Sequence[tuple[str, bytes]]]:

@@ -14,6 +14,7 @@ from waiting import ended, stop, until
 
 from deploy.serving.monitoring import http
 from deploy.serving.monitoring.http import HttpServer
+from deploy.serving.monitoring.report import ServiceReport
 from deploy.serving.monitoring.stats import ServiceStats
 from deploy.serving.monitoring.watchdog import Watchdog
 from deploy.web import Access, Listener
@@ -24,16 +25,24 @@ START, HOUR = 1_700_002_800_000, 3_600_000
 
 
 @pytest.fixture
-def server() -> Iterator[HttpServer]:
+def report() -> ServiceReport:
+    """That of a service which is not there yet."""
+    return ServiceReport()
+
+
+@pytest.fixture
+def server(report: ServiceReport) -> Iterator[HttpServer]:
     """On a free port of this machine."""
-    with closing(HttpServer(Listener("localhost", 0, Access.of("localhost", "")))) as server:
+    with closing(HttpServer(Listener("localhost", 0, Access.of("localhost", "")), report)) as server:
         yield server
 
 
 @pytest.fixture
 def guarded() -> Iterator[HttpServer]:
     """That wants a token, as it could be reached from elsewhere."""
-    with closing(HttpServer(Listener("127.0.0.1", 0, Access(loopback=False, token="s3cret")))) as server:
+    with closing(
+        HttpServer(Listener("127.0.0.1", 0, Access(loopback=False, token="s3cret")), ServiceReport())
+    ) as server:
         yield server
 
 
@@ -59,9 +68,9 @@ def test_before_there_is_a_service_it_is_alive_and_not_ready(server: HttpServer)
     assert "\ntidecast_ready 0.0\n" in get(f"{server.url}/metrics")[1]
 
 
-def test_a_service_says_what_it_lacks_until_it_lacks_nothing(server: HttpServer) -> None:
+def test_a_service_says_what_it_lacks_until_it_lacks_nothing(server: HttpServer, report: ServiceReport) -> None:
     stats = ServiceStats("forecasts")
-    server.attach(stats, lambda: True)
+    report.attach(stats, lambda: True)
     assert get(f"{server.url}/ready") == (503, "it has not joined its group yet\n")
     stats.missing = "1 of 4 partitions are not restored yet"
     assert get(f"{server.url}/ready") == (503, "1 of 4 partitions are not restored yet\n")
@@ -69,10 +78,12 @@ def test_a_service_says_what_it_lacks_until_it_lacks_nothing(server: HttpServer)
     assert get(f"{server.url}/ready?x=1") == (200, "ready\n")
 
 
-def test_a_loop_that_stands_still_is_not_alive(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_that_stands_still_is_not_alive(
+    server: HttpServer, report: ServiceReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("deploy.serving.monitoring.watchdog.TICK_S", 0.01)
     watchdog = Watchdog(0.05)
-    server.attach(ServiceStats("forecasts"), lambda: watchdog.alive)
+    report.attach(ServiceStats("forecasts"), lambda: watchdog.alive)
     until(lambda: get(f"{server.url}/health")[0] == 503)
     assert get(f"{server.url}/health")[1] == "its loop stands still, for longer than any call may take\n"
     watchdog._timeout_s = 3600.0

@@ -34,6 +34,7 @@ def full() -> ServiceStats:
     stats.model_since, stats.trained_until, stats.coverage = 1_700_000_000.5, 1_700_000_000_000, 0.9
     stats.webhook, stats.shadow = {"posted": 1, "failed": 2, "not_sent": 3}, {"failed": 1}
     stats.following = Following(checked=1_700_000_000.0, up_to_date=False, refused=1)
+    stats.workers = {"0": (True, 2)}
     stats.offsets = GroupOffsets({0: 10, 1: 5}, {0: 7, 1: 5}, 1, True, time.monotonic())
     stats.tally = Tally(100, 90, 81, anomalies=2)
     stats.tally.findings["drift", "begin"] += 1

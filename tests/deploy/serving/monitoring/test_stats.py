@@ -47,9 +47,9 @@ def test_forecasts_count_once_they_are_committed_and_never_fall() -> None:
     """A counter that falls is a restart to Prometheus, which adds all of it again."""
     stats = ServiceStats("forecasts", predictions=10, produced=5)
     assert stats.predictions == 10
-    stats.count_committed([], refused=2)
+    stats.count_committed(refused=2)
     assert (stats.predictions, stats.produced) == (13, 0)
-    stats.count_committed([], refused=0)
+    stats.count_committed(refused=0)
     assert stats.predictions == 13
 
 
@@ -63,10 +63,11 @@ def test_a_value_counts_as_one_of_many() -> None:
 
 def test_what_is_changed_is_written_and_counted_anew() -> None:
     stats = ServiceStats("forecasts", since_checkpoint=7, checkpoint_at=1.0)
-    with stats.checkpoint():
-        assert stats.since_checkpoint == 7
-    assert (stats.since_checkpoint, stats.checkpoint_at > 1.0) == (0, True)
-    assert (stats.stages["checkpoint"].counts.sum(), stats.stages["poll"].counts.sum()) == (1, 0)
-    with pytest.raises(RuntimeError), stats.checkpoint():
+    stats.begin_checkpoint()
+    stats.since_checkpoint += 3  # committed meanwhile, and not in it
+    assert stats.checkpoint_at == 1.0
+    stats.end_checkpoint()
+    assert (stats.since_checkpoint, stats.checkpoint_at > 1.0) == (3, True)
+    with pytest.raises(RuntimeError), stats.stage("checkpoint"):
         raise RuntimeError
-    assert stats.stages["checkpoint"].counts.sum() == 1, "what failed is no checkpoint"
+    assert stats.stages["checkpoint"].counts.sum() == 0, "what failed is no stage"
