@@ -43,5 +43,6 @@ class RdkafkaClient:
     def close(self) -> None:
         """Close its readers."""
         with contextlib.ExitStack() as closing:
-            for each in (*self._readers, self._python):
+            closing.callback(self._python.close)
+            for each in self._readers:
                 closing.callback(each.close)
