@@ -14,11 +14,11 @@ from deploy.settings.serve import SERVE_DEFAULTS, ServeConfig
 from model.card import Card
 from model.online.tracks import FIRST_ROWS
 from pipeline.state.records import SERIES_PREFIX, config_hash, encode_series
+from pipeline.windows.arrays.buffers import StepBuffers
+from pipeline.windows.arrays.table import ROW_BYTES
 from pipeline.windows.batch import SeriesState
-from pipeline.windows.buffers import StepBuffers
 from pipeline.windows.grid import WindowConfig
 from pipeline.windows.streaming import WindowStore
-from pipeline.windows.table import ROW_BYTES
 
 PROCESS_BYTES = 200_000_000
 """What a service takes without any series: Python, onnxruntime and a model, the client of the log."""

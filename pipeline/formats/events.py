@@ -174,7 +174,9 @@ class Decoder:
         with self._readings.compared():
             for record in records:
                 with suppress(InvalidEvent):
-                    if record.value is not None:
+                    if is_columnar(record.value):
+                        self._points.describe(record)
+                    elif record.value is not None:
                         self._find(record)
         return self._readings.take()
 
@@ -196,10 +198,8 @@ class Decoder:
             return False
         return known and self._keys.read(record.key).series is not None
 
-    def _find(self, record: Record) -> Sequence[Event]:
+    def _find(self, record: Record) -> list[Event]:
         """The events of a record of any shape."""
-        if is_columnar(record.value):
-            return self._points.read(record, describe=True)
         body = parse_any(record)
         if self.paths.each is None:
             return [self._event(body, body, record)[0]]

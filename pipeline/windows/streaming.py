@@ -15,31 +15,26 @@ of the partition, decides when they are released, and when an idle series expire
     B windows   S steps of a window   F features
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
-from pipeline.windows.batch import Companion, Dropped, Sections, SeriesState, Windows
-from pipeline.windows.choices import SERIES_LIMIT, WAITING_LIMIT
-from pipeline.windows.columnar import Decided, Events, Irregular
-from pipeline.windows.completed import CompletedWindows
-from pipeline.windows.expiry import Expiries
-from pipeline.windows.grid import Counts, Floats, Ints, WindowConfig
+from pipeline.windows.arrays.decided import Decided, Events, Irregular
+from pipeline.windows.batch import Dropped, Windows
+from pipeline.windows.grid import Floats, Ints
 from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
-from pipeline.windows.silence import LEARNED, Silences
-from pipeline.windows.snapshot import Snapshot
-from pipeline.windows.table import ByName, Table
-from tidecast.errors import ConfigError
+from pipeline.windows.silence import LEARNED
+from pipeline.windows.states import SeriesStates
 
-FEW = 32
+FEW = 64
 """So many events are added sooner one by one than at once."""
 CHUNK = 4096
 """Most events that are added at once."""
 
 
-class WindowStore:
+class WindowStore(SeriesStates):
     """The windows of one input partition's series, extended event by event or by many at once.
 
     A series expires after `idle` milliseconds of stream time without an event (None: never); `limit` is the largest
@@ -47,45 +42,6 @@ class WindowStore:
     are completed too, from the first step on; without a grid from the second, which gives the spacing. `counts` are
     running totals. A `companion` has state of its own for each series; with one, silent series are noticed too.
     """
-
-    def __init__(
-        self,
-        config: WindowConfig,
-        idle: int | None = None,
-        limit: int = SERIES_LIMIT,
-        *,
-        short: bool = False,
-        waiting_limit: int = WAITING_LIMIT,
-        companion: Companion | None = None,
-    ) -> None:
-        if idle is not None and idle <= config.max_delay:
-            raise ConfigError(f"idle: {idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
-        self.config = config
-        self.counts = Counts()
-        self.stream_time = BEFORE_ALL
-        self.sections: Sections = {}
-        self._limit, self._idle = limit, idle
-        self._grid, self._seq_len, self._width = config.grid, config.seq_len, len(config.features)
-        self._companion, self._silences = companion, Silences(companion.silent) if companion else None
-        self._reorder = ReorderBuffer(config, max(limit, waiting_limit)) if config.reorders else None
-        self._windows = CompletedWindows(config, self._seq_len if not short else 1 if self._grid else 2)
-        self._table = Table(self._windows.buffers.reserve)
-        self._series = ByName(self._table)
-        self._sections: dict[str, Sections] = {}
-        self._expiries = Expiries(idle)
-        self._next_due = -BEFORE_ALL
-        self._snapshot = Snapshot()
-
-    def __len__(self) -> int:
-        return len(self._table.rows)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table.rows)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays, which have room for up to twice the series."""
-        return self._table.nbytes + self._windows.buffers.nbytes
 
     def push(self, event: Event, offset: int = 0) -> bool:
         """Add an event; False if it is late or a duplicate, and so dropped.
@@ -264,88 +220,9 @@ class WindowStore:
             due = min(due, self._silences.next_due)
         self._next_due = min(due, self._expiries.next_due)
 
-    def _expire(self, name: str, offset: int) -> None:
-        self._keep(name)
-        place = self._windows.count()
-        self._windows.buffers.release(self._table.remove(name))
-        self._sections.pop(name, None)
-        if self._companion:
-            self._companion.expired(name, place, offset)
-
     def take(self) -> Windows:
         """The windows completed since the last take, in order of completion."""
         return self._windows.take()
-
-    def state(self, series: str) -> SeriesState | None:
-        """A copy of a series' state; None for a series that is not in the store."""
-        found = self._series.get(series)
-        if found is None:
-            return None
-        self._windows.flush()
-        values, observed, times = self._windows.buffers.copy(found.row, min(found.run, self._seq_len))
-        sections = {**self._sections.get(series, {})}
-        if self._silences and self._companion:
-            sections |= {**self._silences.section(found), **self._companion.sections(series)}
-        return SeriesState(
-            values=values,
-            observed=observed,
-            step=found.step,
-            ts=found.ts,
-            times=times,
-            last_event_ts=max(found.ts, found.last_event_ts),
-            pending=self._reorder.state(series) if self._reorder else (),
-            first_offset=(found.first_offset, found.later, found.run - found.later_run),
-            sections=sections,
-        )
-
-    def restore(self, series: str, state: SeriesState) -> None:
-        """Set the state of a series, new or not. It does not count as changed."""
-        self._windows.flush()
-        found = self._series.get(series) or self._series.of(self._add_series(series, state.last_event_ts))
-        found.step, found.ts, found.last_event_ts = state.step, state.ts, state.last_event_ts
-        self._windows.buffers.fill(found.row, state.values, state.observed, state.times)
-        found.run = len(state.values)
-        found.first_offset, found.later, ago = state.first_offset
-        found.later_run = found.run - ago
-        others = state.sections
-        if self._silences and self._companion:
-            others = self._companion.restore(series, self._silences.restore(found, series, others))
-            self._next_due = min(self._next_due, self._silences.next_due)
-        self._sections.pop(series, None)
-        if others:
-            self._sections[series] = others
-        if self._reorder is not None:
-            self._reorder.restore(series, state.pending)
-            self._next_due = min(self._next_due, self._reorder.next_due)
-
-    def dirty(self) -> list[str]:
-        """The series that changed since the last snapshot, in the order of their first change."""
-        return self._table.dirty()
-
-    def snapshot(self) -> Snapshot:
-        """The states of the series that changed since the last one, which count as unchanged from now on."""
-        self._snapshot = Snapshot(self._table.dirty())
-        self._table.clean()
-        return self._snapshot
-
-    def mark_dirty(self, names: Iterable[str] | None = None) -> None:
-        """Count these series, or every one, as changed."""
-        self._table.change_named(self._table.rows if names is None else names)
-
-    def _keep(self, name: str) -> None:
-        """To be called before a series changes."""
-        self._snapshot.keep(name, self.state)
-
-    def _new_series(self, name: str, ts: int) -> int:
-        if len(self._table.rows) >= self._limit:
-            raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
-        return self._add_series(name, ts)
-
-    def _add_series(self, name: str, ts: int) -> int:
-        self._keep(name)
-        self._expiries.add(name, ts)
-        self._next_due = min(self._next_due, self._expiries.next_due)
-        return self._table.row(name)
 
 
 def _old(series: str, ts: int) -> InvalidEvent:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cluster import Cluster
@@ -16,6 +17,7 @@ from scenarios.killed import kill_at_each_step
 from world import World
 
 from deploy.settings.serve import Guarantee
+from pipeline.log.settings import ClientName
 
 RECORDS = 6_000
 
@@ -26,8 +28,17 @@ def assert_delivered(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_kill_at_each_step(kafka_bootstrap: str, model_file: Path, tmp_path: Path, fresh: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("client", get_args(ClientName))
+def test_kill_at_each_step(
+    kafka_bootstrap: str,
+    model_file: Path,
+    tmp_path: Path,
+    fresh: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    client: ClientName,
+) -> None:
     """Exactly once, each output is there once; at least once, some of a killed batch are repeated, identically."""
+    monkeypatch.setenv("TIDECAST_KAFKA_CLIENT", client)
 
     def killed(guarantee: Guarantee) -> None:
         folder = tmp_path / guarantee

@@ -58,15 +58,25 @@ class PointsReader:
     key: Callable[[bytes | None], str]
     event: Callable[[str, int, tuple[float, ...]], Any]
 
-    def read(self, record: Record, *, describe: bool = False) -> Points:
-        """A record's points; to `describe` it, a row is read as if it were a JSON event. Raises InvalidEvent."""
+    def describe(self, record: Record) -> None:
+        """Read a row as if it were a JSON event, by which it is said what is read from where. Raises InvalidEvent."""
+        table = self._table(record)
+        if table.rows:
+            example = _example(table)
+            self.read_row(example, example, record)
+
+    def _table(self, record: Record) -> Table:
         if isinstance(record.headers, Undecodable):
             raise InvalidEvent("undecodable_record", record.headers.why)
         value = record.value or b""
         if isinstance(value, Truncated) or len(value) > MAX_COLUMNAR_BYTES:
             raise InvalidEvent("too_large", f"it is longer than {MAX_COLUMNAR_BYTES:,} bytes: fewer rows a message")
-        table = read_table(value)
-        columns = self._columns(table, record, describe)
+        return read_table(value)
+
+    def read(self, record: Record) -> Points:
+        """A record's points. Raises InvalidEvent."""
+        table = self._table(record)
+        columns = self._columns(table, record)
         refused: Refused = {}
         names = self._names(table, columns.series, record, refused)
         times = self._times(table, columns.ts, record, refused)
@@ -83,9 +93,9 @@ class PointsReader:
         ]
         return Points(record, self.features, kept, times.ts[good], values[good], self.event, invalid)
 
-    def _columns(self, table: Table, record: Record, describe: bool) -> _Columns:
+    def _columns(self, table: Table, record: Record) -> _Columns:
         own = not self.mapped and {"series", "ts", *self.features} <= table.fields.keys()
-        if (own and not describe) or not table.rows:
+        if own or not table.rows:
             return _Columns(("series",), "ts", self.features)
         example = _example(table)
         _, found = self.read_row(example, example, record)

@@ -23,8 +23,8 @@ from model.card import Card
 from model.online.tracks import Field, TrackStore
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect
-from pipeline.windows.buffers import StepBuffers
-from pipeline.windows.table import ROW_BYTES, Table
+from pipeline.windows.arrays.buffers import StepBuffers
+from pipeline.windows.arrays.table import ROW_BYTES, Table
 
 HOUR, START = 3_600_000, 1_704_067_200_000
 GIB = 1 << 30

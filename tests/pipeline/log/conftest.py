@@ -9,7 +9,7 @@ from pipeline.log.kafka import clients
 CLIENTS = ["kafka-python", "librdkafka"]
 
 
-@pytest.fixture(params=CLIENTS)
+@pytest.fixture(params=[CLIENTS[0], pytest.param(CLIENTS[1], marks=pytest.mark.slow)])
 def kafka_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The client that is preferred now."""
     monkeypatch.setattr(clients, "preferred", lambda: request.param)

@@ -17,6 +17,7 @@ from properties import examples
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.events import Event
 from pipeline.state.records import encode_series
+from pipeline.windows.arrays.table import ROW_BYTES
 from pipeline.windows.batch import Dropped, Section, Sections, SeriesState, Silence, Windows
 from pipeline.windows.choices import Aggregate
 from pipeline.windows.grid import Counts, WindowConfig
@@ -24,7 +25,6 @@ from pipeline.windows.sliding import SlidingWindows, sliding_windows
 from pipeline.windows.snapshot import Snapshot
 from pipeline.windows.steps import Grid
 from pipeline.windows.streaming import WindowStore
-from pipeline.windows.table import ROW_BYTES
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # a full minute
@@ -80,6 +80,13 @@ def _events(
     ts = grid.time(step) + (random.uniform(-0.5, 0.4999, len(step)) * grid.milliseconds).astype(np.int64)
     size = (len(step), len(config.features))
     values = random.normal(size=size) * 10.0 ** random.integers(-44, 37, size)
+    kind = random.integers(0, 4)  # decimals of a few digits and float32 are kept in fewer bytes
+    if kind == 1:
+        values = np.round(random.normal(size=size) * 1000, random.integers(0, 9))
+    elif kind == 2:
+        values = values.astype(np.float32).astype(np.float64)
+    elif kind == 3:
+        values = np.where(random.uniform(size=size) < 0.9, np.round(values % 100, 3), values)
     rows = zip(ts.tolist(), values.tolist(), strict=True)
     return [Event(name, at, tuple(row)) for at, row in rows][::-1]
 
@@ -522,7 +529,7 @@ def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        steps = (96 + 12) * (len(features) * 8 + times) + 16
+        steps = (96 + 12) * (len(features) * 4 + times) + 5 * len(features) + 8
         flags = 2 * (96 + 12) * len(features)
         assert store.nbytes == 256 * (steps + ROW_BYTES) + flags
 

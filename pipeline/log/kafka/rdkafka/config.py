@@ -135,6 +135,18 @@ def same_error(error: KafkaError) -> errors.KafkaError:
     return kind(error.str() if kind is not errors.KafkaError else f"{error.name()}: {error.str()}")
 
 
+UNTOLD = (KafkaError._FATAL, KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+"""Errors that come after a client's end."""
+
+
+def cause(error: KafkaException | KafkaError | errors.KafkaError, fatal: KafkaException | None) -> errors.KafkaError:
+    """An error as the other client has it; that for which the client ended, `fatal`, for those that came of it."""
+    own = error.args[0] if isinstance(error, KafkaException) else error
+    if not isinstance(own, KafkaError):
+        return own
+    return same_error(own if fatal is None or own.code() not in UNTOLD else fatal.args[0])
+
+
 def log_error(error: KafkaException | KafkaError, doing: str) -> LogError:
     """An error as a LogError; `doing` says what was being done."""
     return meaning(same_error(error.args[0] if isinstance(error, KafkaException) else error), doing)

@@ -13,7 +13,7 @@ from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
 from pipeline.log.kafka.client import destination, meaning
 from pipeline.log.kafka.clients import Cluster
-from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, producer, same_error
+from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, cause, producer
 from pipeline.log.kafka.rdkafka.consumer import AGAIN, REBALANCING, RdkafkaConsumer
 from pipeline.log.kafka.rdkafka.refusals import TOO_LARGE, Given, Lost, refusal, refused, unmendable
 from pipeline.log.settings import KafkaSettings
@@ -26,8 +26,6 @@ MAX_REFUSALS = 50
 MAX_REBALANCES = 20
 """How often a transaction is made again because its offsets met a rebalance."""
 BATCH_BYTES = 1_000_000
-UNTOLD = (KafkaError._FATAL, KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
-"""Errors of calls and records that came after the client's end, whose cause was told before."""
 
 
 class RdkafkaProducer:
@@ -59,18 +57,15 @@ class RdkafkaProducer:
     def _connect(self) -> None:
         self._lost, self._fatal = [], None
         settings = producer(self._kafka, self._cluster, self._transactional_id)
-        with self._guarded():
-            self._producer = Rdkafka(settings | {"batch.size": 1 if self._alone else self._batch_bytes})
-            self._client.append(self._producer)
-            for topic in self._topics:
-                self._find(topic)
-            if self._transactional_id is not None:
-                self._init_transactions()
-
-    def _init_transactions(self) -> None:
         try:
-            self._producer.init_transactions(self._kafka.stall_s)
-        except KafkaException:
+            with self._guarded():
+                self._producer = Rdkafka(settings | {"batch.size": 1 if self._alone else self._batch_bytes})
+                self._client.append(self._producer)
+                for topic in self._topics:
+                    self._find(topic)
+                if self._transactional_id is not None:
+                    self._producer.init_transactions(self._kafka.stall_s)
+        except LogError:
             self._drop()
             raise
 
@@ -106,18 +101,11 @@ class RdkafkaProducer:
     def _give(self, given: Given) -> None:
         if self._failure is not None:
             raise self._failure
-        partition, time_ms, headers = given.partition, given.timestamp, given.headers
+        where = -1 if given.partition is None else given.partition
+        time_ms = given.timestamp or (0 if given.timestamp is None else 1)
+        headers = list(given.headers) if given.headers else None
         try:
-            self._producer.produce(
-                given.topic,
-                given.value,
-                given.key,
-                -1 if partition is None else partition,
-                given,
-                None,
-                time_ms or (0 if time_ms is None else 1),
-                list(headers) if headers else None,
-            )
+            self._producer.produce(given.topic, given.value, given.key, where, given, None, time_ms, headers)
         except BufferError:
             self._make_room(given)
         except KafkaException as error:
@@ -308,11 +296,5 @@ class RdkafkaProducer:
             raise self._failed(error) from error
 
     def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
-        if isinstance(error, KafkaException):
-            error = error.args[0]
-        if isinstance(error, KafkaError):
-            if error.code() in UNTOLD and self._fatal is not None:
-                error = self._fatal.args[0]
-            error = same_error(error)
-        self._failure = meaning(error, f"{self._doing}{destination(sent)}")
+        self._failure = meaning(cause(error, self._fatal), f"{self._doing}{destination(sent)}")
         return self._failure

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.windows.arrays.table import Columns, Table
 from pipeline.windows.grid import Bools, Counts, Ints, WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL
 from pipeline.windows.silence import FACTOR, LEARNED
 from pipeline.windows.steps import Grid
-from pipeline.windows.table import Columns, Table
 
 LARGEST = 1 << 62
 

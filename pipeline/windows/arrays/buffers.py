@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.windows.arrays.packed import Encoded, PackedRows
+from pipeline.windows.arrays.pool import Pool, grown
 from pipeline.windows.grid import Bools, Floats, Ints, Value, interpolate, view
-from pipeline.windows.pool import Pool, grown
 
 SPREAD = 4
 """Series of a batch are laid out together if none has more than so many times as many steps as another."""
 
 
+SMALL = 64
+"""A batch of fewer events is laid out together anyway."""
 OBSERVED = 0
 """The row of flags of series all steps of which were observed."""
 
@@ -46,10 +49,10 @@ class StepBuffers:
     def __init__(self, seq_len: int, features: int, timed: bool) -> None:
         self._seq_len, self._width = seq_len, features
         self._length = seq_len + slack(seq_len)
-        self._first = np.zeros(0, np.int64)
-        self._values = np.zeros((0, self._length, features))
+        self._first = np.zeros(0, np.int32)
+        self._values = PackedRows(self._length, features)
         self._times = np.zeros((0, self._length, int(timed)), np.int64)
-        self._flagged = np.zeros(0, np.int64)
+        self._flagged = np.zeros(0, np.int32)
         """(R,): which row of the flags each has, if not all of its steps were observed; else OBSERVED."""
         self._flags = Pool((self._length, features), np.bool_)
         self._flags.take(1)
@@ -64,25 +67,29 @@ class StepBuffers:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row all steps of which were observed."""
-        return self._length * 8 * (self._width + self._times.shape[2]) + 16
+        return self._values.row_bytes + self._length * 8 * self._times.shape[2] + 8
 
     def reserve(self, rows: int) -> None:
         """Make room for `rows` rows."""
         self._first, self._flagged = grown(self._first, rows), grown(self._flagged, rows)
-        self._values, self._times = grown(self._values, rows), grown(self._times, rows)
+        self._times = grown(self._times, rows)
+        self._values.reserve(rows)
 
     def release(self, row: int) -> None:
         """Make a row ready for another series."""
         self._all_observed(np.array([row]))
+        self._values.clear(row)
 
     def extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
         """Add steps; the windows (B,S,F) that end with the events `ends`, and which of their steps were observed.
 
         Where a series has fewer than S steps, the steps before are not its own.
         """
+        if len(added.row) < SMALL:
+            return self._extend(added, ends)
         starts = _starts(added.row)
-        steps = np.add.reduceat(added.filled + 1, starts) if len(starts) else starts
-        if steps.max(initial=1) <= SPREAD * steps.min(initial=1 << 32):
+        steps = np.add.reduceat(added.filled + 1, starts)
+        if steps.max() <= SPREAD * steps.min():
             return self._extend(added, ends)
         x = np.empty((len(ends), self._seq_len, self._width))
         observed = np.empty(x.shape, np.bool_)
@@ -97,13 +104,14 @@ class StepBuffers:
     def _extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
         layout = _Layout.of(added, self._seq_len)
         rows = layout.rows
-        full = self._first[rows] + layout.steps > self._length - self._seq_len
-        values = self._laid(self._values, rows, layout)
+        values = np.empty((len(rows), layout.width, self._width))
+        self._values.read(rows, self._first[rows], values[:, : self._seq_len])
+        values = values.reshape(-1, self._width)
         values[layout.at] = added.values
         if len(layout.gaps):
             before, after = values[layout.gaps - layout.number], added.values[layout.event]
             values[layout.gaps] = interpolate(before, after, layout.number[:, None], layout.missing[:, None] + 1)
-        self._write(self._values, rows, values, layout, full)
+        full = self._write_values(values, layout)
         if self._times.shape[2]:
             times = self._laid(self._times, rows, layout)
             times[layout.at] = added.ts[:, None]
@@ -111,6 +119,22 @@ class StepBuffers:
         x, flags = self._windows(values, layout, ends), self._flag(layout, full)
         self._first[rows] = np.where(full, 0, self._first[rows] + layout.steps)
         return x, np.ones(x.shape, np.bool_) if flags is None else self._windows(flags, layout, ends)
+
+    def _write_values(self, values: Floats, layout: "_Layout") -> Bools:
+        """Write new values behind those of their rows; which rows (G,) have no room for them, or no code by which they
+        are exact, and so begin anew with their last S steps.
+        """
+        rows, new, series = layout.rows, layout.new, layout.new_series
+        full = self._first[rows] + layout.steps > self._length - self._seq_len
+        encoded = self._values.encode(rows[series], values[new])
+        full[series[~encoded.exact.all(axis=1)]] = True
+        begins = np.arange(len(rows)) * layout.width
+        last = view(values, self._seq_len)[(begins + layout.steps)[full]]
+        self._values.rewrite(rows[full], last.reshape(-1, self._seq_len, self._width))
+        kept = ~full[series]
+        at = (self._first[rows] - begins)[series] + new
+        self._values.write(rows[series][kept], at[kept], Encoded(*(part[kept] for part in encoded)))
+        return full
 
     def _flag(self, layout: "_Layout", full: Bools) -> Bools | None:
         """Write the flags of new steps; those of all steps as `_laid` has them, or None if all were observed."""
@@ -167,14 +191,19 @@ class StepBuffers:
         stop = int(self._first[row]) + self._seq_len
         kept = slice(stop - count, stop)
         flags = self._flags.rows[self._flagged[row], kept]
-        return self._values[row, kept].copy(), flags.copy(), self._times[row, kept].flatten()
+        values = np.empty((1, count, self._width))
+        self._values.read(np.array([row]), np.array([stop - count]), values)
+        return values[0], flags.copy(), self._times[row, kept].flatten()
 
     def fill(self, row: int, values: Floats, observed: Bools, times: Ints) -> None:
         """Replace a row's steps by these n <= S."""
         kept = slice(self._seq_len - len(values), self._seq_len)
         self._first[row] = 0
-        self._values[row, kept], self._times[row, kept] = values, times.reshape(-1, 1) if len(times) else 0
         self.release(row)
+        self._times[row, kept] = times.reshape(-1, 1) if len(times) else 0
+        steps = np.zeros((1, self._seq_len, self._width))
+        steps[0, kept] = values
+        self._values.rewrite(np.array([row]), steps)
         if not observed.all():
             (self._flagged[row],) = self._flags.take(1)
             self._flags.rows[self._flagged[row]] = True

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.windows.arrays.buffers import Added, StepBuffers
+from pipeline.windows.arrays.decided import Events, Steps
 from pipeline.windows.batch import Windows
-from pipeline.windows.buffers import Added, StepBuffers
-from pipeline.windows.columnar import Events, Steps
 from pipeline.windows.grid import Bools, Floats, Ints, WindowConfig
 
 KEPT = 4096
@@ -60,6 +60,8 @@ class CompletedWindows:
     def add_many(self, steps: Steps, names: Sequence[str], values: Floats) -> None:
         """Add many; names and values (.,F) are in order of arrival, and of others too."""
         events = steps.events
+        if not len(events.row):
+            return
         done = np.flatnonzero(steps.run >= self._least)
         place = np.full(len(names), -1)
         place[events.arrival[done]] = done

@@ -1,0 +1,137 @@
+"""The states of a window store's series: copied, restored, and which of them have changed."""
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.formats.dead_letters import InvalidEvent
+from pipeline.windows.arrays.completed import CompletedWindows
+from pipeline.windows.arrays.table import ByName, Table
+from pipeline.windows.batch import Companion, Sections, SeriesState
+from pipeline.windows.choices import SERIES_LIMIT, WAITING_LIMIT
+from pipeline.windows.expiry import Expiries
+from pipeline.windows.grid import Counts, WindowConfig
+from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
+from pipeline.windows.silence import Silences
+from pipeline.windows.snapshot import Snapshot
+from tidecast.errors import ConfigError
+
+
+class SeriesStates:
+    """The series of a store, as checkpoints have them; WindowStore has what they mean."""
+
+    def __init__(
+        self,
+        config: WindowConfig,
+        idle: int | None = None,
+        limit: int = SERIES_LIMIT,
+        *,
+        short: bool = False,
+        waiting_limit: int = WAITING_LIMIT,
+        companion: Companion | None = None,
+    ) -> None:
+        if idle is not None and idle <= config.max_delay:
+            raise ConfigError(f"idle: {idle} ms must be longer than a step may be delayed, {config.max_delay} ms")
+        self.config = config
+        self.counts = Counts()
+        self.stream_time = BEFORE_ALL
+        self.sections: Sections = {}
+        self._limit, self._idle = limit, idle
+        self._grid, self._seq_len, self._width = config.grid, config.seq_len, len(config.features)
+        self._companion, self._silences = companion, Silences(companion.silent) if companion else None
+        self._reorder = ReorderBuffer(config, max(limit, waiting_limit)) if config.reorders else None
+        self._windows = CompletedWindows(config, self._seq_len if not short else 1 if self._grid else 2)
+        self._table = Table(self._windows.buffers.reserve)
+        self._series = ByName(self._table)
+        self._sections: dict[str, Sections] = {}
+        self._expiries = Expiries(idle)
+        self._next_due = -BEFORE_ALL
+        self._snapshot = Snapshot()
+
+    def __len__(self) -> int:
+        return len(self._table.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, which have room for up to twice the series."""
+        return self._table.nbytes + self._windows.buffers.nbytes
+
+    def state(self, series: str) -> SeriesState | None:
+        """A copy of a series' state; None for a series that is not in the store."""
+        found = self._series.get(series)
+        if found is None:
+            return None
+        self._windows.flush()
+        values, observed, times = self._windows.buffers.copy(found.row, min(found.run, self._seq_len))
+        sections = {**self._sections.get(series, {})}
+        if self._silences and self._companion:
+            sections |= {**self._silences.section(found), **self._companion.sections(series)}
+        return SeriesState(
+            values=values,
+            observed=observed,
+            step=found.step,
+            ts=found.ts,
+            times=times,
+            last_event_ts=max(found.ts, found.last_event_ts),
+            pending=self._reorder.state(series) if self._reorder else (),
+            first_offset=(found.first_offset, found.later, found.run - found.later_run),
+            sections=sections,
+        )
+
+    def restore(self, series: str, state: SeriesState) -> None:
+        """Set the state of a series, new or not. It does not count as changed."""
+        self._windows.flush()
+        found = self._series.get(series) or self._series.of(self._add_series(series, state.last_event_ts))
+        found.step, found.ts, found.last_event_ts = state.step, state.ts, state.last_event_ts
+        self._windows.buffers.fill(found.row, state.values, state.observed, state.times)
+        found.run = len(state.values)
+        found.first_offset, found.later, ago = state.first_offset
+        found.later_run = found.run - ago
+        others = state.sections
+        if self._silences and self._companion:
+            others = self._companion.restore(series, self._silences.restore(found, series, others))
+            self._next_due = min(self._next_due, self._silences.next_due)
+        self._sections.pop(series, None)
+        if others:
+            self._sections[series] = others
+        if self._reorder is not None:
+            self._reorder.restore(series, state.pending)
+            self._next_due = min(self._next_due, self._reorder.next_due)
+
+    def dirty(self) -> list[str]:
+        """The series that changed since the last snapshot, in the order of their first change."""
+        return self._table.dirty()
+
+    def snapshot(self) -> Snapshot:
+        """The states of the series that changed since the last one, which count as unchanged from now on."""
+        self._snapshot = Snapshot(self._table.dirty())
+        self._table.clean()
+        return self._snapshot
+
+    def mark_dirty(self, names: Iterable[str] | None = None) -> None:
+        """Count these series, or every one, as changed."""
+        self._table.change_named(self._table.rows if names is None else names)
+
+    def _keep(self, name: str) -> None:
+        """To be called before a series changes."""
+        self._snapshot.keep(name, self.state)
+
+    def _new_series(self, name: str, ts: int) -> int:
+        if len(self._table.rows) >= self._limit:
+            raise InvalidEvent("series_limit", f"{name!r} would be one more than {self._limit:,} series")
+        return self._add_series(name, ts)
+
+    def _add_series(self, name: str, ts: int) -> int:
+        self._keep(name)
+        self._expiries.add(name, ts)
+        self._next_due = min(self._next_due, self._expiries.next_due)
+        return self._table.row(name)
+
+    def _expire(self, name: str, offset: int) -> None:
+        self._keep(name)
+        place = self._windows.count()
+        self._windows.buffers.release(self._table.remove(name))
+        self._sections.pop(name, None)
+        if self._companion:
+            self._companion.expired(name, place, offset)
