@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.models.updates import Following
+from deploy.serving.monitoring import exposition as expositions
 from deploy.serving.monitoring.exposition import Exposition
 from deploy.serving.monitoring.group_offsets import KNOWN_S, GroupOffsets
 from deploy.serving.monitoring.metrics import METRICS
