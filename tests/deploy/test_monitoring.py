@@ -16,7 +16,8 @@ import pytest
 import yaml
 from waiting import until
 
-from deploy.serving.monitoring.metrics import METRICS, Exposition
+from deploy.serving.monitoring.exposition import Exposition
+from deploy.serving.monitoring.metrics import METRICS
 from deploy.serving.monitoring.stats import ServiceStats
 from pipeline.formats.events import Event, encode
 from pipeline.log.connect import connect

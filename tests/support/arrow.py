@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
+import pyarrow.ipc
 
 
 def by_polars(frame: pl.DataFrame, *, views: bool = True, compression: Any = "uncompressed") -> bytes:
@@ -17,7 +17,7 @@ def by_polars(frame: pl.DataFrame, *, views: bool = True, compression: Any = "un
 def by_pyarrow(*batches: Any, **options: Any) -> bytes:
     """Record batches of one schema as a stream."""
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, batches[0].schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+    with pyarrow.ipc.new_stream(sink, batches[0].schema, options=pyarrow.ipc.IpcWriteOptions(**options)) as writer:
         for batch in batches:
             writer.write_batch(batch)
     return sink.getvalue()

@@ -10,7 +10,7 @@ from deploy.console import out
 from deploy.models.loading import load_model
 from deploy.operations.capacity.measure import Trial, inference
 from deploy.operations.capacity.plan import BUSY, FULL, Capacity, Plan, plan
-from deploy.operations.memory import PROCESS_BYTES, series_needs, size
+from deploy.operations.memory import PROCESS_BYTES, Needs, series_needs, size
 from deploy.operations.sample import Sample
 from deploy.serving.connections import Connections
 from deploy.serving.tasks import task_for
@@ -48,16 +48,24 @@ def bench(
     trial = Trial(run, predictor.card, config, connections, kafka)
     logger.info(f"{predictor.label}: onnxruntime alone")
     ceiling = inference(predictor)
+    task, windows = task_for(predictor, config), window_config(predictor.card.input)
+    capacity = _measured(trial, count, series_needs(task, predictor.card, windows, config, Sample()))
+    planned = fleet and plan(capacity, *fleet, config.series_limit, config.checkpoint_s)
+    found = _as_object(predictor.label, ceiling, capacity, planned)
+    if not as_json:
+        _show(found, capacity, fleet, planned, kafka=kafka)
+    return found
+
+
+def _measured(trial: Trial, workers: int, needs: Needs) -> Capacity:
     logger.info("a service of one process")
     one = trial.of(1)
-    logger.info(f"one of {count} processes")
-    whole = trial.of(count) if count > 1 else one
-    task, windows = task_for(predictor, config), window_config(predictor.card.input)
-    needs = series_needs(task, predictor.card, windows, config, Sample())
-    capacity = Capacity(
+    logger.info(f"one of {workers} processes")
+    whole = trial.of(workers) if workers > 1 else one
+    return Capacity(
         one=one.rate,
         whole=whole.rate,
-        workers=count,
+        workers=workers,
         memory=available_memory(),
         process=PROCESS_BYTES,
         series=needs.total(TYPICAL, 1) / TYPICAL,
@@ -65,11 +73,6 @@ def bench(
         event=one.event,
         forecast=one.forecast,
     )
-    planned = fleet and plan(capacity, *fleet, config.series_limit, config.checkpoint_s)
-    found = _as_object(predictor.label, ceiling, capacity, planned)
-    if not as_json:
-        _show(found, capacity, fleet, planned, kafka=kafka)
-    return found
 
 
 def _as_object(model: str, ceiling: float, capacity: Capacity, planned: Plan | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from deploy.serving.monitoring.metrics import CONTENT_TYPE
+from deploy.serving.monitoring.exposition import CONTENT_TYPE
 from deploy.serving.monitoring.report import Report
 from deploy.web import Listener, listen
 

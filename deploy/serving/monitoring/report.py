@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from deploy.serving.monitoring.stats import ServiceStats
 
 if TYPE_CHECKING:
-    from deploy.serving.monitoring.metrics import Exposition, Scope
+    from deploy.serving.monitoring.exposition import Exposition, Scope
 
 
 class Report(Protocol):
@@ -50,6 +50,6 @@ class ServiceReport:
 
     @cached_property
     def _exposition(self) -> "Exposition":
-        from deploy.serving.monitoring.metrics import Exposition  # nobody may ever ask
+        from deploy.serving.monitoring.exposition import Exposition  # nobody may ever ask
 
         return Exposition(lambda: self._stats, self._scope)

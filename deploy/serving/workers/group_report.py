@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from deploy.serving.monitoring.exposition import Exposition
 from deploy.serving.monitoring.group_offsets import GroupOffsets
-from deploy.serving.monitoring.metrics import Exposition
 from deploy.serving.monitoring.stats import ServiceStats
 from deploy.serving.workers.place import Place
 from deploy.serving.workers.said import Asked

@@ -20,7 +20,7 @@ from records import Given
 from pipeline.formats.columnar.batches import MAX_ROWS
 from pipeline.formats.columnar.ipc import count_rows
 from pipeline.formats.columnar.points import Points
-from pipeline.formats.columnar.writing import Moments, words_of, write_stream
+from pipeline.formats.columnar.writing import Column, Moments, words_of, write_stream
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import decode_records
 from pipeline.formats.events import Decoder, Event
@@ -29,7 +29,7 @@ from pipeline.log.limits import MAX_COLUMNAR_BYTES, within_limits
 
 NOW = 1_700_000_000_000
 FRAME = points([(f"s{row % 7}", NOW + row, row / 3) for row in range(50)])
-EVENTS = [Event(*row[:2], row[2:]) for row in FRAME.rows()]
+EVENTS = [Event(series, ts, (value,)) for series, ts, value in FRAME.rows()]
 CATEGORIES = FRAME.with_columns(pl.col("series").cast(pl.Categorical))
 
 
@@ -43,7 +43,11 @@ def decoded(value: bytes, decoder: Decoder | None = None, **record: Any) -> tupl
 MOMENTS = FRAME.with_columns(pl.from_epoch("ts", "ms"))
 ZONED = MOMENTS.with_columns(pl.col("ts").dt.replace_time_zone("UTC").dt.convert_time_zone("Europe/Berlin"))
 BATCHES = FRAME.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(max_chunksize=20)
-OWN = {"series": words_of(FRAME["series"]), "ts": Moments(FRAME["ts"].to_numpy()), "value": FRAME["value"].to_numpy()}
+OWN: dict[str, Column] = {
+    "series": words_of(FRAME["series"].to_list()),
+    "ts": Moments(FRAME["ts"].to_numpy()),
+    "value": FRAME["value"].to_numpy(),
+}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_each_row_is_what_it_would_be_in_json(rows: list[tuple[Any, Any, Any]], 
     """The same event, or no event; then the row is a record of its own, which is refused in JSON too."""
     decoder = Decoder()
     found = list(decode_records([Given(by_polars(points(rows), views=views))], decoder.decode))
-    expected, refused = [], 0
+    expected, refused = list[Event](), 0
     for name, ts, value in rows:
         body = {"series": name, "ts": ts, "value": value}
         ((_, events, error),) = decode_records([Given(msgspec.json.encode(body))], decoder.decode)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from waiting import PATIENCE_S, until
 
 from pipeline.log import Bounds, Commit, Consumer, EventLog, Producer, Record, Undecodable
 from pipeline.log.connect import connect
 from pipeline.log.kafka import client as python_client
 from pipeline.log.kafka import consumer as kafka_member
+from pipeline.log.kafka.batches import MAX_UNPACKED
 from pipeline.log.kafka.rdkafka import config as rdkafka_config
 from pipeline.log.settings import KafkaSettings
 from pipeline.log.topics import TopicConfig
@@ -513,6 +514,26 @@ def test_header_keys_that_are_not_utf8(kafka_bootstrap: str, kafka_client: str, 
     assert {record.key for record in records} == {b"\xff"}
     assert list(records[1].headers) == [("a", b"\xff"), ("?" if kafka_client == "librdkafka" else "?key?", b"\xfe")]
     assert all(isinstance(record.headers, Undecodable) for record in records)
+
+
+def test_a_batch_that_unpacks_to_too_much_is_read_by_position(kafka_bootstrap: str, fresh: Fresh) -> None:
+    topic, many = fresh("packed"), (MAX_UNPACKED >> 20) + 1
+    with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as admin:
+        admin.create_topics({topic: {"num_partitions": 1, "configs": {"max.message.bytes": 4 << 20}}})
+    limits = {"batch_size": 2 * MAX_UNPACKED, "max_request_size": 2 * MAX_UNPACKED, "linger_ms": 60_000}
+    with contextlib.closing(KafkaProducer(bootstrap_servers=kafka_bootstrap, compression_type="zstd", **limits)) as raw:
+        for count in (1, many, 1):
+            for _ in range(count):
+                raw.send(topic, bytes(1 << 20), b"k", partition=0)
+            raw.flush(60)
+    with contextlib.closing(connect(kafka_bootstrap)) as log:
+        consumer = log.consumer(fresh("group"), topic)
+        assigned(consumer)
+        consumer.seek(0, 0)
+        for records in (polled(consumer, many + 2)[0], read(log, topic)):
+            assert [record.offset for record in records] == list(range(many + 2))
+            odd = [isinstance(record.headers, Undecodable) for record in records]
+            assert odd == [False, *[True] * many, False]
 
 
 def test_what_one_client_commits_is_what_another_reads(kafka_server: tuple[str, Path], fresh: Fresh) -> None:

@@ -7,6 +7,7 @@ import confluent_kafka
 
 from pipeline.log import Bounds, Record
 from pipeline.log.kafka.clients import Cluster
+from pipeline.log.kafka.python import PythonClient
 from pipeline.log.kafka.rdkafka.consumer import RdkafkaConsumer
 from pipeline.log.kafka.rdkafka.producer import RdkafkaProducer
 from pipeline.log.kafka.rdkafka.reader import Reader
@@ -19,11 +20,13 @@ class RdkafkaClient:
     def __init__(self, kafka: KafkaSettings, cluster: Cluster) -> None:
         self.name = f"librdkafka {confluent_kafka.libversion()[0]}"
         self._kafka, self._cluster = kafka, cluster
+        self._python = PythonClient(kafka, cluster)
+        """Reads what librdkafka can't."""
         self._readers: list[Reader] = []
 
     def read_partitions(self, topic: str, ranges: Mapping[int, Bounds], *, whole: bool) -> Iterator[Sequence[Record]]:
         """The committed records of several partitions from `start` up to `end`: batches of one partition each."""
-        reader = self._readers.pop() if self._readers else Reader(self._kafka, self._cluster)
+        reader = self._readers.pop() if self._readers else Reader(self._kafka, self._cluster, self._python)
         try:
             yield from reader.read(topic, ranges, whole=whole)
         finally:
@@ -35,10 +38,11 @@ class RdkafkaClient:
 
     def consumer(self, group: str, topic: str, *, instance: str | None, static: bool) -> RdkafkaConsumer:
         """Join `group` on `topic`; `instance` is the client id, with which the member id begins."""
-        return RdkafkaConsumer(self._kafka, self._cluster, group, topic, instance=instance, static=static)
+        return RdkafkaConsumer(self._kafka, self._cluster, self._python, group, topic, instance=instance, static=static)
 
     def close(self) -> None:
         """Close its readers."""
         with contextlib.ExitStack() as closing:
+            closing.callback(self._python.close)
             for each in self._readers:
                 closing.callback(each.close)

@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from kafka import errors
 
+from pipeline.log.kafka.batches import MAX_UNPACKED
 from pipeline.log.kafka.client import meaning
 from pipeline.log.kafka.clients import Cluster
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
@@ -40,6 +41,8 @@ CONSUMER: dict[str, Any] = CLIENT | {
     "fetch.error.backoff.ms": 50,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16 << 10,
+    "fetch.max.bytes": 16 << 20,
+    "receive.message.max.bytes": MAX_UNPACKED,  # of a response, and of a batch that was packed with zstd
 }
 READER: dict[str, Any] = CONSUMER | {"fetch.wait.max.ms": 20, "group.id": "tidecast"}
 """The client wants a group's name, even to read outside of any."""

@@ -9,15 +9,15 @@ assigned.
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.log import Commit, Poll
-from pipeline.log.kafka.clients import Cluster
+from pipeline.log import Bounds, Commit, Poll, Record
+from pipeline.log.kafka.clients import Client, Cluster
 from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, translated
-from pipeline.log.kafka.rdkafka.records import Fetched, FetchedRecord, fetch, fetch_error
+from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConsumerFenced, LogUnavailable
 
@@ -62,10 +62,20 @@ class RdkafkaConsumer:
     """One consumer in a group."""
 
     def __init__(
-        self, kafka: KafkaSettings, cluster: Cluster, group: str, topic: str, *, instance: str | None, static: bool
+        self,
+        kafka: KafkaSettings,
+        cluster: Cluster,
+        other: Client,
+        group: str,
+        topic: str,
+        *,
+        instance: str | None,
+        static: bool,
     ) -> None:
+        """`other` reads what this one can't."""
         self.before_revocation: Callable[[], None] | None = None
-        self._kafka, self._cluster, self._group, self._topic = kafka, cluster, group, topic
+        self._kafka, self._cluster, self._other = kafka, cluster, other
+        self._group, self._topic = group, topic
         self._doing = f"group {group} on {topic}"
         self._owned: set[int] = set()
         self._positions: dict[int, int] = {}
@@ -93,9 +103,14 @@ class RdkafkaConsumer:
         joined = self._member.joined
         return Poll(assigned, revoked, records, rebalancing=not joined, joined=joined)
 
-    def _fetch(self, timeout: float, most: int) -> dict[int, list[FetchedRecord]]:
+    def _fetch(self, timeout: float, most: int) -> Mapping[int, Sequence[Record]]:
         if self._failed is not None:
             failed, self._failed = self._failed, None
+            partition = failed.partition()
+            if partition is not None and partition not in self._positions:
+                return {}  # it is another member's trouble now
+            if is_unreadable(failed):
+                return self._read_otherwise(partition, most)
             raise fetch_error(failed, self._topic, self._doing)
         with translated(self._doing):
             fetched = Fetched(fetch(self._consumer, timeout, most), self._topic)
@@ -105,10 +120,17 @@ class RdkafkaConsumer:
         for partition, end in fetched.ends.items():
             if partition in self._positions:
                 self._positions[partition] = max(end, self._positions[partition])
-        if fetched.failure is not None and not records:
-            raise fetch_error(fetched.failure, self._topic, self._doing)
         self._failed = fetched.failure  # the records before it count as read: they come first
-        return records
+        return records if records or self._failed is None or self._events else self._fetch(0, most)
+
+    def _read_otherwise(self, partition: int, most: int) -> Mapping[int, Sequence[Record]]:
+        """The next records of a partition, of which the next batch is unreadable."""
+        ahead = Bounds(self._positions[partition], self._cluster.stable_ends(self._topic, [partition])[partition])
+        for batch in self._other.read_partitions(self._topic, {partition: ahead}, whole=False):
+            records = batch[:most]
+            self.seek(partition, records[-1].offset + 1)
+            return {partition: records}
+        return {}
 
     def _gained(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.incremental_assign([])  # the client reads what it is assigned at once: so each is when it is sought
@@ -164,6 +186,8 @@ class RdkafkaConsumer:
             else:
                 self._consumer.incremental_assign([where])
         self._positions[partition] = offset
+        if self._failed is not None and self._failed.partition() == partition:
+            self._failed = None
 
     def commit(self, offsets: Mapping[int, Commit]) -> None:
         """Commit synchronously, outside a transaction. Raises ConsumerFenced, LogUnavailable."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from pipeline.log import Bounds, Record
-from pipeline.log.kafka.clients import Cluster
+from pipeline.log.kafka.clients import Client, Cluster
 from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, reader, translated
-from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error
+from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogUnavailable
 
@@ -19,8 +19,9 @@ MOST = 5000
 class Reader:
     """Reads one range of offsets after another."""
 
-    def __init__(self, kafka: KafkaSettings, cluster: Cluster) -> None:
-        self._stall_s = kafka.stall_s
+    def __init__(self, kafka: KafkaSettings, cluster: Cluster, other: Client) -> None:
+        """`other` reads what this one can't."""
+        self._stall_s, self._other = kafka.stall_s, other
         self._doing = f"{cluster.label}, reading"
         with translated(self._doing):
             self._consumer = Consumer(reader(kafka, cluster))
@@ -57,7 +58,11 @@ class Reader:
                 positions[partition] = max(positions[partition], end)
             # Nobody gave a reader's group the right to be asked for, and it is never needed.
             failure = fetched.failure
-            if failure is not None and failure.error().code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            if failure is not None and is_unreadable(failure):
+                at = failure.partition()
+                yield from self._other.read_partitions(topic, {at: Bounds(positions[at], left[at])}, whole=whole)
+                positions[at] = left[at]
+            elif failure is not None and failure.error().code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                 raise fetch_error(failure, topic, self._doing)
             self._leave_out([partition for partition in left if positions[partition] >= left[partition]], topic, left)
 

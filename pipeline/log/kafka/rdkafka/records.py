@@ -12,6 +12,9 @@ from pipeline.log.kafka.rdkafka.config import log_error
 from pipeline.log.limits import MAX_VALUE_BYTES, within_limits
 from tidecast.errors import LogError
 
+UNREADABLE = (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG)
+"""Errors of a batch that the client can't read, and does not get past: of damaged ones, and of those too large."""
+
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record as it was read."""
@@ -52,6 +55,11 @@ class Fetched:
             elif self.failure is None:
                 self.failure = message
         return found
+
+
+def is_unreadable(failure: Message | None) -> bool:
+    """Whether it is about a batch that another client may read."""
+    return failure is not None and failure.error().code() in UNREADABLE
 
 
 def fetch_error(failure: Message, topic: str, doing: str) -> LogError:

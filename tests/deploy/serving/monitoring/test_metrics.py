@@ -11,9 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.models.updates import Following
-from deploy.serving.monitoring import metrics
+from deploy.serving.monitoring import exposition as expositions
+from deploy.serving.monitoring.exposition import Exposition
 from deploy.serving.monitoring.group_offsets import KNOWN_S, GroupOffsets
-from deploy.serving.monitoring.metrics import METRICS, Exposition
+from deploy.serving.monitoring.metrics import METRICS
 from deploy.serving.monitoring.stats import STAGES, ServiceStats
 from model.online.scores import SUMS, Bucket, Part
 from model.online.values import Tally
@@ -106,7 +107,7 @@ def test_however_many_ask_it_is_looked_up_once_a_second(monkeypatch: pytest.Monk
     first = exposition.render()
     stats.records += 1
     assert exposition.render() is first
-    monkeypatch.setattr(metrics, "RENDERED_EVERY_S", 0.0)
+    monkeypatch.setattr(expositions, "RENDERED_EVERY_S", 0.0)
     assert b"tidecast_records_total 8.0" in exposition.render()
 
 
