@@ -82,7 +82,8 @@ def _speed(store: WindowStore, fleet: Fleet, rounds: int, push: Callable[..., ob
         began = time.process_time()
         for minute in minutes:
             push(*minute)
-            assert len(store.take()) == count
+            windows = store.take()
+            assert len(windows) == count
         speeds.append(len(minutes) * count / (time.process_time() - began))
     return median(speeds)
 
