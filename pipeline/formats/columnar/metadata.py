@@ -1,6 +1,6 @@
 """The metadata of Arrow's IPC format: messages, schemas and batches, as FlatBuffers have them.
 
-They are read by ourselves because nothing may end the process, whatever the bytes are (adr/0029): every access is
+They are read by ourselves because nothing may end the process, whatever the bytes are (adr/0031): every access is
 within `bytes`, and how much there may be is limited. Anything malformed raises ValueError, or struct.error.
 """
 
