@@ -19,6 +19,8 @@ INPUTS = ("x", "observed", "step", "future")
 Setting = bool | int | float | str
 Aggregate = Literal["mean", "sum", "last", "count", "min", "max"]
 """How several events in one step are aggregated."""
+Precision = Literal["float32", "int8", "fp16"]
+"""Of the LSTMs in a file."""
 Task = Literal["forecast", "classify", "next_token"]
 
 
@@ -178,6 +180,9 @@ class Card(_Card, frozen=True, kw_only=True, tag="forecast"):
     """The greatest range of one series in training, by feature, raw units: for winsorising (model/spikes.py)."""
     trained_until: int
     """The event time of the last target in training or validation; epoch milliseconds."""
+    precision: Precision | None = None
+    """In which its LSTMs compute; None: float32, as they were trained. `metrics` then has `precision_loss`, by which
+    share of it the validation error grew."""
     residuals: Residuals | None = None
     """Its errors in validation; None in earlier cards, and those of models that were never validated."""
 

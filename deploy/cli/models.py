@@ -8,7 +8,7 @@ from deploy.cli.config_file import closest
 from deploy.cli.data_options import ColumnOptions, HistoryFileOptions, HistoryTopicOptions
 from deploy.cli.options import ConfigOptions, DeviceOptions, JsonOptions, LogOptions, Name, RegistryOptions, option
 from deploy.cli.signature import refuse_without, takes
-from deploy.cli.training_options import ForecastNetworkOptions, NetworkOptions
+from deploy.cli.training_options import ExportOptions, ForecastNetworkOptions, NetworkOptions
 from deploy.console import finish
 from deploy.settings.values import parse_duration_option, parse_span
 from tidecast.errors import ConfigError
@@ -52,7 +52,7 @@ class DriftOptions:
 
 RETRAINING = (
     *(RetrainOptions, DriftOptions, HistoryTopicOptions, HistoryFileOptions, ForecastNetworkOptions, NetworkOptions),
-    *(ColumnOptions, DeviceOptions, LogOptions, *COMMON),
+    *(ExportOptions, ColumnOptions, DeviceOptions, LogOptions, *COMMON),
 )
 
 

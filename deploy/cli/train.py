@@ -29,6 +29,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.signature import takes
 from deploy.cli.training_options import (
+    ExportOptions,
     ForecastNetworkOptions,
     NetworkOptions,
     PrecisionOptions,
@@ -51,8 +52,8 @@ COMMON = (JsonOptions, ConfigOptions)
 
 
 @takes(
-    *(HistoryTopicOptions, LogOptions, *FORECASTER, LatenessOptions, PrecisionOptions, ColumnOptions),
-    *(TextOptions, TokenOptions, DeviceOptions, RegistryOptions, *COMMON),
+    *(HistoryTopicOptions, LogOptions, *FORECASTER, LatenessOptions, PrecisionOptions, ExportOptions),
+    *(ColumnOptions, TextOptions, TokenOptions, DeviceOptions, RegistryOptions, *COMMON),
 )
 def train(
     context: typer.Context,

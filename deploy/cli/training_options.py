@@ -60,6 +60,20 @@ class PrecisionOptions:
     bf16: Annotated[bool, option("--bf16", "Train in bfloat16, which is faster on a GPU.")] = False
 
 
+class ExportOptions:
+    """The precision of a model's file."""
+
+    precision: Annotated[
+        Literal["float32", "int8", "fp16"] | None,
+        option(
+            "--precision",
+            "Of the file's LSTMs: int8 for CPUs, fp16 for GPUs; kept in float32 where the validation error grows by "
+            "more than 1 %.",
+            show_default="the champion's, else float32",
+        ),
+    ] = None
+
+
 class TokenOptions:
     """What a text is split into."""
 
@@ -99,6 +113,7 @@ TASKS: dict[str, tuple[type, ...]] = {
         LatenessOptions,
         ForecastNetworkOptions,
         PrecisionOptions,
+        ExportOptions,
         ColumnOptions,
     ),
     "classify": (TokenOptions, TextOptions),

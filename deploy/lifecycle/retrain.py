@@ -33,6 +33,7 @@ from deploy.training.forecasting import (
     forecast_candidate,
     format_epoch,
     inherit_windows,
+    precision_of,
     train_after,
 )
 from deploy.training.jobs import TrainJob
@@ -203,7 +204,7 @@ def _challenge(
         comparison = _compare(data, prepared, predictor, warm, log)
         ancestry = max(seen if warm else 0, comparison.fitted.card.trained_until)
         tags = {JOB: fingerprint, "ancestry_until": str(ancestry), "against": champion.label}
-        candidate = forecast_candidate(comparison.fitted, data, history)
+        candidate = forecast_candidate(comparison.fitted, data, history, precision_of(plan, champion))
         candidate = _with_decision(candidate, comparison, tags, f"{plan.name} against {champion.label}", periods)
         version = register(candidate, registry, log, failpoint.reached).version
     decision = comparison.decision

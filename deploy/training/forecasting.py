@@ -12,6 +12,7 @@ from deploy.data import DataSource
 from deploy.settings.serve import window_config
 from deploy.training.jobs import ALIGNED, TrainJob
 from deploy.training.look_back import all_notes, infer_specs
+from deploy.training.precision import lowering
 from deploy.training.registration import (
     EXAMPLES,
     Candidate,
@@ -23,7 +24,7 @@ from deploy.training.registration import (
 )
 from model.artifacts.registry import Registry
 from model.artifacts.versions import Dataset, Version
-from model.card import Card, InputSpec, OutputSpec
+from model.card import Card, InputSpec, OutputSpec, Precision
 from model.evaluation.metrics import MAX_WORST
 from model.plots.forecasts import plot_forecasts
 from model.training import distributed
@@ -69,7 +70,8 @@ def train_after(
             fitted = fit_forecaster(prepared, on_step)
         logger.info(f"{errors_in_words(fitted.card)}, after {len(fitted.history)} epochs")
         say_odd_series(fitted)
-        return register(forecast_candidate(fitted, prepared.data, history), registry, log)
+        precision = precision_of(job, champion)
+        return register(forecast_candidate(fitted, prepared.data, history, precision), registry, log)
 
 
 def prepare_windows(history: History, job: TrainJob, champion: Version | None) -> PreparedWindows:
@@ -162,8 +164,16 @@ def first_params(card: Card, job: TrainJob) -> dict[str, object]:
     return asdict(job.config) | card.hyperparameters | {"task": card.task} | _shape_params(card.input, card.output)
 
 
-def forecast_candidate(fitted: FittedForecaster, data: WindowData, history: History) -> Candidate:
-    """A fitted forecaster, ready to be registered."""
+def precision_of(job: TrainJob, champion: Version | None) -> Precision:
+    """The precision that is asked for, or else that of the champion."""
+    inherited = "float32" if champion is None else champion.tags.get("precision", "float32")
+    return job.precision or msgspec.convert(inherited, Precision)
+
+
+def forecast_candidate(
+    fitted: FittedForecaster, data: WindowData, history: History, precision: Precision = "float32"
+) -> Candidate:
+    """A fitted forecaster, ready to be registered in this precision."""
     card, rows = fitted.card, fitted.split.validation[-EXAMPLES:]
     ranges = {
         f"{name}_range": f"{low:.{digits([low, high])}g} to {high:.{digits([low, high])}g}"
@@ -181,12 +191,14 @@ def forecast_candidate(fitted: FittedForecaster, data: WindowData, history: Hist
             "trained_until": str(card.trained_until),
             "input": msgspec.json.encode(card.input).decode(),
             "output": msgspec.json.encode(card.output).decode(),
+            "precision": precision,
         },
         worth=worth_in_words(card, fitted.split.cuts.validation),
         picture="forecasts.png",
         draw=lambda folder: plot_forecasts(fitted, data, folder / "forecasts.png"),
         scores={"gain_over_naive": gain_over_naive(card)},
         facts=odd_series(fitted),
+        lower=None if precision == "float32" else lowering(fitted, data, precision),
     )
 
 
@@ -223,6 +235,7 @@ def run_forecaster_training(job: TrainJob, source: DataSource, tracking_uri: str
     card = registered.candidate.card
     assert isinstance(card, Card)
     return registered.summary(
+        precision=card.precision or "float32",
         freq=card.input.freq,
         offset=card.input.offset,
         seq_len=card.input.seq_len,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from model.artifacts.versions import check_name
+from model.card import Precision
 from model.training.forecast_config import ForecastConfig
 from pipeline.windows.choices import Aggregate
 from tidecast.errors import ConfigError
@@ -45,6 +46,8 @@ class TrainJob:
     seasons, in whole seasons, and short enough to fit between gaps."""
     season: int | None = None
     """The season in steps; None is that of the data, if it has a clearer one than the calendar's."""
+    precision: Precision | None = None
+    """Of the registered file's LSTMs; None: as the champion's, float32 without one."""
     config: ForecastConfig = field(default_factory=ForecastConfig)
     """The network and its training."""
 

@@ -28,6 +28,7 @@ from deploy.training.texts import (
     run_next_token_training,
 )
 from model.artifacts.registry import Registry
+from model.card import Precision
 from model.training import distributed
 from model.training.classification import ClassifyConfig, PreparedTexts
 from model.training.forecast_config import ForecastConfig
@@ -64,6 +65,7 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True):
     budget: float | None = None
     seed: int | None = None
     bf16: bool | None = None
+    precision: Precision | None = None
     winsorise: bool | None = None
     features: tuple[str, ...] = ("value",)
     targets: tuple[str, ...] | None = None

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,6 +49,8 @@ class Candidate:
     """Scores that the card does not have."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """What else its training found, for a command's summary."""
+    lower: Callable[[Path], AnyCard] | None = None
+    """Puts a file of lower precision in the place of a folder's, where it is good enough; the card of what is there."""
 
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
@@ -175,11 +177,13 @@ def register(
     The first version of a name becomes champion. `on_step` is called with the name of each step done, as by
     `Registry.register`.
     """
-    card = candidate.card
     run, last = log.run, log.flush(candidate.history) + 1
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        save(candidate.model, card, folder, candidate.examples)
+        save(candidate.model, candidate.card, folder, candidate.examples)
+        if candidate.lower is not None:
+            candidate = replace(candidate, card=candidate.lower(folder))
+        card = candidate.card
         candidate.draw(folder)
         run.log_params(candidate.params)
         scores = {**card.metrics, **candidate.scores}

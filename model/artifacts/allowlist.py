@@ -16,7 +16,7 @@ from tidecast.errors import UnsafeModel
 
 MAX_BYTES = 256 << 20
 """The maximum file size."""
-DOMAINS = ("", "ai.onnx")
+DOMAINS = ("", "ai.onnx", "com.microsoft")
 _NAMES = (
     # arithmetic
     "Abs Add Ceil Clip Cos Div Erf Exp Floor Log Max Mean Min Mod Mul Neg Pow Reciprocal Round Sign Sin Sqrt Sub Sum "
@@ -37,6 +37,8 @@ _NAMES = (
 )
 OPERATORS = frozenset(_NAMES.split())
 """Standard operators that only compute on tensors."""
+MICROSOFT = frozenset({"DynamicQuantizeLSTM"})
+"""Of onnxruntime's own operators those that models in int8 have; it too only computes on tensors."""
 _FIELDS = {
     "ModelProto": "ir_version opset_import producer_name producer_version domain model_version doc_string graph "
     "metadata_props",
@@ -88,13 +90,19 @@ def _faults(message: Message) -> Iterator[str]:
 def _value_faults(message: Any) -> Iterator[str]:
     """Values that a field must not have, whose other values are allowed."""
     match message.DESCRIPTOR.name:
-        case "NodeProto" if message.domain not in DOMAINS or message.op_type not in OPERATORS:
+        case "NodeProto" if message.op_type not in _operators(message.domain):
             operator = f"{message.domain and message.domain + '.'}{message.op_type}"
             yield f"the operator {operator} is not one that models may have"
         case "OperatorSetIdProto" if message.domain not in DOMAINS:
             yield f"it needs operators of the domain {message.domain!r}"
         case "TensorProto" if message.data_location == onnx.TensorProto.EXTERNAL or message.external_data:
             yield f"the tensor {message.name!r} lies in another file"
+
+
+def _operators(domain: str) -> frozenset[str]:
+    if domain not in DOMAINS:
+        return frozenset()
+    return MICROSOFT if domain == "com.microsoft" else OPERATORS
 
 
 def _named(message: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import torch
 import torch._dynamo
@@ -50,9 +51,23 @@ def save(model: nn.Module, card: AnyCard, folder: Path, examples: Examples) -> P
     export(model, card, path)
     parity(model, card, path, examples)
     save_file(model.state_dict(), folder / WEIGHTS_FILE)
-    (folder / CARD_FILE).write_bytes(msgspec.json.format(card.to_json().encode(), indent=2))
+    _write_card(card, folder)
     save_file(_tensors(_rows(card, examples, _KEPT)), folder / EXAMPLE_FILE)
     return path
+
+
+def save_lowered(data: bytes, card: AnyCard, folder: Path) -> None:
+    """Replaces a folder's model.onnx by a lower precision of it, and its card. Raises ShapeError."""
+    model = onnx.ModelProto.FromString(data)
+    onnx.helper.set_model_props(model, {"tidecast": card.to_json()})
+    path = folder / MODEL_FILE
+    path.write_bytes(model.SerializeToString())
+    _check(session(path), card)
+    _write_card(card, folder)
+
+
+def _write_card(card: AnyCard, folder: Path) -> None:
+    (folder / CARD_FILE).write_bytes(msgspec.json.format(card.to_json().encode(), indent=2))
 
 
 def export(model: nn.Module, card: AnyCard, path: Path) -> None:
@@ -107,8 +122,11 @@ def _tensors(arrays: Examples) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def session(path: Path) -> ort.InferenceSession:
-    """An onnxruntime session on one CPU thread, as in serving: bitwise the same in any batch of 4 or more."""
+def session(path: Path | bytes) -> ort.InferenceSession:
+    """An onnxruntime session on one CPU thread, as in serving: bitwise the same in any batch of 4 or more.
+
+    `path` is a file, or its bytes.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -59,7 +59,7 @@ class Calendar(nn.Module):
 
 
 class StepNetwork(nn.Module):
-    """An LSTM over the steps; a linear head forecasts the whole horizon from its last output and future covariates."""
+    """An LSTM over the steps; a linear head forecasts the whole horizon from its last state and future covariates."""
 
     def __init__(
         self, features: int, horizon: int, targets: int, hidden: int, layers: int, dropout: float, ahead: int = 0
@@ -67,14 +67,13 @@ class StepNetwork(nn.Module):
         super().__init__()
         self.horizon, self.targets = horizon, targets
         self.core = Core(features, hidden, layers, dropout)
-        self.select = Select("last")
         self.dropout = Dropout(dropout)
         self.head = Head(hidden + horizon * ahead, horizon * targets)
 
     def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
         """(B,S,F), and (B,K,A) future covariates if there are any -> (B,K,O)."""
-        out_BSH, _ = self.core(z_BSF)
-        state_BH = self.dropout(self.select(out_BSH))
+        _, (h_LBH, _) = self.core(z_BSF)  # in a file that is a tenth faster than the last of all outputs
+        state_BH = self.dropout(h_LBH[-1])
         known = state_BH if ahead_BKA is None else torch.cat([state_BH, ahead_BKA.flatten(1)], dim=1)
         rows: Tensor = self.head(known)
         return rows.view(-1, self.horizon, self.targets)

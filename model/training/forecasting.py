@@ -85,12 +85,19 @@ class PreparedWindows:
 
 def window_inputs(data: WindowData, card: Card, ends: Rows) -> dict[str, npt.NDArray[Any]]:
     """The card's named inputs for the windows with these end rows, each followed by its horizon."""
+    return lowered_windows(data, card, ends)[0]
+
+
+def lowered_windows(
+    data: WindowData, card: Card, ends: Rows
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.float64] | None]:
+    """`window_inputs`, and what was subtracted from them (model/levels.py)."""
     rows, back, ahead = ends[:, None], np.arange(1 - data.seq_len, 1), np.arange(1, card.output.horizon + 1)
     arrays: dict[str, npt.NDArray[Any]] = {"x": data.values[rows + back], "step": data.step[ends]}
     if card.known_columns:
         arrays["future"] = data.values[rows + ahead][..., card.known_columns].astype(np.float32)
-    lowered, _ = Levels.of(card).lowered(arrays)
-    return {name: lowered[name] for name in card.inputs}
+    lowered, shifts = Levels.of(card).lowered(arrays)
+    return {name: lowered[name] for name in card.inputs}, shifts
 
 
 def prepare(
