@@ -67,13 +67,14 @@ class StepNetwork(nn.Module):
         super().__init__()
         self.horizon, self.targets = horizon, targets
         self.core = Core(features, hidden, layers, dropout)
+        self.select = Select("last")
         self.dropout = Dropout(dropout)
         self.head = Head(hidden + horizon * ahead, horizon * targets)
 
     def forward(self, z_BSF: Tensor, step_B: Tensor | None, ahead_BKA: Tensor | None) -> Tensor:
         """(B,S,F), and (B,K,A) future covariates if there are any -> (B,K,O)."""
         _, (h_LBH, _) = self.core(z_BSF)  # in a file that is a tenth faster than the last of all outputs
-        state_BH = self.dropout(h_LBH[-1])
+        state_BH = self.dropout(self.select(h_LBH[-1:].transpose(0, 1)))
         known = state_BH if ahead_BKA is None else torch.cat([state_BH, ahead_BKA.flatten(1)], dim=1)
         rows: Tensor = self.head(known)
         return rows.view(-1, self.horizon, self.targets)
