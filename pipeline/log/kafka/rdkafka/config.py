@@ -126,6 +126,7 @@ OWN: dict[int, type[errors.KafkaError]] = {
     KafkaError._TRANSPORT: errors.NodeNotReadyError,
     KafkaError._UNKNOWN_PARTITION: errors.UnknownTopicOrPartitionError,
     KafkaError._UNKNOWN_TOPIC: errors.UnknownTopicOrPartitionError,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER: errors.UnknownTopicIdError,  # what is left of the topic before it
     KafkaError._WAIT_COORD: errors.CoordinatorNotAvailableError,
 }
 """What the library's own errors are called by the other client; those of the protocol have the same numbers."""
@@ -134,7 +135,7 @@ OWN: dict[int, type[errors.KafkaError]] = {
 def same_error(error: KafkaError) -> errors.KafkaError:
     """An error as the other client has it."""
     code = error.code()
-    kind = errors.for_code(code) if code > 0 else OWN.get(code, errors.KafkaError)
+    kind = OWN.get(code) or (errors.for_code(code) if code > 0 else errors.KafkaError)
     return kind(error.str() if kind is not errors.KafkaError else f"{error.name()}: {error.str()}")
 
 
