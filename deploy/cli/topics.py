@@ -215,7 +215,7 @@ def explain(
     tracking_uri: str,
     as_json: bool,
     model: str | None,
-    series: Annotated[str | None, option("--series", "Whose forecast it is, in a message of many.")] = None,
+    of: Annotated[str | None, option("--of", "Whose forecast it is, in a message of many: a series.")] = None,
     plot: Annotated[Path | None, option("--plot", "The plot's path; in .tidecast/explained if left out.")] = None,
 ) -> int:
     """Reproduce a forecast, and show its input and what came.
@@ -230,7 +230,7 @@ def explain(
     late, picture = parse_duration_option("lateness", lateness), Picture(plot, "explained")
     paths = decode_paths(bootstrap)
     with closing(open_log(bootstrap)) as log:
-        forecast = recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths, series)
+        forecast = recompute_forecast(log, topic, partition, offset, model, tracking_uri, late, paths, of)
         found = run(log, forecast, picture)
     finish(found, as_json)
     picture.confirm()

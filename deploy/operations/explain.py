@@ -151,7 +151,7 @@ def _chosen(record: Record, series: str | None) -> Record:
     if not found:
         raise ConfigError(f"{place} has no forecast of {series!r}")
     if series is None and len(all_of) > 1:
-        raise ConfigError(f"{place} has {len(all_of):,} forecasts: --series says of which series")
+        raise ConfigError(f"{place} has {len(all_of):,} forecasts: --of says of which series")
     if len(found) > 1:
         logger.info(f"{place} has {len(found):,} forecasts of {series!r}: the newest is explained")
     return found[-1]

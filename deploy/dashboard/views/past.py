@@ -88,7 +88,7 @@ def origin(state: State, query: Query, bootstrap: str) -> dict[str, Any]:
         errors = [error(*each) for each in zip(found["forecast"], actual, strict=True)]
     where = found["position"]
     command = f"tidecast explain {where['topic']} {where['partition']} {where['offset']} --bootstrap {bootstrap}"
-    command += f" --series {shlex.quote(track.series)}"
+    command += f" --of {shlex.quote(track.series)}"
     return {**found, "actual": actual, "error": errors, "explain": command}
 
 

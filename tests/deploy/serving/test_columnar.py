@@ -206,7 +206,7 @@ def test_one_of_a_message_s_forecasts_is_explained(log: EventLog, predictor: Pre
     world.publish(steps(0, 10), steps(10, 12))
     world.serve()
     output = world.config.output
-    with pytest.raises(ConfigError, match="--series"):
+    with pytest.raises(ConfigError, match="--of"):
         recompute_forecast(log, output, 0, 0, str(model), "", None)
     with pytest.raises(ConfigError, match="no forecast of 'other'"):
         recompute_forecast(log, output, 0, 0, str(model), "", None, series="other")
