@@ -57,7 +57,7 @@ class DeliveryOptions:
     guarantee: GuaranteeOption = SERVE_DEFAULTS["guarantee"]
     format: Annotated[
         Format,
-        option("--format", "arrow writes forecasts in columns, many a message; events are read in either format."),
+        option("--format", "arrow writes columns, many rows a message; json a message each. Both are read."),
     ] = SERVE_DEFAULTS["format"]
     short_series: Annotated[
         ShortSeries,

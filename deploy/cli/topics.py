@@ -36,7 +36,9 @@ def ingest(
             "--only-newer", "Only what is later than the newest event of its series on the topic: again adds nothing."
         ),
     ] = False,
-    message_format: Annotated[Format, option("--format", "arrow writes events in columns, many a message.")] = "json",
+    message_format: Annotated[
+        Format, option("--format", "arrow writes columns, many rows a message; json a message each. Both are read.")
+    ] = "json",
 ) -> None:
     """Publish a file's measurements to a topic.
 
