@@ -51,7 +51,7 @@ PRODUCER: dict[str, Any] = CLIENT | {
     "enable.idempotence": True,
     "partitioner": "murmur2_random",  # as Kafka's own clients choose by the key
     "delivery.report.only.error": True,
-    "linger.ms": 5,  # at most: a flush does not wait
+    "linger.ms": 0.2,  # a record does not wait; 5 ms give a twelfth more throughput
     "message.max.bytes": 16 << 20,
     "queue.buffering.max.kbytes": 64 << 10,
 }
