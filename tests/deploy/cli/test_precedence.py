@@ -31,6 +31,7 @@ JOB: dict[str, tuple[str, Any]] = {
     "lateness": ("5m", 300_000),
     "seq_len": ("33", 33),
     "season": ("21", 21),
+    "precision": ("int8", "int8"),
 }
 """Of each field of TrainJob the option's text, and the field's value."""
 CONFIG: dict[str, tuple[str, Any]] = {

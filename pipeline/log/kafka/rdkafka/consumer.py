@@ -107,7 +107,7 @@ class RdkafkaConsumer:
         if self._failed is not None:
             failed, self._failed = self._failed, None
             partition = failed.partition()
-            if partition is not None and partition not in self._positions:
+            if failed.topic() is not None and partition not in self._positions:
                 return {}  # it is another member's trouble now
             if is_unreadable(failed):
                 return self._read_otherwise(partition, most)
