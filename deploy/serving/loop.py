@@ -83,14 +83,9 @@ class Service:
         """
         self._updater, self._shadow = updater, shadow
         self._predictor, self._task, self._config = predictor, task, config
-        about = {name: getattr(config, name) for name in ("topic", "output", "group", "instance")}
-        self.stats = ServiceStats(task.output_kind, about, following=updater.following if updater else None)
-        self.stats.set_model(predictor)
-        self._grading: Grading | None = None
-        if isinstance(predictor.card, Card) and config.grades:
-            self._grading = Grading(predictor.card, config)
-            self._grading.serve(predictor.label, predictor.card)
-            self.stats.tally, self.stats.coverage = self._grading.live.tally, config.coverage
+        self._grading = _grading(predictor, config)
+        self.stats = _stats(predictor, task, config, self._grading)
+        self.stats.following = updater.following if updater else None
         self.stats.webhook = webhook.counts if webhook else None
         self.stats.shadow = shadow.counts if shadow else None
         self._health = OutputHealth()
@@ -150,6 +145,8 @@ class Service:
             if not rebalancing:
                 self._commits.commit_when_due(idle=not poll.records)
                 self._checkpoints.step(self._partitions, self._commits, self._batch_s)
+            else:
+                self._checkpoints.drop()  # nothing can be committed, and its transaction must not outlast its time
             self._report(caught_up=not poll.records, due=report_interval.due())
         if not rebalancing:
             self._commits.commit()
@@ -276,3 +273,22 @@ class Service:
             logger.warning(f"{self._predictor.label}: {problem}")
             if self._updater:
                 self._updater.complain(written.complaint(self._predictor, problem))
+
+
+def _grading(predictor: Predictor, config: ServeConfig) -> Grading | None:
+    """The grading of a model's forecasts; None of labels, or if nothing is made of actual values."""
+    if not isinstance(predictor.card, Card) or not config.grades:
+        return None
+    grading = Grading(predictor.card, config)
+    grading.serve(predictor.label, predictor.card)
+    return grading
+
+
+def _stats(predictor: Predictor, task: Task, config: ServeConfig, grading: Grading | None) -> ServiceStats:
+    """A new service's."""
+    about = {name: getattr(config, name) for name in ("topic", "output", "group", "instance")}
+    stats = ServiceStats(task.output_kind, about)
+    stats.set_model(predictor)
+    if grading:
+        stats.tally, stats.coverage = grading.live.tally, config.coverage
+    return stats

@@ -20,10 +20,10 @@ from deploy.serving.tasks import PendingBatch, Task
 from deploy.serving.webhook import Webhook
 from deploy.settings.serve import ServeConfig
 from pipeline import failpoint
-from pipeline.formats.columnar.points import Row, is_columnar
+from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.dead_letters import InvalidEvent, encode_dead_letter
 from pipeline.formats.headers import INPUT, OFFSETS, OURS
-from pipeline.log import Producer, Record, Refusal, Sent
+from pipeline.log import Producer, Record, Refusal, Sent, StoredRecord
 from tidecast.errors import LogError
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Output:
             text = f"{topic}/{sent.partition} refuses its {len(sent.value or b''):,} bytes: {refusal.why}"
             if is_columnar(sent.value):  # it came of many records
                 place = cause.topic, cause.partition, cause.offset, cause.timestamp
-                cause = Row(*place, None, sent.value or b"", ())
+                cause = StoredRecord(*place, None, sent.value or b"", ())
             letter = encode_dead_letter(cause, error := InvalidEvent("refused", text))
             self._say_once(f"dead {topic}", f"{origin}: {error}; sent to {dead_letters}; others are not logged")
             self.refused[topic] += 1

@@ -27,9 +27,10 @@ from pipeline.datasets.margins import without_margins
 from pipeline.datasets.numbers import find_decimal, read_numbers
 from pipeline.datasets.tables import Table, read_table, said
 from pipeline.datasets.times import looks_like_time, read_times
+from pipeline.formats.clock import MAX_AHEAD
 from pipeline.formats.columnar.points import Chunk
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.events import MAX_AHEAD, Event
+from pipeline.formats.events import Event
 from pipeline.formats.series import check_series
 from pipeline.formats.times import MIN_TIME
 from pipeline.windows.steps import Grid

@@ -7,7 +7,6 @@
 use, or by the paths of [decode].
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,34 +18,30 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from pipeline.formats.bulk import Floats, Ints, Run, one_by_one, runs
+from pipeline.formats.clock import MAX_AHEAD, Clock
 from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.columnar.reader import PointsReader
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import FROM_RECORD, Note, Readings, Sources
 from pipeline.formats.json import WITHIN, parse, parse_any
-from pipeline.formats.names import Fields, Found, fields_of, plain
+from pipeline.formats.names import Fields, Found, fields_of
 from pipeline.formats.paths import KEY, TIMESTAMP, Path, Paths, follow
 from pipeline.formats.series import (
     FROM_KEY,
     MAX_CACHED,
-    NAMING,
     Keys,
     check_series,
     find_other_series,
     find_series,
+    name_neither,
     no_series,
     series_text,
     unusable_series,
 )
-from pipeline.formats.times import MAX_TIME, MIN_TIME, NAMES, Moment, find_time, named_time, zoned_time
+from pipeline.formats.times import MAX_TIME, MIN_TIME, Moment, find_time, named_time, zoned_time
 from pipeline.formats.values import find_values, number
 from pipeline.log import Record
-from pipeline.log.limits import COLUMNAR
 
-MAX_AHEAD = 300_000
-"""Milliseconds that an event may be ahead of its record's timestamp, or of the clock if the record has none."""
-MAX_CLOCK_ERROR = 7 * 86_400_000
-"""Milliseconds that any time may be ahead of the clock."""
 MAX_FLOAT32 = 3.4028235677973362e38
 """The largest number that is finite as a float32: larger ones are rounded to infinity."""
 ONE_VALUE = ("value",)
@@ -89,19 +84,18 @@ class Decoder:
     _readings: Readings = field(default_factory=Readings)
     _names: set[str] = field(default_factory=set)
     _keys: Keys = field(default_factory=Keys)
-    _latest: int = 0
+    _clock: Clock = field(default_factory=Clock)
     _mapped: bool = False
     _points: PointsReader = field(init=False)
 
     def __post_init__(self) -> None:
         self._mapped = bool(self.paths)
-        checks = (self._names, self._check_name, self._check_ahead, self._keys.series)
+        checks = (self._names, self._check_name, self._clock.check, self._keys.series)
         self._points = PointsReader(self.features, self.min_time, self._mapped, self._event, *checks, Event)
 
     def decode(self, record: Record) -> Sequence[Event]:
         """Decode a record's events, of a columnar one Points. Raises InvalidEvent. Callers skip tombstones."""
-        value = record.value
-        if value and value[:4] == COLUMNAR:
+        if is_columnar(record.value):
             return self._points.read(record)
         try:
             wire = None if self._mapped else parse(self._wire, record)
@@ -120,20 +114,20 @@ class Decoder:
             return self._find(record)
         if name not in self._names:
             self._check_name(name)
-        if ts > record.timestamp + MAX_AHEAD or ts > self._latest:
-            self._check_ahead(ts, record.timestamp)
+        if ts > record.timestamp + MAX_AHEAD or ts > self._clock.latest:
+            self._clock.check(ts, record.timestamp)
         return (Event(name, ts, values),)
 
     def decode_many(self, records: Sequence[Record]) -> Iterator[Run]:
         """The records in order, in runs of such as have columns of events and of such as `decode` is to decode."""
         if self._mapped or self.features != ONE_VALUE:
             return one_by_one(records)
-        self._latest = time.time_ns() // 1_000_000 + MAX_CLOCK_ERROR
+        self._clock.look()
         return runs(records, self._names, self._possible)
 
     def _possible(self, ts: Ints, recorded: Ints, value: Floats) -> npt.NDArray[np.bool_]:
         """Of which events `decode` would find nothing to look at: their times, their records' and their values."""
-        latest = np.minimum(np.minimum(recorded, UNAMBIGUOUS) + MAX_AHEAD, min(self._latest, UNAMBIGUOUS - 1))
+        latest = np.minimum(np.minimum(recorded, UNAMBIGUOUS) + MAX_AHEAD, min(self._clock.latest, UNAMBIGUOUS - 1))
         possible: npt.NDArray[np.bool_] = (self.min_time <= ts) & (ts <= latest) & (np.abs(value) <= MAX_FLOAT32)
         return possible
 
@@ -166,7 +160,7 @@ class Decoder:
             ts = named_time(Found(ts, "`ts`"), self.min_time).ts
         elif not self.min_time <= ts < UNAMBIGUOUS:
             return self._find(record)
-        self._check_ahead(ts, record.timestamp)
+        self._clock.check(ts, record.timestamp)
         return (Event(series, ts, values),)
 
     def describe(self, records: Iterable[Record] = ()) -> list[Note]:
@@ -194,7 +188,7 @@ class Decoder:
         if (known := self._left_to_log.get((names, ts is None))) is None:
             if len(self._left_to_log) >= MAX_SHAPES:
                 self._left_to_log.clear()
-            self._left_to_log[names, ts is None] = _name_neither(names, ts is None)
+            self._left_to_log[names, ts is None] = name_neither(names, ts is None)
             return False
         return known and self._keys.read(record.key).series is not None
 
@@ -224,7 +218,7 @@ class Decoder:
         series = self._check_name(series_text(named))
         moment, timed = self._timed(fields, at, record)
         try:
-            self._check_ahead(moment.ts, record.timestamp)
+            self._clock.check(moment.ts, record.timestamp)
         except InvalidEvent as error:
             written = f"{timed.name}, {moment.form}" if moment.form else timed.name
             raise InvalidEvent(error.reason, f"{written}: {error.detail}") from None
@@ -292,29 +286,6 @@ class Decoder:
         if not self.min_time <= record.timestamp <= MAX_TIME:
             raise InvalidEvent("bad_time", f"the record's time {record.timestamp} lies not between 2000 and 9999")
         return record.timestamp
-
-    def _check_ahead(self, ts: int, recorded: int) -> None:
-        """Raises InvalidEvent for a time ahead of its record's, or of the clock where that has none or a wrong one."""
-        if recorded >= 0 and ts > recorded + MAX_AHEAD:
-            raise InvalidEvent("bad_time", f"{ts} lies more than 5 minutes ahead of its record's time {recorded}")
-        if recorded >= 0 and ts <= self._latest:
-            return
-        now = time.time_ns() // 1_000_000
-        self._latest = now + MAX_CLOCK_ERROR
-        if recorded < 0 and ts > now + MAX_AHEAD:
-            raise InvalidEvent(
-                "bad_time", f"{ts} lies more than 5 minutes ahead of the clock, and its record has no time"
-            )
-        if ts > self._latest:
-            raise InvalidEvent(
-                "bad_time", f"{ts} lies more than a week ahead of the clock, as its record's time {recorded}"
-            )
-
-
-def _name_neither(names: Iterable[str], and_no_time: bool) -> bool:
-    """Whether fields of these names, whatever they hold, never name a series, nor a time."""
-    called = set(map(plain, names))
-    return called.isdisjoint(NAMING) and not (and_no_time and not called.isdisjoint(NAMES))
 
 
 def encode(event: Event, features: Sequence[str] = ONE_VALUE) -> bytes:

@@ -1,7 +1,7 @@
 """The series of an event: which field names it, or its record's key."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import msgspec
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.json import check_key, confluent_schema
 from pipeline.formats.names import Fields, Found, fields_of, listed, nested, plain, shown, step
+from pipeline.formats.times import NAMES as TIMES
 
 CERTAIN = ("series", "uniqueid", "seriesid", "seriesname")
 """Names that stand for nothing else, as `plain` writes them."""
@@ -200,3 +201,9 @@ def check_series(name: str) -> str:
     if name.isspace():
         raise InvalidEvent("schema", "the series' name is blank")
     return name
+
+
+def name_neither(names: Iterable[str], and_no_time: bool) -> bool:
+    """Whether fields of these names, whatever they hold, never name a series, nor a time."""
+    called = set(map(plain, names))
+    return called.isdisjoint(NAMING) and not (and_no_time and not called.isdisjoint(TIMES))

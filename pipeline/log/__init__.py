@@ -35,6 +35,18 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record by its values."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
 class Undecodable(list[tuple[str, bytes]]):
     """Headers of a record that cannot be decoded: those that could be read, and `why` the record cannot."""
 

@@ -176,12 +176,3 @@ class CheckpointPass:
         for part in range(max(1, len(rows)), parts.get(series, 1)):
             self._producer.send(self._state_topic, partition, part_key(name, part), None)
         self._counts[partition][series] = len(rows)
-
-
-def write_pass(
-    producer: Producer, consumer: Consumer, state_topic: str, passes: Mapping[int, Pass], size: int = PART_BYTES
-) -> None:
-    """Write a whole pass at once, and commit each `record.position` with it."""
-    begun = CheckpointPass(producer, state_topic, passes, size)
-    begun.write()
-    begun.commit({number: each.record.position for number, each in passes.items()}, consumer)

@@ -18,8 +18,9 @@ from kafka.admin import ConfigResource
 from kafka.record.util import encode_varint
 from waiting import PATIENCE_S, stop, until
 
+from pipeline.formats.clock import MAX_AHEAD
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.formats.events import MAX_AHEAD, Decoder, Event, encode
+from pipeline.formats.events import Decoder, Event, encode
 from pipeline.formats.json import MAX_HEADERS
 from pipeline.log import EventLog, Record, Undecodable
 from pipeline.log.connect import connect

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.formats.columnar.ipc import Ints, Table, read_table
-from pipeline.formats.columnar.points import Row, is_columnar
+from pipeline.formats.columnar.points import is_columnar
 from pipeline.formats.columnar.writing import Column, Moments, words_of, write_stream
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.forecasts import ForecastBatch, encode_forecasts
 from pipeline.formats.headers import OFFSETS, read_headers
-from pipeline.log import Record
+from pipeline.log import Record, StoredRecord
 
 MESSAGE_BYTES = 262_144
 """About the largest message of several forecasts."""
@@ -154,9 +154,9 @@ def each_forecast(records: Iterable[Record]) -> Iterator[Record]:
             yield from _rows(record, made)
 
 
-def _rows(record: Record, made: Made) -> Iterator[Row]:
+def _rows(record: Record, made: Made) -> Iterator[StoredRecord]:
     common = [(name, text.encode()) for name, text in read_headers(record.headers).items() if name != OFFSETS]
     offsets = zip(made.first.tolist(), made.last.tolist(), strict=True)
     place = record.topic, record.partition, record.offset, record.timestamp
     for series, value, (first, last) in zip(made.batch.series, encode_forecasts(made.batch), offsets, strict=True):
-        yield Row(*place, series.encode(), value, [*common, (OFFSETS, b"%d-%d" % (first, last))])
+        yield StoredRecord(*place, series.encode(), value, [*common, (OFFSETS, b"%d-%d" % (first, last))])

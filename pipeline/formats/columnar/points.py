@@ -10,31 +10,22 @@ import numpy.typing as npt
 
 from pipeline.formats.columnar.ipc import Ints
 from pipeline.formats.dead_letters import InvalidEvent
-from pipeline.log import Record
+from pipeline.log import Record, StoredRecord
 from pipeline.log.limits import COLUMNAR
 
 Reals = npt.NDArray[np.float64]
 
 
-class Row(NamedTuple):
-    """A row of a columnar message, as the record of a JSON event that holds only that."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes
-    headers: Sequence[tuple[str, bytes]]
-
-
-def row_record(record: Record, series: str | None, ts: object, values: Sequence[float], features: Sequence[str]) -> Row:
+def row_record(
+    record: Record, series: str | None, ts: object, values: Sequence[float], features: Sequence[str]
+) -> StoredRecord:
     """A row of a columnar record as a record of its own; values that are no numbers are null."""
     named = dict(zip(features, values, strict=True))
     event: dict[str, object] = {"series": series, "ts": ts}
     event |= named if tuple(named) == ("value",) else {"values": named}
     value = msgspec.json.encode(event)
-    return Row(record.topic, record.partition, record.offset, record.timestamp, record.key, value, record.headers)
+    place = record.topic, record.partition, record.offset, record.timestamp
+    return StoredRecord(*place, record.key, value, record.headers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +42,7 @@ class Points(Sequence[Any]):
     """(n,F)."""
     event: Callable[[str, int, tuple[float, ...]], Any]
     """Makes an event of a row."""
-    invalid: Sequence[tuple[Row, InvalidEvent]] = ()
+    invalid: Sequence[tuple[StoredRecord, InvalidEvent]] = ()
 
     def __len__(self) -> int:
         return len(self.series)
@@ -66,7 +57,7 @@ class Points(Sequence[Any]):
     def __getitem__(self, row: int | slice) -> Any:
         return list(self)[row]
 
-    def row(self, number: int) -> Row:
+    def row(self, number: int) -> StoredRecord:
         """A point as the record of a JSON event."""
         values = self.values[number].tolist()
         return row_record(self.record, self.series[number], int(self.ts[number]), values, self.features)

@@ -1,7 +1,6 @@
 """A consumer in a Kafka group: cooperative assignment, and no records before the partition has been sought."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.structs import MemberState
 
 from pipeline.log import Commit, Poll, Record
+from pipeline.log.kafka.assignment import Assignment
 from pipeline.log.kafka.client import consumer, metadata_text, translated
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConsumerFenced, LogUnavailable
@@ -30,21 +30,20 @@ class KafkaGroupConsumer:
         self._kafka = kafka
         self._topic = topic
         self._doing = f"group {group} on {topic}"
-        self._owned: set[int] = set()
         self._failed: Exception | None = None
-        self._events: deque[tuple[bool, set[int]]] = deque()
+        self._assignment = Assignment()
         strategy = (CooperativeStickyAssignor,)
         with translated(self._doing):
             settings = {**consumer(kafka), **config, "group_id": group, "partition_assignment_strategy": strategy}
             self._consumer = KafkaConsumer(**settings)
-            self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._events))
+            self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._assignment))
         self._generation = self._consumer.group_metadata()
 
     def poll(self, timeout: float, max_records: int) -> Poll:
         """Wait up to `timeout` seconds for records or a new assignment."""
         until = deadline = time.monotonic() + timeout
         records: Mapping[TopicPartition, Sequence[Record]] = {}
-        while not records and not self._events:
+        while not records and not self._assignment.changed:
             left = max(0.0, min(SLICE, until - time.monotonic()))
             with translated(self._doing):
                 records = self._poll_once(left, max_records)
@@ -58,7 +57,7 @@ class KafkaGroupConsumer:
                 until = deadline
             if time.monotonic() >= until:
                 break
-        assigned, revoked = self._rebalanced()
+        assigned, revoked = self._assignment.take()
         by_partition = {where.partition: batch for where, batch in records.items()}
         generation = self._generation
         rebalancing, joined = generation.state == MemberState.REBALANCING, generation.generation_id >= 0
@@ -69,15 +68,15 @@ class KafkaGroupConsumer:
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
-        if self._owned and self.before_revocation and self._consumer._coordinator.need_rejoin():
+        if self._assignment.owned and self.before_revocation and self._consumer._coordinator.need_rejoin():
             self.before_revocation()
-        reading = len(self._owned)
+        reading = len(self._assignment.owned)
         if reading < 2 or max_records <= TURN:
             return self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)  # type: ignore[no-any-return]
         turn = max(TURN, max_records // reading)
         self._unblock()
         records: dict[TopicPartition, list[Record]] = self._consumer.poll(timeout_ms=timeout * 1000, max_records=turn)
-        if not records or self._events:
+        if not records or self._assignment.changed:
             return records
         had: list[TopicPartition] = []
         new = list(records)
@@ -109,17 +108,6 @@ class KafkaGroupConsumer:
             records.setdefault(where, []).extend(batch)
         return list(fetched)
 
-    def _rebalanced(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        before, kept = set(self._owned), set(self._owned)
-        while self._events:
-            gained, partitions = self._events.popleft()
-            if gained:
-                self._owned |= partitions
-            else:
-                self._owned -= partitions
-                kept -= partitions
-        return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
-
     def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
         """The group's committed positions. Waits for an open transaction that will commit one."""
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
@@ -146,7 +134,7 @@ class KafkaGroupConsumer:
 
         Raises ConsumerFenced for partitions that the poll reported as revoked, LogUnavailable during a rebalance.
         """
-        if self._generation.generation_id < 0 or not offsets.keys() <= self._owned:
+        if self._generation.generation_id < 0 or not offsets.keys() <= self._assignment.owned:
             raise ConsumerFenced(f"{self._doing}: partitions {sorted(offsets)} are no longer assigned to this member")
         if self._generation.state == MemberState.REBALANCING:
             raise LogUnavailable(f"{self._doing}: a rebalance is in progress")
@@ -175,15 +163,15 @@ class KafkaGroupConsumer:
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Records rebalances, and pauses new partitions until they are sought. Runs on the network thread."""
 
-    def __init__(self, consumer: KafkaConsumer, events: deque[tuple[bool, set[int]]]) -> None:
+    def __init__(self, consumer: KafkaConsumer, assignment: Assignment) -> None:
         self._consumer = consumer
-        self._events = events
+        self._assignment = assignment
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         for where in assigned:
             self._consumer.pause(where)
             self._consumer.seek(where, 0)  # without a position, poll looks up the commit, and may raise
-        self._events.append((True, {where.partition for where in assigned}))
+        self._assignment.gain(where.partition for where in assigned)
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        self._events.append((False, {where.partition for where in revoked}))
+        self._assignment.lose(where.partition for where in revoked)

@@ -4,12 +4,13 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from pipeline.log import StoredRecord
 from tidecast.errors import FORBIDDEN, LogError, LogUnavailable, NotAuthorized
 
 BUSY = 30.0
@@ -41,18 +42,6 @@ MEANINGS: dict[str, type[LogError]] = {
     "SQLITE_READONLY": NotAuthorized,
 }
 HEADERS = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
-
-
-class Stored(NamedTuple):
-    """A record as read from the file."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
 
 
 class Store:
@@ -100,7 +89,7 @@ class Store:
                 raise
             self._connection.commit()
 
-    def records(self, topic: str, partition: int, start: int, stop: int, limit: int) -> list[Stored]:
+    def records(self, topic: str, partition: int, start: int, stop: int, limit: int) -> list[StoredRecord]:
         """The first `limit` records with start <= offset < stop."""
         rows = self.query(
             "SELECT offset, timestamp, key, value, headers FROM records WHERE offset >= ? AND offset < ? AND"
@@ -108,7 +97,7 @@ class Store:
             *(start, stop, topic, partition, limit),
         )
         return [
-            Stored(topic, partition, offset, timestamp, key, value, HEADERS.decode(headers) if headers else ())
+            StoredRecord(topic, partition, offset, timestamp, key, value, HEADERS.decode(headers) if headers else ())
             for offset, timestamp, key, value, headers in rows
         ]
 

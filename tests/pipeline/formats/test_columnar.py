@@ -188,4 +188,4 @@ def test_points_hold_the_columns_themselves() -> None:
     assert isinstance(decoded, Points)
     assert decoded.series == FRAME["series"].to_list()
     np.testing.assert_array_equal(decoded.values[:, 0], FRAME["value"])
-    assert msgspec.json.decode(decoded.row(3).value) == {"series": "s3", "ts": NOW + 3, "value": 1.0}
+    assert msgspec.json.decode(decoded.row(3).value or b"") == {"series": "s3", "ts": NOW + 3, "value": 1.0}

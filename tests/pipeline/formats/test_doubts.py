@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.formats.clock import MAX_AHEAD
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import MIN_NAMES, Note
-from pipeline.formats.events import MAX_AHEAD, Decoder, Event
+from pipeline.formats.events import Decoder, Event
 from pipeline.formats.paths import Paths
 
 NOW = 1_700_000_000_000

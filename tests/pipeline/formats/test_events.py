@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import Given
 
+from pipeline.formats.clock import MAX_AHEAD
 from pipeline.formats.dead_letters import MAX_DETAIL, REASONS, InvalidEvent
-from pipeline.formats.events import MAX_AHEAD, MAX_FLOAT32, Decoder, Event, encode
+from pipeline.formats.events import MAX_FLOAT32, Decoder, Event, encode
 from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.formats.times import MAX_TIME, MIN_TIME, parse_time
 from pipeline.log import Record, Undecodable

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from records import Given
 
+from pipeline.formats.clock import MAX_AHEAD
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.formats.decoding import Note
-from pipeline.formats.events import MAX_AHEAD, Decoder, Event, encode
+from pipeline.formats.events import Decoder, Event, encode
 from pipeline.formats.names import plain
 from pipeline.formats.paths import Paths
 from pipeline.formats.series import CERTAIN, THINGS

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from passes import write_pass
 from properties import examples
 from waiting import until
 
@@ -108,7 +109,7 @@ class Group:
         )
         marked = checkpoint.marked(record, self.log.topic_id(self.state_topic))
         passes = {0: Pass(self.store, marked, self.parts)}
-        checkpoint.write_pass(self.producer, self.consumer, self.state_topic, passes, self.size)
+        write_pass(self.producer, self.consumer, self.state_topic, passes, self.size)
         self.passed = self.position
 
     def end(self) -> None:
@@ -239,7 +240,7 @@ def test_an_aborted_pass_can_be_retried(stopped: Group) -> None:
     changed = stopped.store.dirty()
     passes = {0: Pass(stopped.store, PartitionRecord(position=7, partitions=1, topic_id=""), {})}
     with pytest.raises(LogError):
-        checkpoint.write_pass(stopped.producer, stopped.consumer, "no-such-topic", passes)
+        write_pass(stopped.producer, stopped.consumer, "no-such-topic", passes)
     assert stopped.store.dirty() == changed
     stopped.write_pass()
     assert stopped.store.dirty() == []
@@ -434,7 +435,7 @@ def test_several_partitions_are_written_and_recovered_at_once(log: EventLog, fre
         record = PartitionRecord(position=number + 1, partitions=3, topic_id=topics.topic_id)
         store = uninterrupted(steps[number], CONFIG)
         passes[number] = Pass(store, checkpoint.marked(record, topics.state_topic_id), {})
-    checkpoint.write_pass(producer, consumer, group.state_topic, passes)
+    write_pass(producer, consumer, group.state_topic, passes)
     committed = consumer.committed(range(3))
     assert {number: commit.offset for number, commit in committed.items()} == {0: 1, 1: 2, 2: 3}
     stores = {number: WindowStore(CONFIG) for number in range(3)}

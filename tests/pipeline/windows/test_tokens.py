@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from passes import write_pass
 from records import Given
 from waiting import until
 
@@ -22,7 +23,7 @@ from pipeline.formats.texts import TextDecoder, TextEvent
 from pipeline.log import Commit, Consumer, EventLog
 from pipeline.log.connect import connect
 from pipeline.log.limits import MAX_VALUE_BYTES
-from pipeline.state.checkpoint import Pass, write_pass
+from pipeline.state.checkpoint import Pass
 from pipeline.state.records import PartitionRecord, encode_metadata
 from pipeline.state.recovery import Topics, recover
 from pipeline.windows.grid import WindowConfig

@@ -8,13 +8,13 @@ assigned.
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.log import Bounds, Commit, Poll, Record
+from pipeline.log.kafka.assignment import Assignment
 from pipeline.log.kafka.clients import Client, Cluster
 from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, translated
 from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
@@ -77,10 +77,9 @@ class RdkafkaConsumer:
         self._kafka, self._cluster, self._other = kafka, cluster, other
         self._group, self._topic = group, topic
         self._doing = f"group {group} on {topic}"
-        self._owned: set[int] = set()
+        self._assignment = Assignment()
         self._positions: dict[int, int] = {}
         """The next offset of each partition that is being read."""
-        self._events: deque[tuple[bool, set[int]]] = deque()
         self._failed: Message | None = None
         config = {"group.id": group, "client.id": instance or "tidecast"}
         static_id = {"group.instance.id": instance} if static else {}
@@ -95,11 +94,11 @@ class RdkafkaConsumer:
         while True:
             left = max(0.0, min(SLICE, deadline - time.monotonic()))
             records = self._fetch(left, max_records)
-            if records or self._events or time.monotonic() >= deadline:
+            if records or self._assignment.changed or time.monotonic() >= deadline:
                 break
         if not records or not self._member.joined:
             self._member = Membership.of(self._consumer)
-        assigned, revoked = self._rebalanced()
+        assigned, revoked = self._assignment.take()
         joined = self._member.joined
         return Poll(assigned, revoked, records, rebalancing=not joined, joined=joined)
 
@@ -114,14 +113,14 @@ class RdkafkaConsumer:
             raise fetch_error(failed, self._topic, self._doing)
         with translated(self._doing):
             fetched = Fetched(fetch(self._consumer, timeout, most), self._topic)
-        moved = set[int]().union(*(partitions for _, partitions in self._events))
+        moved = self._assignment.moved
         records = {partition: own for partition, own in fetched.records.items() if partition not in moved}
         self._positions |= {partition: own[-1].offset + 1 for partition, own in records.items()}
         for partition, end in fetched.ends.items():
             if partition in self._positions:
                 self._positions[partition] = max(end, self._positions[partition])
         self._failed = fetched.failure  # the records before it count as read: they come first
-        return records if records or self._failed is None or self._events else self._fetch(0, most)
+        return records if records or self._failed is None or self._assignment.changed else self._fetch(0, most)
 
     def _read_otherwise(self, partition: int, most: int) -> Mapping[int, Sequence[Record]]:
         """The next records of a partition, of which the next batch is unreadable."""
@@ -134,7 +133,7 @@ class RdkafkaConsumer:
 
     def _gained(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.incremental_assign([])  # the client reads what it is assigned at once: so each is when it is sought
-        self._events.append((True, {each.partition for each in partitions}))
+        self._assignment.gain(each.partition for each in partitions)
 
     def _revoked(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         if self.before_revocation:
@@ -145,18 +144,7 @@ class RdkafkaConsumer:
         client.incremental_unassign(
             [each for each in partitions if self._positions.pop(each.partition, None) is not None]
         )
-        self._events.append((False, {each.partition for each in partitions}))
-
-    def _rebalanced(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        before, kept = set(self._owned), set(self._owned)
-        while self._events:
-            gained, partitions = self._events.popleft()
-            if gained:
-                self._owned |= partitions
-            else:
-                self._owned -= partitions
-                kept -= partitions
-        return tuple(sorted(self._owned - kept)), tuple(sorted(before - kept))
+        self._assignment.lose(each.partition for each in partitions)
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Commit]:
         """The group's committed positions. Waits for an open transaction that will commit one.
@@ -177,7 +165,7 @@ class RdkafkaConsumer:
 
     def seek(self, partition: int, offset: int) -> None:
         """Read an assigned partition from `offset` on."""
-        if partition not in self._owned:
+        if partition not in self._assignment.owned:
             raise ValueError(f"partition {partition} is not assigned")
         where = TopicPartition(self._topic, partition, offset)
         with translated(f"{self._doing}, seek"):
@@ -207,7 +195,7 @@ class RdkafkaConsumer:
         Raises ConsumerFenced for partitions that were revoked or lost, LogUnavailable while it is not in the group.
         """
         now = Membership.of(self._consumer)
-        if not offsets.keys() <= self._owned or now.id != self._member.id:
+        if not offsets.keys() <= self._assignment.owned or now.id != self._member.id:
             raise ConsumerFenced(f"{self._doing}: partitions {sorted(offsets)} are no longer assigned to this member")
         if not now.joined:
             raise LogUnavailable(f"{self._doing}: a rebalance is in progress")

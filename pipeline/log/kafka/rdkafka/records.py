@@ -4,10 +4,9 @@ import gc
 from collections.abc import Sequence
 from itertools import repeat
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, Message
 
-from pipeline.log import Undecodable
+from pipeline.log import StoredRecord, Undecodable
 from pipeline.log.kafka.rdkafka.config import log_error
 from pipeline.log.limits import MAX_VALUE_BYTES, within_limits
 from tidecast.errors import LogError
@@ -16,23 +15,11 @@ UNREADABLE = (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG)
 """Errors of a batch that the client can't read, and does not get past: of damaged ones, and of those too large."""
 
 
-class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record as it was read."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
 class Fetched:
     """What one call of the client brought: records by partition, where the partitions end, and the first error."""
 
     def __init__(self, messages: Sequence[Message], topic: str, *, whole: bool = False) -> None:
-        self.records: dict[int, list[FetchedRecord]] = {}
+        self.records: dict[int, list[StoredRecord]] = {}
         self.ends: dict[int, int] = {}
         self.failure: Message | None = None
         """The first error, which comes in a record's place; the records before it count."""
@@ -80,14 +67,14 @@ def fetch(consumer: Consumer, timeout: float, most: int) -> list[Message]:
     return found
 
 
-def _records(messages: list[Message], topic: str, partition: int, *, whole: bool) -> list[FetchedRecord]:
+def _records(messages: list[Message], topic: str, partition: int, *, whole: bool) -> list[StoredRecord]:
     keys, values = [*map(Message.key, messages)], [*map(Message.value, messages)]
     if not whole:
         _truncate(keys)
         _truncate(values)
     offsets, times = map(Message.offset, messages), [each[1] for each in map(Message.timestamp, messages)]
     columns = (repeat(topic), repeat(partition), offsets, times, keys, values, _headers(messages))
-    return [*map(FetchedRecord, *columns)]
+    return [*map(StoredRecord, *columns)]
 
 
 def _truncate(contents: list[bytes | None]) -> None:
