@@ -8,13 +8,14 @@ B windows   O targets   K horizon steps   H scored steps
 
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from zlib import crc32
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from deploy.models.predictor import Predictor
 from deploy.settings.serve import ServeConfig, window_config
 from model.card import Card
 from model.online.live import Live
@@ -150,6 +151,15 @@ class Grading:
         self.models: dict[int, str] = {}
         self._version, self._cards = "", dict[str, Card]()
         self._kept = self._components()
+
+    @classmethod
+    def of(cls, predictor: Predictor, config: ServeConfig) -> Self | None:
+        """Of a model's forecasts; None of labels, or if nothing is made of actual values."""
+        if not isinstance(predictor.card, Card) or not config.grades:
+            return None
+        grading = cls(predictor.card, config)
+        grading.serve(predictor.label, predictor.card)
+        return grading
 
     def _components(self) -> dict[str, tuple[list[str], bytes]]:
         """The fields of each component's section, and four bytes that differ between settings of different state."""

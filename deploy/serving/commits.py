@@ -59,9 +59,14 @@ class Commits:
         if idle or self._interval.due():
             self.commit()
 
+    @property
+    def pending(self) -> bool:
+        """Whether something is not committed yet."""
+        return bool(self._numbers)
+
     def commit(self) -> None:
         """Commit all that has been produced."""
-        if not self._numbers:
+        if not self.pending:
             return
         stats, refused = self._stats, self._output.refused
         with stats.stage("commit"):

@@ -53,12 +53,14 @@ from pipeline import failpoint
 from pipeline.formats.decoding import DESCRIBED
 from pipeline.log import EventLog, Poll, Record
 from pipeline.windows.grid import Counts
-from tidecast.errors import LogError, LogUnavailable, NotAuthorized
+from tidecast.errors import ConsumerFenced, LogError, LogUnavailable, NotAuthorized
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.2
 REPORT_S = 10.0
+ENDING_S = 5.0
+"""Seconds that a service which is told to end waits for the end of a rebalance."""
 MAX_STALLED = 3
 """Lag checks in a row, REPORT_S apart, that find a partition stalled before the service ends."""
 
@@ -83,13 +85,13 @@ class Service:
         """
         self._updater, self._shadow = updater, shadow
         self._predictor, self._task, self._config = predictor, task, config
-        self._grading = _grading(predictor, config)
+        self._grading = Grading.of(predictor, config)
         self.stats = _stats(predictor, task, config, self._grading)
         self.stats.following = updater.following if updater else None
         self.stats.webhook = webhook.counts if webhook else None
         self.stats.shadow = shadow.counts if shadow else None
         self._health = OutputHealth()
-        self._batch_s = 0.0
+        self._batch_s = self._ends_by = 0.0
         self._reported = 0
         self._described: set[int] = set()
         self._said: set[str] = set()
@@ -135,7 +137,7 @@ class Service:
     def _run(self, stop: threading.Event) -> None:
         rebalancing = True
         report_interval = Interval(REPORT_S)
-        while not stop.is_set():
+        while not (stop.is_set() and self._may_end(rebalancing)):
             poll = self._poll()
             rebalancing = poll.rebalancing
             self._rebalance(poll)
@@ -149,8 +151,20 @@ class Service:
                 self._checkpoints.drop()  # nothing can be committed, and its transaction must not outlast its time
             self._report(caught_up=not poll.records, due=report_interval.due())
         if not rebalancing:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Commit, and write a last checkpoint, unless another member has taken over, which goes on from the last."""
+        try:
             self._commits.commit()
             self._checkpoints.finish(self._partitions)
+        except ConsumerFenced:
+            logger.info("another member has taken over: it forecasts again what was not committed")
+
+    def _may_end(self, rebalancing: bool) -> bool:
+        """Whether nothing waits for the end of a rebalance to be committed, or that takes too long."""
+        self._ends_by = self._ends_by or time.monotonic() + ENDING_S
+        return not (rebalancing and self._commits.pending) or time.monotonic() > self._ends_by
 
     def _update_models(self) -> None:
         """Switch to a new model and a new shadow, if there are any. The windows stay."""
@@ -273,15 +287,6 @@ class Service:
             logger.warning(f"{self._predictor.label}: {problem}")
             if self._updater:
                 self._updater.complain(written.complaint(self._predictor, problem))
-
-
-def _grading(predictor: Predictor, config: ServeConfig) -> Grading | None:
-    """The grading of a model's forecasts; None of labels, or if nothing is made of actual values."""
-    if not isinstance(predictor.card, Card) or not config.grades:
-        return None
-    grading = Grading(predictor.card, config)
-    grading.serve(predictor.label, predictor.card)
-    return grading
 
 
 def _stats(predictor: Predictor, task: Task, config: ServeConfig, grading: Grading | None) -> ServiceStats:

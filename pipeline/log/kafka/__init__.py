@@ -160,17 +160,20 @@ class KafkaLog:
         members: Sequence[Any] = found.get("members", ())
         return members
 
-    def _retried(self, request: Callable[[], Any]) -> Any:
-        """The response, requested again while brokers disconnect or are not ready.
+    def _retried(self, request: Callable[[], Any], *, exists: bool = False) -> Any:
+        """The response, requested again while brokers disconnect, are not ready, or do not know a topic that `exists`.
 
         Each time by a new client: an old one goes on asking a node that is gone until its metadata expires.
         """
-        deadline = time.monotonic() + self._kafka.delivery_s
+        began = time.monotonic()
+        deadline = began + self._kafka.delivery_s
         while True:
             try:
                 return request()
             except errors.UnknownTopicOrPartitionError:
-                raise
+                if not exists or time.monotonic() > began + self._kafka.request_s:
+                    raise
+                time.sleep(0.02)
             except errors.RetriableError:
                 if time.monotonic() > deadline:
                     raise
@@ -210,7 +213,7 @@ class KafkaLog:
     def _offsets(self, topic: str, count: int, spec: int) -> dict[int, int]:
         specs = {TopicPartition(topic, partition): spec for partition in range(count)}
         with translated(f"{self._where}, offsets of {topic}"):
-            found = self._retried(lambda: self._admin.list_partition_offsets(specs))
+            found = self._retried(lambda: self._admin.list_partition_offsets(specs), exists=topic in self._existing)
         return {where.partition: each.offset for where, each in found.items()}
 
     def _stable_ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:

@@ -37,7 +37,15 @@ class KafkaGroupConsumer:
             settings = {**consumer(kafka), **config, "group_id": group, "partition_assignment_strategy": strategy}
             self._consumer = KafkaConsumer(**settings)
             self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._assignment))
+        self._coordinator = self._consumer._coordinator
+        self._join, self._coordinator.ensure_active_group = self._coordinator.ensure_active_group, self._join_again
         self._generation = self._consumer.group_metadata()
+
+    def _join_again(self, timeout_ms: float | None = None) -> bool:
+        """What the client calls in a poll to join, and to join again: the first time, this member owns all it did."""
+        if self._assignment.owned and self.before_revocation and not self._coordinator.rejoining:
+            self.before_revocation()
+        return bool(self._join(timeout_ms))
 
     def poll(self, timeout: float, max_records: int) -> Poll:
         """Wait up to `timeout` seconds for records or a new assignment."""
@@ -51,7 +59,7 @@ class KafkaGroupConsumer:
             if self._generation.state == MemberState.REBALANCING:
                 # The client forgets a rebalance for new partitions that outlasts its poll, and repeats one that ends
                 # between two polls. Nothing can be committed before it is complete either.
-                self._consumer._coordinator.request_rejoin()
+                self._coordinator.request_rejoin()
                 until = deadline + REBALANCE
             else:
                 until = deadline
@@ -68,8 +76,6 @@ class KafkaGroupConsumer:
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
-        if self._assignment.owned and self.before_revocation and self._consumer._coordinator.need_rejoin():
-            self.before_revocation()
         reading = len(self._assignment.owned)
         if reading < 2 or max_records <= TURN:
             return self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)  # type: ignore[no-any-return]
@@ -113,8 +119,8 @@ class KafkaGroupConsumer:
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         with translated(f"{self._doing}, committed offsets"):
             # The client's own method takes one partition, a request each.
-            coordinator, timeout_ms = self._consumer._coordinator, int(self._kafka.stall_s * 1000)
-            found = coordinator.fetch_committed_offsets(wanted, timeout_ms=timeout_ms)
+            timeout_ms = int(self._kafka.stall_s * 1000)
+            found = self._coordinator.fetch_committed_offsets(wanted, timeout_ms=timeout_ms)
         return {where.partition: Commit(each.offset, metadata_text(each.metadata)) for where, each in found.items()}
 
     def seek(self, partition: int, offset: int) -> None:

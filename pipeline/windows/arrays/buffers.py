@@ -25,7 +25,7 @@ OBSERVED = 0
 
 def slack(seq_len: int) -> int:
     """Steps of a row beyond S: a full row is moved back once in so many steps."""
-    return max(1, seq_len // 8)
+    return max(1, seq_len // 12)
 
 
 class Added(NamedTuple):

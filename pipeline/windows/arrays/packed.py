@@ -109,8 +109,7 @@ class PackedRows:
         count, width = values.shape[1:]
         low = view(self._low.reshape(-1, width), count)[rows * self._length + first].reshape(len(rows), count, width)
         codes = self._codes[rows]
-        values[:] = low.view(np.int32)
-        values /= SCALES[codes][:, None]
+        np.divide(low.view(np.int32), SCALES[codes][:, None], out=values)
         if codes.max(initial=0) < FLOAT32:
             return
         row, lane = np.nonzero(codes == FLOAT32)

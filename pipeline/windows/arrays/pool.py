@@ -1,5 +1,7 @@
 """Rows of an array that are given out and taken back."""
 
+import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from pipeline.windows.grid import Ints
 
 Numbers = npt.NDArray[np.signedinteger[Any]]
 """Of rows, in 4 or 8 bytes."""
+LARGE = 64 << 10
+"""Bytes of an array that has memory of its own."""
 
 
 class Pool:
@@ -32,8 +36,20 @@ class Pool:
         self._free += rows.tolist()
 
 
+def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array of zeros; the system allocates its memory when it is first written, and has it back with its end.
+
+    Of malloc it would not: freed arrays stay with the process, between others, for a quarter more in all.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < LARGE:
+        return np.zeros(shape, dtype)
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
 def grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    """The array with so many rows, new ones 0. The system allocates their memory when it is first written."""
-    bigger = np.zeros((rows, *array.shape[1:]), array.dtype)
+    """The array with so many rows, new ones 0."""
+    bigger = zeros((rows, *array.shape[1:]), array.dtype)
     bigger[: len(array)] = array
     return bigger

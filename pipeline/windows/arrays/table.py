@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.windows.arrays.pool import zeros
 from pipeline.windows.batch import UNKNOWN
 from pipeline.windows.grid import Bools, Ints
 from pipeline.windows.reorder import BEFORE_ALL
@@ -134,7 +135,7 @@ class Table:
         self._changes = 0
 
     def _reserve(self, size: int) -> None:
-        columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(size, TYPES.get(name, np.int64)) for name in NAMES}
+        columns: dict[str, npt.NDArray[Any]] = {name: zeros((size,), TYPES.get(name, np.int64)) for name in NAMES}
         if self.size:
             for name, column in columns.items():
                 column[: self.size] = getattr(self.columns, name)

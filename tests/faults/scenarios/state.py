@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +17,7 @@ from world import World
 
 from model.artifacts.registry import Registry
 from model.artifacts.versions import MODEL_FILE
+from pipeline.log.kafka.client import metadata_text
 from pipeline.state.records import PARTITION_KEY, SERIES_PREFIX, decode_metadata
 from tidecast.errors import UnknownTopic
 
@@ -23,6 +25,12 @@ HALF = RECORDS // 2
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds) and None"
 """Python's own sleep fails under libfaketime, which takes its monotonic deadline for a moment of the faked clock."""
+CLOCK = """
+import time
+now, now_ns = time.time, time.time_ns
+time.time, time.time_ns = lambda: now() + {0} * 86400, lambda: now_ns() + {0} * 86400 * 10**9
+"""
+"""Python's clock alone: libfaketime does not know how librdkafka waits, which then waits for a day or not at all."""
 LIMIT = 5_000
 
 
@@ -183,7 +191,7 @@ def corrupt_record(world: World) -> None:
 
 def corrupt_metadata(world: World) -> None:
     where = world.positions()[0]
-    changed = OffsetAndMetadata(where.offset, where.metadata[:-1] + "x", -1)
+    changed = OffsetAndMetadata(where.offset, metadata_text(where.metadata)[:-1] + "x", -1)
     world.admin.alter_group_offsets(world.group, {TopicPartition(world.topic, 0): changed})
 
 
@@ -208,7 +216,8 @@ def short_retention(world: World) -> None:
             service.kill()
             history = {p: [*history[p], *new] for p, new in newer(world, history).items()}
             world.delete_before({p: decode_metadata(at.metadata) or 0 for p, at in world.positions().items()})
-    world.serve("a", "--static")
+    service = world.serve("a", "--static")
+    world.until(lambda: "takes over" in service.stderr, "it does not join")
     world.expected = world.oracle.expected_output(history)
 
 
@@ -237,8 +246,12 @@ def newer(world: World, history: History) -> History:
     needs="faketime",
 )
 def wrong_clock(world: World, offset: str) -> None:
-    (world.folder / "sitecustomize.py").write_text(SLEEP)
     clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    if os.environ["TIDECAST_KAFKA_CLIENT"] == "librdkafka":
+        (world.folder / "sitecustomize.py").write_text(CLOCK.format(1 if offset == "+1d" else -1))
+        clock = {}
+    else:
+        (world.folder / "sitecustomize.py").write_text(SLEEP)
     service = world.serve(environment={**clock, "PYTHONPATH": f"{ROOT}:{world.folder}"})
     with world.sending(rate=2000):
         world.until_commit()

@@ -417,6 +417,31 @@ def test_partitions_of_a_closed_consumer_are_reassigned(log_address: str, topic:
         second.stop()
 
 
+def test_a_member_commits_before_its_partitions_are_given_up(kafka_bootstrap: str, fresh: Fresh) -> None:
+    group, topic, seconds, committed = fresh("group"), fresh("orders"), list[float](), list[int]()
+    with contextlib.closing(connect(kafka_bootstrap, LONG_SESSIONS)) as log:
+        log.create_topic(topic, 2)
+        first = Polling(log.consumer(group, topic))
+
+        def commit() -> None:
+            began = time.monotonic()
+            with contextlib.suppress(LogUnavailable):
+                first.consumer.commit({partition: Commit(7, "before") for partition in first.owned})
+            seconds.append(time.monotonic() - began)
+            committed.append(len(first.owned))
+
+        until(lambda: first.owned == {0, 1})
+        first.consumer.before_revocation = commit
+        second = Polling(log.consumer(group, topic))
+        until(lambda: len(first.owned) == len(second.owned) == 1)
+        assert 2 in committed
+        assert log.committed(group, topic) == {0: Commit(7, "before"), 1: Commit(7, "before")}
+        assert max(seconds) < 5
+        first.consumer.before_revocation = None
+        for member in (first, second):
+            member.stop()
+
+
 def test_a_consumer_without_the_partition_cannot_commit(log: EventLog, topic: str, fresh: Fresh) -> None:
     group = fresh("group")
     bystander = log.consumer(group, topic)

@@ -5,7 +5,8 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from kafka import errors
@@ -17,6 +18,7 @@ from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import LogError
 
 logger = logging.getLogger("librdkafka")
+Result = TypeVar("Result")
 
 CLIENT: dict[str, Any] = {
     "reconnect.backoff.ms": 20,
@@ -24,6 +26,9 @@ CLIENT: dict[str, Any] = {
     "retry.backoff.ms": 20,
     "topic.metadata.refresh.interval.ms": 30_000,
     "allow.auto.create.topics": False,
+    # After a lost network the client would take up new connections to the cluster, and never find a group's coordinator
+    # again: librdkafka 2.16.0, rd_kafka_coord_req_fsm waits for the connection that it gave up. A restart finds others.
+    "metadata.recovery.strategy": "none",
     "socket.nagle.disable": True,
     "log.connection.close": False,
     "enable.metrics.push": False,
@@ -156,16 +161,30 @@ def log_error(error: KafkaException | KafkaError, doing: str) -> LogError:
     return meaning(same_error(error.args[0] if isinstance(error, KafkaException) else error), doing)
 
 
-def bounded(call: Callable[[], object], seconds: float) -> None:
-    """Run a call without a timeout of its own, on a thread that is abandoned after `seconds`."""
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """The result of a call without a timeout of its own, or with one that it may ignore.
+
+    Raises KafkaException after `seconds`: the thread that it runs on is left to itself.
+    """
+    outcome: Future[Result] = Future()
 
     def run() -> None:
-        with contextlib.suppress(KafkaException):
-            call()
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, name="tidecast-librdkafka", daemon=True)
-    thread.start()
-    thread.join(seconds)
+    threading.Thread(target=run, name="tidecast-librdkafka", daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer within {seconds:g} s")) from None
+
+
+def bounded(call: Callable[[], object], seconds: float) -> None:
+    """Run a call that may fail, for up to `seconds`."""
+    with contextlib.suppress(KafkaException):
+        within(seconds, call)
 
 
 @contextlib.contextmanager

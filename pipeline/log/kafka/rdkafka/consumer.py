@@ -182,6 +182,7 @@ class RdkafkaConsumer:
 
         def attempt() -> None:
             self.generation(offsets)
+            # on this thread: in a callback the client would wait for the end of that otherwise
             for each in self._consumer.commit(offsets=self.positions(offsets), asynchronous=False) or ():
                 if each.error is not None:
                     raise KafkaException(each.error)

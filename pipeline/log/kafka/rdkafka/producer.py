@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 
 from confluent_kafka import KafkaError, KafkaException
@@ -13,9 +14,17 @@ from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
 from pipeline.log.kafka.client import destination, meaning
 from pipeline.log.kafka.clients import Cluster
-from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, cause, producer
+from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, cause, producer, within
 from pipeline.log.kafka.rdkafka.consumer import AGAIN, REBALANCING, RdkafkaConsumer
-from pipeline.log.kafka.rdkafka.refusals import TOO_LARGE, Given, Lost, refusal, refused, unmendable
+from pipeline.log.kafka.rdkafka.refusals import (
+    TOO_LARGE,
+    Given,
+    Lost,
+    refusal,
+    refused,
+    transaction_error,
+    unmendable,
+)
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
 
@@ -252,7 +261,8 @@ class RdkafkaProducer:
         positions, metadata = consumer.positions(offsets), consumer.generation(offsets)
         with self._guarded():
             try:
-                self._producer.send_offsets_to_transaction(positions, metadata, self._kafka.delivery_s)
+                send = partial(self._producer.send_offsets_to_transaction, positions, metadata, self._kafka.delivery_s)
+                within(self._kafka.delivery_s + 1, send)  # the client waits longer for a coordinator
             except KafkaException as error:
                 if last or error.args[0].code() not in REBALANCING:
                     raise
@@ -296,5 +306,6 @@ class RdkafkaProducer:
             raise self._failed(error) from error
 
     def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
-        self._failure = meaning(cause(error, self._fatal), f"{self._doing}{destination(sent)}")
+        ended = self._fatal or (transaction_error(self._producer) if self._in_transaction else None)
+        self._failure = meaning(cause(error, ended), f"{self._doing}{destination(sent)}")
         return self._failure

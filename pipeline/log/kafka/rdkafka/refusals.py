@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.log import Refusal, Sent
-from pipeline.log.kafka.rdkafka.config import same_error
+from pipeline.log.kafka.rdkafka.config import UNTOLD, same_error
 
 TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 REFUSALS = (*TOO_LARGE, KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
@@ -64,3 +64,12 @@ def refusal(error: KafkaError) -> Refusal:
     same = same_error(error)
     why = ": ".join(filter(None, (type(same).__name__.removesuffix("Error"), *same.args)))
     return Refusal(why, error.code() in TOO_LARGE)
+
+
+def transaction_error(client: Producer) -> KafkaException | None:
+    """Why a transaction that is open can't go on; the client tells that to what is not allowed in one."""
+    try:
+        client.begin_transaction()
+    except KafkaException as error:
+        return None if error.args[0].code() in UNTOLD else error
+    return None
