@@ -125,11 +125,14 @@ class Service:
         """
         try:
             self._run(stop)
-        except LogError:
+        except LogError as error:
+            if stop.is_set() and isinstance(error, ConsumerFenced):
+                logger.info("another member has taken over, and forecasts again what was not committed")
+                return self.stats
             with suppress(LogError):
                 self._commits.commit()  # what came before the failure is not to be forecast again
             with suppress(LogUnavailable, NotAuthorized):
-                self._topics.check()  # where a topic is gone, that says more
+                self._topics.explain(error)
             raise
         self.watchdog.close()
         return self.stats
@@ -151,15 +154,8 @@ class Service:
                 self._checkpoints.drop()  # nothing can be committed, and its transaction must not outlast its time
             self._report(caught_up=not poll.records, due=report_interval.due())
         if not rebalancing:
-            self._finish()
-
-    def _finish(self) -> None:
-        """Commit, and write a last checkpoint, unless another member has taken over, which goes on from the last."""
-        try:
             self._commits.commit()
             self._checkpoints.finish(self._partitions)
-        except ConsumerFenced:
-            logger.info("another member has taken over: it forecasts again what was not committed")
 
     def _may_end(self, rebalancing: bool) -> bool:
         """Whether nothing waits for the end of a rebalance to be committed, or that takes too long."""

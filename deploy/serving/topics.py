@@ -12,9 +12,11 @@ from pipeline.formats.dead_letters import MAX_LETTER_BYTES
 from pipeline.log import EventLog
 from pipeline.log.topics import TopicConfig, TopicIdentity
 from pipeline.state.checkpoint import PART_BYTES, part_bytes
-from tidecast.errors import ConfigError, NotAuthorized, StateMismatch, UnknownTopic
+from tidecast.errors import ConfigError, LogError, NotAuthorized, StateMismatch, UnknownTopic
 from tidecast.freq import format_duration
 
+TOLD_S = 5.0
+"""Seconds until every broker has been told that a topic is gone."""
 CONFIRM_S = 1.0
 """Seconds until a changed topic is looked up again: brokers learn of a topic one after another."""
 KNOWN_S = 15.0
@@ -173,6 +175,14 @@ class TopicWatch:
     def check(self) -> None:
         """Raises UnknownTopic, StateMismatch if a topic but the state's was deleted or made anew."""
         self._check(self._look_up())
+
+    def explain(self, error: LogError) -> None:
+        """Raises as `check` does, which says more than `error`; that one broker may know before the others do."""
+        until = time.monotonic() + (TOLD_S if isinstance(error, UnknownTopic) else 0)
+        self.check()
+        while time.monotonic() < until:
+            time.sleep(0.1)
+            self.check()
 
     def _look_up(self) -> dict[str, TopicIdentity]:
         return self._log.identities(self._topics)

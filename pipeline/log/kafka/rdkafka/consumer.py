@@ -217,5 +217,6 @@ class RdkafkaConsumer:
 
     def close(self) -> None:
         """Leave the group at once, so that its partitions are reassigned; a static member keeps them for a time."""
+        self.before_revocation = None  # whoever closes it has committed what could be
         with translated(f"{self._doing}, leaving"):
             bounded(self._consumer.close, self._kafka.request_s)

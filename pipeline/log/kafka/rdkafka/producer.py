@@ -307,5 +307,5 @@ class RdkafkaProducer:
 
     def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
         ended = self._fatal or (transaction_error(self._producer) if self._in_transaction else None)
-        self._failure = meaning(cause(error, ended), f"{self._doing}{destination(sent)}")
+        self._failure = meaning(cause(error, ended), f"{self._doing}{'' if ended else destination(sent)}")
         return self._failure
