@@ -30,7 +30,7 @@ from pipeline.windows.states import SeriesStates
 
 FEW = 64
 """So many events are added sooner one by one than at once."""
-CHUNK = 4096
+CHUNK = 5000
 """Most events that are added at once."""
 
 

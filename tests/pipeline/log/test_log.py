@@ -294,8 +294,10 @@ def test_seek_rewinds(log: EventLog, topic: str, fresh: Fresh) -> None:
 def test_new_records_arrive_soon(log: EventLog, topic: str, fresh: Fresh) -> None:
     consumer = started(log, fresh("group"), topic)
     consumer.poll(0, 10)
-    threading.Timer(0.2, write, (log, topic, 1, [7])).start()
+    writing = threading.Timer(0.2, write, (log, topic, 1, [7]))
+    writing.start()
     assert numbers(consumer.poll(PATIENCE_S, 10).records[1]) == [7], "a poll waits no longer than for a record"
+    writing.join()
 
 
 def test_lag_counts_the_records_beyond_the_position(log: EventLog, topic: str, fresh: Fresh) -> None:

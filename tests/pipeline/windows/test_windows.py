@@ -530,8 +530,8 @@ def test_memory_is_as_documented(features: tuple[str, ...]) -> None:
         store = WindowStore(WindowConfig(seq_len=96, features=features, freq=freq))
         for number in range(256):
             store.push(Event(f"series {number}", START, (1.0,) * len(features)))
-        steps = (96 + 12) * (len(features) * 4 + times) + 5 * len(features) + 8
-        flags = 2 * (96 + 12) * len(features)
+        steps = (96 + 8) * (len(features) * 4 + times) + 5 * len(features) + 8
+        flags = 2 * (96 + 8) * len(features)
         assert store.nbytes == 256 * (steps + ROW_BYTES) + flags
 
 
