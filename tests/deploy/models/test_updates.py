@@ -125,7 +125,7 @@ def operator_is_unknown(model: onnx.ModelProto) -> None:
 
 
 def hundred_times_as_slow() -> Callable[[World], Path]:
-    wide = {"hidden": 512, "layers": 3, "dropout": 0.0, "location": "last", "segment": 1}
+    wide = {"hidden": 768, "layers": 4, "dropout": 0.0, "location": "last", "segment": 1}
     return lambda world: world.file(card(hyperparameters=wide))
 
 

@@ -148,12 +148,17 @@ UNTOLD = (KafkaError._FATAL, KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaEr
 """Errors that come after a client's end."""
 
 
+def is_untold(error: KafkaException | KafkaError | errors.KafkaError) -> bool:
+    """Whether the error does not say what went wrong, as something before it did."""
+    own = error.args[0] if isinstance(error, KafkaException) else error
+    return isinstance(own, KafkaError) and own.code() in UNTOLD
+
+
 def cause(error: KafkaException | KafkaError | errors.KafkaError, fatal: KafkaException | None) -> errors.KafkaError:
     """An error as the other client has it; that for which the client ended, `fatal`, for those that came of it."""
-    own = error.args[0] if isinstance(error, KafkaException) else error
-    if not isinstance(own, KafkaError):
-        return own
-    return same_error(own if fatal is None or own.code() not in UNTOLD else fatal.args[0])
+    told = fatal if fatal is not None and is_untold(error) else error
+    own = told.args[0] if isinstance(told, KafkaException) else told
+    return same_error(own) if isinstance(own, KafkaError) else own
 
 
 def log_error(error: KafkaException | KafkaError, doing: str) -> LogError:

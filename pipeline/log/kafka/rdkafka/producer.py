@@ -14,7 +14,7 @@ from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
 from pipeline.log.kafka.client import destination, meaning
 from pipeline.log.kafka.clients import Cluster
-from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, cause, producer, within
+from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, cause, is_untold, producer, within
 from pipeline.log.kafka.rdkafka.consumer import AGAIN, REBALANCING, RdkafkaConsumer
 from pipeline.log.kafka.rdkafka.refusals import (
     TOO_LARGE,
@@ -306,6 +306,8 @@ class RdkafkaProducer:
             raise self._failed(error) from error
 
     def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
-        ended = self._fatal or (transaction_error(self._producer) if self._in_transaction else None)
-        self._failure = meaning(cause(error, ended), f"{self._doing}{'' if ended else destination(sent)}")
+        ended = self._fatal
+        if ended is None and self._in_transaction and is_untold(error):
+            ended, sent = transaction_error(self._producer), None
+        self._failure = meaning(cause(error, ended), f"{self._doing}{destination(sent)}")
         return self._failure

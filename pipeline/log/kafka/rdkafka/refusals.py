@@ -6,7 +6,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.log import Refusal, Sent
-from pipeline.log.kafka.rdkafka.config import UNTOLD, same_error
+from pipeline.log.kafka.rdkafka.config import is_untold, same_error
 
 TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 REFUSALS = (*TOO_LARGE, KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
@@ -71,5 +71,5 @@ def transaction_error(client: Producer) -> KafkaException | None:
     try:
         client.begin_transaction()
     except KafkaException as error:
-        return None if error.args[0].code() in UNTOLD else error
+        return None if is_untold(error) else error
     return None
