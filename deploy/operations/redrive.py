@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from pipeline.formats.decoding import Decode
 from pipeline.formats.events import Decoder
 from pipeline.formats.headers import REDRIVEN
 from pipeline.formats.texts import TextDecoder
-from pipeline.log import EventLog, Record
+from pipeline.log import EventLog, Record, StoredRecord
 from tidecast.errors import DataError, unusable
 
 logger = logging.getLogger(__name__)
@@ -30,16 +31,9 @@ MAX_LOGGED = 10
 _decode_line = msgspec.json.Decoder(DeadLetter).decode
 
 
-class RedriveRecord(NamedTuple):
+class RedriveRecord(StoredRecord, frozen=True, gc=False):
     """A record to send; `offset` is the one that the invalid record had, `letter` identifies its dead letter."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
     letter: str
 
 
@@ -114,7 +108,7 @@ def _check(
             invalid.append((number, str(error)))
         else:
             records.append(record)
-    return CheckedFile(sorted(records, key=lambda record: record[:3]), invalid)
+    return CheckedFile(sorted(records, key=attrgetter("topic", "partition", "offset")), invalid)
 
 
 def _repaired_record(topic: str, letter: DeadLetter) -> RedriveRecord:
@@ -177,9 +171,9 @@ def _send(log: EventLog, records: Iterable[RedriveRecord], redriven: set[str]) -
         for record in records:
             if record.letter not in redriven:
                 redriven.add(record.letter)  # the file may contain a line twice
-                topic, partition, _, timestamp, key, value, headers, _ = record
-                producer.send(topic, partition, key, value, timestamp=timestamp, headers=headers)
-                sent[topic] += 1
+                destination = record.topic, record.partition, record.key, record.value
+                producer.send(*destination, timestamp=record.timestamp, headers=record.headers)
+                sent[record.topic] += 1
         producer.flush()
     for topic, count in sent.items():
         logger.info(f"{count:,} records sent to {topic}")

@@ -126,14 +126,13 @@ class Service:
         try:
             self._run(stop)
         except LogError as error:
-            if stop.is_set() and isinstance(error, ConsumerFenced):
-                logger.info("another member has taken over, and forecasts again what was not committed")
-                return self.stats
-            with suppress(LogError):
-                self._commits.commit()  # what came before the failure is not to be forecast again
-            with suppress(LogUnavailable, NotAuthorized):
-                self._topics.explain(error)
-            raise
+            if not (stop.is_set() and isinstance(error, ConsumerFenced)):
+                with suppress(LogError):
+                    self._commits.commit()  # what came before the failure is not to be forecast again
+                with suppress(LogUnavailable, NotAuthorized):
+                    self._topics.explain(error)
+                raise
+            logger.info("another member has taken over, and forecasts again what was not committed")
         self.watchdog.close()
         return self.stats
 

@@ -39,7 +39,7 @@ class Pool:
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of zeros; the system allocates its memory when it is first written, and has it back with its end.
 
-    Of malloc it would not: freed arrays stay with the process, between others, for a quarter more in all.
+    Of malloc it would not: freed arrays stay with the process, between others, for a tenth more in all.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < LARGE:

@@ -3,7 +3,9 @@
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -43,10 +45,10 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def told(state: State, error: str | None = None) -> list[Problem]:
     """The problems as a reader that is at the end sees them."""
-    log = SqliteLog(":memory:")
-    reader = Reader(lambda: log, log, state, None, members=False)
-    reader.error = error
-    return problems(state, reader)
+    with TemporaryDirectory() as folder, closing(SqliteLog(f"{folder}/log.db")) as log:
+        reader = Reader(lambda: log, log, state, None, members=False)
+        reader.error = error
+        return problems(state, reader)
 
 
 def events(state: State, count: int) -> None:

@@ -439,7 +439,6 @@ def test_a_member_commits_before_its_partitions_are_given_up(kafka_bootstrap: st
         assert 2 in committed
         assert log.committed(group, topic) == {0: Commit(7, "before"), 1: Commit(7, "before")}
         assert max(seconds) < 5
-        first.consumer.before_revocation = None
         for member in (first, second):
             member.stop()
 

@@ -166,7 +166,7 @@ def log_error(error: KafkaException | KafkaError, doing: str) -> LogError:
     return meaning(same_error(error.args[0] if isinstance(error, KafkaException) else error), doing)
 
 
-def within(seconds: float, call: Callable[[], Result]) -> Result:
+def within(call: Callable[[], Result], seconds: float) -> Result:
     """The result of a call without a timeout of its own, or with one that it may ignore.
 
     Raises KafkaException after `seconds`: the thread that it runs on is left to itself.
@@ -189,7 +189,7 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 def bounded(call: Callable[[], object], seconds: float) -> None:
     """Run a call that may fail, for up to `seconds`."""
     with contextlib.suppress(KafkaException):
-        within(seconds, call)
+        within(call, seconds)
 
 
 @contextlib.contextmanager

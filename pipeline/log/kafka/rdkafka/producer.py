@@ -262,7 +262,7 @@ class RdkafkaProducer:
         with self._guarded():
             try:
                 send = partial(self._producer.send_offsets_to_transaction, positions, metadata, self._kafka.delivery_s)
-                within(self._kafka.delivery_s + 1, send)  # the client waits longer for a coordinator
+                within(send, self._kafka.delivery_s + 1)  # the client waits longer for a coordinator
             except KafkaException as error:
                 if last or error.args[0].code() not in REBALANCING:
                     raise
