@@ -1,6 +1,7 @@
 """Decodes many records at once: runs of records in our own shape as columns; any other is left to Decoder.decode.
 
     {"series": "pump-7", "ts": 1700000000000, "value": 21.5}
+    {"ts": 1700000000000, "value": 21.5}                        the series is the record's key
 
 N records
 """
@@ -17,17 +18,19 @@ from pipeline.formats.json import MAX_DEPTH, MAX_HEADERS
 from pipeline.formats.series import MAX_SERIES_BYTES
 from pipeline.log import Record, Undecodable
 
-FEWEST = 8
-"""So many records are decoded sooner one by one."""
+FEWEST, PARTS = 8, 8
+"""So many records are decoded sooner one by one; and in so many parts are more of them tried that can't be columns."""
+QUOTES = 4
+"""Of a record whose only fields are `ts` and `value`."""
 NOTHING = msgspec.Raw()
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 class _Own(msgspec.Struct, gc=False):
-    series: str
     ts: int
     value: float
+    series: str | None = None
     values: msgspec.Raw = NOTHING
 
 
@@ -51,16 +54,19 @@ def one_by_one(records: Sequence[Record]) -> Iterator[Run]:
 
 
 def runs(
-    records: Sequence[Record], known: AbstractSet[str], possible: Callable[[Ints, Ints, Floats], npt.NDArray[np.bool_]]
+    records: Sequence[Record],
+    known: AbstractSet[str],
+    keyed: Callable[[bytes | None], str | None],
+    possible: Callable[[Ints, Ints, Floats], npt.NDArray[np.bool_]],
 ) -> Iterator[Run]:
-    """The records in order. `known` are names of series that have been checked; `possible` says of the events' times,
-    their records' times and their values which need no other look.
+    """The records in order. `known` are names of series that have been checked; `keyed` gives that of a record's key,
+    if it is one; `possible` says of the events' times, their records' times and their values which need no other look.
     """
-    columns = _columns(records, known) if len(records) >= FEWEST else None
+    columns = _columns(records, known, keyed) if len(records) >= FEWEST else None
     if columns is None and len(records) >= 2 * FEWEST:
-        half = len(records) // 2
-        yield from runs(records[:half], known, possible)
-        yield from runs(records[half:], known, possible)
+        size = max(FEWEST, -(-len(records) // PARTS))
+        for start in range(0, len(records), size):
+            yield from runs(records[start : start + size], known, keyed, possible)
     elif columns is None:
         yield from one_by_one(records)
     else:
@@ -72,7 +78,9 @@ def runs(
             yield Run(records[part], series[part] if fits[start] else None, ts[part], values[part])
 
 
-def _columns(records: Sequence[Record], known: AbstractSet[str]) -> tuple[list[str], Ints, Floats] | None:
+def _columns(
+    records: Sequence[Record], known: AbstractSet[str], keyed: Callable[[bytes | None], str | None]
+) -> tuple[list[str], Ints, Floats] | None:
     """The series, times and values of records that are all in our own shape; else None.
 
     Each is a line. As each begins and ends with a brace, none can be continued by the next.
@@ -94,12 +102,27 @@ def _columns(records: Sequence[Record], known: AbstractSet[str]) -> tuple[list[s
         ts = np.array([event.ts for event in events], np.int64)
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
         return None
-    series = [event.series for event in events]
     if len(events) != len(records) or any(event.values is not NOTHING for event in events):
         return None
-    if not (_plain(series) or known >= set(series)):
-        return None
-    return series, ts, np.array([event.value for event in events]).reshape(-1, 1)
+    series = _series(records, [name for event in events if (name := event.series) is not None], known, keyed, lines)
+    return (series, ts, np.array([event.value for event in events]).reshape(-1, 1)) if series else None
+
+
+def _series(
+    records: Sequence[Record],
+    named: list[str],
+    known: AbstractSet[str],
+    keyed: Callable[[bytes | None], str | None],
+    lines: bytes,
+) -> list[str]:
+    """The series of records: the `named` ones if all are, or their keys if no field can name any; else empty."""
+    if len(named) == len(records):
+        return named if known >= set(named) or _plain(named) else []
+    if named or lines.count(b'"') != QUOTES * len(records):
+        return []
+    keys = [record.key for record in records]
+    names = {key: name for key in set(keys) if (name := keyed(key)) is not None}
+    return [names[key] for key in keys] if names.keys() >= set(keys) else []
 
 
 def _headers(records: Sequence[Record]) -> list[Sequence[tuple[str, bytes]]]:

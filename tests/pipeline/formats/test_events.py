@@ -359,19 +359,27 @@ own = st.builds(
     st.integers(-MAX_AHEAD - 1, 100_000) | st.integers(0, NOW),
     st.floats(-1e39, 1e39),
 )
+unnamed = st.builds(
+    lambda ago, value, more: b'{"ts":%d,"value":%r%s}' % (NOW - ago, value, more),
+    st.integers(-MAX_AHEAD - 1, 100_000),
+    st.floats(-1e39, 1e39).map(lambda value: value if value else 0.5),
+    st.sampled_from((b"", b"", b"", b',"series":null', b',"sensor":"s"', b',"ts":"series"', b',"unit":1')),
+)
 halves = st.sampled_from((GOOD[:-1], b'{"more":' + GOOD, b"}", GOOD + GOOD, GOOD + b"\n", b"\n" + GOOD, b"{" + GOOD))
 given_records = st.builds(
     Given,
-    st.one_of(own, own, own, own, payloads, halves, st.none()),
-    st.none() | st.just(b"key"),
+    st.one_of(own, own, own, unnamed, unnamed, unnamed, payloads, halves, st.none()),
+    st.one_of(
+        st.none(), *[st.sampled_from((b"key", b"a", b'"b"'))] * 5, st.sampled_from((b"", b"\xff", b"null", b" "))
+    ),
     st.just(NOW) | st.just(NOW) | st.integers(-1, 2**63 - 1),
     st.just(()) | st.just(()) | either,
 )
 
 
-@given(st.lists(given_records, max_size=60), st.lists(own, max_size=60))
+@given(st.lists(given_records, max_size=60), st.lists(own | unnamed, max_size=60))
 def test_many_records_are_decoded_as_each_is(mixed: list[Given], good: list[bytes]) -> None:
-    records = [*mixed, *map(Given, good), *mixed[:1]]
+    records = [*mixed, *(Given(value, b"key") for value in good), *mixed[:1]]
     many, each, found = Decoder(), Decoder(), list[object]()
     for run in many.decode_many(records):
         if run.series is None:
@@ -387,6 +395,14 @@ def outcome(decoder: Decoder, record: Record) -> object:
         return None if record.value is None else list(decoder.decode(record))
     except InvalidEvent as refusal:
         return str(refusal)
+
+
+def test_records_that_leave_their_series_to_the_key_are_decoded_together() -> None:
+    records = [Given(b'{"ts":%d,"value":0.5}' % NOW, b"pump %d" % number) for number in range(300)]
+    (run,) = Decoder().decode_many(records)
+    assert run.series == [f"pump {number}" for number in range(300)]
+    *_, last = Decoder().decode_many([*records, Given(records[0].value, b"\xff")])
+    assert last.series is None
 
 
 def test_records_of_our_own_shape_are_decoded_together() -> None:
