@@ -22,13 +22,17 @@ class Deadlines:
         """Look at a series then."""
         heappush(self._due, (due, name))
 
+    def next(self) -> tuple[int, str]:
+        """Take the next series, and when it may be due."""
+        return heappop(self._due)
+
     def passed(self, stream_time: int, due_of: Callable[[str], int | None]) -> Iterator[str]:
         """The series that are due, in the order of their times, whenever they were scheduled.
 
         `due_of` is when a series is due by now; None: never. Each is to be dealt with before the next is taken.
         """
-        while self._due and self._due[0][0] <= stream_time:
-            scheduled, name = heappop(self._due)
+        while self.next_due <= stream_time:
+            scheduled, name = self.next()
             if (due := due_of(name)) is None:
                 continue
             if due <= scheduled:

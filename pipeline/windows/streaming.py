@@ -25,7 +25,7 @@ from pipeline.windows.arrays.decided import Decided, Events, Irregular
 from pipeline.windows.batch import Dropped, Windows
 from pipeline.windows.grid import Floats, Ints
 from pipeline.windows.reorder import BEFORE_ALL, ReorderBuffer
-from pipeline.windows.silence import LEARNED
+from pipeline.windows.silence import LEARNED, Silences
 from pipeline.windows.states import SeriesStates
 
 FEW = 64
@@ -109,15 +109,12 @@ class WindowStore(SeriesStates):
         """Add events at once, or none of them: raises Irregular."""
         stream_time = np.maximum(np.maximum.accumulate(ts), self.stream_time)
         earlier = np.concatenate([[self.stream_time], stream_time[:-1]])
-        if (due := (ts > earlier) & (ts >= self._next_due)).any():
+        if (due := (ts > earlier) & (ts >= self._expiries.next_due)).any():
             raise Irregular(int(due.argmax()))
         events = Events.of(self._rows(names), ts, offsets, stream_time)
         decided = Decided(self._table.columns, self.config, self._grid, events)
         if self._silences:
-            decided.watch(int(stream_time[-1]))
-            for when, row in decided.learned:
-                self._silences.schedule(when, self._table.names[row])
-            self._next_due = min(self._next_due, self._silences.next_due)
+            self._watch(self._silences, decided, stream_time)
         self.stream_time = int(stream_time[-1])
         if self._snapshot.unread:
             for row in decided.steps.events.rows.tolist():
@@ -128,6 +125,18 @@ class WindowStore(SeriesStates):
         old = {number: _old(names[number], int(ts[number])) for number in decided.old.tolist()}
         dropped.invalid.extend((start + number, error) for number, error in sorted(old.items()))
         dropped.late.extend(start + number for number in sorted(decided.unused.tolist()) if number not in old)
+
+    def _watch(self, silences: Silences, decided: Decided, stream_time: Ints) -> None:
+        """Note what is usual for series. Raises Irregular if one falls silent."""
+        decided.watch(stream_time)
+        waiting = silences.waiting(self._series, int(stream_time[-1]))
+        rows = np.array([self._table.rows[name] for _, name in waiting], np.int64)
+        if not (extended := np.isin(rows, decided.steps.events.rows)).all():
+            first = min(due for (due, _), is_extended in zip(waiting, extended, strict=True) if not is_extended)
+            raise Irregular(int(np.searchsorted(stream_time, first)))
+        for due, row in decided.learned:
+            silences.schedule(due, self._table.names[row])
+        self._next_due = min(self._expiries.next_due, silences.next_due)
 
     def _rows(self, names: Sequence[str]) -> Ints:
         """The rows of series, new ones too. Raises Irregular."""

@@ -184,8 +184,8 @@ class Decided:
         last = number[events.last]
         self._later, self._later_run = later[last], due[last] - self._seq_len
 
-    def watch(self, stop: int) -> None:
-        """Learn how long is usual between steps; `stop` is the stream time up to which nothing else must come due."""
+    def watch(self, stream_time: Ints) -> None:
+        """Learn how long is usual between steps. No series must fall silent up to the last of the stream times (N,)."""
         steps, columns, events = self.steps, self._columns, self.steps.events
         if not len(events.row):
             return
@@ -194,14 +194,16 @@ class Decided:
         wait = np.where(had > 0, events.stream_time - (events.ts - steps.elapsed), 0)
         usual = events.highest_before(wait, longest)
         ended = (had >= LEARNED) & (wait > FACTOR * usual)
+        if ended.any():
+            raise Irregular(int(events.arrival[ended].min()))
+        usual, last = np.maximum(usual, wait), events.last
+        silent = (events.ts + FACTOR * usual + 1)[last][had[last] + 1 >= LEARNED]
+        if silent.min(initial=LARGEST) <= stream_time[-1]:
+            raise Irregular(int(np.searchsorted(stream_time, silent.min())))
         learned = np.flatnonzero(had == LEARNED - 1)
-        usual = np.maximum(usual, wait)
         due = events.stream_time[learned] + FACTOR * usual[learned] + 1
-        irregular = np.concatenate([events.arrival[ended], events.arrival[learned[due <= stop]]])
-        if len(irregular):
-            raise Irregular(int(irregular.min()))
         self.learned = [*zip(due.tolist(), events.row[learned].tolist(), strict=True)]
-        self._watched = np.minimum(had[events.last] + 1, LEARNED), usual[events.last]
+        self._watched = np.minimum(had[last] + 1, LEARNED), usual[last]
 
     def write(self, table: Table, counts: Counts) -> None:
         """Set the series' new state, note that they have changed, and count the events."""
