@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,14 @@ def latency(place: Place) -> Iterator[Figures]:
 
 
 def _until_it_forecasts(bench: Bench, output: str, steps: int, service: "subprocess.Popen[str]") -> None:
-    """Send a series' whole window, and wait for its forecast: then it has begun."""
+    """Send a series' whole window to each partition, and wait for their forecasts: then all has begun."""
     with contextlib.closing(bench.log.producer()) as producer:
-        for step in range(steps):
-            producer.send(bench.topic, 0, b"first", b'{"ts":%d,"value":1.5}' % (START + step * MINUTE_MS))
+        for partition, step in product(range(PARTITIONS), range(steps)):
+            body = b'{"ts":%d,"value":1.5}' % (START + step * MINUTE_MS)
+            producer.send(bench.topic, partition, b"first-%d" % partition, body)
         producer.flush()
     deadline = time.monotonic() + GIVE_UP_S
-    while not sum(end for _, end in bench.log.bounds(output).values()):
+    while not all(bounds.end for bounds in bench.log.bounds(output).values()):
         if service.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"{service.args!r} made no forecast")
         time.sleep(0.2)
