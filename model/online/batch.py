@@ -117,6 +117,7 @@ class _Batch:
         size, beginners = self._forecast.size, self._beginners()
         track = np.concatenate([np.arange((part.stop - part.start) * self._width) for part in self._rounds.parts])
         steps = intervals.steps(self._value - self._past.forecast, self._has_margins, self._steps, track)
+        seasonal = np.empty(steps.season_ahead.shape, np.float32)
         for number, part in enumerate(self._rounds.parts):
             rows = slice(part.start * self._width, part.stop * self._width)
             tracks, here = self._views(intervals.fields, rows.stop - rows.start), steps.part(rows)
@@ -124,9 +125,9 @@ class _Batch:
             if number in beginners:
                 self._begin(intervals, beginners[number], part.start)
             start, stop = (size + at * self._scored for at in (rows.start, rows.stop))
-            margins = intervals.margins(tracks, here)
-            self._margins[start:stop] = margins.reshape(-1, 2)
-            self._every[rows] = intervals.between(tracks, here, margins)
+            self._margins[start:stop] = intervals.margins(tracks, here).reshape(-1, 2)
+            seasonal[rows] = intervals.seasonal(tracks, here)
+        self._every = intervals.between(seasonal, self._margins[size:].reshape(-1, self._scored, 2))
 
     def _look_at(self, anomalies: Anomalies) -> None:
         """How unusual the actual values are, and what is found of them."""

@@ -39,9 +39,6 @@ LARGEST, WIDEST, LEAST, BOUND = 1e30, 69.0, -46.0, 5.0
 """The largest error; of logarithms: the largest spread, the least that the next error does not replace, the most of a
 scale."""
 
-LEFT, RIGHT = np.array([0, 1, 0, 0, 1]), np.array([0, 1, 1, 2, 2])
-"""Whose products the moments of the two earlier errors and the present one are."""
-
 
 class Steps(NamedTuple):
     """N steps, and where in the state of their tracks to look: as much as is known before any of them is computed."""
@@ -53,11 +50,13 @@ class Steps(NamedTuple):
     seen: Singles
     """(N,H): 1 where there is an error, else 0."""
     moves: Singles
-    """(N,B): the same for the bounds."""
+    """(N,B): how far the bounds move, 0 where there is no error."""
     errors: Singles
     """(N,1): how many errors there are, at least 1."""
     any: Singles
     """(N,1): 1 where there are errors, else 0."""
+    ends: Singles
+    """(N,3): 1 or 0 for an error of the first and of the last scored step; how many of the two there are, or 1."""
     fit: Singles
     """(N,1,P): the rate of the regression, 0 where there is no error."""
     scales: Ints
@@ -147,13 +146,15 @@ class Intervals:
         place, kept = step % len(self._places), step % self._turn
         there = seen.astype(np.float32)
         count = there.sum(axis=1, keepdims=True)
+        ends = np.stack((there[:, 0], there[:, -1], np.maximum(there[:, 0] + there[:, -1], 1)), axis=1)
         return Steps(
             e,
             _both(e),
             there,
-            there.repeat(2, axis=1),
+            there.repeat(2, axis=1) * self._gains,
             np.maximum(count, 1),
             np.minimum(count, 1),
+            ends,
             (there[:, : self._near] * np.float32(FIT))[:, None],
             self._places.take(place, axis=0) + scales,
             self._places_ahead.take(place, axis=0) + scales,
@@ -177,7 +178,6 @@ class Intervals:
         self._rescale(tracks["scales"], steps, more)
         outcome = (steps.bounds > issued.reshape(len(e), -1)) - self._miss
         outcome *= steps.moves
-        outcome *= self._gains
         outcome += tracks["bounds"]
         tracks["bounds"][:] = _within(outcome, MOST)
 
@@ -192,15 +192,18 @@ class Intervals:
         bounds[:, 1::2] *= unit
         return np.maximum(bounds, 0, out=bounds).reshape(len(bounds), -1, 2)
 
-    def between(self, tracks: Tracks, steps: Steps, margins: Margins) -> Singles:
-        """The margins at all steps ahead, lower and upper (R,2,K): those of the scored ones as they are, and between
-        them interpolated in units of each step's place in the season.
+    def seasonal(self, tracks: Tracks, steps: Steps) -> Singles:
+        """The scales of the season (R,2,K) at all steps ahead; (R,2,0) where all are scored."""
+        return np.asarray(tracks["scales"].take(steps.season_ahead))
+
+    def between(self, seasonal: Singles, margins: Margins) -> Singles:
+        """The margins (N,H,2) at all steps ahead, lower and upper (N,2,K): those of the scored ones as they are, and
+        between them interpolated in units of each step's place in the season.
         """
         scored = margins.swapaxes(1, 2)
-        if not steps.season_ahead.shape[2]:
+        if not seasonal.shape[2]:
             return scored
-        scale, at = tracks["scales"].take(steps.season_ahead), self._steps - 1
-        unit = np.exp(scale[:, 0] + scale[:, 1])[:, None]
+        unit, at = np.exp(seasonal[:, 0] + seasonal[:, 1])[:, None], self._steps - 1
         every = self._between(np.minimum(scored, LARGEST / 10) / unit[..., at])
         every *= unit
         every[..., at] = scored
@@ -237,19 +240,21 @@ class Intervals:
         surprise = x - expected
         surprise *= steps.seen
         x = _within(x, FAR)
-        values = np.concatenate((earlier, x[:, None, :near]), axis=1)
         moments, slopes = tracks["moments"], tracks["slopes"]
-        new = values.take(LEFT, axis=1)
-        new *= values.take(RIGHT, axis=1)
+        new = np.empty_like(moments)
+        np.multiply(earlier, earlier, out=new[:, :2])
+        np.multiply(earlier[:, 0], earlier[:, 1], out=new[:, 2])
+        np.multiply(earlier, x[:, None, :near], out=new[:, 3:])
         new -= moments
         new *= steps.fit
         moments += new
         rest = moments[:, 3:] - moments[:, 2:3] * slopes[:, ::-1]  # one pass of Jacobi's method
         rest /= moments[:, :2] + RIDGE
         slopes[:] = _within(rest, 1)
-        first, last = steps.seen[:, 0], steps.seen[:, -1]
-        mean = (x[:, 0] * first + x[:, -1] * last) / np.maximum(first + last, 1)
-        tracks["earlier"].put(steps.kept, np.stack((mean, x[:, -1]), axis=1))
+        first, last, count = steps.ends.T
+        kept = np.stack((x[:, 0], x[:, -1]), axis=1)
+        kept[:, 0] = (kept[:, 0] * first + kept[:, 1] * last) / count
+        tracks["earlier"].put(steps.kept, kept)
         return surprise
 
 

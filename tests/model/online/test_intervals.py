@@ -153,7 +153,7 @@ def test_between_scored_steps_margins_follow_the_season() -> None:
         margins = intervals.margins(tracks, steps)
         for place, step in enumerate(STEPS):
             issued[t + step, :, place] = margins[:, place]
-        every = intervals.between(tracks, steps, margins)
+        every = intervals.between(intervals.seasonal(tracks, steps), margins)
         assert (every[..., np.array(STEPS) - 1] == margins.swapaxes(1, 2)).all()
         for step, kept in inside.items() if t > T // 2 else ():
             error = rng.normal() * scale[t + step]
@@ -166,4 +166,4 @@ def test_between_steps_margins_stay_finite() -> None:
     tracks = new(intervals, np.full((1, len(STEPS), 2), 1e30))
     tracks["scales"][:] = np.where(np.arange(tracks["scales"].shape[1]) % 2, 5, -5)
     steps = intervals.steps(np.full((1, len(STEPS)), np.nan), np.ones((1, len(STEPS)), bool), np.array([0]))
-    assert np.isfinite(intervals.between(tracks, steps, intervals.margins(tracks, steps))).all()
+    assert np.isfinite(intervals.between(intervals.seasonal(tracks, steps), intervals.margins(tracks, steps))).all()
