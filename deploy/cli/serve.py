@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.data_options import LatenessOptions
+from deploy.cli.ending import work
 from deploy.cli.options import (
     ConfigOptions,
     DeviceOptions,
@@ -147,8 +148,7 @@ def serve(context: typer.Context, as_json: bool) -> int:
         return 0
     from deploy.serving.workers.processes import load
 
-    load("deploy.cli.main")
-    from deploy.cli.main import work
+    load("deploy.cli.ending")
     from deploy.serving.workers.supervisor import supervise
 
     process = partial(work, home(), options["log_level"], options["log_format"])
@@ -186,8 +186,7 @@ def bench(context: typer.Context, as_json: bool) -> None:
     workers, fleet = _workers(options["workers"]), options["fleet"]
     from deploy.serving.workers.processes import load
 
-    load("deploy.cli.main")
-    from deploy.cli.main import work
+    load("deploy.cli.ending")
     from deploy.operations.capacity.bench import bench as run
     from deploy.serving.connections import Connections
 

@@ -6,9 +6,9 @@ the batches have the transactions of the same producer, and a checkpoint is writ
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from deploy.grading.state import Grading
 from deploy.serving.identity import SECTION, Family
@@ -23,16 +23,25 @@ from pipeline.state import checkpoint
 from pipeline.state.checkpoint import CheckpointPass, Pass
 from pipeline.state.records import PartitionRecord
 
-if TYPE_CHECKING:
-    from deploy.serving.commits import Commits
-    from deploy.serving.partitions import Partitions
-
 PASS_SERIES = 20_000
 """Most changed series in one transaction, unless one partition has more."""
 SLICE_S = 0.002
 """Seconds of a slice between two batches."""
 SHARE = 0.5
 """The same as a share of the time that the batch took, where that is longer."""
+
+
+class Assigned(Protocol):
+    """The partitions of a service."""
+
+    @property
+    def checkpoint_lost(self) -> bool:
+        """Whether a checkpoint is no longer in the log."""
+        ...
+
+    def changed(self) -> Mapping[int, Partition]:
+        """Those that have moved since their last checkpoints, or whose last one is lost."""
+        ...
 
 
 class Checkpoints:
@@ -69,32 +78,32 @@ class Checkpoints:
         """Whether something is still to be written."""
         return bool(self._left or self._pass)
 
-    def step(self, partitions: "Partitions", commits: "Commits", batch_s: float) -> None:
+    def step(self, assigned: Assigned, commit: Callable[[], None], batch_s: float) -> None:
         """Begin a checkpoint when one is due, and go on with it: for a slice, or to its end if it takes too long.
 
-        To be called between a batch, which took `batch_s`, and the next poll.
+        To be called between a batch, which took `batch_s`, and the next poll. `commit` commits what it has produced.
         """
         self._due |= self._interval.due() or self._stats.since_checkpoint >= self._config.checkpoint_records
-        if partitions.checkpoint_lost or (self._due and not self.under_way):
+        if assigned.checkpoint_lost or (self._due and not self.under_way):
             self._due = True
             self._stats.begin_checkpoint()
-            self._begin(partitions.changed())
+            self._begin(assigned.changed())
         at_once = self._at_once or (self._pass is not None and time.monotonic() - self._opened_at > self._most_s)
         seconds = math.inf if at_once else max(SLICE_S, SHARE * batch_s)
         with self._stats.stage("checkpoint") if self.under_way else nullcontext():
             while self.under_way and self._write(seconds):
-                commits.commit()
+                commit()
                 self._commit()
                 if not at_once:
                     break
         self._ended()
 
-    def finish(self, partitions: "Partitions") -> None:
+    def finish(self, assigned: Assigned) -> None:
         """Write a whole checkpoint. To be called after a commit."""
         self._due = True
         self._stats.begin_checkpoint()
         with self._stats.stage("checkpoint"):
-            self.write(partitions.changed())
+            self.write(assigned.changed())
         self._ended()
 
     def write(self, partitions: Mapping[int, Partition]) -> None:

@@ -148,7 +148,7 @@ class Service:
                 self._process(poll.records)
             if not rebalancing:
                 self._commits.commit_when_due(idle=not poll.records)
-                self._checkpoints.step(self._partitions, self._commits, self._batch_s)
+                self._checkpoints.step(self._partitions, self._commits.commit, self._batch_s)
             else:
                 self._checkpoints.drop()  # nothing can be committed, and its transaction must not outlast its time
             self._report(caught_up=not poll.records, due=report_interval.due())

@@ -16,7 +16,8 @@ from kafka.partitioner.default import murmur2
 
 from pipeline.log import Bounds, Commit, Consumer, Member, Producer, Record
 from pipeline.log.kafka.client import admin, meaning, metadata_text, translated
-from pipeline.log.kafka.clients import Cluster, client_for
+from pipeline.log.kafka.clients import client_for
+from pipeline.log.kafka.cluster import Cluster
 from pipeline.log.kafka.connection_check import check_connection
 from pipeline.log.kafka.topic_settings import ANY_TIME, SETTINGS, TIMES, topic_config
 from pipeline.log.settings import KafkaSettings

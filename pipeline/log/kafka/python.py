@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from pipeline.log import Bounds, Record
 from pipeline.log.kafka.batches import TruncatingDeserializer
 from pipeline.log.kafka.client import reader, translated
-from pipeline.log.kafka.clients import Cluster
+from pipeline.log.kafka.cluster import Cluster
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.kafka.producer import KafkaLogProducer
 from pipeline.log.settings import KafkaSettings

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import confluent_kafka
 
 from pipeline.log import Bounds, Record
-from pipeline.log.kafka.clients import Cluster
+from pipeline.log.kafka.cluster import Cluster
 from pipeline.log.kafka.python import PythonClient
 from pipeline.log.kafka.rdkafka.consumer import RdkafkaConsumer
 from pipeline.log.kafka.rdkafka.producer import RdkafkaProducer

@@ -13,7 +13,7 @@ from kafka import errors
 
 from pipeline.log.kafka.batches import MAX_UNPACKED
 from pipeline.log.kafka.client import meaning
-from pipeline.log.kafka.clients import Cluster
+from pipeline.log.kafka.cluster import Cluster
 from pipeline.log.settings import HEARTBEAT_S, KafkaSettings
 from tidecast.errors import LogError
 

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.log import Bounds, Commit, Poll, Record
 from pipeline.log.kafka.assignment import Assignment
-from pipeline.log.kafka.clients import Client, Cluster
+from pipeline.log.kafka.cluster import Client, Cluster
 from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, translated
 from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
 from pipeline.log.settings import KafkaSettings

@@ -1,4 +1,4 @@
-"""A producer by librdkafka, which tells of failures only, and limits what is in flight and the duration of calls."""
+"""A producer by librdkafka: sends again what was not written for the refusal of a record, and has transactions."""
 
 import contextlib
 import time
@@ -7,19 +7,18 @@ from functools import partial
 from itertools import count
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka import Producer as Rdkafka
 from kafka import errors
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
 from pipeline.log.kafka.client import destination, meaning
-from pipeline.log.kafka.clients import Cluster
-from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, cause, is_untold, producer, within
+from pipeline.log.kafka.cluster import Cluster
+from pipeline.log.kafka.rdkafka.config import cause, is_untold, producer, within
+from pipeline.log.kafka.rdkafka.connection import Connection
 from pipeline.log.kafka.rdkafka.consumer import AGAIN, REBALANCING, RdkafkaConsumer
 from pipeline.log.kafka.rdkafka.refusals import (
     TOO_LARGE,
     Given,
-    Lost,
     refusal,
     refused,
     transaction_error,
@@ -51,32 +50,20 @@ class RdkafkaProducer:
         self._doing = f"writing as {transactional_id or 'tidecast'}"
         self._topics: set[str] = set()
         self._numbers = count(1)
-        self._lost: list[Lost] = []
         self._sent: list[Given] = []
         """What was sent in the open transaction."""
         self._batch_bytes, self._alone = BATCH_BYTES, False
         self._refusals = self._replaced = 0
-        self._fatal: KafkaException | None = None
         self._failure: LogError | None = None
         self._in_transaction = False
-        self._client: list[Rdkafka] = []
-        """The last one to refer to it, which ends it."""
         self._connect()
 
     def _connect(self) -> None:
-        self._lost, self._fatal = [], None
         settings = producer(self._kafka, self._cluster, self._transactional_id)
-        try:
-            with self._guarded():
-                self._producer = Rdkafka(settings | {"batch.size": 1 if self._alone else self._batch_bytes})
-                self._client.append(self._producer)
-                for topic in self._topics:
-                    self._find(topic)
-                if self._transactional_id is not None:
-                    self._producer.init_transactions(self._kafka.stall_s)
-        except LogError:
-            self._drop()
-            raise
+        size = 1 if self._alone else self._batch_bytes
+        self._connection = Connection(settings | {"batch.size": size}, self._kafka)
+        with self._guarded():
+            self._connection.connect(self._topics)
 
     def send(
         self,
@@ -97,15 +84,11 @@ class RdkafkaProducer:
             self._cluster.partitions(topic)
             self._topics.add(topic)
             with self._guarded():
-                self._find(topic)
+                self._connection.find(topic)
         number = next(self._numbers)
-        self._give(Given(topic, partition, key, value, timestamp, headers, cause, number, self._lost))
+        self._give(Given(topic, partition, key, value, timestamp, headers, cause, number, self._connection.lost))
         if number % SERVE == 0:
-            self._serve(0)
-
-    def _find(self, topic: str) -> None:
-        """Connect for it now: by itself the client looks twice a second whether it is connected."""
-        self._producer.list_topics(topic, self._kafka.request_s)
+            self._connection.serve(0)
 
     def _give(self, given: Given) -> None:
         if self._failure is not None:
@@ -114,77 +97,53 @@ class RdkafkaProducer:
         time_ms = given.timestamp or (0 if given.timestamp is None else 1)
         headers = list(given.headers) if given.headers else None
         try:
-            self._producer.produce(given.topic, given.value, given.key, where, given, None, time_ms, headers)
+            client = self._connection.client
+            client.produce(given.topic, given.value, given.key, where, given, None, time_ms, headers)
         except BufferError:
-            self._make_room(given)
+            if not self._connection.make_room():
+                raise self._failed(errors.KafkaTimeoutError("too many records wait to be written"), given) from None
+            self._give(given)
         except KafkaException as error:
             self._not_taken(given, error.args[0])
         else:
             if self._in_transaction:
                 self._sent.append(given)
 
-    def _make_room(self, given: Given) -> None:
-        """Send it once the client has taken some of what is before it to the broker."""
-        before, deadline = len(self._producer), time.monotonic() + self._kafka.stall_s
-        while len(self._producer) >= before:
-            self._serve(0.05)
-            if time.monotonic() > deadline:
-                raise self._failed(errors.KafkaTimeoutError(f"{before:,} records wait to be written"), given)
-        self._give(given)
-
     def _not_taken(self, given: Given, error: KafkaError) -> None:
         if error.code() in TOO_LARGE:  # more than the client sends at once
             self._give(self._replacement(given, error))
             return
         self._settle()  # it takes nothing more since another record was refused
-        if not self._lost:
+        if not self._connection.lost:
             raise self._failed(error, given)
         self._send_again()
         self._give(self._renewed(given))
 
     def _renewed(self, sent: Sent) -> Given:
         fields = (sent.topic, sent.partition, sent.key, sent.value, sent.timestamp, sent.headers, sent.cause)
-        return Given(*fields, next(self._numbers), self._lost)
-
-    def _serve(self, seconds: float) -> None:
-        try:
-            self._producer.poll(seconds)
-        except KafkaException as error:  # it can go on no more, and says why only once
-            self._fatal = error
+        return Given(*fields, next(self._numbers), self._connection.lost)
 
     def flush(self) -> None:
         """Return when all records sent are acknowledged; raise the first failure of any."""
         if self._failure is not None:
             raise self._failure
         self._settle()
-        while self._lost:
+        while self._connection.lost:
             self._send_again()
             self._settle()
-        if self._fatal is not None:
-            raise self._failed(self._fatal)
+        if self._connection.fatal is not None:
+            raise self._failed(self._connection.fatal)
         self._refusals = 0
         if self._alone and not self._in_transaction:
             self._batch_again()
 
     def _settle(self) -> None:
-        """Wait until it is known what became of all records."""
-        deadline = time.monotonic() + self._kafka.delivery_s + 1
-        while True:
-            try:
-                left = self._producer.flush(0.1)
-            except KafkaException as error:
-                self._fatal = error
-                continue
-            if not left:
-                return
-            if self._lost or self._fatal:  # those behind a refused record would be kept until their time is over
-                self._producer.purge(in_flight=False)
-            if time.monotonic() > deadline:
-                raise self._failed(errors.KafkaTimeoutError(f"{left:,} records are not acknowledged"))
+        if left := self._connection.settle():
+            raise self._failed(errors.KafkaTimeoutError(f"{left:,} records are not acknowledged"))
 
     def _send_again(self) -> None:
         """Send what was not written again, with replacements for the records that the broker refuses."""
-        lost = sorted(self._lost, key=lambda each: each.given.number)
+        lost = sorted(self._connection.lost, key=lambda each: each.given.number)
         if (failed := unmendable(lost, in_transaction=self._in_transaction)) is not None:
             raise self._failed(failed.error, failed.given)
         self._refusals += 1
@@ -234,7 +193,7 @@ class RdkafkaProducer:
 
     def _begin(self) -> None:
         with self._guarded():
-            self._producer.begin_transaction()
+            self._connection.client.begin_transaction()
         self._in_transaction, self._sent = True, []
 
     def commit(self, offsets: Mapping[int, Commit], consumer: Consumer) -> None:
@@ -253,7 +212,7 @@ class RdkafkaProducer:
             self.flush()
         failpoint.reached("offsets-sent")
         with self._guarded():
-            self._producer.commit_transaction(self._kafka.delivery_s)
+            self._connection.client.commit_transaction(self._kafka.delivery_s)
         self._in_transaction, self._sent = False, []
 
     def _send_offsets(self, offsets: Mapping[int, Commit], consumer: RdkafkaConsumer, *, last: bool) -> bool:
@@ -261,7 +220,8 @@ class RdkafkaProducer:
         positions, metadata = consumer.positions(offsets), consumer.generation(offsets)
         with self._guarded():
             try:
-                send = partial(self._producer.send_offsets_to_transaction, positions, metadata, self._kafka.delivery_s)
+                send_offsets = self._connection.client.send_offsets_to_transaction
+                send = partial(send_offsets, positions, metadata, self._kafka.delivery_s)
                 within(send, self._kafka.delivery_s + 1)  # the client waits longer for a coordinator
             except KafkaException as error:
                 if last or error.args[0].code() not in REBALANCING:
@@ -273,28 +233,17 @@ class RdkafkaProducer:
         """Abort the open transaction; possible after most failures too."""
         self._in_transaction, self._sent = False, []
         try:
-            self._producer.abort_transaction(self._kafka.request_s)
+            self._connection.client.abort_transaction(self._kafka.request_s)
         except KafkaException as error:
             raise self._failed(error) from error
-        self._lost.clear()
+        self._connection.lost.clear()
 
     def close(self) -> None:
         """Drop what is not acknowledged, and close."""
         if self._in_transaction:
             with contextlib.suppress(LogError):  # the broker aborts it later
                 self.abort()
-        self._drop()
-
-    def _drop(self) -> None:
-        client, self._client = self._client, []
-        if not client:
-            return
-        self._producer.purge()
-        for _ in range(2):  # it may say first that it can go on no more
-            with contextlib.suppress(KafkaException):
-                self._producer.flush(0.1)
-        del self._producer
-        bounded(client.clear, CLOSE_S)  # its own close() would wait for all, and warn of what is known
+        self._connection.drop()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -306,8 +255,8 @@ class RdkafkaProducer:
             raise self._failed(error) from error
 
     def _failed(self, error: KafkaException | KafkaError | errors.KafkaError, sent: Sent | None = None) -> LogError:
-        ended = self._fatal
+        ended = self._connection.fatal
         if ended is None and self._in_transaction and is_untold(error):
-            ended, sent = transaction_error(self._producer), None
+            ended, sent = transaction_error(self._connection.client), None
         self._failure = meaning(cause(error, ended), f"{self._doing}{destination(sent)}")
         return self._failure

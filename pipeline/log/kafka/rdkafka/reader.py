@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from pipeline.log import Bounds, Record
-from pipeline.log.kafka.clients import Client, Cluster
+from pipeline.log.kafka.cluster import Client, Cluster
 from pipeline.log.kafka.rdkafka.config import CLOSE_S, bounded, reader, translated
 from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
 from pipeline.log.settings import KafkaSettings
