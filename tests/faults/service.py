@@ -49,6 +49,8 @@ class Service:
         self._command, self._environment, self._folder = command, environment, folder
         self._errors = folder / f"{time.monotonic_ns()}.err"
         self._supervised = supervised
+        self.zombie = False
+        """Whether it was stopped until others took over."""
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._exited = threading.Event()

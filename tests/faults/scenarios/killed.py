@@ -139,6 +139,7 @@ def zombie(world: World, step: str) -> Figure:
         world.serve("b")
         taken = world.until_commit()
         world.wait(40 - (time.monotonic() - stopped))
+        first.zombie = True
         first.resume()
         world.repeats += 2048
         if step in FENCED[world.guarantee] and (code := first.wait_for_exit(30)) != 75:
