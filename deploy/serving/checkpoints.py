@@ -121,6 +121,12 @@ class Checkpoints:
                 self._pass.abort()
             self._pass = None
 
+    def state_lost(self) -> None:
+        """Give up what is under way: the state topic is another one now."""
+        self._left, self._pass = {}, None
+        with self._watchdog.watch("connecting to a state topic made anew"):
+            self._producer.renew()
+
     def _begin(self, partitions: Mapping[int, Partition]) -> None:
         self.drop()
         self._left = dict(partitions)

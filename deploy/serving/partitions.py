@@ -106,7 +106,7 @@ class Partitions:
                 partition.windower.mark_dirty()
                 partition.parts.clear()
                 partition.lost = True
-            self._checkpoints.drop()
+            self._checkpoints.state_lost()
 
     def check_models(self) -> None:
         """Notice members that serve another model in this group, once. Raises StateMismatch."""

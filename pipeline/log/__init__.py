@@ -186,6 +186,13 @@ class Producer(Protocol):
         """Abort the open transaction."""
         ...
 
+    def renew(self) -> None:
+        """Forget what it knows of the topics that it has written to, as one of them was made anew; aborts what is open.
+
+        To another topic of the same name it would go on with the numbers of records of the one before, and be refused.
+        """
+        ...
+
     def close(self) -> None:
         """Drop what is not acknowledged, and close."""
         ...

@@ -227,6 +227,15 @@ class KafkaLogProducer:
         self._forget_pending()
         self._bounded(self._producer.abort_transaction, self._kafka.request_s)
 
+    def renew(self) -> None:
+        """Connect anew: a client goes on with the numbers of a topic's records when another has its name."""
+        if self._failure is not None:
+            raise self._failure
+        self.close()
+        self._failure = None
+        self._forget_pending()
+        self._connect()
+
     def close(self) -> None:
         """Drop what is not acknowledged, and close."""
         if self._in_transaction:

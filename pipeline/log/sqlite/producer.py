@@ -141,6 +141,10 @@ class SqliteProducer:
         self._in_transaction = False
         self._forget()
 
+    def renew(self) -> None:
+        """Abort what is open: topics have no numbers here."""
+        self.abort()
+
     def close(self) -> None:
         """Drop what is not written, and close."""
         self._store.close()

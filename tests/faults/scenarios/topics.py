@@ -72,8 +72,8 @@ def state_deleted(world: World, how: str) -> Figure:
 
         def written_again() -> bool:
             with contextlib.suppress(UnknownTopic):  # the brokers learn of it one after another
-                ends = [end for _, end in world.log.bounds(world.state).values()]
-                return world.log.topic_id(world.state) != before and min(ends) > 0
+                if world.log.topic_id(world.state) != before:
+                    return all(read(world.log, world.state).values())
             return False
 
         seconds = world.until(written_again, "no whole checkpoint", 60)

@@ -596,6 +596,21 @@ def test_deleted_topics_are_gone_and_may_be_made_anew(log: EventLog, fresh: Fres
     assert not log.committed(fresh("other"), gone)
 
 
+def test_a_renewed_producer_writes_to_a_topic_made_anew(log: EventLog, fresh: Fresh) -> None:
+    topic, consumer = _made(log, fresh("topic")), log.consumer(fresh("group"), _made(log, fresh("read")))
+    producer, before = log.producer(fresh("writer")), log.topic_id(topic)
+    for _ in range(3):
+        _transact(producer, topic, consumer)
+    log.delete_topics([topic])
+    until(lambda: not log.identities([topic]))
+    until(lambda: _made(log, topic) == topic and log.topic_id(topic) != before)
+    producer.begin()
+    producer.renew()
+    for _ in range(2):
+        _transact(producer, topic, consumer)
+    assert numbers(read(log, topic)) == [1, 1]
+
+
 def test_a_member_removed_from_its_group_is_fenced(kafka_bootstrap: str, fresh: Fresh) -> None:
     with contextlib.closing(connect(kafka_bootstrap)) as log:
         topic, group = _made(log, fresh("orders")), fresh("group")

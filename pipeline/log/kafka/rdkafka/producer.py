@@ -238,6 +238,14 @@ class RdkafkaProducer:
             raise self._failed(error) from error
         self._connection.lost.clear()
 
+    def renew(self) -> None:
+        """Connect anew: a client goes on with the numbers of a topic's records when another has its name."""
+        if self._failure is not None:
+            raise self._failure
+        self.close()
+        self._failure = None
+        self._connect()
+
     def close(self) -> None:
         """Drop what is not acknowledged, and close."""
         if self._in_transaction:
