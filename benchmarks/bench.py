@@ -110,7 +110,7 @@ def main() -> None:
     results = kept(asked.save)
     results["machine"] = machine()
     with contextlib.ExitStack() as stack:
-        bootstrap = asked.bootstrap or stack.enter_context(broker())
+        bootstrap = asked.bootstrap or stack.enter_context(broker(delay_ms=1000))
         log = stack.enter_context(contextlib.closing(connect(bootstrap)))
         place = bench_parts.Place(log, bootstrap, asked, contenders)
         for name in asked.only or bench_parts.PARTS:

@@ -156,11 +156,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def broker() -> Iterator[str]:
+def broker(delay_ms: int = 0) -> Iterator[str]:
     """A Kafka broker of one node from $KAFKA_HOME, for as long as this lasts.
 
-    A new group waits for a second, in place of Kafka's default of three, so that members which start together share
-    its partitions out once.
+    A new group waits for `delay_ms` in place of Kafka's default of three seconds: members that start together share its
+    partitions out once.
     """
     home = os.environ.get("KAFKA_HOME") or sys.exit("give --bootstrap, or set KAFKA_HOME")
     kafka = str(Path(home) / "bin" / "kafka")
@@ -173,7 +173,7 @@ def broker() -> Iterator[str]:
             run("start", folder, "--port", str(free_port()))
             run("stop", folder)
             with (Path(folder) / "node0" / "server.properties").open("a") as properties:
-                properties.write("group.initial.rebalance.delay.ms=1000\n")
+                properties.write(f"group.initial.rebalance.delay.ms={delay_ms}\n")
             yield run("restart", folder).split()[-1]
         finally:
             run("kill", folder)
