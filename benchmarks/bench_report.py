@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from model.plots.style import FORECAST, INK, MUTED, OTHERS, headed, page, save
 
@@ -71,7 +71,9 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     speeds, latencies = results["speed"], results.get("latency", {})
     machine = results["machine"]
     figure = page(f"{machine['processor']}, {machine['cores']} cores with the broker on them", height=7.5)
-    rows = figure.subplots(2 if latencies else 1, max(len(speeds), len(latencies)), squeeze=False)
+    shares = [3 + max(map(len, part.values())) for part in (speeds, latencies) if part]
+    ratio, columns = {"height_ratios": shares}, max(len(speeds), len(latencies))
+    rows = figure.subplots(len(shares), columns, squeeze=False, gridspec_kw=ratio)
     for panel in rows.ravel()[: rows.size]:
         panel.set_visible(False)
     for panel, (model, by_name) in zip(rows[0], speeds.items(), strict=False):
@@ -91,7 +93,8 @@ def _bars(panel: Axes, title: str, shown: Mapping[str, float], unit: str) -> Non
     panel.bar_label(bars, [f"{shown[name]:,.0f}" for name in names], padding=3, fontsize=9, color=INK)
     panel.grid(visible=False)
     panel.xaxis.set_major_formatter(THOUSANDS)
-    panel.set_xlim(0, 1.15 * max(shown.values()))
+    panel.xaxis.set_major_locator(MaxNLocator(5))
+    panel.set_xlim(0, 1.2 * max(shown.values()))
 
 
 def _points(panel: Axes, title: str, by_name: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
@@ -100,9 +103,11 @@ def _points(panel: Axes, title: str, by_name: Mapping[str, Sequence[Mapping[str,
     names = list(by_name)[::-1]
     for place, (quantile, label) in enumerate(QUANTILES.items()):
         values = [median(run[quantile] for run in by_name[name]) for name in names]
-        panel.plot(values, names, "o", color=OTHERS[place], markersize=7, label=label)
+        panel.plot(values, names, "o", color=OTHERS[place], markersize=7)
+        first = (values[-1], names[-1])
+        panel.annotate(label, first, (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK)
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
     panel.xaxis.set_major_formatter(THOUSANDS)
     panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.legend(frameon=False, fontsize=9, loc="lower right")
+    panel.margins(x=0.06, y=0.25)
