@@ -59,7 +59,6 @@ class KafkaLogProducer:
         self._kafka, self._config, self._transactional_id = kafka, config, transactional_id
         self._doing = f"writing as {config['client_id']}"
         self._partitions = partitions
-        self._topics: set[str] = set()
         self._futures: list[Any] = []
         self._pending: list[Sent] = []
         """What is not acknowledged yet, each beside its future."""
@@ -97,9 +96,8 @@ class KafkaLogProducer:
         cause: Record | None = None,
     ) -> None:
         """Queue one record. Partition None: chosen by the key. Blocks while too much is in flight."""
-        if topic not in self._topics:
+        if topic not in self._producer._metadata._partitions:  # the client would wait for one that was deleted
             self._partitions(topic)
-            self._topics.add(topic)
         self._send(Sent(topic, partition, key, value, timestamp, headers, cause))
         if len(self._pending) >= MAX_RECORDS_IN_FLIGHT or self._bytes >= MAX_BYTES_IN_FLIGHT:
             self._await_acks(len(self._pending) // 2 + 1)
