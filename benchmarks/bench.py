@@ -5,10 +5,10 @@
     python benchmarks/bench.py --bootstrap HOST:PORT my.onnx        an existing broker, ours alone
 
 Records a second from the first record read to the last one committed, by each one's own clock; start-up is left out
-for all. `--anchors` is a folder with jvm/anchor.jar and jvm/libs, quix/quix_app.py, latency.py and models/*.onnx, run
-by the `java` on PATH and in an environment that is made for Quix. Each process has one onnxruntime thread. Ratios are
-of medians over all rounds; with --save a file keeps what was measured, the picture beside it shows it, and the next run
-with that file adds its rounds. Topics are left on an existing broker.
+for all, and a first run warms the broker. `--anchors` is a folder with jvm/anchor.jar and jvm/libs, quix/quix_app.py,
+latency.py and models/*.onnx, run by the `java` on PATH and in an environment that is made for Quix. Each process has
+one onnxruntime thread. Ratios are of medians over all rounds; with --save a file keeps what was measured, the picture
+beside it shows it, and the next run with that file adds its rounds. Topics are left on an existing broker.
 """
 
 import argparse

@@ -170,11 +170,13 @@ def broker(delay_ms: int = 0) -> Iterator[str]:
             return subprocess.run([kafka, *line], check=True, capture_output=True, text=True).stdout
 
         try:
-            run("start", folder, "--port", str(free_port()))
-            run("stop", folder)
-            with (Path(folder) / "node0" / "server.properties").open("a") as properties:
-                properties.write(f"group.initial.rebalance.delay.ms={delay_ms}\n")
-            yield run("restart", folder).split()[-1]
+            started = run("start", folder, "--port", str(free_port()))
+            if delay_ms:
+                run("stop", folder)
+                with (Path(folder) / "node0" / "server.properties").open("a") as properties:
+                    properties.write(f"group.initial.rebalance.delay.ms={delay_ms}\n")
+                started = run("restart", folder)
+            yield started.split()[-1]
         finally:
             run("kill", folder)
 

@@ -123,10 +123,7 @@ class Decoder:
         if self._mapped or self.features != ONE_VALUE:
             return one_by_one(records)
         self._clock.look()
-        return runs(records, self._names, self._keyed, self._possible)
-
-    def _keyed(self, key: bytes | None) -> str | None:
-        return self._keys.read(key).series
+        return runs(records, self._names, lambda key: self._keys.read(key).series, self._possible)
 
     def _possible(self, ts: Ints, recorded: Ints, value: Floats) -> npt.NDArray[np.bool_]:
         """Of which events `decode` would find nothing to look at: their times, their records' and their values."""

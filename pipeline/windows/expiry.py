@@ -22,21 +22,17 @@ class Deadlines:
         """Look at a series then."""
         heappush(self._due, (due, name))
 
-    def next(self) -> tuple[int, str]:
-        """Take the next series, and when it may be due."""
-        return heappop(self._due)
-
-    def passed(self, stream_time: int, due_of: Callable[[str], int | None]) -> Iterator[str]:
-        """The series that are due, in the order of their times, whenever they were scheduled.
+    def passed(self, stream_time: int, due_of: Callable[[str], int | None]) -> Iterator[tuple[int, str]]:
+        """The series that are due, and when, in the order of their times, whenever they were scheduled.
 
         `due_of` is when a series is due by now; None: never. Each is to be dealt with before the next is taken.
         """
         while self.next_due <= stream_time:
-            scheduled, name = self.next()
+            scheduled, name = heappop(self._due)
             if (due := due_of(name)) is None:
                 continue
             if due <= scheduled:
-                yield name
+                yield scheduled, name
             else:
                 self.schedule(due, name)
 
@@ -71,7 +67,7 @@ class Expiries(Deadlines):
                 return None
             return max(found.ts, found.last_event_ts) + self._idle + 1
 
-        return self.passed(stream_time, due)
+        return (name for _, name in self.passed(stream_time, due))
 
 
 Expired = list[tuple[int, str, int]]

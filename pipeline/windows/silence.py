@@ -72,21 +72,21 @@ class Silences(Deadlines):
 
     def fallen(self, series: Mapping[str, Watched], stream_time: int) -> Iterator[str]:
         """The series that have fallen silent by now. Each is to be noticed before the next is taken."""
-        return self.passed(stream_time, lambda name: _due_of(series.get(name)))
+        return (name for _, name in self._passed(series, stream_time))
 
     def waiting(self, series: Mapping[str, Watched], stream_time: int) -> list[tuple[int, str]]:
         """The series that fall silent by that time unless they have a step before, and when."""
-        found = list[tuple[int, str]]()
-        while self.next_due <= stream_time:
-            scheduled, name = self.next()
-            if (due := _due_of(series.get(name))) is not None:
-                if due <= stream_time:
-                    found.append((max(due, scheduled), name))
-                else:
-                    self.schedule(due, name)
+        found = list(self._passed(series, stream_time))
         for due, name in found:
             self.schedule(due, name)
         return found
+
+    def _passed(self, series: Mapping[str, Watched], stream_time: int) -> Iterator[tuple[int, str]]:
+        def due(name: str) -> int | None:
+            each = series.get(name)
+            return None if each is None or each.silent or each.steps < LEARNED else _due(each, each.ts)
+
+        return self.passed(stream_time, due)
 
     def notice(self, series: Watched, name: str, stream_time: int, offset: int) -> None:
         """Report a series that has fallen silent."""
@@ -106,13 +106,6 @@ class Silences(Deadlines):
         if series.steps == LEARNED and not series.silent:
             self.schedule(_due(series, series.ts), name)
         return {key: each for key, each in sections.items() if key != SILENCE}
-
-
-def _due_of(series: Watched | None) -> int | None:
-    """When a series is silent, without another step; None: never, or it is already."""
-    if series is None or series.silent or series.steps < LEARNED:
-        return None
-    return _due(series, series.ts)
 
 
 def _due(series: Watched, last: int) -> int:

@@ -46,14 +46,14 @@ class Connection:
         except KafkaException as error:
             self.fatal = error
 
-    def make_room(self) -> bool:
-        """Wait until the client has taken some of its records to the broker; False if that takes too long."""
+    def make_room(self) -> int:
+        """Wait until the client has taken some of its records to the broker; how many it has if that takes too long."""
         before, deadline = len(self.client), time.monotonic() + self._kafka.stall_s
         while len(self.client) >= before:
             self.serve(0.05)
             if time.monotonic() > deadline:
-                return False
-        return True
+                return before
+        return 0
 
     def settle(self) -> int:
         """Wait until it is known what became of all records; of how many it is not known in time."""

@@ -100,8 +100,8 @@ class RdkafkaProducer:
             client = self._connection.client
             client.produce(given.topic, given.value, given.key, where, given, None, time_ms, headers)
         except BufferError:
-            if not self._connection.make_room():
-                raise self._failed(errors.KafkaTimeoutError("too many records wait to be written"), given) from None
+            if waiting := self._connection.make_room():
+                raise self._failed(errors.KafkaTimeoutError(f"{waiting:,} records wait to be written"), given) from None
             self._give(given)
         except KafkaException as error:
             self._not_taken(given, error.args[0])
