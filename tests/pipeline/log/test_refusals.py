@@ -113,6 +113,17 @@ def test_a_record_larger_than_a_request(written: Written) -> None:
     assert written.values() == [[b"first", b"x" * 10, b"last"], []]
 
 
+def test_the_first_record_of_a_writer(log: EventLog, topic: str, fresh: Fresh) -> None:
+    """The broker would take one behind it, as it does not know this writer in that partition yet."""
+    written = Written(log, topic, fresh, transactional=False)
+    for _ in range(5):
+        for value in range(300):
+            written.send(b"%d" % value, OLD if value < 2 else None, value % 2)
+        written.producer.flush()
+        written.producer.renew()
+    assert written.values() == [[b"%d" % value for value in range(first, 300, 2)] * 5 for first in (0, 1)]
+
+
 def test_refusals_one_after_another(written: Written) -> None:
     """Also while records are in flight, and in a producer that has been there before."""
     for number in range(3):

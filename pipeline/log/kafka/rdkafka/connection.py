@@ -19,6 +19,7 @@ class Connection:
         self.lost: list[Lost] = []
         self.fatal: KafkaException | None = None
         self._settings, self._kafka = settings, kafka
+        self._written: set[tuple[str, int]] = set()
         self._last: list[Producer] = []
         """The last one to refer to the client, which ends it."""
 
@@ -38,6 +39,14 @@ class Connection:
     def find(self, topic: str) -> None:
         """Connect for it now: by itself the client looks twice a second whether it is connected."""
         self.client.list_topics(topic, self._kafka.request_s)
+
+    def is_first(self, topic: str, partition: int) -> bool:
+        """Whether nothing else was given to the client for that partition."""
+        where = topic, partition
+        if where in self._written:
+            return False
+        self._written.add(where)
+        return True
 
     def serve(self, seconds: float) -> None:
         """Wait for so long to hear what became of records."""

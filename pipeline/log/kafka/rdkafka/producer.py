@@ -108,6 +108,8 @@ class RdkafkaProducer:
         else:
             if self._in_transaction:
                 self._sent.append(given)
+            elif self._connection.is_first(given.topic, where):
+                self._settle()  # the broker takes one behind it though it refuses this one, until it knows the client
 
     def _not_taken(self, given: Given, error: KafkaError) -> None:
         if error.code() in TOO_LARGE:  # more than the client sends at once
