@@ -28,7 +28,7 @@ LATENCY_OF = ("Tidecast", "Tidecast, one process", "Tidecast, kafka-python", "JV
 FLEET = 4_000
 """Series of columnar messages."""
 SIZES = (100, 10_000, 1_000_000)
-A_SERIES, LEAST = 2, 400_000
+A_SERIES, LEAST = 3, 400_000
 """Records of each series in the comparison of fleets, and of all of them at least."""
 Figures = dict[str, Any]
 
@@ -114,7 +114,7 @@ def _until_it_forecasts(bench: Bench, output: str, steps: int, service: "subproc
 
 def fleets(place: Place) -> Iterator[Figures]:
     """Records a second and the most memory of one process, by the number of series; all forecasts are naive ones."""
-    options = supported((*FAST, *UNGRADED, "--short-series", "naive"))
+    options = supported((*FAST, *UNGRADED, "--short-series", "naive", "--series-limit", str(max(SIZES))))
     model, base = place.asked.files[0], math.nan
     for size in SIZES:
         bench = Bench(place.log, place.bootstrap, max(LEAST, A_SERIES * size), keys=size)

@@ -159,7 +159,7 @@ class Checkpoints:
         """The next partitions, as many as one transaction takes."""
         few, series = dict[int, Partition](), 0
         for number, partition in list(self._left.items()):
-            series += len(partition.windower.dirty())
+            series += partition.windower.dirty_count()
             if few and series > PASS_SERIES:
                 break
             few[number] = self._left.pop(number)

@@ -196,7 +196,7 @@ def check_series(name: str) -> str:
         raise InvalidEvent("schema", "the series' name is empty")
     if len(name) > MAX_SERIES_BYTES or len(name.encode()) > MAX_SERIES_BYTES:
         raise InvalidEvent("bad_key", f"the series' name is longer than {MAX_SERIES_BYTES} bytes")
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
+    if not name.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in name):
         raise InvalidEvent("bad_key", f"the series' name {name!r} has control characters")
     if name.isspace():
         raise InvalidEvent("schema", "the series' name is blank")

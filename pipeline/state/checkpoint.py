@@ -17,7 +17,7 @@ pass before is a part of the state, and is refused by that.
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -46,6 +46,10 @@ PART_BYTES = 512 << 10
 """The largest value of a record, where the state topic takes such."""
 
 
+AT_ONCE = 32
+"""States that are copied and sent before the next look at the clock."""
+
+
 class WindowState(Protocol):
     """The state of a windower, by series."""
 
@@ -58,8 +62,8 @@ class WindowState(Protocol):
     sections: Sections
     """Sections of the partition."""
 
-    def dirty(self) -> list[str]:
-        """The series that changed since the last snapshot."""
+    def dirty_count(self) -> int:
+        """How many series changed since the last snapshot."""
 
     def snapshot(self) -> Snapshot:
         """The states of those, which count as unchanged from now on."""
@@ -67,8 +71,8 @@ class WindowState(Protocol):
     def mark_dirty(self, names: Iterable[str] | None = None) -> None:
         """Count these series, or every one, as changed."""
 
-    def state(self, series: str) -> SeriesState | None:
-        """A copy of a series' state; None for a series that has expired."""
+    def states(self, names: Sequence[str]) -> list[SeriesState | None]:
+        """Copies of the states of series; None for one that has expired."""
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Set the state of a series."""
@@ -112,10 +116,11 @@ class CheckpointPass:
         producer.begin()
         failpoint.reached("pass-begun")
         self._snapshots = {number: each.store.snapshot() for number, each in passes.items()}
+        self._configs = {number: config_hash(each.store.config) for number, each in passes.items()}
         self._counts: dict[int, dict[str, int]] = {number: {} for number in passes}
 
     def write(self, seconds: float = math.inf) -> bool:
-        """Send states for so long, one at least, or until all are sent: whether they are.
+        """Send states for so long, a few at least, or until all are sent: whether they are.
 
         A failure aborts the pass and is raised.
         """
@@ -123,7 +128,8 @@ class CheckpointPass:
         with self._aborted_on_failure():
             for number, snapshot in self._snapshots.items():
                 while snapshot:
-                    self._send(number, *snapshot.take(self.passes[number].store.state))
+                    for series, state in snapshot.take(AT_ONCE, self.passes[number].store.states):
+                        self._send(number, series, state)
                     if time.monotonic() > until:
                         return not any(self._snapshots.values())
         return True
@@ -166,8 +172,7 @@ class CheckpointPass:
 
     def _send(self, partition: int, series: str, state: SeriesState | None) -> None:
         """Send a series' state, or tombstones, in as many records as it takes."""
-        store, _, parts = self.passes[partition]
-        config, name = config_hash(store.config), series.encode()
+        parts, config, name = self.passes[partition].parts, self._configs[partition], series.encode()
         rows = [] if state is None else split(series, encode_series(config, series, state), self._size)
         if state is None:
             self._producer.send(self._state_topic, partition, SERIES_PREFIX + name, None)

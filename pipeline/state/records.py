@@ -75,7 +75,7 @@ def config_hash(config: WindowConfig | None) -> bytes:
 def encode_series(config: bytes, series: str, state: SeriesState) -> bytes:
     """Encode a series' state; `config` is the hash of its windows' config."""
     narrow = state.values.astype("<f4")
-    lossless = bool((narrow == state.values).all())
+    lossless = narrow.astype(np.float64).tobytes() == state.values.tobytes()
     values = narrow if lossless else state.values.astype("<f8")
     record = _SeriesRecord(
         config=config,

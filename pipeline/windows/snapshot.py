@@ -1,11 +1,11 @@
 """The states of series as they were at one moment, read while the series go on: copy on write."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.windows.batch import SeriesState
 
-StateOf = Callable[[str], SeriesState | None]
-"""A copy of a series' state; None for one that is not there any more."""
+StatesOf = Callable[[Sequence[str]], Sequence[SeriesState | None]]
+"""Copies of the states of series; None for one that is not there any more."""
 
 
 class Snapshot:
@@ -22,15 +22,15 @@ class Snapshot:
         """The states that are still to be taken."""
         return len(self.unread) + len(self._kept)
 
-    def keep(self, name: str, state_of: StateOf) -> None:
-        """To be called before a series changes."""
-        if name in self.unread:
-            del self.unread[name]
-            self._kept[name] = state_of(name)
+    def keep(self, names: Iterable[str], states_of: StatesOf) -> None:
+        """To be called before these series change."""
+        if kept := [name for name in dict.fromkeys(names) if name in self.unread]:
+            self._kept |= zip(kept, states_of(kept), strict=True)
+            for name in kept:
+                del self.unread[name]
 
-    def take(self, state_of: StateOf) -> tuple[str, SeriesState | None]:
-        """Another series and its state. Raises KeyError if all have been taken."""
-        if self._kept:
-            return self._kept.popitem()
-        name, _ = self.unread.popitem()
-        return name, state_of(name)
+    def take(self, most: int, states_of: StatesOf) -> list[tuple[str, SeriesState | None]]:
+        """Up to so many other series and their states; none if all have been taken."""
+        taken = [self._kept.popitem() for _ in range(min(most, len(self._kept)))]
+        names = [self.unread.popitem()[0] for _ in range(min(most - len(taken), len(self.unread)))]
+        return [*taken, *zip(names, states_of(names), strict=True)]

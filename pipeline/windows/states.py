@@ -1,6 +1,8 @@
 """The states of a window store's series: copied, restored, and which of them have changed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from pipeline.formats.dead_letters import InvalidEvent
 from pipeline.windows.arrays.completed import CompletedWindows
@@ -59,25 +61,50 @@ class SeriesStates:
 
     def state(self, series: str) -> SeriesState | None:
         """A copy of a series' state; None for a series that is not in the store."""
-        found = self._series.get(series)
-        if found is None:
-            return None
+        return self.states([series])[0]
+
+    def states(self, names: Sequence[str]) -> list[SeriesState | None]:
+        """Copies of the states of several series."""
         self._windows.flush()
-        values, observed, times = self._windows.buffers.copy(found.row, min(found.run, self._seq_len))
-        sections = {**self._sections.get(series, {})}
-        if self._silences and self._companion:
-            sections |= {**self._silences.section(found), **self._companion.sections(series)}
-        return SeriesState(
-            values=values,
-            observed=observed,
-            step=found.step,
-            ts=found.ts,
-            times=times,
-            last_event_ts=max(found.ts, found.last_event_ts),
-            pending=self._reorder.state(series) if self._reorder else (),
-            first_offset=(found.first_offset, found.later, found.run - found.later_run),
-            sections=sections,
+        known = self._table.rows
+        found = [name for name in names if name in known]
+        states = dict(zip(found, self._states(found), strict=True))
+        return [*map(states.get, names)]
+
+    def _states(self, names: Sequence[str]) -> Iterator[SeriesState]:
+        rows = np.array([self._table.rows[name] for name in names], np.int64)
+        columns = self._table.columns
+        run = columns.run[rows]
+        of_each = (
+            columns.step[rows],
+            columns.ts[rows],
+            np.maximum(columns.ts[rows], columns.last_event_ts[rows]),
+            columns.first_offset[rows],
+            columns.later[rows],
+            run - columns.later_run[rows],
+            self._seq_len - np.minimum(run, self._seq_len),
         )
+        copies = zip(*self._windows.buffers.copy(rows), strict=True)
+        numbers = zip(*(column.tolist() for column in of_each), strict=True)
+        for name, (values, observed, times), each in zip(names, copies, numbers, strict=True):
+            step, ts, last_event_ts, *first_offset, start = each
+            yield SeriesState(
+                values=values[start:],
+                observed=observed[start:],
+                step=step,
+                ts=ts,
+                times=times[start:].reshape(-1),
+                last_event_ts=last_event_ts,
+                pending=self._reorder.state(name) if self._reorder else (),
+                first_offset=tuple(first_offset),
+                sections=self._sections_of(name),
+            )
+
+    def _sections_of(self, name: str) -> Sections:
+        sections = {**self._sections.get(name, {})}
+        if self._silences and self._companion:
+            sections |= {**self._silences.section(self._series[name]), **self._companion.sections(name)}
+        return sections
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Set the state of a series, new or not. It does not count as changed."""
@@ -103,6 +130,10 @@ class SeriesStates:
         """The series that changed since the last snapshot, in the order of their first change."""
         return self._table.dirty()
 
+    def dirty_count(self) -> int:
+        """How many they are."""
+        return self._table.dirty_count()
+
     def snapshot(self) -> Snapshot:
         """The states of the series that changed since the last one, which count as unchanged from now on."""
         self._snapshot = Snapshot(self._table.dirty())
@@ -113,9 +144,9 @@ class SeriesStates:
         """Count these series, or every one, as changed."""
         self._table.change_named(self._table.rows if names is None else names)
 
-    def _keep(self, name: str) -> None:
-        """To be called before a series changes."""
-        self._snapshot.keep(name, self.state)
+    def _keep(self, *names: str) -> None:
+        """To be called before these series change."""
+        self._snapshot.keep(names, self.states)
 
     def _new_series(self, name: str, ts: int) -> int:
         if len(self._table.rows) >= self._limit:

@@ -117,8 +117,7 @@ class WindowStore(SeriesStates):
             self._watch(self._silences, decided, stream_time)
         self.stream_time = int(stream_time[-1])
         if self._snapshot.unread:
-            for row in decided.steps.events.rows.tolist():
-                self._keep(self._table.names[row])
+            self._keep(*map(self._table.names.__getitem__, decided.steps.events.rows.tolist()))
         decided.write(self._table, self.counts)
         self._windows.flush()
         self._windows.add_many(decided.steps, names, values)

@@ -170,9 +170,9 @@ class TextWindower:
         ids, keys = [event.id for event in events], [event.key for event in events]
         return Texts(ids, keys, list(tokens), np.array(offsets, np.int64))
 
-    def dirty(self) -> list[str]:
-        """Empty: there is no state to change."""
-        return []
+    def dirty_count(self) -> int:
+        """0: there is no state to change."""
+        return 0
 
     def snapshot(self) -> Snapshot:
         """Empty: there is no state."""
@@ -181,9 +181,9 @@ class TextWindower:
     def mark_dirty(self, names: Iterable[str] | None = None) -> None:
         """No effect: there is no state."""
 
-    def state(self, series: str) -> SeriesState | None:
-        """None: there is no state."""
-        return None
+    def states(self, names: Sequence[str]) -> list[SeriesState | None]:
+        """None of each: there is no state."""
+        return [None] * len(names)
 
     def restore(self, series: str, state: SeriesState) -> None:
         """Raises KeyError: there is no state."""

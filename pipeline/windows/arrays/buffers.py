@@ -188,14 +188,13 @@ class StepBuffers:
         """The time of the first of a row's last S steps."""
         return int(self._times[row, self._first[row], 0])
 
-    def copy(self, row: int, count: int) -> tuple[Floats, Bools, Ints]:
-        """A row's last n <= S steps: (n,F), (n,F), and if timed (n,), else (0,)."""
-        stop = int(self._first[row]) + self._seq_len
-        kept = slice(stop - count, stop)
-        flags = self._flags.rows[self._flagged[row], kept]
-        values = np.empty((1, count, self._width))
-        self._values.read(np.array([row]), np.array([stop - count]), values)
-        return values[0], flags.copy(), self._times[row, kept].flatten()
+    def copy(self, rows: Ints) -> tuple[Floats, Bools, Ints]:
+        """The last S steps of G rows: (G,S,F), (G,S,F), and if timed (G,S,1), else (G,S,0)."""
+        first = self._first[rows]
+        values = np.empty((len(rows), self._seq_len, self._width))
+        self._values.read(rows, first, values)
+        steps = first[:, None] + np.arange(self._seq_len)
+        return values, self._flags.rows[self._flagged[rows][:, None], steps], self._times[rows[:, None], steps]
 
     def fill(self, row: int, values: Floats, observed: Bools, times: Ints) -> None:
         """Replace a row's steps by these n <= S."""

@@ -119,6 +119,10 @@ class Table:
         changed = [*zip(when, map(self.names.__getitem__, rows.tolist()), strict=True)]
         return [name for _, name in sorted([*changed, *((when, name) for name, when in self._gone.items())])]
 
+    def dirty_count(self) -> int:
+        """How many series have changed."""
+        return int(np.count_nonzero(self.columns.changed)) + len(self._gone)
+
     def change_named(self, names: Iterable[str]) -> None:
         """Note that these series have changed; those that are not there are gone."""
         for name in names:

@@ -251,10 +251,10 @@ def test_texts_leave_no_state() -> None:
     windower = TextWindower(WORDS.encoder())
     windower.push(TextEvent("a", "see you", b"a"))
     assert windower.config is None
-    assert windower.dirty() == []
+    assert windower.dirty_count() == 0
     assert not windower.snapshot()
     assert len(windower.take()) == 1, "what waits is no state"
-    assert windower.state("a") is None
+    assert windower.states(["a"]) == [None]
     store = WindowStore(WindowConfig(seq_len=2))
     store.push(Event("a", 0, (1.0,)))
     state = store.state("a")

@@ -679,7 +679,7 @@ def dumped(state: SeriesState | None) -> bytes | None:
 
 def drained(snapshot: Snapshot, store: WindowStore) -> dict[str, bytes | None]:
     """What is left of it."""
-    return {name: dumped(state) for name, state in iter(lambda: snapshot.take(store.state) if snapshot else None, None)}
+    return {name: dumped(state) for name, state in snapshot.take(len(snapshot), store.states)}
 
 
 @given(st.data(), configs(), st.booleans(), st.booleans())
