@@ -174,7 +174,8 @@ class Output:
             letter = encode_dead_letter(cause, error := InvalidEvent("refused", text))
             self._say_once(f"dead {topic}", f"{origin}: {error}; sent to {dead_letters}; others are not logged")
             self.refused[topic] += 1
-            return Sent(dead_letters, sent.partition, letter.key, letter.value, sent.timestamp, letter.headers, cause)
+            written = {"key": letter.key, "value": letter.value, "headers": letter.headers}
+            return replace(sent, topic=dead_letters, cause=cause, **written)
         if not sent.value and not sent.key:
             raise LogError(f"{topic}/{sent.partition} refuses the dead letter of {_place(cause)}: {refusal.why}")
         self._say_once(f"cut {topic}", f"{topic} refuses {origin} for its size: it is cut there; others are not logged")

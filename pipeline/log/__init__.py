@@ -80,6 +80,8 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     headers: Sequence[tuple[str, bytes]]
     cause: Record | None
     """The record that it came of."""
+    refusals: int
+    """How often what it replaces was refused."""
 
 
 class Refusal(NamedTuple):

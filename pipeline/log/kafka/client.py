@@ -134,6 +134,8 @@ MEANINGS: tuple[tuple[type[LogError], tuple[type[Exception], ...]], ...] = (
 )
 
 
+MAX_REFUSALS = 50
+"""How often a record is replaced until that counts as a failure: it is not the record, then, but the topic."""
 REFUSALS = (
     errors.InvalidTimestampError,
     errors.InvalidRecordError,

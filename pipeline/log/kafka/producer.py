@@ -8,20 +8,17 @@ from concurrent.futures import Future
 from typing import Any
 
 from kafka import KafkaProducer, errors
+from msgspec.structs import replace
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
-from pipeline.log.kafka.client import REFUSALS, destination, meaning, producer, translated
+from pipeline.log.kafka.client import MAX_REFUSALS, REFUSALS, destination, meaning, producer, translated
 from pipeline.log.kafka.consumer import KafkaGroupConsumer
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import LogError
 
 MAX_RECORDS_IN_FLIGHT = 20_000
 MAX_BYTES_IN_FLIGHT = 64 << 20
-
-
-MAX_REFUSALS = 50
-"""How often a batch is sent again until its refusal counts as a failure: it is not one record, then, but the topic."""
 
 
 def _error(future: Any) -> BaseException | None:
@@ -65,7 +62,6 @@ class KafkaLogProducer:
         self._bytes = 0
         self._sent: list[Sent] = []
         """What was sent in the open transaction and may be replaced."""
-        self._refusals = 0
         self._failure: LogError | None = None
         self._in_transaction = False
         self._connect()
@@ -98,7 +94,7 @@ class KafkaLogProducer:
         """Queue one record. Partition None: chosen by the key. Blocks while too much is in flight."""
         if topic not in self._producer._metadata._partitions:  # the client would wait for one that was deleted
             self._partitions(topic)
-        self._send(Sent(topic, partition, key, value, timestamp, headers, cause))
+        self._send(Sent(topic, partition, key, value, timestamp, headers, cause, 0))
         if len(self._pending) >= MAX_RECORDS_IN_FLIGHT or self._bytes >= MAX_BYTES_IN_FLIGHT:
             self._await_acks(len(self._pending) // 2 + 1)
 
@@ -130,7 +126,6 @@ class KafkaLogProducer:
         self._flush()
         while not self._await_acks(len(self._pending)):
             self._flush()
-        self._refusals = 0
 
     def _flush(self) -> None:
         deadline = time.monotonic() + self._kafka.delivery_s
@@ -164,7 +159,6 @@ class KafkaLogProducer:
 
     def _send_again(self) -> None:
         """Send what was not written again, with replacements for the records that the broker refuses."""
-        self._refusals += 1
         self._flush()
         pending = list(zip(self._futures, self._pending, strict=True))
         refused = {id(sent): _error(future) for future, sent in pending if _is_refused(future)}
@@ -190,7 +184,7 @@ class KafkaLogProducer:
         self._futures, self._pending, self._bytes = [], [], 0
 
     def _check_replaceable(self, sent: Sent, error: BaseException) -> None:
-        if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
+        if self.on_refusal is None or sent.cause is None or sent.refusals >= MAX_REFUSALS:
             raise self._failed(error, sent) from error
 
     def _replacement(self, sent: Sent, error: BaseException) -> Sent:
@@ -198,7 +192,7 @@ class KafkaLogProducer:
         assert self.on_refusal is not None
         why = ": ".join(filter(None, (type(error).__name__.removesuffix("Error"), *error.args)))
         too_large = isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError)
-        return self.on_refusal(sent, Refusal(why, too_large))
+        return replace(self.on_refusal(sent, Refusal(why, too_large)), refusals=sent.refusals + 1)
 
     def begin(self) -> None:
         """Open a transaction."""

@@ -124,6 +124,13 @@ def test_the_first_record_of_a_writer(log: EventLog, topic: str, fresh: Fresh) -
     assert written.values() == [[b"%d" % value for value in range(first, 300, 2)] * 5 for first in (0, 1)]
 
 
+@pytest.mark.slow
+def test_many_refused_records_in_a_row(written: Written) -> None:
+    for value in range(60):
+        written.send(b"%03d" % value * 2000)
+    assert written.values() == [[(b"%03d" % value * 4)[:10] for value in range(60)], []]
+
+
 def test_refusals_one_after_another(written: Written) -> None:
     """Also while records are in flight, and in a producer that has been there before."""
     for number in range(3):

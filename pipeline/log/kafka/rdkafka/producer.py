@@ -11,7 +11,7 @@ from kafka import errors
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
-from pipeline.log.kafka.client import destination, meaning
+from pipeline.log.kafka.client import MAX_REFUSALS, destination, meaning
 from pipeline.log.kafka.cluster import Cluster
 from pipeline.log.kafka.rdkafka.config import cause, is_untold, producer, within
 from pipeline.log.kafka.rdkafka.connection import Connection
@@ -29,8 +29,6 @@ from tidecast.errors import LogError
 
 SERVE = 1000
 """Records after which the client is asked what became of those before."""
-MAX_REFUSALS = 50
-"""How often what was lost is sent again until that counts as a failure: it is not one record, then, but the topic."""
 MAX_REBALANCES = 20
 """How often a transaction is made again because its offsets met a rebalance."""
 BATCH_BYTES = 1_000_000
@@ -53,7 +51,7 @@ class RdkafkaProducer:
         self._sent: list[Given] = []
         """What was sent in the open transaction."""
         self._batch_bytes, self._alone = BATCH_BYTES, False
-        self._refusals = self._replaced = 0
+        self._replaced = 0
         self._failure: LogError | None = None
         self._in_transaction = False
         self._connect()
@@ -86,7 +84,7 @@ class RdkafkaProducer:
             with self._guarded():
                 self._connection.find(topic)
         number = next(self._numbers)
-        self._give(Given(topic, partition, key, value, timestamp, headers, cause, number, self._connection.lost))
+        self._give(Given(topic, partition, key, value, timestamp, headers, cause, 0, number, self._connection.lost))
         if number % SERVE == 0:
             self._connection.serve(0)
 
@@ -119,11 +117,11 @@ class RdkafkaProducer:
         if not self._connection.lost:
             raise self._failed(error, given)
         self._send_again()
-        self._give(self._renewed(given))
+        self._give(self._renewed(given, given.refusals))
 
-    def _renewed(self, sent: Sent) -> Given:
+    def _renewed(self, sent: Sent, refusals: int) -> Given:
         fields = (sent.topic, sent.partition, sent.key, sent.value, sent.timestamp, sent.headers, sent.cause)
-        return Given(*fields, next(self._numbers), self._connection.lost)
+        return Given(*fields, refusals, next(self._numbers), self._connection.lost)
 
     def flush(self) -> None:
         """Return when all records sent are acknowledged; raise the first failure of any."""
@@ -135,7 +133,6 @@ class RdkafkaProducer:
             self._settle()
         if self._connection.fatal is not None:
             raise self._failed(self._connection.fatal)
-        self._refusals = 0
         if self._alone and not self._in_transaction:
             self._batch_again()
 
@@ -148,7 +145,6 @@ class RdkafkaProducer:
         lost = sorted(self._connection.lost, key=lambda each: each.given.number)
         if (failed := unmendable(lost, in_transaction=self._in_transaction)) is not None:
             raise self._failed(failed.error, failed.given)
-        self._refusals += 1
         errors_of = refused(lost, alone=self._alone)
         for given, error, _ in lost:
             if given.number in errors_of:
@@ -157,7 +153,7 @@ class RdkafkaProducer:
         self._begin_anew(alone=self._alone or not errors_of)
         for given in again:
             why = errors_of.get(given.number)
-            self._give(self._renewed(given) if why is None else self._replacement(given, why))
+            self._give(self._renewed(given, given.refusals) if why is None else self._replacement(given, why))
 
     def _begin_anew(self, *, alone: bool) -> None:
         """With a new client, and a new transaction if one is open."""
@@ -177,15 +173,15 @@ class RdkafkaProducer:
         self._replaced = 0
         self._begin_anew(alone=False)
 
-    def _check_replaceable(self, sent: Sent, error: KafkaError) -> None:
-        if self.on_refusal is None or sent.cause is None or self._refusals > MAX_REFUSALS:
+    def _check_replaceable(self, sent: Given, error: KafkaError) -> None:
+        if self.on_refusal is None or sent.cause is None or sent.refusals >= MAX_REFUSALS:
             raise self._failed(error, sent)
 
-    def _replacement(self, sent: Sent, error: KafkaError) -> Given:
+    def _replacement(self, sent: Given, error: KafkaError) -> Given:
         self._check_replaceable(sent, error)
         assert self.on_refusal is not None
         self._replaced += 1
-        return self._renewed(self.on_refusal(sent, refusal(error)))
+        return self._renewed(self.on_refusal(sent, refusal(error)), sent.refusals + 1)
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -210,7 +206,7 @@ class RdkafkaProducer:
             time.sleep(AGAIN)
             self._begin()
             for given in sent:
-                self._give(self._renewed(given))
+                self._give(self._renewed(given, given.refusals))
             self.flush()
         failpoint.reached("offsets-sent")
         with self._guarded():

@@ -1,5 +1,6 @@
 """Which records of those that were not written the broker refuses, and which it would take."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,14 +50,18 @@ def unmendable(lost: Sequence[Lost], *, in_transaction: bool) -> Lost | None:
 def refused(lost: Sequence[Lost], *, alone: bool) -> dict[int, KafkaError]:
     """Which records are refused, by number, and why; none if that is known only of whole batches.
 
-    It is known of records that went `alone`, and where the broker told the others of the batch from them.
+    It is known of records that went `alone`, where the broker told the others of the batch from them, and where there
+    are no others.
     """
     told = {(given.topic, partition) for given, error, partition in lost if error.code() == FOLLOWING[0]}
-    return {
-        given.number: error
-        for given, error, partition in lost
-        if error.code() in REFUSALS and (alone or ((given.topic, partition) in told and error.code() not in TOO_LARGE))
-    }
+    failed = [each for each in lost if each.error.code() in REFUSALS]
+    sizes = Counter((given.topic, partition) for given, _, partition in failed)
+
+    def is_refused(given: Given, error: KafkaError, partition: int) -> bool:
+        where = given.topic, partition
+        return alone or (where in told and error.code() not in TOO_LARGE) or (where not in told and sizes[where] == 1)
+
+    return {each.given.number: each.error for each in failed if is_refused(*each)}
 
 
 def refusal(error: KafkaError) -> Refusal:
