@@ -44,8 +44,6 @@ STATE_TOPIC = "state-topic"
 """The section of a partition's record with the id of the topic that it was written to."""
 PART_BYTES = 512 << 10
 """The largest value of a record, where the state topic takes such."""
-
-
 AT_ONCE = 32
 """States that are copied and sent before the next look at the clock."""
 

@@ -253,7 +253,7 @@ def wrong_clock(world: World, offset: str) -> None:
     else:
         (world.folder / "sitecustomize.py").write_text(SLEEP)
     service = world.serve(environment={**clock, "PYTHONPATH": f"{ROOT}:{world.folder}"})
-    with world.sending(rate=2000):
+    with world.sending(rate=500):
         world.until_commit()
         service.kill()
         world.until_commit()
