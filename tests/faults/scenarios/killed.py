@@ -132,7 +132,7 @@ def sigterm(world: World) -> Figure:
 )
 def zombie(world: World, step: str) -> Figure:
     begin(world, step)
-    with world.sending(rate=150):
+    with world.sending(rate=150 * world.workers):
         first = world.serve("a", failpoint=f"{step}:{under_load(world, step)}:stop", supervised=False)
         world.until(first.is_stopped, f"it never came to {step}")
         stopped = time.monotonic()

@@ -63,8 +63,7 @@ def topic_deleted(world: World, case: tuple[str, str]) -> Figure:
 def state_deleted(world: World, how: str) -> Figure:
     service = world.serve()
     with world.sending():
-        world.until(lambda: world.members() == 1, "not all workers joined")
-        world.until_commit()
+        world.until(lambda: len(world.positions()) == PARTITIONS, "not all partitions began")
         before = world.log.topic_id(world.state)
         world.admin.delete_topics([world.state])
         if how == "made anew":
