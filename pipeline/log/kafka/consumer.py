@@ -39,6 +39,7 @@ class KafkaGroupConsumer:
             self._consumer.subscribe([topic], listener=_Listener(self._consumer, self._assignment))
         self._coordinator = self._consumer._coordinator
         self._join, self._coordinator.ensure_active_group = self._coordinator.ensure_active_group, self._join_again
+        self._reset, self._coordinator.reset_generation = self._coordinator.reset_generation, self._out_of_group
         self._generation = self._consumer.group_metadata()
 
     def _join_again(self, timeout_ms: float | None = None) -> bool:
@@ -46,6 +47,13 @@ class KafkaGroupConsumer:
         if self._assignment.owned and self.before_revocation and not self._coordinator.rejoining:
             self.before_revocation()
         return bool(self._join(timeout_ms))
+
+    def _out_of_group(self, *member_id: str, **named: str) -> None:
+        """What the client calls when it is no member any more: it looks what it lost only as it begins to join, though
+        it may hear of it while it does, and would go on with what it is assigned again.
+        """
+        self._reset(*member_id, **named)
+        self._coordinator.rejoining = False
 
     def poll(self, timeout: float, max_records: int) -> Poll:
         """Wait up to `timeout` seconds for records or a new assignment."""

@@ -635,6 +635,28 @@ def test_a_member_removed_from_its_group_is_fenced(kafka_bootstrap: str, fresh: 
         assert numbers(read(log, topic)) == [1]
 
 
+def test_a_member_that_was_removed_and_joins_again_is_told_what_it_lost(kafka_bootstrap: str, fresh: Fresh) -> None:
+    """Also if it hears of it only as it joins: it must not go on from where it was."""
+    with contextlib.closing(connect(kafka_bootstrap)) as log:
+        topic, group = _made(log, fresh("orders")), fresh("group")
+        consumer = log.consumer(group, topic, instance="worker-1")
+        assigned(consumer)
+        consumer.seek(0, 0)
+        log.remove_member(group, "worker-1")
+        if isinstance(consumer, kafka_member.KafkaGroupConsumer):
+            consumer._coordinator.request_rejoin()  # as after a heartbeat while another member joins
+        revoked, again = set[int](), set[int]()
+
+        def is_assigned_again() -> bool:
+            poll = consumer.poll(0.05, 1)
+            revoked.update(poll.revoked)
+            again.update(poll.assigned)
+            return again == {0}
+
+        until(is_assigned_again)
+        assert revoked == {0}
+
+
 def test_partitions_added_later(kafka_bootstrap: str, fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(python_client.CONSUMER, "metadata_max_age_ms", 200)
     monkeypatch.setitem(rdkafka_config.CONSUMER, "topic.metadata.refresh.interval.ms", 200)
