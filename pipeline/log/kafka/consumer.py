@@ -48,11 +48,11 @@ class KafkaGroupConsumer:
             self.before_revocation()
         return bool(self._join(timeout_ms))
 
-    def _out_of_group(self, *member_id: str, **named: str) -> None:
+    def _out_of_group(self, member_id: str = "") -> None:
         """What the client calls when it is no member any more: it looks what it lost only as it begins to join, though
         it may hear of it while it does, and would go on with what it is assigned again.
         """
-        self._reset(*member_id, **named)
+        self._reset(member_id)
         self._coordinator.rejoining = False
 
     def poll(self, timeout: float, max_records: int) -> Poll:

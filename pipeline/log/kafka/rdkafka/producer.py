@@ -8,6 +8,7 @@ from itertools import count
 
 from confluent_kafka import KafkaError, KafkaException
 from kafka import errors
+from msgspec.structs import replace
 
 from pipeline import failpoint
 from pipeline.log import Commit, Consumer, Record, Refusal, Sent
@@ -117,11 +118,11 @@ class RdkafkaProducer:
         if not self._connection.lost:
             raise self._failed(error, given)
         self._send_again()
-        self._give(self._renewed(given, given.refusals))
+        self._give(self._renewed(given))
 
-    def _renewed(self, sent: Sent, refusals: int) -> Given:
+    def _renewed(self, sent: Sent) -> Given:
         fields = (sent.topic, sent.partition, sent.key, sent.value, sent.timestamp, sent.headers, sent.cause)
-        return Given(*fields, refusals, next(self._numbers), self._connection.lost)
+        return Given(*fields, sent.refusals, next(self._numbers), self._connection.lost)
 
     def flush(self) -> None:
         """Return when all records sent are acknowledged; raise the first failure of any."""
@@ -153,7 +154,7 @@ class RdkafkaProducer:
         self._begin_anew(alone=self._alone or not errors_of)
         for given in again:
             why = errors_of.get(given.number)
-            self._give(self._renewed(given, given.refusals) if why is None else self._replacement(given, why))
+            self._give(self._renewed(given) if why is None else self._replacement(given, why))
 
     def _begin_anew(self, *, alone: bool) -> None:
         """With a new client, and a new transaction if one is open."""
@@ -173,15 +174,15 @@ class RdkafkaProducer:
         self._replaced = 0
         self._begin_anew(alone=False)
 
-    def _check_replaceable(self, sent: Given, error: KafkaError) -> None:
+    def _check_replaceable(self, sent: Sent, error: KafkaError) -> None:
         if self.on_refusal is None or sent.cause is None or sent.refusals >= MAX_REFUSALS:
             raise self._failed(error, sent)
 
-    def _replacement(self, sent: Given, error: KafkaError) -> Given:
+    def _replacement(self, sent: Sent, error: KafkaError) -> Given:
         self._check_replaceable(sent, error)
         assert self.on_refusal is not None
         self._replaced += 1
-        return self._renewed(self.on_refusal(sent, refusal(error)), sent.refusals + 1)
+        return self._renewed(replace(self.on_refusal(sent, refusal(error)), refusals=sent.refusals + 1))
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -206,7 +207,7 @@ class RdkafkaProducer:
             time.sleep(AGAIN)
             self._begin()
             for given in sent:
-                self._give(self._renewed(given, given.refusals))
+                self._give(self._renewed(given))
             self.flush()
         failpoint.reached("offsets-sent")
         with self._guarded():
