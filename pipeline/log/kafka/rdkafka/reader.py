@@ -1,9 +1,10 @@
 """Records of partitions, outside of any group."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline.log import Bounds, Record
 from pipeline.log.kafka.cluster import Client, Cluster
@@ -14,6 +15,8 @@ from tidecast.errors import LogUnavailable
 
 MOST = 5000
 """Records of one batch."""
+LOOK_S = 1.0
+"""How long it is looked for a topic before it is read."""
 
 
 class Reader:
@@ -22,7 +25,7 @@ class Reader:
     def __init__(self, kafka: KafkaSettings, cluster: Cluster, other: Client) -> None:
         """`other` reads what this one can't."""
         self._stall_s, self._other = kafka.stall_s, other
-        self._doing = f"{cluster.label}, reading"
+        self._doing, self._topic = f"{cluster.label}, reading", ""
         with translated(self._doing):
             self._consumer = Consumer(reader(kafka, cluster))
 
@@ -32,12 +35,20 @@ class Reader:
         if not left:
             return
         positions = {partition: ranges[partition].start for partition in left}
+        self._find(topic)
         with translated(self._doing):
             self._consumer.assign([TopicPartition(topic, partition, at) for partition, at in positions.items()])
             try:
                 yield from self._read(topic, left, positions, whole=whole)
             finally:
                 self._consumer.unassign()
+
+    def _find(self, topic: str) -> None:
+        """Look for a topic now, if it is another one: by itself the client looks once a second."""
+        if topic != self._topic:
+            with contextlib.suppress(KafkaException):  # what is wrong is said when it is read
+                self._consumer.list_topics(topic, LOOK_S)
+            self._topic = topic
 
     def _read(
         self, topic: str, left: dict[int, int], positions: dict[int, int], *, whole: bool
