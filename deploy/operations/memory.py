@@ -58,7 +58,8 @@ def series_needs(task: Task, card: Card, windows: WindowConfig, config: ServeCon
     values = np.resize(np.array(sample.values.get(name) or 1 / 3, np.float64), (windows.seq_len, len(windows.features)))
     times = np.arange(0 if windows.grid else windows.seq_len)
     kept = grading.sections(grading.live.store.allocate()) if grading else {}
-    store.restore(name, SeriesState(values, np.ones(values.shape, np.bool_), NOW, NOW, times + NOW, NOW, sections=kept))
+    full = SeriesState(values, np.ones(values.shape, np.bool_), NOW, NOW, times + NOW, NOW, sections=kept)
+    store.restore({name: full})
     state = store.state(name)
     assert state is not None
     record = encode_series(config_hash(windows), name, state)

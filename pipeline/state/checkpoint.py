@@ -72,8 +72,8 @@ class WindowState(Protocol):
     def states(self, names: Sequence[str]) -> list[SeriesState | None]:
         """Copies of the states of series; None for one that has expired."""
 
-    def restore(self, series: str, state: SeriesState) -> None:
-        """Set the state of a series."""
+    def restore(self, states: Mapping[str, SeriesState]) -> None:
+        """Set the states of series."""
 
 
 class Pass(NamedTuple):

@@ -3,7 +3,7 @@
 After a restart: `recover`, then replay [R, X) of the input into the stores without output, then continue at X.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -21,9 +21,14 @@ from pipeline.state.records import (
     encode_metadata,
     joined,
 )
+from pipeline.windows.batch import SeriesState
 from pipeline.windows.choices import OnDataLoss
+from pipeline.windows.grid import WindowConfig
 from pipeline.windows.reorder import BEFORE_ALL
 from tidecast.errors import CorruptState, StateMismatch
+
+AT_ONCE = 256
+"""So many series are restored together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,24 +190,36 @@ def _fill(
 ) -> tuple[int, dict[str, int]]:
     """Restore a partition; how many of its series were corrupt, and those of several records. Raises StateMismatch."""
     check_sections(record.sections, readable)
-    hashed, corrupt, parts, last_event_ts = config_hash(store.config), 0, dict[str, int](), BEFORE_ALL
-    for key in held:
-        if key == PARTITION_KEY or key.startswith(PART_PREFIX):
-            continue
+    last_event_ts, corrupt, parts = BEFORE_ALL, 0, dict[str, int]()
+    keys = [key for key in held if key != PARTITION_KEY and not key.startswith(PART_PREFIX)]
+    for start in range(0, len(keys), AT_ONCE):
+        some = keys[start : start + AT_ONCE]
+        states = _decoded(store.config, some, held, parts)
+        for state in states.values():
+            check_sections(state.sections, readable)
+            last_event_ts = max(last_event_ts, state.last_event_ts)
+        store.restore(states)
+        corrupt += len(some) - len(states)
+    store.stream_time = last_event_ts if record.stream_time is None else record.stream_time
+    store.sections = {name: section for name, section in record.sections.items() if name != STATE_TOPIC}
+    return corrupt, parts
+
+
+def _decoded(
+    config: WindowConfig | None, keys: Sequence[bytes], held: Mapping[bytes, bytes], parts: dict[str, int]
+) -> dict[str, SeriesState]:
+    """The states at keys that are not corrupt, by series; those of several records are added to `parts`."""
+    hashed, states = config_hash(config), dict[str, SeriesState]()
+    for key in keys:
         try:
             data, count = joined(key, held)
             series, state = decode_series(hashed, key, data)
         except CorruptState:
-            corrupt += 1
             continue
-        check_sections(state.sections, readable)
-        store.restore(series, state)
+        states[series] = state
         if count > 1:
             parts[series] = count
-        last_event_ts = max(last_event_ts, state.last_event_ts)
-    store.stream_time = last_event_ts if record.stream_time is None else record.stream_time
-    store.sections = {name: section for name, section in record.sections.items() if name != STATE_TOPIC}
-    return corrupt, parts
+    return states
 
 
 def _gone(replay_from: int, position: int, start: int) -> list[str]:

@@ -1,8 +1,7 @@
 """When series are due to be looked at, by their partition's time, and which of them have been idle for too long."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Protocol
 
 from pipeline.windows.reorder import BEFORE_ALL
 
@@ -37,15 +36,6 @@ class Deadlines:
                 self.schedule(due, name)
 
 
-class Dated(Protocol):
-    """What is needed of a series."""
-
-    ts: int
-    """The time of its last step."""
-    last_event_ts: int
-    """The latest time of any event that is pending, epoch milliseconds."""
-
-
 class Expiries(Deadlines):
     """When a partition's series expire: `idle` milliseconds after their last event; None: never."""
 
@@ -58,14 +48,15 @@ class Expiries(Deadlines):
         if self._idle is not None:
             self.schedule(last_event_ts + self._idle + 1, name)
 
-    def expired(self, series: Mapping[str, Dated], stream_time: int) -> Iterator[str]:
-        """The series that have expired by now. Each is to be removed before the next is taken."""
+    def expired(self, latest: Callable[[str], int | None], stream_time: int) -> Iterator[str]:
+        """The series that have expired by now. Each is to be removed before the next is taken.
+
+        `latest` is the time of a series' last event, epoch milliseconds; None of one that is gone.
+        """
 
         def due(name: str) -> int | None:
-            found = series.get(name)
-            if found is None or self._idle is None:
-                return None
-            return max(found.ts, found.last_event_ts) + self._idle + 1
+            last = latest(name)
+            return None if last is None or self._idle is None else last + self._idle + 1
 
         return (name for _, name in self.passed(stream_time, due))
 

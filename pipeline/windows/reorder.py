@@ -44,6 +44,7 @@ class ReorderBuffer:
         """How many steps were released before their time."""
         self._bucket: Grid | None = None if config.aggregate is None else config.grid
         self._pending: dict[str, dict[int, PendingStep]] = {}
+        self._latest: dict[str, int] = {}
         self._due: list[tuple[int, str, int]] = []
 
     @property
@@ -56,14 +57,15 @@ class ReorderBuffer:
     def add(self, event: Event, place: int) -> bool:
         """Buffer an event; False if its step has one already. Raises InvalidEvent for a sum beyond float32."""
         series, ts, values = event.series, event.ts, event.values
-        steps = self._pending.setdefault(series, {})
-        if (held := steps.get(place)) is None:
-            self._add_step(series, PendingStep(place, ts, 1, list(values)))
-            return True
-        if self._aggregate is None:
+        held = self._pending.get(series, {}).get(place)
+        if held is not None and self._aggregate is None:
             return False
-        held.values = self._aggregated(held, ts, values)
-        held.ts, held.count = max(held.ts, ts), held.count + 1
+        if held is None:
+            self._add_step(series, PendingStep(place, ts, 1, list(values)))
+        else:
+            held.values = self._aggregated(held, ts, values)
+            held.ts, held.count = max(held.ts, ts), held.count + 1
+        self._latest[series] = max(self.latest(series), ts)
         return True
 
     def _add_step(self, series: str, pending: PendingStep) -> None:
@@ -117,8 +119,17 @@ class ReorderBuffer:
         held = self._pending.get(series, {})
         return [msgspec.structs.replace(held[place], values=list(held[place].values)) for place in sorted(held)]
 
-    def restore(self, series: str, steps: Sequence[PendingStep]) -> None:
-        """Replace a series' pending steps."""
+    def latest(self, series: str) -> int:
+        """The latest time of any event of a series that was buffered, released since or not."""
+        return self._latest.get(series, BEFORE_ALL)
+
+    def forget(self, series: str) -> None:
+        """Forget a series, which has no pending steps."""
+        self._latest.pop(series, None)
+
+    def restore(self, series: str, steps: Sequence[PendingStep], latest: int) -> None:
+        """Replace a series' pending steps, and the latest time of its events."""
+        self._latest[series] = latest
         self._waiting -= len(self._pending.pop(series, ()))
         for each in steps:
             self._add_step(series, msgspec.structs.replace(each, values=list(each.values)))

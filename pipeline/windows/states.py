@@ -1,6 +1,6 @@
 """The states of a window store's series: copied, restored, and which of them have changed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -78,7 +78,6 @@ class SeriesStates:
         of_each = (
             columns.step[rows],
             columns.ts[rows],
-            np.maximum(columns.ts[rows], columns.last_event_ts[rows]),
             columns.first_offset[rows],
             columns.later[rows],
             run - columns.later_run[rows],
@@ -87,18 +86,25 @@ class SeriesStates:
         copies = zip(*self._windows.buffers.copy(rows), strict=True)
         numbers = zip(*(column.tolist() for column in of_each), strict=True)
         for name, (values, observed, times), each in zip(names, copies, numbers, strict=True):
-            step, ts, last_event_ts, *first_offset, start = each
+            step, ts, *first_offset, start = each
             yield SeriesState(
                 values=values[start:],
                 observed=observed[start:],
                 step=step,
                 ts=ts,
                 times=times[start:].reshape(-1),
-                last_event_ts=last_event_ts,
+                last_event_ts=max(ts, self._reorder.latest(name)) if self._reorder else ts,
                 pending=self._reorder.state(name) if self._reorder else (),
                 first_offset=tuple(first_offset),
                 sections=self._sections_of(name),
             )
+
+    def _latest(self, name: str) -> int | None:
+        """The time of a series' last event; None of one that is not in the store."""
+        if (row := self._table.rows.get(name)) is None:
+            return None
+        ts: int = self._table.cells.ts[row]
+        return max(ts, self._reorder.latest(name)) if self._reorder else ts
 
     def _sections_of(self, name: str) -> Sections:
         sections = {**self._sections.get(name, {})}
@@ -106,24 +112,36 @@ class SeriesStates:
             sections |= {**self._silences.section(self._series[name]), **self._companion.sections(name)}
         return sections
 
-    def restore(self, series: str, state: SeriesState) -> None:
-        """Set the state of a series, new or not. It does not count as changed."""
+    def restore(self, states: Mapping[str, SeriesState]) -> None:
+        """Set the states of series, new or not. They do not count as changed."""
         self._windows.flush()
-        found = self._series.get(series) or self._series.of(self._add_series(series, state.last_event_ts))
-        found.step, found.ts, found.last_event_ts = state.step, state.ts, state.last_event_ts
-        self._windows.buffers.fill(found.row, state.values, state.observed, state.times)
+        known, rows = self._table.rows, list[int]()
+        for name, state in states.items():
+            rows.append(known[name] if name in known else self._add_series(name, state.last_event_ts))
+            self._restore_others(name, rows[-1], state)
+        self._windows.buffers.fill(
+            np.array(rows, np.int64),
+            [state.values for state in states.values()],
+            [state.observed for state in states.values()],
+            [state.times for state in states.values()],
+        )
+
+    def _restore_others(self, name: str, row: int, state: SeriesState) -> None:
+        """Set what a series has beside its steps."""
+        found = self._series.of(row)
+        found.step, found.ts = state.step, state.ts
         found.run = len(state.values)
         found.first_offset, found.later, ago = state.first_offset
         found.later_run = found.run - ago
         others = state.sections
         if self._silences and self._companion:
-            others = self._companion.restore(series, self._silences.restore(found, series, others))
+            others = self._companion.restore(name, self._silences.restore(found, name, others))
             self._next_due = min(self._next_due, self._silences.next_due)
-        self._sections.pop(series, None)
+        self._sections.pop(name, None)
         if others:
-            self._sections[series] = others
+            self._sections[name] = others
         if self._reorder is not None:
-            self._reorder.restore(series, state.pending)
+            self._reorder.restore(name, state.pending, state.last_event_ts)
             self._next_due = min(self._next_due, self._reorder.next_due)
 
     def dirty(self) -> list[str]:
@@ -162,7 +180,9 @@ class SeriesStates:
     def _expire(self, name: str, offset: int) -> None:
         self._keep(name)
         place = self._windows.count()
-        self._windows.buffers.release(self._table.remove(name))
+        self._windows.buffers.release(np.array([self._table.remove(name)]))
         self._sections.pop(name, None)
+        if self._reorder:
+            self._reorder.forget(name)
         if self._companion:
             self._companion.expired(name, place, offset)

@@ -184,8 +184,6 @@ class WindowStore(SeriesStates):
         if not reorder.add(event, event.ts if self._grid is None else self._grid.index(event.ts)):
             self.counts.duplicate += 1
             return False
-        latest = self._table.cells.last_event_ts
-        latest[row] = max(latest[row], event.ts)
         self._table.change(row)
         self._next_due = min(self._next_due, reorder.next_due)
         if self._next_due <= self.stream_time:
@@ -218,7 +216,7 @@ class WindowStore(SeriesStates):
             due = self._reorder.next_due
             self.counts.early += self._reorder.early
             self._reorder.early = 0
-        for name in self._expiries.expired(self._series, self.stream_time):
+        for name in self._expiries.expired(self._latest, self.stream_time):
             self._expire(name, offset)
         if self._silences:
             for name in self._silences.fallen(self._series, self.stream_time):

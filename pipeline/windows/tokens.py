@@ -185,6 +185,7 @@ class TextWindower:
         """None of each: there is no state."""
         return [None] * len(names)
 
-    def restore(self, series: str, state: SeriesState) -> None:
-        """Raises KeyError: there is no state."""
-        raise KeyError(series)
+    def restore(self, states: Mapping[str, SeriesState]) -> None:
+        """Raises KeyError for any: there is no state."""
+        for series in states:
+            raise KeyError(series)

@@ -3,6 +3,7 @@
 R rows   S steps of a window   F features   M events that become steps   B windows   G series of a batch
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ OBSERVED = 0
 
 def slack(seq_len: int) -> int:
     """Steps of a row beyond S: a full row is moved back once in so many steps."""
-    return max(1, seq_len // 12)
+    return max(1, seq_len // 24)
 
 
 class Added(NamedTuple):
@@ -75,10 +76,10 @@ class StepBuffers:
         self._times = grown(self._times, rows)
         self._values.reserve(rows)
 
-    def release(self, row: int) -> None:
-        """Make a row ready for another series."""
-        self._all_observed(np.array([row]))
-        self._values.clear(row)
+    def release(self, rows: Ints) -> None:
+        """Make rows ready for other series."""
+        self._all_observed(rows)
+        self._values.clear(rows)
 
     def extend(self, added: Added, ends: Ints) -> tuple[Floats, Bools]:
         """Add steps; the windows (B,S,F) that end with the events `ends`, and which of their steps were observed.
@@ -196,19 +197,20 @@ class StepBuffers:
         steps = first[:, None] + np.arange(self._seq_len)
         return values, self._flags.rows[self._flagged[rows][:, None], steps], self._times[rows[:, None], steps]
 
-    def fill(self, row: int, values: Floats, observed: Bools, times: Ints) -> None:
-        """Replace a row's steps by these n <= S."""
-        kept = slice(self._seq_len - len(values), self._seq_len)
-        self._first[row] = 0
-        self.release(row)
-        self._times[row, kept] = times.reshape(-1, 1) if len(times) else 0
-        steps = np.zeros((1, self._seq_len, self._width))
-        steps[0, kept] = values
-        self._values.rewrite(np.array([row]), steps)
-        if not observed.all():
-            (self._flagged[row],) = self._flags.take(1)
-            self._flags.rows[self._flagged[row]] = True
-            self._flags.rows[self._flagged[row], kept] = observed
+    def fill(self, rows: Ints, values: Sequence[Floats], observed: Sequence[Bools], times: Sequence[Ints]) -> None:
+        """Replace the steps of rows by others: for each n <= S of them, (n,F), (n,F), and if timed (n,)."""
+        self._first[rows] = 0
+        self.release(rows)
+        steps = np.zeros((len(rows), self._seq_len, self._width))
+        for number, (row, last, seen, when) in enumerate(zip(rows.tolist(), values, observed, times, strict=True)):
+            kept = slice(self._seq_len - len(last), self._seq_len)
+            steps[number, kept] = last
+            self._times[row, kept] = when[:, None] if self._times.shape[2] else 0
+            if not seen.all():
+                (self._flagged[row],) = self._flags.take(1)
+                self._flags.rows[self._flagged[row]] = True
+                self._flags.rows[self._flagged[row], kept] = seen
+        self._values.rewrite(rows, steps)
 
 
 @dataclass(slots=True, frozen=True)

@@ -99,10 +99,10 @@ class PackedRows:
         self._low, self._codes = grown(self._low, rows), grown(self._codes, rows)
         self._high_row = grown(self._high_row, rows)
 
-    def clear(self, row: int) -> None:
-        """Set a row to 0."""
-        self._set_codes(np.array([row]), np.zeros((1, self._low.shape[2]), np.int8))
-        self._low[row] = 0
+    def clear(self, rows: Ints) -> None:
+        """Set rows to 0."""
+        self._set_codes(rows, np.zeros((len(rows), self._low.shape[2]), np.int8))
+        self._low[rows] = 0
 
     def read(self, rows: Ints, first: Numbers, values: Floats) -> None:
         """Set `values` (G,n,F) to n numbers of each row, from a first one (G,) on."""

@@ -24,8 +24,6 @@ class Columns:
     """The number of its last step."""
     ts: Ints
     """The time of that step's event."""
-    last_event_ts: Ints
-    """The latest time of any event that waits for others."""
     first_offset: Ints
     later: Ints
     """See SeriesState.first_offset."""
@@ -41,9 +39,9 @@ class Columns:
     """Which of all changes since the last `clean` was its first, from 1 on; 0 if there was none."""
 
 
-NEW = {"step": -1, "ts": BEFORE_ALL, "last_event_ts": BEFORE_ALL, "first_offset": UNKNOWN, "later": UNKNOWN}
+NEW = {"step": -1, "ts": BEFORE_ALL, "first_offset": UNKNOWN, "later": UNKNOWN}
 TYPES = {"steps": np.uint8, "silent": np.bool_}
-ROW_BYTES = 8 * 9 + 2
+ROW_BYTES = 8 * 8 + 2
 """Bytes of a row."""
 NAMES = tuple(field.name for field in fields(Columns))
 
@@ -165,7 +163,7 @@ class _Cell:
 class Row:
     """A series as an object, which has the values of its row."""
 
-    step, ts, last_event_ts, run = _Cell(), _Cell(), _Cell(), _Cell()
+    step, ts, run = _Cell(), _Cell(), _Cell()
     first_offset, later, later_run = _Cell(), _Cell(), _Cell()
     longest, steps, silent = _Cell(), _Cell(), _Cell()
 

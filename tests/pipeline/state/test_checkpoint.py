@@ -604,7 +604,7 @@ def test_a_section_of_an_unknown_name_is_kept(group: Group) -> None:
     assert kept == {"a": SECTIONS, "b": {}}
     assert group.store.sections == {"watch": (7, b"all")}
     for name in group.store:
-        group.store.restore(name, replace(state_of(group.store, name), sections={}))
+        group.store.restore({name: replace(state_of(group.store, name), sections={})})
     assert contents(group.store) == contents(uninterrupted(STEPS[:9], CONFIG))
     group.end()
 

@@ -260,7 +260,7 @@ def test_texts_leave_no_state() -> None:
     state = store.state("a")
     assert state is not None
     with pytest.raises(KeyError):
-        windower.restore("a", state)
+        windower.restore({"a": state})
 
 
 def joined(log: EventLog) -> Consumer:
