@@ -174,14 +174,19 @@ class World:
         before = self.progress()
         return self.until(lambda: self.progress() > before, "no further commit", seconds)
 
-    def until_idle(self, seconds: float = 0.5) -> None:
-        """Wait until the group has committed nothing for some time."""
-        last, since = self.progress(), time.monotonic()
-        while time.monotonic() - since < seconds:
-            self.until(lambda: True, "")
-            if (now := self.progress()) != last:
-                last, since = now, time.monotonic()
-            time.sleep(0.05)
+    def until_idle(self) -> None:
+        """Wait until nothing was committed for some time: in any partition, or in those of one of several workers."""
+        seen: dict[int, tuple[int, float]] = {}
+        seconds, enough = (0.5, all) if self.workers == 1 else (2.0, any)
+
+        def is_idle() -> bool:
+            now = time.monotonic()
+            for partition, where in self.positions().items():
+                if seen.get(partition, (-1,))[0] != where.offset:
+                    seen[partition] = where.offset, now
+            return bool(seen) and enough(now - since > seconds for _, since in seen.values())
+
+        self.until(is_idle, "it went on committing")
 
     def wait(self, seconds: float) -> None:
         """Wait while a fault lasts and no service fails."""

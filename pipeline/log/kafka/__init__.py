@@ -52,7 +52,7 @@ class KafkaLog:
         with translated(self._where):
             self._admin = KafkaAdminClient(**admin(kafka), **self._config)
         self._client = client_for(
-            kafka, Cluster(bootstrap, self._where, self.partitions, self.committed, self._stable_ends)
+            kafka, Cluster(bootstrap, self._where, self.partitions, self.committed, self._stable_ends, self._remove)
         )
         self.label = f"{self._where}, by {self._client.name}"
         self._existing: set[str] = set()
@@ -150,10 +150,12 @@ class KafkaLog:
 
     def remove_member(self, group: str, name: str) -> None:
         """Have a group go on without the members of this client id."""
-        gone = [MemberToRemove(each["member_id"]) for each in self._described(group) if each["client_id"] == name]
-        if gone:
-            with translated(f"{self._where}, group {group} without {name}"):
-                self._admin.remove_group_members(group, gone)
+        self._remove(group, *(each["member_id"] for each in self._described(group) if each["client_id"] == name))
+
+    def _remove(self, group: str, *member_ids: str) -> None:
+        if member_ids:
+            with translated(f"{self._where}, group {group} without {', '.join(member_ids)}"):
+                self._admin.remove_group_members(group, [*map(MemberToRemove, member_ids)])
 
     def _described(self, group: str) -> Sequence[Any]:
         with translated(f"{self._where}, members of group {group}"):

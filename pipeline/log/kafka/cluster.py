@@ -18,6 +18,8 @@ class Cluster(NamedTuple):
     """A group's committed positions in a topic, with their metadata."""
     stable_ends: Callable[[str, Collection[int]], dict[int, int]]
     """The last stable offset of each partition."""
+    remove: Callable[[str, str], None]
+    """Has a group go on without the member of an id. Raises LogError."""
 
 
 class Client(Protocol):

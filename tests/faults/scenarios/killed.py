@@ -134,7 +134,8 @@ def zombie(world: World, step: str) -> Figure:
     begin(world, step)
     with world.sending(rate=150 * world.workers):
         first = world.serve("a", failpoint=f"{step}:{under_load(world, step)}:stop", supervised=False)
-        world.until(first.is_stopped, f"it never came to {step}")
+        # the second checkpoint of a worker to which another has given its partitions comes after 60 s
+        world.until(first.is_stopped, f"it never came to {step}", 60 * world.workers)
         stopped = time.monotonic()
         world.serve("b")
         taken = world.until_commit()

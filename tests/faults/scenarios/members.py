@@ -51,7 +51,7 @@ def second_joins(world: World, step: str) -> None:
     begin(world, step)
     began = world.progress()
     with world.sending(rate=300):
-        world.serve("a", failpoint=f"{step}:{under_load(world, step)}:hold=4")
+        world.serve("a", failpoint=f"{step}:{under_load(world, step)}:hold={4 if world.workers == 1 else 8}")
         if step not in TAKEN_OVER:
             world.until(lambda: world.progress() > began, "nothing was committed")
             world.until_idle()

@@ -657,6 +657,25 @@ def test_a_member_that_was_removed_and_joins_again_is_told_what_it_lost(kafka_bo
         assert revoked == {0}
 
 
+def test_a_member_that_is_closed_as_it_joins_leaves_at_once(kafka_server: tuple[str, Path], fresh: Fresh) -> None:
+    """librdkafka's request to leave waits behind the one to join, which waits for a member that does not poll."""
+    address, (python, fast) = kafka_server[0], (KafkaSettings(client=each) for each in ("kafka-python", "librdkafka"))
+    with contextlib.closing(connect(address, python)) as other, contextlib.closing(connect(address, fast)) as log:
+        topic, group = _made(log, fresh("orders")), fresh("group")
+        assigned(other.consumer(group, topic, instance="idle"))
+        joining = log.consumer(group, topic, instance="joining")
+
+        def waits_for_the_other() -> bool:
+            joining.poll(0.0, 1)
+            return len(log.members(group)) == 2
+
+        until(waits_for_the_other)
+        began = time.monotonic()
+        joining.close()
+        until(lambda: [member.name for member in log.members(group)] == ["idle"])
+        assert time.monotonic() - began < 5
+
+
 def test_partitions_added_later(kafka_bootstrap: str, fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(python_client.CONSUMER, "metadata_max_age_ms", 200)
     monkeypatch.setitem(rdkafka_config.CONSUMER, "topic.metadata.refresh.interval.ms", 200)

@@ -166,11 +166,8 @@ def log_error(error: KafkaException | KafkaError, doing: str) -> LogError:
     return meaning(same_error(error.args[0] if isinstance(error, KafkaException) else error), doing)
 
 
-def within(call: Callable[[], Result], seconds: float) -> Result:
-    """The result of a call without a timeout of its own, or with one that it may ignore.
-
-    Raises KafkaException after `seconds`: the thread that it runs on is left to itself.
-    """
+def started(call: Callable[[], Result]) -> Future[Result]:
+    """The outcome of a call on a thread of its own, which does not keep the process."""
     outcome: Future[Result] = Future()
 
     def run() -> None:
@@ -180,6 +177,15 @@ def within(call: Callable[[], Result], seconds: float) -> Result:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="tidecast-librdkafka", daemon=True).start()
+    return outcome
+
+
+def within(call: Callable[[], Result], seconds: float) -> Result:
+    """The result of a call without a timeout of its own, or with one that it may ignore.
+
+    Raises KafkaException after `seconds`: the thread that it runs on is left to itself.
+    """
+    outcome = started(call)
     try:
         return outcome.result(seconds)
     except TimeoutError:
@@ -188,7 +194,7 @@ def within(call: Callable[[], Result], seconds: float) -> Result:
 
 def bounded(call: Callable[[], object], seconds: float) -> None:
     """Run a call that may fail, for up to `seconds`."""
-    with contextlib.suppress(KafkaException):
+    with contextlib.suppress(KafkaException, LogError):
         within(call, seconds)
 
 

@@ -9,6 +9,7 @@ assigned.
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from typing import NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,13 +17,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.log import Bounds, Commit, Poll, Record
 from pipeline.log.kafka.assignment import Assignment
 from pipeline.log.kafka.cluster import Client, Cluster
-from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, translated
+from pipeline.log.kafka.rdkafka.config import bounded, consumer, log_error, started, translated
 from pipeline.log.kafka.rdkafka.records import Fetched, fetch, fetch_error, is_unreadable
 from pipeline.log.settings import KafkaSettings
 from tidecast.errors import ConsumerFenced, LogUnavailable
 
 SLICE = 0.05
 """Seconds of one poll of the client, which does not return early when only the assignment changes."""
+FAREWELL_S = 0.5
+"""Seconds until a member that is leaving is removed on another connection too."""
 AGAIN = 0.05
 """Seconds until a commit is tried again that met a rebalance."""
 REBALANCING = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION)
@@ -75,7 +78,7 @@ class RdkafkaConsumer:
         """`other` reads what this one can't."""
         self.before_revocation: Callable[[], None] | None = None
         self._kafka, self._cluster, self._other = kafka, cluster, other
-        self._group, self._topic = group, topic
+        self._group, self._topic, self._static = group, topic, static
         self._doing = f"group {group} on {topic}"
         self._assignment = Assignment()
         self._positions: dict[int, int] = {}
@@ -218,5 +221,13 @@ class RdkafkaConsumer:
     def close(self) -> None:
         """Leave the group at once, so that its partitions are reassigned; a static member keeps them for a time."""
         self.before_revocation = None  # whoever closes it has committed what could be
+        try:
+            member = self._consumer.memberid()
+        except RuntimeError:  # it is closed
+            return
+        closed = started(self._consumer.close)
         with translated(f"{self._doing}, leaving"):
-            bounded(self._consumer.close, self._kafka.request_s)
+            wait([closed], FAREWELL_S)
+            if member and not self._static:  # the broker answers a request to join first, which may wait for others
+                bounded(lambda: self._cluster.remove(self._group, member), self._kafka.request_s)
+            bounded(closed.result, self._kafka.request_s)
