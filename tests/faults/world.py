@@ -186,7 +186,7 @@ class World:
                     seen[partition] = where.offset, now
             return bool(seen) and enough(now - since > seconds for _, since in seen.values())
 
-        self.until(is_idle, "it went on committing")
+        self.until(is_idle, "it went on committing", 60 * self.workers)
 
     def wait(self, seconds: float) -> None:
         """Wait while a fault lasts and no service fails."""
