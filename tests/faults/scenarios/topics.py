@@ -63,6 +63,8 @@ def topic_deleted(world: World, case: tuple[str, str]) -> Figure:
 def state_deleted(world: World, how: str) -> Figure:
     service = world.serve()
     with world.sending():
+        world.until(lambda: world.members() == 1, "not all workers joined")
+        world.wait(3 * (world.workers > 1))  # one that takes a partition over finds no state of it, and says so
         world.until(lambda: len(world.positions()) == PARTITIONS, "not all partitions began")
         before = world.log.topic_id(world.state)
         world.admin.delete_topics([world.state])
