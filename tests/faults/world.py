@@ -4,6 +4,7 @@ Two worlds share the brokers only: topics, group and transactional ids are their
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -204,8 +205,11 @@ class World:
         return self.until(all_read, "the topic was not read to its end", seconds)
 
     def members(self) -> float:
-        """The number of services in the group, each with all of its workers."""
-        return len(self._admin.describe_groups([self.group])[self.group]["members"]) / self.workers
+        """The number of services in the group, each with all of its workers; nan while no coordinator is available."""
+        try:
+            return len(self._admin.describe_groups([self.group])[self.group]["members"]) / self.workers
+        except errors.KafkaError:
+            return math.nan
 
     def transactional_id(self, instance: str) -> str:
         """That of a service's only worker, or of its first one."""
