@@ -3,6 +3,7 @@
 import gc
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -106,6 +107,9 @@ def world(tmp_path: Path, tracking_uri: str, shared: Shared, monkeypatch: pytest
     world = World(tmp_path, tracking_uri, shared)
     yield world
     world.updater.close()
+    for thread in threading.enumerate():
+        if thread.name == "model-updater":
+            thread.join(PATIENCE_S)  # it would note what it found in the next test's folder
     world.logger.removeHandler(world.handler)
 
 
