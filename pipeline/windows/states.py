@@ -93,7 +93,7 @@ class SeriesStates:
                 step=step,
                 ts=ts,
                 times=times[start:].reshape(-1),
-                last_event_ts=max(ts, self._reorder.latest(name)) if self._reorder else ts,
+                last_event_ts=self._last_event_ts(name, ts),
                 pending=self._reorder.state(name) if self._reorder else (),
                 first_offset=tuple(first_offset),
                 sections=self._sections_of(name),
@@ -101,9 +101,11 @@ class SeriesStates:
 
     def _latest(self, name: str) -> int | None:
         """The time of a series' last event; None of one that is not in the store."""
-        if (row := self._table.rows.get(name)) is None:
-            return None
-        ts: int = self._table.cells.ts[row]
+        row = self._table.rows.get(name)
+        return None if row is None else self._last_event_ts(name, self._table.cells.ts[row])
+
+    def _last_event_ts(self, name: str, ts: int) -> int:
+        """The time of a series' last event, whose last step is at `ts`."""
         return max(ts, self._reorder.latest(name)) if self._reorder else ts
 
     def _sections_of(self, name: str) -> Sections:

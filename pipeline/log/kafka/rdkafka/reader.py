@@ -16,7 +16,7 @@ from tidecast.errors import LogUnavailable
 MOST = 5000
 """Records of one batch."""
 LOOK_S = 1.0
-"""How long it is looked for a topic before it is read."""
+"""Most seconds that a topic is looked for before it is read."""
 
 
 class Reader:
